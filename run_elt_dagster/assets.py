@@ -1,0 +1,172 @@
+"""Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
+from run_elt_dagster.lineage import Catalogue, Key
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.table import AnalyticsTable
+
+_Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
+
+
+def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags: bool = True) -> dg.AssetsDefinition:
+    """Return one asset for every table, with its checks; any selection of them runs as one step.
+
+    Args:
+        tables: The declared tables.
+        max_concurrent_tables: Tables that are built at the same time.
+        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+    """
+
+    @dg.multi_asset(
+        name="run_ctas",
+        specs=[_asset_spec(tables, key) for key in tables],
+        check_specs=[_check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
+        can_subset=True,
+        description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
+    )
+    def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
+        selected = {tuple(key.path) for key in context.selected_asset_keys}
+        options = RunOptions(
+            run_id=context.run_id,
+            job=context.job_name,
+            max_concurrent_tables=max_concurrent_tables,
+            copy_tags=copy_tags,
+        )
+        with snowflake.session() as session:
+            outcomes = run_tables(session, tables, [key for key in tables if key in selected], options=options)
+            yield from _events(context, outcomes)
+
+    return run_ctas
+
+
+def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
+    """Return an external asset for every table that is read but not declared."""
+    return [
+        dg.AssetSpec(
+            list(key), group_name=key[-2], kinds={"snowflake", "table"}, description="Loaded by somebody else."
+        )
+        for key in tables.sources
+    ]
+
+
+def _asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
+    table = tables[key]
+    return dg.AssetSpec(
+        list(key),
+        deps=[list(parent) for parent in tables.upstream[key]],
+        description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
+        group_name=table.schema_name.lower(),
+        owners=[table.owner] if table.owner else None,
+        tags=table.tags,
+        kinds={"snowflake", "table"},
+        metadata=_definition_metadata(table),
+        # A table whose parent failed, or that failed itself, ends the step without a materialization.
+        skippable=True,
+    )
+
+
+def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
+    if table.business_owner:
+        metadata["business_owner"] = table.business_owner
+    if table.primary_key:
+        metadata["primary_key"] = ", ".join(table.primary_key)
+    if table.path is not None:
+        reference = dg.LocalFileCodeReference(file_path=str(table.path), line_number=1, label=table.path.name)
+        metadata["dagster/code_references"] = dg.CodeReferencesMetadataValue(code_references=[reference])
+    return metadata
+
+
+def _check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(audit.name, asset=list(table.key), description=audit.description, blocking=True)
+
+
+def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]) -> Iterator[_Event]:
+    """Yield what Dagster records, table by table; at the end, fail if a table did."""
+    failed: list[TableOutcome] = []
+    skipped: list[TableOutcome] = []
+    for outcome in outcomes:
+        checks = [_check_result(outcome, audit) for audit in outcome.audits]
+        for warning in outcome.warnings:
+            context.log.warning(warning)
+        if outcome.published:
+            context.log.info(_published_line(outcome))
+            # Inside the result, the checks point at this materialization; yielded before it, they would point at the
+            # previous one: https://github.com/dagster-io/dagster/issues/16732
+            yield dg.MaterializeResult(
+                asset_key=list(outcome.table.key), metadata=_metadata(outcome), check_results=checks
+            )
+            continue
+        yield from checks
+        if outcome.failure is not None:
+            context.log.error(outcome.failure.message, exc_info=outcome.failure.cause)
+            failed.append(outcome)
+        else:
+            context.log.warning(_skipped_line(outcome))
+            skipped.append(outcome)
+    if failed:
+        raise _run_failure(failed, skipped)
+
+
+def _check_result(outcome: TableOutcome, audit: AuditOutcome) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=list(outcome.table.key),
+        check_name=audit.audit.name,
+        passed=audit.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(audit),
+        metadata={
+            "got": dict(audit.got),
+            "expected": audit.expected,
+            "candidate": str(outcome.candidate),
+            "query_id": audit.query_id or "",
+        },
+    )
+
+
+def _metadata(outcome: TableOutcome) -> Mapping[str, Any]:
+    return {
+        "dagster/row_count": outcome.row_count,
+        "dagster/table_name": str(outcome.target),
+        "candidate": str(outcome.candidate),
+        "publish": outcome.table.publish,
+        **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+        **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
+    }
+
+
+def _published_line(outcome: TableOutcome) -> str:
+    passed = ", ".join(audit.audit.name for audit in outcome.audits)
+    return (
+        f"{outcome.table.name} is published: {outcome.row_count:,} rows in {sum(outcome.seconds.values()):.1f} s, checks "
+        f"passed: {passed}, at {outcome.target}"
+    )
+
+
+def _skipped_line(outcome: TableOutcome) -> str:
+    names = ", ".join(".".join(key) for key in outcome.skipped_because)
+    return (
+        f"{outcome.table.name} was skipped, since it reads {names}, which failed. Readers still see the previous table."
+    )
+
+
+def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]) -> dg.Failure:
+    count = len(failed)
+    lines = [outcome.failure.message for outcome in failed if outcome.failure is not None]
+    if skipped:
+        lines.append(f"Skipped, since they read failed tables: {', '.join(outcome.table.name for outcome in skipped)}.")
+    return dg.Failure(
+        description=f"{count} table{'s' if count > 1 else ''} failed.\n" + "\n".join(lines),
+        metadata={
+            "failed": [outcome.table.name for outcome in failed],
+            "skipped": [outcome.table.name for outcome in skipped],
+        },
+        # run_ctas never retries by itself: a retry after a cancel would publish.
+        allow_retries=False,
+    )

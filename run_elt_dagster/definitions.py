@@ -1,0 +1,31 @@
+"""The whole system on one screen: what is built, when, and by what means."""
+
+import dagster as dg
+
+from run_elt_dagster.assets import analytics_assets, source_assets
+from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.schedules import daily_schedule, run_elt_alert_job
+from run_elt_dagster.settings import Settings
+
+settings = Settings.from_environment()
+
+# One SQL file is one table: tables/<schema>/<table>.sql
+tables = load_tables(settings.tables_dir, database=settings.snowflake and settings.snowflake.database)
+
+# One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
+analytics = analytics_assets(
+    tables,
+    max_concurrent_tables=settings.max_concurrent_tables,
+    copy_tags=settings.copy_tags,
+)
+run_elt_alert = run_elt_alert_job([analytics])
+
+defs = dg.Definitions(
+    assets=[analytics, *source_assets(tables)],
+    jobs=[run_elt_alert],
+    schedules=[daily_schedule(run_elt_alert)],
+    resources={"snowflake": Snowflake.from_settings(settings)},
+    # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,1 @@
+"""What the assets reach outside of Dagster through."""

@@ -1,0 +1,209 @@
+"""The settings of a deployment, and the only place that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# Every variable that is read, for .env.example, the README and the check of half a configuration.
+CONNECTION_VARIABLES = (
+    "SNOWFLAKE_ACCOUNT",
+    "SNOWFLAKE_USER",
+    "SNOWFLAKE_ROLE",
+    "SNOWFLAKE_WAREHOUSE",
+    "SNOWFLAKE_DATABASE",
+)
+SIGN_IN_VARIABLES = (
+    "SNOWFLAKE_PRIVATE_KEY_PATH",
+    "SNOWFLAKE_PRIVATE_KEY",
+    "SNOWFLAKE_PASSWORD",
+    "SNOWFLAKE_AUTHENTICATOR",
+)
+OTHER_SNOWFLAKE_VARIABLES = (
+    "SNOWFLAKE_PRIVATE_KEY_PASSWORD",
+    "SNOWFLAKE_TOKEN_FILE_PATH",
+    "SNOWFLAKE_HOST",
+    "SNOWFLAKE_PORT",
+    "SNOWFLAKE_PROTOCOL",
+)
+RUN_ELT_VARIABLES = (
+    "RUN_ELT_TABLES_DIR",
+    "RUN_ELT_MAX_CONCURRENT_TABLES",
+    "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
+    "RUN_ELT_COPY_TAGS",
+    "RUN_ELT_EMBEDDED_DIR",
+)
+VARIABLES = (*CONNECTION_VARIABLES, *SIGN_IN_VARIABLES, *OTHER_SNOWFLAKE_VARIABLES, *RUN_ELT_VARIABLES)
+SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "SNOWFLAKE_PASSWORD")
+
+# These sign in as whoever the token or the workload is; the connector then needs no user name.
+_AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+class SettingsError(ValueError):
+    """Everything that is wrong with the environment variables, in one error."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        listing = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            "the environment cannot be used. Nothing was loaded. Correct these variables (.env.example describes them):"
+            f"\n{listing}",
+        )
+
+
+@dataclass(frozen=True)
+class SnowflakeSettings:
+    """How to reach a Snowflake account. Secrets are not in here, only the names of the variables that hold them.
+
+    Attributes:
+        account: Account identifier, as in `myorg-myaccount`.
+        user: Login name; empty for authenticators that need none.
+        role: Role of the session.
+        warehouse: Compute of the session.
+        database: Database of the session.
+        authenticator: Method of signing in other than key pair and password, None for these.
+        private_key_path: File of the private key, None for another method.
+        token_file_path: File of a token, for authenticators that read one.
+        secrets: Names of the variables that are set and hold a secret.
+        host: Name of the server if it is not the account's, for private links and tests.
+        port: Its port.
+        protocol: `https`, or `http` in tests.
+    """
+
+    account: str
+    user: str
+    role: str
+    warehouse: str
+    database: str
+    authenticator: str | None
+    private_key_path: str | None
+    token_file_path: str | None
+    secrets: tuple[str, ...]
+    host: str | None
+    port: int | None
+    protocol: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a deployment.
+
+    Attributes:
+        tables_dir: Folder of `<schema>/<table>.sql` files.
+        max_concurrent_tables: Tables that are built at the same time.
+        statement_timeout_seconds: When Snowflake ends a statement by itself.
+        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        embedded_dir: Where the embedded Snowflake keeps its data.
+        snowflake: The account, or None for the embedded Snowflake.
+    """
+
+    tables_dir: Path
+    max_concurrent_tables: int
+    statement_timeout_seconds: int
+    copy_tags: bool
+    embedded_dir: Path
+    snowflake: SnowflakeSettings | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Return the settings; a variable that is empty counts as not set.
+
+        Args:
+            environment: The variables; those of the process by default.
+
+        Raises:
+            SettingsError: With everything that is wrong. Half a configuration never means the embedded Snowflake.
+        """
+        return _Reader(os.environ if environment is None else environment).settings()
+
+
+class _Reader:
+    """Collects problems while it reads, so that all are reported together."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._set = {name: environment[name].strip() for name in VARIABLES if environment.get(name, "").strip()}
+        self._problems: list[str] = []
+
+    def settings(self) -> Settings:
+        settings = Settings(
+            tables_dir=Path(self._set.get("RUN_ELT_TABLES_DIR") or Path(__file__).parent / "tables").absolute(),
+            max_concurrent_tables=self._number("RUN_ELT_MAX_CONCURRENT_TABLES", default=8, low=1, high=64),
+            statement_timeout_seconds=self._number(
+                "RUN_ELT_STATEMENT_TIMEOUT_SECONDS", default=4 * 3600, low=1, high=7 * 86400
+            ),
+            copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
+            embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
+            snowflake=self._snowflake(),
+        )
+        if self._problems:
+            raise SettingsError(self._problems)
+        return settings
+
+    def _snowflake(self) -> SnowflakeSettings | None:
+        named = [name for name in self._set if name.startswith("SNOWFLAKE_")]
+        if not named:
+            return None
+        self._require_connection(named)
+        self._require_one_sign_in()
+        return SnowflakeSettings(
+            account=self._set.get("SNOWFLAKE_ACCOUNT", ""),
+            user=self._set.get("SNOWFLAKE_USER", ""),
+            role=self._set.get("SNOWFLAKE_ROLE", ""),
+            warehouse=self._set.get("SNOWFLAKE_WAREHOUSE", ""),
+            database=self._set.get("SNOWFLAKE_DATABASE", ""),
+            authenticator=self._set.get("SNOWFLAKE_AUTHENTICATOR"),
+            private_key_path=self._set.get("SNOWFLAKE_PRIVATE_KEY_PATH"),
+            token_file_path=self._set.get("SNOWFLAKE_TOKEN_FILE_PATH"),
+            secrets=tuple(name for name in SECRET_VARIABLES if name in self._set),
+            host=self._set.get("SNOWFLAKE_HOST"),
+            port=self._number("SNOWFLAKE_PORT", default=443, low=1, high=65535)
+            if "SNOWFLAKE_PORT" in self._set
+            else None,
+            protocol=self._protocol(),
+        )
+
+    def _require_connection(self, named: list[str]) -> None:
+        optional = set[str]()
+        if self._set.get("SNOWFLAKE_AUTHENTICATOR", "").upper() in _AUTHENTICATORS_WITHOUT_USER:
+            optional.add("SNOWFLAKE_USER")
+        missing = [name for name in CONNECTION_VARIABLES if name not in self._set and name not in optional]
+        if missing:
+            self._problems.append(
+                f"a Snowflake account requires {', '.join(missing)}, got only {', '.join(named)}. Set them, or unset every "
+                "SNOWFLAKE_ variable to use the embedded Snowflake.",
+            )
+
+    def _require_one_sign_in(self) -> None:
+        ways = [name for name in SIGN_IN_VARIABLES[:3] if name in self._set]
+        if not ways and "SNOWFLAKE_AUTHENTICATOR" not in self._set:
+            self._problems.append(
+                f"signing in to Snowflake requires one of {', '.join(SIGN_IN_VARIABLES)}, got none. A key pair suits a "
+                "service user best: SNOWFLAKE_PRIVATE_KEY_PATH.",
+            )
+        if len(ways) > 1:
+            self._problems.append(
+                f"signing in to Snowflake requires one way, got {', '.join(ways)}. Which would be used is a guess; unset "
+                "all but one.",
+            )
+
+    def _protocol(self) -> str | None:
+        protocol = self._set.get("SNOWFLAKE_PROTOCOL")
+        if protocol not in (None, "http", "https"):
+            self._problems.append(f"SNOWFLAKE_PROTOCOL requires http or https, got {protocol!r}.")
+        return protocol
+
+    def _number(self, name: str, *, default: int, low: int, high: int) -> int:
+        text = self._set.get(name, str(default))
+        if text.isdecimal() and low <= int(text) <= high:
+            return int(text)
+        self._problems.append(f"{name} requires a whole number from {low} to {high}, got {text!r}.")
+        return default
+
+    def _flag(self, name: str, *, default: bool) -> bool:
+        text = self._set.get(name, str(default)).lower()
+        if text in _TRUE or text in _FALSE:
+            return text in _TRUE
+        self._problems.append(f"{name} requires true or false, got {text!r}.")
+        return default

@@ -1,0 +1,390 @@
+"""One analytics table as its SQL file declares it: the model, the parser of the file, and what can be wrong with it."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+# The candidate of a run is temp_<table>__<8 characters>, and Snowflake's limit is 255 characters.
+# https://docs.snowflake.com/en/sql-reference/identifiers-syntax
+IDENTIFIER_LIMIT = 255
+TABLE_NAME_LIMIT = IDENTIFIER_LIMIT - len("temp_") - len("__") - 8
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_FRONT_MATTER = re.compile(r"\s*/\*[ \t]*elt\b(?P<yaml>.*?)\belt[ \t]*\*/", re.DOTALL)
+_FRONT_MATTER_START = re.compile(r"\s*/\*[ \t]*elt\b")
+
+# What Snowflake reads as one unit, so that a semicolon inside it ends nothing.
+# https://docs.snowflake.com/en/sql-reference/data-types-text
+_SQL_UNIT = re.compile(
+    r"""
+    (?P<comment> --[^\n]* | //[^\n]* | /\*.*?\*/ )
+  | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$ )
+  | (?P<semicolon> ; )
+  | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
+  | (?P<space> \s+ )
+  | (?P<other> . )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class TableProblem:
+    """What is wrong with a table file, and where.
+
+    Attributes:
+        path: The file, or None for a table that was given as a mapping.
+        line: Line of the file, from 1.
+        message: What is required, what was found, what to do.
+    """
+
+    path: Path | None
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        """Return `path:line: message`, which editors and terminals turn into a link."""
+        return f"{self.path or 'table'}:{self.line}: {self.message}"
+
+
+class TableProblemsError(ValueError):
+    """Every problem of every table file, found in one go."""
+
+    def __init__(self, problems: Sequence[TableProblem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        listing = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(
+            f"{count} problem{'s' if count > 1 else ''} in table files. No table was loaded, so none can be left out "
+            f"unnoticed. Correct these lines and load again:\n{listing}",
+        )
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _identifier(value: str) -> str:
+    if not _IDENTIFIER.fullmatch(value):
+        raise ValueError("requires a letter or _ first, then letters, digits and _")
+    return value
+
+
+Columns = Annotated[tuple[Annotated[str, AfterValidator(_identifier)], ...], BeforeValidator(_as_tuple)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class RowCount(_Strict):
+    """Bounds of the number of rows, both included."""
+
+    min: Annotated[int, Field(ge=0, strict=True)] = 1
+    max: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> "RowCount":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
+        return self
+
+
+class Checks(_Strict):
+    """The audits that a candidate must pass before anybody can read it."""
+
+    row_count: RowCount = RowCount()
+
+
+class AnalyticsTable(_Strict):
+    """A table that this project builds, audits and publishes.
+
+    A SQL file makes one (`parse_table_file`); so does a plain mapping with `schema`, `table` and `sql`, as the
+    `table_params` of the Airflow DAG had them.
+
+    Attributes:
+        schema_name: Schema in Snowflake, unquoted, so that case does not matter. Alias: `schema`.
+        table: Name in Snowflake, unquoted, so that case does not matter.
+        sql: Exactly one SELECT (or WITH), without a terminator; it runs byte for byte.
+        description: Markdown, shown in the UI.
+        owner: Whom an alert mentions: an e-mail address or `team:<name>`.
+        business_owner: Who answers for the numbers: any text.
+        primary_key: Columns that are never NULL and identify a row.
+        tags: Labels to filter by in the UI.
+        publish: How the candidate becomes the table that readers see.
+        transient: Without fail-safe, for tables that can always be built again.
+        checks: Audits of the candidate.
+        upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
+        path: The SQL file, None for a mapping.
+        sql_line: Line of the file on which `sql` starts, from 1.
+    """
+
+    schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
+    table: Annotated[str, AfterValidator(_identifier), Field(max_length=TABLE_NAME_LIMIT)]
+    sql: str
+    description: str = ""
+    owner: str | None = None
+    business_owner: str | None = None
+    primary_key: Columns = ()
+    tags: dict[str, str] = {}
+    publish: Literal["clone", "swap", "overwrite"] = "clone"
+    transient: Annotated[bool, Field(strict=True)] = False
+    checks: Checks = Checks()
+    upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    path: Path | None = None
+    sql_line: int = 1
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Schema and table in lower case: the asset key, and what makes two tables the same."""
+        return (self.schema_name.lower(), self.table.lower())
+
+    @property
+    def name(self) -> str:
+        """`schema.table` in lower case, as messages say it."""
+        return ".".join(self.key)
+
+    @field_validator("sql")
+    @classmethod
+    def _sql_is_one_select(cls, value: str) -> str:
+        return single_select(value)
+
+    @field_validator("owner")
+    @classmethod
+    def _owner_can_be_mentioned(cls, value: str | None) -> str | None:
+        if value is not None and not _OWNER.fullmatch(value):
+            raise ValueError("requires an e-mail address or team:<name>; a person's name belongs in business_owner")
+        return value
+
+    @field_validator("primary_key")
+    @classmethod
+    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len({column.lower() for column in value}) < len(value):
+            raise ValueError("requires columns that differ")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_suit_dagster(cls, value: dict[str, str]) -> dict[str, str]:
+        # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
+        for key, text in value.items():
+            if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
+                raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
+        return value
+
+    @field_validator("upstream")
+    @classmethod
+    def _upstream_is_qualified(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            parts = name.split(".")
+            if len(parts) not in (2, 3) or not all(_IDENTIFIER.fullmatch(part) for part in parts):
+                raise ValueError("requires schema.table or database.schema.table")
+        return value
+
+
+# Facts that the path states, or that the parser finds: typing them again in the front matter could contradict them.
+FRONT_MATTER_KEYS = tuple(
+    field for field in AnalyticsTable.model_fields if field not in {"schema_name", "table", "sql", "path", "sql_line"}
+)
+
+
+class SqlRuleError(ValueError):
+    """SQL that cannot be built as one table.
+
+    Attributes:
+        offset: Character of the SQL at which the rule is broken.
+    """
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def single_select(sql: str) -> str:
+    """Return the one SELECT of a text, without a terminator and what follows it, otherwise byte for byte.
+
+    Raises:
+        SqlRuleError: There is no statement, more than one, or one that is not a SELECT.
+    """
+    units = [unit for unit in _SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
+    statement = [unit for unit in units if unit.lastgroup != "semicolon"]
+    if not statement:
+        raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
+    _require_select(statement)
+    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), None)
+    if end is None:
+        return sql
+    _require_nothing_after(statement, end)
+    return sql[:end]
+
+
+def _require_select(statement: Sequence[re.Match[str]]) -> None:
+    first = next((unit for unit in statement if unit.group() != "("), statement[0])
+    word = first.group().upper()
+    if word not in ("SELECT", "WITH"):
+        raise SqlRuleError(
+            f"requires a SELECT (or WITH ... SELECT), got {word[:40]}. run_ctas writes the CREATE TABLE itself; keep "
+            "only the query.",
+            offset=first.start(),
+        )
+
+
+def _require_nothing_after(statement: Sequence[re.Match[str]], end: int) -> None:
+    second = next((unit for unit in statement if unit.start() > end), None)
+    if second is not None:
+        raise SqlRuleError(
+            f"requires exactly one statement, got a second one that starts with {second.group()[:40]}. One SQL file is "
+            "one table; move it to a file of its own, or take the semicolon out.",
+            offset=second.start(),
+        )
+
+
+def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> AnalyticsTable:
+    """Return the table that a SQL file declares.
+
+    Args:
+        path: The file, for messages.
+        text: What it holds; a byte order mark and any line ends are fine.
+        schema: From the path.
+        table: From the path.
+
+    Raises:
+        TableProblemsError: With every problem of the file and its line.
+    """
+    text = text.removeprefix("\ufeff")
+    matter = _FRONT_MATTER.match(text)
+    if matter is None and _FRONT_MATTER_START.match(text):
+        raise TableProblemsError(
+            [TableProblem(path, 1, "front matter requires an end, got none. Close it with elt */")]
+        )
+    sql_start = matter.end() if matter else 0
+    settings, lines, problems = _read_front_matter(path, text, matter)
+    for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
+        problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS)))
+        del settings[key]
+    sql_line = _line_at(text, sql_start)
+    values = {**settings, "schema": schema, "table": table, "sql": text[sql_start:], "path": path, "sql_line": sql_line}
+    try:
+        parsed = AnalyticsTable.model_validate(values)
+    except ValidationError as error:
+        problems += _validation_problems(path, text, error, lines=lines, sql_start=sql_start)
+    else:
+        if not problems:
+            return parsed
+    raise TableProblemsError(sorted(problems, key=lambda problem: problem.line))
+
+
+_Lines = dict[tuple[str | int, ...], int]
+
+
+def _read_front_matter(
+    path: Path,
+    text: str,
+    matter: re.Match[str] | None,
+) -> tuple[dict[str, Any], _Lines, list[TableProblem]]:
+    if matter is None:
+        return {}, {}, []
+    first_line = _line_at(text, matter.start("yaml"))
+    try:
+        node = yaml.compose(matter["yaml"], Loader=yaml.SafeLoader)
+        settings = yaml.safe_load(matter["yaml"])
+    except yaml.MarkedYAMLError as error:
+        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
+        return {}, {}, [TableProblem(path, line, f"front matter requires YAML, got {error.problem}.")]
+    except yaml.YAMLError as error:
+        return {}, {}, [TableProblem(path, first_line, f"front matter requires YAML, got {error}.")]
+    if settings is None:
+        return {}, {}, []
+    if not isinstance(settings, dict):
+        line = first_line + node.start_mark.line
+        return {}, {}, [TableProblem(path, line, "front matter requires `key: value` lines, got something else.")]
+    lines: _Lines = {}
+    duplicates = [
+        TableProblem(path, line, f"key {key!r} requires one value, got a second. Keep one of them.")
+        for key, line in _index_lines(node, (), first_line, lines)
+    ]
+    return {str(key): value for key, value in settings.items()}, lines, duplicates
+
+
+def _index_lines(
+    node: yaml.Node | None,
+    at: tuple[str | int, ...],
+    first_line: int,
+    lines: _Lines,
+) -> Iterator[tuple[str, int]]:
+    """Fill `lines` with the line of every key and item; yield keys that are there twice (YAML keeps the last)."""
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            here = (*at, str(key_node.value))
+            line = first_line + key_node.start_mark.line
+            if here in lines:
+                yield str(key_node.value), line
+            lines[here] = line
+            yield from _index_lines(value_node, here, first_line, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[*at, index] = first_line + item.start_mark.line
+            yield from _index_lines(item, (*at, index), first_line, lines)
+
+
+def _validation_problems(
+    path: Path,
+    text: str,
+    error: ValidationError,
+    *,
+    lines: _Lines,
+    sql_start: int,
+) -> Iterator[TableProblem]:
+    for detail in error.errors(include_url=False):
+        location = detail["loc"]
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, SqlRuleError):
+            yield TableProblem(path, _line_at(text, sql_start + cause.offset), f"SQL {cause}")
+        else:
+            yield TableProblem(path, _line_of(location, lines), _explain(location, detail))
+
+
+def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
+    subject = ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        model = Checks if len(location) == 2 else RowCount  # noqa: PLR2004 - checks.<name> and checks.<name>.<option>
+        return _unknown_key(subject, [*(".".join([*map(str, location[:-1]), name]) for name in model.model_fields)])
+    rule = detail["msg"].removeprefix("Value error, ")
+    return f"{subject}: {rule}, got {str(detail['input'])[:80]!r}."
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+    return f"unknown key {key!r}. {remedy}"
+
+
+def _line_of(location: tuple[str | int, ...], lines: _Lines) -> int:
+    """Return the line of the innermost part of `location` that has one."""
+    for length in range(len(location), 0, -1):
+        if location[:length] in lines:
+            return lines[location[:length]]
+    return 1
+
+
+def _line_at(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1

@@ -1,0 +1,173 @@
+"""Order, concurrency and interruption of `run_tables`, on a session that only records: no SQL is run here."""
+
+import re
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from run_elt_dagster.lineage import Catalogue, catalogue
+from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.session import Answer, StatementError, query_tag
+from run_elt_dagster.table import AnalyticsTable
+
+RUN = RunOptions(run_id="8f3a01c2-0000")
+
+
+class RecordingSession:
+    """Answers every statement, except those that it was told to fail or to hold."""
+
+    database = "PROD"
+
+    def __init__(self, *, failing: Mapping[str, StatementError] | None = None, held: str | None = None) -> None:
+        self.statements: list[str] = []
+        self.tags: list[Mapping[str, str]] = []
+        self.building, self.most_building = 0, 0
+        self.holding, self.cancelled = threading.Event(), threading.Event()
+        self._failing, self._held = dict(failing or {}), held
+        self._lock = threading.Lock()
+
+    def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+        with self._lock:
+            self.statements.append(sql)
+            self.tags.append(tag)
+        for pattern, error in self._failing.items():
+            if re.search(pattern, sql):
+                raise error
+        if self._held and re.search(self._held, sql):
+            self.holding.set()
+            assert self.cancelled.wait(30)
+            raise StatementError("SQL execution canceled", errno=604, query_id="q", answered=True)
+        return Answer(() if "INFORMATION_SCHEMA" in sql else ((1, 0, 0),), "q", 0.0)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def tables(**parents: str) -> Catalogue:
+    return catalogue(
+        [
+            AnalyticsTable.model_validate(
+                {
+                    "schema": "a",
+                    "table": name,
+                    "sql": f"select 1 as {name}",
+                    "upstream": [f"a.{p}" for p in reads.split()],
+                }
+            )
+            for name, reads in parents.items()
+        ]
+    )
+
+
+def outcomes_of(session: RecordingSession, declared: Catalogue, options: RunOptions = RUN) -> dict[str, TableOutcome]:
+    return {o.table.table: o for o in run_tables(session, declared, list(declared), options=options)}
+
+
+def refused(message: str = "no such column", *, answered: bool = True) -> StatementError:
+    return StatementError(message, errno=904, query_id="01b2", answered=answered)
+
+
+def test_child_is_built_after_its_parent_is_published() -> None:
+    session = RecordingSession()
+    outcomes_of(session, tables(child="parent", parent=""))
+    published = next(i for i, sql in enumerate(session.statements) if 'CREATE TABLE "PROD"."A"."PARENT" CLONE' in sql)
+    built = next(i for i, sql in enumerate(session.statements) if "select 1 as child" in sql)
+    assert published < built
+
+
+def test_failed_table_skips_its_descendants_only() -> None:
+    declared = tables(root="", bad="root", child="bad", grandchild="child", other="root")
+    outcomes = outcomes_of(RecordingSession(failing={"select 1 as bad": refused()}), declared)
+    assert {name for name, outcome in outcomes.items() if outcome.published} == {"root", "other"}
+    assert outcomes["bad"].failure is not None
+    assert outcomes["child"].skipped_because == outcomes["grandchild"].skipped_because == (("a", "bad"),)
+
+
+def test_selected_table_is_built_although_its_parent_is_not_selected() -> None:
+    declared = tables(parent="", child="parent")
+    (outcome,) = run_tables(RecordingSession(), declared, [("a", "child")], options=RUN)
+    assert outcome.published
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_tables_are_built_at_once_than_allowed(limit: int) -> None:
+    gate = threading.Barrier(limit)
+
+    class CountingSession(RecordingSession):
+        def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+            if sql.startswith("CREATE OR REPLACE"):
+                with self._lock:
+                    self.building += 1
+                    self.most_building = max(self.most_building, self.building)
+                gate.wait(30)
+                with self._lock:
+                    self.building -= 1
+            return super().execute(sql, tag=tag)
+
+    session = CountingSession()
+    options = RunOptions(run_id="r", max_concurrent_tables=limit)
+    outcomes_of(session, tables(**{f"t{i}": "" for i in range(6)}), options)
+    assert session.most_building == limit
+
+
+def test_every_statement_of_a_table_is_tagged_with_its_stage() -> None:
+    session = RecordingSession()
+    outcomes_of(session, tables(mau=""), RunOptions(run_id="r1", job="daily"))
+    assert session.tags[1] == {"asset": "a/mau", "run_id": "r1", "stage": "build", "job": "daily"}
+    assert [tag["stage"] for tag in session.tags] == ["inspect", "build", "audit", "publish", "clean-up"]
+
+
+def test_lost_answer_while_publishing_says_that_production_is_unknown() -> None:
+    outcome = outcomes_of(RecordingSession(failing={"CLONE": refused("timed out", answered=False)}), tables(mau=""))[
+        "mau"
+    ]
+    assert outcome.failure is not None
+    assert outcome.failure.stage == "publish"
+    assert "Whether readers see the new table is unknown" in outcome.failure.message
+    assert "look for 8f3a01c2-0000 in the comment of PROD.A.MAU" in outcome.failure.message
+
+
+def test_audit_query_that_fails_publishes_nothing() -> None:
+    session = RecordingSession(failing={r"SELECT\s+COUNT": refused()})
+    outcome = outcomes_of(session, tables(mau=""))["mau"]
+    assert [audit.passed for audit in outcome.audits] == [False]
+    assert not any("CLONE" in sql for sql in session.statements)
+
+
+def test_candidate_that_cannot_be_dropped_is_a_warning_since_the_table_is_published() -> None:
+    outcome = outcomes_of(RecordingSession(failing={"DROP": refused("insufficient privileges")}), tables(mau=""))["mau"]
+    assert outcome.published
+    assert "PROD.A.TEMP_MAU__8F3A01C2 could not be dropped: insufficient privileges" in outcome.warnings[0]
+
+
+def test_bug_in_a_thread_fails_its_table_and_not_the_others() -> None:
+    class BrokenSession(RecordingSession):
+        def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+            if "select 1 as bad" in sql:
+                raise KeyError("bug")
+            return super().execute(sql, tag=tag)
+
+    outcomes = outcomes_of(BrokenSession(), tables(bad="", good=""))
+    assert outcomes["good"].published
+    assert isinstance(outcomes["bad"].failure and outcomes["bad"].failure.cause, KeyError)
+
+
+def test_interruption_cancels_the_queries_and_publishes_nothing_afterwards() -> None:
+    session = RecordingSession(held="select 1 as slow")
+    outcomes = run_tables(
+        session, tables(quick="", slow="", later="slow"), [("a", "quick"), ("a", "slow"), ("a", "later")], options=RUN
+    )
+    assert next(outcomes).table.table == "quick"
+    assert session.holding.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(outcomes.close).result(30)
+    assert session.cancelled.is_set()
+    assert not any("SLOW" in sql and "CLONE" in sql for sql in session.statements)
+    assert not any("later" in sql for sql in session.statements)
+
+
+def test_query_tag_stays_within_the_limit() -> None:
+    assert query_tag({"asset": "a/b", "job": "x"}) == '{"asset": "a/b", "job": "x"}'
+    assert len(query_tag({"asset": "é" * 3000, "run_id": "r"})) <= 2000

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+
+from run_elt_dagster.settings import VARIABLES, Settings, SettingsError
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = {
+    "SNOWFLAKE_ACCOUNT": "org-acc",
+    "SNOWFLAKE_USER": "svc",
+    "SNOWFLAKE_ROLE": "elt",
+    "SNOWFLAKE_WAREHOUSE": "wh",
+    "SNOWFLAKE_DATABASE": "prod",
+    "SNOWFLAKE_PASSWORD": "hunter2",
+}
+
+
+def problems_of(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    return "\n".join(caught.value.problems)
+
+
+def test_nothing_set_means_the_embedded_snowflake_and_the_shipped_tables() -> None:
+    settings = Settings.from_environment({"SNOWFLAKE_USER": " "})
+    assert settings.snowflake is None
+    assert settings.tables_dir == ROOT / "run_elt_dagster" / "tables"
+    assert (settings.max_concurrent_tables, settings.copy_tags) == (8, True)
+
+
+def test_account_is_read_and_secrets_stay_in_the_environment() -> None:
+    settings = Settings.from_environment({**ACCOUNT, "SNOWFLAKE_PORT": "8443", "SNOWFLAKE_PROTOCOL": "http"})
+    assert settings.snowflake is not None
+    assert (settings.snowflake.account, settings.snowflake.port) == ("org-acc", 8443)
+    assert settings.snowflake.secrets == ("SNOWFLAKE_PASSWORD",)
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", [name for name in ACCOUNT if name != "SNOWFLAKE_PASSWORD"])
+def test_half_a_configuration_names_what_is_missing(name: str) -> None:
+    environment = {key: value for key, value in ACCOUNT.items() if key != name}
+    assert f"a Snowflake account requires {name}, got only " in problems_of(environment)
+
+
+def test_signing_in_requires_exactly_one_way() -> None:
+    without = {key: value for key, value in ACCOUNT.items() if key != "SNOWFLAKE_PASSWORD"}
+    assert "requires one of SNOWFLAKE_PRIVATE_KEY_PATH" in problems_of(without)
+    assert "requires one way, got SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PASSWORD" in problems_of(
+        {**ACCOUNT, "SNOWFLAKE_PRIVATE_KEY_PATH": "key.p8"}
+    )
+
+
+def test_workload_identity_requires_no_user() -> None:
+    environment = {key: value for key, value in ACCOUNT.items() if key not in ("SNOWFLAKE_USER", "SNOWFLAKE_PASSWORD")}
+    settings = Settings.from_environment({**environment, "SNOWFLAKE_AUTHENTICATOR": "WORKLOAD_IDENTITY"})
+    assert settings.snowflake is not None
+    assert settings.snowflake.user == ""
+
+
+def test_all_problems_are_reported_at_once_without_secrets() -> None:
+    problems = problems_of(
+        {
+            "SNOWFLAKE_PASSWORD": "hunter2",
+            "RUN_ELT_MAX_CONCURRENT_TABLES": "0",
+            "RUN_ELT_COPY_TAGS": "maybe",
+            "SNOWFLAKE_PROTOCOL": "ftp",
+            "RUN_ELT_STATEMENT_TIMEOUT_SECONDS": "1h",
+        }
+    )
+    for start in (
+        "a Snowflake account requires",
+        "RUN_ELT_MAX_CONCURRENT_TABLES requires a whole number from 1 to 64, got '0'",
+        "RUN_ELT_COPY_TAGS requires true or false, got 'maybe'",
+        "SNOWFLAKE_PROTOCOL requires http or https, got 'ftp'",
+        "RUN_ELT_STATEMENT_TIMEOUT_SECONDS requires a whole number",
+    ):
+        assert start in problems
+    assert "hunter2" not in problems
+
+
+@pytest.mark.parametrize("document", [".env.example", "README.md"])
+def test_every_setting_is_documented(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert [name for name in VARIABLES if name not in text] == []

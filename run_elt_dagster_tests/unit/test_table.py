@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from run_elt_dagster.table import AnalyticsTable, SqlRuleError, TableProblemsError, parse_table_file, single_select
+
+
+def parse(text: str) -> AnalyticsTable:
+    return parse_table_file(Path("t.sql"), text, schema="analytics", table="orders")
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(TableProblemsError) as caught:
+        parse(text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def with_front_matter(front_matter: str, sql: str = "select 1 as id") -> str:
+    return f"/* elt\n{front_matter}\nelt */\n{sql}\n"
+
+
+def test_file_declares_a_table_by_its_front_matter_and_its_path() -> None:
+    table = parse(
+        with_front_matter(
+            """description: Orders.
+owner: team:sales
+business_owner: Ada L.
+primary_key: [id, line]
+tags: {domain: sales}
+publish: swap
+transient: true
+checks:
+  row_count: {min: 5, max: 9}
+upstream: [raw_data.orders]"""
+        )
+    )
+    assert table.key == ("analytics", "orders")
+    assert table.model_dump(exclude={"path", "sql", "sql_line", "schema_name", "table"}) == {
+        "description": "Orders.",
+        "owner": "team:sales",
+        "business_owner": "Ada L.",
+        "primary_key": ("id", "line"),
+        "tags": {"domain": "sales"},
+        "publish": "swap",
+        "transient": True,
+        "checks": {"row_count": {"min": 5, "max": 9}},
+        "upstream": ("raw_data.orders",),
+    }
+
+
+def test_file_without_front_matter_is_a_table_with_defaults() -> None:
+    table = parse("select 1 as id")
+    assert (table.publish, table.transient, table.checks.row_count.min, table.owner) == ("clone", False, 1, None)
+
+
+def test_mapping_declares_a_table_as_table_params_did() -> None:
+    table = AnalyticsTable.model_validate({"schema": "analytics", "table": "mau_summary", "sql": "select 1 as mau"})
+    assert table.name == "analytics.mau_summary"
+
+
+def test_mapping_without_sql_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sql"):
+        AnalyticsTable.model_validate({"schema": "analytics", "table": "mau_summary"})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1",
+        "\r\nselect\r\n  1 as a\r\n",
+        "select 1 -- no end of line",
+        "select 'a;b' as s, 100 % 7 as m where 'x' like '%y'",
+        "select $$ a;b 'c $$ as s",
+        'select 1 as "a;b"',
+        "select 1 /* a; b */ as a",
+        "select 1 // a; b\n as a",
+        "select 'it''s; here', 'back\\'; slash' as s",
+        "with a as (select 1 as x) select * from a",
+        "(select 1) union all (select 2)",
+        "-- first a comment; with a semicolon\nselect 1",
+    ],
+)
+def test_single_select_is_kept_byte_for_byte(sql: str) -> None:
+    assert single_select(sql) == sql
+
+
+@pytest.mark.parametrize("end", [";", ";\n", "; -- done", ";;", " ; /* done; */ ;\n"])
+def test_single_select_loses_its_terminator_and_what_follows_it(end: str) -> None:
+    assert single_select("select ';' as a" + end).rstrip() == "select ';' as a"
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule", "offset"),
+    [
+        ("", "no statement", 0),
+        (" \n ;; -- nothing\n", "no statement", 0),
+        ("select 1; select 2", "a second one that starts with select", 10),
+        ("select 1;\ndrop table x", "a second one that starts with drop", 10),
+        ("create table x as select 1", "got CREATE", 0),
+        ("\n drop table x", "got DROP", 2),
+        ("insert into x select 1", "got INSERT", 0),
+        ("call proc()", "got CALL", 0),
+        ("((values (1)))", "got VALUES", 2),
+    ],
+)
+def test_single_select_refuses_everything_else_and_says_where(sql: str, rule: str, offset: int) -> None:
+    with pytest.raises(SqlRuleError, match=rule) as caught:
+        single_select(sql)
+    assert caught.value.offset == offset
+
+
+def test_byte_order_mark_and_crlf_do_not_disturb_front_matter() -> None:
+    table = parse("\ufeff/* elt\r\ndescription: x\r\nelt */\r\nselect 1 as id\r\n")
+    assert table.description == "x"
+    assert table.sql == "\r\nselect 1 as id\r\n"
+
+
+@pytest.mark.parametrize(
+    ("front_matter", "expected"),
+    [
+        ("desciption: x", "t.sql:2: unknown key 'desciption'. Did you mean 'description'?"),
+        ("schema: x", "t.sql:2: unknown key 'schema'. Known keys: description,"),
+        ("publish: copy", "t.sql:2: publish: Input should be 'clone', 'swap' or 'overwrite', got 'copy'."),
+        ("owner: Ada Lovelace", "t.sql:2: owner: requires an e-mail address or team:<name>;"),
+        ("checks:\n  row_cout: {min: 1}", "t.sql:3: unknown key 'checks.row_cout'. Did you mean 'checks.row_count'?"),
+        ("checks:\n  row_count:\n    mni: 1", "t.sql:4: unknown key 'checks.row_count.mni'. Did you mean"),
+        (
+            "checks:\n  row_count: {min: -1}",
+            "t.sql:3: checks.row_count.min: Input should be greater than or equal to 0",
+        ),
+        (
+            "checks:\n  row_count: {min: 3, max: 2}",
+            "t.sql:3: checks.row_count: requires min <= max, got min 3 and max 2",
+        ),
+        ("primary_key: [id, ID]", "t.sql:2: primary_key: requires columns that differ"),
+        ("primary_key:\n  - id\n  - a b", "t.sql:4: primary_key.1: requires a letter or _ first"),
+        ("tags: {domain: a b}", "t.sql:2: tags: requires keys and values of at most 63"),
+        ("upstream: orders", "t.sql:2: upstream: requires schema.table or database.schema.table"),
+        ("transient: 1", "t.sql:2: transient: Input should be a valid boolean, got '1'."),
+        ("description: a: b", "t.sql:2: front matter requires YAML, got mapping values are not allowed here."),
+        (
+            "description: a\nowner: team:a\ndescription: b",
+            "t.sql:4: key 'description' requires one value, got a second.",
+        ),
+        ("- description", "t.sql:2: front matter requires `key: value` lines"),
+    ],
+)
+def test_wrong_front_matter_is_reported_with_its_line(front_matter: str, expected: str) -> None:
+    (problem,) = problems_of(with_front_matter(front_matter))
+    assert problem.startswith(expected)
+
+
+def test_front_matter_that_never_ends_is_reported() -> None:
+    assert problems_of("/* elt\ndescription: x\nselect 1") == [
+        "t.sql:1: front matter requires an end, got none. Close it with elt */"
+    ]
+
+
+def test_every_problem_of_a_file_is_reported_at_once_in_the_order_of_its_lines() -> None:
+    text = with_front_matter("publish: copy\nfoo: 1\nowner: Ada", sql="select 1;\nselect 2")
+    assert [problem.split(": ")[0] for problem in problems_of(text)] == ["t.sql:2", "t.sql:3", "t.sql:4", "t.sql:7"]
+
+
+@pytest.mark.parametrize("name", ["a b", "1a", 'a"b', "a-b", "", "x" * 240])
+def test_table_names_that_the_candidate_cannot_carry_are_refused(name: str) -> None:
+    with pytest.raises(TableProblemsError):
+        parse_table_file(Path("t.sql"), "select 1", schema="analytics", table=name)
