@@ -8,7 +8,10 @@ import dagster as dg
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.publish import target_of
+from run_elt_dagster.relation import Relation
+from run_elt_dagster.run_ctas import RunOptions, TableOutcome, audit_published, run_tables
+from run_elt_dagster.session import Session
 from run_elt_dagster.table import AnalyticsTable
 
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
@@ -31,7 +34,7 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
-        selected = {tuple(key.path) for key in context.selected_asset_keys}
+        selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
         options = RunOptions(
             run_id=context.run_id,
             job=context.job_name,
@@ -39,8 +42,9 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
             copy_tags=copy_tags,
         )
         with snowflake.session() as session:
-            outcomes = run_tables(session, tables, [key for key in tables if key in selected], options=options)
-            yield from _events(context, outcomes)
+            if selected:
+                yield from _events(context, run_tables(session, tables, selected, options=options))
+            yield from _checks_alone(context, session, tables, options)
 
     return run_ctas
 
@@ -92,7 +96,9 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
     for outcome in outcomes:
-        checks = [_check_result(outcome, audit) for audit in outcome.audits]
+        checks = _selected(
+            context, [_check_result(outcome.table, audit, outcome.candidate) for audit in outcome.audits]
+        )
         for warning in outcome.warnings:
             context.log.warning(warning)
         if outcome.published:
@@ -114,9 +120,32 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
         raise _run_failure(failed, skipped)
 
 
-def _check_result(outcome: TableOutcome, audit: AuditOutcome) -> dg.AssetCheckResult:
+def _checks_alone(
+    context: dg.AssetExecutionContext,
+    session: Session,
+    tables: Catalogue,
+    options: RunOptions,
+) -> Iterator[dg.AssetCheckResult]:
+    """Evaluate checks that were selected without their table, on the table that readers see."""
+    alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
+    for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
+        target = target_of(table, database=session.database)
+        outcomes = audit_published(session, table, options=options)
+        yield from _selected(context, [_check_result(table, outcome, target) for outcome in outcomes])
+
+
+def _selected(
+    context: dg.AssetExecutionContext,
+    results: Sequence[dg.AssetCheckResult],
+) -> list[dg.AssetCheckResult]:
+    """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
+    selected = context.selected_asset_check_keys
+    return [result for result in results if dg.AssetCheckKey(result.asset_key, result.check_name) in selected]
+
+
+def _check_result(table: AnalyticsTable, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=list(outcome.table.key),
+        asset_key=dg.AssetKey(list(table.key)),
         check_name=audit.audit.name,
         passed=audit.passed,
         severity=dg.AssetCheckSeverity.ERROR,
@@ -124,7 +153,7 @@ def _check_result(outcome: TableOutcome, audit: AuditOutcome) -> dg.AssetCheckRe
         metadata={
             "got": dict(audit.got),
             "expected": audit.expected,
-            "candidate": str(outcome.candidate),
+            "audited": str(audited),
             "query_id": audit.query_id or "",
         },
     )
@@ -136,6 +165,8 @@ def _metadata(outcome: TableOutcome) -> Mapping[str, Any]:
         "dagster/table_name": str(outcome.target),
         "candidate": str(outcome.candidate),
         "publish": outcome.table.publish,
+        "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits),
+        "seconds": round(sum(outcome.seconds.values()), 3),
         **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
     }

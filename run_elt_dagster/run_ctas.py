@@ -333,6 +333,26 @@ def run_tables(
             _cancel_until_done(session, futures)
 
 
+def audit_published(
+    session: Session,
+    table: AnalyticsTable,
+    *,
+    options: RunOptions,
+) -> tuple[AuditOutcome, ...]:
+    """Audit the table that readers see, as it stands, without building anything.
+
+    Returns:
+        A verdict for every audit of the table; failed ones with the reason where the query failed.
+    """
+    audits = audits_of(table)
+    tag = {"asset": "/".join(table.key), "run_id": options.run_id, "stage": "audit", "job": options.job}
+    try:
+        answer = session.execute(audit_sql(audits, target_of(table, database=session.database)), tag=tag)
+    except StatementError as error:
+        return not_evaluated(audits, str(error), error.query_id)
+    return judge(audits, answer.rows[0], answer.query_id)
+
+
 class _Order:
     """Which tables can be built now, and which cannot be built any more."""
 

@@ -43,6 +43,7 @@ class Snowflake(dg.ConfigurableResource[None]):
     protocol: str | None = Field(default=None, description="https, or http in tests.")
     statement_timeout_seconds: int = Field(default=4 * 3600, description="When Snowflake ends a statement by itself.")
     embedded_dir: str = Field(default=".run_elt", description="Where the embedded Snowflake keeps its data.")
+    sample_data: bool = Field(default=True, description="Whether the embedded Snowflake is filled at first use.")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Snowflake":
@@ -72,7 +73,8 @@ class Snowflake(dg.ConfigurableResource[None]):
             with self._open(self._account_resource()) as connection:
                 yield connection
             return
-        with embedded_snowflake(Path(self.embedded_dir), log=dg.get_dagster_logger().info) as endpoint:
+        log = dg.get_dagster_logger().info
+        with embedded_snowflake(Path(self.embedded_dir), sample_data=self.sample_data, log=log) as endpoint:
             arguments = endpoint.connection_args()
             with self._open(self._resource(arguments)) as connection:
                 yield connection

@@ -1,0 +1,46 @@
+# make run     every table on the embedded Snowflake, no account needed
+# make dev     the Dagster UI on http://127.0.0.1:3000
+# make test    all tests
+# make lint    what CI checks besides the tests
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run dev test lint clean
+
+run: $(VENV)/embedded
+	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
+	@echo
+	@$(BIN)/run-elt show analytics.mau_summary
+
+dev: $(VENV)/embedded
+	$(BIN)/dagster dev
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint run_elt_dagster/tables
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+		{ echo "run_elt_dagster requires Python 3.11 or newer, got $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV), which takes one to three minutes"
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV), which takes one to three minutes"
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/embedded $@
+
+clean:
+	rm -rf $(VENV) .run_elt .dagster_storage

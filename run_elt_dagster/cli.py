@@ -1,0 +1,109 @@
+"""The command `run-elt`: what a person wants to know after a run, without opening the UI."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from dotenv import load_dotenv
+
+from run_elt_dagster.lineage import Catalogue, Key, load_tables
+from run_elt_dagster.relation import Relation
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.session import StatementError
+from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.table import TableProblemsError
+
+ROWS_SHOWN = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 something is wrong, 2 wrong usage."""
+    # Dagster's own commands read .env in the working directory; this one then sees the same settings.
+    load_dotenv(Path(".env"))
+    parser = argparse.ArgumentParser(prog="run-elt", description="Look at the tables of run_elt_dagster.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show", help="list the published tables, then the rows of those that are named")
+    show.add_argument("tables", nargs="*", metavar="SCHEMA.TABLE", help="tables whose rows to print")
+    options = parser.parse_args(arguments)
+    try:
+        return _show(options.tables)
+    except (SettingsError, TableProblemsError, StatementError, ValueError) as error:
+        print(f"run-elt: {error}", file=sys.stderr)
+        return 1
+
+
+def _show(names: Sequence[str]) -> int:
+    settings = Settings.from_environment()
+    tables = load_tables(settings.tables_dir)
+    keys = [_key_of(name, tables) for name in names]
+    with _instance() as instance:
+        print(
+            _table_of(["table", "rows", "seconds", "checks passed", "published (UTC)", "at"], _rows(instance, tables))
+        )
+    snowflake = Snowflake.from_settings(settings)
+    for key in keys:
+        _print_rows(snowflake, key)
+    where = (
+        f"embedded Snowflake in {settings.embedded_dir}" if settings.snowflake is None else settings.snowflake.account
+    )
+    print(f"\nSnowflake: {where}")
+    return 0
+
+
+def _key_of(name: str, tables: Catalogue) -> Key:
+    key = tuple(name.lower().replace("/", ".").split("."))
+    if key not in tables:
+        known = ", ".join(table.name for table in tables.values())
+        raise ValueError(f"show requires declared tables, got {name}. Nothing was read. Known tables: {known}.")
+    return key
+
+
+def _instance() -> dg.DagsterInstance:
+    """Return the instance that Dagster's commands use here: DAGSTER_HOME, or the folder with dagster.yaml."""
+    if not os.environ.get("DAGSTER_HOME"):
+        if not Path("dagster.yaml").is_file():
+            raise ValueError(
+                f"run-elt requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither in {Path.cwd()}. "
+                "Change to the folder in which Dagster was started, or set DAGSTER_HOME.",
+            )
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
+    return dg.DagsterInstance.get()
+
+
+def _rows(instance: dg.DagsterInstance, tables: Catalogue) -> Iterator[list[str]]:
+    for key in tables:
+        event = instance.get_latest_materialization_event(dg.AssetKey(list(key)))
+        if event is None or event.asset_materialization is None:
+            yield [".".join(key), "-", "-", "-", "never", "-"]
+            continue
+        metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+        yield [
+            ".".join(key),
+            f"{metadata['dagster/row_count']:,}",
+            str(metadata["seconds"]),
+            str(metadata["checks_passed"]),
+            f"{datetime.fromtimestamp(event.timestamp, UTC):%Y-%m-%d %H:%M:%S}",
+            str(metadata["dagster/table_name"]),
+        ]
+
+
+def _print_rows(snowflake: Snowflake, key: Key) -> None:
+    with snowflake.connect() as connection, connection.cursor() as cursor:
+        relation = Relation(connection.database or "", *key)
+        cursor.execute(f"SELECT * FROM {relation.sql} ORDER BY 1 LIMIT {ROWS_SHOWN}")
+        columns = [column.name.lower() for column in cursor.description]
+        rows = [[str(value) for value in row] for row in cursor.fetchall()]
+    print(f"\n{'.'.join(key)}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
+    print(_table_of(columns, iter(rows)))
+
+
+def _table_of(header: list[str], rows: Iterator[list[str]]) -> str:
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

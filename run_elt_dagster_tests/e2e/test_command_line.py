@@ -1,0 +1,56 @@
+from conftest import Place
+
+MONTHS = {
+    "2019-05": 281,
+    "2019-06": 459,
+    "2019-07": 623,
+    "2019-08": 662,
+    "2019-09": 639,
+    "2019-10": 763,
+    "2019-11": 721,
+}
+MATERIALIZE = ("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster")
+
+
+def shown(place: Place) -> dict[str, list[str]]:
+    output = place.run("run-elt", "show", "analytics.mau_summary")
+    assert output.returncode == 0, output.stderr
+    return {words[0]: words[1:] for line in output.stdout.splitlines() if (words := line.split())}
+
+
+def test_every_table_is_materialized_and_shown_and_a_second_time_gives_the_same(place: Place) -> None:
+    for _ in range(2):
+        run = place.run(*MATERIALIZE)
+        assert run.returncode == 0, run.stderr
+        lines = shown(place)
+        assert {month: int(lines[month][0]) for month in MONTHS} == MONTHS
+        assert lines["analytics.session_summary"][0] == "101,520"
+        assert lines["analytics.channel_summary"][0] == "42"
+        assert lines["analytics.mau_summary"][0] == "7"
+        assert lines["analytics.mau_summary"][2:4] == ["row_count,", "primary_key"]
+        assert lines["analytics.mau_summary"][-1] == "RUN_ELT.ANALYTICS.MAU_SUMMARY"
+
+
+def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(place: Place) -> None:
+    table = place.directory / "tables" / "analytics" / "empty.sql"
+    table.parent.mkdir(parents=True)
+    table.write_text("select * from raw_data.session_timestamp where false", encoding="utf-8")
+    run = place.run(*MATERIALIZE, env={"RUN_ELT_TABLES_DIR": str(place.directory / "tables")})
+    assert run.returncode == 1
+    assert "check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.TEMP_EMPTY__" in run.stderr
+
+
+def test_half_a_configuration_is_an_error_and_not_the_embedded_snowflake(place: Place) -> None:
+    run = place.run(*MATERIALIZE, env={"SNOWFLAKE_ACCOUNT": "org-acc", "SNOWFLAKE_PASSWORD": "canary"})
+    assert run.returncode != 0
+    assert "a Snowflake account requires SNOWFLAKE_USER, SNOWFLAKE_ROLE" in run.stderr
+    assert "canary" not in run.stdout + run.stderr
+    assert not (place.directory / ".run_elt").exists()
+
+
+def test_variables_of_an_env_file_count_for_both_commands(place: Place) -> None:
+    (place.directory / ".env").write_text("RUN_ELT_TABLES_DIR=nowhere\n", encoding="utf-8")
+    for command in (MATERIALIZE, ("run-elt", "show")):
+        run = place.run(*command)
+        assert run.returncode != 0
+        assert "RUN_ELT_TABLES_DIR requires a folder" in run.stderr

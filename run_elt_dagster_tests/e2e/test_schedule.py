@@ -1,0 +1,65 @@
+"""The daemon launches the schedule's run; days of downtime give one run, not several."""
+
+import os
+import shutil
+import signal
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from conftest import Place, Webserver, free_port
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("faketime") is None, reason="faketime is not installed (Debian: apt-get install faketime)"
+)
+
+DAEMON = ("dagster-daemon", "run", "-w", "workspace.yaml")
+STATE = """
+query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Schedule { scheduleState {
+  status ticks { status runIds } typeSpecificData { ... on ScheduleData { startTimestamp } } } } } }
+"""
+SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "scheduleName": "daily"}
+
+
+def state(webserver: Webserver) -> dict[str, Any]:
+    return webserver.query(STATE, s=SELECTOR)["scheduleOrError"]["scheduleState"]
+
+
+@pytest.fixture
+def webserver(place: Place) -> Webserver:
+    port = free_port()
+    home = {"DAGSTER_HOME": str(place.directory)}
+    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    place.wait_for("the webserver", webserver.is_up)
+    return webserver
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place, webserver: Webserver) -> None:
+    home = {"DAGSTER_HOME": str(place.directory)}
+    # Only the wall clock is moved; time-outs go by the monotonic one.
+    past = {**home, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    daemon = place.start("faketime", "-f", "-3d", *DAEMON, env=past)
+    place.wait_for(
+        "the schedule's first evaluation", lambda: state(webserver)["typeSpecificData"].get("startTimestamp")
+    )
+    assert state(webserver)["status"] == "RUNNING"
+    assert webserver.runs() == []
+    kill(daemon)
+
+    place.start(*DAEMON, env=home)
+    place.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"], 180)
+    (run,) = webserver.runs()
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert run["jobName"] == "RunELT_Alert"
+    assert tags["dagster/schedule_name"] == "daily"
+    assert tags["ELT"] == ""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert tags["dagster/run_key"] == midnight.isoformat()
+    assert [tick["runIds"] for tick in state(webserver)["ticks"]] == [[run["runId"]]]

@@ -1,0 +1,54 @@
+"""Materialize from the page, as a person does, in headless Chromium."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Place, Webserver
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Set it to keep the pictures, as those under docs/ were made.
+SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            # No traffic but to the page; a container has no user namespace for the sandbox.
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--disable-background-networking",
+                "--disable-sync",
+            ],
+        )
+        yield browser.new_page(viewport={"width": 1440, "height": 900})
+        browser.close()
+
+
+def screenshot(page: Page, directory: Path, name: str) -> None:
+    page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png")
+
+
+def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webserver, page: Page) -> None:
+    page.goto(f"{dagster_dev.url}/asset-groups")
+    page.get_by_role("button", name="Materialize all").click()
+    place.wait_for("the run", lambda: [run["status"] for run in dagster_dev.runs()] == ["SUCCESS"])
+    page.get_by_text("session_summary").first.wait_for()
+    screenshot(page, place.directory, "asset-graph")
+    page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary")
+    page.get_by_text("RUN_ELT.ANALYTICS.MAU_SUMMARY").first.wait_for()
+    screenshot(page, place.directory, "mau-summary")
+    page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary?view=checks")
+    page.get_by_text("primary_key").first.wait_for()
+    assert page.get_by_text("row_count").count() > 0
+    shown = place.run("run-elt", "show")
+    assert "RUN_ELT.ANALYTICS.MAU_SUMMARY" in shown.stdout, shown.stderr

@@ -1,0 +1,245 @@
+"""Build, audit and publish on the embedded Snowflake, over the real connector and `dg.materialize`."""
+
+import threading
+
+import dagster as dg
+import pytest
+from conftest import House, checks, failure_text, materialized
+
+from run_elt_dagster.session import ConnectorSession
+
+METHODS = ["clone", "swap", "overwrite"]
+
+
+def numbers(rows: int, *, publish: str = "clone", more: str = "", value: int = 1) -> str:
+    return (
+        f"/* elt\npublish: {publish}\nprimary_key: n\n{more}\nelt */\n"
+        f"select seq4() as n, {value} as v from table(generator(rowcount => {rows}))"
+    )
+
+
+def test_table_is_published_with_its_checks_and_metadata(house: House) -> None:
+    house.declare(mau=numbers(7))
+    result = house.materialize()
+    assert result.success
+    assert checks(result) == {"mau.row_count": True, "mau.primary_key": True}
+    metadata = materialized(result)["mau"]
+    run = result.run_id.replace("-", "")[:8].upper()
+    assert metadata["dagster/row_count"] == 7
+    assert metadata["dagster/table_name"] == "RUN_ELT.ANALYTICS.MAU"
+    assert metadata["candidate"] == f"RUN_ELT.ANALYTICS.TEMP_MAU__{run}"
+    for stage in ("build", "audit", "publish"):
+        assert metadata[f"{stage}_seconds"] >= 0
+        assert len(metadata[f"{stage}_query_id"]) >= 32
+    assert house.tables() == {"MAU"}
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_first_publish_and_republish_leave_the_new_rows_and_no_candidate(house: House, publish: str) -> None:
+    for rows, value in [(3, 1), (5, 2), (4, 3)]:
+        house.declare(mau=numbers(rows, publish=publish, value=value))
+        assert house.materialize().success
+        assert house.sql("select count(*), min(v), max(v) from analytics.mau") == [(rows, value, value)]
+        assert house.tables() == {"MAU"}
+
+
+@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("published_before", [False, True])
+def test_zero_rows_publish_nothing(house: House, publish: str, published_before: bool) -> None:
+    if published_before:
+        house.declare(mau=numbers(3, publish=publish))
+        assert house.materialize().success
+    house.declare(mau=numbers(3, publish=publish) + " where false")
+    result = house.materialize()
+    assert not result.success
+    assert checks(result) == {"mau.row_count": False, "mau.primary_key": True}
+    assert materialized(result) == {}
+    candidate = f"TEMP_MAU__{result.run_id.replace('-', '')[:8].upper()}"
+    assert house.tables() == ({"MAU", candidate} if published_before else {candidate})
+    text = failure_text(result)
+    assert f"check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.{candidate}" in text
+    if published_before:
+        assert "Readers still see the previous table (3 rows)." in text
+        assert house.sql("select count(*) from analytics.mau") == [(3,)]
+    else:
+        assert "There is no published table yet." in text
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ("select 1 as n union all select 1", "1 rows with a duplicate key"),
+        ("select 1 as n union all select null", "1 rows with a NULL key"),
+    ],
+)
+def test_broken_primary_key_publishes_nothing(house: House, select: str, expected: str) -> None:
+    house.declare(mau=f"/* elt\nprimary_key: n\nelt */ {select}")
+    result = house.materialize()
+    assert not result.success
+    assert checks(result) == {"mau.row_count": True, "mau.primary_key": False}
+    assert f"check primary_key found {expected}, expected at most 0" in failure_text(result)
+    assert "MAU" not in house.tables()
+
+
+def test_composite_key_is_unique_by_all_of_its_columns(house: House) -> None:
+    rows = "select column1 as a, column2 as b from values (1, 1), (1, 2), (2, 1)"
+    house.declare(
+        good=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}", bad=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}, (2, 1)"
+    )
+    result = house.materialize()
+    assert checks(result) == {
+        "good.row_count": True,
+        "good.primary_key": True,
+        "bad.row_count": True,
+        "bad.primary_key": False,
+    }
+
+
+@pytest.mark.parametrize(("low", "high", "passes"), [(0, 2, False), (3, 3, True), (4, 9, False)])
+def test_row_count_is_kept_within_its_bounds(house: House, low: int, high: int, passes: bool) -> None:
+    house.declare(mau=numbers(3, more=f"checks: {{row_count: {{min: {low}, max: {high}}}}}"))
+    assert house.materialize().success is passes
+
+
+def test_failed_table_skips_its_descendants_only(house: House) -> None:
+    house.declare(
+        bad="select * from raw_data.nowhere",
+        child="select * from analytics.bad",
+        grandchild="select * from analytics.child",
+        other=numbers(2),
+    )
+    result = house.materialize()
+    assert not result.success
+    assert set(materialized(result)) == {"other"}
+    text = failure_text(result)
+    assert "1 table failed." in text
+    assert "analytics.bad failed in stage build" in text
+    assert "Skipped, since they read failed tables: analytics.child, analytics.grandchild." in text
+
+
+def test_child_reads_the_new_version_of_its_parent(house: House) -> None:
+    for value in (1, 2):
+        house.declare(parent=numbers(2, value=value), child="select max(v) as v from analytics.parent")
+        assert house.materialize(max_concurrent_tables=8).success
+        assert house.sql("select v from analytics.child") == [(value,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("\ufeff/* elt\r\ndescription: x\r\nelt */\r\nselect\r\n 1 as a\r\n", 1),
+        ("select 'a;b' as a; -- done", "a;b"),
+        ("select $$it's; $$ as a", "it's; "),
+        ("select '100%' as a where 'abc' like 'a%' -- 5 % 2", "100%"),
+        ("with x as (select 1 as a) select a from x -- no end", 1),
+        ("select 'it''s' as a /* trailing */", "it's"),
+        ("select '%s %(x)s {y} {{ z }}' as a", "%s %(x)s {y} {{ z }}"),
+    ],
+)
+def test_sql_runs_as_the_author_wrote_it(house: House, sql: str, expected: object) -> None:
+    house.declare(odd=sql)
+    result = house.materialize()
+    assert result.success, failure_text(result)
+    assert house.sql("select a from analytics.odd") == [(expected,)]
+
+
+def test_comment_of_the_published_table_names_the_run(house: House) -> None:
+    house.declare(mau=numbers(1, more="description: It's 100% ours"))
+    result = house.materialize()
+    ((comment,),) = house.sql("select comment from information_schema.tables where table_name = 'MAU'")
+    assert comment == f"It's 100% ours [run_elt run {result.run_id}]"
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_target_that_is_a_view_is_not_replaced(house: House, publish: str) -> None:
+    house.sql("create view analytics.mau as select 42 as n")
+    house.declare(mau=numbers(3, publish=publish))
+    result = house.materialize()
+    assert not result.success
+    assert house.sql("select n from analytics.mau") == [(42,)]
+
+
+def test_overwrite_with_other_columns_is_refused_and_keeps_production(house: House) -> None:
+    house.declare(mau=numbers(3, publish="overwrite"))
+    assert house.materialize().success
+    house.declare(mau="/* elt\npublish: overwrite\nelt */ select 1 as n, 2 as w")
+    result = house.materialize()
+    assert "got new columns: W; missing columns: V" in failure_text(result)
+    assert house.sql("select count(*) from analytics.mau") == [(3,)]
+
+
+@pytest.mark.parametrize("publish", ["clone", "overwrite"])
+def test_grants_of_production_survive_a_republish_by_clone_and_overwrite(house: House, publish: str) -> None:
+    house.declare(mau=numbers(3, publish=publish))
+    assert house.materialize().success
+    house.sql("create role consumer")
+    house.sql("grant select on table analytics.mau to role consumer")
+    house.declare(mau=numbers(4, publish=publish))
+    assert house.materialize().success
+    grants = [(row[1], row[5]) for row in house.sql("show grants on table analytics.mau")]
+    assert ("SELECT", "CONSUMER") in grants
+
+
+def test_check_alone_audits_production_without_building(house: House) -> None:
+    house.declare(mau=numbers(3))
+    assert house.materialize().success
+    house.sql("delete from analytics.mau")
+    house.declare(mau=numbers(5))
+    key = dg.AssetCheckKey(dg.AssetKey(["analytics", "mau"]), "row_count")
+    result = house.materialize(selection=dg.AssetSelection.checks(key))
+    assert checks(result) == {"mau.row_count": False}
+    assert materialized(result) == {}
+    assert house.sql("select count(*) from analytics.mau") == [(0,)]
+
+
+def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None:
+    house.declare(mau=numbers(3) + " where false")
+    result = house.materialize(selection=dg.AssetSelection.assets(["analytics", "mau"]).without_checks())
+    assert not result.success
+    assert checks(result) == {}
+    assert "MAU" not in house.tables()
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publish: str) -> None:
+    """200 publishes of a table that alternates between 3 rows of 1 and 5 rows of 2, with a reader in another session."""
+    from run_elt_dagster.lineage import catalogue  # noqa: PLC0415
+    from run_elt_dagster.run_ctas import RunOptions, run_tables  # noqa: PLC0415
+    from run_elt_dagster.table import parse_table_file  # noqa: PLC0415
+
+    versions = [
+        catalogue([parse_table_file(house.directory / "mau.sql", text, schema="analytics", table="mau")])
+        for text in (numbers(3, publish=publish, value=1), numbers(5, publish=publish, value=2))
+    ]
+    session = ConnectorSession(house.connection, house.resource.connect)
+    publishes = 200
+
+    def publish_once(number: int) -> None:
+        options = RunOptions(run_id=f"{number:08x}")
+        (outcome,) = run_tables(session, versions[number % 2], [("analytics", "mau")], options=options)
+        assert outcome.published, outcome.failure
+
+    publish_once(0)
+    stop, seen, errors = threading.Event(), list[tuple[int, int, int]](), list[BaseException]()
+
+    def read() -> None:
+        with house.resource.connect() as connection, connection.cursor() as cursor:
+            while not stop.is_set():
+                try:
+                    row = cursor.execute("select count(*), min(v), max(v) from analytics.mau").fetchone()
+                except Exception as error:  # noqa: BLE001 - whatever a reader meets is a finding
+                    errors.append(error)
+                    return
+                seen.append(row)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, publishes + 1):
+            publish_once(number)
+    finally:
+        stop.set()
+        reader.join(30)
+    assert errors == []
+    assert set(seen) == {(3, 1, 1), (5, 2, 2)}
+    assert len(seen) > publishes / 4
