@@ -7,9 +7,9 @@ import dagster as dg
 
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
-from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.publish import target_of
 from run_elt_dagster.relation import Relation
+from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.run_ctas import RunOptions, TableOutcome, audit_published, run_tables
 from run_elt_dagster.session import Session
 from run_elt_dagster.table import AnalyticsTable
@@ -36,8 +36,8 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
         selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
         options = RunOptions(
-            run_id=context.run_id,
-            job=context.job_name,
+            run_id=context.run.run_id,
+            job=context.run.job_name,
             max_concurrent_tables=max_concurrent_tables,
             copy_tags=copy_tags,
         )
@@ -82,8 +82,7 @@ def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
     if table.primary_key:
         metadata["primary_key"] = ", ".join(table.primary_key)
     if table.path is not None:
-        reference = dg.LocalFileCodeReference(file_path=str(table.path), line_number=1, label=table.path.name)
-        metadata["dagster/code_references"] = dg.CodeReferencesMetadataValue(code_references=[reference])
+        metadata["sql_file"] = dg.MetadataValue.path(str(table.path))
     return metadata
 
 

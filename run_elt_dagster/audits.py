@@ -105,14 +105,14 @@ def _row_count(table: AnalyticsTable) -> Audit:
 def _primary_key(columns: Sequence[str]) -> Audit:
     names = [identifier_sql(column) for column in columns]
     any_null = " OR ".join(f"{name} IS NULL" for name in names)
-    # COUNT(DISTINCT a, b) leaves out rows with a NULL part, so that they are counted by themselves:
+    # COUNT of a CASE is 0 without rows, on every engine; COUNT(DISTINCT a, b) leaves out rows with a NULL part, so that they are counted by themselves:
     # https://docs.snowflake.com/en/sql-reference/functions/count
-    duplicates = f"COUNT_IF(NOT ({any_null})) - COUNT(DISTINCT {', '.join(names)})"
+    duplicates = f"COUNT(CASE WHEN NOT ({any_null}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
     return Audit(
         "primary_key",
         f"{', '.join(columns)} is never NULL and identifies a row.",
         (
-            Measure(f"COUNT_IF({any_null})", "rows with a NULL key", Bounds(max=0)),
+            Measure(f"COUNT(CASE WHEN {any_null} THEN 1 END)", "rows with a NULL key", Bounds(max=0)),
             Measure(duplicates, "rows with a duplicate key", Bounds(max=0)),
         ),
     )
@@ -128,8 +128,7 @@ def judge(audits: Sequence[Audit], row: Sequence[int], query_id: str) -> tuple[A
     """Return the verdicts on the one row of `audit_sql`."""
     numbers = iter(row)
     return tuple(
-        AuditOutcome(audit, {measure.counts: int(next(numbers)) for measure in audit.measures}, query_id)
-        for audit in audits
+        AuditOutcome(audit, {measure.counts: next(numbers) for measure in audit.measures}, query_id) for audit in audits
     )
 
 

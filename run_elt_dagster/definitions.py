@@ -5,7 +5,7 @@ import dagster as dg
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.schedules import daily_schedule, run_elt_alert_job
+from run_elt_dagster.schedules import daily_schedule
 from run_elt_dagster.settings import Settings
 
 settings = Settings.from_environment()
@@ -19,12 +19,17 @@ analytics = analytics_assets(
     max_concurrent_tables=settings.max_concurrent_tables,
     copy_tags=settings.copy_tags,
 )
-run_elt_alert = run_elt_alert_job([analytics])
+run_elt_alert = dg.define_asset_job(
+    "RunELT_Alert",
+    selection=dg.AssetSelection.assets(analytics),
+    description="Builds, audits and publishes every analytics table.",
+    tags={"ELT": ""},
+)
 
 defs = dg.Definitions(
     assets=[analytics, *source_assets(tables)],
     jobs=[run_elt_alert],
-    schedules=[daily_schedule(run_elt_alert)],
+    schedules=[daily_schedule(job_name=run_elt_alert.name)],
     resources={"snowflake": Snowflake.from_settings(settings)},
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,

@@ -1,26 +1,14 @@
-"""The job of the former Airflow DAG and its daily schedule."""
+"""The daily schedule of the former Airflow DAG."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
-JOB_NAME = "RunELT_Alert"
 START = datetime(2025, 1, 10, tzinfo=UTC)
 
 
-def run_elt_alert_job(assets: Sequence[dg.AssetsDefinition]) -> dg.UnresolvedAssetJobDefinition:
-    """Return the job that builds every table."""
-    return dg.define_asset_job(
-        JOB_NAME,
-        selection=dg.AssetSelection.assets(*assets),
-        description="Builds, audits and publishes every analytics table; a failure alerts in Slack.",
-        tags={"ELT": ""},
-    )
-
-
-def daily_schedule(job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Return the schedule: daily at 00:00 UTC from 2025-01-10 on, running by default.
+def daily_schedule(*, job_name: str) -> dg.ScheduleDefinition:
+    """Return the schedule of a job: daily at 00:00 UTC from 2025-01-10 on, running by default.
 
     Without partitions there is nothing to catch up: after days of downtime the daemon runs the latest missed tick.
     https://docs.dagster.io/guides/automate/schedules
@@ -28,7 +16,7 @@ def daily_schedule(job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinitio
 
     @dg.schedule(
         name="daily",
-        job=job,
+        job_name=job_name,
         cron_schedule="@daily",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

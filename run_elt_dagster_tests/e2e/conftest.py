@@ -1,82 +1,10 @@
-"""Real Dagster processes on loopback, each test in a folder of its own that holds what a clone holds."""
-
-import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from run_elt_dagster.settings import VARIABLES
-
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-START_SECONDS = 90
-
-
-@dataclass
-class Place:
-    """A folder in which Dagster's commands are started, and the processes that run in it."""
-
-    directory: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        left_out = {*VARIABLES, "DAGSTER_HOME", "PYTHONPATH"}
-        kept = {name: value for name, value in os.environ.items() if name not in left_out}
-        path = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
-        return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), **(more or {})}
-
-    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=self.directory,
-            env=self.environment(env),
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        log = (self.directory / f"{Path(command[0]).name}-{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(
-            command, cwd=self.directory, env=self.environment(env), stdout=log, stderr=log, start_new_session=True
-        )
-        self.processes.append(process)
-        return process
-
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """End a process and its children, which share its process group."""
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
-
-    def logs(self) -> str:
-        return "\n".join(
-            f"== {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in self.directory.glob("*.log")
-        )
-
-    def wait_for(self, what: str, probe: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if value := probe():
-                return value
-            time.sleep(0.25)
-        raise AssertionError(f"{what} did not happen within {seconds} s\n{self.logs()}")
+from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
 
 
 @pytest.fixture
@@ -87,38 +15,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     yield place
     for process in reversed(place.processes):
         place.stop(process)
-
-
-@dataclass
-class Webserver:
-    """A running webserver, by its GraphQL."""
-
-    url: str
-
-    def query(self, query: str, **variables: Any) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
-            answer = json.load(response)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    def is_up(self) -> bool:
-        try:
-            entries = self.query("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
-        except OSError:
-            return False
-        return [e["loadStatus"] for e in entries["workspaceOrError"]["locationEntries"]] == ["LOADED"]
-
-    def runs(self) -> list[dict[str, Any]]:
-        query = "{ runsOrError { ... on Runs { results { runId status jobName tags { key value } } } } }"
-        return self.query(query)["runsOrError"]["results"]
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from conftest import Place
+from run_elt_dagster_tests.e2e.place import Place
 
 MONTHS = {
     "2019-05": 281,

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import Place, Webserver, free_port
+
+from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("faketime") is None, reason="faketime is not installed (Debian: apt-get install faketime)"

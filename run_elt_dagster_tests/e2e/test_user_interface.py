@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Place, Webserver
 from playwright.sync_api import Page, sync_playwright
+
+from run_elt_dagster_tests.e2e.place import Place, Webserver
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Set it to keep the pictures, as those under docs/ were made.

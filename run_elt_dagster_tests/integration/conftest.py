@@ -1,84 +1,15 @@
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from snowflake.connector import SnowflakeConnection
 
-from run_elt_dagster.assets import analytics_assets, source_assets
-from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.resources.snowflake import Snowflake
-
-
-@dataclass
-class House:
-    """A code location of its own: a folder of tables and an embedded Snowflake without sample data."""
-
-    directory: Path
-    connection: SnowflakeConnection
-    resource: Snowflake
-    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
-
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with self.connection.cursor() as cursor:
-            return [tuple(row) for row in cursor.execute(statement).fetchall()]
-
-    def declare(self, **tables: str) -> None:
-        for name, text in tables.items():
-            path = self.directory / "tables" / "analytics" / f"{name}.sql"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode())
-
-    def materialize(
-        self,
-        *tables: str,
-        selection: dg.AssetSelection | None = None,
-        max_concurrent_tables: int = 4,
-    ) -> dg.ExecuteInProcessResult:
-        """Run the tables, all by default, as a job of the code location does."""
-        catalogue = load_tables(self.directory / "tables")
-        chosen = (
-            dg.AssetSelection.assets(*(["analytics", name] for name in tables)) if tables else dg.AssetSelection.all()
-        )
-        definitions = dg.Definitions(
-            assets=[
-                analytics_assets(catalogue, max_concurrent_tables=max_concurrent_tables),
-                *source_assets(catalogue),
-            ],
-            jobs=[dg.define_asset_job("job", selection=selection or chosen)],
-            resources={"snowflake": self.resource},
-        )
-        job = definitions.resolve_job_def("job")
-        return job.execute_in_process(instance=self.instance, raise_on_error=False)
-
-    def tables(self) -> set[str]:
-        rows = self.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
-        return {name for (name,) in rows}
+from run_elt_dagster_tests.integration.house import House
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect() as connection:
-        yield House(tmp_path, connection, resource)
-
-
-def materialized(result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
-    return {
-        event.materialization.asset_key.path[-1]: {
-            name: value.value for name, value in event.materialization.metadata.items()
-        }
-        for event in result.get_asset_materialization_events()
-    }
-
-
-def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {f"{e.asset_key.path[-1]}.{e.check_name}": e.passed for e in result.get_asset_check_evaluations()}
-
-
-def failure_text(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [event for event in result.all_events if event.is_step_failure]
-    failure = event.step_failure_data.user_failure_data
-    return failure.description if failure else str(event.step_failure_data.error)
+    with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
+        yield House(tmp_path, connection, resource, instance)

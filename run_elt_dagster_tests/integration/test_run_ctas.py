@@ -4,9 +4,9 @@ import threading
 
 import dagster as dg
 import pytest
-from conftest import House, checks, failure_text, materialized
 
 from run_elt_dagster.session import ConnectorSession
+from run_elt_dagster_tests.integration.house import House, checks, failure_text, materialized
 
 METHODS = ["clone", "swap", "overwrite"]
 

@@ -18,8 +18,8 @@ def test_row_count_alone_is_metadata_only() -> None:
 def test_all_audits_are_measured_in_one_scan() -> None:
     assert audit_sql(audits_of(a_table(primary_key=["a", "b"])), CANDIDATE) == (
         "SELECT\n  COUNT(*),\n"
-        '  COUNT_IF("A" IS NULL OR "B" IS NULL),\n'
-        '  COUNT_IF(NOT ("A" IS NULL OR "B" IS NULL)) - COUNT(DISTINCT "A", "B")\n'
+        '  COUNT(CASE WHEN "A" IS NULL OR "B" IS NULL THEN 1 END),\n'
+        '  COUNT(CASE WHEN NOT ("A" IS NULL OR "B" IS NULL) THEN 1 END) - COUNT(DISTINCT "A", "B")\n'
         'FROM "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
     )
 

@@ -3,16 +3,12 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.schedules import daily_schedule, run_elt_alert_job
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.schedules import daily_schedule
 
 
 @pytest.fixture
 def schedule() -> dg.ScheduleDefinition:
-    table = AnalyticsTable.model_validate({"schema": "a", "table": "b", "sql": "select 1 as n"})
-    return daily_schedule(run_elt_alert_job([analytics_assets(catalogue([table]), max_concurrent_tables=1)]))
+    return daily_schedule(job_name="RunELT_Alert")
 
 
 def evaluate(schedule: dg.ScheduleDefinition, at: datetime) -> object:

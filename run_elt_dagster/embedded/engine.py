@@ -1,0 +1,429 @@
+"""One session's SQL on DuckDB: fakesnow translates and executes, with what is added here around it.
+
+fakesnow: https://github.com/tekumara/fakesnow. Whatever sqlglot cannot say in DuckDB's dialect it leaves out with a log
+message; here that is an error, so that a statement never silently does something else.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import sqlglot
+from duckdb import DuckDBPyConnection
+from fakesnow import info_schema, macros
+from fakesnow.conn import FakeSnowflakeConnection
+from fakesnow.cursor import FakeSnowflakeCursor
+from fakesnow.instance import FakeSnow
+from fakesnow.rowtype import ColumnInfo, describe_as_rowtype
+from fakesnow.statement_type import DDL, statement_type_id
+from snowflake.connector.errors import Error
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
+
+from run_elt_dagster.embedded import info_schema as views
+from run_elt_dagster.embedded import rewrites
+from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, syntax_error, unsupported
+from run_elt_dagster.embedded.lexer import inlined_variables
+from run_elt_dagster.embedded.objects import Register, Table, quoted, register_sql
+from run_elt_dagster.embedded.quiet import quietly
+from run_elt_dagster.embedded.statements import Name
+
+# Commands that sqlglot hands through as text and that fakesnow knows to change nothing.
+_KNOWN_COMMANDS = ("RESUME RECLUSTER", "SUSPEND RECLUSTER")
+_DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
+_DDL = (exp.Create, exp.Drop, exp.Alter)
+# Types of DuckDB's that the connector reads as integers of 64 bits.
+_SHORT_INTEGERS = frozenset({"TINYINT", "SMALLINT", "UTINYINT", "USMALLINT", "UINTEGER"})
+_QUALIFIERS = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a statement gives.
+
+    Attributes:
+        table: The rows.
+        rowtype: The columns as the connector wants them described.
+        statement_type: Snowflake's id of the kind of statement, which tells the connector what counts as rows.
+    """
+
+    table: pa.Table
+    rowtype: list[ColumnInfo]
+    statement_type: int = 0
+
+
+class _NoResults(dict[str, tuple[Any, ...]]):
+    """Forgets the results that fakesnow would keep for ever."""
+
+    def __setitem__(self, key: str, value: tuple[Any, ...]) -> None:
+        pass
+
+
+class Engine(FakeSnow):
+    """All databases of a directory, in one DuckDB instance.
+
+    Args:
+        directory: Where the database files are, one for each Snowflake database.
+        databases: Databases to open; whatever is missing is created.
+    """
+
+    def __init__(self, directory: Path, databases: Sequence[str]) -> None:
+        super().__init__(create_database_on_connect=False, create_schema_on_connect=False, db_path=directory)
+        self.results_cache = _NoResults()
+        # A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
+        # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
+        self.duck_conn.execute("SET GLOBAL python_enable_replacements = false")
+        self.duck_conn.execute("SET GLOBAL ieee_floating_point_ops = false")
+        self.duck_conn.execute(rewrites.TEXT_MACRO_SQL)
+        self.main_database = databases[0]
+        self._directory = directory
+        self._databases: list[str] = []
+        for database in databases:
+            self._attach(database)
+
+    def _attach(self, database: str) -> None:
+        path = self._directory / f"{database}.db"
+        try:
+            self.duck_conn.execute(f"ATTACH '{str(path).replace("'", "''")}' AS {database}")
+        except duckdb.Error as error:
+            raise RuntimeError(
+                f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. Close "
+                f"whatever else uses the file, or delete {self._directory} to begin anew."
+            ) from error
+        self.duck_conn.execute(info_schema.per_db_creation_sql(database))
+        self.duck_conn.execute(macros.creation_sql(database))
+        self.adopt(self.duck_conn, database)
+
+    def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
+        """Give a database its register and the views on it."""
+        for sql in register_sql(database):
+            duck.execute(sql)
+        duck.execute(views.tables_view_sql(database))
+        if database not in self._databases:
+            self._databases.append(database)
+        duck.execute(views.show_tables_view_sql(self._databases))
+
+    def forget(self, duck: DuckDBPyConnection, database: str) -> None:
+        """Leave a dropped database out of the views."""
+        self._databases = [name for name in self._databases if name != database]
+        duck.execute(views.show_tables_view_sql(self._databases))
+
+    def session(self, database: str | None, schema: str | None, *, autocommit: bool) -> "EngineSession":
+        """Open a session's own connection to DuckDB."""
+        return EngineSession(self, database, schema, autocommit=autocommit)
+
+    def close(self) -> None:
+        """Write everything into the database files and let go of them."""
+        for database in self._databases:
+            self.duck_conn.execute(f"CHECKPOINT {quoted(database)}")
+        for database in self._databases:
+            self.duck_conn.execute(f"DETACH {quoted(database)}")
+        self.duck_conn.close()
+
+
+class EngineSession(FakeSnowflakeConnection):
+    """A session of fakesnow with transactions that its parent does not keep track of."""
+
+    def __init__(self, engine: Engine, database: str | None, schema: str | None, *, autocommit: bool) -> None:
+        super().__init__(
+            engine.duck_conn.cursor(),
+            engine.results_cache,
+            database,
+            schema,
+            create_database=False,
+            create_schema=False,
+            db_path=engine.db_path,
+            paramstyle="qmark",
+            autocommit=autocommit,
+        )
+        self.engine = engine
+        self.context: Mapping[str, str | None] = {}
+
+    @property
+    def duck(self) -> DuckDBPyConnection:
+        """The session's connection to DuckDB."""
+        return self._duck_conn
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the session has begun a transaction that is still open."""
+        return self._in_transaction
+
+    def begin(self) -> None:
+        """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
+        if not self._in_transaction:
+            self.duck.begin()
+            self._in_transaction = True
+
+    def end(self, *, commit: bool) -> None:
+        """Commit or roll back the open transaction, if there is one.
+
+        Raises:
+            SqlError: It cannot be committed, because a statement in it has failed.
+        """
+        if not self._in_transaction:
+            return
+        self._in_transaction = False
+        # DuckDB 2.0 reports success when a transaction is committed that it has given up, and keeps nothing of it.
+        spoiled = self._is_spoiled()
+        if commit and not spoiled:
+            self.duck.commit()
+            return
+        _roll_back(self.duck)
+        if commit:
+            raise unsupported("commit what came before a failed statement", "a transaction with an error; it was rolled back")
+
+    @contextmanager
+    def atomically(self, *, ddl: bool) -> Generator[None]:
+        """Make what happens inside one transaction.
+
+        DDL first commits the session's open transaction, DML joins it:
+        https://docs.snowflake.com/en/sql-reference/transactions#ddl
+        """
+        if ddl:
+            self.end(commit=True)
+        elif not self._autocommit:
+            self.begin()
+        if self._in_transaction:
+            yield
+            return
+        self.duck.begin()
+        try:
+            yield
+            self.duck.commit()
+        except BaseException:
+            _roll_back(self.duck)
+            raise
+
+    def register(self, database: str) -> Register:
+        """Return the register of a database."""
+        return Register(self.duck, database)
+
+    def locate(self, name: Name) -> Table:
+        """Return where a name points to from this session, whether or not there is anything.
+
+        Raises:
+            SqlError: No database or schema is current, or the schema is not there.
+        """
+        located = self._complete(name)
+        if not self.register(located.database).has_schema(located.schema):
+            raise missing_object(f"{located.database}.{located.schema}")
+        return located
+
+    def _complete(self, name: Name) -> Table:
+        *qualifiers, table = name.parts
+        if len(qualifiers) > _QUALIFIERS:
+            raise syntax_error(f"unexpected '{name}'.")
+        if not self.database and len(qualifiers) < _QUALIFIERS:
+            raise _no_current("database", 90105)
+        if not self.schema and not qualifiers:
+            raise _no_current("schema", 90106)
+        database, schema = [self.database, self.schema][: _QUALIFIERS - len(qualifiers)] + qualifiers
+        return Table(str(database), str(schema), table)
+
+    def query(self, sql: str, params: Any = None) -> Result:
+        """Execute what fakesnow knows how to.
+
+        Raises:
+            SqlError: It cannot be expressed on DuckDB, or fails there.
+        """
+        expression = self.parsed(sql)
+        statement_type = statement_type_id(expression)
+        try:
+            if isinstance(expression, _DML):
+                return self._dml(expression, sql, params, statement_type)
+            if isinstance(expression, _DDL):
+                return self._ddl(expression, sql, params, statement_type)
+            return self._run(sql, params, statement_type)
+        except SqlError as error:
+            raise self._qualified(error, expression) from error
+
+    def _dml(self, expression: exp.Expression, sql: str, params: Any, statement_type: int) -> Result:
+        target = expression.this.find(exp.Table) if isinstance(expression.this, exp.Expression) else None
+        with self.atomically(ddl=False):
+            result = self._run(sql, params, statement_type)
+            if isinstance(target, exp.Table):
+                table = self.locate(_name_of(target))
+                self.register(table.database).count_rows(table)
+        return result
+
+    def _ddl(self, expression: exp.Expression, sql: str, params: Any, statement_type: int) -> Result:
+        self.end(commit=True)
+        result = self._run(sql, params, statement_type)
+        named = expression.find(exp.Table)
+        if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
+            change = self.engine.adopt if isinstance(expression, exp.Create) else self.engine.forget
+            change(self.duck, _name_of(named).parts[-1])
+        elif self.database:
+            with self.atomically(ddl=True):
+                self.register(self.database).forget_missing()
+        return result
+
+    def _run(self, sql: str, params: Any, statement_type: int) -> Result:
+        """Execute one statement through fakesnow, its errors translated."""
+        cursor = EngineCursor(self)
+        with translated_errors(sql):
+            cursor.execute(sql, binding_params=params, server=True)
+            return _result_of(cursor._arrow_table, cursor.columns, statement_type)
+
+    def described(self, sql: str) -> Result:
+        """Return the columns that a query gives, without its rows."""
+        (translated,) = self.duck_sql(sql)
+        with translated_errors(sql):
+            return self.answer(f"SELECT * FROM ({translated}) LIMIT 0", statement_type=statement_type_id(self.parsed(sql)))
+
+    def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:
+        """Return what a query in DuckDB's own SQL gives."""
+        self.duck.execute(sql, list(params))
+        columns = _columns_of(self.duck)
+        _allow_arrow_output()
+        return _result_of(self.duck.to_arrow_table(), columns, statement_type)
+
+    def parsed(self, sql: str) -> exp.Expression:
+        """Return a statement as sqlglot reads it.
+
+        Raises:
+            SqlError: sqlglot cannot read it, or only as text.
+        """
+        try:
+            with quietly():
+                expression = sqlglot.parse_one(sql, read="snowflake")
+        except ParseError as error:
+            raise syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", "")) from error
+        if not isinstance(expression, exp.Expression):
+            raise syntax_error("no statement where one is needed")
+        command = expression.find(exp.Command)
+        if command is not None and not any(known in sql.upper() for known in _KNOWN_COMMANDS):
+            raise unsupported("run this kind of statement", repr(sql[:200]))
+        return expression
+
+    def duck_sql(self, sql: str) -> list[str]:
+        """Return a statement in DuckDB's SQL, as several where DuckDB needs several."""
+        cursor = EngineCursor(self)
+        return cursor.translated(self.parsed(cursor._inline_variables(sql)))
+
+    def _is_spoiled(self) -> bool:
+        """Tell whether DuckDB has given the open transaction up."""
+        try:
+            self.duck.execute("SELECT 1")
+        except duckdb.TransactionException:
+            return True
+        return False
+
+    def _qualified(self, error: SqlError, expression: exp.Expression) -> SqlError:
+        """Return an error about a missing table with the full name, of which DuckDB only says the last part."""
+        if error.errno != missing_object("").errno:
+            return error
+        for table in expression.find_all(exp.Table):
+            if table.name and f"'{table.name}'".upper() in error.message.upper():
+                with contextlib.suppress(SqlError):
+                    return missing_object(str(self._complete(_name_of(table))))
+        return error
+
+
+class EngineCursor(FakeSnowflakeCursor):
+    """A cursor of fakesnow that refuses what it would silently leave out."""
+
+    def __init__(self, session: EngineSession) -> None:
+        super().__init__(session, session.duck)
+        self._session = session
+        self.columns: list[tuple[str, str]] = []
+
+    def translated(self, expression: exp.Expression) -> list[str]:
+        """Return DuckDB's SQL for a parsed statement."""
+        with translated_errors(expression.sql(dialect="snowflake")):
+            self.check_db_and_schema(expression)
+            parts: list[Any] = self._transform_explode(expression)
+            return [self._sql_of(self._transform(part, None)) for part in parts]
+
+    def _transform(self, expression: Any, params: Any) -> Any:
+        before = rewrites.before_fakesnow(expression, self._session.context)
+        return rewrites.after_fakesnow(super()._transform(before, params))
+
+    def _execute(self, transformed: Any, params: Any = None) -> None:
+        self._sql_of(transformed)
+        _allow_arrow_output()
+        super()._execute(transformed, params)
+        self.columns = _columns_of(self._duck_conn)
+
+    def _inline_variables(self, sql: str) -> str:
+        """Replace $name by the session's variable; unlike fakesnow, not inside strings."""
+        return inlined_variables(sql, self._session.variables._variables)
+
+    def _sql_of(self, transformed: exp.Expression) -> str:
+        try:
+            return transformed.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
+        except UnsupportedError as error:
+            raise unsupported("express this on DuckDB", str(error)) from error
+
+
+@contextmanager
+def translated_errors(sql: str) -> Generator[None]:
+    """Turn whatever fakesnow and DuckDB raise into what Snowflake answers."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise from_duckdb(error) from error
+    except Error as error:
+        if isinstance(error.__cause__, duckdb.Error):
+            raise from_duckdb(error.__cause__) from error
+        raise SqlError(str(error.raw_msg), errno=max(error.errno or 9999, 1), sqlstate=error.sqlstate or "99999") from error
+    except (NotImplementedError, AssertionError, KeyError, ValueError) as error:
+        raise unsupported("run this", f"{type(error).__name__}: {error} for {sql[:200]!r}") from error
+
+
+def status(message: str) -> Result:
+    """Return the one row that Snowflake gives for a statement without rows.
+
+    Made without DuckDB: a cancellation that arrives after the effect must not make the statement fail.
+    """
+    return _result_of(pa.table({"status": [message]}), [("status", "VARCHAR")], DDL)
+
+
+def _roll_back(duck: DuckDBPyConnection) -> None:
+    """Roll back, whether or not DuckDB has done so itself after a failed commit."""
+    with contextlib.suppress(duckdb.TransactionException):
+        duck.rollback()
+
+
+def _no_current(what: str, errno: int) -> SqlError:
+    return SqlError(
+        f"Cannot perform operation. This session does not have a current {what}. Call 'USE {what.upper()}', "
+        "or use a qualified name.",
+        errno=errno,
+        sqlstate="22000",
+    )
+
+
+def _name_of(table: exp.Table) -> Name:
+    """Return a parsed table's name with Snowflake's folding of case."""
+    parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
+    return Name(tuple(part.name if part.quoted else part.name.upper() for part in parts))
+
+
+def _columns_of(duck: DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Return names and DuckDB types of what was executed last: no second query, so no second state of the tables."""
+    return [(str(column[0]), str(column[1])) for column in duck.description or []]
+
+
+def _result_of(table: Any, columns: Sequence[tuple[str, str]], statement_type: int) -> Result:
+    described: list[tuple[str, str, None, None, None, None]] = []
+    for index, (name, kind) in enumerate(columns):
+        if kind in _SHORT_INTEGERS:
+            table = table.set_column(index, table.schema.field(index).name, table.column(index).cast(pa.int64()))
+        described.append((name, "BIGINT" if kind in _SHORT_INTEGERS else kind, None, None, None, None))
+    return Result(table, describe_as_rowtype(described), statement_type)
+
+
+def _allow_arrow_output() -> None:
+    """Silence one remark of DuckDB's about a copy that cannot be avoided.
+
+    Set anew each time, because whoever captures warnings (pytest does) takes filters away again.
+    """
+    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)

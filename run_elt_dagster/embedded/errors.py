@@ -1,0 +1,153 @@
+"""Errors as Snowflake answers them, and what DuckDB raises in its place.
+
+Codes and SQL states: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api#error-attributes
+"""
+
+import re
+from collections.abc import Callable
+
+import duckdb
+
+
+class SqlError(Exception):
+    """A statement that fails as it would on Snowflake.
+
+    Attributes:
+        message: The text without code and state, which the connector puts in front of it.
+        errno: Snowflake's error number, such as 2003.
+        sqlstate: The SQL state, such as `42S02`.
+    """
+
+    def __init__(self, message: str, *, errno: int, sqlstate: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errno = errno
+        self.sqlstate = sqlstate
+
+
+class CancelledError(SqlError):
+    """The statement was cancelled, as `SYSTEM$CANCEL_QUERY` does it."""
+
+    def __init__(self) -> None:
+        super().__init__("SQL execution canceled", errno=604, sqlstate="57014")
+
+
+def unsupported(what: str, got: str) -> SqlError:
+    """Return the error for what only an account can do."""
+    return SqlError(
+        f"The embedded Snowflake cannot {what}, got {got}. Nothing was executed. "
+        "It is for trying and testing: run the statement on a Snowflake account.",
+        errno=2,
+        sqlstate="0A000",
+    )
+
+
+def syntax_error(message: str) -> SqlError:
+    """Return a compilation error about the statement's syntax."""
+    return SqlError(f"SQL compilation error:\n{message}", errno=1003, sqlstate="42000")
+
+
+def missing_object(name: str) -> SqlError:
+    """Return the error for a table, view, schema or role that is not there."""
+    return SqlError(
+        f"SQL compilation error:\nObject '{name}' does not exist or not authorized.",
+        errno=2003,
+        sqlstate="42S02",
+    )
+
+
+def existing_object(name: str) -> SqlError:
+    """Return the error for a name that is taken."""
+    return SqlError(f"SQL compilation error:\nObject '{name}' already exists.", errno=2002, sqlstate="42710")
+
+
+def _missing(match: re.Match[str]) -> SqlError:
+    return missing_object(match[1])
+
+
+def _existing(match: re.Match[str]) -> SqlError:
+    return existing_object(match[1])
+
+
+def _numeric(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Numeric value '{match[1]}' is not recognized", errno=100038, sqlstate="22018")
+
+
+def _boolean(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Boolean value '{match[1]}' is not recognized", errno=100037, sqlstate="22018")
+
+
+def _date(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Date '{match[1]}' is not recognized", errno=100040, sqlstate="22007")
+
+
+def _timestamp(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Timestamp '{match[1]}' is not recognized", errno=100035, sqlstate="22007")
+
+
+def _null(match: re.Match[str]) -> SqlError:
+    column = match[1].rpartition(".")[2]
+    return SqlError(f"NULL result in a non-nullable column: {column}", errno=100072, sqlstate="22000")
+
+
+def _column(match: re.Match[str]) -> SqlError:
+    return SqlError(f"SQL compilation error:\ninvalid identifier '{match[1]}'", errno=904, sqlstate="42000")
+
+
+def _function(match: re.Match[str]) -> SqlError:
+    return SqlError(f"SQL compilation error:\nUnknown function {match[1].upper()}", errno=2140, sqlstate="42601")
+
+
+def _column_count(match: re.Match[str]) -> SqlError:
+    return SqlError(
+        f"SQL compilation error:\nInsert value list does not match column list expecting {match[2]} but got {match[3]}",
+        errno=2020,
+        sqlstate="21S01",
+    )
+
+
+def _division(_: re.Match[str]) -> SqlError:
+    return SqlError("Division by zero", errno=100051, sqlstate="22012")
+
+
+# The first pattern found in DuckDB's text decides.
+_BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...] = (
+    (re.compile(r'(?:Table|View|Schema) with name "?([^"\s]+)"? does not exist'), _missing),
+    (re.compile(r'(?:Table|View|Schema) with name "?([^"\s]+)"? already exists'), _existing),
+    (re.compile(r'[Ss]chema "?([^"\s]+)"? does not exist'), _missing),
+    (re.compile(r"Function with name \"?([^\"\s]+)\"? does not exist"), _function),
+    (re.compile(r'Referenced column "(.+?)" (?:not|was not) found'), _column),
+    (re.compile(r'"(.+?)" has (\d+) columns but (\d+) values'), _column_count),
+    (re.compile(r"Division by zero"), _division),
+    (re.compile(r"NOT NULL constraint failed: (\S+)"), _null),
+    (re.compile(r"Could not convert string '(.*?)' to BOOL"), _boolean),
+    (re.compile(r"Could not convert string [\"'](.*?)[\"'] to "), _numeric),
+    (re.compile(r'invalid timestamp field format: "(.*?)"'), _timestamp),
+    (re.compile(r'invalid date field format: "(.*?)"'), _date),
+)
+
+_BY_CLASS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
+    (duckdb.OutOfRangeException, 100039, "22003"),
+    (duckdb.ConversionException, 100038, "22018"),
+    (duckdb.ParserException, 1003, "42000"),
+    (duckdb.BinderException, 2043, "42000"),
+    (duckdb.CatalogException, 2043, "42000"),
+)
+
+
+def from_duckdb(error: duckdb.Error) -> SqlError:
+    """Return the error that Snowflake gives where DuckDB raised this one.
+
+    The text is Snowflake's where it is known, and DuckDB's first line otherwise.
+    """
+    if isinstance(error, duckdb.InterruptException):
+        return CancelledError()
+    text = str(error)
+    for pattern, translate in _BY_TEXT:
+        if match := pattern.search(text):
+            return translate(match)
+    line = text.splitlines()[0]
+    for kind, errno, sqlstate in _BY_CLASS:
+        if isinstance(error, kind):
+            return SqlError(line, errno=errno, sqlstate=sqlstate)
+    return SqlError(line, errno=9999, sqlstate="99999")

@@ -1,0 +1,97 @@
+"""INFORMATION_SCHEMA.TABLES and SHOW TABLES out of the register, in the place of fakesnow's views.
+
+https://docs.snowflake.com/en/sql-reference/info-schema/tables and
+https://docs.snowflake.com/en/sql-reference/sql/show-tables
+"""
+
+from collections.abc import Sequence
+
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, quoted
+
+
+def tables_view_sql(database: str) -> str:
+    """Return the statement that replaces fakesnow's view behind INFORMATION_SCHEMA.TABLES.
+
+    The row count is exact, as on Snowflake. The instants are Snowflake's TIMESTAMP_LTZ, in UTC.
+    """
+    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
+    return f"""
+CREATE OR REPLACE VIEW {hidden}._fs_tables AS
+SELECT
+    relations.database_name AS "TABLE_CATALOG",
+    relations.schema_name AS "TABLE_SCHEMA",
+    relations.name AS "TABLE_NAME",
+    coalesce(objects.owner, '{DEFAULT_OWNER}') AS "TABLE_OWNER",
+    relations.kind AS "TABLE_TYPE",
+    CASE WHEN relations.kind = 'VIEW' THEN NULL WHEN objects.is_transient THEN 'YES' ELSE 'NO' END AS "IS_TRANSIENT",
+    NULL::VARCHAR AS "CLUSTERING_KEY",
+    coalesce(objects.row_count, relations.row_count) AS "ROW_COUNT",
+    CASE WHEN relations.kind = 'VIEW' THEN NULL ELSE 0 END AS "BYTES",
+    CASE WHEN relations.kind = 'VIEW' THEN NULL ELSE 1 END AS "RETENTION_TIME",
+    NULL::VARCHAR AS "SELF_REFERENCING_COLUMN_NAME",
+    NULL::VARCHAR AS "REFERENCE_GENERATION",
+    NULL::VARCHAR AS "USER_DEFINED_TYPE_CATALOG",
+    NULL::VARCHAR AS "USER_DEFINED_TYPE_SCHEMA",
+    NULL::VARCHAR AS "USER_DEFINED_TYPE_NAME",
+    CASE WHEN relations.kind = 'VIEW' THEN 'NO' ELSE 'YES' END AS "IS_INSERTABLE_INTO",
+    'YES' AS "IS_TYPED",
+    NULL::VARCHAR AS "COMMIT_ACTION",
+    coalesce(objects.created_on, to_timestamp(0)) AS "CREATED",
+    coalesce(objects.last_altered, to_timestamp(0)) AS "LAST_ALTERED",
+    coalesce(objects.last_ddl, to_timestamp(0)) AS "LAST_DDL",
+    coalesce(objects.owner, '{DEFAULT_OWNER}') AS "LAST_DDL_BY",
+    'NO' AS "AUTO_CLUSTERING_ON",
+    objects.comment AS "COMMENT",
+    'NO' AS "IS_TEMPORARY",
+    'NO' AS "IS_ICEBERG",
+    'NO' AS "IS_DYNAMIC",
+    'NO' AS "IS_IMMUTABLE",
+    'NO' AS "IS_HYBRID"
+FROM (
+    SELECT database_name, schema_name, table_name AS name, 'BASE TABLE' AS kind, estimated_size AS row_count
+    FROM duckdb_tables()
+    UNION ALL
+    SELECT database_name, schema_name, view_name, 'VIEW', NULL FROM duckdb_views() WHERE NOT internal
+) AS relations
+LEFT JOIN {hidden}.embedded_objects AS objects
+    ON relations.kind = 'BASE TABLE'
+    AND objects.table_schema = relations.schema_name
+    AND objects.table_name = relations.name
+WHERE relations.database_name = '{database.replace("'", "''")}' AND relations.schema_name NOT IN ('{HIDDEN_SCHEMA}', 'main')
+"""
+
+
+def show_tables_view_sql(databases: Sequence[str]) -> str:
+    """Return the statement that replaces fakesnow's view behind SHOW TABLES, over all databases."""
+    tables = " UNION ALL ".join(f"SELECT * FROM {quoted(name)}.{HIDDEN_SCHEMA}._fs_tables" for name in databases)
+    return f"""
+CREATE OR REPLACE VIEW _fs_global.{HIDDEN_SCHEMA}._fs_show_tables AS
+SELECT
+    "CREATED" AS created_on,
+    "TABLE_NAME" AS name,
+    "TABLE_CATALOG" AS database_name,
+    "TABLE_SCHEMA" AS schema_name,
+    CASE "IS_TRANSIENT" WHEN 'YES' THEN 'TRANSIENT' ELSE 'TABLE' END AS kind,
+    coalesce("COMMENT", '') AS comment,
+    '' AS cluster_by,
+    "ROW_COUNT" AS rows,
+    "BYTES" AS bytes,
+    "TABLE_OWNER" AS owner,
+    "RETENTION_TIME"::VARCHAR AS retention_time,
+    'OFF' AS automatic_clustering,
+    'OFF' AS change_tracking,
+    'OFF' AS search_optimization,
+    NULL::VARCHAR AS search_optimization_progress,
+    NULL::VARCHAR AS search_optimization_bytes,
+    'N' AS is_external,
+    'N' AS enable_schema_evolution,
+    'ROLE' AS owner_role_type,
+    'N' AS is_event,
+    NULL::VARCHAR AS budget,
+    'N' AS is_hybrid,
+    'N' AS is_iceberg,
+    'N' AS is_dynamic,
+    'N' AS is_immutable
+FROM ({tables})
+WHERE "TABLE_TYPE" = 'BASE TABLE'
+"""

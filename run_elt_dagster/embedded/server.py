@@ -1,0 +1,474 @@
+"""The embedded Snowflake's HTTP server: what the Snowflake connector asks for, on 127.0.0.1 only.
+
+The protocol is the one of the connector, whose source is its documentation:
+https://github.com/snowflakedb/snowflake-connector-python. A failed statement is always an answer, never an HTTP error,
+since the connector retries those until its timeout.
+"""
+
+import contextlib
+import gzip
+import json
+import logging
+import re
+import secrets
+import socket
+import threading
+from base64 import b64encode
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from fakesnow.arrow import to_ipc, to_sf
+from fakesnow.converter import from_binding
+from fakesnow.expr import normalise_ident
+from fakesnow.statement_type import DML_TYPE_IDS
+from fakesnow.transforms import SERVER_VERSION
+
+from run_elt_dagster.embedded.engine import Engine, Result
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.sessions import Running, Session, StatementRecord
+from run_elt_dagster.embedded.statements import CancelQueries
+
+HOST = "127.0.0.1"
+USER = "EMBEDDED"
+HISTORY_KEPT = 10_000
+ANSWERS_KEPT = 200
+# Snowflake answers "in progress" before the connector's socket times out after 60 s, and the connector asks again.
+ANSWER_WITHIN_SECONDS = 40.0
+IN_PROGRESS = "333333"
+IN_PROGRESS_ASYNC = "333334"
+
+logger = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+
+
+class DropAnswerError(Exception):
+    """Raised by a hook: the statement may have taken effect, but its answer never arrives."""
+
+
+@dataclass(frozen=True)
+class StatementEvent:
+    """What a hook is told.
+
+    Attributes:
+        phase: `before` the statement is executed or `after`.
+        attempt: How often its answer has been asked for, from 1; the connector asks again with the same request id.
+        statement: The statement; its `wait` waits until it is cancelled.
+    """
+
+    phase: str
+    attempt: int
+    statement: Running
+
+    @property
+    def sql(self) -> str:
+        """The statement's text."""
+        return self.statement.sql
+
+
+Hook = Callable[[StatementEvent], None]
+
+
+class _Execution:
+    """A statement's work in a thread of its own, and its answer, kept for whoever asks again."""
+
+    def __init__(self, statement: Running) -> None:
+        self.statement = statement
+        self.answer: Answer | None = None
+        self.asked = 0
+
+
+class EmbeddedServer:
+    """The embedded Snowflake of one directory.
+
+    Args:
+        directory: Where the database files are. Only one server at a time may use it.
+        databases: Databases that exist from the start; the first one holds what belongs to the account.
+        hook: Called before and after each statement, outside of all locks. What it raises is the statement's answer.
+    """
+
+    def __init__(self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), hook: Hook | None = None) -> None:
+        found = [path.stem for path in sorted(directory.glob("*.db"))]
+        self.engine = Engine(str(directory), list(dict.fromkeys([*databases, *found])))
+        self.password = secrets.token_urlsafe(24)
+        self.hook = hook
+        self.history: deque[StatementRecord] = deque(maxlen=HISTORY_KEPT)
+        self.logins = 0
+        self.answer_within_seconds = ANSWER_WITHIN_SECONDS
+        self._sessions: dict[str, Session] = {}
+        self._executions: OrderedDict[str, _Execution] = OrderedDict()
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._http = _HttpServer()
+        self._http.embedded = self
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.05,), name="embedded-snowflake", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return int(self._http.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all sessions, write everything into the database files and let go of them."""
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+        self._http.server_close()
+        for session in list(self._sessions.values()):
+            session.close()
+        self._http.hang_up()
+        self.engine.close()
+
+    def respond(self, path: str, query: Mapping[str, str], token: str, body: Mapping[str, Any]) -> Answer:
+        """Return the answer to a request; whatever goes wrong is an answer too.
+
+        Raises:
+            DropAnswerError: A hook wants the answer to be lost.
+        """
+        try:
+            return self._route(path, query, token, body)
+        except SqlError as error:
+            return _failure(error, None)
+        except DropAnswerError:
+            raise
+        except Exception as error:
+            logger.debug("request %s failed", path, exc_info=True)
+            return _failure(_unexpected(error), None)
+
+    def _route(self, path: str, query: Mapping[str, str], token: str, body: Mapping[str, Any]) -> Answer:
+        if path == "/session/v1/login-request":
+            return self._login(query, body)
+        if path.startswith("/telemetry"):
+            return _success(None)
+        session = self._session(token)
+        if path == "/queries/v1/query-request":
+            return self._query(session, query.get("requestId", ""), body)
+        if path == "/queries/v1/abort-request":
+            return self._abort(lambda statement: statement.request_id == body.get("requestId"))
+        if match := re.fullmatch(r"/(?:monitoring/)?queries/([^/]+)(/\S+)?", path):
+            return self._about_query(match[1], match[2] or "")
+        if path == "/session" and query.get("delete"):
+            self._end(session)
+        return _success(None)
+
+    def _about_query(self, query_id: str, what: str) -> Answer:
+        if what == "/abort-request":
+            return self._abort(lambda statement: statement.query_id == query_id)
+        execution = self._executions.get(query_id)
+        if what == "/result" and execution is not None:
+            return self._answer_of(execution)
+        return _success({"queries": [] if execution is None else [_status_of(execution)]})
+
+    def _login(self, query: Mapping[str, str], body: Mapping[str, Any]) -> Answer:
+        data = body["data"]
+        if not secrets.compare_digest(str(data.get("PASSWORD", "")), self.password):
+            raise SqlError("Incorrect username or password was specified.", errno=390100, sqlstate="08001")
+        parameters = {str(name).upper(): _text(value) for name, value in data.get("SESSION_PARAMETERS", {}).items()}
+        role, warehouse, database, schema = (
+            normalise_ident(query[name]) if query.get(name) else None
+            for name in ("roleName", "warehouse", "databaseName", "schemaName")
+        )
+        autocommit = parameters.get("AUTOCOMMIT", "true") == "true"
+        session = Session(
+            session_id=secrets.randbelow(2**53),
+            token=secrets.token_urlsafe(32),
+            user=str(data.get("LOGIN_NAME") or USER).upper(),
+            role=role or "SYSADMIN",
+            warehouse=warehouse,
+            engine=self.engine,
+            connection=self.engine.session(database, schema, autocommit=autocommit),
+            writing=self._writing,
+            parameters=parameters,
+            cancel=self._cancel,
+        )
+        with self._lock:
+            self._sessions[session.token] = session
+            self.logins += 1
+        return _success(_login_data(session, autocommit=autocommit))
+
+    def _session(self, token: str) -> Session:
+        session = self._sessions.get(token)
+        if session is None:
+            raise SqlError(
+                "Session no longer exists. New login required to access the service.", errno=390111, sqlstate="08001"
+            )
+        return session
+
+    def _end(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.pop(session.token, None)
+        session.close()
+
+    def _query(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Answer:
+        """Execute a statement, or return the answer to the one that came with the same request id."""
+        with self._lock:
+            execution = self._executions.get(request_id) if request_id else None
+            if execution is None:
+                execution = self._begin(session, request_id, body)
+        if body.get("asyncExec"):
+            return _in_progress(execution.statement, IN_PROGRESS_ASYNC)
+        return self._answer_of(execution)
+
+    def _begin(self, session: Session, request_id: str, body: Mapping[str, Any]) -> _Execution:
+        parameters = {str(name).upper(): _text(value) for name, value in (body.get("parameters") or {}).items()}
+        tag = parameters.get("QUERY_TAG", session.parameters.get("QUERY_TAG", ""))
+        statement = Running(str(body["sqlText"]), session=session, request_id=request_id, tag=tag)
+        execution = _Execution(statement)
+        session.running[statement.query_id] = statement
+        for key in filter(None, (request_id, statement.query_id)):
+            self._executions[key] = execution
+        while len(self._executions) > 2 * ANSWERS_KEPT:
+            self._executions.popitem(last=False)
+        threading.Thread(
+            target=self._run, args=(execution, body), name=f"query-{statement.query_id}", daemon=True
+        ).start()
+        return execution
+
+    def _answer_of(self, execution: _Execution) -> Answer:
+        statement = execution.statement
+        execution.asked += 1
+        if not statement.finished.wait(self.answer_within_seconds):
+            return _in_progress(statement, IN_PROGRESS)
+        if self.hook and execution.answer and execution.answer["success"]:
+            self.hook(StatementEvent("after", execution.asked, statement))
+        return execution.answer or _failure(SqlError("No answer", errno=9999, sqlstate="99999"), statement)
+
+    def _run(self, execution: _Execution, body: Mapping[str, Any]) -> None:
+        statement = execution.statement
+        error_code: int | None = None
+        try:
+            if self.hook:
+                self.hook(StatementEvent("before", 1, statement))
+            result = self._result(statement, body)
+            execution.answer = _success(_query_data(result, statement))
+        except Exception as error:  # noqa: BLE001 - it becomes the statement's answer
+            failure = error if isinstance(error, SqlError) else _unexpected(error)
+            error_code = failure.errno
+            execution.answer = _failure(failure, statement)
+        self._record(statement, error_code)
+        statement.session.running.pop(statement.query_id, None)
+        statement.finished.set()
+
+    def _result(self, statement: Running, body: Mapping[str, Any]) -> Result:
+        bindings = body.get("bindings")
+        if not bindings:
+            return statement.session.execute(statement)
+        if any(isinstance(binding["value"], list) for binding in bindings.values()):
+            raise SqlError("Unsupported feature 'array binding'.", errno=2, sqlstate="0A000")
+        params = [from_binding(bindings[str(index)]) for index in range(1, len(bindings) + 1)]
+        return statement.session.execute(statement, params)
+
+    def _record(self, statement: Running, error_code: int | None) -> None:
+        session = statement.session
+        self.history.append(
+            StatementRecord(
+                sql=statement.sql,
+                query_tag=statement.tag,
+                session_id=session.session_id,
+                role=session.role,
+                query_id=statement.query_id,
+                started_at=statement.started_at,
+                seconds=statement.seconds,
+                error_code=error_code,
+            )
+        )
+
+    def _abort(self, is_meant: Callable[[Running], bool]) -> Answer:
+        self._cancel_all(is_meant)
+        return _success(None)
+
+    def _cancel(self, order: CancelQueries) -> str:
+        """Cancel statements: https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries."""
+        if order.query_id is not None:
+            count = self._cancel_all(lambda statement: statement.query_id == order.query_id)
+            return (
+                f"query [{order.query_id}] terminated."
+                if count
+                else "Identified SQL statement is not currently executing."
+            )
+        count = self._cancel_all(lambda statement: statement.session.session_id == order.session_id)
+        return f"{count} statements canceled."
+
+    def _cancel_all(self, is_meant: Callable[[Running], bool]) -> int:
+        with self._lock:
+            running = [statement for session in self._sessions.values() for statement in session.running.values()]
+        meant = [statement for statement in running if is_meant(statement)]
+        threads = [threading.Thread(target=statement.cancel, daemon=True) for statement in meant]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(meant)
+
+
+class _HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = False
+    embedded: EmbeddedServer
+
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self._clients: dict[threading.Thread, socket.socket] = {}
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection until one side closes it."""
+        self._clients[threading.current_thread()] = request
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._clients.pop(threading.current_thread(), None)
+
+    def hang_up(self) -> None:
+        """Close the connections that clients keep open, and wait until nobody serves them any more.
+
+        A thread that still lives when the interpreter ends would keep DuckDB's objects, which DuckDB complains about.
+        """
+        for thread, client in list(self._clients.items()):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet: a client that goes away is nothing to tell the console about."""
+        logger.debug("connection of %s failed", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Requests of one connection, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    # An answer leaves in one piece; header and body apart would wait for each other's acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self._respond({})
+
+    def do_POST(self) -> None:
+        self._respond(self._body())
+
+    def log_message(self, *args: Any) -> None:
+        """Keep requests out of the console."""
+
+    def _body(self) -> dict[str, Any]:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
+        try:
+            body = json.loads(raw or b"{}")
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
+
+    def _respond(self, body: Mapping[str, Any]) -> None:
+        server = self.server
+        assert isinstance(server, _HttpServer)  # noqa: S101 - it is the only one that uses this handler
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        token = re.search(r'Token="(.*?)"', self.headers.get("Authorization") or "")
+        try:
+            answer = server.embedded.respond(url.path, query, token[1] if token else "", body)
+        except DropAnswerError:
+            self.close_connection = True
+            return
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _success(data: Any) -> Answer:
+    return {"data": data, "code": None, "message": None, "success": True}
+
+
+def _failure(error: SqlError, statement: Running | None) -> Answer:
+    code = f"{error.errno:06d}"
+    data = {"errorCode": code, "sqlState": error.sqlstate, "queryId": statement.query_id if statement else None}
+    return {"data": data, "code": code, "message": error.message, "success": False}
+
+
+def _unexpected(error: Exception) -> SqlError:
+    return SqlError(
+        f"The embedded Snowflake cannot run this statement, got {type(error).__name__}: {error}. "
+        "It is for trying and testing: run the statement on a Snowflake account.",
+        errno=9999,
+        sqlstate="99999",
+    )
+
+
+def _in_progress(statement: Running, code: str) -> Answer:
+    url = f"/queries/{statement.query_id}/result"
+    data = {"queryId": statement.query_id, "getResultUrl": url, "queryAbortsAfterSecs": 300, "progressDesc": None}
+    return {"data": data, "code": code, "message": None, "success": True}
+
+
+def _status_of(execution: _Execution) -> Mapping[str, str]:
+    status = "RUNNING"
+    if execution.statement.finished.is_set():
+        status = "SUCCESS" if execution.answer and execution.answer["success"] else "FAILED_WITH_ERROR"
+    return {"id": execution.statement.query_id, "status": status}
+
+
+def _login_data(session: Session, *, autocommit: bool) -> Answer:
+    return {
+        "token": session.token,
+        "sessionId": session.session_id,
+        "serverVersion": SERVER_VERSION,
+        "parameters": [
+            {"name": "AUTOCOMMIT", "value": autocommit},
+            {"name": "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", "value": 3600},
+            {"name": "CLIENT_TELEMETRY_ENABLED", "value": False},
+            {"name": "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", "value": 0},
+            {"name": "TIMEZONE", "value": "Etc/UTC"},
+        ],
+        "sessionInfo": {
+            "databaseName": session.connection.database,
+            "schemaName": session.connection.schema,
+            "warehouseName": session.warehouse,
+            "roleName": session.role,
+        },
+    }
+
+
+def _query_data(result: Result, statement: Running) -> Answer:
+    connection = statement.session.connection
+    return {
+        "parameters": [{"name": "TIMEZONE", "value": "Etc/UTC"}],
+        "rowtype": result.rowtype,
+        "total": result.table.num_rows,
+        "returned": result.table.num_rows,
+        "queryId": statement.query_id,
+        "statementTypeId": result.statement_type,
+        "finalDatabaseName": connection.database,
+        "finalSchemaName": connection.schema,
+        **_rows(result),
+    }
+
+
+def _rows(result: Result) -> Answer:
+    if result.statement_type in DML_TYPE_IDS:
+        # The connector reads the counts of DML from JSON.
+        rows = zip(*(column.to_pylist() for column in result.table.columns), strict=True)
+        return {
+            "queryResultFormat": "json",
+            "rowset": [[None if value is None else str(value) for value in row] for row in rows],
+        }
+    content = to_ipc(to_sf(result.table, result.rowtype))
+    return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

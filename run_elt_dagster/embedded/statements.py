@@ -1,0 +1,593 @@
+"""The statements that are executed here instead of by fakesnow, as data, and the parser that finds them.
+
+Everything else is a `Query`, whose text goes to fakesnow as it is. Pure: nothing is looked up or executed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, string_value, unexpected
+
+# https://docs.snowflake.com/en/sql-reference/sql/create-table: properties of a table that change no result here.
+_IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
+_READING = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESC", "DESCRIBE", "USE", "SET", "UNSET", "LIST", "LS"})
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A table's name as a statement gives it: one to three parts, upper case unless quoted."""
+
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the parts with dots between them."""
+        return ".".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Any statement.
+
+    Attributes:
+        writes: Whether it must wait for statements of other sessions that write.
+    """
+
+    writes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Query(Statement):
+    """What fakesnow executes."""
+
+    sql: str
+    reads_only: bool
+
+    @property
+    def writes(self) -> bool:  # type: ignore[override]
+        """Whether it may change anything."""
+        return not self.reads_only
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What CREATE TABLE says besides what the table holds."""
+
+    or_replace: bool = False
+    if_not_exists: bool = False
+    transient: bool = False
+    comment: str | None = None
+    copy_grants: bool = False
+    copy_tags: bool = False
+    tags: tuple[tuple[Name, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CreateTable(Statement):
+    """CREATE TABLE with columns, AS a query, or both."""
+
+    target: Name
+    creation: Creation
+    columns_sql: str | None
+    query_sql: str | None
+
+
+@dataclass(frozen=True)
+class CloneTable(Statement):
+    """CREATE TABLE ... CLONE, or LIKE, which takes no rows."""
+
+    target: Name
+    source: Name
+    creation: Creation
+    with_rows: bool = True
+
+
+@dataclass(frozen=True)
+class SwapTables(Statement):
+    """ALTER TABLE ... SWAP WITH."""
+
+    target: Name
+    other: Name
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class RenameTable(Statement):
+    """ALTER TABLE ... RENAME TO."""
+
+    target: Name
+    to: Name
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class DropTable(Statement):
+    """DROP TABLE."""
+
+    target: Name
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class TruncateTable(Statement):
+    """TRUNCATE TABLE."""
+
+    target: Name
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class CommentTable(Statement):
+    """COMMENT ON TABLE, ALTER TABLE ... SET COMMENT and UNSET COMMENT."""
+
+    target: Name
+    comment: str | None
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class TagTable(Statement):
+    """ALTER TABLE ... SET TAG and UNSET TAG; a value of None unsets."""
+
+    target: Name
+    tags: tuple[tuple[Name, str | None], ...]
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class InsertOverwrite(Statement):
+    """INSERT OVERWRITE INTO."""
+
+    target: Name
+    columns: tuple[str, ...]
+    query_sql: str
+
+
+@dataclass(frozen=True)
+class Grant(Statement):
+    """GRANT or REVOKE privileges on one table."""
+
+    target: Name
+    privileges: tuple[str, ...]
+    grantee_kind: str
+    grantee: str
+    grant_option: bool = False
+    revoke: bool = False
+
+
+@dataclass(frozen=True)
+class ShowGrants(Statement):
+    """SHOW GRANTS ON TABLE. It may write: whatever names a table registers it if need be."""
+
+    target: Name
+
+
+@dataclass(frozen=True)
+class ShowNothing(Statement):
+    """SHOW of objects that nobody can create here, so that there are none."""
+
+    kind: str
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class CreateRole(Statement):
+    """CREATE ROLE."""
+
+    role: str
+    or_replace: bool
+    if_not_exists: bool
+
+
+@dataclass(frozen=True)
+class DropRole(Statement):
+    """DROP ROLE."""
+
+    role: str
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class UseObject(Statement):
+    """USE ROLE and USE WAREHOUSE."""
+
+    kind: str
+    name: str
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class AlterSession(Statement):
+    """ALTER SESSION SET and UNSET."""
+
+    settings: tuple[tuple[str, str], ...] = ()
+    unset: tuple[str, ...] = ()
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class CancelQueries(Statement):
+    """SELECT SYSTEM$CANCEL_ALL_QUERIES(session) or SYSTEM$CANCEL_QUERY(query)."""
+
+    session_id: int | None = None
+    query_id: str | None = None
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Transaction(Statement):
+    """BEGIN, COMMIT and ROLLBACK."""
+
+    action: str
+
+
+@dataclass
+class _Reader:
+    """Tokens, and how far they have been read."""
+
+    sql: str
+    tokens: Sequence[Token]
+    position: int = 0
+
+    @property
+    def at_end(self) -> bool:
+        return self.position >= len(self.tokens)
+
+    @property
+    def keyword(self) -> str:
+        return "" if self.at_end else self.tokens[self.position].keyword
+
+    def accept(self, *keywords: str) -> bool:
+        ahead = self.tokens[self.position : self.position + len(keywords)]
+        if [token.keyword for token in ahead] != list(keywords):
+            return False
+        self.position += len(keywords)
+        return True
+
+    def expect(self, *keywords: str) -> None:
+        if not self.accept(*keywords):
+            raise self.failure()
+
+    def next(self) -> Token:
+        if self.at_end:
+            raise self.failure()
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def failure(self) -> Exception:
+        end = len(self.sql)
+        return unexpected(self.sql, Token("other", "<EOF>", end, end) if self.at_end else self.tokens[self.position])
+
+    def finish(self) -> None:
+        if not self.at_end:
+            raise self.failure()
+
+    def identifier(self) -> str:
+        if self.at_end or self.tokens[self.position].kind not in {"word", "quoted"}:
+            raise self.failure()
+        return identifier_value(self.next())
+
+    def name(self) -> Name:
+        if self.keyword == "IDENTIFIER":
+            raise unsupported("resolve IDENTIFIER() here", self.sql)
+        parts = [self.identifier()]
+        while self.accept("."):
+            parts.append(self.identifier())
+        return Name(tuple(parts))
+
+    def string(self) -> str:
+        if self.at_end or self.tokens[self.position].kind not in {"string", "dollar"}:
+            raise self.failure()
+        return string_value(self.next())
+
+    def literal(self) -> str:
+        token = self.next()
+        return string_value(token) if token.kind in {"string", "dollar"} else token.text
+
+    def parenthesised(self) -> str:
+        """Return the text from an opening parenthesis to the closing one, both included."""
+        start = self.position
+        self.expect("(")
+        depth = 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(self.next().keyword, 0)
+        return self.sql[self.tokens[start].start : self.tokens[self.position - 1].end]
+
+    def rest(self) -> str:
+        if self.at_end:
+            raise self.failure()
+        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end]
+        self.position = len(self.tokens)
+        return text
+
+
+def parse(sql: str) -> Statement:
+    """Return the one statement in a text.
+
+    Raises:
+        SqlError: The text holds no statement or several, or a statement that is executed here breaks its syntax.
+    """
+    reader = _Reader(sql, only_statement(sql))
+    for keywords, read in _HEADS:
+        if reader.accept(*keywords):
+            statement = read(reader)
+            if statement is not None:
+                reader.finish()
+                return statement
+            reader.position = 0
+    return Query(sql[reader.tokens[0].start : reader.tokens[-1].end], reader.tokens[0].keyword in _READING)
+
+
+def _create(reader: _Reader) -> Statement | None:
+    or_replace = reader.accept("OR", "REPLACE")
+    if reader.accept("ROLE"):
+        if_not_exists = reader.accept("IF", "NOT", "EXISTS")
+        return CreateRole(reader.identifier(), or_replace, if_not_exists)
+    transient = reader.accept("TRANSIENT")
+    if not reader.accept("TABLE"):
+        return None
+    if_not_exists = reader.accept("IF", "NOT", "EXISTS")
+    return _create_table(reader, Creation(or_replace, if_not_exists, transient))
+
+
+def _create_table(reader: _Reader, creation: Creation) -> Statement:
+    target = reader.name()
+    options = _Options(creation)
+    columns = _columns(reader)
+    if reader.keyword in {"CLONE", "LIKE"}:
+        with_rows = reader.next().keyword == "CLONE"
+        source = reader.name()
+        _table_options(reader, options)
+        return CloneTable(target, source, options.made(), with_rows)
+    _table_options(reader, options)
+    query = reader.rest() if reader.accept("AS") else None
+    if columns is None and query is None:
+        raise reader.failure()
+    return CreateTable(target, options.made(), columns, query)
+
+
+def _columns(reader: _Reader) -> str | None:
+    return reader.parenthesised() if reader.keyword == "(" else None
+
+
+@dataclass
+class _Options:
+    """The clauses of CREATE TABLE as far as they have been read."""
+
+    start: Creation
+    comment: str | None = None
+    copied: set[str] = field(default_factory=set[str])
+    tags: list[tuple[Name, str]] = field(default_factory=list[tuple[Name, str]])
+
+    def made(self) -> Creation:
+        return Creation(
+            self.start.or_replace,
+            self.start.if_not_exists,
+            self.start.transient,
+            self.comment,
+            "GRANTS" in self.copied,
+            "TAGS" in self.copied,
+            tuple(self.tags),
+        )
+
+
+def _table_options(reader: _Reader, options: _Options) -> None:
+    while not reader.at_end and reader.keyword != "AS":
+        if reader.accept("COMMENT"):
+            reader.accept("=")
+            options.comment = reader.string()
+        elif reader.accept("COPY", "GRANTS"):
+            options.copied.add("GRANTS")
+        elif reader.accept("COPY", "TAGS"):
+            options.copied.add("TAGS")
+        elif reader.accept("CLUSTER", "BY"):
+            reader.parenthesised()
+        elif reader.accept("TAG", "(") or reader.accept("WITH", "TAG", "("):
+            options.tags.extend(_tag_settings(reader))
+            reader.expect(")")
+        elif reader.keyword in _IGNORED_PROPERTIES:
+            reader.next()
+            reader.expect("=")
+            reader.literal()
+        else:
+            raise unsupported("create a table with this clause", repr(reader.rest()))
+
+
+def _tag_settings(reader: _Reader) -> list[tuple[Name, str]]:
+    return _listed(reader, lambda: _tag_setting(reader))
+
+
+def _tag_setting(reader: _Reader) -> tuple[Name, str]:
+    tag = reader.name()
+    reader.expect("=")
+    return tag, reader.string()
+
+
+def _alter_table(reader: _Reader) -> Statement | None:
+    if_exists = reader.accept("IF", "EXISTS")
+    target = reader.name()
+    if reader.accept("SWAP", "WITH"):
+        return SwapTables(target, reader.name(), if_exists)
+    if reader.accept("RENAME", "TO"):
+        return RenameTable(target, reader.name(), if_exists)
+    if reader.accept("SET", "COMMENT"):
+        reader.expect("=")
+        return CommentTable(target, reader.string(), if_exists)
+    if reader.accept("UNSET", "COMMENT"):
+        return CommentTable(target, None, if_exists)
+    if reader.accept("SET", "TAG"):
+        return TagTable(target, tuple(_tag_settings(reader)), if_exists)
+    if reader.accept("UNSET", "TAG"):
+        return TagTable(target, tuple((tag, None) for tag in _listed(reader, reader.name)), if_exists)
+    return None
+
+
+def _listed(reader: _Reader, read: Callable[[], _T]) -> list[_T]:
+    items = [read()]
+    while reader.accept(","):
+        items.append(read())
+    return items
+
+
+def _drop(reader: _Reader) -> Statement | None:
+    if reader.accept("ROLE"):
+        if_exists = reader.accept("IF", "EXISTS")
+        return DropRole(reader.identifier(), if_exists)
+    if not reader.accept("TABLE"):
+        return None
+    if_exists = reader.accept("IF", "EXISTS")
+    target = reader.name()
+    if not reader.accept("CASCADE"):
+        reader.accept("RESTRICT")
+    return DropTable(target, if_exists)
+
+
+def _truncate(reader: _Reader) -> Statement:
+    reader.accept("TABLE")
+    if_exists = reader.accept("IF", "EXISTS")
+    return TruncateTable(reader.name(), if_exists)
+
+
+def _comment(reader: _Reader) -> Statement | None:
+    if_exists = reader.accept("IF", "EXISTS")
+    if not reader.accept("ON", "TABLE"):
+        return None
+    target = reader.name()
+    reader.expect("IS")
+    return CommentTable(target, reader.string(), if_exists)
+
+
+def _insert_overwrite(reader: _Reader) -> Statement | None:
+    if reader.keyword in {"ALL", "FIRST"}:
+        return None
+    reader.expect("INTO")
+    target = reader.name()
+    columns: list[str] = []
+    if reader.accept("("):
+        columns = _listed(reader, reader.identifier)
+        reader.expect(")")
+    return InsertOverwrite(target, tuple(columns), reader.rest())
+
+
+def _grant(reader: _Reader) -> Statement:
+    privileges, target = _privileges_on_table(reader)
+    reader.expect("TO")
+    kind, grantee = _grantee(reader)
+    option = reader.accept("WITH", "GRANT", "OPTION")
+    if reader.keyword in {"COPY", "REVOKE"}:
+        raise unsupported("move the ownership of a table with this clause", repr(reader.rest()))
+    return Grant(target, privileges, kind, grantee, grant_option=option)
+
+
+def _revoke(reader: _Reader) -> Statement:
+    option = reader.accept("GRANT", "OPTION", "FOR")
+    privileges, target = _privileges_on_table(reader)
+    reader.expect("FROM")
+    kind, grantee = _grantee(reader)
+    if not reader.accept("CASCADE"):
+        reader.accept("RESTRICT")
+    return Grant(target, privileges, kind, grantee, grant_option=option, revoke=True)
+
+
+def _privileges_on_table(reader: _Reader) -> tuple[tuple[str, ...], Name]:
+    privileges = _listed(reader, lambda: _privilege(reader))
+    reader.expect("ON")
+    if not reader.accept("TABLE"):
+        raise unsupported("grant on anything but one table", repr(reader.sql))
+    return tuple(privileges), reader.name()
+
+
+def _privilege(reader: _Reader) -> str:
+    words = [reader.identifier()]
+    while reader.keyword not in {",", "ON"}:
+        words.append(reader.identifier())
+    return " ".join(words)
+
+
+def _grantee(reader: _Reader) -> tuple[str, str]:
+    if reader.accept("DATABASE", "ROLE"):
+        return "DATABASE_ROLE", str(reader.name())
+    if reader.accept("SHARE"):
+        return "SHARE", reader.identifier()
+    reader.accept("ROLE")
+    return "ROLE", reader.identifier()
+
+
+def _show(reader: _Reader) -> Statement | None:
+    if reader.accept("STREAMS"):
+        reader.position = len(reader.tokens)
+        return ShowNothing("STREAMS")
+    return None
+
+
+def _use(reader: _Reader) -> Statement:
+    kind = reader.tokens[reader.position - 1].keyword
+    return UseObject(kind, reader.identifier())
+
+
+def _set_session(reader: _Reader) -> Statement:
+    settings: list[tuple[str, str]] = []
+    while not reader.at_end:
+        name = reader.identifier()
+        reader.expect("=")
+        settings.append((name, reader.literal()))
+        reader.accept(",")
+    if not settings:
+        raise reader.failure()
+    return AlterSession(settings=tuple(settings))
+
+
+def _unset_session(reader: _Reader) -> Statement:
+    return AlterSession(unset=tuple(_listed(reader, reader.identifier)))
+
+
+def _cancel(reader: _Reader) -> Statement | None:
+    function = reader.tokens[reader.position - 2].keyword
+    value = reader.literal()
+    reader.expect(")")
+    if function == "SYSTEM$CANCEL_QUERY":
+        return CancelQueries(query_id=value)
+    return CancelQueries(session_id=int(value)) if value.isdecimal() else None
+
+
+def _transaction(reader: _Reader) -> Statement:
+    action = reader.tokens[0].keyword.replace("START", "BEGIN")
+    if not reader.accept("WORK"):
+        reader.accept("TRANSACTION")
+    if action == "BEGIN" and reader.accept("NAME"):
+        reader.identifier()
+    return Transaction(action)
+
+
+def _undrop(reader: _Reader) -> Statement:
+    raise unsupported("bring back a dropped table", repr(reader.sql))
+
+
+# The first head that a statement starts with decides; a parser that returns None leaves the statement to fakesnow.
+_HEADS: tuple[tuple[tuple[str, ...], Callable[[_Reader], Statement | None]], ...] = (
+    (("CREATE",), _create),
+    (("ALTER", "TABLE"), _alter_table),
+    (("ALTER", "SESSION", "SET"), _set_session),
+    (("ALTER", "SESSION", "UNSET"), _unset_session),
+    (("DROP",), _drop),
+    (("UNDROP", "TABLE"), _undrop),
+    (("TRUNCATE",), _truncate),
+    (("COMMENT",), _comment),
+    (("INSERT", "OVERWRITE"), _insert_overwrite),
+    (("GRANT",), _grant),
+    (("REVOKE",), _revoke),
+    (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
+    (("SHOW",), _show),
+    (("USE", "ROLE"), _use),
+    (("USE", "WAREHOUSE"), _use),
+    (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
+    (("SELECT", "SYSTEM$CANCEL_QUERY", "("), _cancel),
+    (("BEGIN",), _transaction),
+    (("START", "TRANSACTION"), _transaction),
+    (("COMMIT",), _transaction),
+    (("ROLLBACK",), _transaction),
+)

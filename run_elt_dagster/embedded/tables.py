@@ -1,0 +1,369 @@
+"""Creating, exchanging and dropping tables: each in one DuckDB transaction together with what is known about the table.
+
+DuckDB shows other sessions either all of a transaction or nothing of it, so that a reader never finds a table missing,
+empty or mixed, as on Snowflake. DuckDB folds the case even of quoted names; where two tables would differ by case alone,
+creating the second one is an error here.
+"""
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
+from run_elt_dagster.embedded.objects import Table, TableObject, quoted
+from run_elt_dagster.embedded.statements import (
+    CloneTable,
+    CommentTable,
+    CreateTable,
+    Creation,
+    DropTable,
+    InsertOverwrite,
+    RenameTable,
+    SwapTables,
+    TagTable,
+    TruncateTable,
+)
+
+SUCCESS = "Statement executed successfully."
+INSERT_TYPE = 0x3100
+# A name inside a transaction, which nobody else ever sees.
+_ASIDE = "embedded exchange"
+# Snowflake has one type of integer, and an untyped NULL is text:
+# https://docs.snowflake.com/en/sql-reference/data-types-numeric
+_STORED_AS: Mapping[str, str] = {
+    "HUGEINT": "DECIMAL(38,0)",
+    "INTEGER": "BIGINT",
+    "SMALLINT": "BIGINT",
+    "TINYINT": "BIGINT",
+    "UTINYINT": "BIGINT",
+    "USMALLINT": "BIGINT",
+    "UINTEGER": "BIGINT",
+    "UBIGINT": "DECIMAL(38,0)",
+    "UHUGEINT": "DECIMAL(38,0)",
+    '"NULL"': "VARCHAR",
+}
+
+
+def create_table(session: EngineSession, statement: CreateTable) -> Result:
+    """Create a table, filled by a query if there is one.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-table. With columns and a query the columns are a contract: a
+    value that does not fit fails the statement.
+    """
+    target = session.locate(statement.target)
+    # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
+    query = _query_sql(session, statement.query_sql) if statement.query_sql else None
+    columns = _columns_sql(session, target, statement.columns_sql) if statement.columns_sql else None
+    with session.atomically(ddl=True):
+        replaced = _make_way(session, target, statement.creation)
+        if replaced is _KEPT:
+            return status(f"{target.name} already exists, statement succeeded.")
+        if columns is None or isinstance(columns, str):
+            stored = _stored_sql(session, str(query))
+            session.duck.execute(f"CREATE OR REPLACE TABLE {target.sql}{columns or ''} AS {stored}")
+        else:
+            for sql in columns:
+                session.duck.execute(sql)
+            if query is not None:
+                session.duck.execute(f"INSERT INTO {target.sql} {query}")
+        _register(session, target, statement.creation, replaced=replaced)
+    return status(f"Table {target.name} successfully created.")
+
+
+def clone_table(session: EngineSession, statement: CloneTable) -> Result:
+    """Create a table with the columns of another one and, for CLONE, its rows.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-clone. The clone has the source's comment. With COPY GRANTS it
+    has the grants of the table it replaces, or of the source if it replaces none; with COPY TAGS likewise the tags.
+    """
+    target, source = session.locate(statement.target), session.locate(statement.source)
+    with session.atomically(ddl=True):
+        origin = _found(session, source)
+        if origin.transient and not statement.creation.transient and statement.with_rows:
+            raise SqlError(
+                "SQL compilation error:\nTransient object cannot be cloned to a permanent object.",
+                errno=2120,
+                sqlstate="42601",
+            )
+        replaced = _make_way(session, target, statement.creation)
+        if replaced is _KEPT:
+            return status(f"{target.name} already exists, statement succeeded.")
+        _copy(session, source, target, with_rows=statement.with_rows)
+        _register(session, target, statement.creation, replaced=replaced, origin=origin)
+    return status(f"Table {target.name} successfully created.")
+
+
+def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
+    """Exchange two tables and all that is known about them.
+
+    https://docs.snowflake.com/en/sql-reference/sql/alter-table. Not safe to repeat: the second swap undoes the first.
+    """
+    target, other = session.locate(statement.target), session.locate(statement.other)
+    with session.atomically(ddl=True):
+        first = session.register(target.database).find(target)
+        if first is None and statement.if_exists:
+            return status(SUCCESS)
+        if first is None:
+            raise missing_object(str(target))
+        second = _found(session, other)
+        aside = Table(other.database, other.schema, _ASIDE)
+        _move(session, target, aside)
+        _move(session, other, target)
+        _move(session, aside, other)
+        session.register(target.database).move(first.object_id, other)
+        session.register(other.database).move(second.object_id, target)
+    return status(SUCCESS)
+
+
+def rename_table(session: EngineSession, statement: RenameTable) -> Result:
+    """Give a table another name, its grants and its comment with it.
+
+    https://docs.snowflake.com/en/sql-reference/sql/alter-table. A new name without a schema stays in the table's own.
+    """
+    target = session.locate(statement.target)
+    to = session.locate(statement.to) if len(statement.to.parts) > 1 else _beside(target, statement.to.parts[0])
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is None and statement.if_exists:
+            return status(SUCCESS)
+        if known is None:
+            raise missing_object(str(target))
+        taken = session.register(to.database).existing_name(to.schema, to.name)
+        if taken is not None and (to.schema, taken) != (target.schema, target.name):
+            raise existing_object(str(to))
+        _move(session, target, to)
+        session.register(target.database).move(known.object_id, to)
+    return status(SUCCESS)
+
+
+def drop_table(session: EngineSession, statement: DropTable) -> Result:
+    """Drop a table. There is no Time Travel here: it cannot come back.
+
+    https://docs.snowflake.com/en/sql-reference/sql/drop-table
+    """
+    try:
+        target = session.locate(statement.target)
+    except SqlError:
+        if statement.if_exists:
+            return _nothing_dropped(statement)
+        raise
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is None and not statement.if_exists:
+            raise missing_object(str(target))
+        if known is None:
+            return _nothing_dropped(statement)
+        session.duck.execute(f"DROP TABLE {target.sql}")
+        session.register(target.database).remove(known.object_id)
+    return status(f"{target.name} successfully dropped.")
+
+
+def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
+    """Remove all rows: https://docs.snowflake.com/en/sql-reference/sql/truncate-table."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        if session.register(target.database).find(target) is not None:
+            session.duck.execute(f"TRUNCATE {target.sql}")
+            session.register(target.database).count_rows(target)
+        elif not statement.if_exists:
+            raise missing_object(str(target))
+    return status(SUCCESS)
+
+
+def comment_table(session: EngineSession, statement: CommentTable) -> Result:
+    """Change a table's comment: https://docs.snowflake.com/en/sql-reference/sql/comment."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is not None:
+            session.register(target.database).set_comment(known.object_id, statement.comment)
+        elif not statement.if_exists:
+            raise missing_object(str(target))
+    return status(SUCCESS)
+
+
+def tag_table(session: EngineSession, statement: TagTable) -> Result:
+    """Set or unset tags of a table: https://docs.snowflake.com/en/user-guide/object-tagging/introduction.
+
+    Tags of columns are not kept. A tag need not have been created.
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is None and not statement.if_exists:
+            raise missing_object(str(target))
+        if known is not None:
+            for tag, value in statement.tags:
+                session.register(target.database).set_tag(known.object_id, tag.parts[-1], value)
+    return status(SUCCESS)
+
+
+def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Result:
+    """Replace a table's rows; the object, its grants and its columns stay.
+
+    https://docs.snowflake.com/en/sql-reference/sql/insert. The new rows are made before the old ones go, since the query
+    may read the very table.
+    """
+    target = session.locate(statement.target)
+    query = _query_sql(session, statement.query_sql)
+    names = f" ({', '.join(quoted(name) for name in statement.columns)})" if statement.columns else ""
+    with session.atomically(ddl=False):
+        _found(session, target)
+        aside = _beside(target, _ASIDE)
+        _copy(session, target, aside, with_rows=False)
+        session.duck.execute(f"INSERT INTO {aside.sql}{names} {query}")
+        session.duck.execute(f"DROP TABLE {target.sql}")
+        _move(session, aside, target)
+        session.register(target.database).count_rows(target)
+        return session.answer(
+            f'SELECT count(*) AS "number of rows inserted" FROM {target.sql}', statement_type=INSERT_TYPE
+        )
+
+
+# What stands for "the table is there and stays" where otherwise the replaced object is returned.
+_KEPT = TableObject("", "", None, transient=False)
+
+
+def _make_way(session: EngineSession, target: Table, creation: Creation) -> TableObject | None:
+    """Return the object that is going to be replaced, None if there is none, `_KEPT` if it stays.
+
+    Raises:
+        SqlError: The name is taken (002002), or another table's name differs from it by case alone.
+    """
+    if creation.or_replace and creation.if_not_exists:
+        raise syntax_error("options IF NOT EXISTS and OR REPLACE are incompatible.")
+    register = session.register(target.database)
+    taken = register.existing_name(target.schema, target.name)
+    if taken is None:
+        return None
+    if taken != target.name:
+        raise unsupported("keep two tables whose names differ by case alone", f"{target.name!r} beside {taken!r}")
+    if creation.if_not_exists:
+        return _KEPT
+    if not creation.or_replace:
+        raise existing_object(str(target))
+    known = register.find(target)
+    if known is None:
+        raise existing_object(str(target))
+    return known
+
+
+def _register(
+    session: EngineSession,
+    target: Table,
+    creation: Creation,
+    *,
+    replaced: TableObject | None,
+    origin: TableObject | None = None,
+) -> None:
+    register = session.register(target.database)
+    comment = creation.comment if creation.comment is not None or origin is None else origin.comment
+    owner = session.context.get("role") or "SYSADMIN"
+    object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient)
+    for tag, value in creation.tags:
+        register.set_tag(object_id, tag.parts[-1], value)
+    kept_from = replaced or origin
+    if kept_from is not None and creation.copy_grants:
+        register.copy_grants(kept_from.object_id, object_id)
+    if kept_from is not None and creation.copy_tags:
+        register.copy_tags(kept_from.object_id, object_id)
+    if replaced is not None:
+        register.remove(replaced.object_id)
+
+
+def _found(session: EngineSession, table: Table) -> TableObject:
+    known = session.register(table.database).find(table)
+    if known is None:
+        raise missing_object(str(table))
+    return known
+
+
+def _beside(table: Table, name: str) -> Table:
+    return Table(table.database, table.schema, name)
+
+
+def _nothing_dropped(statement: DropTable) -> Result:
+    return status(
+        f"Drop statement executed successfully ({statement.target.parts[-1]} already dropped or does not exist)."
+    )
+
+
+def _move(session: EngineSession, table: Table, to: Table) -> None:
+    """Rename a table; into another schema, which DuckDB cannot do, by copying."""
+    if table.database != to.database:
+        raise unsupported("move a table to another database", f"{table} to {to}")
+    if table.schema == to.schema:
+        session.duck.execute(f"ALTER TABLE {table.sql} RENAME TO {quoted(to.name)}")
+        return
+    _copy(session, table, to, with_rows=True)
+    session.duck.execute(f"DROP TABLE {table.sql}")
+
+
+def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bool) -> None:
+    """Create a table with the columns, NOT NULLs and defaults of another one."""
+    rows = session.duck.execute(
+        """SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns()
+        WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index""",
+        [source.database, source.schema, source.name],
+    ).fetchall()
+    columns = ", ".join(
+        f"{quoted(name)} {kind}{'' if nullable else ' NOT NULL'}{f' DEFAULT {default}' if default else ''}"
+        for name, kind, nullable, default in rows
+    )
+    made = target if source != target else _beside(target, _ASIDE)
+    session.duck.execute(f"CREATE OR REPLACE TABLE {made.sql} ({columns})")
+    if with_rows:
+        session.duck.execute(f"INSERT INTO {made.sql} SELECT * FROM {source.sql}")
+    if made != target:
+        session.duck.execute(f"DROP TABLE {target.sql}")
+        _move(session, made, target)
+
+
+def _query_sql(session: EngineSession, query: str) -> str:
+    statements = session.duck_sql(query)
+    if len(statements) != 1:
+        raise unsupported("build a table from this query", repr(query[:200]))
+    return statements[0]
+
+
+def _stored_sql(session: EngineSession, query: str) -> str:
+    """Return a query whose columns have the types that Snowflake would store, under distinct names."""
+    columns = session.duck.execute(f"DESCRIBE {query}").fetchall()
+    names = [str(column[0]) for column in columns]
+    for index, name in enumerate(names):
+        if name.lower() in {earlier.lower() for earlier in names[:index]}:
+            raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
+    casts = [
+        f"CAST({quoted(str(name))} AS {_STORED_AS[str(kind)]}) AS {quoted(str(name))}"
+        for name, kind, *_ in columns
+        if str(kind) in _STORED_AS
+    ]
+    return f"SELECT * REPLACE ({', '.join(casts)}) FROM ({query})" if casts else query
+
+
+def _columns_sql(session: EngineSession, target: Table, columns: str) -> list[str] | str:
+    """Return the statements that create a table with typed columns, or the list of names where there are no types."""
+    name = exp.table_(quoted(target.name), db=quoted(target.schema), catalog=quoted(target.database))
+    name_sql = name.sql(dialect="snowflake")
+    create = session.parsed(f"CREATE TABLE {name_sql} {columns}")
+    schema = create.this
+    if isinstance(schema, exp.Schema) and all(isinstance(column, exp.Identifier) for column in schema.expressions):
+        names = [column.name if column.quoted else column.name.upper() for column in schema.expressions]
+        return f" ({', '.join(quoted(name) for name in names)})"
+    for constraint in list(create.find_all(exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint, exp.Constraint)):
+        _drop_constraint(constraint)
+    for constraint in list(create.find_all(exp.PrimaryKeyColumnConstraint, exp.Reference)):
+        _drop_constraint(constraint)
+    statements = session.duck_sql(create.sql(dialect="snowflake"))
+    statements[-1] = statements[-1].replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1)
+    return statements
+
+
+def _drop_constraint(constraint: exp.Expression) -> None:
+    """Take a key away: Snowflake keeps keys as information and never enforces them.
+
+    https://docs.snowflake.com/en/sql-reference/constraints-overview
+    """
+    parent = constraint.parent
+    (parent if isinstance(parent, exp.ColumnConstraint) else constraint).pop()
