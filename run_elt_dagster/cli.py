@@ -92,13 +92,22 @@ def _rows(instance: dg.DagsterInstance, tables: Catalogue) -> Iterator[list[str]
 
 
 def _print_rows(snowflake: Snowflake, key: Key) -> None:
+    from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import, and only needed for rows
+
+    try:
+        columns, rows = _read_rows(snowflake, key)
+    except Error as error:
+        raise ValueError(f"{'.'.join(key)} cannot be read: {error.msg}. Materialize it, or check the grants.") from error
+    print(f"\n{'.'.join(key)}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
+    print(_table_of(columns, iter(rows)))
+
+
+def _read_rows(snowflake: Snowflake, key: Key) -> tuple[list[str], list[list[str]]]:
     with snowflake.connect() as connection, connection.cursor() as cursor:
         relation = Relation(connection.database or "", *key)
         cursor.execute(f"SELECT * FROM {relation.sql} ORDER BY 1 LIMIT {ROWS_SHOWN}")
         columns = [column.name.lower() for column in cursor.description]
-        rows = [[str(value) for value in row] for row in cursor.fetchall()]
-    print(f"\n{'.'.join(key)}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
-    print(_table_of(columns, iter(rows)))
+        return columns, [[str(value) for value in row] for row in cursor.fetchall()]
 
 
 def _table_of(header: list[str], rows: Iterator[list[str]]) -> str:

@@ -17,7 +17,7 @@ Importing this module is cheap: DuckDB and fakesnow are only imported when a ser
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def embedded_snowflake(
     sample_data: bool = True,
     wait_seconds: float = 600.0,
     log: Callable[[str], None],
-) -> Iterator[Endpoint]:
+) -> Generator[Endpoint]:
     """Run an embedded Snowflake while the context lasts; inside one process the same directory shares one server.
 
     Args:

@@ -23,19 +23,18 @@ from fakesnow.instance import FakeSnow
 from fakesnow.rowtype import ColumnInfo, describe_as_rowtype
 from fakesnow.statement_type import DDL, statement_type_id
 from snowflake.connector.errors import Error
-from sqlglot import exp
+from sqlglot import Expr, exp
 from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 
 from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, syntax_error, unsupported
-from run_elt_dagster.embedded.lexer import inlined_variables
+from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
 from run_elt_dagster.embedded.objects import Register, Table, quoted, register_sql
 from run_elt_dagster.embedded.quiet import quietly
-from run_elt_dagster.embedded.statements import Name
+from run_elt_dagster.embedded.statements import Name, labels_of
 
-# Commands that sqlglot hands through as text and that fakesnow knows to change nothing.
-_KNOWN_COMMANDS = ("RESUME RECLUSTER", "SUSPEND RECLUSTER")
+DEFAULT_SCHEMA = "PUBLIC"
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
 _DDL = (exp.Create, exp.Drop, exp.Alter)
 # Types of DuckDB's that the connector reads as integers of 64 bits.
@@ -89,8 +88,9 @@ class Engine(FakeSnow):
 
     def _attach(self, database: str) -> None:
         path = self._directory / f"{database}.db"
+        literal = str(path).replace("'", "''")
         try:
-            self.duck_conn.execute(f"ATTACH '{str(path).replace("'", "''")}' AS {database}")
+            self.duck_conn.execute(f"ATTACH '{literal}' AS {database}")
         except duckdb.Error as error:
             raise RuntimeError(
                 f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. Close "
@@ -101,17 +101,14 @@ class Engine(FakeSnow):
         self.adopt(self.duck_conn, database)
 
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
-        """Give a database its register and the views on it."""
+        """Give a database its register, the views on it, and the schema PUBLIC."""
         for sql in register_sql(database):
             duck.execute(sql)
+        # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
+        duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
         duck.execute(views.tables_view_sql(database))
         if database not in self._databases:
             self._databases.append(database)
-        duck.execute(views.show_tables_view_sql(self._databases))
-
-    def forget(self, duck: DuckDBPyConnection, database: str) -> None:
-        """Leave a dropped database out of the views."""
-        self._databases = [name for name in self._databases if name != database]
         duck.execute(views.show_tables_view_sql(self._databases))
 
     def session(self, database: str | None, schema: str | None, *, autocommit: bool) -> "EngineSession":
@@ -134,8 +131,6 @@ class EngineSession(FakeSnowflakeConnection):
         super().__init__(
             engine.duck_conn.cursor(),
             engine.results_cache,
-            database,
-            schema,
             create_database=False,
             create_schema=False,
             db_path=engine.db_path,
@@ -144,6 +139,10 @@ class EngineSession(FakeSnowflakeConnection):
         )
         self.engine = engine
         self.context: Mapping[str, str | None] = {}
+        if database:
+            # What does not exist is only missed when it is needed, as on Snowflake.
+            with contextlib.suppress(SqlError):
+                self.use(database, schema or DEFAULT_SCHEMA)
 
     @property
     def duck(self) -> DuckDBPyConnection:
@@ -201,6 +200,22 @@ class EngineSession(FakeSnowflakeConnection):
             _roll_back(self.duck)
             raise
 
+    def use(self, database: str, schema: str) -> None:
+        """Make a schema the current one: https://docs.snowflake.com/en/sql-reference/sql/use-schema.
+
+        Raises:
+            SqlError: There is no such schema (002043).
+        """
+        if not self.register(database).has_schema(schema):
+            raise SqlError(
+                "SQL compilation error:\nObject does not exist, or operation cannot be performed.",
+                errno=2043,
+                sqlstate="02000",
+            )
+        self.duck.execute(f"USE {quoted(database)}.{quoted(schema)}")
+        self.database, self._schema = database, schema
+        self.database_set = self.schema_set = True
+
     def register(self, database: str) -> Register:
         """Return the register of a database."""
         return Register(self.duck, database)
@@ -244,8 +259,8 @@ class EngineSession(FakeSnowflakeConnection):
         except SqlError as error:
             raise self._qualified(error, expression) from error
 
-    def _dml(self, expression: exp.Expression, sql: str, params: Any, statement_type: int) -> Result:
-        target = expression.this.find(exp.Table) if isinstance(expression.this, exp.Expression) else None
+    def _dml(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
+        target = expression.this.find(exp.Table) if isinstance(expression.this, Expr) else None
         with self.atomically(ddl=False):
             result = self._run(sql, params, statement_type)
             if isinstance(target, exp.Table):
@@ -253,13 +268,12 @@ class EngineSession(FakeSnowflakeConnection):
                 self.register(table.database).count_rows(table)
         return result
 
-    def _ddl(self, expression: exp.Expression, sql: str, params: Any, statement_type: int) -> Result:
+    def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
         self.end(commit=True)
         result = self._run(sql, params, statement_type)
         named = expression.find(exp.Table)
         if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
-            change = self.engine.adopt if isinstance(expression, exp.Create) else self.engine.forget
-            change(self.duck, _name_of(named).parts[-1])
+            self.engine.adopt(self.duck, _name_of(named).parts[-1])
         elif self.database:
             with self.atomically(ddl=True):
                 self.register(self.database).forget_missing()
@@ -267,10 +281,10 @@ class EngineSession(FakeSnowflakeConnection):
 
     def _run(self, sql: str, params: Any, statement_type: int) -> Result:
         """Execute one statement through fakesnow, its errors translated."""
-        cursor = EngineCursor(self)
+        cursor = EngineCursor(self, labels_of(sql))
         with translated_errors(sql):
             cursor.execute(sql, binding_params=params, server=True)
-            return _result_of(cursor._arrow_table, cursor.columns, statement_type)
+            return cursor.result(statement_type)
 
     def described(self, sql: str) -> Result:
         """Return the columns that a query gives, without its rows."""
@@ -285,7 +299,7 @@ class EngineSession(FakeSnowflakeConnection):
         _allow_arrow_output()
         return _result_of(self.duck.to_arrow_table(), columns, statement_type)
 
-    def parsed(self, sql: str) -> exp.Expression:
+    def parsed(self, sql: str) -> Expr:
         """Return a statement as sqlglot reads it.
 
         Raises:
@@ -296,17 +310,18 @@ class EngineSession(FakeSnowflakeConnection):
                 expression = sqlglot.parse_one(sql, read="snowflake")
         except ParseError as error:
             raise syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", "")) from error
-        if not isinstance(expression, exp.Expression):
-            raise syntax_error("no statement where one is needed")
-        command = expression.find(exp.Command)
-        if command is not None and not any(known in sql.upper() for known in _KNOWN_COMMANDS):
+        if expression.find(exp.Command):
             raise unsupported("run this kind of statement", repr(sql[:200]))
         return expression
 
     def duck_sql(self, sql: str) -> list[str]:
         """Return a statement in DuckDB's SQL, as several where DuckDB needs several."""
-        cursor = EngineCursor(self)
-        return cursor.translated(self.parsed(cursor._inline_variables(sql)))
+        return EngineCursor(self, labels_of(sql)).translated(self.parsed(self.prepared(sql)))
+
+    def prepared(self, sql: str) -> str:
+        """Return a statement for sqlglot, the session's variables resolved; unlike in fakesnow, not inside strings."""
+        inlined = inlined_variables(sql, self.variables._variables)  # pyright: ignore[reportPrivateUsage]
+        return renamed_functions(inlined, rewrites.RENAMED_FUNCTIONS)
 
     def _is_spoiled(self) -> bool:
         """Tell whether DuckDB has given the open transaction up."""
@@ -316,12 +331,12 @@ class EngineSession(FakeSnowflakeConnection):
             return True
         return False
 
-    def _qualified(self, error: SqlError, expression: exp.Expression) -> SqlError:
+    def _qualified(self, error: SqlError, expression: Expr) -> SqlError:
         """Return an error about a missing table with the full name, of which DuckDB only says the last part."""
         if error.errno != missing_object("").errno:
             return error
         for table in expression.find_all(exp.Table):
-            if table.name and f"'{table.name}'".upper() in error.message.upper():
+            if table.name and error.message.upper().split("'")[1].endswith(table.name.upper()):
                 with contextlib.suppress(SqlError):
                     return missing_object(str(self._complete(_name_of(table))))
         return error
@@ -330,12 +345,17 @@ class EngineSession(FakeSnowflakeConnection):
 class EngineCursor(FakeSnowflakeCursor):
     """A cursor of fakesnow that refuses what it would silently leave out."""
 
-    def __init__(self, session: EngineSession) -> None:
+    def __init__(self, session: EngineSession, labels: Sequence[str] | None) -> None:
         super().__init__(session, session.duck)
         self._session = session
-        self.columns: list[tuple[str, str]] = []
+        self._labels = labels
+        self._columns: list[tuple[str, str]] = []
 
-    def translated(self, expression: exp.Expression) -> list[str]:
+    def result(self, statement_type: int) -> Result:
+        """Return what the last statement gave."""
+        return _result_of(self._arrow_table, self._columns, statement_type)
+
+    def translated(self, expression: Expr) -> list[str]:
         """Return DuckDB's SQL for a parsed statement."""
         with translated_errors(expression.sql(dialect="snowflake")):
             self.check_db_and_schema(expression)
@@ -343,20 +363,19 @@ class EngineCursor(FakeSnowflakeCursor):
             return [self._sql_of(self._transform(part, None)) for part in parts]
 
     def _transform(self, expression: Any, params: Any) -> Any:
-        before = rewrites.before_fakesnow(expression, self._session.context)
+        before = rewrites.before_fakesnow(expression, context=self._session.context, labels=self._labels)
         return rewrites.after_fakesnow(super()._transform(before, params))
 
     def _execute(self, transformed: Any, params: Any = None) -> None:
         self._sql_of(transformed)
         _allow_arrow_output()
         super()._execute(transformed, params)
-        self.columns = _columns_of(self._duck_conn)
+        self._columns = _columns_of(self._duck_conn)
 
     def _inline_variables(self, sql: str) -> str:
-        """Replace $name by the session's variable; unlike fakesnow, not inside strings."""
-        return inlined_variables(sql, self._session.variables._variables)
+        return self._session.prepared(sql)
 
-    def _sql_of(self, transformed: exp.Expression) -> str:
+    def _sql_of(self, transformed: Expr) -> str:
         try:
             return transformed.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
         except UnsupportedError as error:

@@ -106,6 +106,10 @@ def _column_count(match: re.Match[str]) -> SqlError:
     )
 
 
+def _too_long(_: re.Match[str]) -> SqlError:
+    return SqlError("String is too long and would be truncated", errno=100078, sqlstate="22000")
+
+
 def _division(_: re.Match[str]) -> SqlError:
     return SqlError("Division by zero", errno=100051, sqlstate="22012")
 
@@ -117,8 +121,10 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...
     (re.compile(r'[Ss]chema "?([^"\s]+)"? does not exist'), _missing),
     (re.compile(r"Function with name \"?([^\"\s]+)\"? does not exist"), _function),
     (re.compile(r'Referenced column "(.+?)" (?:not|was not) found'), _column),
+    (re.compile(r'does not have a column with name "(.+?)"'), _column),
     (re.compile(r'"(.+?)" has (\d+) columns but (\d+) values'), _column_count),
     (re.compile(r"Division by zero"), _division),
+    (re.compile(r"CHECK constraint failed .*length\("), _too_long),
     (re.compile(r"NOT NULL constraint failed: (\S+)"), _null),
     (re.compile(r"Could not convert string '(.*?)' to BOOL"), _boolean),
     (re.compile(r"Could not convert string [\"'](.*?)[\"'] to "), _numeric),

@@ -115,6 +115,15 @@ def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:
     return sql
 
 
+def renamed_functions(sql: str, names: Mapping[str, str]) -> str:
+    """Return a statement in which functions have other names, given from upper case to the new name."""
+    tokens = tokens_of(sql)
+    for word, bracket in reversed(list(itertools.pairwise(tokens))):
+        if word.kind == "word" and bracket.text == "(" and word.keyword in names:
+            sql = sql[: word.start] + names[word.keyword] + sql[word.end :]
+    return sql
+
+
 def unexpected(sql: str, token: Token) -> SqlError:
     """Return the syntax error for a token that cannot stand where it does."""
     position = token.start - (sql.rfind("\n", 0, token.start) + 1)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ NEXT_MESSAGE_SECONDS = 30.0
 
 
 @contextmanager
-def directory_lock(directory: Path, *, wait_seconds: float, log: Callable[[str], None]) -> Iterator[None]:
+def directory_lock(directory: Path, *, wait_seconds: float, log: Callable[[str], None]) -> Generator[None]:
     """Hold a directory's lock, which the operating system takes back even from a process that was killed.
 
     Args:

@@ -6,7 +6,7 @@ DuckDB complains at exit about objects of its own that still do.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -26,7 +26,7 @@ logging.getLogger("sqlglot").addFilter(_filter)
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None]:
     """Keep sqlglot's warnings of this thread out of the log."""
     _filter.thread.quiet = True
     try:

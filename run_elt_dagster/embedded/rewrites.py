@@ -3,10 +3,9 @@
 Each is one function that takes a node and returns it, or another one in its place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from fakesnow.transforms import upper_case_unquoted_identifiers
-from sqlglot import exp
+from sqlglot import Expr, exp
 
 from run_elt_dagster.embedded.errors import unsupported
 from run_elt_dagster.embedded.formats import Formatted, parts_of
@@ -23,6 +22,10 @@ _CONTEXT_FUNCTIONS: Mapping[str, str] = {
     "CURRENT_WAREHOUSE": "warehouse",
     "LAST_QUERY_ID": "last_query_id",
 }
+# sqlglot (30.22) leaves the format out for DuckDB, or translates it wrongly where it knows the type: `dd` loses its zero.
+# Under a name that it does not know the function arrives here as it was written.
+TO_VARCHAR = "EMBEDDED_TO_VARCHAR"
+RENAMED_FUNCTIONS: Mapping[str, str] = {"TO_CHAR": TO_VARCHAR, "TO_VARCHAR": TO_VARCHAR}
 # In a database of its own in memory, so that it needs no place in anybody's.
 _TEXT_MACRO = "_fs_global._fs_information_schema.embedded_text"
 # Only instants are written differently: https://docs.snowflake.com/en/sql-reference/parameters#timestamp-ntz-output-format
@@ -34,7 +37,7 @@ CREATE OR REPLACE MACRO {_TEXT_MACRO}(v) AS CASE typeof(v)
         THEN strftime(TRY_CAST(v::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M:%S.%g +0000')
     ELSE v::VARCHAR END
 """
-_TEXT = (exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT)
+TEXT_TYPES = (exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT)
 # https://docs.snowflake.com/en/sql-reference/functions/policy_references#output
 _POLICY_COLUMNS = (
     "POLICY_DB",
@@ -55,52 +58,71 @@ _POLICY_COLUMNS = (
 _SUMS = (exp.Sum, exp.Avg, exp.Variance, exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.VariancePop, exp.Median)
 
 
-def before_fakesnow(expression: exp.Expression, context: Mapping[str, str | None]) -> exp.Expression:
-    """Return a statement that fakesnow translates as Snowflake means it."""
-    labelled(expression)
+def before_fakesnow(
+    expression: Expr,
+    *,
+    context: Mapping[str, str | None],
+    labels: Sequence[str] | None,
+) -> Expr:
+    """Return a statement that fakesnow translates as Snowflake means it.
+
+    Args:
+        expression: The parsed statement, which is changed.
+        context: What CURRENT_ROLE() and its like give.
+        labels: Names for the columns of a query that have none.
+    """
+    labelled(expression, labels)
     for node in list(expression.find_all(exp.TryCast)):
         node.meta["authored"] = True
-    return expression.transform(lambda node: policy_references(context_function(to_varchar(node), context)), copy=False)
+    return _rewritten(expression, lambda node: refuse_result_scan(policy_references(context_function(to_varchar(node), context))))
 
 
-def after_fakesnow(expression: exp.Expression) -> exp.Expression:
+def after_fakesnow(expression: Expr) -> Expr:
     """Return a statement without what fakesnow added that Snowflake does not do."""
     for aggregate in list(expression.find_all(*_SUMS)):
         exact_aggregate(aggregate)
     # Lengths and comments would be written into another database than the table, which no DuckDB transaction can.
     for extra in ("text_lengths", "table_comment"):
         expression.args.pop(extra, None)
-    return expression.transform(text_cast, copy=False)
+    return _rewritten(expression, lambda node: truncated_date(concatenated(text_cast(node))))
 
 
-def to_varchar(node: exp.Expression) -> exp.Expression:
-    """Honour the format of TO_VARCHAR and TO_CHAR, which sqlglot leaves out for DuckDB.
+def _rewritten(expression: Expr, rewrite: Callable[[Expr], Expr]) -> Expr:
+    """Return an expression with each node rewritten, children first: sqlglot's own transform skips what is inside."""
+    for node in reversed(list(expression.walk())):
+        if (new := rewrite(node)) is not node:
+            node.replace(new)
+            expression = new if node is expression else expression
+    return expression
+
+
+def to_varchar(node: Expr) -> Expr:
+    """Honour the format of TO_VARCHAR and TO_CHAR.
 
     https://docs.snowflake.com/en/sql-reference/functions/to_char
     """
-    if not isinstance(node, exp.ToChar):
+    if not isinstance(node, exp.Anonymous) or node.name != TO_VARCHAR:
         return node
-    template = node.args.get("format")
-    if template is None:
-        return exp.cast(node.this, "VARCHAR")
-    if not isinstance(template, exp.Literal) or not template.is_string:
-        raise unsupported("format with anything but a constant", template.sql(dialect="snowflake"))
-    formatted = [_formatted(part, node.this) for part in parts_of(str(template.this))]
-    whole = formatted[0]
-    for part in formatted[1:]:
+    value, *template = node.expressions
+    if not template:
+        return exp.cast(value, "VARCHAR")
+    if not isinstance(template[0], exp.Literal) or not template[0].is_string or template[1:]:
+        raise unsupported("format with anything but a constant", template[0].sql(dialect="snowflake"))
+    whole, *parts = [_formatted(part, value) for part in parts_of(str(template[0].this))]
+    for part in parts:
         # Unlike CONCAT, || keeps NULL a NULL.
         whole = exp.DPipe(this=whole, expression=part)
     return exp.Paren(this=whole)
 
 
-def _formatted(part: Formatted, value: exp.Expression) -> exp.Expression:
+def _formatted(part: Formatted, value: Expr) -> Expr:
     text = exp.Anonymous(this="strftime", expressions=[value.copy(), exp.Literal.string(part.strftime)])
     if part.characters is None:
         return text
     return exp.Anonymous(this="left", expressions=[text, exp.Literal.number(part.characters)])
 
 
-def context_function(node: exp.Expression, context: Mapping[str, str | None]) -> exp.Expression:
+def context_function(node: Expr, context: Mapping[str, str | None]) -> Expr:
     """Answer CURRENT_ROLE() and its like for the session, not for DuckDB."""
     if not isinstance(node, exp.Func):
         return node
@@ -112,19 +134,39 @@ def context_function(node: exp.Expression, context: Mapping[str, str | None]) ->
     return exp.Null() if value is None else exp.Literal.string(value)
 
 
-def text_cast(node: exp.Expression) -> exp.Expression:
+def text_cast(node: Expr) -> Expr:
     """Write instants as Snowflake does, and cut what is cast to VARCHAR(n), which DuckDB does not.
 
     https://docs.snowflake.com/en/sql-reference/functions/cast
     """
-    if type(node) is not exp.Cast or node.to.this not in _TEXT:
+    if type(node) is not exp.Cast or node.to.this not in TEXT_TYPES:
         return node
     text = exp.Anonymous(this=_TEXT_MACRO, expressions=[node.this])
     length = node.to.find(exp.DataTypeParam)
     return text if length is None else exp.Anonymous(this="left", expressions=[text, length.this.copy()])
 
 
-def policy_references(node: exp.Expression) -> exp.Expression:
+def concatenated(node: Expr) -> Expr:
+    """Write instants that are concatenated as those that are cast: https://docs.snowflake.com/en/sql-reference/functions/concat."""
+    if isinstance(node, exp.DPipe | exp.Concat):
+        for operand in list(node.iter_expressions()):
+            if isinstance(operand, exp.Column | exp.Cast | exp.Paren | exp.Func) and not isinstance(operand, exp.Concat):
+                operand.replace(exp.Anonymous(this=_TEXT_MACRO, expressions=[operand.copy()]))
+    return node
+
+
+def truncated_date(node: Expr) -> Expr:
+    """Keep what is visibly a date a date: https://docs.snowflake.com/en/sql-reference/functions/date_trunc.
+
+    DuckDB gives a timestamp. The type of a mere column is not known here, so that truncating one gives a timestamp too.
+    """
+    is_date = isinstance(node.this, exp.CurrentDate) or (
+        isinstance(node.this, exp.Cast) and node.this.to.this == exp.DataType.Type.DATE
+    )
+    return exp.cast(node.copy(), "DATE") if isinstance(node, exp.DateTrunc | exp.TimestampTrunc) and is_date else node
+
+
+def policy_references(node: Expr) -> Expr:
     """Answer POLICY_REFERENCES with no rows: nobody can create a policy here.
 
     https://docs.snowflake.com/en/sql-reference/functions/policy_references
@@ -138,20 +180,27 @@ def policy_references(node: exp.Expression) -> exp.Expression:
     return exp.Subquery(this=exp.maybe_parse(f"SELECT {columns} LIMIT 0"), alias=node.args.get("alias"))
 
 
-def labelled(expression: exp.Expression) -> None:
+def refuse_result_scan(node: Expr) -> Expr:
+    """Refuse RESULT_SCAN inside a bigger query, of which fakesnow would return the whole earlier result.
+
+    https://docs.snowflake.com/en/sql-reference/functions/result_scan
+    """
+    if isinstance(node, exp.Anonymous) and node.name.upper() == "RESULT_SCAN":
+        raise unsupported("scan a result except by SELECT * FROM TABLE(RESULT_SCAN('<query id>'))", "a bigger query")
+    return node
+
+
+def labelled(expression: Expr, labels: Sequence[str] | None) -> None:
     """Name the columns of a result as Snowflake does: `COUNT(*)`, where DuckDB says `count_star()`."""
-    select = (
-        expression.find(exp.Select) if isinstance(expression, exp.Select | exp.SetOperation | exp.Subquery) else None
-    )
-    if select is None:
+    select = expression.find(exp.Select) if isinstance(expression, exp.Select | exp.SetOperation) else None
+    if select is None or labels is None or len(labels) != len(select.expressions):
         return
-    for column in list(select.expressions):
+    for column, label in zip(list(select.expressions), labels, strict=True):
         if not isinstance(column, exp.Alias | exp.Column | exp.Star | exp.Dot) and not column.is_star:
-            label = column.transform(upper_case_unquoted_identifiers).sql(dialect="snowflake")
             column.replace(exp.alias_(column.copy(), label, quoted=True))
 
 
-def exact_aggregate(node: exp.Expression) -> None:
+def exact_aggregate(node: Expr) -> None:
     """Undo fakesnow's cast of what is summed: it turns integers into floats and hides values that are no numbers."""
     cast = node.this
     if isinstance(cast, exp.TryCast) and not cast.meta.get("authored") and cast.to.this == exp.DataType.Type.DOUBLE:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
 from fakesnow.arrow import to_ipc, to_sf
 from fakesnow.converter import from_binding
 from fakesnow.expr import normalise_ident
@@ -94,7 +95,7 @@ class EmbeddedServer:
 
     def __init__(self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), hook: Hook | None = None) -> None:
         found = [path.stem for path in sorted(directory.glob("*.db"))]
-        self.engine = Engine(str(directory), list(dict.fromkeys([*databases, *found])))
+        self.engine = Engine(directory, list(dict.fromkeys([*databases, *found])))
         self.password = secrets.token_urlsafe(24)
         self.hook = hook
         self.history: deque[StatementRecord] = deque(maxlen=HISTORY_KEPT)
@@ -222,8 +223,13 @@ class EmbeddedServer:
 
     def _begin(self, session: Session, request_id: str, body: Mapping[str, Any]) -> _Execution:
         parameters = {str(name).upper(): _text(value) for name, value in (body.get("parameters") or {}).items()}
-        tag = parameters.get("QUERY_TAG", session.parameters.get("QUERY_TAG", ""))
-        statement = Running(str(body["sqlText"]), session=session, request_id=request_id, tag=tag)
+        statement = Running(
+            str(body["sqlText"]),
+            session=session,
+            request_id=request_id,
+            parameters=parameters,
+            describe_only=bool(body.get("describeOnly")),
+        )
         execution = _Execution(statement)
         session.running[statement.query_id] = statement
         for key in filter(None, (request_id, statement.query_id)):
@@ -240,7 +246,7 @@ class EmbeddedServer:
         execution.asked += 1
         if not statement.finished.wait(self.answer_within_seconds):
             return _in_progress(statement, IN_PROGRESS)
-        if self.hook and execution.answer and execution.answer["success"]:
+        if self.hook:
             self.hook(StatementEvent("after", execution.asked, statement))
         return execution.answer or _failure(SqlError("No answer", errno=9999, sqlstate="99999"), statement)
 
@@ -248,9 +254,10 @@ class EmbeddedServer:
         statement = execution.statement
         error_code: int | None = None
         try:
-            if self.hook:
-                self.hook(StatementEvent("before", 1, statement))
-            result = self._result(statement, body)
+            with statement.limited():
+                if self.hook:
+                    self.hook(StatementEvent("before", 1, statement))
+                result = self._result(statement, body)
             execution.answer = _success(_query_data(result, statement))
         except Exception as error:  # noqa: BLE001 - it becomes the statement's answer
             failure = error if isinstance(error, SqlError) else _unexpected(error)
@@ -274,7 +281,7 @@ class EmbeddedServer:
         self.history.append(
             StatementRecord(
                 sql=statement.sql,
-                query_tag=statement.tag,
+                query_tag=statement.parameter("QUERY_TAG", ""),
                 session_id=session.session_id,
                 role=session.role,
                 query_id=statement.query_id,
@@ -339,9 +346,9 @@ class _HttpServer(ThreadingHTTPServer):
                 client.shutdown(socket.SHUT_RDWR)
             thread.join()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         """Stay quiet: a client that goes away is nothing to tell the console about."""
-        logger.debug("connection of %s failed", client_address, exc_info=True)
+        logger.debug("connection of %s failed", client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -358,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._respond(self._body())
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's signature
         """Keep requests out of the console."""
 
     def _body(self) -> dict[str, Any]:
@@ -416,10 +423,17 @@ def _in_progress(statement: Running, code: str) -> Answer:
 
 
 def _status_of(execution: _Execution) -> Mapping[str, str]:
-    status = "RUNNING"
-    if execution.statement.finished.is_set():
-        status = "SUCCESS" if execution.answer and execution.answer["success"] else "FAILED_WITH_ERROR"
-    return {"id": execution.statement.query_id, "status": status}
+    query_id, answer = execution.statement.query_id, execution.answer
+    if not execution.statement.finished.is_set() or answer is None:
+        return {"id": query_id, "status": "RUNNING"}
+    if answer["success"]:
+        return {"id": query_id, "status": "SUCCESS"}
+    return {
+        "id": query_id,
+        "status": "FAILED_WITH_ERROR",
+        "errorCode": answer["code"],
+        "errorMessage": answer["message"],
+    }
 
 
 def _login_data(session: Session, *, autocommit: bool) -> Answer:
@@ -466,8 +480,20 @@ def _rows(result: Result) -> Answer:
             "queryResultFormat": "json",
             "rowset": [[None if value is None else str(value) for value in row] for row in rows],
         }
-    content = to_ipc(to_sf(result.table, result.rowtype))
+    content = to_ipc(_nulls_kept(to_sf(result.table, result.rowtype), result.table))
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
+
+
+def _nulls_kept(converted: pa.Table, table: pa.Table) -> pa.Table:
+    """Return what fakesnow converted with its missing instants missing: as of 0.12 they would arrive as 1970-01-01."""
+    for index, column in enumerate(table.columns):
+        if pa.types.is_timestamp(column.type) and column.null_count:
+            field = converted.schema.field(index)
+            parts = converted.column(index).combine_chunks()
+            missing = column.is_null().combine_chunks()
+            masked = pa.StructArray.from_arrays(parts.flatten(), fields=list(parts.type), mask=missing)
+            converted = converted.set_column(index, field, masked)
+    return converted
 
 
 def _text(value: Any) -> str:

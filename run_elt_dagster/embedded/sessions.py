@@ -7,28 +7,34 @@ to refuse one of two writers. Reading never waits for another session.
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
+
 from run_elt_dagster.embedded import grants, tables
-from run_elt_dagster.embedded.engine import Engine, EngineSession, Result
-from run_elt_dagster.embedded.errors import CancelledError, SqlError, missing_object
+from run_elt_dagster.embedded.engine import DEFAULT_SCHEMA, Engine, EngineSession, Result, status
+from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb, missing_object
 from run_elt_dagster.embedded.statements import (
     AlterSession,
     CancelQueries,
     CloneTable,
+    ClusterTable,
     CommentTable,
     CreateRole,
     CreateTable,
     DropRole,
     DropTable,
+    GetTag,
     Grant,
     InsertOverwrite,
     Query,
     RenameTable,
+    ResultScan,
     ShowGrants,
     ShowNothing,
     Statement,
@@ -41,17 +47,19 @@ from run_elt_dagster.embedded.statements import (
 )
 
 SUCCESS = "Statement executed successfully."
+RESULTS_KEPT = 20
 _POLL_SECONDS = 0.02
-# Microseconds that DuckDB and Snowflake agree on; the names under which a session may change its time zone.
 _ON_TABLES: dict[type[Statement], Callable[[EngineSession, Any], Result]] = {
     CreateTable: tables.create_table,
     CloneTable: tables.clone_table,
+    ClusterTable: tables.cluster_table,
     SwapTables: tables.swap_tables,
     RenameTable: tables.rename_table,
     DropTable: tables.drop_table,
     TruncateTable: tables.truncate_table,
     CommentTable: tables.comment_table,
     TagTable: tables.tag_table,
+    GetTag: tables.get_tag,
     InsertOverwrite: tables.insert_overwrite,
     Grant: grants.grant,
     ShowGrants: grants.show_grants,
@@ -87,51 +95,98 @@ class StatementRecord:
 
 
 class Running:
-    """A statement between its arrival and its answer."""
+    """A statement between its arrival and its answer.
 
-    def __init__(self, sql: str, *, session: "Session", request_id: str = "", tag: str = "") -> None:
+    Args:
+        sql: Its text.
+        session: Where it runs.
+        request_id: The connector's id of the request, the same when it asks again.
+        parameters: Parameters of this statement alone, by name in upper case.
+        describe_only: Whether only the columns are wanted.
+    """
+
+    def __init__(
+        self,
+        sql: str,
+        *,
+        session: "Session",
+        request_id: str = "",
+        parameters: Mapping[str, str] | None = None,
+        describe_only: bool = False,
+    ) -> None:
         self.sql = sql
         self.session = session
         self.request_id = request_id
-        self.tag = tag
+        self.describe_only = describe_only
         self.query_id = str(uuid.uuid4())
         self.started_at = datetime.now(UTC)
         self.finished = threading.Event()
-        self._cancelled = threading.Event()
+        self._parameters = parameters or {}
         self._clock = time.monotonic()
+        self._cancelled = threading.Event()
+        self._reason: SqlError = CancelledError()
 
     @property
     def seconds(self) -> float:
         """Time since the arrival."""
         return time.monotonic() - self._clock
 
+    @property
+    def failure(self) -> SqlError | None:
+        """Why the statement was cancelled, None if it was not."""
+        return self._reason if self._cancelled.is_set() else None
+
+    def parameter(self, name: str, default: str) -> str:
+        """Return a parameter of the statement or, if it has none, of the session."""
+        return self._parameters.get(name, self.session.parameters.get(name, default))
+
     def check(self) -> None:
         """Raise if the statement was cancelled.
 
         Raises:
-            CancelledError: It was.
+            SqlError: It was, for this reason.
         """
-        if self._cancelled.is_set():
-            raise CancelledError
+        if self.failure is not None:
+            raise self.failure
 
     def wait(self, seconds: float) -> None:
         """Wait, as a test's hook may do, unless the statement is cancelled.
 
         Raises:
-            CancelledError: It was.
+            SqlError: It was.
         """
         self._cancelled.wait(seconds)
         self.check()
 
-    def cancel(self) -> None:
-        """Cancel the statement wherever it is: waiting for a lock, in a hook, or in DuckDB."""
+    def cancel(self, reason: SqlError | None = None) -> None:
+        """Cancel the statement wherever it is: waiting for a lock, in a hook, or in DuckDB. Returns when it has ended."""
+        self._reason = reason or self._reason
         self._cancelled.set()
         # An interrupt that arrives just before DuckDB begins is lost, so that it is repeated until the statement ends.
         while not self.finished.wait(_POLL_SECONDS):
             self.session.interrupt(self)
 
     @contextmanager
-    def holding(self, lock: threading.Lock) -> Iterator[None]:
+    def limited(self) -> Generator[None]:
+        """End the statement when its time is over.
+
+        https://docs.snowflake.com/en/sql-reference/parameters#statement-timeout-in-seconds
+        """
+        seconds = float(self.parameter("STATEMENT_TIMEOUT_IN_SECONDS", "0"))
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            yield
+            return
+        text = f"Statement reached its statement or warehouse timeout of {seconds:g} second(s) and was canceled."
+        timer = threading.Timer(seconds, self.cancel, [SqlError(text, errno=630, sqlstate="57014")])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def holding(self, lock: threading.Lock) -> Generator[None]:
         """Hold a lock; a cancelled statement stops waiting for it."""
         self.acquire(lock)
         try:
@@ -140,10 +195,18 @@ class Running:
             lock.release()
 
     def acquire(self, lock: threading.Lock) -> None:
-        """Wait for a lock unless the statement is cancelled."""
+        """Wait for a lock, unless the statement is cancelled or waits longer than it may.
+
+        https://docs.snowflake.com/en/sql-reference/parameters#lock-timeout
+        """
+        timeout = float(self.parameter("LOCK_TIMEOUT", "43200"))
+        deadline = time.monotonic() + timeout
         self.check()
         while not lock.acquire(timeout=_POLL_SECONDS):
             self.check()
+            if time.monotonic() > deadline:
+                text = f"Statement '{self.query_id}' was aborted because it waited {timeout:g} s for the lock of a transaction."
+                raise SqlError(text, errno=625, sqlstate="57014")
 
 
 @dataclass
@@ -169,6 +232,8 @@ class Session:
     running: dict[str, Running] = field(default_factory=dict[str, Running])
     cancel: Callable[[CancelQueries], str] = lambda _: "0 statements canceled."
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _results: OrderedDict[str, Result] = field(default_factory=OrderedDict[str, Result])
+    _interrupting: threading.Lock = field(default_factory=threading.Lock)
     _in_duck: Running | None = None
     _holds_writing: bool = False
 
@@ -182,22 +247,52 @@ class Session:
         if isinstance(parsed, CancelQueries):
             # A session cancels from outside its own turn.
             return self._cancel(parsed)
-        with statement.holding(self._turn):
-            self._check_open()
-            self._take_writing(parsed, statement)
-            self._in_duck = statement
+        with statement.holding(self._turn), self._writing_if(parsed, statement), self._interruptible(statement):
             try:
-                statement.check()
-                return self._dispatch(parsed, params)
-            finally:
-                self._in_duck = None
-                self.last_query_id = statement.query_id
-                self._yield_writing()
+                result = self._dispatch(parsed, statement, params)
+            except SqlError as error:
+                # A timeout too reaches DuckDB as an interrupt.
+                raise (statement.failure if isinstance(error, CancelledError) and statement.failure else error) from error
+            except duckdb.Error as error:
+                translated = from_duckdb(error)
+                raise (statement.failure or translated) from error
+            self._keep(statement, result)
+            return result
 
     def interrupt(self, statement: Running) -> None:
         """Interrupt a statement if it is the one that DuckDB is executing."""
-        if self._in_duck is statement:
-            self.connection.duck.interrupt()
+        with self._interrupting:
+            if self._in_duck is statement:
+                self.connection.duck.interrupt()
+
+    @contextmanager
+    def _interruptible(self, statement: Running) -> Generator[None]:
+        with self._interrupting:
+            statement.check()
+            self._in_duck = statement
+        try:
+            yield
+        finally:
+            with self._interrupting:
+                self._in_duck = None
+            self.last_query_id = statement.query_id
+
+    @contextmanager
+    def _writing_if(self, parsed: Statement, statement: Running) -> Generator[None]:
+        """Let nobody else write meanwhile; with a transaction open, until it ends, as Snowflake locks what was written."""
+        self._check_open()
+        if parsed.writes and not self._holds_writing:
+            statement.acquire(self.writing)
+            self._holds_writing = True
+        try:
+            yield
+        finally:
+            self._yield_writing()
+
+    def _keep(self, statement: Running, result: Result) -> None:
+        self._results[statement.query_id] = result
+        while len(self._results) > RESULTS_KEPT:
+            self._results.popitem(last=False)
 
     def close(self) -> None:
         """End the session: cancel what runs, roll back what is open."""
@@ -216,28 +311,30 @@ class Session:
                 "Session no longer exists. New login required to access the service.", errno=390111, sqlstate="08001"
             )
 
-    def _take_writing(self, parsed: Statement, statement: Running) -> None:
-        if parsed.writes and not self._holds_writing:
-            statement.acquire(self.writing)
-            self._holds_writing = True
-
     def _yield_writing(self) -> None:
-        """Let others write, unless a transaction is open: on Snowflake too it locks what it has written."""
         if self._holds_writing and not self.connection.in_transaction:
             self._holds_writing = False
             self.writing.release()
 
-    def _dispatch(self, parsed: Statement, params: Any) -> Result:
+    def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
         self.connection.context = self._context()
+        if statement.describe_only and parsed.writes:
+            return status(SUCCESS)
+        if isinstance(parsed, Query) and statement.describe_only and parsed.describable:
+            return self.connection.described(parsed.sql)
         if isinstance(parsed, Query):
             return self.connection.query(parsed.sql, params)
-        if isinstance(parsed, Transaction):
-            return self._transaction(parsed)
-        if isinstance(parsed, AlterSession):
-            return self._alter(parsed)
-        if isinstance(parsed, UseObject):
-            return self._use(parsed)
-        return _ON_TABLES[type(parsed)](self.connection, parsed)
+        own = self._own_statements().get(type(parsed))
+        return own(parsed) if own else _ON_TABLES[type(parsed)](self.connection, parsed)
+
+    def _own_statements(self) -> dict[type[Statement], Callable[[Any], Result]]:
+        """Return what concerns the session itself."""
+        return {
+            AlterSession: self._alter,
+            ResultScan: self._result_of,
+            Transaction: self._transaction,
+            UseObject: self._use,
+        }
 
     def _context(self) -> dict[str, str | None]:
         return {
@@ -251,6 +348,12 @@ class Session:
             "user": self.user,
             "warehouse": self.warehouse,
         }
+
+    def _result_of(self, parsed: ResultScan) -> Result:
+        query_id = parsed.query_id or self.last_query_id or ""
+        if query_id not in self._results:
+            raise SqlError(f"Statement {query_id} not found", errno=709, sqlstate="02000")
+        return self._results[query_id]
 
     def _transaction(self, parsed: Transaction) -> Result:
         if parsed.action == "BEGIN":
@@ -274,17 +377,24 @@ class Session:
         return status(SUCCESS)
 
     def _use(self, parsed: UseObject) -> Result:
+        name = parsed.name.parts[-1]
         if parsed.kind == "ROLE":
-            known = self.engine_roles()
-            if parsed.name not in known:
-                raise missing_object(parsed.name)
-            self.role = parsed.name
-        else:
-            self.warehouse = parsed.name
+            if name not in self._roles():
+                raise missing_object(name)
+            self.role = name
+        elif parsed.kind == "WAREHOUSE":
+            self.warehouse = name
+        elif parsed.kind == "DATABASE":
+            self.connection.use(name, DEFAULT_SCHEMA)
+        elif parsed.kind == "SCHEMA":
+            self.connection.use(*self._schema_named(parsed.name.parts))
         return status(SUCCESS)
 
-    def engine_roles(self) -> set[str | None]:
-        """Return the roles that the session may use."""
+    def _schema_named(self, parts: Sequence[str]) -> tuple[str, str]:
+        *database, schema = parts
+        return (database[0] if database else self.connection.database or ""), schema
+
+    def _roles(self) -> set[str | None]:
         created = self.connection.register(self.engine.main_database).roles()
         return {*grants.SYSTEM_ROLES, *created, self.role}
 

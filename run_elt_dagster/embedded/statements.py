@@ -12,6 +12,10 @@ from run_elt_dagster.embedded.lexer import Token, identifier_value, only_stateme
 
 # https://docs.snowflake.com/en/sql-reference/sql/create-table: properties of a table that change no result here.
 _IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
+_AFTER_ITEMS = frozenset(
+    {"FROM", "WHERE", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS"}
+    | {"INTERSECT", "INTO", ";"}
+)
 _READING = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESC", "DESCRIBE", "USE", "SET", "UNSET", "LIST", "LS"})
 
 
@@ -51,6 +55,11 @@ class Query(Statement):
     def writes(self) -> bool:  # type: ignore[override]
         """Whether it may change anything."""
         return not self.reads_only
+
+    @property
+    def describable(self) -> bool:
+        """Whether its columns can be told without executing it."""
+        return self.sql.lstrip("(")[:6].strip().upper() in {"SELECT", "WITH", "VALUES"}
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,14 @@ class TagTable(Statement):
 
 
 @dataclass(frozen=True)
+class ClusterTable(Statement):
+    """ALTER TABLE ... CLUSTER BY, DROP CLUSTERING KEY, SUSPEND RECLUSTER and RESUME RECLUSTER."""
+
+    target: Name
+    if_exists: bool
+
+
+@dataclass(frozen=True)
 class InsertOverwrite(Statement):
     """INSERT OVERWRITE INTO."""
 
@@ -193,10 +210,10 @@ class DropRole(Statement):
 
 @dataclass(frozen=True)
 class UseObject(Statement):
-    """USE ROLE and USE WAREHOUSE."""
+    """USE ROLE, WAREHOUSE, DATABASE and SCHEMA."""
 
     kind: str
-    name: str
+    name: Name
     writes: ClassVar[bool] = False
 
 
@@ -216,6 +233,22 @@ class CancelQueries(Statement):
     session_id: int | None = None
     query_id: str | None = None
     writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class ResultScan(Statement):
+    """SELECT * FROM TABLE(RESULT_SCAN(...)); no id stands for the session's last query."""
+
+    query_id: str | None
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class GetTag(Statement):
+    """SELECT SYSTEM$GET_TAG(tag, table, 'table'). It may write: whatever names a table registers it if need be."""
+
+    tag: str
+    target: Name
 
 
 @dataclass(frozen=True)
@@ -241,9 +274,11 @@ class _Reader:
     def keyword(self) -> str:
         return "" if self.at_end else self.tokens[self.position].keyword
 
+    def ahead(self, count: int) -> Sequence[Token]:
+        return self.tokens[self.position : self.position + count]
+
     def accept(self, *keywords: str) -> bool:
-        ahead = self.tokens[self.position : self.position + len(keywords)]
-        if [token.keyword for token in ahead] != list(keywords):
+        if [token.keyword for token in self.ahead(len(keywords))] != list(keywords):
             return False
         self.position += len(keywords)
         return True
@@ -414,6 +449,10 @@ def _alter_table(reader: _Reader) -> Statement | None:
         return SwapTables(target, reader.name(), if_exists)
     if reader.accept("RENAME", "TO"):
         return RenameTable(target, reader.name(), if_exists)
+    return _alter_table_properties(reader, target, if_exists=if_exists)
+
+
+def _alter_table_properties(reader: _Reader, target: Name, *, if_exists: bool) -> Statement | None:
     if reader.accept("SET", "COMMENT"):
         reader.expect("=")
         return CommentTable(target, reader.string(), if_exists)
@@ -423,7 +462,17 @@ def _alter_table(reader: _Reader) -> Statement | None:
         return TagTable(target, tuple(_tag_settings(reader)), if_exists)
     if reader.accept("UNSET", "TAG"):
         return TagTable(target, tuple((tag, None) for tag in _listed(reader, reader.name)), if_exists)
-    return None
+    return ClusterTable(target, if_exists) if _changes_clustering(reader) else None
+
+
+def _changes_clustering(reader: _Reader) -> bool:
+    if reader.accept("CLUSTER", "BY"):
+        reader.parenthesised()
+        return True
+    return any(
+        reader.accept(*words)
+        for words in (("RESUME", "RECLUSTER"), ("SUSPEND", "RECLUSTER"), ("DROP", "CLUSTERING", "KEY"))
+    )
 
 
 def _listed(reader: _Reader, read: Callable[[], _T]) -> list[_T]:
@@ -431,6 +480,48 @@ def _listed(reader: _Reader, read: Callable[[], _T]) -> list[_T]:
     while reader.accept(","):
         items.append(read())
     return items
+
+
+def labels_of(sql: str) -> list[str] | None:
+    """Return what Snowflake calls the columns of a query that have no alias: their text, in upper case unless quoted.
+
+    There is one label for each item of the outermost SELECT, or None where a query begins in another way.
+    """
+    reader = _Reader(sql, only_statement(sql))
+    depth = 0
+    while not (depth == 0 and reader.accept("SELECT")):
+        if reader.at_end:
+            return None
+        depth += _depth_of(reader.next())
+    if not reader.accept("DISTINCT"):
+        reader.accept("ALL")
+    items: list[list[Token]] = [[]]
+    while not reader.at_end and not (depth == 0 and _ends_items(reader)):
+        token = reader.next()
+        depth += _depth_of(token)
+        if depth == 0 and token.keyword == ",":
+            items.append([])
+        else:
+            items[-1].append(token)
+    return [_label(sql, item) for item in items]
+
+
+def _ends_items(reader: _Reader) -> bool:
+    """Tell whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
+    return reader.keyword in _AFTER_ITEMS or [token.keyword for token in reader.ahead(2)] == ["GROUP", "BY"]
+
+
+def _label(sql: str, item: Sequence[Token]) -> str:
+    label, end = "", item[0].start if item else 0
+    for token in item:
+        space = " " if token.start > end else ""
+        label += space + (token.text.upper() if token.kind == "word" else sql[token.start : token.end])
+        end = token.end
+    return label
+
+
+def _depth_of(token: Token) -> int:
+    return {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.keyword, 0)
 
 
 def _drop(reader: _Reader) -> Statement | None:
@@ -525,8 +616,13 @@ def _show(reader: _Reader) -> Statement | None:
 
 
 def _use(reader: _Reader) -> Statement:
-    kind = reader.tokens[reader.position - 1].keyword
-    return UseObject(kind, reader.identifier())
+    if reader.accept("SECONDARY", "ROLES"):
+        return UseObject("SECONDARY ROLES", reader.name())
+    for kind in ("ROLE", "WAREHOUSE", "DATABASE", "SCHEMA"):
+        if reader.accept(kind):
+            return UseObject(kind, reader.name())
+    name = reader.name()
+    return UseObject("DATABASE" if len(name.parts) == 1 else "SCHEMA", name)
 
 
 def _set_session(reader: _Reader) -> Statement:
@@ -552,6 +648,33 @@ def _cancel(reader: _Reader) -> Statement | None:
     if function == "SYSTEM$CANCEL_QUERY":
         return CancelQueries(query_id=value)
     return CancelQueries(session_id=int(value)) if value.isdecimal() else None
+
+
+def _result_scan(reader: _Reader) -> Statement | None:
+    query_id = None
+    if not reader.accept("LAST_QUERY_ID", "(", ")"):
+        query_id = reader.literal()
+    if not reader.accept(")", ")") or not reader.at_end:
+        return None
+    return ResultScan(query_id)
+
+
+def _get_tag(reader: _Reader) -> Statement | None:
+    tag = reader.string()
+    reader.expect(",")
+    target = reader.string()
+    reader.expect(",")
+    if reader.string().upper() != "TABLE":
+        return None
+    reader.expect(")")
+    return GetTag(_name_in(tag).parts[-1], _name_in(target))
+
+
+def _name_in(text: str) -> Name:
+    reader = _Reader(text, only_statement(text))
+    name = reader.name()
+    reader.finish()
+    return name
 
 
 def _transaction(reader: _Reader) -> Statement:
@@ -582,10 +705,11 @@ _HEADS: tuple[tuple[tuple[str, ...], Callable[[_Reader], Statement | None]], ...
     (("REVOKE",), _revoke),
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
     (("SHOW",), _show),
-    (("USE", "ROLE"), _use),
-    (("USE", "WAREHOUSE"), _use),
+    (("USE",), _use),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
     (("SELECT", "SYSTEM$CANCEL_QUERY", "("), _cancel),
+    (("SELECT", "SYSTEM$GET_TAG", "("), _get_tag),
+    (("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "("), _result_scan),
     (("BEGIN",), _transaction),
     (("START", "TRANSACTION"), _transaction),
     (("COMMIT",), _transaction),

@@ -5,19 +5,24 @@ empty or mixed, as on Snowflake. DuckDB folds the case even of quoted names; whe
 creating the second one is an error here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlglot import exp
+from fakesnow.rowtype import describe_as_rowtype
+from sqlglot import Expr, exp
 
+from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
 from run_elt_dagster.embedded.objects import Table, TableObject, quoted
 from run_elt_dagster.embedded.statements import (
     CloneTable,
+    ClusterTable,
     CommentTable,
     CreateTable,
     Creation,
     DropTable,
+    GetTag,
     InsertOverwrite,
     RenameTable,
     SwapTables,
@@ -27,6 +32,16 @@ from run_elt_dagster.embedded.statements import (
 
 SUCCESS = "Statement executed successfully."
 INSERT_TYPE = 0x3100
+# Snowflake keeps keys as information and never enforces them, DuckDB does:
+# https://docs.snowflake.com/en/sql-reference/constraints-overview
+_KEYS = (
+    exp.Constraint,
+    exp.ForeignKey,
+    exp.PrimaryKey,
+    exp.PrimaryKeyColumnConstraint,
+    exp.Reference,
+    exp.UniqueColumnConstraint,
+)
 # A name inside a transaction, which nobody else ever sees.
 _ASIDE = "embedded exchange"
 # Snowflake has one type of integer, and an untyped NULL is text:
@@ -54,19 +69,19 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
     target = session.locate(statement.target)
     # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
     query = _query_sql(session, statement.query_sql) if statement.query_sql else None
-    columns = _columns_sql(session, target, statement.columns_sql) if statement.columns_sql else None
+    columns = _columns_of(session, target, statement.columns_sql) if statement.columns_sql else _Columns()
     with session.atomically(ddl=True):
         replaced = _make_way(session, target, statement.creation)
         if replaced is _KEPT:
             return status(f"{target.name} already exists, statement succeeded.")
-        if columns is None or isinstance(columns, str):
-            stored = _stored_sql(session, str(query))
-            session.duck.execute(f"CREATE OR REPLACE TABLE {target.sql}{columns or ''} AS {stored}")
-        else:
-            for sql in columns:
-                session.duck.execute(sql)
-            if query is not None:
-                session.duck.execute(f"INSERT INTO {target.sql} {query}")
+        for sql in columns.create_sql:
+            session.duck.execute(sql)
+        if query is not None and columns.create_sql:
+            session.duck.execute(f"INSERT INTO {target.sql} {query}")
+        elif query is not None:
+            session.duck.execute(f"CREATE OR REPLACE TABLE {target.sql}{columns.names_sql} AS {_stored_sql(session, query)}")
+        for sql in columns.comment_sql:
+            session.duck.execute(sql)
         _register(session, target, statement.creation, replaced=replaced)
     return status(f"Table {target.name} successfully created.")
 
@@ -122,7 +137,8 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
     https://docs.snowflake.com/en/sql-reference/sql/alter-table. A new name without a schema stays in the table's own.
     """
     target = session.locate(statement.target)
-    to = session.locate(statement.to) if len(statement.to.parts) > 1 else _beside(target, statement.to.parts[0])
+    *schema, name = statement.to.parts
+    to = session.locate(statement.to) if schema else _beside(target, name)
     with session.atomically(ddl=True):
         known = session.register(target.database).find(target)
         if known is None and statement.if_exists:
@@ -196,6 +212,30 @@ def tag_table(session: EngineSession, statement: TagTable) -> Result:
         if known is not None:
             for tag, value in statement.tags:
                 session.register(target.database).set_tag(known.object_id, tag.parts[-1], value)
+    return status(SUCCESS)
+
+
+def get_tag(session: EngineSession, statement: GetTag) -> Result:
+    """Return a tag's value, NULL if it is not set.
+
+    https://docs.snowflake.com/en/sql-reference/functions/system_get_tag
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = _found(session, target)
+        value = session.register(target.database).tag(known.object_id, statement.tag)
+    return session.answer('SELECT ?::VARCHAR AS "SYSTEM$GET_TAG"', [value])
+
+
+def cluster_table(session: EngineSession, statement: ClusterTable) -> Result:
+    """Accept what changes how a table is clustered: that makes queries faster, and changes no result.
+
+    https://docs.snowflake.com/en/user-guide/tables-auto-reclustering
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        if session.register(target.database).find(target) is None and not statement.if_exists:
+            raise missing_object(str(target))
     return status(SUCCESS)
 
 
@@ -301,23 +341,36 @@ def _move(session: EngineSession, table: Table, to: Table) -> None:
 
 
 def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bool) -> None:
-    """Create a table with the columns, NOT NULLs and defaults of another one."""
+    """Create a table with the columns of another one, their constraints, defaults and comments."""
     rows = session.duck.execute(
-        """SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns()
+        """SELECT column_name, data_type, is_nullable, column_default, comment FROM duckdb_columns()
         WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index""",
         [source.database, source.schema, source.name],
     ).fetchall()
-    columns = ", ".join(
+    columns = [
         f"{quoted(name)} {kind}{'' if nullable else ' NOT NULL'}{f' DEFAULT {default}' if default else ''}"
-        for name, kind, nullable, default in rows
-    )
+        for name, kind, nullable, default, _ in rows
+    ]
     made = target if source != target else _beside(target, _ASIDE)
-    session.duck.execute(f"CREATE OR REPLACE TABLE {made.sql} ({columns})")
+    session.duck.execute(f"CREATE OR REPLACE TABLE {made.sql} ({', '.join(columns + _checks(session, source))})")
+    for name, _, _, _, comment in rows:
+        if comment:
+            text = exp.Literal.string(comment).sql(dialect="duckdb")
+            session.duck.execute(f"COMMENT ON COLUMN {made.sql}.{quoted(name)} IS {text}")
     if with_rows:
         session.duck.execute(f"INSERT INTO {made.sql} SELECT * FROM {source.sql}")
     if made != target:
         session.duck.execute(f"DROP TABLE {target.sql}")
         _move(session, made, target)
+
+
+def _checks(session: EngineSession, table: Table) -> list[str]:
+    rows = session.duck.execute(
+        """SELECT constraint_text FROM duckdb_constraints()
+        WHERE constraint_type = 'CHECK' AND database_name = ? AND schema_name = ? AND table_name = ?""",
+        [table.database, table.schema, table.name],
+    ).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def _query_sql(session: EngineSession, query: str) -> str:
@@ -334,6 +387,8 @@ def _stored_sql(session: EngineSession, query: str) -> str:
     for index, name in enumerate(names):
         if name.lower() in {earlier.lower() for earlier in names[:index]}:
             raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
+    for name, kind, *_ in columns:
+        _check_type(str(name), _STORED_AS.get(str(kind), str(kind)))
     casts = [
         f"CAST({quoted(str(name))} AS {_STORED_AS[str(kind)]}) AS {quoted(str(name))}"
         for name, kind, *_ in columns
@@ -342,28 +397,69 @@ def _stored_sql(session: EngineSession, query: str) -> str:
     return f"SELECT * REPLACE ({', '.join(casts)}) FROM ({query})" if casts else query
 
 
-def _columns_sql(session: EngineSession, target: Table, columns: str) -> list[str] | str:
-    """Return the statements that create a table with typed columns, or the list of names where there are no types."""
-    name = exp.table_(quoted(target.name), db=quoted(target.schema), catalog=quoted(target.database))
-    name_sql = name.sql(dialect="snowflake")
-    create = session.parsed(f"CREATE TABLE {name_sql} {columns}")
-    schema = create.this
-    if isinstance(schema, exp.Schema) and all(isinstance(column, exp.Identifier) for column in schema.expressions):
-        names = [column.name if column.quoted else column.name.upper() for column in schema.expressions]
-        return f" ({', '.join(quoted(name) for name in names)})"
-    for constraint in list(create.find_all(exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint, exp.Constraint)):
-        _drop_constraint(constraint)
-    for constraint in list(create.find_all(exp.PrimaryKeyColumnConstraint, exp.Reference)):
-        _drop_constraint(constraint)
-    statements = session.duck_sql(create.sql(dialect="snowflake"))
-    statements[-1] = statements[-1].replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1)
-    return statements
+def _check_type(name: str, kind: str) -> None:
+    """Refuse a type that could be stored but never be read through the connector."""
+    try:
+        describe_as_rowtype([(name, kind, None, None, None, None)])
+    except NotImplementedError as error:
+        raise unsupported("store a column of this type", f"{kind} for {name}") from error
 
 
-def _drop_constraint(constraint: exp.Expression) -> None:
-    """Take a key away: Snowflake keeps keys as information and never enforces them.
+@dataclass(frozen=True)
+class _Columns:
+    """The columns that CREATE TABLE names, for DuckDB.
 
-    https://docs.snowflake.com/en/sql-reference/constraints-overview
+    Attributes:
+        create_sql: Statements that create the empty table, if the columns have types.
+        names_sql: The list of names, if they have none.
+        comment_sql: Statements that comment them.
     """
+
+    create_sql: tuple[str, ...] = ()
+    names_sql: str = ""
+    comment_sql: tuple[str, ...] = ()
+
+
+def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Columns:
+    create = session.parsed(f"CREATE TABLE {target.sql} {columns_sql}")
+    columns = [column for column in create.this.expressions if isinstance(column, exp.Identifier | exp.ColumnDef)]
+    comments = tuple(_comments_sql(target, columns))
+    if all(isinstance(column, exp.Identifier) or column.kind is None for column in columns):
+        return _Columns(names_sql=f" ({', '.join(_name_sql(column) for column in columns)})", comment_sql=comments)
+    for constraint in list(create.find_all(*_KEYS)):
+        _drop_constraint(constraint)
+    for column in columns:
+        _limit_length(column)
+    *sequences, table = session.duck_sql(create.sql(dialect="snowflake"))
+    return _Columns(
+        create_sql=(*sequences, table.replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1)),
+        comment_sql=comments,
+    )
+
+
+def _name_sql(column: exp.Identifier | exp.ColumnDef) -> str:
+    identifier = column if isinstance(column, exp.Identifier) else column.this
+    return quoted(identifier.name if identifier.quoted else identifier.name.upper())
+
+
+def _comments_sql(target: Table, columns: Sequence[exp.Identifier | exp.ColumnDef]) -> Generator[str]:
+    for column in columns:
+        for constraint in list(column.find_all(exp.CommentColumnConstraint)):
+            comment = exp.Literal.string(constraint.name).sql(dialect="duckdb")
+            yield f"COMMENT ON COLUMN {target.sql}.{_name_sql(column)} IS {comment}"
+            _drop_constraint(constraint)
+
+
+def _limit_length(column: exp.Identifier | exp.ColumnDef) -> None:
+    """Make VARCHAR(n) refuse longer text, as https://docs.snowflake.com/en/sql-reference/data-types-text says."""
+    kind = column.kind if isinstance(column, exp.ColumnDef) else None
+    length = kind.find(exp.DataTypeParam) if kind is not None and kind.this in rewrites.TEXT_TYPES else None
+    if length is not None:
+        text = exp.Anonymous(this="length", expressions=[exp.column(column.this.copy())])
+        check = exp.CheckColumnConstraint(this=exp.LTE(this=text, expression=length.this.copy()))
+        column.append("constraints", exp.ColumnConstraint(kind=check))
+
+
+def _drop_constraint(constraint: Expr) -> None:
     parent = constraint.parent
     (parent if isinstance(parent, exp.ColumnConstraint) else constraint).pop()

@@ -45,10 +45,16 @@ class Place:
         )
 
     def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        log = (self.directory / f"{Path(command[0]).name}-{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(
-            command, cwd=self.directory, env=self.environment(env), stdout=log, stderr=log, start_new_session=True
-        )
+        path = self.directory / f"{Path(command[0]).name}-{len(self.processes)}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=self.environment(env),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.processes.append(process)
         return process
 

@@ -1,0 +1,152 @@
+"""An embedded Snowflake without Dagster around it, and sessions of the real connector on it."""
+
+import itertools
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import snowflake.connector
+from snowflake.connector import SnowflakeConnection
+from snowflake.connector.errors import ProgrammingError
+
+from run_elt_dagster.embedded import Endpoint
+from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, Hook, StatementEvent
+from run_elt_dagster.embedded.set_up import set_up_database
+
+_numbers = itertools.count(1)
+
+
+class Session:
+    """A connection of the connector, with little to type."""
+
+    def __init__(self, connection: SnowflakeConnection) -> None:
+        self.connection = connection
+
+    @property
+    def id(self) -> int:
+        return int(self.connection.session_id)
+
+    def sql(self, statement: str, params: Any = None, **options: Any) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            return [tuple(row) for row in cursor.execute(statement, params, **options).fetchall()]
+
+    def value(self, query: str) -> Any:
+        ((value,),) = self.sql(query)
+        return value
+
+    def columns(self, query: str) -> list[str]:
+        with self.connection.cursor() as cursor:
+            return [column.name for column in cursor.execute(query).description]
+
+    def error(self, statement: str, **options: Any) -> ProgrammingError:
+        with pytest.raises(snowflake.connector.errors.DatabaseError) as failure:
+            self.sql(statement, **options)
+        return failure.value
+
+    def refused(self, statement: str) -> int:
+        return self.error(statement).errno
+
+
+@dataclass
+class Account:
+    """A running server and the sessions that a test has opened on it."""
+
+    server: EmbeddedServer
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        server = self.server
+        endpoint = Endpoint(HOST, server.port, "http", "embedded", USER, server.password, "RUN_ELT")
+        return {**endpoint.connection_args(), "paramstyle": "qmark"}
+
+    def session(self, **arguments: Any) -> Session:
+        connection = snowflake.connector.connect(**{**self.arguments, **arguments})
+        return Session(self.resources.enter_context(closing(connection)))
+
+    @contextmanager
+    def hooked(self, hook: Hook) -> Generator[None]:
+        self.server.hook = hook
+        try:
+            yield
+        finally:
+            self.server.hook = None
+
+
+@contextmanager
+def running_server(directory: Path) -> Generator[EmbeddedServer]:
+    server = EmbeddedServer(directory)
+    set_up_database(server.engine, "RUN_ELT", sample_data=False, log=print)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterable[EmbeddedServer]:
+    with running_server(tmp_path_factory.mktemp("embedded")) as started:
+        yield started
+
+
+@pytest.fixture
+def account(server: EmbeddedServer) -> Iterable[Account]:
+    account = Account(server)
+    with account.resources:
+        yield account
+
+
+@pytest.fixture
+def session(account: Account) -> Session:
+    """A session in an empty schema of its own."""
+    opened = account.session()
+    opened.sql(f"create schema s{next(_numbers)}")
+    return opened
+
+
+class In:
+    """A call in another thread, whose outcome can be waited for."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._call()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            self._error = error
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self, timeout_seconds: float = 20) -> Any:
+        self._thread.join(timeout_seconds)
+        assert self.done, f"still running after {timeout_seconds} s"
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+class Gate:
+    """A hook that holds statements with a certain text before they are executed."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, event: StatementEvent) -> None:
+        if event.phase == "before" and self._text in event.sql:
+            self.reached.set()
+            while not self.opened.is_set():
+                event.statement.wait(0.01)
