@@ -41,6 +41,8 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
             max_concurrent_tables=max_concurrent_tables,
             copy_tags=copy_tags,
         )
+        where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
+        context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
         with snowflake.session() as session:
             if selected:
                 yield from _events(context, run_tables(session, tables, selected, options=options))
@@ -95,9 +97,7 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
     for outcome in outcomes:
-        checks = _selected(
-            context, [_check_result(outcome.table, audit, outcome.candidate) for audit in outcome.audits]
-        )
+        checks = _check_results(context, outcome.table, outcome.audits, audited=outcome.candidate)
         for warning in outcome.warnings:
             context.log.warning(warning)
         if outcome.published:
@@ -130,21 +130,29 @@ def _checks_alone(
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
         outcomes = audit_published(session, table, options=options)
-        yield from _selected(context, [_check_result(table, outcome, target) for outcome in outcomes])
+        yield from _check_results(context, table, outcomes, audited=target)
 
 
-def _selected(
+def _check_results(
     context: dg.AssetExecutionContext,
-    results: Sequence[dg.AssetCheckResult],
+    table: AnalyticsTable,
+    outcomes: Sequence[AuditOutcome],
+    *,
+    audited: Relation,
 ) -> list[dg.AssetCheckResult]:
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
+    key = dg.AssetKey(list(table.key))
     selected = context.selected_asset_check_keys
-    return [result for result in results if dg.AssetCheckKey(result.asset_key, result.check_name) in selected]
+    return [
+        _check_result(key, outcome, audited)
+        for outcome in outcomes
+        if dg.AssetCheckKey(key, outcome.audit.name) in selected
+    ]
 
 
-def _check_result(table: AnalyticsTable, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckResult:
+def _check_result(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey(list(table.key)),
+        asset_key=key,
         check_name=audit.audit.name,
         passed=audit.passed,
         severity=dg.AssetCheckSeverity.ERROR,

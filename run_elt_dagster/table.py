@@ -314,7 +314,7 @@ def _read_front_matter(
     if settings is None:
         return {}, {}, []
     if not isinstance(settings, dict):
-        line = first_line + node.start_mark.line
+        line = first_line + (node.start_mark.line if node else 0)
         return {}, {}, [TableProblem(path, line, "front matter requires `key: value` lines, got something else.")]
     lines: _Lines = {}
     duplicates = [

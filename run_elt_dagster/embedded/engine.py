@@ -176,7 +176,9 @@ class EngineSession(FakeSnowflakeConnection):
             return
         _roll_back(self.duck)
         if commit:
-            raise unsupported("commit what came before a failed statement", "a transaction with an error; it was rolled back")
+            raise unsupported(
+                "commit what came before a failed statement", "a transaction with an error; it was rolled back"
+            )
 
     @contextmanager
     def atomically(self, *, ddl: bool) -> Generator[None]:
@@ -290,7 +292,9 @@ class EngineSession(FakeSnowflakeConnection):
         """Return the columns that a query gives, without its rows."""
         (translated,) = self.duck_sql(sql)
         with translated_errors(sql):
-            return self.answer(f"SELECT * FROM ({translated}) LIMIT 0", statement_type=statement_type_id(self.parsed(sql)))
+            return self.answer(
+                f"SELECT * FROM ({translated}) LIMIT 0", statement_type=statement_type_id(self.parsed(sql))
+            )
 
     def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:
         """Return what a query in DuckDB's own SQL gives."""
@@ -392,7 +396,9 @@ def translated_errors(sql: str) -> Generator[None]:
     except Error as error:
         if isinstance(error.__cause__, duckdb.Error):
             raise from_duckdb(error.__cause__) from error
-        raise SqlError(str(error.raw_msg), errno=max(error.errno or 9999, 1), sqlstate=error.sqlstate or "99999") from error
+        raise SqlError(
+            str(error.raw_msg), errno=max(error.errno or 9999, 1), sqlstate=error.sqlstate or "99999"
+        ) from error
     except (NotImplementedError, AssertionError, KeyError, ValueError) as error:
         raise unsupported("run this", f"{type(error).__name__}: {error} for {sql[:200]!r}") from error
 

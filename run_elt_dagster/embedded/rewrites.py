@@ -74,7 +74,9 @@ def before_fakesnow(
     labelled(expression, labels)
     for node in list(expression.find_all(exp.TryCast)):
         node.meta["authored"] = True
-    return _rewritten(expression, lambda node: refuse_result_scan(policy_references(context_function(to_varchar(node), context))))
+    return _rewritten(
+        expression, lambda node: refuse_result_scan(policy_references(context_function(to_varchar(node), context)))
+    )
 
 
 def after_fakesnow(expression: Expr) -> Expr:
@@ -150,7 +152,9 @@ def concatenated(node: Expr) -> Expr:
     """Write instants that are concatenated as those that are cast: https://docs.snowflake.com/en/sql-reference/functions/concat."""
     if isinstance(node, exp.DPipe | exp.Concat):
         for operand in list(node.iter_expressions()):
-            if isinstance(operand, exp.Column | exp.Cast | exp.Paren | exp.Func) and not isinstance(operand, exp.Concat):
+            if isinstance(operand, exp.Column | exp.Cast | exp.Paren | exp.Func) and not isinstance(
+                operand, exp.Concat
+            ):
                 operand.replace(exp.Anonymous(this=_TEXT_MACRO, expressions=[operand.copy()]))
     return node
 

@@ -439,6 +439,10 @@ def _status_of(execution: _Execution) -> Mapping[str, str]:
 def _login_data(session: Session, *, autocommit: bool) -> Answer:
     return {
         "token": session.token,
+        # Without one the connector never ends its session.
+        "masterToken": session.token,
+        "validityInSeconds": 3600,
+        "masterValidityInSeconds": 14400,
         "sessionId": session.session_id,
         "serverVersion": SERVER_VERSION,
         "parameters": [

@@ -252,7 +252,9 @@ class Session:
                 result = self._dispatch(parsed, statement, params)
             except SqlError as error:
                 # A timeout too reaches DuckDB as an interrupt.
-                raise (statement.failure if isinstance(error, CancelledError) and statement.failure else error) from error
+                raise (
+                    statement.failure if isinstance(error, CancelledError) and statement.failure else error
+                ) from error
             except duckdb.Error as error:
                 translated = from_duckdb(error)
                 raise (statement.failure or translated) from error

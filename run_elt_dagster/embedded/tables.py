@@ -79,7 +79,9 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
         if query is not None and columns.create_sql:
             session.duck.execute(f"INSERT INTO {target.sql} {query}")
         elif query is not None:
-            session.duck.execute(f"CREATE OR REPLACE TABLE {target.sql}{columns.names_sql} AS {_stored_sql(session, query)}")
+            session.duck.execute(
+                f"CREATE OR REPLACE TABLE {target.sql}{columns.names_sql} AS {_stored_sql(session, query)}"
+            )
         for sql in columns.comment_sql:
             session.duck.execute(sql)
         _register(session, target, statement.creation, replaced=replaced)

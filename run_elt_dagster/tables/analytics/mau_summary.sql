@@ -1,5 +1,6 @@
 /* elt
-description: Monthly active users. One row per calendar month (UTC) with the number of distinct users who had a session in it.
+description: >-
+  Monthly active users. One row per calendar month (UTC) with the number of distinct users who had a session in it.
 owner: team:analytics
 business_owner: Growth
 primary_key: [month]
