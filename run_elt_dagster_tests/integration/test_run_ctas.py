@@ -203,7 +203,7 @@ def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None
     assert "MAU" not in house.tables()
 
 
-@pytest.mark.parametrize(("publish", "publishes"), [("clone", 200), ("swap", 60), ("overwrite", 60)])
+@pytest.mark.parametrize(("publish", "publishes"), [("clone", 200), ("swap", 40), ("overwrite", 40)])
 def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publish: str, publishes: int) -> None:
     """Publishes of a table that alternates between 3 rows of 1 and 5 rows of 2, with a reader in another session."""
     versions = [
