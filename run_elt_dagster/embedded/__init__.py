@@ -19,7 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Endpoint:
     def connection_args(self) -> dict[str, Any]:
         """Return the arguments for `snowflake.connector.connect`.
 
-        They keep the connector on this machine: no proxy, no telemetry, no look-up of the cloud it runs on. There is no
-        network timeout, since it would end long queries too.
+        They keep the connector on this machine: no telemetry, no look-up of the cloud it runs on. There is no network
+        timeout, since it would end long queries too.
         """
         return {
             "account": self.account,
@@ -60,7 +60,6 @@ class Endpoint:
             "port": self.port,
             "protocol": self.protocol,
             "database": self.database,
-            "no_proxy": self.host,
             "login_timeout": 30,
             "platform_detection_timeout_seconds": 0.0,
             "session_parameters": {"CLIENT_TELEMETRY_ENABLED": False},
@@ -69,15 +68,44 @@ class Endpoint:
 
 @dataclass
 class _Shared:
-    """A server that several users in this process share."""
+    """What the users of one directory in this process share.
 
-    endpoint: Endpoint
-    resources: ExitStack
+    Attributes:
+        users: How many there are, guarded by `_lock`.
+        changing: Held while the server starts or stops.
+        endpoint: Where the server answers; None while there is none.
+        resources: What has to be given back when the last user leaves.
+    """
+
     users: int = 0
+    changing: threading.Lock = field(default_factory=threading.Lock)
+    endpoint: Endpoint | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    def stop(self) -> None:
+        self.endpoint = None
+        self.resources.close()
 
 
 _shared: dict[tuple[int, Path], _Shared] = {}
 _lock = threading.Lock()
+
+
+def _joined(key: tuple[int, Path]) -> _Shared:
+    with _lock:
+        shared = _shared.setdefault(key, _Shared())
+        shared.users += 1
+        return shared
+
+
+def _leave(shared: _Shared) -> None:
+    """Stop the server with its last user; whoever joins in between starts another one."""
+    with shared.changing:
+        with _lock:
+            shared.users -= 1
+            is_last = not shared.users
+        if is_last:
+            shared.stop()
 
 
 @contextmanager
@@ -105,52 +133,47 @@ def embedded_snowflake(
         TimeoutError: Another process used the directory all the time.
         ValueError: The database's name is no plain identifier.
     """
-    # A forked child has the parent's memory but not its threads.
-    key = (os.getpid(), directory.resolve())
-    with _lock:
-        if key not in _shared:
-            _shared[key] = _start(
-                directory.resolve(),
-                database=database.upper(),
-                sample_data=sample_data,
-                wait_seconds=wait_seconds,
-                log=log,
-            )
-        shared = _shared[key]
-        shared.users += 1
-    try:
-        yield shared.endpoint
-    finally:
-        with _lock:
-            shared.users -= 1
-            if not shared.users:
-                del _shared[key]
-                shared.resources.close()
-
-
-def _start(
-    directory: Path,
-    *,
-    database: str,
-    sample_data: bool,
-    wait_seconds: float,
-    log: Callable[[str], None],
-) -> _Shared:
-    from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415 - cheap import of the package
-    from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
-    from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
-
     if not database.isidentifier() or not database.isascii():
         raise ValueError(
             f"The embedded Snowflake's database requires a plain identifier as its name, got {database!r}. Nothing was "
             "started. Use letters, digits and underscores."
         )
+    place = directory.resolve()
+    # A forked child has the parent's memory but not its threads.
+    shared = _joined((os.getpid(), place))
+    try:
+        with shared.changing:
+            if shared.endpoint is None:
+                with ExitStack() as resources:
+                    shared.endpoint = _start(
+                        resources, place, database.upper(), sample_data=sample_data, wait_seconds=wait_seconds, log=log
+                    )
+                    shared.resources = resources.pop_all()
+            endpoint = shared.endpoint
+        yield endpoint
+    finally:
+        _leave(shared)
+
+
+def _start(
+    resources: ExitStack,
+    directory: Path,
+    database: str,
+    *,
+    sample_data: bool,
+    wait_seconds: float,
+    log: Callable[[str], None],
+) -> Endpoint:
+    from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415 - cheap import of the package
+    from run_elt_dagster.embedded.proxy import without_proxy_for  # noqa: PLC0415
+    from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
+    from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
+
     directory.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        stack.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))
-        server = EmbeddedServer(directory, databases=[database])
-        stack.callback(server.stop)
-        set_up_database(server.engine, database, sample_data=sample_data, log=log)
-        server.start()
-        endpoint = Endpoint(HOST, server.port, "http", "embedded", USER, server.password, database)
-        return _Shared(endpoint, stack.pop_all())
+    resources.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))
+    server = EmbeddedServer(directory, databases=[database])
+    resources.callback(server.stop)
+    resources.enter_context(without_proxy_for(HOST))
+    set_up_database(server.engine, database, sample_data=sample_data, log=log)
+    server.start()
+    return Endpoint(HOST, server.port, "http", "embedded", USER, server.password, database)

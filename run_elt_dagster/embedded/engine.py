@@ -92,6 +92,7 @@ class Engine(FakeSnow):
         try:
             self.duck_conn.execute(f"ATTACH '{literal}' AS {database}")
         except duckdb.Error as error:
+            self.duck_conn.close()
             raise RuntimeError(
                 f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. Close "
                 f"whatever else uses the file, or delete {self._directory} to begin anew."
@@ -176,8 +177,11 @@ class EngineSession(FakeSnowflakeConnection):
             return
         _roll_back(self.duck)
         if commit:
-            raise unsupported(
-                "commit what came before a failed statement", "a transaction with an error; it was rolled back"
+            raise SqlError(
+                "The transaction requires that no statement in it fails, got one that did. All of it was rolled back, "
+                "which Snowflake would not do. Repeat the statements before it.",
+                errno=9999,
+                sqlstate="40000",
             )
 
     @contextmanager

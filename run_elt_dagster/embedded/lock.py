@@ -15,6 +15,7 @@ LOCK_FILE = ".lock"
 HOLDER_FILE = ".holder.json"
 FIRST_MESSAGE_SECONDS = 1.0
 NEXT_MESSAGE_SECONDS = 30.0
+COMMAND_CHARACTERS = 200
 
 
 @contextmanager
@@ -60,7 +61,8 @@ def _acquire(lock: FileLock, directory: Path, *, wait_seconds: float, log: Calla
 def _write_holder(directory: Path) -> None:
     """Say who holds the lock, in one piece, since others may read at any moment."""
     draft = directory / f"{HOLDER_FILE}.{os.getpid()}"
-    draft.write_text(json.dumps({"pid": os.getpid(), "command": " ".join(sys.orig_argv)[:500]}), encoding="utf-8")
+    command = " ".join(" ".join(sys.orig_argv).split())[:COMMAND_CHARACTERS]
+    draft.write_text(json.dumps({"pid": os.getpid(), "command": command}), encoding="utf-8")
     draft.replace(directory / HOLDER_FILE)
 
 

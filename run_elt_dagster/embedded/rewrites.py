@@ -152,9 +152,7 @@ def concatenated(node: Expr) -> Expr:
     """Write instants that are concatenated as those that are cast: https://docs.snowflake.com/en/sql-reference/functions/concat."""
     if isinstance(node, exp.DPipe | exp.Concat):
         for operand in list(node.iter_expressions()):
-            if isinstance(operand, exp.Column | exp.Cast | exp.Paren | exp.Func) and not isinstance(
-                operand, exp.Concat
-            ):
+            if isinstance(operand, exp.Column | exp.Cast | exp.Paren | exp.Func):
                 operand.replace(exp.Anonymous(this=_TEXT_MACRO, expressions=[operand.copy()]))
     return node
 

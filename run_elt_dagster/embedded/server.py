@@ -37,7 +37,7 @@ from run_elt_dagster.embedded.statements import CancelQueries
 HOST = "127.0.0.1"
 USER = "EMBEDDED"
 HISTORY_KEPT = 10_000
-ANSWERS_KEPT = 200
+ANSWERS_KEPT = 50
 # Snowflake answers "in progress" before the connector's socket times out after 60 s, and the connector asks again.
 ANSWER_WITHIN_SECONDS = 40.0
 IN_PROGRESS = "333333"
@@ -130,6 +130,12 @@ class EmbeddedServer:
             session.close()
         self._http.hang_up()
         self.engine.close()
+
+    def running(self) -> list[Running]:
+        """Return the statements that have not been answered yet."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        return [statement for session in sessions for statement in list(session.running.values())]
 
     def respond(self, path: str, query: Mapping[str, str], token: str, body: Mapping[str, Any]) -> Answer:
         """Return the answer to a request; whatever goes wrong is an answer too.
@@ -234,12 +240,17 @@ class EmbeddedServer:
         session.running[statement.query_id] = statement
         for key in filter(None, (request_id, statement.query_id)):
             self._executions[key] = execution
-        while len(self._executions) > 2 * ANSWERS_KEPT:
-            self._executions.popitem(last=False)
+        self._forget_old_answers()
         threading.Thread(
             target=self._run, args=(execution, body), name=f"query-{statement.query_id}", daemon=True
         ).start()
         return execution
+
+    def _forget_old_answers(self) -> None:
+        """Keep the latest answers for whoever asks again, and every statement that still runs."""
+        finished = [key for key, execution in self._executions.items() if execution.statement.finished.is_set()]
+        for key in finished[:-ANSWERS_KEPT]:
+            del self._executions[key]
 
     def _answer_of(self, execution: _Execution) -> Answer:
         statement = execution.statement
@@ -308,9 +319,7 @@ class EmbeddedServer:
         return f"{count} statements canceled."
 
     def _cancel_all(self, is_meant: Callable[[Running], bool]) -> int:
-        with self._lock:
-            running = [statement for session in self._sessions.values() for statement in session.running.values()]
-        meant = [statement for statement in running if is_meant(statement)]
+        meant = [statement for statement in self.running() if is_meant(statement)]
         threads = [threading.Thread(target=statement.cancel, daemon=True) for statement in meant]
         for thread in threads:
             thread.start()
@@ -488,7 +497,7 @@ def _rows(result: Result) -> Answer:
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
 
 
-def _nulls_kept(converted: pa.Table, table: pa.Table) -> pa.Table:
+def _nulls_kept(converted: Any, table: Any) -> Any:
     """Return what fakesnow converted with its missing instants missing: as of 0.12 they would arrive as 1970-01-01."""
     for index, column in enumerate(table.columns):
         if pa.types.is_timestamp(column.type) and column.null_count:

@@ -132,6 +132,11 @@ class Running:
         return time.monotonic() - self._clock
 
     @property
+    def is_in_duckdb(self) -> bool:
+        """Whether DuckDB is working on it, neither a hook nor a lock."""
+        return self.session.executing is self
+
+    @property
     def failure(self) -> SqlError | None:
         """Why the statement was cancelled, None if it was not."""
         return self._reason if self._cancelled.is_set() else None
@@ -260,6 +265,11 @@ class Session:
                 raise (statement.failure or translated) from error
             self._keep(statement, result)
             return result
+
+    @property
+    def executing(self) -> Running | None:
+        """The statement that DuckDB is working on."""
+        return self._in_duck
 
     def interrupt(self, statement: Running) -> None:
         """Interrupt a statement if it is the one that DuckDB is executing."""

@@ -58,7 +58,7 @@ def test_format_that_is_not_understood_fails(session: Session, template: str) ->
         ("count_if(column1 > 1) from values (1), (2)", 1),
         ("count(distinct column1, column2) from values (1, 1), (1, 1), (1, null)", 1),
         ("null::timestamp_ntz", None),
-        ("'1960-01-01 00:00:00.25'::timestamp_ntz", datetime(1960, 1, 1, 0, 0, 0, 250000)),
+        ("'1960-01-01 00:00:00.25'::timestamp_ntz", datetime(1960, 1, 1, 0, 0, 0, 250000)),  # noqa: DTZ001 - TIMESTAMP_NTZ
         ("date_trunc('month', '2019-05-06'::date)", date(2019, 5, 1)),
         ("div0(1, 0)", 0),
         ("iff(column1 = 0, 0, 1 / column1) from values (0)", 0),

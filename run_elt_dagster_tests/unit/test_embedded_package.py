@@ -1,7 +1,11 @@
+import os
 import subprocess
 import sys
 
+import pytest
+
 from run_elt_dagster.embedded import Endpoint
+from run_elt_dagster.embedded.proxy import without_proxy_for
 
 
 def test_importing_the_package_does_not_import_what_it_needs_to_run() -> None:
@@ -12,7 +16,22 @@ def test_importing_the_package_does_not_import_what_it_needs_to_run() -> None:
 
 def test_connection_stays_on_this_machine() -> None:
     arguments = Endpoint("127.0.0.1", 1, "http", "embedded", "EMBEDDED", "secret", "RUN_ELT").connection_args()
-    assert arguments["no_proxy"] == "127.0.0.1"
     assert arguments["session_parameters"] == {"CLIENT_TELEMETRY_ENABLED": False}
     assert arguments["platform_detection_timeout_seconds"] == 0.0
     assert "network_timeout" not in arguments
+
+
+def test_loopback_stays_off_the_proxy_and_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    with without_proxy_for("127.0.0.1"):
+        assert os.environ["no_proxy"] == "example.org,127.0.0.1"
+    assert os.environ["no_proxy"] == "example.org"
+
+
+def test_environment_is_left_alone_where_there_is_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with without_proxy_for("127.0.0.1"):
+        assert dict(os.environ) == before
