@@ -8,7 +8,8 @@ package. What cannot be done fails loudly. Known differences from an account:
 
 - Privileges, masking and row access policies are not enforced; there is no Time Travel, no stream, no stage, no task.
 - Names that differ by case alone cannot exist side by side, not even quoted.
-- Integers have 64 bits; averages and quotients are floating point numbers.
+- Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.
+- The length of a VARCHAR(n) column is enforced and not listed.
 - One statement at a time writes; a session runs one statement at a time.
 - A failed statement inside BEGIN ... COMMIT ends the transaction.
 
@@ -43,7 +44,7 @@ class Endpoint:
     protocol: str
     account: str
     user: str
-    password: str
+    password: str = field(repr=False)
     database: str
 
     def connection_args(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def embedded_snowflake(
     Args:
         directory: Where everything is kept, one DuckDB file for each Snowflake database; created if missing.
         database: The database that sessions start in, a plain identifier. It has the schemas RAW_DATA and ANALYTICS.
-        sample_data: Whether to fill RAW_DATA at first use.
+        sample_data: Whether to fill RAW_DATA at first use; whoever starts the server decides.
         wait_seconds: How long to wait for another process that uses the directory.
         log: Told what takes time: waiting, and loading the sample data.
 
@@ -131,7 +132,7 @@ def embedded_snowflake(
 
     Raises:
         TimeoutError: Another process used the directory all the time.
-        ValueError: The database's name is no plain identifier.
+        ValueError: The database's name is no plain identifier, or another user in this process has another database.
     """
     if not database.isidentifier() or not database.isascii():
         raise ValueError(
@@ -150,6 +151,11 @@ def embedded_snowflake(
                     )
                     shared.resources = resources.pop_all()
             endpoint = shared.endpoint
+        if endpoint.database != database.upper():
+            raise ValueError(
+                f"The embedded Snowflake in {place} requires one database for all its users in a process, got {database!r} "
+                f"beside {endpoint.database!r}. The other users are not disturbed. Use another directory."
+            )
         yield endpoint
     finally:
         _leave(shared)

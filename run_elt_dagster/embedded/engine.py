@@ -35,7 +35,10 @@ from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.statements import Name, labels_of
 
 DEFAULT_SCHEMA = "PUBLIC"
-_DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
+_DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
+# What fakesnow would keep in memory, or accept without any effect, is left out.
+_KINDS = frozenset({"DATABASE", "SCHEMA", "SEQUENCE", "TABLE", "TAG", "VIEW"})
+_FILES = (exp.Copy, exp.Put, exp.Get)
 _DDL = (exp.Create, exp.Drop, exp.Alter)
 # Types of DuckDB's that the connector reads as integers of 64 bits.
 _SHORT_INTEGERS = frozenset({"TINYINT", "SMALLINT", "UTINYINT", "USMALLINT", "UINTEGER"})
@@ -79,6 +82,9 @@ class Engine(FakeSnow):
         # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
         self.duck_conn.execute("SET GLOBAL python_enable_replacements = false")
         self.duck_conn.execute("SET GLOBAL ieee_floating_point_ops = false")
+        # Nothing is fetched from anywhere.
+        self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
+        self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
         self.duck_conn.execute(rewrites.TEXT_MACRO_SQL)
         self.main_database = databases[0]
         self._directory = directory
@@ -184,6 +190,11 @@ class EngineSession(FakeSnowflakeConnection):
                 sqlstate="40000",
             )
 
+    def autocommit(self, mode: bool) -> None:  # noqa: FBT001 - the base class's signature
+        """Commit what is open, then change the mode: https://docs.snowflake.com/en/sql-reference/transactions#autocommit."""
+        self.end(commit=True)
+        self._autocommit = mode
+
     @contextmanager
     def atomically(self, *, ddl: bool) -> Generator[None]:
         """Make what happens inside one transaction.
@@ -276,7 +287,12 @@ class EngineSession(FakeSnowflakeConnection):
 
     def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
         self.end(commit=True)
-        result = self._run(sql, params, statement_type)
+        # fakesnow would commit once more, which DuckDB refuses.
+        autocommit, self._autocommit = self._autocommit, True
+        try:
+            result = self._run(sql, params, statement_type)
+        finally:
+            self._autocommit = autocommit
         named = expression.find(exp.Table)
         if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
             self.engine.adopt(self.duck, _name_of(named).parts[-1])
@@ -288,7 +304,7 @@ class EngineSession(FakeSnowflakeConnection):
     def _run(self, sql: str, params: Any, statement_type: int) -> Result:
         """Execute one statement through fakesnow, its errors translated."""
         cursor = EngineCursor(self, labels_of(sql))
-        with translated_errors(sql):
+        with translated_errors(sql), quietly():
             cursor.execute(sql, binding_params=params, server=True)
             return cursor.result(statement_type)
 
@@ -318,7 +334,7 @@ class EngineSession(FakeSnowflakeConnection):
                 expression = sqlglot.parse_one(sql, read="snowflake")
         except ParseError as error:
             raise syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", "")) from error
-        if expression.find(exp.Command):
+        if _is_refused(expression):
             raise unsupported("run this kind of statement", repr(sql[:200]))
         return expression
 
@@ -358,6 +374,7 @@ class EngineCursor(FakeSnowflakeCursor):
         self._session = session
         self._labels = labels
         self._columns: list[tuple[str, str]] = []
+        self._view_comment: tuple[exp.Table, str | None] | None = None
 
     def result(self, statement_type: int) -> Result:
         """Return what the last statement gave."""
@@ -365,20 +382,27 @@ class EngineCursor(FakeSnowflakeCursor):
 
     def translated(self, expression: Expr) -> list[str]:
         """Return DuckDB's SQL for a parsed statement."""
-        with translated_errors(expression.sql(dialect="snowflake")):
+        with translated_errors(expression.sql(dialect="snowflake")), quietly():
             self.check_db_and_schema(expression)
             parts: list[Any] = self._transform_explode(expression)
             return [self._sql_of(self._transform(part, None)) for part in parts]
 
     def _transform(self, expression: Any, params: Any) -> Any:
         before = rewrites.before_fakesnow(expression, context=self._session.context, labels=self._labels)
-        return rewrites.after_fakesnow(super()._transform(before, params))
+        after = rewrites.after_fakesnow(super()._transform(before, params))
+        # fakesnow keeps comments in a database that is gone with the process.
+        self._view_comment = after.args.pop("table_comment", None)
+        return after
 
     def _execute(self, transformed: Any, params: Any = None) -> None:
         self._sql_of(transformed)
         _allow_arrow_output()
         super()._execute(transformed, params)
         self._columns = _columns_of(self._duck_conn)
+        if self._view_comment is not None and self._view_comment[1] is not None:
+            view, comment = self._view_comment
+            text = exp.Literal.string(comment).sql(dialect="duckdb")
+            self._duck_conn.execute(f"COMMENT ON VIEW {view.sql(dialect='duckdb')} IS {text}")
 
     def _inline_variables(self, sql: str) -> str:
         return self._session.prepared(sql)
@@ -419,6 +443,13 @@ def _roll_back(duck: DuckDBPyConnection) -> None:
     """Roll back, whether or not DuckDB has done so itself after a failed commit."""
     with contextlib.suppress(duckdb.TransactionException):
         duck.rollback()
+
+
+def _is_refused(expression: Expr) -> bool:
+    """Tell a statement that sqlglot only reads as text, or that fakesnow would accept without its effect."""
+    kind = str(expression.args.get("kind") or "TABLE").upper()
+    is_unknown = isinstance(expression, _DDL) and kind not in _KINDS
+    return is_unknown or isinstance(expression, _FILES) or expression.find(exp.Command) is not None
 
 
 def _no_current(what: str, errno: int) -> SqlError:

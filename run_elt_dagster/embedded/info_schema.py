@@ -41,17 +41,17 @@ SELECT
     coalesce(objects.last_ddl, to_timestamp(0)) AS "LAST_DDL",
     coalesce(objects.owner, '{DEFAULT_OWNER}') AS "LAST_DDL_BY",
     'NO' AS "AUTO_CLUSTERING_ON",
-    objects.comment AS "COMMENT",
+    coalesce(objects.comment, relations.comment) AS "COMMENT",
     'NO' AS "IS_TEMPORARY",
     'NO' AS "IS_ICEBERG",
     'NO' AS "IS_DYNAMIC",
     'NO' AS "IS_IMMUTABLE",
     'NO' AS "IS_HYBRID"
 FROM (
-    SELECT database_name, schema_name, table_name AS name, 'BASE TABLE' AS kind, estimated_size AS row_count
+    SELECT database_name, schema_name, table_name AS name, 'BASE TABLE' AS kind, estimated_size AS row_count, NULL AS comment
     FROM duckdb_tables()
     UNION ALL
-    SELECT database_name, schema_name, view_name, 'VIEW', NULL FROM duckdb_views() WHERE NOT internal
+    SELECT database_name, schema_name, view_name, 'VIEW', NULL, comment FROM duckdb_views() WHERE NOT internal
 ) AS relations
 LEFT JOIN {hidden}.embedded_objects AS objects
     ON relations.kind = 'BASE TABLE'

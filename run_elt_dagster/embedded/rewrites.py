@@ -83,9 +83,8 @@ def after_fakesnow(expression: Expr) -> Expr:
     """Return a statement without what fakesnow added that Snowflake does not do."""
     for aggregate in list(expression.find_all(*_SUMS)):
         exact_aggregate(aggregate)
-    # Lengths and comments would be written into another database than the table, which no DuckDB transaction can.
-    for extra in ("text_lengths", "table_comment"):
-        expression.args.pop(extra, None)
+    # Lengths would be written into another database than the table, which no DuckDB transaction can.
+    expression.args.pop("text_lengths", None)
     return _rewritten(expression, lambda node: truncated_date(concatenated(text_cast(node))))
 
 
@@ -194,7 +193,8 @@ def refuse_result_scan(node: Expr) -> Expr:
 
 def labelled(expression: Expr, labels: Sequence[str] | None) -> None:
     """Name the columns of a result as Snowflake does: `COUNT(*)`, where DuckDB says `count_star()`."""
-    select = expression.find(exp.Select) if isinstance(expression, exp.Select | exp.SetOperation) else None
+    is_query = isinstance(expression, exp.Select | exp.SetOperation | exp.Subquery)
+    select = expression.find(exp.Select) if is_query else None
     if select is None or labels is None or len(labels) != len(select.expressions):
         return
     for column, label in zip(list(select.expressions), labels, strict=True):

@@ -17,8 +17,9 @@ from base64 import b64encode
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -49,7 +50,7 @@ Answer = dict[str, Any]
 
 
 class DropAnswerError(Exception):
-    """Raised by a hook: the statement may have taken effect, but its answer never arrives."""
+    """Raised by a hook after a statement: the statement may have taken effect, but its answer never arrives."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), hook: Hook | None = None) -> None:
-        found = [path.stem for path in sorted(directory.glob("*.db"))]
+        found = [path.stem for path in sorted(directory.glob("*.db")) if _is_database(path)]
         self.engine = Engine(directory, list(dict.fromkeys([*databases, *found])))
         self.password = secrets.token_urlsafe(24)
         self.hook = hook
@@ -126,10 +127,15 @@ class EmbeddedServer:
             self._http.shutdown()
             self._thread.join()
         self._http.server_close()
+        self._close_sessions()
+        self._http.hang_up()
+        # Somebody may have logged in between.
+        self._close_sessions()
+        self.engine.close()
+
+    def _close_sessions(self) -> None:
         for session in list(self._sessions.values()):
             session.close()
-        self._http.hang_up()
-        self.engine.close()
 
     def running(self) -> list[Running]:
         """Return the statements that have not been answered yet."""
@@ -328,9 +334,11 @@ class EmbeddedServer:
         return len(meant)
 
 
-class _HttpServer(ThreadingHTTPServer):
+class _HttpServer(ThreadingMixIn, TCPServer):
+    """A server for HTTP without what `http.server` adds: it asks DNS for the name of the machine."""
+
     daemon_threads = True
-    allow_reuse_address = False
+    request_queue_size = 128
     embedded: EmbeddedServer
 
     def __init__(self) -> None:
@@ -404,6 +412,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+
+def _is_database(path: Path) -> bool:
+    """Tell a DuckDB file from other files that are called *.db: https://duckdb.org/docs/stable/internals/storage."""
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK" and path.stem.isidentifier()
 
 
 def _success(data: Any) -> Answer:

@@ -255,14 +255,11 @@ class Session:
         with statement.holding(self._turn), self._writing_if(parsed, statement), self._interruptible(statement):
             try:
                 result = self._dispatch(parsed, statement, params)
-            except SqlError as error:
+            except CancelledError as error:
                 # A timeout too reaches DuckDB as an interrupt.
-                raise (
-                    statement.failure if isinstance(error, CancelledError) and statement.failure else error
-                ) from error
+                raise (statement.failure or CancelledError()) from error
             except duckdb.Error as error:
-                translated = from_duckdb(error)
-                raise (statement.failure or translated) from error
+                raise (statement.failure or from_duckdb(error)) from error
             self._keep(statement, result)
             return result
 
@@ -381,7 +378,6 @@ class Session:
         """
         for name, value in parsed.settings:
             if name == "AUTOCOMMIT":
-                self.connection.end(commit=True)
                 self.connection.autocommit(value.upper() == "TRUE")
             self.parameters[name] = value
         for name in parsed.unset:

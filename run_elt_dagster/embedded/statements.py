@@ -14,7 +14,7 @@ from run_elt_dagster.embedded.lexer import Token, identifier_value, only_stateme
 _IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
 _AFTER_ITEMS = frozenset(
     {"FROM", "WHERE", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS"}
-    | {"INTERSECT", "INTO", ";"}
+    | {"INTERSECT", "INTO", ")", ";"}
 )
 _READING = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESC", "DESCRIBE", "USE", "SET", "UNSET", "LIST", "LS"})
 
@@ -363,6 +363,8 @@ def _create(reader: _Reader) -> Statement | None:
         if_not_exists = reader.accept("IF", "NOT", "EXISTS")
         return CreateRole(reader.identifier(), or_replace, if_not_exists)
     transient = reader.accept("TRANSIENT")
+    if reader.accept("ICEBERG") or reader.accept("EXTERNAL") or reader.accept("HYBRID") or reader.accept("DYNAMIC"):
+        raise unsupported("create tables of this kind", repr(reader.sql[:200]))
     if not reader.accept("TABLE"):
         return None
     if_not_exists = reader.accept("IF", "NOT", "EXISTS")
@@ -488,6 +490,8 @@ def labels_of(sql: str) -> list[str] | None:
     There is one label for each item of the outermost SELECT, or None where a query begins in another way.
     """
     reader = _Reader(sql, only_statement(sql))
+    while reader.accept("("):
+        pass
     depth = 0
     while not (depth == 0 and reader.accept("SELECT")):
         if reader.at_end:

@@ -168,6 +168,8 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
         raise
     with session.atomically(ddl=True):
         known = session.register(target.database).find(target)
+        if known is None and _drop_temporary(session, target):
+            return status(f"{target.name} successfully dropped.")
         if known is None and not statement.if_exists:
             raise missing_object(str(target))
         if known is None:
@@ -175,6 +177,15 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
         session.duck.execute(f"DROP TABLE {target.sql}")
         session.register(target.database).remove(known.object_id)
     return status(f"{target.name} successfully dropped.")
+
+
+def _drop_temporary(session: EngineSession, target: Table) -> bool:
+    """Drop the session's temporary table of a name, if there is one: DuckDB keeps those in a database of their own."""
+    temporary = Table("temp", "main", target.name)
+    if not session.register(target.database).has_table(temporary):
+        return False
+    session.duck.execute(f"DROP TABLE {temporary.sql}")
+    return True
 
 
 def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:

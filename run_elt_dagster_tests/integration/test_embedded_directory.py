@@ -257,6 +257,20 @@ def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         assert value(endpoint, "select 1") == 1
 
 
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "runs.db").write_bytes(b"SQLite format 3" + bytes(4096))
+    with embedded_snowflake(tmp_path, sample_data=False, log=print) as endpoint:
+        assert value(endpoint, "select 1") == 1
+
+
+def test_users_in_one_process_have_one_database(tmp_path: Path) -> None:
+    with embedded_snowflake(tmp_path, sample_data=False, log=print) as endpoint:
+        with pytest.raises(ValueError, match="got 'other' beside 'RUN_ELT'"):  # noqa: SIM117
+            with embedded_snowflake(tmp_path, database="other", log=print):
+                pass
+        assert value(endpoint, "select 1") == 1
+
+
 def test_database_needs_a_plain_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="plain identifier as its name, got 'a b'"):  # noqa: SIM117
         with embedded_snowflake(tmp_path, database="a b", log=print):

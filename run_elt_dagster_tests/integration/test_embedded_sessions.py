@@ -134,6 +134,21 @@ def test_session_without_autocommit_commits_when_told_to(account: Account, sessi
     assert session.value("select count(*) from x") == 2
 
 
+def test_autocommit_is_switched_in_the_session(account: Account, session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    other = account.session(schema=session.value("select current_schema()"))
+    for _ in range(2):
+        session.connection.autocommit(False)
+        session.sql("create view v as select 1 as a")
+        session.sql("drop view v")
+        session.sql("insert into x values (2)")
+        assert other.value("select count(*) from x") == 1
+        session.connection.rollback()
+        session.connection.autocommit(True)
+    session.sql("insert into x values (2)")
+    assert other.value("select count(*) from x") == 2
+
+
 def test_writer_waits_for_a_transaction_and_reader_does_not(account: Account, session: Session) -> None:
     session.sql("create table x as select 1 as a")
     other = account.session(schema=session.value("select current_schema()"))

@@ -1,7 +1,7 @@
 import pytest
 from snowflake.connector import DictCursor
 
-from run_elt_dagster_tests.integration.embedded_fixtures import Session, account, server, session
+from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 
@@ -225,6 +225,26 @@ def test_view_is_listed_as_a_view(session: Session) -> None:
     session.sql("create view v as select 1 as a")
     assert known(session, "V") == (None, None, None, "VIEW")
     assert session.refused("create or replace table v as select 1 as a") == 2002
+
+
+def test_temporary_table_belongs_to_its_session(account: Account, session: Session) -> None:
+    session.sql("create temporary table mine as select 1 as a")
+    assert session.value("select a from mine") == 1
+    assert account.session(schema=session.value("select current_schema()")).refused("select * from mine") == 2003
+    session.sql("drop table mine")
+    assert session.refused("select * from mine") == 2003
+
+
+def test_view_keeps_its_comment(session: Session) -> None:
+    session.sql("create view v comment = 'it''s v' as select 1 as a")
+    assert known(session, "V")[1] == "it's v"
+    session.sql("comment on view v is 'changed'")
+    assert known(session, "V")[1] == "changed"
+
+
+def test_stored_column_without_alias_is_called_like_its_text(session: Session) -> None:
+    session.sql("create table x as (\nselect count(*), max(column1) from values (1)\n)")
+    assert session.columns("select * from x") == ["COUNT(*)", "MAX(COLUMN1)"]
 
 
 def test_show_tables_knows_what_the_information_schema_knows(session: Session) -> None:

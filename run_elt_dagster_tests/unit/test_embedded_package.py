@@ -14,6 +14,10 @@ def test_importing_the_package_does_not_import_what_it_needs_to_run() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+def test_password_is_not_shown() -> None:
+    assert "secret" not in repr(Endpoint("127.0.0.1", 1, "http", "embedded", "EMBEDDED", "secret", "RUN_ELT"))
+
+
 def test_connection_stays_on_this_machine() -> None:
     arguments = Endpoint("127.0.0.1", 1, "http", "embedded", "EMBEDDED", "secret", "RUN_ELT").connection_args()
     assert arguments["session_parameters"] == {"CLIENT_TELEMETRY_ENABLED": False}

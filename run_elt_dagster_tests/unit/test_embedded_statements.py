@@ -153,6 +153,8 @@ def test_broken_statement_is_a_syntax_error(sql: str) -> None:
         "grant select on all tables in schema a to role r",
         "grant ownership on table a.x to role r copy current grants",
         "undrop table a.x",
+        "create or replace iceberg table a.x (b int)",
+        "create dynamic table a.x target_lag = '1 hour' warehouse = w as select 1 b",
     ],
 )
 def test_clause_that_has_no_effect_here_is_refused_loudly(sql: str) -> None:
@@ -171,7 +173,8 @@ def test_clause_that_has_no_effect_here_is_refused_loudly(sql: str) -> None:
         ('with a as (select 1, 2) select "b" /* c */ from a', ['"b"']),
         ("select listagg(x, ',') within group (order by x) group by 1", ["LISTAGG(X, ',') WITHIN GROUP (ORDER BY X)"]),
         ("select iff(a, (select 1 from t), 2) union select 3", ["IFF(A, (SELECT 1 FROM T), 2)"]),
-        ("(select 1)", None),
+        ("(\n(select count(*) from t)\n)", ["COUNT(*)"]),
+        ("values (1)", None),
         ("show tables", None),
     ],
 )

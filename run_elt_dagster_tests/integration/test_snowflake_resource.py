@@ -1,0 +1,159 @@
+"""The resource with an account, against a server on loopback that answers as Snowflake does."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from snowflake.connector.errors import Error
+
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
+from run_elt_dagster.lineage import catalogue
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.session import StatementError
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.table import AnalyticsTable
+
+
+class Account:
+    """A server, and the environment variables that lead to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.slow = threading.Event()
+        self.server = EmbeddedServer(directory, hook=self._hold)
+        self.environment = {
+            "SNOWFLAKE_ACCOUNT": "embedded",
+            "SNOWFLAKE_USER": "svc",
+            "SNOWFLAKE_ROLE": "elt",
+            "SNOWFLAKE_WAREHOUSE": "wh",
+            "SNOWFLAKE_DATABASE": "run_elt",
+            "SNOWFLAKE_PASSWORD": self.server.password,
+            "SNOWFLAKE_HOST": "127.0.0.1",
+            "SNOWFLAKE_PORT": str(self.server.port),
+            "SNOWFLAKE_PROTOCOL": "http",
+            "RUN_ELT_STATEMENT_TIMEOUT_SECONDS": "77",
+        }
+
+    def _hold(self, event: StatementEvent) -> None:
+        if event.phase == "before" and "slow" in event.sql:
+            self.slow.set()
+            event.statement.wait(60)
+
+    def resource(self, **changes: str) -> Snowflake:
+        """Make the resource as definitions.py does; Dagster would resolve the variable of the password."""
+        settings = Settings.from_environment({**self.environment, **changes})
+        resource = Snowflake.from_settings(settings)
+        return resource.model_copy(update={"password": {**self.environment, **changes}["SNOWFLAKE_PASSWORD"]})
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    account = Account(tmp_path)
+    account.server.start()
+    yield account
+    account.server.stop()
+
+
+def value(resource: Snowflake, expression: str) -> object:
+    with resource.connect() as connection, connection.cursor() as cursor:
+        ((answer,),) = cursor.execute(f"select {expression}").fetchall()
+        return answer
+
+
+def test_session_has_the_role_warehouse_and_database_of_the_settings(account: Account) -> None:
+    resource = account.resource()
+    assert [value(resource, f"current_{name}()") for name in ("user", "role", "warehouse", "database")] == [
+        "SVC",
+        "ELT",
+        "WH",
+        "RUN_ELT",
+    ]
+
+
+def test_statement_that_runs_for_too_long_is_ended_by_snowflake(account: Account) -> None:
+    with (
+        account.resource(RUN_ELT_STATEMENT_TIMEOUT_SECONDS="1").session() as session,
+        pytest.raises(StatementError, match="timeout") as ended,
+    ):
+        session.execute("select 'slow'", tag={})
+    assert (ended.value.errno, ended.value.answered) == (630, True)
+
+
+def test_connection_is_closed_after_use_and_after_an_error(account: Account) -> None:
+    with account.resource().connect() as connection:
+        assert not connection.is_closed()
+    assert connection.is_closed()
+    with pytest.raises(RuntimeError, match="in between"), account.resource().connect() as connection:
+        raise RuntimeError("in between")
+    assert connection.is_closed()
+
+
+def test_wrong_password_is_an_error_that_does_not_tell_it(account: Account) -> None:
+    with (
+        pytest.raises(Error, match="Incorrect username or password") as refused,
+        account.resource(SNOWFLAKE_PASSWORD="canary").connect(),
+    ):
+        pass
+    assert "canary" not in str(refused.value)
+
+
+def test_run_signs_in_once_and_reads_the_password_from_the_environment(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in account.environment.items():
+        monkeypatch.setenv(name, text)
+    resource = Snowflake.from_settings(Settings.from_environment())
+    table = AnalyticsTable.model_validate({"schema": "analytics", "table": "n", "sql": "select 1 as n"})
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create schema analytics")
+    logins = account.server.logins
+    assets = [analytics_assets(catalogue([table]), max_concurrent_tables=2)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
+    assert account.server.logins == logins + 1
+    tags = [json.loads(record.query_tag) for record in account.server.history if record.query_tag]
+    assert [tag["stage"] for tag in tags] == ["inspect", "build", "audit", "publish", "clean-up"]
+
+
+def test_cancelling_a_session_ends_its_query(account: Account) -> None:
+    resource = account.resource()
+    with resource.session() as session, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(session.execute, "select 'slow'", tag={})
+        assert account.slow.wait(30)
+        session.cancel()
+        with pytest.raises(StatementError, match="cancel") as cancelled:
+            running.result(30)
+    assert cancelled.value.answered
+
+
+def test_interrupted_run_cancels_its_query_and_publishes_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNOWFLAKE_PASSWORD", account.server.password)
+    table = AnalyticsTable.model_validate({"schema": "analytics", "table": "n", "sql": "select 'slow' as n"})
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create schema analytics")
+
+    def interrupt() -> None:
+        assert account.slow.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assets = [analytics_assets(catalogue([table]), max_concurrent_tables=2)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            assets, resources={"snowflake": account.resource()}, instance=instance, raise_on_error=False
+        )
+    thread.join(30)
+    assert not result.success
+    statements = [record.sql for record in account.server.history]
+    assert not any("CLONE" in sql for sql in statements)
+    assert any("SYSTEM$CANCEL_ALL_QUERIES" in sql for sql in statements)
+    assert account.server.running() == []
