@@ -10,6 +10,7 @@ package. What cannot be done fails loudly. Known differences from an account:
 - Names that differ by case alone cannot exist side by side, not even quoted.
 - Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.
 - The length of a VARCHAR(n) column is enforced and not listed.
+- DATE_TRUNC of a DATE gives a timestamp; the session parameter TIMEZONE is recorded and changes nothing.
 - One statement at a time writes; a session runs one statement at a time.
 - A failed statement inside BEGIN ... COMMIT ends the transaction.
 
