@@ -39,6 +39,8 @@ _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 # What fakesnow would keep in memory, or accept without any effect, is left out.
 _KINDS = frozenset({"DATABASE", "SCHEMA", "SEQUENCE", "TABLE", "TAG", "VIEW"})
 _FILES = (exp.Copy, exp.Put, exp.Get)
+ROLLBACK_ATTEMPTS = 100
+
 _DDL = (exp.Create, exp.Drop, exp.Alter)
 # Types of DuckDB's that the connector reads as integers of 64 bits.
 _SHORT_INTEGERS = frozenset({"TINYINT", "SMALLINT", "UTINYINT", "USMALLINT", "UINTEGER"})
@@ -440,9 +442,16 @@ def status(message: str) -> Result:
 
 
 def _roll_back(duck: DuckDBPyConnection) -> None:
-    """Roll back, whether or not DuckDB has done so itself after a failed commit."""
-    with contextlib.suppress(duckdb.TransactionException):
-        duck.rollback()
+    """Roll back, whether or not DuckDB has done so itself after a failed commit.
+
+    A cancellation is repeated until its statement ends, and may interrupt the rolling back too, which would leave the
+    session in a transaction that DuckDB has given up.
+    """
+    for _ in range(ROLLBACK_ATTEMPTS):
+        with contextlib.suppress(duckdb.InterruptException):
+            with contextlib.suppress(duckdb.TransactionException):
+                duck.rollback()
+            return
 
 
 def _is_refused(expression: Expr) -> bool:
