@@ -49,7 +49,9 @@ REMEDIES: Mapping[str, str] = {
     "is_archived": "Set SLACK_CHANNEL to a channel that is not archived.",
     "team_not_found": "Set SLACK_TOKEN to a token of a workspace that exists.",
 }
-OTHER_REMEDY = "Look the error up on https://docs.slack.dev/reference/methods/chat.postMessage and correct the app or the channel."
+OTHER_REMEDY = (
+    "Look the error up on https://docs.slack.dev/reference/methods/chat.postMessage and correct the app or the channel."
+)
 
 # Both sensors are evaluated in the code server's one process. While one posts, the other must not look at the ledger.
 _ONE_AT_A_TIME = threading.Lock()
@@ -174,7 +176,9 @@ def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
         return replace(entry, status="undeliverable", attempts=entry.attempts + 1, next_at=0)
     if entry.attempts >= len(RETRY_SECONDS):
         reason = f"gave up after {len(RETRY_SECONDS)} retries: {outcome.reason}"
-        return replace(entry, status="undeliverable", attempts=entry.attempts + 1, next_at=now + PROBE_SECONDS, reason=reason)
+        return replace(
+            entry, status="undeliverable", attempts=entry.attempts + 1, next_at=now + PROBE_SECONDS, reason=reason
+        )
     wait = max(RETRY_SECONDS[entry.attempts], outcome.retry_after_seconds)
     return replace(entry, status="retry", attempts=entry.attempts + 1, next_at=now + wait)
 
@@ -270,7 +274,10 @@ def post(client: "WebClient", channel: str, message: Message, *, run_id: str, th
         )
 
     outcome = send(message)
-    if _error_of(outcome) == "not_in_channel" and call(lambda: client.conversations_join(channel=channel)).kind == "delivered":
+    if (
+        _error_of(outcome) == "not_in_channel"
+        and call(lambda: client.conversations_join(channel=channel)).kind == "delivered"
+    ):
         outcome = send(message)
     if _error_of(outcome) in FORM_ERRORS and message.blocks:
         outcome = send(without_blocks(message))
@@ -315,7 +322,11 @@ def _answered(error: "SlackApiError") -> Outcome:
     if name in TRANSIENT_ERRORS or not name or response.status_code == 408 or " " in name:  # noqa: PLR2004
         # An error of more than one word is a page of something in between.
         return Outcome("transient", _words("Slack answered", name or "nothing"), ambiguous=name in AMBIGUOUS_ERRORS)
-    if name in FORM_ERRORS or name.endswith("_too_long") or name in ("no_text", "invalid_arguments", "invalid_metadata_schema"):
+    if (
+        name in FORM_ERRORS
+        or name.endswith("_too_long")
+        or name in ("no_text", "invalid_arguments", "invalid_metadata_schema")
+    ):
         return Outcome("refused", f"{name}: Slack refused the message's form")
     return Outcome("unauthorized", f"{name}: {REMEDIES.get(name, OTHER_REMEDY)}")
 
@@ -350,7 +361,9 @@ def _error_of(outcome: Outcome) -> str:
 
 
 def _words(what: str, error: object) -> str:
-    return redact(f"{what}: {type(error).__name__ + ': ' if isinstance(error, Exception) else ''}{error}")[:REASON_LIMIT]
+    return redact(f"{what}: {type(error).__name__ + ': ' if isinstance(error, Exception) else ''}{error}")[
+        :REASON_LIMIT
+    ]
 
 
 def _number(text: str | None) -> float:

@@ -110,7 +110,9 @@ class RunFailure:
     def fingerprint(self) -> str:
         """The same for two runs that failed alike: same tables, stages and causes."""
         parts = sorted(f"{table.name}|{table.stage}|{table.cause_class}" for table in self.tables)
-        return hashlib.sha256("\n".join([*parts, "" if parts else self.summary]).encode("utf-8", "replace")).hexdigest()[:16]
+        return hashlib.sha256(
+            "\n".join([*parts, "" if parts else self.summary]).encode("utf-8", "replace")
+        ).hexdigest()[:16]
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -161,7 +163,9 @@ def run_failure(
     if facts:
         tables = tuple(_failed_table(fact, last_published) for fact in facts)
         skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
-        return RunFailure(**common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage)
+        return RunFailure(
+            **common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage
+        )
     stage, summary, cause, cause_class = _outside(run, story)
     tables = tuple(
         FailedTable(
@@ -301,7 +305,11 @@ def _production(name: str, stage: Stage, run_id: str, *, started: bool, last: Pu
             f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.split('.')[-1]}' whether "
             f"its comment names {run_id}.{known}"
         )
-    return f"Unchanged: readers still see the table published {last}." if last else "Unchanged; no publication is recorded."
+    return (
+        f"Unchanged: readers still see the table published {last}."
+        if last
+        else "Unchanged; no publication is recorded."
+    )
 
 
 def utc(timestamp: float | None) -> datetime:

@@ -79,12 +79,20 @@ def failure_message(
     """
     cause = _cause(failure, style)
     for limit in EXCERPT_LIMITS:
-        blocks = tuple(_blocks(failure, style, cause=excerpt(cause, limit=limit) if limit else "", count=count, state=state))
+        blocks = tuple(
+            _blocks(failure, style, cause=excerpt(cause, limit=limit) if limit else "", count=count, state=state)
+        )
         if _size(blocks) <= BLOCKS_LIMIT:
             break
     title = _title(failure, state)
     mentions = _mentions(failure, style) if state == "open" else ""
-    lines = [f"*{_escape(title)}*", _repeats(count), mentions, _first_line(failure, cause), *_productions(failure.tables[:3], style)]
+    lines = [
+        f"*{_escape(title)}*",
+        _repeats(count),
+        mentions,
+        _first_line(failure, cause),
+        *_productions(failure.tables[:3], style),
+    ]
     return Message(text=_cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
 
 
@@ -105,7 +113,9 @@ def recovery_message(failure: RunFailure, *, style: Style) -> Message:
 
 def lost_message(run_id: str, *, style: Style) -> Message:
     """Return the alert for a run that cannot be described, so that it is heard of all the same."""
-    return _plain_message(f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run.")
+    return _plain_message(
+        f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run."
+    )
 
 
 def trial_message(*, style: Style) -> Message:
@@ -126,7 +136,10 @@ def clean(text: str) -> str:
 
 
 def _blocks(failure: RunFailure, style: Style, *, cause: str, count: int, state: State) -> Iterator[Block]:
-    yield {"type": "header", "text": {"type": "plain_text", "text": _cut(_title(failure, state), HEADER_LIMIT), "emoji": True}}
+    yield {
+        "type": "header",
+        "text": {"type": "plain_text", "text": _cut(_title(failure, state), HEADER_LIMIT), "emoji": True},
+    }
     lead = [_repeats(count), _mentions(failure, style) if state == "open" else ""]
     if any(lead):
         yield _section("\n".join(filter(None, lead)))
@@ -292,7 +305,12 @@ def _buttons(failure: RunFailure, style: Style) -> Iterator[Block]:
 
 
 def _button(text: str, url: str, action: str) -> Block:
-    return {"type": "button", "text": {"type": "plain_text", "text": text}, "url": url, "action_id": f"run_elt_{action}"}
+    return {
+        "type": "button",
+        "text": {"type": "plain_text", "text": text},
+        "url": url,
+        "action_id": f"run_elt_{action}",
+    }
 
 
 def _section(text: str) -> Block:
@@ -321,5 +339,3 @@ def _units(text: str) -> int:
 
 def _size(blocks: Sequence[Block]) -> int:
     return _units(json.dumps(blocks, ensure_ascii=False))
-
-

@@ -124,23 +124,25 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         AlertsBlockedError: Somebody must act; with the remedy. What could be done was done.
     """
     started = time.monotonic()
-    delivered, looked = 0, 0
+    tried: dict[str, Entry] = {}
     records = sorted(_undelivered(alerts, instance), key=_turn)
     if not _is_paused(records, slack, alerts.clock()):
         for record in records:
-            if looked == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
+            if len(tried) == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
                 break
             if not _is_due(record, slack, alerts.clock()):
                 continue
-            looked += 1
             entry = _deliver(alerts, instance, slack, record, log=log)
-            delivered += entry.status == "delivered"
+            tried[record.dagster_run.run_id] = entry
             if entry.status != "delivered" and not slack.missing:
                 # The next one would fare no better. Each goes on being due; none uses up its attempts in vain.
                 break
     recovered = 0 if slack.missing else _announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
-    _report_blocked(alerts, instance, slack)
-    return f"{delivered} alerts delivered, {len(records) - delivered} waiting, {recovered} recoveries announced"
+    entries = [tried.get(r.dagster_run.run_id) or Entry.from_tags(r.dagster_run.tags) for r in records]
+    waiting = [entry for entry in entries if entry.status != "delivered"]
+    if not slack.missing:
+        _report_blocked(waiting)
+    return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting, {recovered} recoveries announced"
 
 
 def _deliver(
@@ -206,7 +208,7 @@ def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord)
     return run_failure(
         record.dagster_run,
         _events(instance, record.dagster_run.run_id, EVENT_TYPES),
-        failed_at=utc(record.end_time or record.update_timestamp.timestamp()),
+        failed_at=utc(_ended_at(record)),
         last_published=lambda name: _last_published(instance, name),
         owners=alerts.owners,
     )
@@ -297,8 +299,12 @@ def _undelivered(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.Ru
         runs = dg.RunsFilter(job_name=job, statuses=statuses, updated_after=oldest)
         for record in instance.get_run_records(runs, limit=RUNS_READ):
             status = Entry.from_tags(record.dagster_run.tags).status
-            ended_at = record.end_time or now
-            if status == "delivered" or ended_at < oldest.timestamp() or (not status and now < ended_at + GRACE_SECONDS):
+            ended_at = _ended_at(record)
+            if (
+                status == "delivered"
+                or ended_at < oldest.timestamp()
+                or (not status and now < ended_at + GRACE_SECONDS)
+            ):
                 continue
             if not _is_retried(record, now=now) and _is_ours(alerts, instance, record.dagster_run):
                 yield record
@@ -309,12 +315,14 @@ def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -
 
     The command line's runs know no code location, and every location has a job for assets by the same name.
     """
-    if run.asset_selection:
-        return any(".".join(key.path) in alerts.owners for key in run.asset_selection)
     if "run_elt/alert" in run.tags:
         return True
+    if run.asset_selection:
+        return any(".".join(key.path) in alerts.owners for key in run.asset_selection)
     events = _events(instance, run.run_id, {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
-    planned = {".".join(e.dagster_event.asset_key.path) for e in events if e.dagster_event and e.dagster_event.asset_key}
+    planned = {
+        ".".join(e.dagster_event.asset_key.path) for e in events if e.dagster_event and e.dagster_event.asset_key
+    }
     return not planned.isdisjoint(alerts.owners) or (not planned and run.job_name in alerts.jobs)
 
 
@@ -326,12 +334,17 @@ def _is_retried(record: dg.RunRecord, *, now: float) -> bool:
     tags = record.dagster_run.tags
     if tags.get("dagster/will_retry") != "true":
         return False
-    return "dagster/auto_retry_run_id" in tags or now < (record.end_time or now) + RETRY_WAIT_SECONDS
+    return "dagster/auto_retry_run_id" in tags or now < _ended_at(record) + RETRY_WAIT_SECONDS
+
+
+def _ended_at(record: dg.RunRecord) -> float:
+    """Return when a run ended; one that failed before it was launched has only the time of its last change."""
+    return record.end_time or record.update_timestamp.timestamp()
 
 
 def _turn(record: dg.RunRecord) -> tuple[int, float]:
     """Whose turn it is: who waited for the most attempts, then who failed first."""
-    return (-Entry.from_tags(record.dagster_run.tags).attempts, record.end_time or 0)
+    return (-Entry.from_tags(record.dagster_run.tags).attempts, _ended_at(record))
 
 
 def _is_due(record: dg.RunRecord, slack: Slack, now: float) -> bool:
@@ -348,14 +361,14 @@ def _is_paused(records: Sequence[dg.RunRecord], slack: Slack, now: float) -> boo
     return any(entry.status == "blocked" and _pauses(entry, slack, now) for entry in entries)
 
 
-def _report_blocked(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> None:
+def _report_blocked(waiting: Sequence[Entry]) -> None:
     """Let the tick fail while somebody must act: the page of the sensors shows it, with the remedy."""
-    waiting = [Entry.from_tags(record.dagster_run.tags) for record in _undelivered(alerts, instance)]
     blocked = [entry for entry in waiting if entry.status == "blocked"]
-    if blocked and not slack.missing:
+    if blocked:
         raise AlertsBlockedError(
-            f"Slack cannot be posted to, got {blocked[0].reason} {len(waiting)} failed run{'s wait' if len(waiting) > 1 else ' waits'} "
-            "for an alert. Each is delivered once this is mended, if within 48 h of its failure."
+            f"Slack cannot be posted to, got {blocked[0].reason} {len(waiting)} failed "
+            f"{'runs wait' if len(waiting) > 1 else 'run waits'} for an alert. Each is delivered once this is mended, if "
+            "within 48 h of its failure."
         )
 
 

@@ -31,9 +31,7 @@ class Slack(dg.ConfigurableResource[None]):
     @property
     def missing(self) -> str:
         """The variables that must be set before anything can be sent, empty if none."""
-        absent = [
-            name for name, value in (("SLACK_TOKEN", self.token), ("SLACK_CHANNEL", self.channel)) if not value
-        ]
+        absent = [name for name, value in (("SLACK_TOKEN", self.token), ("SLACK_CHANNEL", self.channel)) if not value]
         return " and ".join(absent)
 
     def client(self) -> "WebClient":

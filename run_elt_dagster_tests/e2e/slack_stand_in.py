@@ -177,8 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any]:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         if "json" in self.headers.get("Content-Type", ""):
-            return json.loads(raw)
-        return {name: values[-1] for name, values in parse_qs(raw).items()}
+            return json.loads(raw or "{}")
+        query = self.path.partition("?")[2]
+        return {name: values[-1] for name, values in parse_qs(raw or query).items()}
 
     def _send(self, status: int, content: dict[str, Any] | None, headers: dict[str, str]) -> None:
         data = b"<html>upstream error</html>" if content is None else json.dumps(content).encode()

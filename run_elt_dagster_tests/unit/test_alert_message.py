@@ -50,7 +50,9 @@ def a_failure(*tables: FailedTable, **changes: Any) -> RunFailure:
         failed_at=datetime(2026, 11, 22, tzinfo=UTC),
         trigger="the schedule",
         trigger_name="daily",
-        summary=f"{tables[0].name} was not published" if len(tables) == 1 else f"{len(tables)} tables were not published",
+        summary=f"{tables[0].name} was not published"
+        if len(tables) == 1
+        else f"{len(tables)} tables were not published",
         tables=tables,
         stage=tables[0].stage,
     )
@@ -93,7 +95,9 @@ GOLDENS = {
     ),
     "lost_process": lambda: failure_message(
         a_failure(
-            a_table(stage="outside our code", cause="", checks=(), query_id=None, candidate=None, production="Unknown."),
+            a_table(
+                stage="outside our code", cause="", checks=(), query_id=None, candidate=None, production="Unknown."
+            ),
             stage="outside our code",
             summary="The run's process was lost",
             cause="Run worker unexpectedly exited",
@@ -182,10 +186,19 @@ def test_same_failure_has_the_same_fingerprint_and_another_cause_has_not() -> No
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(st.characters(exclude_categories=()), max_size=400), count=st.integers(1, 12), times=st.integers(1, 9999))
+@given(
+    text=st.text(st.characters(exclude_categories=()), max_size=400),
+    count=st.integers(1, 12),
+    times=st.integers(1, 9999),
+)
 def test_any_text_anywhere_fits(text: str, count: int, times: int) -> None:
     table = a_table(
-        name=text, cause=text * 50, production=text * 9, query_id=text, owners=(text,), checks=(FailedCheck(text, text, text),)
+        name=text,
+        cause=text * 50,
+        production=text * 9,
+        query_id=text,
+        owners=(text,),
+        checks=(FailedCheck(text, text, text),),
     )
     failure = a_failure(*[table] * count, skipped=(text,) * 60, summary=text + "x", trigger_name=text)
     assert_slack_takes(failure_message(failure, style=STYLE, count=times))

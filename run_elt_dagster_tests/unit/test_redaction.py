@@ -59,12 +59,21 @@ def test_secret_settings_are_all_known() -> None:
         ("Numeric value 'Jane Doe' is not recognized", "Numeric value '…' is not recognized"),
         ("Date 'Jane Doe' is not recognized", "Date '…' is not recognized"),
         ("String 'Jane Doe' is too long and would be truncated", "String '…' is too long and would be truncated"),
-        ("Duplicate row detected during DML action\nRow Values: [1, Jane Doe]", "Duplicate row detected during DML action\nRow Values: …"),
+        (
+            "Duplicate row detected during DML action\nRow Values: [1, Jane Doe]",
+            "Duplicate row detected during DML action\nRow Values: …",
+        ),
         ("Failed to cast variant value Jane Doe to FIXED", "Failed to cast variant value … to FIXED"),
         ("Error parsing JSON: Jane Doe", "Error parsing JSON: …"),
         ("invalid identifier 'MONTH'", "invalid identifier 'MONTH'"),
-        ("Object 'DB.RAW_DATA.NOWHERE' does not exist or not authorized.", "Object 'DB.RAW_DATA.NOWHERE' does not exist or not authorized."),
-        ("Number out of representable range: type FIXED, value 42.5", "Number out of representable range: type FIXED, value …"),
+        (
+            "Object 'DB.RAW_DATA.NOWHERE' does not exist or not authorized.",
+            "Object 'DB.RAW_DATA.NOWHERE' does not exist or not authorized.",
+        ),
+        (
+            "Number out of representable range: type FIXED, value 42.5",
+            "Number out of representable range: type FIXED, value …",
+        ),
     ],
 )
 def test_row_value_is_taken_out_and_a_name_stays(error: str, kept: str) -> None:
