@@ -97,9 +97,7 @@ def _print_rows(snowflake: Snowflake, key: Key) -> None:
     try:
         columns, rows = _read_rows(snowflake, key)
     except Error as error:
-        raise ValueError(
-            f"{'.'.join(key)} cannot be read: {error.msg}. Materialize it, or check the grants."
-        ) from error
+        raise ValueError(f"{'.'.join(key)} cannot be read: {error.msg}. Materialize it, or check the grants.") from error
     print(f"\n{'.'.join(key)}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
     print(_table_of(columns, iter(rows)))
 

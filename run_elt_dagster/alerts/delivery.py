@@ -247,7 +247,7 @@ def _attempt(
 def _outcome(client: "WebClient", slack: Slack, entry: Entry, message: Message, run_id: str) -> Outcome:
     if entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS):
         # Its retries are used up; only when Slack answers again is it worth another post.
-        answer = call(lambda: client.auth_test())
+        answer = call(client.auth_test)
         if answer.kind != "delivered":
             return answer
     if entry.ambiguous and (found := _find(client, slack.channel, run_id, entry.thread_ts)):

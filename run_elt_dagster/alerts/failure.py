@@ -259,7 +259,7 @@ def _tables_summary(tables: Sequence[FailedTable]) -> str:
     return f"{tables[0].name} was not published"
 
 
-def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:
+def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:  # noqa: PLR0911 - one line a case
     """Return stage, summary, cause and cause class of a failure that no table reported."""
     if run.status is dg.DagsterRunStatus.CANCELED:
         return "outside our code", "The run was cancelled", story.end_message, "cancelled"
@@ -302,7 +302,7 @@ def _production(name: str, stage: Stage, run_id: str, *, started: bool, last: Pu
     if stage == "outside our code" and started:
         known = f" Last known publication: {last}." if last else ""
         return (
-            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.split('.')[-1]}' whether "
+            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
             f"its comment names {run_id}.{known}"
         )
     return (

@@ -78,12 +78,9 @@ def failure_message(
         state: Whether the tables are published again; the message then turns green.
     """
     cause = _cause(failure, style)
-    for limit in EXCERPT_LIMITS:
-        blocks = tuple(
-            _blocks(failure, style, cause=excerpt(cause, limit=limit) if limit else "", count=count, state=state)
-        )
-        if _size(blocks) <= BLOCKS_LIMIT:
-            break
+    shown = (excerpt(cause, limit=limit) if limit else "" for limit in EXCERPT_LIMITS)
+    candidates = (tuple(_blocks(failure, style, cause=text, count=count, state=state)) for text in shown)
+    blocks = next((blocks for blocks in candidates if _size(blocks) <= BLOCKS_LIMIT), ())
     title = _title(failure, state)
     mentions = _mentions(failure, style) if state == "open" else ""
     lines = [
@@ -233,7 +230,7 @@ def _say(text: str, style: Style, limit: int) -> str:
 
 
 def _name(text: str, style: Style) -> str:
-    return _say(text, style, NAME_LIMIT).replace("*", "∗")
+    return _say(text, style, NAME_LIMIT).replace("*", "")
 
 
 def _code(text: str, style: Style) -> str:

@@ -46,9 +46,7 @@ def was_last_up(days_ago: int, place: Place) -> None:
     Moving the clock of the processes instead breaks gRPC, which compares it with the machine's.
     """
     with closing(sqlite3.connect(place.directory / ".dagster_storage" / "schedules" / "schedules.db")) as database:
-        ((identifier, body),) = database.execute(
-            "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
-        )
+        ((identifier, body),) = database.execute("select id, instigator_body from instigators where instigator_type = 'SCHEDULE'")
         state = json.loads(body)
         for moment in ("start_timestamp", "last_iteration_timestamp"):
             state["job_specific_data"][moment] -= days_ago * 86400
@@ -59,9 +57,7 @@ def was_last_up(days_ago: int, place: Place) -> None:
 def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place, webserver: Webserver) -> None:
     home = {"DAGSTER_HOME": str(place.directory)}
     daemon = place.start(*DAEMON, env=home)
-    place.wait_for(
-        "the schedule's first evaluation", lambda: state(webserver)["typeSpecificData"].get("startTimestamp")
-    )
+    place.wait_for("the schedule's first evaluation", lambda: state(webserver)["typeSpecificData"].get("startTimestamp"))
     assert state(webserver)["status"] == "RUNNING"
     assert webserver.runs() == []
     kill(daemon)

@@ -54,13 +54,8 @@ def test_owner_is_the_role_that_created_the_table(account: Account, session: Ses
     schema = session.value("select current_schema()")
     other = account.session(role="ANALYST", schema=schema)
     other.sql("create table x as select 1 as a")
-    assert (
-        other.value(
-            "select table_owner from information_schema.tables where table_name = 'X' "
-            "and table_schema = current_schema()"
-        )
-        == "ANALYST"
-    )
+    assert other.value("select table_owner from information_schema.tables where table_name = 'X' "
+                       "and table_schema = current_schema()") == "ANALYST"
 
 
 def test_grant_can_be_repeated_and_revoked(x: Session) -> None:
@@ -170,12 +165,9 @@ def test_ownership_moves_once_nobody_else_has_privileges(x: Session) -> None:
 
 def test_there_are_no_streams_and_no_policies(x: Session) -> None:
     assert x.sql("show streams in schema") == []
-    assert (
-        x.sql(
-            "select policy_name from table(information_schema.policy_references("
-            "ref_entity_name => 'x', ref_entity_domain => 'table'))"
-        )
-        == []
-    )
+    assert x.sql(
+        "select policy_name from table(information_schema.policy_references("
+        "ref_entity_name => 'x', ref_entity_domain => 'table'))"
+    ) == []
     assert x.refused("create stream s on table x") == 2
     assert x.refused("create masking policy p as (v string) returns string -> v") == 2

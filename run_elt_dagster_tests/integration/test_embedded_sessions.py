@@ -165,7 +165,7 @@ def test_closed_session_gives_up_its_transaction(account: Account, session: Sess
 
 def test_threads_share_a_session(session: Session) -> None:
     session.sql("create table x as select 1 as a")
-    calls = [In(lambda n=n: session.sql(f"create table t{n} as select a + {n} as a from x")) for n in range(8)]
+    calls = [In(lambda n=n: (session.sql(f"create table t{n} as select a + {n} as a from x"))) for n in range(8)]
     for call in calls:
         call.result()
     assert [session.value(f"select a from t{n}") for n in range(8)] == list(range(1, 9))

@@ -36,9 +36,7 @@ def test_instant_is_written_as_snowflake_writes_it(session: Session, query: str,
 
 
 def test_format_works_in_a_build_and_in_its_grouping(session: Session) -> None:
-    session.sql(
-        "create table t as select column1::timestamp_ntz as ts from values ('2019-05-01'), ('2019-05-31'), (null)"
-    )
+    session.sql("create table t as select column1::timestamp_ntz as ts from values ('2019-05-01'), ('2019-05-31'), (null)")
     session.sql("create table x as (select to_varchar(ts, 'YYYY-MM') as month, count(*) as n from t group by 1)")
     assert session.sql("select * from x order by month nulls last") == [("2019-05", 2), (None, 1)]
 
@@ -128,9 +126,7 @@ def test_what_cannot_be_done_fails_and_never_hangs(session: Session, statement: 
 
 
 def test_what_sqlglot_would_leave_out_is_refused(session: Session) -> None:
-    error = session.error(
-        "select to_timestamp_tz('2019', 'YYYY'), try_to_date('1', 'X'), regexp_like('a', 'b', 'z', 'y')"
-    )
+    error = session.error("select to_timestamp_tz('2019', 'YYYY'), try_to_date('1', 'X'), regexp_like('a', 'b', 'z', 'y')")
     assert "The embedded Snowflake cannot" in str(error) or error.errno in {1003, 2043, 2140}
 
 
@@ -164,12 +160,7 @@ def test_session_variable_is_used(session: Session) -> None:
 def test_query_is_described_without_running(session: Session) -> None:
     session.sql("create table x (a number(38, 0), b varchar, c timestamp_ntz)")
     with session.connection.cursor() as cursor:
-        assert [column.name for column in cursor.describe("select a, b, c, count(*) over () as n from x")] == [
-            "A",
-            "B",
-            "C",
-            "N",
-        ]
+        assert [column.name for column in cursor.describe("select a, b, c, count(*) over () as n from x")] == ["A", "B", "C", "N"]
         cursor.describe("drop table x")
     assert session.sql("select * from x") == []
 

@@ -253,18 +253,16 @@ def test_register_is_not_listed(session: Session) -> None:
     assert not [name for (name,) in everywhere if "embedded" in name.lower()]
 
 
-@pytest.mark.parametrize(
-    "name", ['"lower case"', '"with ""quotes"""', '"Ünïcode 表"', '"SELECT"', '"order by"', '"a.b"']
-)
+@pytest.mark.parametrize("name", ['"lower case"', '"with ""quotes"""', '"Ünïcode 表"', '"SELECT"', '"order by"', '"a.b"'])
 def test_any_quoted_name_works(session: Session, name: str) -> None:
     session.sql(f"create table {name} comment = 'c' as select 1 as a")
     session.sql(f"create table other clone {name}")
     session.sql(f"alter table {name} swap with other")
     session.sql(f"grant select on table {name} to role public")
     session.sql(f"insert overwrite into {name} select 2")
-    session.sql(f'alter table {name} rename to {name[:-1]}2"')
-    assert session.value(f'select a from {name[:-1]}2"') == 2
-    session.sql(f'drop table {name[:-1]}2"')
+    session.sql(f"alter table {name} rename to {name[:-1]}2\"")
+    assert session.value(f"select a from {name[:-1]}2\"") == 2
+    session.sql(f"drop table {name[:-1]}2\"")
     assert tables(session) == {"OTHER"}
 
 

@@ -36,24 +36,7 @@ def test_fraction_of_no_digits_is_empty() -> None:
 
 @pytest.mark.parametrize(
     "snowflake",
-    [
-        "MONTH",
-        "DDD",
-        "Q",
-        "YYYY-Q",
-        "YYY",
-        "IYYY",
-        "WW",
-        "DAY",
-        "999.00",
-        "$99",
-        "TM9",
-        "HH24h",
-        "YYYY 5",
-        "",
-        "-",
-        '"YYYY"',
-    ],
+    ["MONTH", "DDD", "Q", "YYYY-Q", "YYY", "IYYY", "WW", "DAY", "999.00", "$99", "TM9", "HH24h", "YYYY 5", "", "-", '"YYYY"'],
 )
 def test_format_that_is_not_surely_understood_is_refused(snowflake: str) -> None:
     with pytest.raises(SqlError, match="The embedded Snowflake cannot"):

@@ -73,9 +73,7 @@ def test_string_constant_has_its_escapes_resolved(sql: str, value: str) -> None:
     assert string_value(tokens_of(sql)[0]) == value
 
 
-@pytest.mark.parametrize(
-    ("sql", "name"), [("mau", "MAU"), ('"mau"', "mau"), ('"a ""b"" ü"', 'a "b" ü'), ("ü1$", "Ü1$")]
-)
+@pytest.mark.parametrize(("sql", "name"), [("mau", "MAU"), ('"mau"', "mau"), ('"a ""b"" ü"', 'a "b" ü'), ("ü1$", "Ü1$")])
 def test_identifier_folds_to_upper_case_unless_quoted(sql: str, name: str) -> None:
     assert identifier_value(tokens_of(sql)[0]) == name
 

@@ -156,9 +156,7 @@ def test_broken_statement_is_a_syntax_error(sql: str) -> None:
     ],
 )
 def test_clause_that_has_no_effect_here_is_refused_loudly(sql: str) -> None:
-    with pytest.raises(
-        SqlError, match="The embedded Snowflake cannot .* run the statement on a Snowflake account"
-    ) as refused:
+    with pytest.raises(SqlError, match="The embedded Snowflake cannot .* run the statement on a Snowflake account") as refused:
         parse(sql)
     assert refused.value.errno == 2
 
