@@ -14,11 +14,16 @@ from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.run_ctas import Failure, RunOptions, TableOutcome, audit_published, run_tables
 from run_elt_dagster.session import Session
-from run_elt_dagster.settings import secret_values
+from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
 
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 _ERROR_LIMIT = 20_000
+
+NO_ALERT = (
+    "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
+    "instance that no daemon ever sees, and nobody is alerted of its failure. Set one of them, then materialize again."
+)
 
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
@@ -122,6 +127,8 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             context.log.warning(_skipped_line(outcome))
             skipped.append(outcome)
     if failed:
+        if context.run.remote_job_origin is None and not history_is_kept():
+            context.log.warning(NO_ALERT)
         raise _run_failure(failed, skipped)
 
 

@@ -168,6 +168,14 @@ def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ..
     return tuple(value for name in SECRET_VARIABLES if (value := known.get(name, "").strip()))
 
 
+def history_is_kept() -> bool:
+    """Tell whether a Dagster command started here keeps its history where a daemon sees it.
+
+    https://docs.dagster.io/deployment/oss/oss-instance-configuration
+    """
+    return bool(os.environ.get("DAGSTER_HOME")) or Path("dagster.yaml").is_file()
+
+
 class _Reader:
     """Collects problems while it reads, so that all are reported together."""
 
