@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 from dotenv import load_dotenv
@@ -61,7 +62,8 @@ def _show(names: Sequence[str]) -> int:
 
 def _alert() -> int:
     settings = Settings.from_environment()
-    slack = Slack.from_settings(settings).process_config_and_initialize()
+    # Dagster declares the result by the resource's type parameter, and it is the resource, its secrets resolved.
+    slack = cast("Slack", cast("object", Slack.from_settings(settings).process_config_and_initialize()))
     if slack.missing:
         raise ValueError(
             f"a test alert requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. Nothing was sent. Set them."
