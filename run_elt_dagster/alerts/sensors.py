@@ -29,7 +29,7 @@ RECOVERY_ATTEMPTS = 4
 ASSET_JOB = "__ASSET_JOB"
 
 _INCIDENT, _FINGERPRINT = "run_elt/alert_incident", "run_elt/alert_fingerprint"
-_COUNT, _LAST_FAILED = "run_elt/alert_count", "run_elt/alert_last_failed_at"
+_LAST_FAILED = "run_elt/alert_last_failed_at"
 _RECOVERY_ATTEMPTS = "run_elt/alert_recovery_attempts"
 
 
@@ -193,11 +193,10 @@ def _draft(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
         return Draft(lost_message(run_id, style=style))
     if first is None:
-        tags = {_FINGERPRINT: failure.fingerprint, _COUNT: "1", _INCIDENT: "open" if failure.tables else "closed"}
+        tags = {_FINGERPRINT: failure.fingerprint, _INCIDENT: "open" if failure.tables else "closed"}
         return Draft(failure_message(failure, style=style), tags={**tags, _LAST_FAILED: _seconds(failure.failed_at)})
-    count = int(first.tags.get(_COUNT, "1")) + 1
     return Draft(
-        repeat_message(failure, style=style, count=count),
+        repeat_message(failure, style=style, count=_count(instance, first.run_id) + 1),
         thread_ts=first.tags["run_elt/alert_ts"],
         tags={_FINGERPRINT: failure.fingerprint, _INCIDENT: first.run_id},
     )
@@ -234,11 +233,16 @@ def _update_first(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, en
     if not first:
         return
     tags = first[0].dagster_run.tags
-    count = int(tags.get(_COUNT, "1")) + 1
-    failed_at = this[0].end_time or alerts.clock()
-    instance.add_run_tags(first_id, {_COUNT: str(count), _LAST_FAILED: str(int(failed_at))})
-    message = failure_message(describe(alerts, instance, first[0]), style=alerts.style(), count=count)
+    failed_at = max(float(tags.get(_LAST_FAILED) or 0), _ended_at(this[0]))
+    instance.add_run_tags(first_id, {_LAST_FAILED: str(int(failed_at))})
+    failure = describe(alerts, instance, first[0])
+    message = failure_message(failure, style=alerts.style(), count=_count(instance, first_id))
     update(slack.client(), entry.channel, tags["run_elt/alert_ts"], message)
+
+
+def _count(instance: dg.DagsterInstance, first_id: str) -> int:
+    """Return how many runs failed alike, by the runs themselves: a stored number would miss what a kill interrupted."""
+    return 1 + instance.get_runs_count(dg.RunsFilter(tags={_INCIDENT: first_id}))
 
 
 def _announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float) -> int:
@@ -264,7 +268,7 @@ def _announce_recovery(
 ) -> bool:
     tags, style, client = first.tags, alerts.style(), slack.client()
     channel, ts = tags["run_elt/alert_channel"], tags["run_elt/alert_ts"]
-    green = failure_message(failure, style=style, count=int(tags.get(_COUNT, "1")), state="recovered")
+    green = failure_message(failure, style=style, count=_count(instance, first.run_id), state="recovered")
     outcome = update(client, channel, ts, green)
     if outcome.kind == "delivered":
         outcome = post(client, channel, recovery_message(failure, style=style), run_id=first.run_id, thread_ts=ts)
