@@ -234,7 +234,7 @@ def _update_first(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, en
         return
     tags = first[0].dagster_run.tags
     failed_at = max(float(tags.get(_LAST_FAILED) or 0), _ended_at(this[0]))
-    instance.add_run_tags(first_id, {_LAST_FAILED: str(int(failed_at))})
+    instance.add_run_tags(first_id, {_LAST_FAILED: f"{failed_at:.6f}"})
     failure = describe(alerts, instance, first[0])
     message = failure_message(failure, style=alerts.style(), count=_count(instance, first_id))
     update(slack.client(), entry.channel, tags["run_elt/alert_ts"], message)
@@ -381,4 +381,5 @@ def _events(instance: dg.DagsterInstance, run_id: str, kinds: set[dg.DagsterEven
 
 
 def _seconds(at: datetime) -> str:
-    return str(int(at.timestamp()))
+    # To the microsecond: a table that was published in the second of its failure is not published again since.
+    return f"{at.timestamp():.6f}"

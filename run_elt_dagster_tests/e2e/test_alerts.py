@@ -92,8 +92,10 @@ def delivered(webserver: Webserver) -> list[str]:
 
 
 def worker_of(webserver: Webserver, run_id: str) -> int | None:
-    """Return the process that executes a run, as its events name it."""
+    """Return the process that executes a run, as its events name it, once its step has begun."""
     events = webserver.query(EVENTS, r=run_id)["logsForRun"]["events"]
+    if not any("Started execution of step" in event.get("message", "") for event in events):
+        return None
     pids = [re.search(r"pid: (\d+)", event.get("message", "")) for event in events]
     return next((int(pid[1]) for pid in pids if pid), None)
 
@@ -143,5 +145,3 @@ def test_killed_worker_is_heard_of(place: Place, slack: SlackStandIn, home: dict
     (message,) = slack.messages
     assert "The run's process was lost" in message["text"]
     assert "Unknown" in message["text"]
-
-
