@@ -1,5 +1,6 @@
 """Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,21 @@ import dagster as dg
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import target_of
+from run_elt_dagster.redaction import excerpt, redact
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.run_ctas import RunOptions, TableOutcome, audit_published, run_tables
+from run_elt_dagster.run_ctas import Failure, RunOptions, TableOutcome, audit_published, run_tables
 from run_elt_dagster.session import Session
+from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
+
+# An error may have megabytes, and every event is kept: enough to see how it starts and ends.
+_ERROR_LIMIT = 20_000
+
+NO_ALERT = (
+    "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
+    "instance that no daemon ever sees, and nobody is alerted of its failure. Set one of them, then materialize again."
+)
 
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
@@ -99,7 +110,7 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     for outcome in outcomes:
         checks = _check_results(context, outcome.table, outcome.audits, audited=outcome.candidate)
         for warning in outcome.warnings:
-            context.log.warning(warning)
+            context.log.warning(_without_secrets(warning))
         if outcome.published:
             context.log.info(_published_line(outcome))
             # Inside the result, the checks point at this materialization; yielded before it, they would point at the
@@ -110,12 +121,14 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             continue
         yield from checks
         if outcome.failure is not None:
-            context.log.error(outcome.failure.message, exc_info=outcome.failure.cause)
+            context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
         else:
             context.log.warning(_skipped_line(outcome))
             skipped.append(outcome)
     if failed:
+        if context.run.remote_job_origin is None and not history_is_kept():
+            context.log.warning(NO_ALERT)
         raise _run_failure(failed, skipped)
 
 
@@ -156,7 +169,7 @@ def _check_result(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> d
         check_name=audit.audit.name,
         passed=audit.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=str(audit),
+        description=_without_secrets(str(audit)),
         metadata={
             "got": dict(audit.got),
             "expected": audit.expected,
@@ -194,9 +207,20 @@ def _skipped_line(outcome: TableOutcome) -> str:
     )
 
 
+def _without_secrets(text: str) -> str:
+    return excerpt(redact(text, secrets=secret_values()), limit=_ERROR_LIMIT)
+
+
+def _error_line(failure: Failure) -> str:
+    """Return what the log says; as `exc_info`, the exception would bring along the secrets in its text."""
+    if failure.cause is None:
+        return _without_secrets(failure.message)
+    return _without_secrets("\n".join([failure.message, *traceback.format_exception(failure.cause)]))
+
+
 def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]) -> dg.Failure:
     count = len(failed)
-    lines = [outcome.failure.message for outcome in failed if outcome.failure is not None]
+    lines = [_without_secrets(outcome.failure.message) for outcome in failed if outcome.failure is not None]
     if skipped:
         lines.append(f"Skipped, since they read failed tables: {', '.join(outcome.table.name for outcome in skipped)}.")
     return dg.Failure(
@@ -204,7 +228,39 @@ def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]
         metadata={
             "failed": [outcome.table.name for outcome in failed],
             "skipped": [outcome.table.name for outcome in skipped],
+            # For the alert, which reads facts and parses no text.
+            "facts": [_facts(outcome, outcome.failure) for outcome in failed if outcome.failure is not None],
         },
         # run_ctas never retries by itself: a retry after a cancel would publish.
         allow_retries=False,
     )
+
+
+def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
+    failed = [audit for audit in outcome.audits if not audit.passed]
+    return {
+        "table": outcome.table.name,
+        "stage": failure.stage,
+        "cause": _without_secrets(failure.problem or failure.message),
+        "cause_class": _cause_class(failure, failed),
+        "checks": [_check_facts(audit) for audit in failed],
+        "query_id": failure.query_id,
+        "production": failure.production,
+        "owners": [outcome.table.owner] if outcome.table.owner else [],
+        "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
+    }
+
+
+def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
+    """Return what makes two failures the same one; numbers and texts, which differ each day, do not."""
+    if failed and failure.cause is None:
+        return "check " + ", ".join(audit.audit.name for audit in failed)
+    if failure.errno is not None:
+        return f"Snowflake error {failure.errno}"
+    return type(failure.cause).__name__ if failure.cause is not None else "refused"
+
+
+def _check_facts(audit: AuditOutcome) -> dict[str, str]:
+    got = ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items())
+    expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
+    return {"name": audit.audit.name, "got": got or "no answer", "expected": expected}

@@ -6,15 +6,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 from dotenv import load_dotenv
 
+from run_elt_dagster.alerts.delivery import post
+from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.lineage import Catalogue, Key, load_tables
 from run_elt_dagster.relation import Relation
+from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.session import StatementError
-from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.settings import Settings, SettingsError, secret_values
 from run_elt_dagster.table import TableProblemsError
 
 ROWS_SHOWN = 20
@@ -28,9 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="list the published tables, then the rows of those that are named")
     show.add_argument("tables", nargs="*", metavar="SCHEMA.TABLE", help="tables whose rows to print")
+    alert = commands.add_parser("alert", help="try out the alerts")
+    alert.add_argument("--test", action="store_true", required=True, help="post a test message to Slack")
     options = parser.parse_args(arguments)
     try:
-        return _show(options.tables)
+        return _alert() if options.command == "alert" else _show(options.tables)
     except (SettingsError, TableProblemsError, StatementError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
         return 1
@@ -51,6 +57,24 @@ def _show(names: Sequence[str]) -> int:
         f"embedded Snowflake in {settings.embedded_dir}" if settings.snowflake is None else settings.snowflake.account
     )
     print(f"\nSnowflake: {where}")
+    return 0
+
+
+def _alert() -> int:
+    settings = Settings.from_environment()
+    # Dagster declares the result by the resource's type parameter, and it is the resource, its secrets resolved.
+    slack = cast("Slack", cast("object", Slack.from_settings(settings).process_config_and_initialize()))
+    if slack.missing:
+        raise ValueError(
+            f"a test alert requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. Nothing was sent. Set them."
+        )
+    style = Style(settings.alerts.webserver_url, settings.alerts.owners, secret_values())
+    outcome = post(slack.client(), slack.channel, trial_message(style=style), run_id="")
+    if outcome.kind != "delivered":
+        raise ValueError(
+            f"the test alert was not delivered, got {outcome.reason}. Failed runs would not be reported either."
+        )
+    print(f"A test alert is in channel {outcome.channel}.")
     return 0
 
 

@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.schedules import daily_schedule
 from run_elt_dagster.settings import Settings
@@ -26,11 +28,19 @@ run_elt_alert = dg.define_asset_job(
     tags={"ELT": ""},
 )
 
+# A failed run posts to Slack; what does not get through is tried again.
+alerts = Alerts(
+    settings=settings.alerts,
+    owners={table.name: [table.owner] if table.owner else [] for table in tables.values()},
+    jobs=(run_elt_alert.name,),
+)
+
 defs = dg.Definitions(
     assets=[analytics, *source_assets(tables)],
     jobs=[run_elt_alert],
     schedules=[daily_schedule(job_name=run_elt_alert.name)],
-    resources={"snowflake": Snowflake.from_settings(settings)},
+    sensors=alert_sensors(alerts),
+    resources={"snowflake": Snowflake.from_settings(settings), "slack": Slack.from_settings(settings)},
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,
 )

@@ -68,6 +68,8 @@ class Failure:
         query_id: The failed query, if there is one.
         errno: Snowflake's error number, if it gave one.
         cause: The exception, for the log.
+        problem: The root cause alone, without the state of production and the remedy.
+        production: What readers see now.
     """
 
     stage: Stage
@@ -75,6 +77,8 @@ class Failure:
     query_id: str | None = None
     errno: int | None = None
     cause: Exception | None = None
+    problem: str = ""
+    production: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,10 @@ class _TableRun:
         except StatementError as error:
             failure = self._failed_statement(error)
         except PublishRefusedError as error:
-            failure = Failure(self._stage, str(error))
+            failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
-            failure = Failure(self._stage, f"{type(error).__name__} in stage {self._stage}: {error}", cause=error)
+            problem = f"{type(error).__name__} in stage {self._stage}: {error}"
+            failure = Failure(self._stage, problem, cause=error, problem=problem, production=self._production())
         return TableOutcome(
             table=self._table,
             target=self._target,
@@ -197,12 +202,13 @@ class _TableRun:
         failed = [outcome for outcome in self._audits if not outcome.passed]
         if not failed:
             return None
+        problem, production = "; ".join(map(str, failed)), self._production()
         message = (
-            f"{self._table.name} was not published: {'; '.join(map(str, failed))} in {self._candidate} "
-            f"(query {failed[0].query_id}). {self._production()} Fix the SQL or the source, then materialize again; the "
+            f"{self._table.name} was not published: {problem} in {self._candidate} "
+            f"(query {failed[0].query_id}). {production} Fix the SQL or the source, then materialize again; the "
             "candidate is kept for inspection."
         )
-        return Failure("audit", message, query_id=failed[0].query_id)
+        return Failure("audit", message, query_id=failed[0].query_id, problem=problem, production=production)
 
     def _publish_and_clean_up(self) -> None:
         self._stage = "publish"
@@ -254,7 +260,15 @@ class _TableRun:
         message = (
             f"{self._table.name} failed in stage {self._stage} (query {error.query_id}): {error} {production} {remedy}"
         )
-        return Failure(self._stage, message, query_id=error.query_id, errno=error.errno, cause=error)
+        return Failure(
+            self._stage,
+            message,
+            query_id=error.query_id,
+            errno=error.errno,
+            cause=error,
+            problem=str(error),
+            production=production,
+        )
 
     def _production(self) -> str:
         if self._existing is None:

@@ -1,9 +1,12 @@
 """The settings of a deployment, and the only place that reads the environment."""
 
+import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 # Every variable that is read, for .env.example, the README and the check of half a configuration.
 CONNECTION_VARIABLES = (
@@ -33,11 +36,28 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_COPY_TAGS",
     "RUN_ELT_EMBEDDED_DIR",
 )
-VARIABLES = (*CONNECTION_VARIABLES, *SIGN_IN_VARIABLES, *OTHER_SNOWFLAKE_VARIABLES, *RUN_ELT_VARIABLES)
-SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "SNOWFLAKE_PASSWORD")
+ALERT_VARIABLES = (
+    "SLACK_TOKEN",
+    "SLACK_CHANNEL",
+    "SLACK_BASE_URL",
+    "RUN_ELT_SLACK_OWNERS",
+    "RUN_ELT_WEBSERVER_URL",
+    "RUN_ELT_ALERT_ON_CANCEL",
+)
+VARIABLES = (
+    *CONNECTION_VARIABLES,
+    *SIGN_IN_VARIABLES,
+    *OTHER_SNOWFLAKE_VARIABLES,
+    *RUN_ELT_VARIABLES,
+    *ALERT_VARIABLES,
+)
+SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "SNOWFLAKE_PASSWORD", "SLACK_TOKEN")
 
 # These sign in as whoever the token or the workload is; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
+SLACK_URL = "https://slack.com/api/"
+# https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
+_SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -87,6 +107,27 @@ class SnowflakeSettings:
 
 
 @dataclass(frozen=True)
+class AlertSettings:
+    """Where alerts go, and what they say. The token is not in here, only whether its variable is set.
+
+    Attributes:
+        has_token: Whether SLACK_TOKEN is set.
+        channel: ID or name of the channel, empty if none is set.
+        base_url: Address of Slack's API, for proxies and tests; ends with a slash.
+        owners: Slack's id of a user or a group by owner, as in `{"team:analytics": "S0123", "a@b.c": "U0123"}`.
+        webserver_url: Address of the UI for the links of a message, None for no links; without a slash at its end.
+        on_cancel: Whether a cancelled run alerts.
+    """
+
+    has_token: bool = False
+    channel: str = ""
+    base_url: str = SLACK_URL
+    owners: Mapping[str, str] = field(default_factory=dict[str, str])
+    webserver_url: str | None = None
+    on_cancel: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of a deployment.
 
@@ -97,6 +138,7 @@ class Settings:
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
         embedded_dir: Where the embedded Snowflake keeps its data.
         snowflake: The account, or None for the embedded Snowflake.
+        alerts: Where alerts go.
     """
 
     tables_dir: Path
@@ -105,6 +147,7 @@ class Settings:
     copy_tags: bool
     embedded_dir: Path
     snowflake: SnowflakeSettings | None
+    alerts: AlertSettings = AlertSettings()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -117,6 +160,20 @@ class Settings:
             SettingsError: With everything that is wrong. Half a configuration never means the embedded Snowflake.
         """
         return _Reader(os.environ if environment is None else environment).settings()
+
+
+def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the values of the secret variables that are set, to take them out of what leaves the process."""
+    known = os.environ if environment is None else environment
+    return tuple(value for name in SECRET_VARIABLES if (value := known.get(name, "").strip()))
+
+
+def history_is_kept() -> bool:
+    """Tell whether a Dagster command started here keeps its history where a daemon sees it.
+
+    https://docs.dagster.io/deployment/oss/oss-instance-configuration
+    """
+    return bool(os.environ.get("DAGSTER_HOME")) or Path("dagster.yaml").is_file()
 
 
 class _Reader:
@@ -136,6 +193,7 @@ class _Reader:
             copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
             embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
             snowflake=self._snowflake(),
+            alerts=self._alerts(),
         )
         if self._problems:
             raise SettingsError(self._problems)
@@ -187,6 +245,37 @@ class _Reader:
                 f"signing in to Snowflake requires one way, got {', '.join(ways)}. Which would be used is a guess; unset "
                 "all but one.",
             )
+
+    def _alerts(self) -> AlertSettings:
+        webserver_url = self._url("RUN_ELT_WEBSERVER_URL", default="").rstrip("/")
+        return AlertSettings(
+            has_token="SLACK_TOKEN" in self._set,
+            channel=self._set.get("SLACK_CHANNEL", ""),
+            base_url=self._url("SLACK_BASE_URL", default=SLACK_URL).rstrip("/") + "/",
+            owners=self._owners(),
+            webserver_url=webserver_url or None,
+            on_cancel=self._flag("RUN_ELT_ALERT_ON_CANCEL", default=False),
+        )
+
+    def _url(self, name: str, *, default: str) -> str:
+        url = self._set.get(name, default)
+        if url and not re.fullmatch(r"https?://[^\s/]+\S*", url):
+            self._problems.append(f"{name} requires an address that starts with https:// or http://, got {url!r}.")
+        return url
+
+    def _owners(self) -> Mapping[str, str]:
+        text = self._set.get("RUN_ELT_SLACK_OWNERS", "{}")
+        try:
+            owners: Any = json.loads(text)
+        except ValueError:
+            owners = None
+        if isinstance(owners, dict) and all(isinstance(i, str) and _SLACK_ID.fullmatch(i) for i in owners.values()):
+            return {str(owner): str(slack_id) for owner, slack_id in owners.items()}
+        self._problems.append(
+            "RUN_ELT_SLACK_OWNERS requires a JSON object of owners to Slack's ids of users (U...) or groups (S...), as in "
+            f'{{"team:analytics": "S0123"}}, got {text!r}.'
+        )
+        return {}
 
     def _protocol(self) -> str | None:
         protocol = self._set.get("SNOWFLAKE_PROTOCOL")

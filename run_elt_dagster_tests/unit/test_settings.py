@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.settings import VARIABLES, Settings, SettingsError
+from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = {
@@ -82,3 +82,30 @@ def test_all_problems_are_reported_at_once_without_secrets() -> None:
 def test_every_setting_is_documented(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     assert [name for name in VARIABLES if name not in text] == []
+
+
+def test_alerts_need_nothing_and_read_everything() -> None:
+    assert Settings.from_environment({}).alerts == AlertSettings()
+    alerts = Settings.from_environment(
+        {
+            "SLACK_TOKEN": "xoxb-hunter2",
+            "SLACK_CHANNEL": "C01",
+            "SLACK_BASE_URL": "http://127.0.0.1:1/api",
+            "RUN_ELT_WEBSERVER_URL": "https://dagster.example.com/",
+            "RUN_ELT_SLACK_OWNERS": '{"team:analytics": "S0123"}',
+            "RUN_ELT_ALERT_ON_CANCEL": "true",
+        }
+    ).alerts
+    assert alerts == AlertSettings(
+        has_token=True,
+        channel="C01",
+        base_url="http://127.0.0.1:1/api/",
+        owners={"team:analytics": "S0123"},
+        webserver_url="https://dagster.example.com",
+        on_cancel=True,
+    )
+
+
+@pytest.mark.parametrize("owners", ["[]", "{", '{"team:a": "#channel"}', '{"team:a": 1}'])
+def test_owners_that_slack_cannot_mention_are_refused(owners: str) -> None:
+    assert "RUN_ELT_SLACK_OWNERS requires a JSON object" in problems_of({"RUN_ELT_SLACK_OWNERS": owners})

@@ -1,0 +1,317 @@
+"""What failed: from a run's record and its events to the facts of an alert. Pure."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
+Trigger = Literal["the schedule", "a sensor", "a backfill", "the UI", "the command line"]
+
+# What tells a run's story; everything else of its log stays unread.
+EVENT_TYPES = {
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELED,
+    dg.DagsterEventType.ENGINE_EVENT,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+}
+# Longer than any message: what is cut off here was not going to be read.
+CAUSE_LIMIT = 40_000
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_CONNECT_MODULES = ("snowflake/connector/connection.py", "snowflake/connector/auth", "embedded/lock.py")
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that did not hold: what it got, and what it expected, in words."""
+
+    name: str
+    got: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """When a table was last published, and with how many rows."""
+
+    at: datetime
+    row_count: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as a message says it, in UTC."""
+        rows = "" if self.row_count is None else f" with {self.row_count:,} row{'' if self.row_count == 1 else 's'}"
+        return f"{self.at:%d %b %Y %H:%M} UTC{rows}"
+
+
+@dataclass(frozen=True)
+class FailedTable:
+    """A table that was not published.
+
+    Attributes:
+        name: `schema.table`.
+        stage: Where it failed.
+        cause: The root cause in words; may hold secrets and row values, which the message takes out.
+        cause_class: What makes two failures the same one: failed checks, Snowflake's error number, or an exception.
+        checks: The checks that did not hold.
+        query_id: The failed query in Snowflake's history, None if there is none.
+        production: What readers see now, in words.
+        owners: Who is responsible, as the asset says: e-mail or `team:name`.
+        candidate: Where the rejected rows can be inspected, None if nothing was built.
+    """
+
+    name: str
+    stage: Stage
+    cause: str
+    cause_class: str
+    checks: tuple[FailedCheck, ...] = ()
+    query_id: str | None = None
+    production: str = ""
+    owners: tuple[str, ...] = ()
+    candidate: str | None = None
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """A failed run, as an alert needs it.
+
+    Attributes:
+        run_id: Dagster's id of the run.
+        job: Name of its job.
+        failed_at: When it ended, aware UTC.
+        trigger: How it was launched.
+        trigger_name: Name of the schedule or sensor, or the person, where one is known.
+        summary: What happened, in one sentence.
+        tables: The tables that were not published because of the failure.
+        skipped: Tables that were not refreshed because they read a failed one.
+        stage: Where the first failure was.
+        cause: The root cause of a failure that belongs to no single table, empty otherwise.
+        cancelled: Whether somebody cancelled it.
+    """
+
+    run_id: str
+    job: str
+    failed_at: datetime
+    trigger: Trigger
+    trigger_name: str
+    summary: str
+    tables: tuple[FailedTable, ...]
+    skipped: tuple[str, ...] = ()
+    stage: Stage = "outside our code"
+    cause: str = ""
+    cancelled: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two runs that failed alike: same tables, stages and causes."""
+        parts = sorted(f"{table.name}|{table.stage}|{table.cause_class}" for table in self.tables)
+        return hashlib.sha256(
+            "\n".join([*parts, "" if parts else self.summary]).encode("utf-8", "replace")
+        ).hexdigest()[:16]
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Everybody responsible for a failed table, each once."""
+        return tuple(dict.fromkeys(owner for table in self.tables for owner in table.owners))
+
+
+@dataclass(frozen=True)
+class _Story:
+    """A run's events, by what they tell."""
+
+    planned: tuple[str, ...]
+    materialized: frozenset[str]
+    step_failures: tuple[Any, ...]
+    started_steps: int
+    end_message: str
+    end_error: Any
+
+
+def run_failure(
+    run: dg.DagsterRun,
+    events: Sequence[dg.EventLogEntry],
+    *,
+    failed_at: datetime,
+    last_published: Callable[[str], Published | None] = lambda _: None,
+    owners: Mapping[str, Sequence[str]] | None = None,
+) -> RunFailure:
+    """Return what failed in a run.
+
+    Args:
+        run: The failed run.
+        events: Its events of `EVENT_TYPES`, oldest first.
+        failed_at: When it ended, aware UTC.
+        last_published: Tells when a table, `schema.table`, was last published before the run.
+        owners: The owners of every declared table by name.
+    """
+    story = _story(events)
+    facts = [fact for failure in story.step_failures for fact in _facts(failure)]
+    trigger, trigger_name = trigger_of(run)
+    common: dict[str, Any] = {
+        "run_id": run.run_id,
+        "job": "tables by hand" if run.job_name.startswith("__ASSET_JOB") else run.job_name,
+        "failed_at": failed_at,
+        "trigger": trigger,
+        "trigger_name": trigger_name,
+        "cancelled": run.status is dg.DagsterRunStatus.CANCELED,
+    }
+    if facts:
+        tables = tuple(_failed_table(fact, last_published) for fact in facts)
+        skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
+        return RunFailure(
+            **common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage
+        )
+    stage, summary, cause, cause_class = _outside(run, story)
+    tables = tuple(
+        FailedTable(
+            name,
+            stage,
+            "",
+            cause_class,
+            production=_production(name, stage, run.run_id, started=story.started_steps > 0, last=last_published(name)),
+            owners=tuple((owners or {}).get(name, ())),
+        )
+        for name in story.planned
+        if name not in story.materialized
+    )
+    return RunFailure(**common, summary=summary, tables=tables, stage=stage, cause=cause)
+
+
+def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
+    """Return how a run was launched, and the name of the schedule, the sensor or the user where one is known."""
+    tags = run.tags
+    for tag, trigger in (
+        ("dagster/schedule_name", "the schedule"),
+        ("dagster/sensor_name", "a sensor"),
+        ("dagster/backfill", "a backfill"),
+    ):
+        if tag in tags:
+            return trigger, tags[tag]  # type: ignore[return-value]
+    # The command line builds its job itself, so that its runs come from no loaded code location.
+    return ("the command line", "") if run.remote_job_origin is None else ("the UI", tags.get("user", ""))
+
+
+def planned_tables(events: Sequence[dg.EventLogEntry]) -> tuple[str, ...]:
+    """Return the tables that a run was to build, as `schema.table`, from its events."""
+    return _story(events).planned
+
+
+def _story(events: Sequence[dg.EventLogEntry]) -> _Story:
+    planned: dict[str, None] = {}
+    materialized: set[str] = set()
+    failures: list[Any] = []
+    started, end_message, end_error = 0, "", None
+    for event in (entry.dagster_event for entry in events if entry.dagster_event is not None):
+        kind = event.event_type
+        if kind is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED and event.asset_key:
+            planned[".".join(event.asset_key.path)] = None
+        elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            materialized.add(".".join(event.asset_key.path))
+        elif kind is dg.DagsterEventType.STEP_FAILURE:
+            failures.append(event.step_failure_data)
+        elif kind is dg.DagsterEventType.STEP_START:
+            started += 1
+        elif kind in (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED):
+            end_message = event.message or end_message
+            end_error = getattr(event.event_specific_data, "error", None) or end_error
+        elif getattr(event.event_specific_data, "error", None) is not None:
+            end_error = end_error or event.event_specific_data.error  # type: ignore[union-attr]
+    return _Story(tuple(planned), frozenset(materialized), tuple(failures), started, end_message, end_error)
+
+
+def _metadata(step_failure: Any) -> Mapping[str, Any]:
+    data = step_failure.user_failure_data
+    return {} if data is None else {name: value.value for name, value in data.metadata.items()}
+
+
+def _facts(step_failure: Any) -> Iterator[Mapping[str, Any]]:
+    facts = _metadata(step_failure).get("facts", ())
+    yield from (fact for fact in facts if isinstance(fact, Mapping) and "table" in fact)
+
+
+def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], Published | None]) -> FailedTable:
+    name, stage = str(fact["table"]), fact.get("stage", "outside our code")
+    last = last_published(name)
+    production = str(fact.get("production", ""))
+    if last is not None and production.startswith("Readers still see"):
+        production = f"Unchanged: readers still see the table published {last}."
+    return FailedTable(
+        name=name,
+        stage=stage,
+        cause=str(fact.get("cause", "")),
+        cause_class=str(fact.get("cause_class", "")),
+        checks=tuple(FailedCheck(**check) for check in fact.get("checks", ())),
+        query_id=fact.get("query_id"),
+        production=production,
+        owners=tuple(fact.get("owners", ())),
+        candidate=fact.get("candidate"),
+    )
+
+
+def _tables_summary(tables: Sequence[FailedTable]) -> str:
+    if len(tables) > 1:
+        return f"{len(tables)} tables were not published"
+    return f"{tables[0].name} was not published"
+
+
+def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:  # noqa: PLR0911 - one line a case
+    """Return stage, summary, cause and cause class of a failure that no table reported."""
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        return "outside our code", "The run was cancelled", story.end_message, "cancelled"
+    error = next((failure.error for failure in story.step_failures if failure.error), None) or story.end_error
+    if error is None:
+        return "outside our code", "The run's process was lost", story.end_message, "killed"
+    chain = list(_chain(error))
+    root = chain[-1]
+    cause = _error_text(root)
+    if any(link.cls_name in _INTERRUPTIONS for link in chain):
+        return "outside our code", "The run was interrupted before it was done", cause, "interrupted"
+    cause_class = root.cls_name or "unknown"
+    if not story.started_steps:
+        return "outside our code", "The run failed before its first step", cause, cause_class
+    if any(module in frame for link in chain for frame in link.stack for module in _CONNECT_MODULES):
+        return "connect", "Snowflake could not be reached", cause, cause_class
+    if any(link.cls_name == "StatementError" for link in chain):
+        return "build", "Snowflake refused to say which tables exist", cause, cause_class
+    return "outside our code", "The run failed outside the building of tables", cause, cause_class
+
+
+def _chain(error: Any) -> Iterator[Any]:
+    """Yield an error and what caused it, outermost first; Dagster wraps the author's error in its own."""
+    for _ in range(20):
+        yield error
+        error = error.cause
+        if error is None:
+            return
+
+
+def _error_text(error: Any) -> str:
+    message = (error.message or "").strip()
+    if len(message) > CAUSE_LIMIT:
+        message = message[: CAUSE_LIMIT // 2] + "\n…\n" + message[-CAUSE_LIMIT // 2 :]
+    where = error.stack[-1].strip() if error.stack else ""
+    return f"{message}\n{where}".strip()
+
+
+def _production(name: str, stage: Stage, run_id: str, *, started: bool, last: Published | None) -> str:
+    if stage == "outside our code" and started:
+        known = f" Last known publication: {last}." if last else ""
+        return (
+            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
+            f"its comment names {run_id}.{known}"
+        )
+    return (
+        f"Unchanged: readers still see the table published {last}."
+        if last
+        else "Unchanged; no publication is recorded."
+    )
+
+
+def utc(timestamp: float | None) -> datetime:
+    """Return a moment of Dagster's storage as aware UTC; the epoch for none."""
+    return datetime.fromtimestamp(timestamp or 0, UTC)

@@ -1,0 +1,88 @@
+"""Keep secrets and row values out of what leaves the process: messages, events and logs. Pure."""
+
+import base64
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+REDACTED = "[redacted]"
+# A shorter value would tear ordinary words apart, and protects nothing.
+SHORTEST_SECRET = 4
+
+# Each is linear in the text: an error may have megabytes.
+_PATTERNS = (
+    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
+    re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"),  # JSON web tokens
+    re.compile(r"\bxox[a-z]-[\w-]{6,}|\bxapp-[\w-]{6,}"),  # Slack tokens
+    re.compile(r"https://hooks\.slack\.com/\S+"),
+    re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),  # AWS access keys, as in a stage's definition
+    re.compile(r"\bgh[pousr]_\w{20,}"),
+)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,256}:)[^\s/@]{1,512}(@)", re.IGNORECASE)
+_NAMED = re.compile(
+    r"""(\b[\w-]{0,40}(?:password|passwd|secret|token|api_?key|access_?key|credentials?|aws_key_id|private_?key)\b
+        ["']?\s{0,3}(?:=>|=|:)\s{0,3}(?:bearer\s)?)(?:'[^']{1,4096}'|"[^"]{1,4096}"|[^\s'",;(){}]{1,4096})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+
+# Snowflake quotes names and row values alike; a name is kept only after a word that announces one.
+_QUOTED = re.compile(
+    r"(?P<name>\b(?:identifier|object|table|view|schema|database|warehouse|role|column|columns|function|unexpected|"
+    r"sequence|stage|user|module named|attribute|policy|expression|alias|relation)\s+)?'(?:[^'\n]|'')*'",
+    re.IGNORECASE,
+)
+# https://docs.snowflake.com/en/sql-reference/functions/try_cast: what a cast refuses is named in the error.
+_UNQUOTED_VALUES = (
+    re.compile(r"(Row Values:\s*)\[[^\]]*\]?", re.IGNORECASE),
+    re.compile(r"(Failed to cast variant value\s+).*?(\s+to\s+\w+|$)", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"(Error parsing (?:JSON|XML):?\s*).*", re.IGNORECASE),
+    re.compile(r"(\bvalue:?\s+)-?\d\S*", re.IGNORECASE),
+    re.compile(r"(out of (?:representable )?range:?\s+)-?\d\S*", re.IGNORECASE),
+)
+
+
+def redact(text: str, *, secrets: Sequence[str] = ()) -> str:
+    """Return the text without secrets.
+
+    Args:
+        text: Any text.
+        secrets: Values of secret settings; their base64 and URL forms and the lines of a key are found too.
+    """
+    for form in _forms(secrets):
+        text = text.replace(form, REDACTED)
+    for pattern in _PATTERNS:
+        text = pattern.sub(REDACTED, text)
+    text = _URL_PASSWORD.sub(rf"\g<1>{REDACTED}\g<2>", text)
+    text = _BEARER.sub(rf"\g<1>{REDACTED}", text)
+    return _NAMED.sub(rf"\g<1>{REDACTED}", text)
+
+
+def redact_row_values(text: str) -> str:
+    """Return an error of Snowflake without the row values that it quotes; names of tables and columns stay."""
+    text = _QUOTED.sub(lambda match: match.group() if match["name"] else "'…'", text)
+    for pattern in _UNQUOTED_VALUES:
+        text = pattern.sub(lambda match: f"{match[1]}…{match[2] if match.re.groups > 1 else ''}", text)
+    return text
+
+
+def excerpt(text: str, *, limit: int) -> str:
+    """Return the head and the tail of a long text, and how much is between them."""
+    if len(text) <= limit:
+        return text
+    # The cause is mostly at the start, and what raised it at the end.
+    mark = f"\n… {len(text):,} characters in all …\n"
+    room = max(limit - len(mark), 2)
+    head = room * 2 // 3
+    return f"{text[:head]}{mark}{text[len(text) - (room - head) :]}"[:limit]
+
+
+def _forms(secrets: Sequence[str]) -> list[str]:
+    forms: set[str] = set()
+    for secret in secrets:
+        forms |= {secret, quote(secret, safe=""), secret.replace("\n", "\\n")}
+        forms.add(base64.b64encode(secret.encode("utf-8", "replace")).decode())
+        if "\n" in secret:
+            forms |= {line.strip() for line in secret.splitlines() if not line.startswith("-----")}
+    # The longest first, or a part of it would be replaced and its rest stay.
+    return sorted((form for form in forms if len(form) >= SHORTEST_SECRET), key=len, reverse=True)

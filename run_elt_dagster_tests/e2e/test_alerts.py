@@ -1,0 +1,147 @@
+"""Failed runs of real processes reach Slack's stand-in, each once, whatever is killed meanwhile."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+
+CANARY = "canary-value-in-the-environment"
+BROKEN = f"""/* elt
+owner: team:analytics
+elt */
+select * from raw_data.session_timestamp where '{CANARY}' = 'x'
+"""
+SLOW = "select count(*) as n from range(100000) a, range(1000000) b where a.range * b.range % 7 = 3"
+LAUNCH = """
+mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+EVENTS = """
+query($r: ID!) { logsForRun(runId: $r) { ... on EventConnection { events { ... on MessageEvent { message } } } } }
+"""
+SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def home(place: Place, slack: SlackStandIn) -> dict[str, str]:
+    """The variables of a deployment whose only table has no rows."""
+    declare(place, BROKEN)
+    return {
+        "DAGSTER_HOME": str(place.directory),
+        "RUN_ELT_TABLES_DIR": str(place.directory / "tables"),
+        "RUN_ELT_WEBSERVER_URL": "http://127.0.0.1:3000",
+        "RUN_ELT_SLACK_OWNERS": '{"team:analytics": "S0123"}',
+        "SLACK_TOKEN": TOKEN,
+        "SLACK_CHANNEL": CHANNEL,
+        "SLACK_BASE_URL": slack.url,
+        # Of no account: its value must come out nowhere.
+        "RUN_ELT_EMBEDDED_DIR": str(place.directory / "embedded"),
+    }
+
+
+def declare(place: Place, sql: str) -> None:
+    path = place.directory / "tables" / "analytics" / "orders.sql"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sql, encoding="utf-8")
+
+
+def webserver_of(place: Place, home: dict[str, str]) -> Webserver:
+    port = free_port()
+    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    place.wait_for("the webserver", webserver.is_up)
+    return webserver
+
+
+def start_daemon(place: Place, home: dict[str, str]) -> subprocess.Popen[bytes]:
+    return place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def launch(webserver: Webserver) -> str:
+    answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}})["launchRun"]
+    return answer["run"]["runId"]
+
+
+def materialize(place: Place, home: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return place.run("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
+
+
+def tags(webserver: Webserver) -> dict[str, dict[str, str]]:
+    return {run["runId"]: {tag["key"]: tag["value"] for tag in run["tags"]} for run in webserver.runs()}
+
+
+def delivered(webserver: Webserver) -> list[str]:
+    return sorted(run for run, known in tags(webserver).items() if known.get("run_elt/alert") == "delivered")
+
+
+def worker_of(webserver: Webserver, run_id: str) -> int | None:
+    """Return the process that executes a run, as its events name it, once its step has begun."""
+    events = webserver.query(EVENTS, r=run_id)["logsForRun"]["events"]
+    if not any("Started execution of step" in event.get("message", "") for event in events):
+        return None
+    pids = [re.search(r"pid: (\d+)", event.get("message", "")) for event in events]
+    return next((int(pid[1]) for pid in pids if pid), None)
+
+
+def test_each_failure_is_heard_of_once_from_page_and_command_line_though_the_daemon_is_killed(
+    place: Place, slack: SlackStandIn, home: dict[str, str]
+) -> None:
+    # Before the first tick of any sensor, and with no daemon at all.
+    assert materialize(place, home).returncode == 1
+    webserver = webserver_of(place, home)
+    daemon = start_daemon(place, home)
+    place.wait_for("the alert of the command line", lambda: len(delivered(webserver)) == 1)
+    launch(webserver)
+    place.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
+
+    kill(daemon)
+    assert materialize(place, home).returncode == 1
+    assert len(delivered(webserver)) == 2
+    daemon = start_daemon(place, home)
+    place.wait_for("the alert of the downtime", lambda: len(delivered(webserver)) == 3)
+
+    place.wait_for("the count", lambda: "Failed the same way 3 times" in slack.messages[0]["text"], 20)
+    assert sorted(slack.run_ids()) == sorted(tags(webserver))
+    first, *repeats = slack.messages
+    assert "launched by the command line" in str(first["blocks"])
+    assert "<!subteam^S0123>" in first["text"]
+    assert "Check row_count: got 0 rows" in first["text"]
+    assert [message["thread_ts"] for message in repeats] == [first["ts"]] * 2
+
+    declare(place, "select 1 as n")
+    assert materialize(place, home).returncode == 0
+    place.wait_for("the recovery", lambda: "Recovered" in str(slack.messages[0]["blocks"]))
+    place.stop(daemon)
+    assert CANARY not in slack.everything()
+    assert TOKEN not in place.logs() + slack.everything()
+
+
+def test_killed_worker_is_heard_of(place: Place, slack: SlackStandIn, home: dict[str, str]) -> None:
+    declare(place, SLOW)
+    webserver = webserver_of(place, home)
+    start_daemon(place, home)
+    run_id = launch(webserver)
+    place.wait_for("the run's start", lambda: [r["status"] for r in webserver.runs()] == ["STARTED"])
+    pid = place.wait_for("the run's process", lambda: worker_of(webserver, run_id))
+    os.kill(pid, signal.SIGKILL)
+    place.wait_for("the alert", lambda: slack.run_ids() == [run_id], 120)
+    (message,) = slack.messages
+    assert "The run's process was lost" in message["text"]
+    assert "Unknown" in message["text"]

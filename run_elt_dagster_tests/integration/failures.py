@@ -1,0 +1,130 @@
+"""Real failed runs on an instance of a test's own, without Snowflake: what the alerting sees of them."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.lineage import catalogue
+from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.session import Answer, StatementError
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
+
+LOG = logging.getLogger("alerts-in-tests")
+
+
+@dataclass
+class ScriptedSession:
+    """Snowflake at our own seam: every table has the rows it is told, or fails with an error."""
+
+    database: str = "DB"
+    rows: int = 0
+    published_rows: int | None = None
+    errors: dict[str, StatementError] = field(default_factory=dict)
+
+    def execute(self, sql: str, *, tag: dict[str, str]) -> Answer:
+        if error := self.errors.get(tag["stage"]):
+            raise error
+        existing = () if self.published_rows is None else (("ANALYTICS", "MAU", "TABLE", self.published_rows),)
+        rows = {"audit": ((self.rows,),), "inspect": existing}
+        return Answer(rows=rows.get(tag["stage"], ()), query_id="01b2-77", seconds=0.0)
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+class ScriptedSnowflake(Snowflake):
+    """The resource of a scripted session."""
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        yield SESSION[0]
+
+
+SESSION: list[Any] = [ScriptedSession()]
+
+
+@dataclass
+class Watch:
+    """An instance, a clock, Slack's stand-in and the alerting between them."""
+
+    instance: dg.DagsterInstance
+    stand_in: SlackStandIn
+    names: Sequence[str] = ("mau",)
+    now: float = 0
+    token: str | None = TOKEN
+    channel: str = CHANNEL
+    timeout_seconds: int = 10
+    settings: AlertSettings = field(default_factory=AlertSettings)
+    session: ScriptedSession = field(default_factory=ScriptedSession)
+    published_rows: int | None = None
+
+    @property
+    def slack(self) -> Slack:
+        return Slack(
+            token=self.token, channel=self.channel, base_url=self.stand_in.url, timeout_seconds=self.timeout_seconds
+        )
+
+    @property
+    def alerts(self) -> Alerts:
+        owners = {f"analytics.{name}": ["team:analytics"] for name in self.names}
+        return Alerts(settings=self.settings, owners=owners, jobs=("RunELT_Alert",), clock=lambda: self.now)
+
+    def run(self, *, job: str = "RunELT_Alert", tags: dict[str, str] | None = None) -> str:
+        """Run the tables and return the run's id; the clock is then the moment of its end."""
+        SESSION[0] = self.session
+        tables = catalogue(
+            [
+                AnalyticsTable.model_validate(
+                    {"schema": "analytics", "table": name, "sql": "select 1 as n", "owner": "team:analytics"}
+                )
+                for name in self.names
+            ]
+        )
+        definitions = dg.Definitions(
+            assets=[analytics_assets(tables, max_concurrent_tables=1)],
+            jobs=[dg.define_asset_job(job, selection="*")],
+            resources={"snowflake": ScriptedSnowflake()},
+        )
+        result = definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance, raise_on_error=False, tags=tags
+        )
+        self.now = max(self.now, self.record(result.run_id).end_time or 0)
+        return result.run_id
+
+    def publish(self) -> None:
+        self.session = ScriptedSession(rows=5)
+        self.run()
+        self.published_rows = 5
+
+    def fail(self) -> str:
+        self.session = ScriptedSession(published_rows=self.published_rows)
+        return self.run()
+
+    def first_attempt(self, run_id: str) -> None:
+        alert_of_failed_run(self.alerts, self.instance, self.slack, run_id, log=LOG)
+
+    def tick(self, seconds_later: float = 0) -> str:
+        self.now += seconds_later
+        return reconcile(self.alerts, self.instance, self.slack, log=LOG)
+
+    def record(self, run_id: str) -> dg.RunRecord:
+        return self.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
+
+    def ledger(self, run_id: str) -> dict[str, str]:
+        tags = self.record(run_id).dagster_run.tags
+        return {name.removeprefix("run_elt/"): value for name, value in tags.items() if name.startswith("run_elt/")}
+
+    def posts(self) -> int:
+        return len(self.stand_in.calls("chat.postMessage"))
+
+    def log_of(self, run_id: str) -> str:
+        return "\n".join(str(entry) for entry in self.instance.all_logs(run_id))

@@ -1,0 +1,116 @@
+"""From runs as Dagster records them to the facts of an alert."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure
+
+AT = datetime(2026, 11, 22, tzinfo=UTC)
+LAST = Published(datetime(2026, 11, 21, tzinfo=UTC), 7)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def failure_of(instance: dg.DagsterInstance, run_id: str, **changes: Any) -> RunFailure:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    records = instance.get_records_for_run(run_id, of_type=EVENT_TYPES).records
+    events = [record.event_log_entry for record in records]
+    return run_failure(run, events, failed_at=AT, last_published=lambda _: LAST, **changes)
+
+
+def run_of(
+    instance: dg.DagsterInstance, error: Exception, *, resources: dict[str, Any] | None = None, **more: Any
+) -> str:
+    @dg.asset(key=["analytics", "mau"], required_resource_keys=set(resources or {}))
+    def mau() -> None:
+        raise error
+
+    definitions = dg.Definitions(
+        assets=[mau], jobs=[dg.define_asset_job("RunELT_Alert", selection="*")], resources=resources or {}
+    )
+    job = definitions.resolve_job_def("RunELT_Alert")
+    return job.execute_in_process(instance=instance, raise_on_error=False, **more).run_id
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    return {
+        "table": "analytics.mau",
+        "stage": "audit",
+        "cause": "check row_count found 0 rows",
+        "cause_class": "check row_count",
+        "checks": [{"name": "row_count", "got": "0 rows", "expected": "at least 1 rows"}],
+        "query_id": "01b2",
+        "production": "Readers still see the previous table (7 rows).",
+        "owners": ["team:analytics"],
+        "candidate": "DB.A.TEMP_MAU",
+        **changes,
+    }
+
+
+def test_facts_of_the_step_are_taken_over_and_production_is_dated(instance: dg.DagsterInstance) -> None:
+    metadata = {"facts": [facts()], "skipped": ["analytics.child"]}
+    failure = failure_of(instance, run_of(instance, dg.Failure("1 table failed", metadata=metadata)))
+    (table,) = failure.tables
+    assert failure.summary == "analytics.mau was not published"
+    assert failure.skipped == ("analytics.child",)
+    assert (table.stage, table.query_id, table.checks[0].got) == ("audit", "01b2", "0 rows")
+    assert table.production == "Unchanged: readers still see the table published 21 Nov 2026 00:00 UTC with 7 rows."
+    assert failure.owners == ("team:analytics",)
+
+
+def test_unknown_production_stays_unknown(instance: dg.DagsterInstance) -> None:
+    unknown = "Whether readers see the new table is unknown, since no answer came: look for r in the comment of t."
+    failure = dg.Failure("x", metadata={"facts": [facts(stage="publish", production=unknown)], "skipped": []})
+    assert failure_of(instance, run_of(instance, failure)).tables[0].production == unknown
+
+
+def test_root_cause_is_named_and_not_the_step(instance: dg.DagsterInstance) -> None:
+    failure = failure_of(instance, run_of(instance, ValueError("the root cause")))
+    assert failure.cause.startswith("ValueError: the root cause")
+    assert "Steps failed" not in failure.cause
+    assert failure.stage == "outside our code"
+    assert [table.name for table in failure.tables] == ["analytics.mau"]
+
+
+def test_failing_resource_is_a_failure_before_the_first_step(instance: dg.DagsterInstance) -> None:
+    @dg.resource
+    def broken(_: Any) -> None:
+        raise RuntimeError("no such account")
+
+    failure = failure_of(instance, run_of(instance, ValueError(), resources={"snowflake": broken}))
+    assert failure.summary == "The run failed before its first step"
+    assert failure.cause.startswith("RuntimeError: no such account")
+    assert failure.tables[0].production.startswith("Unchanged: readers still see the table published 21 Nov")
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"dagster/schedule_name": "daily"}, ("the schedule", "daily")),
+        ({"dagster/sensor_name": "files"}, ("a sensor", "files")),
+        ({"dagster/backfill": "abc"}, ("a backfill", "abc")),
+        ({}, ("the command line", "")),
+    ],
+)
+def test_trigger_is_told_from_the_tags(
+    instance: dg.DagsterInstance, tags: dict[str, str], expected: tuple[str, str]
+) -> None:
+    failure = failure_of(instance, run_of(instance, ValueError(), tags=tags))
+    assert (failure.trigger, failure.trigger_name) == expected
+
+
+def test_run_without_any_error_lost_its_process(instance: dg.DagsterInstance) -> None:
+    run = instance.get_run_by_id(run_of(instance, ValueError()))
+    assert run is not None
+    failure = run_failure(run, [], failed_at=AT)
+    assert failure.summary == "The run's process was lost"
+    assert failure.fingerprint

@@ -1,0 +1,204 @@
+import json
+import os
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slack_sdk.models.blocks import Block
+
+from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure
+from run_elt_dagster.alerts.message import (
+    BLOCKS_LIMIT,
+    Message,
+    Style,
+    failure_message,
+    recovery_message,
+    repeat_message,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+RUN = "8f3a01c2-0000-4000-8000-000000000000"
+STYLE = Style(webserver_url="https://dagster.example.com", mentions={"team:analytics": "S0123", "a@b.c": "U0456"})
+HOSTILE = "<!channel> <@U1> ``` & \x1b[31mred\x1b[0m \ud800 \u202e 😀 \x00 *bold*"
+
+
+def a_table(**changes: Any) -> FailedTable:
+    table = FailedTable(
+        name="analytics.mau_summary",
+        stage="audit",
+        cause="check row_count found 0 rows, expected at least 1",
+        cause_class="check row_count",
+        checks=(FailedCheck("row_count", "0 rows", "at least 1 rows"),),
+        query_id="01b2-77",
+        production="Unchanged: readers still see the table published 21 Nov 2026 00:00 UTC with 7 rows.",
+        owners=("team:analytics",),
+        candidate="DB.ANALYTICS.TEMP_MAU_SUMMARY__8F3A01C2",
+    )
+    return replace(table, **changes)
+
+
+def a_failure(*tables: FailedTable, **changes: Any) -> RunFailure:
+    tables = tables or (a_table(),)
+    failure = RunFailure(
+        run_id=RUN,
+        job="RunELT_Alert",
+        failed_at=datetime(2026, 11, 22, tzinfo=UTC),
+        trigger="the schedule",
+        trigger_name="daily",
+        summary=f"{tables[0].name} was not published"
+        if len(tables) == 1
+        else f"{len(tables)} tables were not published",
+        tables=tables,
+        stage=tables[0].stage,
+    )
+    return replace(failure, **changes)
+
+
+def everything(message: Message) -> str:
+    return message.text + json.dumps(message.blocks, ensure_ascii=False)
+
+
+def assert_slack_takes(message: Message) -> None:
+    assert 0 < len(message.text.encode("utf-16-le")) // 2 <= 3000
+    assert len(message.blocks) <= 50
+    body = json.dumps(message.blocks, ensure_ascii=False)
+    body.encode("utf-8")
+    assert len(body) <= BLOCKS_LIMIT
+    for block in Block.parse_all(list(message.blocks)):
+        block.validate_json()
+        if block.type == "section":
+            assert 0 < len(block.text.text) <= 3000
+        if block.type == "header":
+            assert len(block.text.text.encode("utf-16-le")) // 2 <= 150
+
+
+GOLDENS = {
+    "failed_check": lambda: failure_message(a_failure(skipped=("analytics.child",)), style=STYLE),
+    "failed_check_third_time": lambda: failure_message(a_failure(), style=STYLE, count=3),
+    "recovered": lambda: failure_message(a_failure(), style=STYLE, state="recovered", count=3),
+    "failed_query_without_links": lambda: failure_message(
+        a_failure(
+            a_table(
+                stage="build",
+                checks=(),
+                candidate=None,
+                cause="Numeric value 'Jane Doe' is not recognized",
+                cause_class="Snowflake error 100038",
+            )
+        ),
+        style=Style(),
+    ),
+    "lost_process": lambda: failure_message(
+        a_failure(
+            a_table(
+                stage="outside our code", cause="", checks=(), query_id=None, candidate=None, production="Unknown."
+            ),
+            stage="outside our code",
+            summary="The run's process was lost",
+            cause="Run worker unexpectedly exited",
+            trigger="the UI",
+            trigger_name="",
+        ),
+        style=STYLE,
+    ),
+    "repeat": lambda: repeat_message(a_failure(), style=STYLE, count=2),
+    "recovery": lambda: recovery_message(a_failure(), style=STYLE),
+}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_message_is_the_golden_one(name: str) -> None:
+    message = GOLDENS[name]()
+    assert_slack_takes(message)
+    path = GOLDEN / f"{name}.json"
+    got = json.dumps({"text": message.text, "blocks": message.blocks}, indent=1, ensure_ascii=False) + "\n"
+    if os.environ.get("RUN_ELT_TESTS_WRITE_GOLDEN"):
+        path.write_text(got, encoding="utf-8")
+    assert got == path.read_text(encoding="utf-8")
+
+
+def test_10_mb_of_error_fits_and_takes_no_time() -> None:
+    started = time.monotonic()
+    for tables in ([a_table(cause="x" * 10_000_000, checks=())], [a_table(cause="'" * 10_000_000 + "end", checks=())]):
+        assert_slack_takes(failure_message(a_failure(*tables), style=Style(secrets=("canary",))))
+    assert_slack_takes(failure_message(a_failure(tables=(), cause="eyJ" + "a" * 10_000_000), style=STYLE))
+    assert time.monotonic() - started < 5
+
+
+def test_200_failed_tables_fit_and_are_counted() -> None:
+    tables = [a_table(name=f"analytics.{'long_' * 30}{n}", cause="c" * 5000, production="p" * 900) for n in range(200)]
+    message = failure_message(a_failure(*tables, skipped=tuple(f"analytics.{n}" for n in range(500))), style=STYLE)
+    assert_slack_takes(message)
+    assert "200 tables were not published" in message.text
+    assert "and 480 more" in everything(message)
+
+
+@pytest.mark.parametrize("place", ["name", "cause", "production", "query_id", "candidate", "stage_owner", "check"])
+def test_hostile_text_mentions_nobody_and_breaks_nothing(place: str) -> None:
+    changes: dict[str, Any] = {place: HOSTILE}
+    if place == "stage_owner":
+        changes = {"owners": (HOSTILE,)}
+    if place == "check":
+        changes = {"checks": (FailedCheck(HOSTILE, HOSTILE, HOSTILE),)}
+    message = failure_message(a_failure(a_table(**{"checks": (), **changes})), style=STYLE)
+    assert_slack_takes(message)
+    # In preformatted rich text and in plain text nothing is markup; everywhere else it must be escaped.
+    markup = [message.text] + [block["text"]["text"] for block in message.blocks if block["type"] == "section"]
+    for text in markup:
+        assert "<!channel>" not in text
+        assert "<@U1>" not in text
+    assert "\x1b" not in everything(message)
+
+
+def test_secret_is_in_no_message_wherever_it_was() -> None:
+    secret = "canary-secret-value"
+    table = a_table(cause=f"a {secret} b", production=secret, candidate=secret, query_id=secret, checks=())
+    for failure in (a_failure(table, trigger_name=secret), a_failure(tables=(), cause=secret)):
+        for message in (
+            failure_message(failure, style=replace(STYLE, secrets=(secret,))),
+            repeat_message(failure, style=replace(STYLE, secrets=(secret,)), count=2),
+        ):
+            assert secret not in everything(message)
+
+
+def test_secret_at_the_cut_of_a_long_error_leaves_no_half() -> None:
+    secret = "canary" * 20
+    for length in range(13_000, 13_400, 40):
+        cause = "x " * (length // 2) + secret + " y" * 50_000
+        message = failure_message(a_failure(a_table(cause=cause, checks=())), style=replace(STYLE, secrets=(secret,)))
+        assert "canary" not in everything(message)
+
+
+def test_text_is_always_set() -> None:
+    assert failure_message(a_failure(a_table(name="")), style=Style()).text.strip()
+
+
+def test_same_failure_has_the_same_fingerprint_and_another_cause_has_not() -> None:
+    first = a_failure(a_table(cause="3 duplicates", query_id="1"))
+    again = a_failure(a_table(cause="4 duplicates", query_id="2"), run_id="other", trigger="the UI")
+    other = a_failure(a_table(cause_class="Snowflake error 2003"))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(st.characters(exclude_categories=()), max_size=400),
+    count=st.integers(1, 12),
+    times=st.integers(1, 9999),
+)
+def test_any_text_anywhere_fits(text: str, count: int, times: int) -> None:
+    table = a_table(
+        name=text,
+        cause=text * 50,
+        production=text * 9,
+        query_id=text,
+        owners=(text,),
+        checks=(FailedCheck(text, text, text),),
+    )
+    failure = a_failure(*[table] * count, skipped=(text,) * 60, summary=text + "x", trigger_name=text)
+    assert_slack_takes(failure_message(failure, style=STYLE, count=times))
