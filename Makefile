@@ -18,7 +18,7 @@ dev: $(VENV)/embedded
 	$(BIN)/dagster dev
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

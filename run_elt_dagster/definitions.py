@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
@@ -36,7 +37,8 @@ alerts = Alerts(
 )
 
 defs = dg.Definitions(
-    assets=[analytics, *source_assets(tables)],
+    assets=[analytics, *source_assets(tables), alert_asset()],
+    asset_checks=[alerts_delivered(alerts)],
     jobs=[run_elt_alert],
     schedules=[daily_schedule(job_name=run_elt_alert.name)],
     sensors=alert_sensors(alerts),

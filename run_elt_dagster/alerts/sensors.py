@@ -11,6 +11,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.delivery import Clock, Draft, Entry, attempt, config_of, missing, post, update
 from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.health import Health, report_if_changed
 from run_elt_dagster.alerts.message import Style, failure_message, lost_message, recovery_message, repeat_message
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.settings import AlertSettings, secret_values
@@ -90,7 +91,10 @@ def _reconciling_sensor(alerts: Alerts) -> dg.SensorDefinition:
         description="Delivers the alerts that did not get through, of failures of the last 48 h, and says what recovered.",
     )
     def slack_alert_retries(context: dg.SensorEvaluationContext, slack: Slack) -> dg.SkipReason:
-        return dg.SkipReason(reconcile(alerts, context.instance, slack, log=context.log))
+        try:
+            return dg.SkipReason(reconcile(alerts, context.instance, slack, log=context.log))
+        finally:
+            report_if_changed(context.instance, health_of(alerts, context.instance, slack))
 
     return slack_alert_retries
 
@@ -143,6 +147,17 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
     if not slack.missing:
         _report_blocked(waiting)
     return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting, {recovered} recoveries announced"
+
+
+def health_of(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Health:
+    """Return how the alerting stands, by the ledger."""
+    waiting = {
+        record.dagster_run.run_id: Entry.from_tags(record.dagster_run.tags) for record in _undelivered(alerts, instance)
+    }
+    delivered = instance.get_runs(dg.RunsFilter(tags={"run_elt/alert": "delivered"}), limit=RUNS_READ)
+    # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
+    moments = [float(run.tags["run_elt/alert_ts"]) for run in delivered if run.tags.get("run_elt/alert_ts")]
+    return Health(waiting, max(moments, default=None), slack.missing)
 
 
 def _deliver(

@@ -17,7 +17,7 @@ from run_elt_dagster.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-START_SECONDS = 90
+START_SECONDS = 150
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
 from run_elt_dagster.session import StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, Fault, slack_stand_in
@@ -323,3 +324,57 @@ def test_sensors_run_by_default_and_see_every_code_location(watch: Watch) -> Non
     with dg.build_sensor_context(instance=watch.instance, resources={"slack": watch.slack}) as tick:
         skipped = retries(tick)
     assert "0 alerts delivered, 0 waiting" in skipped.skip_message
+
+
+def shown(watch: Watch) -> list[dict[str, object]]:
+    records = watch.instance.fetch_observations(dg.AssetKey(["alerts", "slack"]), limit=100).records
+    observations = [record.asset_observation for record in records]
+    return [{name: value.value for name, value in o.metadata.items()} for o in observations if o is not None]
+
+
+def evaluate_retries(watch: Watch) -> None:
+    (_, retries) = alert_sensors(watch.alerts)
+    context = dg.build_sensor_context(instance=watch.instance, resources={"slack": watch.slack})
+    retries(context)
+
+
+def test_page_of_the_alerting_shows_what_waits_and_the_last_delivery_and_only_changes(watch: Watch) -> None:
+    evaluate_retries(watch)
+    evaluate_retries(watch)
+    assert [page["last_delivery"] for page in shown(watch)] == ["never"]
+
+    run = watch.fail()
+    watch.stand_in.faults = [Fault(status=500)]
+    watch.now += 60
+    evaluate_retries(watch)
+    assert (shown(watch)[0]["undelivered"], shown(watch)[0]["undelivered_runs"]) == (1, run)
+
+    watch.stand_in.faults.clear()
+    watch.now += 60
+    evaluate_retries(watch)
+    page = shown(watch)[0]
+    assert page["undelivered"] == 0
+    assert str(page["last_delivery"]).endswith(" UTC")
+    assert len(shown(watch)) == 3
+
+
+@pytest.mark.parametrize("token", [None, "xoxb-set"], ids=["no token", "token"])
+def test_check_of_the_alerting_fails_while_a_failure_is_unheard_of(watch: Watch, token: str | None) -> None:
+    check = alerts_delivered(watch.alerts)
+
+    def passes() -> bool:
+        definitions = dg.Definitions(
+            assets=[alert_asset()],
+            asset_checks=[check],
+            jobs=[dg.define_asset_job("ask", selection=dg.AssetSelection.checks(check))],
+            resources={"slack": watch.slack.model_copy(update={"token": token})},
+        )
+        job = definitions.resolve_job_def("ask")
+        (evaluation,) = job.execute_in_process(instance=watch.instance).get_asset_check_evaluations()
+        return evaluation.passed
+
+    assert passes()
+    watch.fail()
+    watch.now += 60
+    check = alerts_delivered(watch.alerts)
+    assert not passes()

@@ -1,0 +1,87 @@
+"""Is the alerting alive: what a page of the UI shows of the last delivery, and of failures that nobody has heard of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from run_elt_dagster.alerts.delivery import Entry
+
+ASSET = ("alerts", "slack")
+CHECK = "delivered"
+RUNS_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the alerting stands.
+
+    Attributes:
+        waiting: The failed runs of the last 48 h without a delivered alert, by run id.
+        last_delivered_at: When the last alert was delivered, in seconds since the epoch; None if none ever was.
+        missing: The variables that must be set before anything can be delivered, empty if none.
+    """
+
+    waiting: Mapping[str, Entry]
+    last_delivered_at: float | None
+    missing: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every failure was heard of. Without failures there is nothing to be heard of, token or not."""
+        return not self.waiting
+
+    @property
+    def words(self) -> str:
+        """The state in a sentence."""
+        if self.is_well:
+            return f"No failed run waits for its alert{f', but {self.missing} not set' if self.missing else ''}."
+        reasons = sorted({entry.reason for entry in self.waiting.values() if entry.reason})
+        return f"{len(self.waiting)} failed runs wait for their alert. {' '.join(reasons)}".strip()
+
+    def metadata(self) -> dict[str, str | int]:
+        """Return what the page shows."""
+        last = self.last_delivered_at
+        return {
+            "undelivered": len(self.waiting),
+            "undelivered_runs": ", ".join(sorted(self.waiting)[:RUNS_NAMED]),
+            "last_delivery": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "never",
+            "state": self.words,
+        }
+
+    def check_result(self) -> dg.AssetCheckResult:
+        """Return the verdict of the check `delivered`."""
+        return dg.AssetCheckResult(
+            passed=self.is_well,
+            asset_key=list(ASSET),
+            check_name=CHECK,
+            description=self.words,
+            metadata=self.metadata(),
+        )
+
+
+def report_if_changed(instance: dg.DagsterInstance, health: Health) -> bool:
+    """Show the state on the page of the asset `alerts/slack`, if it is another than the page shows. Safe to repeat.
+
+    Returns:
+        Whether it had changed: an event for every tick would bury those that matter.
+    """
+    key = dg.AssetKey(list(ASSET))
+    shown: Sequence[dg.EventLogRecord] = instance.fetch_observations(key, limit=1).records
+    last = shown[0].asset_observation if shown else None
+    metadata = health.metadata()
+    if last is not None and {name: value.value for name, value in last.metadata.items()} == metadata:
+        return False
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=CHECK,
+            passed=health.is_well,
+            description=health.words,
+            metadata={name: dg.MetadataValue.text(str(value)) for name, value in metadata.items()},
+        )
+    )
+    # Last, so that a process killed in between reports again.
+    instance.report_runless_asset_event(dg.AssetObservation(key, metadata=metadata))
+    return True
