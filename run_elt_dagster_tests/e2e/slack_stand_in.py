@@ -25,7 +25,7 @@ class Fault:
         status: HTTP status.
         error: Slack's error, with `ok: false`.
         retry_after_seconds: For status 429.
-        hang_seconds: Hold the connection so long, then drop it.
+        hang_seconds: Hold the connection so long, then drop it; with `drop_answer`, after taking the request.
         drop_answer: Take the request in earnest, then close without an answer.
         method: Only for this method; every one if empty.
         times: How often; negative for until it is taken away.
@@ -55,6 +55,7 @@ class SlackStandIn:
     burst: int | None = None
     clock: Callable[[], float] = time.time
     released: threading.Event = field(default_factory=threading.Event)
+    held: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _allowance: float = 0
     _counted_at: float | None = None
@@ -164,6 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             self._send(*self.slack.answer(method, body, token))
         elif fault.hang_seconds:
+            if fault.drop_answer:
+                self.slack.answer(method, body, token)
+            self.slack.held.set()
             self.slack.released.wait(fault.hang_seconds)
             self.close_connection = True
         elif fault.drop_answer:

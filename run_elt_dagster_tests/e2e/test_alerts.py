@@ -100,7 +100,7 @@ def worker_of(webserver: Webserver, run_id: str) -> int | None:
     return next((int(pid[1]) for pid in pids if pid), None)
 
 
-def test_each_failure_is_heard_of_once_from_page_and_command_line_though_the_daemon_is_killed(
+def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_though_the_daemon_is_killed(
     place: Place, slack: SlackStandIn, home: dict[str, str]
 ) -> None:
     # Before the first tick of any sensor, and with no daemon at all.
@@ -111,19 +111,22 @@ def test_each_failure_is_heard_of_once_from_page_and_command_line_though_the_dae
     launch(webserver)
     place.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
 
+    # Days of downtime, in which the command line fails; afterwards the schedule launches the one run that it missed.
     kill(daemon)
+    place.date_schedule_back(days=3)
     assert materialize(place, home).returncode == 1
     assert len(delivered(webserver)) == 2
     daemon = start_daemon(place, home)
-    place.wait_for("the alert of the downtime", lambda: len(delivered(webserver)) == 3)
+    place.wait_for("the alerts of the downtime and of the schedule", lambda: len(delivered(webserver)) == 4)
+    assert [known.get("dagster/schedule_name") for known in tags(webserver).values()].count("daily") == 1
 
-    place.wait_for("the count", lambda: "Failed the same way 3 times" in slack.messages[0]["text"], 20)
+    place.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"], 60)
     assert sorted(slack.run_ids()) == sorted(tags(webserver))
     first, *repeats = slack.messages
     assert "launched by the command line" in str(first["blocks"])
     assert "<!subteam^S0123>" in first["text"]
     assert "Check row_count: got 0 rows" in first["text"]
-    assert [message["thread_ts"] for message in repeats] == [first["ts"]] * 2
+    assert [message["thread_ts"] for message in repeats] == [first["ts"]] * 3
 
     declare(place, "select 1 as n")
     assert materialize(place, home).returncode == 0

@@ -1,11 +1,8 @@
 """The daemon launches the schedule's run; days of downtime give one run, not several."""
 
-import json
 import os
 import signal
-import sqlite3
 import subprocess
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,22 +37,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-def was_last_up(days_ago: int, place: Place) -> None:
-    """Date the schedule's state back, as the stopped daemon would have left it days ago.
-
-    Moving the clock of the processes instead breaks gRPC, which compares it with the machine's.
-    """
-    with closing(sqlite3.connect(place.directory / ".dagster_storage" / "schedules" / "schedules.db")) as database:
-        ((identifier, body),) = database.execute(
-            "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
-        )
-        state = json.loads(body)
-        for moment in ("start_timestamp", "last_iteration_timestamp"):
-            state["job_specific_data"][moment] -= days_ago * 86400
-        database.execute("update instigators set instigator_body = ? where id = ?", (json.dumps(state), identifier))
-        database.commit()
-
-
 def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place, webserver: Webserver) -> None:
     home = {"DAGSTER_HOME": str(place.directory)}
     daemon = place.start(*DAEMON, env=home)
@@ -65,7 +46,7 @@ def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place
     assert state(webserver)["status"] == "RUNNING"
     assert webserver.runs() == []
     kill(daemon)
-    was_last_up(3, place)
+    place.date_schedule_back(days=3)
 
     place.start(*DAEMON, env=home)
     place.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"], 180)

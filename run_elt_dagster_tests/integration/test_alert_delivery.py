@@ -1,7 +1,11 @@
 """Alerts of real failed runs over the real Slack client, with a clock that the test moves."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
 from run_elt_dagster.session import StatementError
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, Fault, slack_stand_in
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
 from run_elt_dagster_tests.integration.failures import ScriptedSession, Watch
 
 
@@ -148,6 +152,49 @@ def test_process_killed_while_posting_or_before_is_made_up_for(watch: Watch, kep
     watch.tick(90)
     watch.tick(90)
     assert watch.stand_in.run_ids() == [run]
+
+
+POST_ONCE = """
+import logging, sys
+import dagster as dg
+from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run
+from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.settings import AlertSettings
+run_id, token, channel, url = sys.argv[1:]
+alerts = Alerts(settings=AlertSettings(), owners={"analytics.mau": []}, jobs=("RunELT_Alert",))
+slack = Slack(token=token, channel=channel, base_url=url, timeout_seconds=60)
+with dg.DagsterInstance.get() as instance:
+    alert_of_failed_run(alerts, instance, slack, run_id, log=logging.getLogger())
+"""
+
+
+@pytest.mark.parametrize(
+    ("taken", "has_history", "messages"),
+    [(False, False, 1), (True, True, 1), (True, False, 2)],
+    ids=["not taken", "taken and found again", "taken and nowhere to look"],
+)
+def test_process_killed_while_it_posts_duplicates_at_most_what_slack_took_without_an_answer(
+    tmp_path: Path, taken: bool, has_history: bool, messages: int
+) -> None:
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        watch = Watch(instance, stand_in)
+        run = watch.fail()
+        stand_in.has_history = has_history
+        stand_in.faults = [Fault(hang_seconds=60, drop_answer=taken, times=1)]
+        command = [sys.executable, "-c", POST_ONCE, run, TOKEN, CHANNEL, stand_in.url]
+        environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(command, env=environment)
+        try:
+            assert stand_in.held.wait(60)
+        finally:
+            process.kill()
+            process.wait(10)
+        assert watch.ledger(run)["alert"] == "posting"
+        assert len(stand_in.run_ids()) == taken
+        for _ in range(5):
+            watch.tick(60)
+        assert stand_in.run_ids() == [run] * messages
+        assert watch.ledger(run)["alert"] == "delivered"
 
 
 @pytest.mark.parametrize(
