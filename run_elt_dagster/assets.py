@@ -22,7 +22,7 @@ _ERROR_LIMIT = 20_000
 
 NO_ALERT = (
     "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
-    "instance that no daemon ever sees, and nobody is alerted of its failure. Set one of them, then materialize again."
+    "instance that no daemon ever sees, so that nobody is alerted if it fails. Set one of them."
 )
 
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
@@ -54,10 +54,14 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
         )
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
-        with snowflake.session() as session:
-            if selected:
-                yield from _events(context, run_tables(session, tables, selected, options=options))
-            yield from _checks_alone(context, session, tables, options)
+        try:
+            with snowflake.session() as session:
+                if selected:
+                    yield from _events(context, run_tables(session, tables, selected, options=options))
+                yield from _checks_alone(context, session, tables, options)
+        finally:
+            if context.run.remote_job_origin is None and not history_is_kept():
+                context.log.warning(NO_ALERT)
 
     return run_ctas
 
@@ -127,8 +131,6 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             context.log.warning(_skipped_line(outcome))
             skipped.append(outcome)
     if failed:
-        if context.run.remote_job_origin is None and not history_is_kept():
-            context.log.warning(NO_ALERT)
         raise _run_failure(failed, skipped)
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from run_elt_dagster_tests.e2e.place import Place
 
 MONTHS = {
@@ -40,6 +42,17 @@ def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(pla
     run = place.run(*MATERIALIZE, env={"RUN_ELT_TABLES_DIR": str(place.directory / "tables")})
     assert run.returncode == 1
     assert "check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.TEMP_EMPTY__" in run.stderr
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(place: Place, reachable: bool) -> None:
+    (place.directory / "dagster.yaml").unlink()
+    directory_of_data = place.directory / "embedded"
+    if not reachable:
+        directory_of_data.write_text("a file where a folder should be", encoding="utf-8")
+    run = place.run(*MATERIALIZE, env={"RUN_ELT_EMBEDDED_DIR": str(directory_of_data)})
+    assert run.returncode == (0 if reachable else 1), run.stderr
+    assert "This run is on a temporary instance that no daemon ever sees" in run.stderr
 
 
 def test_half_a_configuration_is_an_error_and_not_the_embedded_snowflake(place: Place) -> None:
