@@ -9,7 +9,7 @@ import dagster as dg
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import target_of
-from run_elt_dagster.redaction import excerpt, redact
+from run_elt_dagster.redaction import excerpt, redact, redact_exception
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.run_ctas import Failure, RunOptions, TableOutcome, audit_published, run_tables
@@ -59,6 +59,10 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
                 if selected:
                     yield from _events(context, run_tables(session, tables, selected, options=options))
                 yield from _checks_alone(context, session, tables, options)
+        except Exception as error:
+            # Signing in and looking around fail with what the server says.
+            redact_exception(error, secrets=secret_values())
+            raise
         finally:
             if context.run.remote_job_origin is None and not history_is_kept():
                 context.log.warning(NO_ALERT)

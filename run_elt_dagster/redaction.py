@@ -58,6 +58,23 @@ def redact(text: str, *, secrets: Sequence[str] = ()) -> str:
     return _NAMED.sub(rf"\g<1>{REDACTED}", text)
 
 
+def redact_exception(error: BaseException, *, secrets: Sequence[str] = ()) -> None:
+    """Redact the texts of an exception and of what caused it, in place: Dagster stores them all as an event.
+
+    Type, traceback and chain stay, so that what failed can still be told.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.args = tuple(redact(part, secrets=secrets) if isinstance(part, str) else part for part in link.args)
+        for name in ("msg", "raw_msg"):
+            # Snowflake's connector prints these instead of its arguments.
+            if isinstance(text := getattr(link, name, None), str):
+                setattr(link, name, redact(text, secrets=secrets))
+        link = link.__cause__ or link.__context__
+
+
 def redact_row_values(text: str) -> str:
     """Return an error of Snowflake without the row values that it quotes; names of tables and columns stay."""
     text = _QUOTED.sub(lambda match: match.group() if match["name"] else "'…'", text)

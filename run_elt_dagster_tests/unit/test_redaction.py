@@ -1,9 +1,11 @@
 import base64
+import traceback
 from urllib.parse import quote
 
 import pytest
+from snowflake.connector.errors import ProgrammingError
 
-from run_elt_dagster.redaction import excerpt, redact, redact_row_values
+from run_elt_dagster.redaction import excerpt, redact, redact_exception, redact_row_values
 from run_elt_dagster.settings import SECRET_VARIABLES, secret_values
 
 # Put together here, or scanners would take these lines for leaks.
@@ -90,3 +92,13 @@ def test_excerpt_keeps_head_and_tail() -> None:
     assert len(text) <= 200
     assert text.startswith("start")
     assert text.endswith("end")
+
+
+def test_exception_is_redacted_with_its_causes_and_keeps_its_type() -> None:
+    error = ValueError("no session for canary-value")
+    error.__cause__ = ProgrammingError("refused canary-value", errno=390100)
+    redact_exception(error, secrets=["canary-value"])
+    text = "".join(traceback.format_exception(error))
+    assert "ProgrammingError: 390100" in text
+    assert "ValueError: no session for" in text
+    assert "canary-value" not in text
