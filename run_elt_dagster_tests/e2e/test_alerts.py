@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 CANARY = "canary-value-in-the-environment"
 BROKEN = f"""/* elt
@@ -103,11 +103,14 @@ def worker_of(webserver: Webserver, run_id: str) -> int | None:
 def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_though_the_daemon_is_killed(
     place: Place, slack: SlackStandIn, home: dict[str, str]
 ) -> None:
+    # Slack is down at first, which the retry after 60 s makes up for.
+    slack.faults = [Fault(status=500, times=1)]
     # Before the first tick of any sensor, and with no daemon at all.
     assert materialize(place, home).returncode == 1
     webserver = webserver_of(place, home)
     daemon = start_daemon(place, home)
     place.wait_for("the alert of the command line", lambda: len(delivered(webserver)) == 1)
+    assert [known["run_elt/alert_attempts"] for known in tags(webserver).values()] == ["1"]
     launch(webserver)
     place.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
 
