@@ -1,7 +1,10 @@
 """Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
 
+import hashlib
+import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -19,6 +22,7 @@ from run_elt_dagster.table import AnalyticsTable
 
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 _ERROR_LIMIT = 20_000
+_QUERY_LIMIT = 4_000
 
 NO_ALERT = (
     "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
@@ -28,13 +32,22 @@ NO_ALERT = (
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags: bool = True) -> dg.AssetsDefinition:
+def analytics_assets(
+    tables: Catalogue,
+    *,
+    max_concurrent_tables: int,
+    copy_tags: bool = True,
+    check_policies: bool = True,
+    keep_candidates_hours: float = 72,
+) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
         tables: The declared tables.
         max_concurrent_tables: Tables that are built at the same time.
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        check_policies: Whether to ask for the policies on the targets, which a clone or a swap would lose.
+        keep_candidates_hours: How long what a run left behind is kept for inspection.
     """
 
     @dg.multi_asset(
@@ -51,13 +64,18 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
             job=context.run.job_name,
             max_concurrent_tables=max_concurrent_tables,
             copy_tags=copy_tags,
+            check_policies=check_policies,
+            keep_candidates_hours=keep_candidates_hours,
+            is_live=lambda start: _is_live(context.instance, start),
         )
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
         try:
-            with snowflake.session() as session:
+            with _ends_as_cancelled(context), snowflake.session() as session:
                 if selected:
-                    yield from _events(context, run_tables(session, tables, selected, options=options))
+                    outcomes = run_tables(session, tables, selected, options=options, warn=_warner(context))
+                    with closing(outcomes):
+                        yield from _events(context, outcomes)
                 yield from _checks_alone(context, session, tables, options)
         except Exception as error:
             # Signing in and looking around fail with what the server says.
@@ -70,21 +88,66 @@ def analytics_assets(tables: Catalogue, *, max_concurrent_tables: int, copy_tags
     return run_ctas
 
 
+@contextmanager
+def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
+    """Let an interrupted run end as cancelled: Dagster calls it a failure unless the cancelling was reported before.
+
+    An interruption is no `Exception`: a signal to the command line, or a termination from the UI. A process that was
+    told to end by its platform is cancelled too; what a run has not published is left as it was either way.
+    """
+    try:
+        yield
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) or type(error).__name__ == "DagsterExecutionInterruptedError":
+            run = context.instance.get_run_by_id(context.run.run_id)
+            if run is not None and run.status is dg.DagsterRunStatus.STARTED:
+                context.instance.report_run_canceling(run, "The run was interrupted: its queries are cancelled.")
+        raise
+
+
+def _is_live(instance: dg.DagsterInstance, start: str) -> bool:
+    """Tell whether a run whose id starts with these characters, hyphens left out, is going on in this deployment."""
+    active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+    wanted = start.replace("-", "").lower()
+    return any(
+        run.run_id.replace("-", "").lower().startswith(wanted)
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=active))
+    )
+
+
+def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:
+    return lambda text: context.log.warning(_without_secrets(text))
+
+
 def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
-            list(key), group_name=key[-2], kinds={"snowflake", "table"}, description="Loaded by somebody else."
+            _asset_key(key),
+            group_name=_asset_key(key)[-2],
+            kinds={"snowflake", "table"},
+            description="Loaded by somebody else.",
         )
         for key in tables.sources
     ]
+
+
+def _asset_key(key: Key) -> list[str]:
+    """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
+    return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
+
+
+def _plain(name: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
     table = tables[key]
     return dg.AssetSpec(
         list(key),
-        deps=[list(parent) for parent in tables.upstream[key]],
+        deps=[_asset_key(parent) for parent in tables.upstream[key]],
         description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
@@ -98,6 +161,8 @@ def _asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
 
 def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
     metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
+    if table.identifier:
+        metadata["identifier"] = table.identifier
     if table.business_owner:
         metadata["business_owner"] = table.business_owner
     if table.primary_key:
@@ -108,7 +173,9 @@ def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
 
 
 def _check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(audit.name, asset=list(table.key), description=audit.description, blocking=True)
+    return dg.AssetCheckSpec(
+        audit.name, asset=list(table.key), description=audit.description, blocking=audit.severity == "error"
+    )
 
 
 def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]) -> Iterator[_Event]:
@@ -128,7 +195,9 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             )
             continue
         yield from checks
-        if outcome.failure is not None:
+        if outcome.superseded_by is not None:
+            context.log.info(_superseded_line(outcome))
+        elif outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
         else:
@@ -174,15 +243,27 @@ def _check_result(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> d
         asset_key=key,
         check_name=audit.audit.name,
         passed=audit.passed,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.ERROR if audit.audit.severity == "error" else dg.AssetCheckSeverity.WARN,
         description=_without_secrets(str(audit)),
-        metadata={
-            "got": dict(audit.got),
-            "expected": audit.expected,
-            "audited": str(audited),
-            "query_id": audit.query_id or "",
-        },
+        metadata=_check_metadata(audit, audited),
     )
+
+
+def _check_metadata(audit: AuditOutcome, audited: Relation) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "got": dict(audit.got) if audit.found is None else _without_secrets(audit.found),
+        "expected": audit.expected or audit.audit.description,
+        "audited": str(audited),
+        "query_id": audit.query_id or "",
+    }
+    if audit.query:
+        metadata["query"] = excerpt(audit.query, limit=_QUERY_LIMIT)
+    if audit.bad_rows is not None:
+        metadata["bad_rows"] = audit.bad_rows
+    if audit.sample:
+        rows = [{name: _without_secrets(value) for name, value in row.items()} for row in audit.sample]
+        metadata["bad_rows_sample"] = dg.MetadataValue.json(rows)
+    return metadata
 
 
 def _metadata(outcome: TableOutcome) -> Mapping[str, Any]:
@@ -191,15 +272,30 @@ def _metadata(outcome: TableOutcome) -> Mapping[str, Any]:
         "dagster/table_name": str(outcome.target),
         "candidate": str(outcome.candidate),
         "publish": outcome.table.publish,
-        "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits),
+        "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
+        **_findings(outcome),
         "seconds": round(sum(outcome.seconds.values()), 3),
         **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
     }
 
 
+def _findings(outcome: TableOutcome) -> Mapping[str, str]:
+    """Return what did not stop the publishing but should be looked at."""
+    warned = ", ".join(audit.audit.name for audit in outcome.audits if not audit.passed)
+    findings = {"checks_warned": warned, "schema_changes": "; ".join(outcome.schema_changes)}
+    return {name: text for name, text in findings.items() if text}
+
+
+def _superseded_line(outcome: TableOutcome) -> str:
+    return (
+        f"{outcome.table.name} was not published by this run: run {outcome.superseded_by} has published it from a newer "
+        "snapshot, which readers see."
+    )
+
+
 def _published_line(outcome: TableOutcome) -> str:
-    passed = ", ".join(audit.audit.name for audit in outcome.audits)
+    passed = ", ".join(audit.audit.name for audit in outcome.audits if audit.passed)
     return (
         f"{outcome.table.name} is published: {outcome.row_count:,} rows in {sum(outcome.seconds.values()):.1f} s, checks "
         f"passed: {passed}, at {outcome.target}"
@@ -243,7 +339,7 @@ def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]
 
 
 def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
-    failed = [audit for audit in outcome.audits if not audit.passed]
+    failed = [audit for audit in outcome.audits if audit.blocks]
     return {
         "table": outcome.table.name,
         "stage": failure.stage,
@@ -267,6 +363,6 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
 
 
 def _check_facts(audit: AuditOutcome) -> dict[str, str]:
-    got = ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items())
+    got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
     expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
-    return {"name": audit.audit.name, "got": got or "no answer", "expected": expected}
+    return {"name": audit.audit.name, "got": got or "no answer", "expected": expected or audit.audit.description}

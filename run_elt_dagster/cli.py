@@ -14,12 +14,13 @@ from dotenv import load_dotenv
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.lineage import Catalogue, Key, load_tables
-from run_elt_dagster.relation import Relation
+from run_elt_dagster.publish import target_of
+from run_elt_dagster.relation import session_name
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.settings import Settings, SettingsError, secret_values
-from run_elt_dagster.table import TableProblemsError
+from run_elt_dagster.table import AnalyticsTable, TableProblemsError
 
 ROWS_SHOWN = 20
 
@@ -52,7 +53,7 @@ def _show(names: Sequence[str]) -> int:
         )
     snowflake = Snowflake.from_settings(settings)
     for key in keys:
-        _print_rows(snowflake, key)
+        _print_rows(snowflake, tables[key])
     where = (
         f"embedded Snowflake in {settings.embedded_dir}" if settings.snowflake is None else settings.snowflake.account
     )
@@ -115,22 +116,20 @@ def _rows(instance: dg.DagsterInstance, tables: Catalogue) -> Iterator[list[str]
         ]
 
 
-def _print_rows(snowflake: Snowflake, key: Key) -> None:
+def _print_rows(snowflake: Snowflake, table: AnalyticsTable) -> None:
     from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import, and only needed for rows
 
     try:
-        columns, rows = _read_rows(snowflake, key)
+        columns, rows = _read_rows(snowflake, table)
     except Error as error:
-        raise ValueError(
-            f"{'.'.join(key)} cannot be read: {error.msg}. Materialize it, or check the grants."
-        ) from error
-    print(f"\n{'.'.join(key)}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
+        raise ValueError(f"{table.name} cannot be read: {error.msg}. Materialize it, or check the grants.") from error
+    print(f"\n{table.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
     print(_table_of(columns, iter(rows)))
 
 
-def _read_rows(snowflake: Snowflake, key: Key) -> tuple[list[str], list[list[str]]]:
+def _read_rows(snowflake: Snowflake, table: AnalyticsTable) -> tuple[list[str], list[list[str]]]:
     with snowflake.connect() as connection, connection.cursor() as cursor:
-        relation = Relation(connection.database or "", *key)
+        relation = target_of(table, database=session_name(connection.database or ""))
         cursor.execute(f"SELECT * FROM {relation.sql} ORDER BY 1 LIMIT {ROWS_SHOWN}")
         columns = [column.name.lower() for column in cursor.description]
         return columns, [[str(value) for value in row] for row in cursor.fetchall()]

@@ -21,6 +21,8 @@ analytics = analytics_assets(
     tables,
     max_concurrent_tables=settings.max_concurrent_tables,
     copy_tags=settings.copy_tags,
+    check_policies=settings.check_policies,
+    keep_candidates_hours=settings.keep_candidates_hours,
 )
 run_elt_alert = dg.define_asset_job(
     "RunELT_Alert",

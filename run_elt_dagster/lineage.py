@@ -4,10 +4,18 @@ import graphlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from run_elt_dagster.checks import TABLE_PLACEHOLDER
+from run_elt_dagster.relation import shown
 from run_elt_dagster.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
 
+# What stands for the table under audit while the query of a check is read.
+_UNDER_AUDIT = "run_elt_audit.table_under_audit"
+
 Key = tuple[str, ...]
-"""`(schema, table)` of a table, or `(database, schema, table)` of one in another database; lower case."""
+"""`(schema, table)` of a table, or `(database, schema, table)` of one in another database; lower case.
+
+A name that Snowflake stores with small letters or signs stands in double quotes, as SQL has it.
+"""
 
 
 class UnreadableSqlError(ValueError):
@@ -39,13 +47,19 @@ def upstream_tables(sql: str) -> tuple[Key, ...]:
         # A table function or a stage has no identifier: it is no table that somebody could build.
         if not isinstance(table.this, exp.Identifier):
             continue
-        parts = tuple(part.name for part in (table.args.get("catalog"), table.args.get("db"), table.this) if part)
-        if len(parts) == 1 and parts[0].upper() in expressions:
+        parts = [part for part in (table.args.get("catalog"), table.args.get("db"), table.this) if part]
+        names = [part.name if part.quoted else part.name.upper() for part in parts]
+        if len(names) == 1 and names[0].upper() in expressions:
             continue
-        if len(parts) == 1:
-            raise UnreadableSqlError(f"table {parts[0]} has no schema; write schema.{parts[0]}")
-        keys.add(tuple(part.lower() for part in parts))
+        if len(names) == 1:
+            raise UnreadableSqlError(f"table {parts[0].name} has no schema; write schema.{parts[0].name}")
+        keys.add(key_of(names))
     return tuple(sorted(keys))
+
+
+def key_of(names: Iterable[str]) -> Key:
+    """Return the key of stored names: lower case, but quoted where Snowflake needs quotes."""
+    return tuple(name.lower() if shown(name) == name else shown(name) for name in names)
 
 
 class Catalogue(Mapping[Key, AnalyticsTable]):
@@ -114,10 +128,11 @@ def catalogue(
             `known_problems` come first.
     """
     problems = [*known_problems, *_duplicates(tables)]
+    declared = {own_key(table): table.key for table in tables}
     upstream: dict[Key, tuple[Key, ...]] = {}
     for table in tables:
         try:
-            upstream[table.key] = _upstream_of(table, database)
+            upstream[table.key] = _upstream_of(table, database, declared)
         except TableProblemsError as error:
             problems += error.problems
     found = Catalogue(tables, upstream)
@@ -156,10 +171,10 @@ def _load_table(directory: Path, path: Path) -> AnalyticsTable:
     return parse_table_file(path, text, schema=parts[0], table=parts[1])
 
 
-def _upstream_of(table: AnalyticsTable, database: str | None) -> tuple[Key, ...]:
-    stated = {_local(tuple(name.lower().split(".")), database) for name in table.upstream}
+def _upstream_of(table: AnalyticsTable, database: str | None, declared: Mapping[Key, Key]) -> tuple[Key, ...]:
+    stated = {tuple(name.lower().split(".")) for name in table.upstream}
     try:
-        read = {_local(key, database) for key in upstream_tables(table.sql)}
+        read = set(upstream_tables(table.sql))
     except UnreadableSqlError as error:
         if not stated:
             message = (
@@ -167,11 +182,39 @@ def _upstream_of(table: AnalyticsTable, database: str | None) -> tuple[Key, ...]
                 "Correct the SQL, or name them in the front matter, as in upstream: [raw_data.events]."
             )
             raise TableProblemsError([TableProblem(table.path, table.sql_line, message)]) from error
-        read = set()
-    if table.key in stated | read:
+        read = set[Key]()
+    if own_key(table) in {_local(key, database) for key in stated | read}:
         message = f"{table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
         raise TableProblemsError([TableProblem(table.path, table.sql_line, message)])
-    return tuple(sorted(stated | read))
+    keys = {_local(key, database) for key in stated | read | set(_read_by_checks(table, database))}
+    return tuple(sorted({declared.get(key, key) for key in keys}))
+
+
+def own_key(table: AnalyticsTable) -> Key:
+    """Return the key under which SQL reads a table; another one than the table's where its name needs quotes."""
+    return key_of((table.stored_schema, table.stored_table))
+
+
+def _read_by_checks(table: AnalyticsTable, database: str | None) -> Iterator[Key]:
+    """Yield the tables that the checks read: built before, or a check would compare with yesterday's."""
+    for rule in table.checks.relationship.values():
+        if _local(key_of(rule.table), database) != own_key(table):
+            yield key_of(rule.table)
+    for name, rule in table.checks.sql.items():
+        try:
+            keys = upstream_tables(rule.query.replace(TABLE_PLACEHOLDER, _UNDER_AUDIT))
+        except UnreadableSqlError as error:
+            message = f"checks.sql.{name} requires a query that can be read, got one that cannot: {error}."
+            raise TableProblemsError([TableProblem(table.path, 1, message)]) from error
+        for key in keys:
+            if _local(key, database) == own_key(table):
+                message = (
+                    f"checks.sql.{name} cannot read {table.name} by its name: that is what is published, not the candidate. "
+                    f"Write {TABLE_PLACEHOLDER}."
+                )
+                raise TableProblemsError([TableProblem(table.path, 1, message)])
+            if key != (_UNDER_AUDIT.split(".", maxsplit=1)[0], _UNDER_AUDIT.split(".")[1]):
+                yield key
 
 
 def _local(key: Key, database: str | None) -> Key:
@@ -181,13 +224,16 @@ def _local(key: Key, database: str | None) -> Key:
 def _duplicates(tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
     seen: dict[Key, AnalyticsTable] = {}
     for table in tables:
-        first = seen.setdefault(table.key, table)
-        if first is not table:
-            message = (
-                f"{table.name} requires one file, got a second: {first.path or 'table'} declares it too (Snowflake folds "
-                "unquoted names to one case). Rename or remove one of them."
-            )
-            yield TableProblem(table.path, 1, message)
+        # By the asset key and by the target: two files must share neither.
+        for key in {table.key, own_key(table)}:
+            first = seen.setdefault(key, table)
+            if first is not table:
+                message = (
+                    f"{table.name} requires one file, got a second: {first.path or 'table'} declares it too (Snowflake folds "
+                    "unquoted names to one case). Rename or remove one of them."
+                )
+                yield TableProblem(table.path, 1, message)
+                break
 
 
 def _cycles(tables: Catalogue) -> Iterator[TableProblem]:

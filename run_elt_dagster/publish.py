@@ -1,12 +1,19 @@
 """The statements that build a candidate and put it into production. Pure: `run_ctas` sends them."""
 
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from run_elt_dagster.relation import Relation, exact_sql, identifier_sql, string_sql
+from run_elt_dagster.inspection import Marker
+from run_elt_dagster.relation import IDENTIFIER_LIMIT, Relation, exact_sql, stored_name, string_sql
 from run_elt_dagster.table import AnalyticsTable
 
 RUN_ID_CHARACTERS = 8
+# Room for the prefix, the run and a digest in the name of a candidate.
+_LONGEST_KEPT = IDENTIFIER_LIMIT - len("TEMP_") - len("__") - RUN_ID_CHARACTERS
+_DIGEST_CHARACTERS = 8
+_CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
 
 
 class PublishRefusedError(Exception):
@@ -14,97 +21,114 @@ class PublishRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Existing:
-    """What stands under the target's name.
+class Grant:
+    """Privileges on a table that one grantee has.
 
     Attributes:
-        kind: TABLE_TYPE of INFORMATION_SCHEMA.TABLES, as in `BASE TABLE`.
-        row_count: Its rows; None where Snowflake keeps no count (a view).
-        columns: Column names in order; empty unless asked for.
+        privilege: As in `SELECT`.
+        grantee_kind: `ROLE`, `DATABASE_ROLE` or `SHARE`.
+        grantee: Its stored name, with its database where it belongs to one.
+        grant_option: Whether the grantee may pass it on.
     """
 
-    kind: str
-    row_count: int | None
-    columns: tuple[str, ...] = ()
+    privilege: str
+    grantee_kind: str
+    grantee: tuple[str, ...]
+    grant_option: bool = False
 
 
 def target_of(table: AnalyticsTable, *, database: str) -> Relation:
     """Return the table that readers see."""
-    return Relation(database, table.schema_name, table.table)
+    return Relation(database, table.stored_schema, table.stored_table)
+
+
+def candidate_prefix(table: AnalyticsTable) -> str:
+    """Return what the names of all candidates of a table start with; a long name is cut and told apart by a digest."""
+    name = table.stored_table
+    if len(name) > _LONGEST_KEPT:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS].upper()
+        name = f"{name[: _LONGEST_KEPT - _DIGEST_CHARACTERS - 1]}_{digest}"
+    return f"TEMP_{name}__"
+
+
+def run_suffix(run_id: str) -> str:
+    """Return what the names of a run's candidates end with."""
+    return run_id.replace("-", "")[:RUN_ID_CHARACTERS].upper()
 
 
 def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relation:
     """Return the table that a run builds: a name of its own, so that no other run can publish it unaudited."""
-    suffix = run_id.replace("-", "")[:RUN_ID_CHARACTERS]
-    return Relation(database, table.schema_name, f"temp_{table.table}__{suffix}")
+    return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))
 
 
-def existing_sql(database: str, schemas: Iterable[str]) -> str:
-    """Return the query for what stands in the schemas: rows of schema, name, kind and row count.
-
-    https://docs.snowflake.com/en/sql-reference/info-schema/tables
-    """
-    names = ", ".join(string_sql(schema.upper()) for schema in sorted(set(schemas)))
-    return (
-        f"SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ROW_COUNT FROM {identifier_sql(database)}.INFORMATION_SCHEMA.TABLES "
-        f"WHERE TABLE_SCHEMA IN ({names})"
-    )
+def is_candidate_name(name: str) -> bool:
+    """Tell whether a stored name is one that runs give their candidates."""
+    return _CANDIDATE.fullmatch(name) is not None
 
 
-def columns_sql(relation: Relation) -> str:
-    """Return the query for a table's columns: rows of one name, in order."""
-    return (
-        f"SELECT COLUMN_NAME FROM {identifier_sql(relation.database)}.INFORMATION_SCHEMA.COLUMNS "
-        f"WHERE TABLE_SCHEMA = {string_sql(relation.schema.upper())} AND TABLE_NAME = {string_sql(relation.name.upper())} "
-        "ORDER BY ORDINAL_POSITION"
-    )
+def comment_of(table: AnalyticsTable, marker: Marker) -> str:
+    """Return the comment of a table that a run made: its description, and whose rows it has."""
+    return f"{table.description} {marker}".strip()
 
 
-def build_sql(table: AnalyticsTable, candidate: Relation, *, run_id: str) -> str:
+def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> str:
     """Return the CTAS of the candidate.
 
     The newline before the closing parenthesis ends a trailing `--` comment of the author's. OR REPLACE makes it safe
     to repeat: the name belongs to this run alone. https://docs.snowflake.com/en/sql-reference/sql/create-table
     """
-    comment = string_sql(f"{table.description} [run_elt run {run_id}]".strip())
+    comment = string_sql(comment_of(table, marker))
     return f"CREATE OR REPLACE {_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
 
 
-def publish_sql(
+def column_comments_sql(table: AnalyticsTable, relation: Relation) -> str | None:
+    """Return the statement that comments the columns, None if none is described; safe to repeat.
+
+    https://docs.snowflake.com/en/sql-reference/sql/alter-table-column. A list of columns in the CTAS would go by
+    position, and so could give a column another one's name.
+    """
+    parts = [
+        f"COLUMN {exact_sql(stored_name(name))} COMMENT {string_sql(contract.description)}"
+        for name, contract in table.columns.items()
+        if contract.description
+    ]
+    return f"ALTER TABLE {relation.sql} MODIFY {', '.join(parts)}" if parts else None
+
+
+def comment_sql(relation: Relation, comment: str) -> str:
+    """Return the statement that sets a table's comment; safe to repeat."""
+    return f"COMMENT ON TABLE {relation.sql} IS {string_sql(comment)}"
+
+
+def exchange_sql(
     table: AnalyticsTable,
     *,
     target: Relation,
     candidate: Relation,
-    existing: Existing | None,
+    exists: bool,
     columns: Sequence[str] = (),
     copy_tags: bool = True,
-) -> list[str]:
-    """Return the statements that put the candidate into production; the last one is the exchange, and it is atomic.
+) -> str:
+    """Return the one statement that puts the candidate into production, and it is atomic.
 
     Args:
         table: The table, whose `publish` chooses the method.
         target: What readers see.
         candidate: What was audited.
-        existing: What stands under the target's name; None publishes for the first time.
+        exists: Whether there is a target; without one this is its first publish.
         columns: The candidate's columns, needed to overwrite.
         copy_tags: Whether a clone keeps the target's tags; accounts without COPY TAGS refuse the clause.
-
-    Raises:
-        PublishRefusedError: The target is no table, or its columns differ and would have to be overwritten.
     """
-    if existing is None:
-        return [_first_publish_sql(table, target, candidate)]
-    if existing.kind != "BASE TABLE":
-        raise PublishRefusedError(
-            f"{table.name} requires a table as its target, got a {existing.kind.lower()} at {target}. Readers still see "
-            "it. Drop or rename it, then materialize again.",
-        )
+    if not exists:
+        return _first_publish_sql(table, target, candidate)
     if table.publish == "swap":
-        return [f"ALTER TABLE {target.sql} SWAP WITH {candidate.sql}"]
+        return f"ALTER TABLE {target.sql} SWAP WITH {candidate.sql}"
     if table.publish == "overwrite":
-        return [_overwrite_sql(table, target, candidate, existing=existing, columns=columns)]
+        # INSERT goes by position, so that the columns are named.
+        names = ", ".join(exact_sql(column) for column in columns)
+        return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
     keep = "COPY GRANTS COPY TAGS" if copy_tags else "COPY GRANTS"
-    return [f"CREATE OR REPLACE {_kind(table)} {target.sql} CLONE {candidate.sql} {keep}"]
+    return f"CREATE OR REPLACE {_kind(table)} {target.sql} CLONE {candidate.sql} {keep}"
 
 
 def _first_publish_sql(table: AnalyticsTable, target: Relation, candidate: Relation) -> str:
@@ -115,23 +139,78 @@ def _first_publish_sql(table: AnalyticsTable, target: Relation, candidate: Relat
     return f"CREATE {_kind(table)} {target.sql} CLONE {candidate.sql}"
 
 
-def _overwrite_sql(
-    table: AnalyticsTable,
-    target: Relation,
-    candidate: Relation,
-    *,
-    existing: Existing,
-    columns: Sequence[str],
-) -> str:
-    if sorted(columns) != sorted(existing.columns):
-        added = ", ".join(sorted(set(columns) - set(existing.columns))) or "none"
-        removed = ", ".join(sorted(set(existing.columns) - set(columns))) or "none"
-        raise PublishRefusedError(
-            f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
-            f"columns: {removed}. Readers still see the previous table. Alter the table to match, or use publish: clone.",
-        )
-    names = ", ".join(exact_sql(column) for column in columns)
-    return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
+def require_same_columns(
+    table: AnalyticsTable, target: Relation, *, new: Sequence[str], published: Sequence[str]
+) -> None:
+    """Refuse to overwrite a table that has other columns.
+
+    Raises:
+        PublishRefusedError: It has.
+    """
+    if sorted(new) == sorted(published):
+        return
+    added = ", ".join(sorted(set(new) - set(published))) or "none"
+    removed = ", ".join(sorted(set(published) - set(new))) or "none"
+    raise PublishRefusedError(
+        f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
+        f"columns: {removed}. Readers still see the previous table. Alter the table to match, or use publish: clone.",
+    )
+
+
+def show_grants_sql(relation: Relation) -> str:
+    """Return the statement that lists who has which privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
+    return f"SHOW GRANTS ON TABLE {relation.sql}"
+
+
+def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset[Grant]:
+    """Return the grants in the answer to `show_grants_sql`, ownership left out.
+
+    Raises:
+        PublishRefusedError: Somebody has a grant of a kind that cannot be carried over.
+    """
+    found: set[Grant] = set()
+    for row in rows:
+        _, privilege, _, _, kind, grantee, option, *_ = (str(value) for value in row)
+        if privilege == "OWNERSHIP":
+            continue
+        if kind not in ("ROLE", "DATABASE_ROLE", "SHARE"):
+            raise PublishRefusedError(
+                f"publish: swap carries over grants to roles, database roles and shares, got {privilege} to {kind} "
+                f"{grantee} on {relation}. It would be lost. Use publish: clone, which keeps every grant.",
+            )
+        name = tuple(_grantee_parts(grantee))
+        if kind == "DATABASE_ROLE" and len(name) == 1:
+            # A database role has privileges in its own database only.
+            name = (relation.database, *name)
+        found.add(Grant(privilege, kind, name[-1:] if kind == "SHARE" else name, option.lower() == "true"))
+    return frozenset(found)
+
+
+def _grantee_parts(grantee: str) -> list[str]:
+    """Split a name that SHOW GRANTS gives: quoted only where it holds a dot."""
+    parts = re.findall(r'"(?:[^"]|"")+"|[^."]+', grantee)
+    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts] or [grantee]
+
+
+def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: frozenset[Grant]) -> list[str]:
+    """Return the statements that give a table exactly the wanted grants; each is safe to repeat.
+
+    https://docs.snowflake.com/en/sql-reference/sql/grant-privilege
+    """
+    revokes = [
+        f"REVOKE {grant.privilege} ON TABLE {relation.sql} FROM {_grantee_sql(grant)}" for grant in present - wanted
+    ]
+    grants = [
+        f"GRANT {grant.privilege} ON TABLE {relation.sql} TO {_grantee_sql(grant)}"
+        + (" WITH GRANT OPTION" if grant.grant_option else "")
+        for grant in wanted - present
+    ]
+    # Revoking takes away what differs in its grant option alone, so that it comes first.
+    return sorted(revokes) + sorted(grants)
+
+
+def _grantee_sql(grant: Grant) -> str:
+    return f"{grant.grantee_kind.replace('_', ' ')} {'.'.join(exact_sql(part) for part in grant.grantee)}"
 
 
 def drop_sql(candidate: Relation) -> str:

@@ -1,19 +1,71 @@
 """Names of tables and columns as Snowflake's SQL takes them."""
 
+import re
 from dataclasses import dataclass
 
+# https://docs.snowflake.com/en/sql-reference/identifiers-syntax
+IDENTIFIER_LIMIT = 255
+_UNQUOTED = re.compile(r"[^\W\d][\w$]*")
+_QUOTED = re.compile(r'"(?:[^"\x00]|"")+"')
+_FOLDED = re.compile(r"[A-Z_][A-Z0-9_$]*")
+_PART = re.compile(rf"{_QUOTED.pattern}|{_UNQUOTED.pattern}")
 
-def identifier_sql(name: str) -> str:
-    """Return an unquoted name as it is stored: folded to upper case, and quoted so that reserved words work.
 
-    https://docs.snowflake.com/en/sql-reference/identifiers-syntax
+def stored_name(identifier: str) -> str:
+    """Return a name as Snowflake stores it: in upper case, or exactly what stands in double quotes.
+
+    Raises:
+        ValueError: It is no identifier.
     """
-    return exact_sql(name.upper())
+    if _QUOTED.fullmatch(identifier):
+        name = identifier[1:-1].replace('""', '"')
+    elif _UNQUOTED.fullmatch(identifier):
+        name = identifier.upper()
+    else:
+        raise ValueError(
+            "requires a letter or _ first, then letters, digits, _ and $; any other name in double quotes, as in "
+            "'\"Net sales\"'"
+        )
+    if len(name) > IDENTIFIER_LIMIT:
+        raise ValueError(f"requires at most {IDENTIFIER_LIMIT} characters")
+    return name
+
+
+def stored_names(qualified: str) -> tuple[str, ...]:
+    """Return the parts of a dotted name as Snowflake stores them.
+
+    Raises:
+        ValueError: A part is no identifier.
+    """
+    parts: list[str] = []
+    position = 0
+    while match := _PART.match(qualified, position):
+        parts.append(stored_name(match.group()))
+        position = match.end()
+        if position == len(qualified):
+            return tuple(parts)
+        if qualified[position] != ".":
+            break
+        position += 1
+    raise ValueError("requires names with dots between them; what is not letters, digits and _ in double quotes")
+
+
+def session_name(name: str) -> str:
+    """Return the stored name of what a session reports as its own, as in its current database.
+
+    Snowflake reports names that need quotes in quotes, others as they are stored.
+    """
+    return stored_name(name) if _QUOTED.fullmatch(name) else name
 
 
 def exact_sql(name: str) -> str:
-    """Return a name exactly as it is stored, quoted."""
+    """Return a name exactly as it is stored, quoted, so that reserved words work too."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def shown(name: str) -> str:
+    """Return a stored name as a person would type it: quoted only where it has to be."""
+    return name if _FOLDED.fullmatch(name) else exact_sql(name)
 
 
 def string_sql(text: str) -> str:
@@ -26,7 +78,7 @@ def string_sql(text: str) -> str:
 
 @dataclass(frozen=True)
 class Relation:
-    """A table in Snowflake by its full name."""
+    """A table in Snowflake by its full name, each part as it is stored."""
 
     database: str
     schema: str
@@ -35,8 +87,8 @@ class Relation:
     @property
     def sql(self) -> str:
         """The name for a statement, each part quoted."""
-        return ".".join(identifier_sql(part) for part in (self.database, self.schema, self.name))
+        return ".".join(exact_sql(part) for part in (self.database, self.schema, self.name))
 
     def __str__(self) -> str:
         """Return the name for a person: `DATABASE.SCHEMA.NAME`."""
-        return ".".join(part.upper() for part in (self.database, self.schema, self.name))
+        return ".".join(shown(part) for part in (self.database, self.schema, self.name))

@@ -4,41 +4,83 @@ import graphlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeGuard
 
-from run_elt_dagster.audits import AuditOutcome, audit_sql, audits_of, judge, not_evaluated
+from run_elt_dagster.auditing import Auditor
+from run_elt_dagster.audits import AuditOutcome, not_evaluated, schema_changes
+from run_elt_dagster.guards import (
+    POLICIES_PER_QUERY,
+    STREAMS_SQL,
+    Stock,
+    policies_sql,
+    refusal,
+    server_instant,
+    stock_of,
+    stock_sql,
+    with_policies,
+    with_streams,
+    with_unknown,
+)
+from run_elt_dagster.inspection import Inspection, Listed, Marker, State
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import (
-    Existing,
     PublishRefusedError,
     build_sql,
     candidate_of,
-    columns_sql,
+    column_comments_sql,
+    comment_of,
+    comment_sql,
     drop_sql,
-    existing_sql,
-    publish_sql,
+    exchange_sql,
+    grant_changes_sql,
+    grants_of,
+    require_same_columns,
+    run_suffix,
+    show_grants_sql,
     target_of,
 )
 from run_elt_dagster.relation import Relation
-from run_elt_dagster.session import Answer, Session, StatementError
+from run_elt_dagster.session import INTERNAL_ERROR, Answer, Session, StatementError
 from run_elt_dagster.table import AnalyticsTable
 
 Stage = Literal["build", "audit", "publish", "clean-up"]
 
 # "Object already exists": somebody else published the table for the first time after this run had looked.
 OBJECT_EXISTS = 2002
+# "Object does not exist": where it is said of the candidate, a run with a newer snapshot has taken it away.
+OBJECT_MISSING = 2003
 # "SQL compilation error": what an account without COPY TAGS answers to the clause.
 SYNTAX_ERROR = 1003
 
 CANCEL_ATTEMPTS = 10
 CANCEL_INTERVAL_SECONDS = 2.0
+# Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
+INTERNAL_ERROR_RETRIES = 2
+# How often production is looked at before an exchange without an answer counts as not done.
+VERIFICATIONS = 3
 
 
 class RunStoppedError(Exception):
     """The run was interrupted: no further statement is sent."""
+
+
+class SupersededError(Exception):
+    """A run with a newer snapshot has published the table, so that this one must not.
+
+    Attributes:
+        marker: Whose rows readers see.
+    """
+
+    def __init__(self, marker: Marker) -> None:
+        super().__init__(f"superseded by run {marker.run_id}")
+        self.marker = marker
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -50,12 +92,24 @@ class RunOptions:
         job: Name of the job, for the tag on every query.
         max_concurrent_tables: Tables that are built at the same time; 1 is strictly one after another.
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        check_policies: Whether to ask for the policies on the targets.
+        keep_candidates_hours: How old what other runs left behind must be to be dropped.
+        is_live: Tells whether the run whose id starts with these characters still runs; its candidates are never dropped.
+        retry_seconds: Pauses before a statement that failed for a transient reason is sent again.
+        wait_seconds: How long a build waits for a newer one of the same table to be published or to fail.
+        poll_seconds: How often it looks.
     """
 
     run_id: str
     job: str = ""
     max_concurrent_tables: int = 8
     copy_tags: bool = True
+    check_policies: bool = True
+    keep_candidates_hours: float = 72
+    is_live: Callable[[str], bool] = _never
+    retry_seconds: tuple[float, ...] = (1, 4, 16)
+    wait_seconds: float = 600
+    poll_seconds: float = 2
 
 
 @dataclass(frozen=True)
@@ -96,6 +150,8 @@ class TableOutcome:
         warnings: What did not stop the publishing but should be looked at.
         failure: Why it was not published.
         skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
+        superseded_by: The run with a newer snapshot whose rows readers see, None if there is none.
+        schema_changes: How its columns differ from those of the table published before, in words.
     """
 
     table: AnalyticsTable
@@ -108,11 +164,75 @@ class TableOutcome:
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     skipped_because: tuple[Key, ...] = ()
+    superseded_by: str | None = None
+    schema_changes: tuple[str, ...] = ()
 
     @property
     def published(self) -> bool:
         """Whether readers see the new table."""
-        return self.failure is None and not self.skipped_because
+        return self.failure is None and not self.skipped_because and self.superseded_by is None
+
+    @property
+    def in_production(self) -> bool:
+        """Whether readers see this table's rows or newer ones, so that its children can be built."""
+        return self.published or self.superseded_by is not None
+
+
+class _Sender:
+    """Sends the statements of a run: stops when the run is interrupted, tries transient failures again."""
+
+    def __init__(self, session: Session, options: RunOptions, stop: threading.Event) -> None:
+        self._session = session
+        self._options = options
+        self._stop = stop
+
+    def once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+        """Send a statement that must not be repeated without looking first.
+
+        Raises:
+            StatementError: It failed.
+            RunStoppedError: The run was interrupted before.
+        """
+        if self._stop.is_set():
+            raise RunStoppedError(f"the run was interrupted before stage {tag['stage']}")
+        tags = {"run_id": self._options.run_id, **tag, "job": self._options.job}
+        return self._session.execute(sql, tag=tags)
+
+    def __call__(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+        """Send a statement that is safe to repeat.
+
+        Raises:
+            StatementError: It failed for good.
+            RunStoppedError: The run was interrupted before.
+        """
+        pauses, internal_errors = list(self._options.retry_seconds), 0
+        while True:
+            try:
+                return self.once(sql, tag=tag)
+            except StatementError as error:
+                internal_errors += error.errno == INTERNAL_ERROR
+                if not error.transient or not pauses or internal_errors > INTERNAL_ERROR_RETRIES or self._stop.is_set():
+                    raise
+                self.wait(pauses.pop(0))
+                self.recover(error)
+
+    def recover(self, error: StatementError) -> None:
+        """Open a new session where the old one is lost.
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        if error.lost_session:
+            self._session.renew(error.session)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the run is interrupted.
+
+        Raises:
+            RunStoppedError: It was.
+        """
+        if self._stop.wait(seconds):
+            raise RunStoppedError("the run was interrupted while it waited")
 
 
 class _TableRun:
@@ -120,21 +240,27 @@ class _TableRun:
 
     def __init__(
         self,
-        session: Session,
+        sender: _Sender,
         table: AnalyticsTable,
-        existing: Existing | None,
+        stock: Stock,
+        clock: Callable[[], str],
+        *,
+        database: str,
         options: RunOptions,
-        stop: threading.Event,
     ) -> None:
-        self._session = session
-        self._stop = stop
+        self._sender = sender
         self._table = table
-        self._existing = existing
+        self._stock = stock
+        self._clock = clock
         self._options = options
-        self._target = target_of(table, database=session.database)
-        self._candidate = candidate_of(table, database=session.database, run_id=options.run_id)
+        self._target = target_of(table, database=database)
+        self._candidate = candidate_of(table, database=database, run_id=options.run_id)
+        self._existing = stock.at(self._target)
+        self._auditor = Auditor(self._send, table, target=self._target, candidate=self._candidate)
+        self._snapshot_at = ""
+        self._built = False
+        self._inspection = Inspection()
         self._audits: tuple[AuditOutcome, ...] = ()
-        self._row_count: int | None = None
         self._seconds: dict[str, float] = {}
         self._query_ids: dict[str, str] = {}
         self._warnings: list[str] = []
@@ -142,109 +268,283 @@ class _TableRun:
 
     def run(self) -> TableOutcome:
         """Take the table as far as it gets."""
+        failure, superseded_by = None, None
         try:
+            self._refuse_what_would_be_lost()
             self._build()
             self._audit()
-            failure = self._failed_audit() or self._publish_and_clean_up()
+            failure = self._failed_audit()
+            if failure is None:
+                self._publish()
+                self._clean_up()
         except StatementError as error:
             failure = self._failed_statement(error)
         except PublishRefusedError as error:
             failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
+        except SupersededError as error:
+            superseded_by = error.marker.run_id
+            self._clean_up()
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
             problem = f"{type(error).__name__} in stage {self._stage}: {error}"
             failure = Failure(self._stage, problem, cause=error, problem=problem, production=self._production())
+        if failure is not None and self._built:
+            self._mark_as_failed()
         return TableOutcome(
             table=self._table,
             target=self._target,
             candidate=self._candidate,
-            row_count=self._row_count,
+            row_count=_row_count(self._audits),
             audits=self._audits,
             seconds=self._seconds,
             query_ids=self._query_ids,
             warnings=tuple(self._warnings),
             failure=failure,
+            superseded_by=superseded_by,
+            schema_changes=schema_changes(self._inspection),
         )
 
-    def _execute(self, sql: str) -> Answer:
-        if self._stop.is_set():
-            raise RunStoppedError(f"the run was interrupted before stage {self._stage}")
-        tag = {
-            "asset": "/".join(self._table.key),
-            "run_id": self._options.run_id,
-            "stage": self._stage,
-            "job": self._options.job,
-        }
+    def _send(self, sql: str, *, once: bool = False) -> Answer:
+        tag = {"asset": "/".join(self._table.key), "stage": self._stage}
         started = time.perf_counter()
         try:
-            answer = self._session.execute(sql, tag=tag)
+            answer = self._sender.once(sql, tag=tag) if once else self._sender(sql, tag=tag)
         finally:
             elapsed = time.perf_counter() - started
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + elapsed
         self._query_ids[self._stage] = answer.query_id
         return answer
 
+    def _marker(self, state: State = "run") -> Marker:
+        return Marker(state, self._options.run_id, self._snapshot_at)
+
+    def _refuse_what_would_be_lost(self) -> None:
+        """Look before the build, which costs money: what hangs on the target forbids every publish by this method."""
+        reason = refusal(self._table, self._target, self._existing, role=self._stock.role)
+        if reason is not None:
+            self._stage = "publish"
+            raise PublishRefusedError(reason)
+
     def _build(self) -> None:
         self._stage = "build"
-        self._execute(build_sql(self._table, self._candidate, run_id=self._options.run_id))
+        # A moment before the statement begins: a run that notes a later one has read later.
+        self._snapshot_at = self._clock()
+        self._send(build_sql(self._table, self._candidate, marker=self._marker()))
+        self._built = True
+        if comments := column_comments_sql(self._table, self._candidate):
+            self._send(comments)
 
     def _audit(self) -> None:
         self._stage = "audit"
-        audits = audits_of(self._table)
-        try:
-            answer = self._execute(audit_sql(audits, self._candidate))
-        except StatementError as error:
-            self._audits = not_evaluated(audits, str(error), error.query_id)
-            raise
-        self._audits = judge(audits, answer.rows[0], answer.query_id)
-        self._row_count = self._audits[0].got["rows"]
+        self._audits, self._inspection = self._auditor.evaluate()
+        if self._table.schema_change == "report":
+            changes = schema_changes(self._inspection)
+            self._warnings += [f"{self._table.name}: {change}" for change in changes]
+        self._warnings += [str(outcome) for outcome in self._audits if not outcome.passed and not outcome.blocks]
 
     def _failed_audit(self) -> Failure | None:
-        failed = [outcome for outcome in self._audits if not outcome.passed]
+        failed = [outcome for outcome in self._audits if outcome.blocks]
         if not failed:
             return None
         problem, production = "; ".join(map(str, failed)), self._production()
+        query_id = next((outcome.query_id for outcome in failed if outcome.query_id), self._query_ids.get("audit"))
         message = (
             f"{self._table.name} was not published: {problem} in {self._candidate} "
-            f"(query {failed[0].query_id}). {production} Fix the SQL or the source, then materialize again; the "
+            f"(query {query_id}). {production} Fix the SQL or the source, then materialize again; the "
             "candidate is kept for inspection."
         )
-        return Failure("audit", message, query_id=failed[0].query_id, problem=problem, production=production)
-
-    def _publish_and_clean_up(self) -> None:
-        self._stage = "publish"
-        try:
-            self._publish()
-        except StatementError as error:
-            if error.errno != OBJECT_EXISTS or self._existing is not None:
-                raise
-            # Another run published it first. Look again and replace what stands there now.
-            self._existing = find_existing(self._session, [self._table], options=self._options).get(self._table.key)
-            self._publish()
-        self._stage = "clean-up"
-        try:
-            self._execute(drop_sql(self._candidate))
-        except StatementError as error:
-            self._warnings.append(
-                f"{self._table.name} is published, but {self._candidate} could not be dropped: {error}"
-            )
+        return Failure("audit", message, query_id=query_id, problem=problem, production=production)
 
     def _publish(self) -> None:
-        existing, columns = self._existing, ()
-        if existing is not None and self._table.publish == "overwrite":
-            columns = self._columns(self._candidate)
-            existing = Existing(existing.kind, existing.row_count, self._columns(self._target))
-        for statement in publish_sql(
+        self._stage = "publish"
+        self._look_again_if_the_target_came_or_went()
+        self._wait_for_newer_builds()
+        self._take_older_candidates_away()
+        if self._existing is None:
+            self._exchange()
+        elif self._table.publish == "swap":
+            self._carry_grants_over()
+            self._exchange()
+        elif self._table.publish == "overwrite":
+            self._overwrite()
+        else:
+            self._exchange()
+
+    def _look_again_if_the_target_came_or_went(self) -> None:
+        """Another run may have published the table for the first time, or somebody dropped it, since this run began."""
+        if (self._inspection.target is None) == (self._existing is None):
+            return
+        self._stock = look_around(self._sender, [self._table], database=self._target.database, options=self._options)
+        self._existing = self._stock.at(self._target)
+        self._refuse_what_would_be_lost()
+
+    def _wait_for_newer_builds(self) -> None:
+        """Let a newer snapshot go first, so that an older one never overwrites it.
+
+        Whoever publishes has first taken the older candidates away that it saw, whose publishing then fails. A candidate
+        that came too late to be seen sees the newer one here, and waits until that is published or has failed.
+
+        Raises:
+            SupersededError: Readers see a newer snapshot.
+            PublishRefusedError: The newer build neither publishes nor fails; its run may have died.
+        """
+        own, waited = self._marker().order, 0.0
+        while True:
+            target = self._inspection.target
+            live = target.marker if target else None
+            if live is not None and live.order > own and live.state == "run":
+                raise SupersededError(live)
+            newer = [
+                m for m in [live, *map(_marker_of, self._inspection.candidates)] if _is_pending(m) and m.order > own
+            ]
+            if not newer:
+                return
+            if waited >= self._options.wait_seconds:
+                raise PublishRefusedError(
+                    f"{self._table.name} requires that the newest build is published last, got run {newer[0].run_id}, which "
+                    f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production()} "
+                    "Materialize again.",
+                )
+            self._sender.wait(self._options.poll_seconds)
+            waited += self._options.poll_seconds
+            self._inspection = self._auditor.inspect()
+
+    def _take_older_candidates_away(self) -> None:
+        """Drop what older runs of the table have built and not yet published; their publishing then finds nothing."""
+        own = self._marker().order
+        for listed in self._inspection.candidates:
+            marker = _marker_of(listed)
+            if _is_pending(marker) and marker.order < own:
+                self._send(drop_sql(Relation(self._target.database, self._target.schema, listed.name)))
+
+    def _carry_grants_over(self) -> None:
+        """Give the candidate the grants of the table it replaces, since a swap exchanges them too.
+
+        Raises:
+            PublishRefusedError: Afterwards it has others all the same.
+        """
+        wanted = grants_of(self._send(show_grants_sql(self._target)).rows, self._target)
+        present = grants_of(self._send(show_grants_sql(self._candidate)).rows, self._candidate)
+        changes = grant_changes_sql(self._candidate, present=present, wanted=wanted)
+        for statement in changes:
+            self._send(statement)
+        if changes:
+            present = grants_of(self._send(show_grants_sql(self._candidate)).rows, self._candidate)
+        if present != wanted:
+            missing = ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
+            raise PublishRefusedError(
+                f"{self._table.name} requires the grants of {self._target} on its candidate, got a difference: {missing}. "
+                f"{self._production()} Use publish: clone, or publish: overwrite.",
+            )
+
+    def _overwrite(self) -> None:
+        """Write over the rows of the target, whose comment says before and after whose they are."""
+        columns = [column.name for column in self._inspection.candidate_columns]
+        published = [column.name for column in self._inspection.target_columns]
+        require_same_columns(self._table, self._target, new=columns, published=published)
+        is_owner = self._existing is not None and self._existing.owner == self._stock.role
+        if is_owner:
+            self._send(comment_sql(self._target, comment_of(self._table, self._marker("publishing"))))
+        else:
+            self._warnings.append(
+                f"{self._table.name}: {self._target} belongs to another role, so that its comment cannot tell which run's "
+                "rows it has, and two runs at once are not kept in order."
+            )
+        try:
+            # Safe to repeat: the rows are the candidate's each time.
+            self._send(self._exchange_sql(columns))
+        except StatementError as error:
+            if is_owner and error.answered and self._existing is not None:
+                self._try(comment_sql(self._target, self._existing.comment))
+            raise
+        if is_owner:
+            self._send(comment_sql(self._target, comment_of(self._table, self._marker())))
+            if comments := column_comments_sql(self._table, self._target):
+                self._send(comments)
+
+    def _exchange(self) -> None:
+        """Send the one statement that publishes; where no answer comes, look what readers see before anything else.
+
+        Raises:
+            StatementError: It failed, and readers see what they saw before; or nobody can tell.
+            SupersededError: A run with a newer snapshot took the candidate away.
+        """
+        statement = self._exchange_sql()
+        for pause in (*self._options.retry_seconds, None):
+            try:
+                self._send(statement, once=True)
+            except StatementError as error:
+                if error.errno in (OBJECT_EXISTS, OBJECT_MISSING):
+                    self._yield_to_the_newer(error)
+                    statement = self._exchange_sql()
+                    continue
+                if error.answered and not error.transient:
+                    raise
+                self._sender.recover(error)
+                if self._is_published():
+                    return
+                # A second swap would bring the old table back, were the first one only late.
+                if pause is None or not error.transient or self._table.publish == "swap":
+                    raise StatementError(
+                        f"{error} (looked at afterwards: readers do not see the new table)",
+                        errno=error.errno,
+                        query_id=error.query_id,
+                        answered=True,
+                    ) from error
+                self._sender.wait(pause)
+            else:
+                return
+        raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
+
+    def _exchange_sql(self, columns: Sequence[str] = ()) -> str:
+        return exchange_sql(
             self._table,
             target=self._target,
             candidate=self._candidate,
-            existing=existing,
+            exists=self._existing is not None,
             columns=columns,
             copy_tags=self._options.copy_tags,
-        ):
-            self._execute(statement)
+        )
 
-    def _columns(self, relation: Relation) -> tuple[str, ...]:
-        return tuple(str(name) for (name,) in self._execute(columns_sql(relation)).rows)
+    def _yield_to_the_newer(self, error: StatementError) -> None:
+        """Find out what happened when the candidate is gone, or a target has come: this run's own doing, or a newer run's.
+
+        Raises:
+            SupersededError: A run with a newer snapshot has published, or is about to.
+            StatementError: The error, where there is no newer run to blame.
+        """
+        self._inspection = self._auditor.inspect()
+        self._wait_for_newer_builds()
+        has_candidate = any(listed.name == self._candidate.name for listed in self._inspection.candidates)
+        if not has_candidate or (self._inspection.target is None) == (self._existing is None):
+            raise error
+        self._look_again_if_the_target_came_or_went()
+
+    def _is_published(self) -> bool:
+        """Look whether readers see this run's table: its comment says whose it is."""
+        for _ in range(VERIFICATIONS):
+            target = self._auditor.inspect().target
+            if target is not None and target.marker == self._marker():
+                return True
+            self._sender.wait(min(self._options.poll_seconds, 1))
+        return False
+
+    def _clean_up(self) -> None:
+        self._stage = "clean-up"
+        try:
+            self._send(drop_sql(self._candidate))
+        except StatementError as error:
+            self._warnings.append(f"{self._candidate} is of no use any more and could not be dropped: {error}")
+
+    def _mark_as_failed(self) -> None:
+        """Say in the candidate's comment that nobody need wait for it."""
+        self._try(comment_sql(self._candidate, comment_of(self._table, self._marker("failed"))))
+
+    def _try(self, sql: str) -> None:
+        try:
+            self._sender.once(sql, tag={"asset": "/".join(self._table.key), "stage": self._stage})
+        except (StatementError, RunStoppedError):
+            # What failed before is told; this only would have made it easier for other runs.
+            return
 
     def _failed_statement(self, error: StatementError) -> Failure:
         remedy = "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
@@ -273,29 +573,85 @@ class _TableRun:
     def _production(self) -> str:
         if self._existing is None:
             return "There is no published table yet."
-        rows = "" if self._existing.row_count is None else f" ({self._existing.row_count:,} rows)"
-        return f"Readers still see the previous table{rows}."
+        rows, marker = self._existing.row_count, self._existing.marker
+        facts = [f"{rows:,} rows"] if rows is not None else []
+        facts += [marker.published] if marker is not None and marker.published else []
+        return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
 
 
-def find_existing(
-    session: Session,
+def _row_count(audits: Sequence[AuditOutcome]) -> int | None:
+    rows = next((outcome.got.get("rows") for outcome in audits if outcome.audit.name == "row_count"), None)
+    return None if rows is None else int(rows)
+
+
+def _marker_of(listed: Listed) -> Marker | None:
+    """Return the marker of a candidate, None where its rows are another run's: after a swap, they are the old table's."""
+    marker = listed.marker
+    return marker if marker is not None and listed.name.endswith(run_suffix(marker.run_id)) else None
+
+
+def _is_pending(marker: Marker | None) -> TypeGuard[Marker]:
+    """Tell whether a run may still publish what it has built, or is just writing it over the target."""
+    return marker is not None and marker.state != "failed"
+
+
+def look_around(
+    send: _Sender,
     tables: Sequence[AnalyticsTable],
     *,
+    database: str,
     options: RunOptions,
-) -> dict[Key, Existing]:
-    """Return what stands under the targets' names, by table; one query however many tables there are.
+) -> Stock:
+    """Return what stands under the targets' names and what hangs on it, in at most three queries (for 100 tables).
 
     Raises:
-        StatementError: The query failed.
+        StatementError: The first of them failed. Where another one does, that is noted in the stock.
     """
-    tag = {"run_id": options.run_id, "stage": "inspect", "job": options.job}
-    answer = session.execute(existing_sql(session.database, [table.schema_name for table in tables]), tag=tag)
-    return {
-        (str(schema).lower(), str(name).lower()): Existing(str(kind), None if count is None else int(count))
-        for schema, name, kind, count in answer.rows
-        # "mau_summary" in quotes is another table than MAU_SUMMARY, which is the one that is built here.
-        if str(schema) == str(schema).upper() and str(name) == str(name).upper()
-    }
+    tag = {"stage": "inspect"}
+    stock = stock_of(send(stock_sql(database, [table.stored_schema for table in tables]), tag=tag).rows)
+    # Only another object under the name loses anything.
+    replaced = [target_of(table, database=database) for table in tables if table.publish != "overwrite"]
+    replaced = [target for target in replaced if (found := stock.at(target)) and found.kind == "BASE TABLE"]
+    if not replaced:
+        return stock
+    try:
+        stock = with_streams(stock, replaced, send(STREAMS_SQL, tag=tag).rows)
+    except StatementError as error:
+        stock = with_unknown(stock, replaced, f"streams: {error}")
+    if options.check_policies:
+        for first in range(0, len(replaced), POLICIES_PER_QUERY):
+            stock = _with_policies_of(send, stock, replaced[first : first + POLICIES_PER_QUERY])
+    return stock
+
+
+def _with_policies_of(send: _Sender, stock: Stock, targets: Sequence[Relation]) -> Stock:
+    """Ask for the policies on tables; where that fails, table by table, so that one cannot make all unknown."""
+    try:
+        return with_policies(stock, targets, send(policies_sql(targets), tag={"stage": "inspect"}).rows)
+    except StatementError as error:
+        if len(targets) == 1:
+            return with_unknown(stock, targets, f"policies: {error}")
+    for target in targets:
+        stock = _with_policies_of(send, stock, [target])
+    return stock
+
+
+def sweep(send: _Sender, stock: Stock, *, database: str, options: RunOptions) -> list[str]:
+    """Drop the candidates that runs left behind long ago, never those of a run that still lives.
+
+    Returns:
+        What could not be dropped, in words.
+    """
+    problems: list[str] = []
+    for schema, name, marker in stock.leftovers(older_than_hours=options.keep_candidates_hours):
+        if name.endswith(run_suffix(options.run_id)) or options.is_live(name[-8:]) or options.is_live(marker.run_id):
+            continue
+        relation = Relation(database, schema, name)
+        try:
+            send(drop_sql(relation), tag={"stage": "clean-up"})
+        except StatementError as error:
+            problems.append(f"{relation}, left behind by run {marker.run_id}, could not be dropped: {error}")
+    return problems
 
 
 def run_tables(
@@ -304,7 +660,8 @@ def run_tables(
     keys: Sequence[Key],
     *,
     options: RunOptions,
-) -> Iterator[TableOutcome]:
+    warn: Callable[[str], None] = lambda _: None,
+) -> Generator[TableOutcome]:
     """Build, audit and publish tables, and yield each outcome as soon as it is known.
 
     A failed table skips its descendants only. Interrupting the iteration cancels the session's queries and waits for
@@ -316,6 +673,7 @@ def run_tables(
         catalogue: The declared tables.
         keys: Which of them to build.
         options: What the run is.
+        warn: Told what concerns no single table and stops nothing.
 
     Yields:
         An outcome for every key.
@@ -323,12 +681,20 @@ def run_tables(
     Raises:
         StatementError: What exists in the target schemas could not be read; nothing was built.
     """
-    existing = find_existing(session, [catalogue[key] for key in keys], options=options)
     stop = threading.Event()
+    sender = _Sender(session, options, stop)
+    database = session.database
+    stock = look_around(sender, [catalogue[key] for key in keys], database=database, options=options)
+    looked_at = time.monotonic()
+    for problem in sweep(sender, stock, database=database, options=options):
+        warn(problem)
     done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
 
+    def clock() -> str:
+        return server_instant(stock, elapsed_seconds=time.monotonic() - looked_at)
+
     def build(key: Key) -> None:
-        done.put(_TableRun(session, catalogue[key], existing.get(key), options, stop).run())
+        done.put(_TableRun(sender, catalogue[key], stock, clock, database=database, options=options).run())
 
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(options.max_concurrent_tables, thread_name_prefix="run_ctas") as pool:
@@ -337,14 +703,14 @@ def run_tables(
             while order.is_active():
                 for key in order.ready():
                     if failed := order.failed_ancestors(key):
-                        yield order.finish(_skipped(session, catalogue[key], failed, options))
+                        yield order.finish(_skipped(catalogue[key], failed, options, database=database))
                     else:
                         futures.append(pool.submit(build, key))
                 if order.is_waiting():
                     yield order.finish(done.get())
         finally:
             stop.set()
-            _cancel_until_done(session, futures)
+            _cancel_until_done(session, futures, warn=warn)
 
 
 def audit_published(
@@ -358,13 +724,14 @@ def audit_published(
     Returns:
         A verdict for every audit of the table; failed ones with the reason where the query failed.
     """
-    audits = audits_of(table)
-    tag = {"asset": "/".join(table.key), "run_id": options.run_id, "stage": "audit", "job": options.job}
+    target = target_of(table, database=session.database)
+    sender = _Sender(session, options, threading.Event())
+    tag = {"asset": "/".join(table.key), "stage": "audit"}
+    auditor = Auditor(lambda sql: sender(sql, tag=tag), table, target=target, candidate=target)
     try:
-        answer = session.execute(audit_sql(audits, target_of(table, database=session.database)), tag=tag)
+        return auditor.evaluate()[0]
     except StatementError as error:
-        return not_evaluated(audits, str(error), error.query_id)
-    return judge(audits, answer.rows[0], answer.query_id)
+        return tuple(not_evaluated(audit, target, str(error), error.query_id) for audit in auditor.audits)
 
 
 class _Order:
@@ -395,23 +762,23 @@ class _Order:
 
     def finish(self, outcome: TableOutcome) -> TableOutcome:
         key = outcome.table.key
-        if not outcome.published:
+        if not outcome.in_production:
             self._blame[key] = outcome.skipped_because or (key,)
         self._running -= 1
         self._sorter.done(key)
         return outcome
 
 
-def _skipped(session: Session, table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions) -> TableOutcome:
+def _skipped(table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str) -> TableOutcome:
     return TableOutcome(
         table=table,
-        target=target_of(table, database=session.database),
-        candidate=candidate_of(table, database=session.database, run_id=options.run_id),
+        target=target_of(table, database=database),
+        candidate=candidate_of(table, database=database, run_id=options.run_id),
         skipped_because=failed,
     )
 
 
-def _cancel_until_done(session: Session, futures: Sequence[Future[None]]) -> None:
+def _cancel_until_done(session: Session, futures: Sequence[Future[None]], *, warn: Callable[[str], None]) -> None:
     """End what still runs after an interruption; without one, nothing does and nothing is sent.
 
     Once is not enough: a thread may send its next statement just after the cancelling. It sends no other, since it
@@ -422,5 +789,13 @@ def _cancel_until_done(session: Session, futures: Sequence[Future[None]]) -> Non
     for _ in range(CANCEL_ATTEMPTS):
         if not wait(futures, timeout=0).not_done:
             return
-        session.cancel()
+        try:
+            session.cancel()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the interruption itself must go on
+            # Not asked again: a sign-in that fails five times locks the user.
+            warn(
+                f"the queries of the interrupted run could not be cancelled: {error}. Snowflake ends them when it notices "
+                "that the session is gone."
+            )
+            return
         wait(futures, timeout=CANCEL_INTERVAL_SECONDS)

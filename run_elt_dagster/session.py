@@ -1,11 +1,14 @@
 """One Snowflake session that several threads share: a cursor for every statement, a tag on every query."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from run_elt_dagster.relation import session_name
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -18,6 +21,14 @@ QUERY_TAG_LIMIT = 2000
 CLIENT_ERRORS = range(250000, 300000)
 
 
+# The session is gone, or its token: a new one goes on.
+LOST_SESSION = frozenset({250002, 390111, 390112, 390114})
+# A request that never got through, and Snowflake's own trouble: the same statement may work in a moment.
+REQUEST_FAILED = 250003
+HTTP_ERRORS = range(290000, 300000)
+INTERNAL_ERROR = 603
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a statement gave.
@@ -26,11 +37,13 @@ class Answer:
         rows: Tuples in the order of the columns.
         query_id: Snowflake's id of the query.
         seconds: From sending the statement to having its rows.
+        columns: Names of the columns.
     """
 
     rows: tuple[tuple[Any, ...], ...]
     query_id: str
     seconds: float
+    columns: tuple[str, ...] = ()
 
 
 class StatementError(Exception):
@@ -40,13 +53,28 @@ class StatementError(Exception):
         errno: Snowflake's error number, None if it gave none.
         query_id: Id of the failed query, None if it has none.
         answered: Whether Snowflake said so itself. Otherwise the statement may have taken effect.
+        session: Number of the session that it was sent on, for `Session.renew`.
     """
 
-    def __init__(self, message: str, *, errno: int | None, query_id: str | None, answered: bool) -> None:
+    def __init__(
+        self, message: str, *, errno: int | None, query_id: str | None, answered: bool, session: int = 0
+    ) -> None:
         super().__init__(message)
         self.errno = errno
         self.query_id = query_id
         self.answered = answered
+        self.session = session
+
+    @property
+    def lost_session(self) -> bool:
+        """Whether only a new session can go on."""
+        return self.errno in LOST_SESSION
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same statement may work in a moment; never for a cancelled one, a time-out, a budget or a sign-in."""
+        errno = self.errno or 0
+        return self.lost_session or errno in (REQUEST_FAILED, INTERNAL_ERROR) or errno in HTTP_ERRORS
 
 
 class Session(Protocol):
@@ -54,7 +82,7 @@ class Session(Protocol):
 
     @property
     def database(self) -> str:
-        """The session's current database."""
+        """The stored name of the session's current database."""
         ...
 
     def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -65,13 +93,21 @@ class Session(Protocol):
         """
         ...
 
+    def renew(self, number: int) -> None:
+        """Sign in again in the place of the session with this number, unless another thread has done so already.
+
+        Raises:
+            StatementError: Signing in failed. It is not tried again: five failures lock the user.
+        """
+        ...
+
     def cancel(self) -> None:
         """End every statement that runs in the session; safe to call while other threads wait for one."""
         ...
 
 
 class ConnectorSession:
-    """A session of the Snowflake connector.
+    """A session of the Snowflake connector; `close` it, or use it in a `with`.
 
     Args:
         connection: An open connection, which the caller closes. The connector lets threads share it, each with its own
@@ -86,10 +122,23 @@ class ConnectorSession:
     ) -> None:
         self._connection = connection
         self._connect = connect
+        self._number = 0
+        self._renewing = threading.Lock()
+        self._sign_in_error: StatementError | None = None
+        self._opened = ExitStack()
+        self._canceller: SnowflakeConnection | None = None
+
+    def __enter__(self) -> Self:
+        """Return the session."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what the session has opened itself."""
+        self._opened.close()
 
     @property
     def database(self) -> str:
-        """The session's current database.
+        """The stored name of the session's current database.
 
         Raises:
             ValueError: The session has none.
@@ -99,7 +148,7 @@ class ConnectorSession:
                 "a session requires a current database, got none. Nothing was built. Check that SNOWFLAKE_DATABASE "
                 "exists and that the role has USAGE on it.",
             )
-        return self._connection.database
+        return session_name(self._connection.database)
 
     def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
         """Run one statement on a cursor of its own.
@@ -109,27 +158,59 @@ class ConnectorSession:
         """
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
+        number, connection = self._number, self._connection
         started = time.perf_counter()
-        with self._connection.cursor() as cursor:
+        try:
+            with connection.cursor() as cursor:
+                try:
+                    # No bind parameters: with them, a % in the author's LIKE would be read as one.
+                    cursor.execute(sql, _statement_params={"QUERY_TAG": query_tag(tag)})
+                    rows = tuple(tuple(row) for row in cursor.fetchall())
+                except Error as error:
+                    raise _statement_error(error, cursor.sfqid, session=number) from error
+                columns = tuple(str(column.name) for column in cursor.description or ())
+                return Answer(rows, cursor.sfqid or "", time.perf_counter() - started, columns)
+        except Error as error:
+            # Not even a cursor: the connection is closed.
+            raise _statement_error(error, None, session=number) from error
+
+    def renew(self, number: int) -> None:
+        """Sign in again in the place of the session with this number, unless another thread has done so already.
+
+        Raises:
+            StatementError: Signing in failed. It is not tried again: five failures lock the user.
+        """
+        from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
+
+        with self._renewing:
+            if self._sign_in_error is not None:
+                raise self._sign_in_error
+            if number != self._number:
+                return
             try:
-                # No bind parameters: with them, a % in the author's LIKE would be read as one.
-                cursor.execute(sql, _statement_params={"QUERY_TAG": query_tag(tag)})
-                rows = tuple(tuple(row) for row in cursor.fetchall())
+                self._connection = self._opened.enter_context(self._connect())
             except Error as error:
-                answered = error.errno > 0 and error.errno not in CLIENT_ERRORS
-                message = str(error.raw_msg or error.msg or error)
-                raise StatementError(
-                    message, errno=error.errno, query_id=error.sfqid or cursor.sfqid, answered=answered
-                ) from error
-            return Answer(rows=rows, query_id=cursor.sfqid or "", seconds=time.perf_counter() - started)
+                message = f"signing in again failed: {error.raw_msg or error.msg or error}"
+                self._sign_in_error = StatementError(message, errno=None, query_id=None, answered=False)
+                raise self._sign_in_error from error
+            self._number += 1
 
     def cancel(self) -> None:
-        """End every statement of the session from a second one.
+        """End every statement of the session from a second one, which stays open: it may be asked again.
 
         https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries
         """
-        with self._connect() as connection, connection.cursor() as cursor:
+        if self._canceller is None:
+            self._canceller = self._opened.enter_context(self._connect())
+        with self._canceller.cursor() as cursor:
             cursor.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(self._connection.session_id)})")
+
+
+def _statement_error(error: Any, query_id: str | None, *, session: int) -> StatementError:
+    errno: int = error.errno
+    answered = errno > 0 and errno not in CLIENT_ERRORS and errno not in LOST_SESSION and errno != INTERNAL_ERROR
+    message = str(error.raw_msg or error.msg or error)
+    return StatementError(message, errno=errno, query_id=error.sfqid or query_id, answered=answered, session=session)
 
 
 def query_tag(tag: Mapping[str, str]) -> str:

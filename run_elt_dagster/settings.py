@@ -34,6 +34,8 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_MAX_CONCURRENT_TABLES",
     "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
     "RUN_ELT_COPY_TAGS",
+    "RUN_ELT_CHECK_POLICIES",
+    "RUN_ELT_KEEP_CANDIDATES_HOURS",
     "RUN_ELT_EMBEDDED_DIR",
 )
 ALERT_VARIABLES = (
@@ -136,6 +138,8 @@ class Settings:
         max_concurrent_tables: Tables that are built at the same time.
         statement_timeout_seconds: When Snowflake ends a statement by itself.
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        check_policies: Whether to ask for the policies on the targets.
+        keep_candidates_hours: How long what a run left behind is kept for inspection.
         embedded_dir: Where the embedded Snowflake keeps its data.
         snowflake: The account, or None for the embedded Snowflake.
         alerts: Where alerts go.
@@ -145,6 +149,8 @@ class Settings:
     max_concurrent_tables: int
     statement_timeout_seconds: int
     copy_tags: bool
+    check_policies: bool
+    keep_candidates_hours: int
     embedded_dir: Path
     snowflake: SnowflakeSettings | None
     alerts: AlertSettings = AlertSettings()
@@ -191,6 +197,8 @@ class _Reader:
                 "RUN_ELT_STATEMENT_TIMEOUT_SECONDS", default=4 * 3600, low=1, high=7 * 86400
             ),
             copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
+            check_policies=self._flag("RUN_ELT_CHECK_POLICIES", default=True),
+            keep_candidates_hours=self._number("RUN_ELT_KEEP_CANDIDATES_HOURS", default=72, low=24, high=8760),
             embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
             snowflake=self._snowflake(),
             alerts=self._alerts(),

@@ -12,17 +12,14 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-# The candidate of a run is temp_<table>__<8 characters>, and Snowflake's limit is 255 characters.
-# https://docs.snowflake.com/en/sql-reference/identifiers-syntax
-IDENTIFIER_LIMIT = 255
-TABLE_NAME_LIMIT = IDENTIFIER_LIMIT - len("temp_") - len("__") - 8
+from run_elt_dagster.checks import CHECK_MODELS, Checks, ColumnContract, ColumnContracts, Columns, Strict
+from run_elt_dagster.relation import IDENTIFIER_LIMIT, stored_name, stored_names
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -88,33 +85,7 @@ def _identifier(value: str) -> str:
     return value
 
 
-Columns = Annotated[tuple[Annotated[str, AfterValidator(_identifier)], ...], BeforeValidator(_as_tuple)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class RowCount(_Strict):
-    """Bounds of the number of rows, both included."""
-
-    min: Annotated[int, Field(ge=0, strict=True)] = 1
-    max: Annotated[int, Field(ge=0, strict=True)] | None = None
-
-    @model_validator(mode="after")
-    def _min_is_not_above_max(self) -> "RowCount":
-        if self.max is not None and self.max < self.min:
-            raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
-        return self
-
-
-class Checks(_Strict):
-    """The audits that a candidate must pass before anybody can read it."""
-
-    row_count: RowCount = RowCount()
-
-
-class AnalyticsTable(_Strict):
+class AnalyticsTable(Strict):
     """A table that this project builds, audits and publishes.
 
     A SQL file makes one (`parse_table_file`); so does a plain mapping with `schema`, `table` and `sql`, as the
@@ -123,11 +94,15 @@ class AnalyticsTable(_Strict):
     Attributes:
         schema_name: Schema in Snowflake, unquoted, so that case does not matter. Alias: `schema`.
         table: Name in Snowflake, unquoted, so that case does not matter.
+        identifier: Name in Snowflake where it needs quotes, as in `'"Net sales"'`, or schema and name with a dot.
         sql: Exactly one SELECT (or WITH), without a terminator; it runs byte for byte.
         description: Markdown, shown in the UI.
         owner: Whom an alert mentions: an e-mail address or `team:<name>`.
         business_owner: Who answers for the numbers: any text.
         primary_key: Columns that are never NULL and identify a row.
+        columns: All columns with type and description, in any order; another column or type fails the table.
+        schema_change: Whether other columns than the published table's stop the publishing, or are only reported.
+        show_rows: How many rows a failed check may show in its metadata; 0 keeps row values out of Dagster.
         tags: Labels to filter by in the UI.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
@@ -138,13 +113,17 @@ class AnalyticsTable(_Strict):
     """
 
     schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
-    table: Annotated[str, AfterValidator(_identifier), Field(max_length=TABLE_NAME_LIMIT)]
+    table: Annotated[str, AfterValidator(_identifier), Field(max_length=IDENTIFIER_LIMIT)]
     sql: str
+    identifier: str | None = None
     description: str = ""
     owner: str | None = None
     business_owner: str | None = None
     primary_key: Columns = ()
-    tags: dict[str, str] = {}
+    columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
+    schema_change: Literal["report", "fail"] = "report"
+    show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    tags: dict[str, str] = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     checks: Checks = Checks()
@@ -162,6 +141,31 @@ class AnalyticsTable(_Strict):
         """`schema.table` in lower case, as messages say it."""
         return ".".join(self.key)
 
+    @property
+    def stored_schema(self) -> str:
+        """The schema's name as Snowflake stores it."""
+        parts = stored_names(self.identifier) if self.identifier else ()
+        return parts[0] if len(parts) == 2 else self.schema_name.upper()  # noqa: PLR2004 - schema and table
+
+    @property
+    def stored_table(self) -> str:
+        """The table's name as Snowflake stores it."""
+        return stored_names(self.identifier)[-1] if self.identifier else self.table.upper()
+
+    @field_validator("identifier")
+    @classmethod
+    def _identifier_names_a_table(cls, value: str | None) -> str | None:
+        if value is not None and len(stored_names(value)) > 2:  # noqa: PLR2004 - schema and table
+            raise ValueError("requires a table, or schema.table")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _contracts_differ(cls, value: ColumnContracts) -> ColumnContracts:
+        if len({stored_name(name) for name in value}) < len(value):
+            raise ValueError("requires columns that differ")
+        return value
+
     @field_validator("sql")
     @classmethod
     def _sql_is_one_select(cls, value: str) -> str:
@@ -177,7 +181,7 @@ class AnalyticsTable(_Strict):
     @field_validator("primary_key")
     @classmethod
     def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len({column.lower() for column in value}) < len(value):
+        if len({stored_name(column) for column in value}) < len(value):
             raise ValueError("requires columns that differ")
         return value
 
@@ -189,6 +193,14 @@ class AnalyticsTable(_Strict):
             if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
                 raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
         return value
+
+    @model_validator(mode="after")
+    def _checks_have_names_of_their_own(self) -> "AnalyticsTable":
+        reserved = {"row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null"}
+        for name in self.checks.sql:
+            if name in reserved:
+                raise ValueError(f"checks.sql requires names that no other check has, got {name!r}")
+        return self
 
     @field_validator("upstream")
     @classmethod
@@ -363,12 +375,22 @@ def _validation_problems(
 
 
 def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
-    subject = ".".join(map(str, location))
+    parts = [str(part) for part in location if part != "[key]"]
+    subject = ".".join(parts)
     if detail["type"] == "extra_forbidden":
-        model = Checks if len(location) == 2 else RowCount  # noqa: PLR2004 - checks.<name> and checks.<name>.<option>
-        return _unknown_key(subject, [*(".".join([*map(str, location[:-1]), name]) for name in model.model_fields)])
+        known = [*(".".join([*parts[:-1], name]) for name in _model_at(location).model_fields)]
+        return _unknown_key(subject, known)
+    if detail["type"] == "missing":
+        return f"{subject}: is required, got none."
     rule = detail["msg"].removeprefix("Value error, ")
     return f"{subject}: {rule}, got {str(detail['input'])[:80]!r}."
+
+
+def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the model whose unknown key a location is: `columns.<name>`, `checks` or `checks.<kind>...`."""
+    if location[0] == "columns":
+        return ColumnContract
+    return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> str:

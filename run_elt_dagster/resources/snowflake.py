@@ -87,8 +87,8 @@ class Snowflake(dg.ConfigurableResource[None]):
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
-        with self.connect() as connection:
-            yield ConnectorSession(connection, self.connect)
+        with self.connect() as connection, ConnectorSession(connection, self.connect) as session:
+            yield session
 
     @contextmanager
     def _open(self, resource: "SnowflakeResource") -> Generator["SnowflakeConnection"]:

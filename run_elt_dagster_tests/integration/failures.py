@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -33,9 +34,18 @@ class ScriptedSession:
     def execute(self, sql: str, *, tag: dict[str, str]) -> Answer:
         if error := self.errors.get(tag["stage"]):
             raise error
-        existing = () if self.published_rows is None else (("ANALYTICS", "MAU", "TABLE", self.published_rows),)
-        rows = {"audit": ((self.rows,),), "inspect": existing}
+        rows = {"audit": ((self.rows, "[]", "[]"),), "inspect": self._stock(sql)}
         return Answer(rows=rows.get(tag["stage"], ()), query_id="01b2-77", seconds=0.0)
+
+    def _stock(self, sql: str) -> tuple[tuple[Any, ...], ...]:
+        if "SCHEMATA" not in sql or self.published_rows is None:
+            return ()
+        now, no = datetime(2026, 11, 25, tzinfo=UTC), ("NO", "NO", "NO")
+        schema, table = ("R", now, "ANALYTICS", "R", "NO"), ("MAU", "BASE TABLE", *no, self.published_rows, "R", "", now)
+        return ((*schema, *table),)
+
+    def renew(self, number: int) -> None:
+        """There is one session."""
 
     def cancel(self) -> None:
         """Nothing runs."""

@@ -1,0 +1,263 @@
+"""What stands under the targets' names before a run, and what forbids to publish over it. Pure.
+
+A clone or a swap puts another object under the name, and what hangs on the old one is lost with it: policies, streams, a
+foreign owner. Where it cannot be known that nothing is lost, nothing is published.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from run_elt_dagster.inspection import Marker, instant, marker_in
+from run_elt_dagster.publish import is_candidate_name
+from run_elt_dagster.relation import Relation, exact_sql, stored_names, string_sql
+from run_elt_dagster.table import AnalyticsTable
+
+# How many tables' policies one query asks for.
+POLICIES_PER_QUERY = 100
+_OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What stands under a target's name.
+
+    Attributes:
+        kind: `BASE TABLE`, `VIEW`, `DYNAMIC TABLE`, `ICEBERG TABLE` and the like.
+        row_count: Its rows; None where Snowflake keeps no count (a view).
+        owner: The role that owns it.
+        comment: Its comment.
+        created_at: When the object was created, None if unknown.
+        managed_by: The owner of its schema if that is a managed access schema, None otherwise.
+        policies: Masking, row access and other policies on it.
+        streams: Streams that read it.
+        unknown: Why policies or streams could not be looked up, empty if they could.
+    """
+
+    kind: str
+    row_count: int | None = None
+    owner: str = ""
+    comment: str = ""
+    created_at: datetime | None = None
+    managed_by: str | None = None
+    policies: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def marker(self) -> Marker | None:
+        """Whose rows it has."""
+        return marker_in(self.comment)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the target schemas hold when a run begins.
+
+    Attributes:
+        role: The session's role.
+        server_time: Snowflake's clock when it answered; None if no target schema exists.
+        tables: Everything by schema and name, as stored.
+    """
+
+    role: str = ""
+    server_time: datetime | None = None
+    tables: Mapping[tuple[str, str], Existing] = field(default_factory=dict[tuple[str, str], Existing])
+
+    def at(self, relation: Relation) -> Existing | None:
+        """Return what stands under a name, None if nothing does."""
+        return self.tables.get((relation.schema, relation.name))
+
+    def leftovers(self, *, older_than_hours: float) -> list[tuple[str, str, Marker]]:
+        """Return schema, name and marker of the candidates that runs left behind more than so long ago."""
+        if self.server_time is None:
+            return []
+        limit = self.server_time.timestamp() - older_than_hours * 3600
+        return [
+            (schema, name, found.marker)
+            for (schema, name), found in self.tables.items()
+            if is_candidate_name(name)
+            and found.kind == "BASE TABLE"
+            and found.marker is not None
+            and found.created_at is not None
+            and found.created_at.timestamp() < limit
+        ]
+
+
+def stock_sql(database: str, schemas: Iterable[str]) -> str:
+    """Return the query for what the schemas hold: a row for each table, and one for a schema without any.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/tables
+    """
+    catalogue = f"{exact_sql(database)}.INFORMATION_SCHEMA"
+    names = ", ".join(string_sql(schema) for schema in sorted(set(schemas)))
+    return (
+        "SELECT CURRENT_ROLE(), CURRENT_TIMESTAMP(), s.SCHEMA_NAME, s.SCHEMA_OWNER, s.IS_MANAGED_ACCESS, t.TABLE_NAME, "
+        "t.TABLE_TYPE, t.IS_DYNAMIC, t.IS_ICEBERG, t.IS_HYBRID, t.ROW_COUNT, t.TABLE_OWNER, t.COMMENT, t.CREATED "
+        f"FROM {catalogue}.SCHEMATA AS s LEFT JOIN {catalogue}.TABLES AS t ON t.TABLE_SCHEMA = s.SCHEMA_NAME "
+        f"WHERE s.SCHEMA_NAME IN ({names})"
+    )
+
+
+def stock_of(rows: Sequence[Sequence[Any]]) -> Stock:
+    """Return what the answer to `stock_sql` says."""
+    if not rows:
+        return Stock()
+    tables: dict[tuple[str, str], Existing] = {}
+    for (
+        _,
+        _,
+        schema,
+        schema_owner,
+        managed,
+        name,
+        kind,
+        dynamic,
+        iceberg,
+        hybrid,
+        count,
+        owner,
+        comment,
+        created,
+    ) in rows:
+        if name is None:
+            continue
+        special = next(
+            (word for word, flag in zip(_SPECIAL, (dynamic, iceberg, hybrid), strict=True) if flag == "YES"), ""
+        )
+        tables[str(schema), str(name)] = Existing(
+            kind=f"{special} TABLE" if special else str(kind),
+            row_count=None if count is None else int(count),
+            owner=str(owner or ""),
+            comment=str(comment or ""),
+            created_at=created,
+            managed_by=str(schema_owner or "") if managed == "YES" else None,
+        )
+    now: datetime = rows[0][1]
+    return Stock(str(rows[0][0] or ""), now.astimezone(UTC), tables)
+
+
+_SPECIAL = ("DYNAMIC", "ICEBERG", "HYBRID")
+
+STREAMS_SQL = "SHOW STREAMS IN ACCOUNT"
+# The columns of SHOW STREAMS: https://docs.snowflake.com/en/sql-reference/sql/show-streams
+_STREAM_NAME, _STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_TABLE = 1, 2, 3, 6
+
+
+def streams_by_table(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of streams by the stored name of the table that they read."""
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        try:
+            table = stored_names(str(row[_STREAM_TABLE]))
+        except ValueError:
+            continue
+        name = ".".join(str(row[part]) for part in (_STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_NAME))
+        found[table] = (*found.get(table, ()), name)
+    return found
+
+
+def policies_sql(relations: Sequence[Relation]) -> str:
+    """Return the query for the policies on tables: rows of a table's number in the list, and a policy.
+
+    https://docs.snowflake.com/en/sql-reference/functions/policy_references
+    """
+    return " UNION ALL ".join(
+        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({exact_sql(relation.database)}.INFORMATION_SCHEMA."
+        f"POLICY_REFERENCES(REF_ENTITY_NAME => {string_sql(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE'))"
+        for number, relation in enumerate(relations)
+    )
+
+
+def with_policies(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
+    """Return the stock with the answer to `policies_sql` in it."""
+    found: dict[int, tuple[str, ...]] = {}
+    for number, kind, name in rows:
+        found[int(number)] = (*found.get(int(number), ()), f"{str(kind).lower().replace('_', ' ')} {name}")
+    return _changed(stock, {relations[number]: {"policies": tuple(sorted(set(p)))} for number, p in found.items()})
+
+
+def with_streams(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
+    """Return the stock with the answer to `STREAMS_SQL` in it."""
+    found = streams_by_table(rows)
+    names = {relation: found.get((relation.database, relation.schema, relation.name), ()) for relation in relations}
+    return _changed(stock, {relation: {"streams": streams} for relation, streams in names.items() if streams})
+
+
+def with_unknown(stock: Stock, relations: Sequence[Relation], reason: str) -> Stock:
+    """Return the stock with a reason why something about the tables is not known."""
+    return _changed(
+        stock, {r: {"unknown": (*found.unknown, reason)} for r in relations if (found := stock.at(r)) is not None}
+    )
+
+
+def _changed(stock: Stock, changes: Mapping[Relation, Mapping[str, Any]]) -> Stock:
+    tables = dict(stock.tables)
+    for relation, change in changes.items():
+        key = (relation.schema, relation.name)
+        tables[key] = replace(tables[key], **change)
+    return replace(stock, tables=tables)
+
+
+def refusal(table: AnalyticsTable, target: Relation, existing: Existing | None, *, role: str) -> str | None:
+    """Return why a table must not be published over what stands there, with the remedy; None if it may.
+
+    Args:
+        table: The table, with its method of publishing.
+        target: What readers see.
+        existing: What stands there, None if nothing does.
+        role: The session's role.
+    """
+    if existing is None:
+        return None
+    if existing.kind not in _OVERWRITABLE:
+        return (
+            f"{table.name} requires a table as its target, got a {existing.kind.lower()} at {target}. Readers still see it. "
+            "Drop or rename it, then materialize again."
+        )
+    if table.publish == "overwrite":
+        return None
+    lost = next(_lost(existing, role), None)
+    if lost is None:
+        return None
+    got, consequence, remedy = lost
+    return (
+        f"{table.name} with publish: {table.publish} would put another object in the place of {target}, got {got}. "
+        f"{consequence} Readers still see the previous table. {remedy}"
+    )
+
+
+def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what forbids to replace the object, what would happen, and the remedy."""
+    overwrite = "Use publish: overwrite, which keeps the object."
+    if existing.kind != "BASE TABLE":
+        yield f"{existing.kind.lower()}", "It would become an ordinary table.", overwrite
+    if existing.policies:
+        yield f"{', '.join(existing.policies)} on it", "The new object would be without: data exposed.", overwrite
+    if existing.streams:
+        yield f"streams that read it: {', '.join(existing.streams)}", "They would go stale.", overwrite
+    if existing.owner and existing.owner != role:
+        yield (
+            f"a table that role {existing.owner} owns, not {role}",
+            "It would change hands.",
+            f"{overwrite[:-1]}, or grant its ownership to {role}.",
+        )
+    if existing.managed_by is not None and existing.managed_by != role:
+        yield (
+            f"a managed access schema, which role {existing.managed_by} owns, not {role}",
+            "Its grants could be lost.",
+            overwrite,
+        )
+    if existing.unknown:
+        yield (
+            f"no answer about what hangs on it ({'; '.join(existing.unknown)})",
+            "Policies or streams could be lost.",
+            f"{overwrite[:-1]}, or set RUN_ELT_CHECK_POLICIES=false where the account has no policies.",
+        )
+
+
+def server_instant(stock: Stock, *, elapsed_seconds: float) -> str:
+    """Return Snowflake's time some seconds after it answered, as markers have it; the clocks of two runs' machines differ."""
+    base = stock.server_time or datetime.now(UTC)
+    return instant(datetime.fromtimestamp(base.timestamp() + elapsed_seconds, UTC))

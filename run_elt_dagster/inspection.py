@@ -1,0 +1,178 @@
+"""What Snowflake's catalogue says about a candidate, its target and its rivals. Pure: the queries, and their answers.
+
+The comment of every table that a run makes carries a marker: which run made it, from a snapshot of when, and how far it
+is. A clone carries its source's comment, so that production says what is in it.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from run_elt_dagster.checks import ColumnType
+from run_elt_dagster.relation import Relation, exact_sql, string_sql
+
+State = Literal["run", "publishing", "failed"]
+_MARKER = re.compile(r"\[run_elt (run|publishing|failed) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+_UNKNOWN_TIME = ""
+_LARGEST_LENGTH = 16_777_216
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the comment of a table says about its rows.
+
+    Attributes:
+        state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones.
+        run_id: Dagster's id of the run.
+        at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if nobody noted it.
+    """
+
+    state: State
+    run_id: str
+    at: str = _UNKNOWN_TIME
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """What makes a later snapshot greater."""
+        return (self.at, self.run_id)
+
+    @property
+    def published(self) -> str:
+        """When and by which run the rows were built, in words; empty if unknown."""
+        return f"built {self.at[:16].replace('T', ' ')} UTC by run {self.run_id[:8]}" if self.at else ""
+
+    def __str__(self) -> str:
+        """Return it as the comment has it."""
+        return f"[run_elt {self.state} {self.run_id}{f' at {self.at}' if self.at else ''}]"
+
+
+def marker_in(comment: str | None) -> Marker | None:
+    """Return the last marker of a comment, None if it has none."""
+    found = list(_MARKER.finditer(comment or ""))
+    return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
+
+
+def instant(moment: datetime) -> str:
+    """Return an instant as markers have it: text whose order is that of time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: As it is stored.
+        data_type: As INFORMATION_SCHEMA.COLUMNS says it.
+        precision: Of a number.
+        scale: Of a number.
+        length: Of a text.
+    """
+
+    name: str
+    data_type: str
+    precision: int | None = None
+    scale: int | None = None
+    length: int | None = None
+
+    @property
+    def type(self) -> str:
+        """The type as a person would write it."""
+        if self.data_type == "NUMBER" and self.precision is not None:
+            return f"NUMBER({self.precision},{self.scale or 0})"
+        if self.data_type == "TEXT":
+            return f"VARCHAR({self.length})" if self.length and self.length < _LARGEST_LENGTH else "VARCHAR"
+        return self.data_type
+
+    def is_a(self, declared: ColumnType) -> bool:
+        """Tell whether the column keeps what was declared."""
+        if self.data_type not in declared.names or (declared.whole and self.scale):
+            return False
+        own = (self.precision, self.scale or 0) if self.data_type == "NUMBER" else (self.length,)
+        return not declared.parameters or declared.parameters == own
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table of the catalogue: its stored name, its rows if they are counted, and the marker of its comment."""
+
+    name: str
+    row_count: int | None
+    marker: Marker | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the catalogue said at one moment.
+
+    Attributes:
+        target: The published table, None if there is none.
+        candidates: The candidates of the same target, this run's and others'.
+        target_columns: Columns of the published table in order.
+        candidate_columns: Columns of this run's candidate in order.
+    """
+
+    target: Listed | None = None
+    candidates: tuple[Listed, ...] = ()
+    target_columns: tuple[Column, ...] = ()
+    candidate_columns: tuple[Column, ...] = ()
+
+    @property
+    def target_rows(self) -> int | None:
+        """Rows of the published table, None if there is none."""
+        return self.target.row_count if self.target else None
+
+
+def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str) -> tuple[str, str]:
+    """Return two expressions for a SELECT: the tables and the columns concerned, each as one JSON array.
+
+    Both go along with the scan of an audit, so that they cost no statement of their own, and say what is there while the
+    candidate can already be seen by other runs. https://docs.snowflake.com/en/sql-reference/info-schema/tables
+
+    Args:
+        target: What readers see.
+        candidate: This run's candidate.
+        prefix: What the names of all candidates of the target start with.
+    """
+    catalogue = f"{exact_sql(target.database)}.INFORMATION_SCHEMA"
+    here = f"TABLE_SCHEMA = {string_sql(target.schema)}"
+    tables = (
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'comment', COMMENT)) "
+        f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {string_sql(target.name)} "
+        f"OR LEFT(TABLE_NAME, {len(prefix)}) = {string_sql(prefix)}))"
+    )
+    columns = (
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, "
+        "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH)) "
+        f"FROM {catalogue}.COLUMNS WHERE {here} AND TABLE_NAME IN ({string_sql(target.name)}, {string_sql(candidate.name)}))"
+    )
+    return tables, columns
+
+
+def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Relation) -> Inspection:
+    """Return what the two JSON arrays of `inspection_columns_sql` say."""
+    listed = [
+        Listed(str(row["name"]), None if row.get("rows") is None else int(row["rows"]), marker_in(row.get("comment")))
+        for row in _rows(tables)
+    ]
+    by_table: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(_rows(columns), key=lambda row: int(row["position"])):
+        by_table.setdefault(str(row["table"]), []).append(row)
+    return Inspection(
+        next((table for table in listed if table.name == target.name), None),
+        tuple(table for table in listed if table.name != target.name),
+        tuple(_column(row) for row in by_table.get(target.name, [])),
+        tuple(_column(row) for row in by_table.get(candidate.name, [])),
+    )
+
+
+def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
+    return json.loads(value) if isinstance(value, str) else (value or [])
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    numbers = (None if row.get(name) is None else int(row[name]) for name in ("precision", "scale", "length"))
+    return Column(str(row["name"]), str(row["type"]), *numbers)
