@@ -41,7 +41,10 @@ class ScriptedSession:
         if "SCHEMATA" not in sql or self.published_rows is None:
             return ()
         now, no = datetime(2026, 11, 25, tzinfo=UTC), ("NO", "NO", "NO")
-        schema, table = ("R", now, "ANALYTICS", "R", "NO"), ("MAU", "BASE TABLE", *no, self.published_rows, "R", "", now)
+        schema, table = (
+            ("R", now, "ANALYTICS", "R", "NO"),
+            ("MAU", "BASE TABLE", *no, self.published_rows, "R", "", now),
+        )
         return ((*schema, *table),)
 
     def renew(self, number: int) -> None:

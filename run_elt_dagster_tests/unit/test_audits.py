@@ -1,51 +1,167 @@
-from run_elt_dagster.audits import Bounds, audit_sql, audits_of, judge, not_evaluated
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from run_elt_dagster.audits import (
+    Audit,
+    AuditOutcome,
+    Bounds,
+    audits_of,
+    compared,
+    judge,
+    not_evaluated,
+    query_sql,
+    sample_sql,
+    scan_sql,
+    schema_changes,
+)
+from run_elt_dagster.inspection import Column, Inspection, Listed
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.table import AnalyticsTable
 
-CANDIDATE = Relation("prod", "analytics", "temp_mau__8f3a01c2")
+CANDIDATE = Relation("PROD", "ANALYTICS", "TEMP_MAU__8F3A01C2")
+FROM = 'FROM "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
 
 
-def a_table(**changes: object) -> AnalyticsTable:
+def a_table(**changes: Any) -> AnalyticsTable:
     return AnalyticsTable.model_validate({"schema": "analytics", "table": "mau", "sql": "select 1 as n", **changes})
 
 
-def test_row_count_alone_is_metadata_only() -> None:
-    assert audit_sql(audits_of(a_table()), CANDIDATE) == (
-        'SELECT\n  COUNT(*)\nFROM "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
-    )
+def audit_named(name: str, **changes: Any) -> Audit:
+    return next(audit for audit in audits_of(a_table(**changes)) if audit.name == name)
 
 
-def test_all_audits_are_measured_in_one_scan() -> None:
-    assert audit_sql(audits_of(a_table(primary_key=["a", "b"])), CANDIDATE) == (
+def test_row_count_alone_is_one_number() -> None:
+    assert scan_sql(audits_of(a_table()), CANDIDATE) == f"SELECT\n  COUNT(*)\n{FROM}"
+
+
+def test_all_simple_audits_are_measured_in_one_scan() -> None:
+    assert scan_sql(audits_of(a_table(primary_key=["a", '"b c"'])), CANDIDATE) == (
         "SELECT\n  COUNT(*),\n"
-        '  COUNT(CASE WHEN "A" IS NULL OR "B" IS NULL THEN 1 END),\n'
-        '  COUNT(CASE WHEN NOT ("A" IS NULL OR "B" IS NULL) THEN 1 END) - COUNT(DISTINCT "A", "B")\n'
-        'FROM "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
+        '  COUNT(CASE WHEN "A" IS NULL OR "b c" IS NULL THEN 1 END),\n'
+        '  COUNT(CASE WHEN NOT ("A" IS NULL OR "b c" IS NULL) THEN 1 END) - COUNT(DISTINCT "A", "b c")\n'
+        f"{FROM}"
     )
+
+
+@pytest.mark.parametrize(
+    ("checks", "name", "measure"),
+    [
+        ({"not_null": ["a"]}, "not_null", 'COUNT(CASE WHEN "A" IS NULL THEN 1 END)'),
+        (
+            {"accepted_values": {"a": ["x", "y'z"]}},
+            "accepted_values_a",
+            "COUNT(CASE WHEN \"A\" NOT IN ('x', 'y''z') THEN 1 END)",
+        ),
+        ({"matches": {"a": "\\d+"}}, "matches_a", "COUNT(CASE WHEN NOT REGEXP_LIKE(\"A\", '\\\\d+') THEN 1 END)"),
+        (
+            {"range": {"a": {"min": 0}}},
+            "range_a",
+            'COUNT(CASE WHEN "A" < 0 OR "A"::FLOAT = \'NaN\'::FLOAT THEN 1 END)',
+        ),
+    ],
+)
+def test_condition_is_measured_by(checks: dict[str, Any], name: str, measure: str) -> None:
+    (found,) = audit_named(name, checks=checks).measures
+    assert found.sql == measure
+
+
+def test_query_of_rows_is_counted_up_to_a_limit() -> None:
+    audit = audit_named("negative", checks={"sql": {"negative": "select * from {table} where a < 0;"}})
+    assert query_sql(audit, CANDIDATE) == (
+        "SELECT COUNT(*) FROM (SELECT 1 AS BAD FROM (\nSELECT * FROM (\n"
+        f"select * from {CANDIDATE.sql} where a < 0\n)\n) LIMIT 10001)"
+    )
+    assert "more than 10,000 rows that are wrong" in str(judge(audit, [10_001], CANDIDATE, "q"))
+
+
+def test_checks_of_names_that_dagster_refuses_have_names_of_their_own() -> None:
+    names = [audit.name for audit in audits_of(a_table(checks={"unique": ['"a b"', '"a-b"', "a", ["a", "b"]]}))]
+    assert names[3:] == ["unique_a", "unique_a_b"]
+    assert len(set(names)) == 5
+    assert all(name.replace("_", "").isalnum() for name in names)
 
 
 def test_verdicts_follow_the_bounds() -> None:
-    audits = audits_of(a_table(primary_key="a", checks={"row_count": {"min": 2, "max": 5}}))
-    for row, expected in [((2, 0, 0), [True, True]), ((6, 0, 1), [False, False]), ((1, 3, 0), [False, False])]:
-        assert [outcome.passed for outcome in judge(audits, row, "q1")] == expected
+    audit = audit_named("row_count", checks={"row_count": {"min": 2, "max": 5}})
+    assert [judge(audit, [n], CANDIDATE, "q").passed for n in (1, 2, 5, 6)] == [False, True, True, False]
 
 
 def test_failed_verdict_says_what_was_found_and_expected() -> None:
-    count, key = judge(audits_of(a_table(primary_key="a")), (0, 0, 3), "q1")
+    count = judge(audit_named("row_count"), [0], CANDIDATE, "q1")
+    key = judge(audit_named("primary_key", primary_key="a"), [0, 3], CANDIDATE, "q1")
     assert str(count) == "check row_count found 0 rows, expected at least 1"
     assert str(key) == "check primary_key found 3 rows with a duplicate key, expected at most 0"
     assert key.expected == {"rows with a NULL key": "at most 0", "rows with a duplicate key": "at most 0"}
+    assert key.bad_rows == 3
 
 
 def test_query_that_fails_is_not_a_pass() -> None:
-    outcomes = not_evaluated(audits_of(a_table(primary_key="a")), "invalid identifier A", "q1")
-    assert [outcome.passed for outcome in outcomes] == [False, False]
-    assert str(outcomes[1]) == "check primary_key could not be evaluated: invalid identifier A"
+    outcome = not_evaluated(audit_named("primary_key", primary_key="a"), CANDIDATE, "invalid identifier A", "q1")
+    assert not outcome.passed
+    assert outcome.blocks
+    assert str(outcome) == "check primary_key could not be evaluated: invalid identifier A"
 
 
 def test_verdict_without_its_number_is_not_a_pass() -> None:
-    (outcome,) = not_evaluated(audits_of(a_table()), "x")
-    assert not type(outcome)(outcome.audit, {}, "q1").passed
+    assert not AuditOutcome(audit_named("row_count"), {}).passed
+    freshness = audit_named("freshness_ts", checks={"freshness": {"ts": 36}})
+    assert not judge(freshness, [None], CANDIDATE, "q").passed
+    assert [judge(freshness, [Decimal(age)], CANDIDATE, "q").passed for age in ("36", "37", "-25")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_warning_fails_and_does_not_block() -> None:
+    audit = audit_named("not_null", checks={"not_null": {"columns": "a", "severity": "warn"}})
+    outcome = judge(audit, [1], CANDIDATE, "q")
+    assert (outcome.passed, outcome.blocks) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "rows", "passes"),
+    [(1000, 500, True), (1000, 499, False), (1000, 3001, False), (99, 1, True), (None, 1, True)],
+)
+def test_row_count_is_compared_with_production(before: int | None, rows: int, passes: bool) -> None:
+    table = a_table(checks={"row_count_change": {"max_drop": "50%", "max_growth": "200%"}})
+    outcome = judge(audits_of(table)[1], [rows], CANDIDATE, "q")
+    target = None if before is None else Listed("MAU", before, None)
+    assert compared(outcome, table, Inspection(target), on_target=False).passed is passes
+
+
+def test_column_contract_names_what_differs() -> None:
+    table = a_table(columns={"a": "int", "b": "varchar", "c": "date"})
+    columns = (Column("A", "NUMBER", 38, 2), Column("B", "TEXT", length=16_777_216), Column("D", "DATE"))
+    outcome = compared(
+        AuditOutcome(audit_named("columns", columns={"a": "int"}), {}),
+        table,
+        Inspection(candidate_columns=columns),
+        on_target=False,
+    )
+    assert outcome.found == "no column C; undeclared columns D; A of type NUMBER(38,2), expected int"
+    assert outcome.blocks
+
+
+def test_schema_changes_are_told_against_production() -> None:
+    inspection = Inspection(
+        target_columns=(Column("A", "NUMBER", 38, 0), Column("B", "DATE")),
+        candidate_columns=(Column("A", "TEXT"), Column("C", "DATE")),
+    )
+    assert schema_changes(inspection) == (
+        "columns added: C",
+        "columns removed: B",
+        "columns retyped: A NUMBER(38,0) -> VARCHAR",
+    )
+
+
+def test_sample_shows_rows_that_are_wrong() -> None:
+    audit = audit_named("not_null", checks={"not_null": "a"})
+    assert sample_sql(audit, CANDIDATE, rows=3) == (
+        f'SELECT * FROM (\nSELECT * FROM {CANDIDATE.sql} WHERE "A" IS NULL\n) LIMIT 3'
+    )
 
 
 def test_bounds_read_as_words() -> None:

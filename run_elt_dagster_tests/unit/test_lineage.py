@@ -29,7 +29,7 @@ def problems_of(directory: Path, **options: str) -> list[str]:
         ("select * from raw.a join raw.b using (id)", (("raw", "a"), ("raw", "b"))),
         ("select * from Raw.A, RAW.a", (("raw", "a"),)),
         ("select * from db.raw.a", (("db", "raw", "a"),)),
-        ('select * from raw."Mixed Case"', (("raw", "mixed case"),)),
+        ('select * from raw."Mixed Case"', (("raw", '"Mixed Case"'),)),
         ("with a as (select * from raw.x) select * from a", (("raw", "x"),)),
         ("with a as (select 1 as i) select * from a join raw.a on true", (("raw", "a"),)),
         (

@@ -2,21 +2,27 @@ from typing import Any
 
 import pytest
 
+from run_elt_dagster.guards import Existing, refusal, stock_of
+from run_elt_dagster.inspection import Marker, marker_in
 from run_elt_dagster.publish import (
-    Existing,
+    Grant,
     PublishRefusedError,
     build_sql,
     candidate_of,
-    columns_sql,
+    column_comments_sql,
     drop_sql,
-    existing_sql,
-    publish_sql,
+    exchange_sql,
+    grant_changes_sql,
+    grants_of,
+    require_same_columns,
     target_of,
 )
+from run_elt_dagster.relation import Relation
 from run_elt_dagster.table import AnalyticsTable
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
-TABLE = Existing("BASE TABLE", 7)
+MARKER = Marker("run", RUN_ID, "2026-11-25T00:00:00.000000Z")
+X, TEMP = '"PROD"."ANALYTICS"."MAU"', '"PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
 
 
 def a_table(**changes: Any) -> AnalyticsTable:
@@ -25,86 +31,160 @@ def a_table(**changes: Any) -> AnalyticsTable:
     )
 
 
-def plan(
-    existing: Existing | None, *, columns: tuple[str, ...] = (), copy_tags: bool = True, **changes: Any
-) -> list[str]:
+def candidate(table: AnalyticsTable | None = None) -> Relation:
+    return candidate_of(table or a_table(), database="PROD", run_id=RUN_ID)
+
+
+def exchange(*, exists: bool, columns: tuple[str, ...] = (), copy_tags: bool = True, **changes: Any) -> str:
     table = a_table(**changes)
-    return publish_sql(
+    return exchange_sql(
         table,
-        target=target_of(table, database="prod"),
-        candidate=candidate_of(table, database="prod", run_id=RUN_ID),
-        existing=existing,
+        target=target_of(table, database="PROD"),
+        candidate=candidate(table),
+        exists=exists,
         columns=columns,
         copy_tags=copy_tags,
     )
 
 
 def test_candidate_is_named_after_the_run() -> None:
-    assert str(candidate_of(a_table(), database="prod", run_id=RUN_ID)) == "PROD.ANALYTICS.TEMP_MAU__8F3A01C2"
+    assert str(candidate()) == "PROD.ANALYTICS.TEMP_MAU__8F3A01C2"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "y z", 'a"b', "größe", "select"])
+def test_names_that_bite_make_a_target_and_a_candidate(name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    table = a_table(identifier=quoted)
+    assert target_of(table, database="PROD").sql == f'"PROD"."ANALYTICS".{quoted}'
+    assert len(candidate(table).name) <= 255
+    assert candidate(table).name.endswith("__8F3A01C2")
 
 
 def test_build_embeds_the_sql_byte_for_byte_and_carries_the_run_in_its_comment() -> None:
-    candidate = candidate_of(a_table(), database="prod", run_id=RUN_ID)
-    assert build_sql(a_table(description="Ada's \\ n"), candidate, run_id=RUN_ID) == (
-        'CREATE OR REPLACE TABLE "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2" '
-        f"COMMENT = 'Ada''s \\\\ n [run_elt run {RUN_ID}]' AS (\nselect 1 as n -- end\n)"
+    assert build_sql(a_table(description="Ada's \\ n"), candidate(), marker=MARKER) == (
+        f"CREATE OR REPLACE TABLE {TEMP} "
+        f"COMMENT = 'Ada''s \\\\ n [run_elt run {RUN_ID} at 2026-11-25T00:00:00.000000Z]' AS (\nselect 1 as n -- end\n)"
     )
 
 
+def test_marker_is_read_back_from_a_comment() -> None:
+    assert marker_in(f"any [text] {MARKER}") == MARKER
+    assert marker_in("[run_elt run abc]") == Marker("run", "abc")
+    assert marker_in("nothing") is marker_in(None) is None
+
+
 def test_build_of_a_transient_table_makes_a_transient_candidate() -> None:
-    candidate = candidate_of(a_table(), database="prod", run_id=RUN_ID)
-    assert build_sql(a_table(transient=True), candidate, run_id=RUN_ID).startswith("CREATE OR REPLACE TRANSIENT TABLE ")
+    assert build_sql(a_table(transient=True), candidate(), marker=MARKER).startswith(
+        "CREATE OR REPLACE TRANSIENT TABLE "
+    )
 
 
-X, TEMP = '"PROD"."ANALYTICS"."MAU"', '"PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'
+def test_columns_are_commented_by_name() -> None:
+    table = a_table(columns={"n": {"description": "It's n"}, '"m m"': {"description": "m"}, "o": "int"})
+    assert column_comments_sql(table, candidate()) == (
+        f"ALTER TABLE {TEMP} MODIFY COLUMN \"N\" COMMENT 'It''s n', COLUMN \"m m\" COMMENT 'm'"
+    )
+    assert column_comments_sql(a_table(), candidate()) is None
 
 
 @pytest.mark.parametrize(
-    ("method", "existing", "expected"),
+    ("method", "exists", "expected"),
     [
-        ("clone", None, [f"CREATE TABLE {X} CLONE {TEMP}"]),
-        ("clone", TABLE, [f"CREATE OR REPLACE TABLE {X} CLONE {TEMP} COPY GRANTS COPY TAGS"]),
-        ("swap", None, [f"ALTER TABLE {TEMP} RENAME TO {X}"]),
-        ("swap", TABLE, [f"ALTER TABLE {X} SWAP WITH {TEMP}"]),
-        ("overwrite", None, [f"CREATE TABLE {X} CLONE {TEMP}"]),
+        ("clone", False, f"CREATE TABLE {X} CLONE {TEMP}"),
+        ("clone", True, f"CREATE OR REPLACE TABLE {X} CLONE {TEMP} COPY GRANTS COPY TAGS"),
+        ("swap", False, f"ALTER TABLE {TEMP} RENAME TO {X}"),
+        ("swap", True, f"ALTER TABLE {X} SWAP WITH {TEMP}"),
+        ("overwrite", False, f"CREATE TABLE {X} CLONE {TEMP}"),
     ],
 )
-def test_publish_plan_is(method: str, existing: Existing | None, expected: list[str]) -> None:
-    assert plan(existing, publish=method) == expected
+def test_exchange_is(method: str, exists: bool, expected: str) -> None:
+    assert exchange(exists=exists, publish=method) == expected
 
 
 def test_overwrite_names_the_columns_since_insert_goes_by_position() -> None:
-    existing = Existing("BASE TABLE", 7, ("mixed Case", "N"))
-    assert plan(existing, columns=("N", "mixed Case"), publish="overwrite") == [
+    assert exchange(exists=True, columns=("N", "mixed Case"), publish="overwrite") == (
         f'INSERT OVERWRITE INTO {X} ("N", "mixed Case") SELECT "N", "mixed Case" FROM {TEMP}'
-    ]
+    )
 
 
 def test_overwrite_is_refused_when_the_columns_differ() -> None:
     with pytest.raises(PublishRefusedError, match="got new columns: B; missing columns: A"):
-        plan(Existing("BASE TABLE", 7, ("A", "N")), columns=("N", "B"), publish="overwrite")
+        require_same_columns(a_table(), candidate(), new=("N", "B"), published=("A", "N"))
 
 
 def test_clone_of_a_transient_table_replaces_by_a_transient_table() -> None:
-    assert plan(TABLE, transient=True, copy_tags=False) == [
+    assert exchange(exists=True, transient=True, copy_tags=False) == (
         f"CREATE OR REPLACE TRANSIENT TABLE {X} CLONE {TEMP} COPY GRANTS"
-    ]
+    )
+
+
+def refused(method: str = "clone", **existing: Any) -> str | None:
+    found = Existing(**{"kind": "BASE TABLE", "owner": "R", **existing})
+    table = a_table(publish=method)
+    return refusal(table, target_of(table, database="PROD"), found, role="R")
 
 
 @pytest.mark.parametrize("method", ["clone", "swap", "overwrite"])
-def test_target_that_is_a_view_is_refused(method: str) -> None:
-    with pytest.raises(PublishRefusedError, match="requires a table as its target, got a view at PROD"):
-        plan(Existing("VIEW", None), publish=method)
+@pytest.mark.parametrize("kind", ["VIEW", "EXTERNAL TABLE", "DYNAMIC TABLE", "MATERIALIZED VIEW"])
+def test_target_that_is_no_table_is_refused(method: str, kind: str) -> None:
+    assert f"requires a table as its target, got a {kind.lower()} at PROD" in (refused(method, kind=kind) or "")
 
 
-def test_inspection_queries_name_what_they_ask_for() -> None:
-    assert existing_sql("prod", ["b", "a", "a"]) == (
-        'SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ROW_COUNT FROM "PROD".INFORMATION_SCHEMA.TABLES '
-        "WHERE TABLE_SCHEMA IN ('A', 'B')"
-    )
-    target = target_of(a_table(), database="prod")
-    assert columns_sql(target) == (
-        'SELECT COLUMN_NAME FROM "PROD".INFORMATION_SCHEMA.COLUMNS '
-        "WHERE TABLE_SCHEMA = 'ANALYTICS' AND TABLE_NAME = 'MAU' ORDER BY ORDINAL_POSITION"
-    )
-    assert drop_sql(target) == f"DROP TABLE IF EXISTS {X}"
+@pytest.mark.parametrize("method", ["clone", "swap"])
+@pytest.mark.parametrize(
+    ("existing", "words"),
+    [
+        ({"policies": ("masking policy P",)}, "masking policy P on it"),
+        ({"streams": ("D.S.CHANGES",)}, "streams that read it: D.S.CHANGES"),
+        ({"owner": "OTHER"}, "a table that role OTHER owns, not R"),
+        ({"managed_by": "ADMIN"}, "a managed access schema, which role ADMIN owns"),
+        ({"unknown": ("policies: no privilege",)}, "policies: no privilege"),
+        ({"kind": "ICEBERG TABLE"}, "iceberg table"),
+    ],
+)
+def test_what_another_object_would_lose_is_refused_with_the_remedy(
+    method: str, existing: dict[str, Any], words: str
+) -> None:
+    reason = refused(method, **existing)
+    assert reason is not None
+    assert words in reason
+    assert "publish: overwrite" in reason
+    assert refused("overwrite", **existing) is None
+
+
+def test_plain_table_of_the_own_role_is_not_refused() -> None:
+    assert refused() is refused("swap", managed_by="R") is None
+    assert refusal(a_table(), candidate(), None, role="R") is None
+
+
+def test_stock_of_no_schema_knows_nothing() -> None:
+    assert stock_of([]).at(candidate()) is None
+
+
+GRANTS = [
+    ("t", "OWNERSHIP", "TABLE", "X", "ROLE", "R", "true", "R"),
+    ("t", "SELECT", "TABLE", "X", "ROLE", "read er", "true", "R"),
+    ("t", "SELECT", "TABLE", "X", "DATABASE_ROLE", "D", "false", "R"),
+    ("t", "SELECT", "TABLE", "X", "SHARE", "ORG.ACC.S", "false", "R"),
+]
+
+
+def test_grants_are_carried_over_exactly() -> None:
+    wanted = grants_of(GRANTS, candidate())
+    extra = Grant("INSERT", "ROLE", ("FUTURE",))
+    assert grant_changes_sql(candidate(), present=frozenset({extra}), wanted=wanted) == [
+        f'REVOKE INSERT ON TABLE {TEMP} FROM ROLE "FUTURE"',
+        f'GRANT SELECT ON TABLE {TEMP} TO DATABASE ROLE "PROD"."D"',
+        f'GRANT SELECT ON TABLE {TEMP} TO ROLE "read er" WITH GRANT OPTION',
+        f'GRANT SELECT ON TABLE {TEMP} TO SHARE "S"',
+    ]
+    assert grant_changes_sql(candidate(), present=wanted, wanted=wanted) == []
+
+
+def test_grant_to_a_grantee_of_another_kind_is_refused() -> None:
+    with pytest.raises(PublishRefusedError, match="got SELECT to APPLICATION A"):
+        grants_of([("t", "SELECT", "TABLE", "X", "APPLICATION", "A", "false", "R")], candidate())
+
+
+def test_drop_is_safe_to_repeat() -> None:
+    assert drop_sql(candidate()) == f"DROP TABLE IF EXISTS {TEMP}"
