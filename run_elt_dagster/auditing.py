@@ -68,6 +68,10 @@ class Auditor:
         ]
         return tuple(self._with_sample(outcome) for outcome in outcomes), inspection
 
+    def unanswered(self, error: StatementError) -> tuple[AuditOutcome, ...]:
+        """Return a failed verdict on every audit, for when no query could be asked."""
+        return tuple(not_evaluated(audit, self._audited, str(error), error.query_id) for audit in self.audits)
+
     def _scan(self) -> tuple[dict[str, AuditOutcome], Inspection]:
         scanned = [audit for audit in self.audits if audit.in_scan]
         try:

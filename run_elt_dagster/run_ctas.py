@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeGuard
 
 from run_elt_dagster.auditing import Auditor
-from run_elt_dagster.audits import AuditOutcome, not_evaluated, schema_changes
+from run_elt_dagster.audits import AuditOutcome, schema_changes
 from run_elt_dagster.guards import (
     POLICIES_PER_QUERY,
     STREAMS_SQL,
@@ -335,7 +335,11 @@ class _TableRun:
 
     def _audit(self) -> None:
         self._stage = "audit"
-        self._audits, self._inspection = self._auditor.evaluate()
+        try:
+            self._audits, self._inspection = self._auditor.evaluate()
+        except StatementError as error:
+            self._audits = self._auditor.unanswered(error)
+            raise
         if self._table.schema_change == "report":
             changes = schema_changes(self._inspection)
             self._warnings += [f"{self._table.name}: {change}" for change in changes]
@@ -731,7 +735,7 @@ def audit_published(
     try:
         return auditor.evaluate()[0]
     except StatementError as error:
-        return tuple(not_evaluated(audit, target, str(error), error.query_id) for audit in auditor.audits)
+        return auditor.unanswered(error)
 
 
 class _Order:

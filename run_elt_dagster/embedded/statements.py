@@ -139,6 +139,14 @@ class CommentTable(Statement):
 
 
 @dataclass(frozen=True)
+class CommentColumns(Statement):
+    """ALTER TABLE ... MODIFY COLUMN ... COMMENT, for one column or several."""
+
+    target: Name
+    comments: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class TagTable(Statement):
     """ALTER TABLE ... SET TAG and UNSET TAG; a value of None unsets."""
 
@@ -460,11 +468,26 @@ def _alter_table_properties(reader: _Reader, target: Name, *, if_exists: bool) -
         return CommentTable(target, reader.string(), if_exists)
     if reader.accept("UNSET", "COMMENT"):
         return CommentTable(target, None, if_exists)
+    if [token.keyword for token in reader.ahead(2)] == ["MODIFY", "COLUMN"]:
+        return _column_comments(reader, target)
     if reader.accept("SET", "TAG"):
         return TagTable(target, tuple(_tag_settings(reader)), if_exists)
     if reader.accept("UNSET", "TAG"):
         return TagTable(target, tuple((tag, None) for tag in _listed(reader, reader.name)), if_exists)
     return ClusterTable(target, if_exists) if _changes_clustering(reader) else None
+
+
+def _column_comments(reader: _Reader, target: Name) -> Statement | None:
+    reader.accept("MODIFY")
+    comments: list[tuple[str, str]] = []
+    while reader.accept("COLUMN"):
+        name = reader.identifier()
+        if not reader.accept("COMMENT"):
+            return None
+        comments.append((name, reader.string()))
+        if not reader.accept(","):
+            break
+    return CommentColumns(target, tuple(comments))
 
 
 def _changes_clustering(reader: _Reader) -> bool:

@@ -18,6 +18,7 @@ from run_elt_dagster.embedded.objects import Table, TableObject, quoted
 from run_elt_dagster.embedded.statements import (
     CloneTable,
     ClusterTable,
+    CommentColumns,
     CommentTable,
     CreateTable,
     Creation,
@@ -209,6 +210,17 @@ def comment_table(session: EngineSession, statement: CommentTable) -> Result:
             session.register(target.database).set_comment(known.object_id, statement.comment)
         elif not statement.if_exists:
             raise missing_object(str(target))
+    return status(SUCCESS)
+
+
+def comment_columns(session: EngineSession, statement: CommentColumns) -> Result:
+    """Change comments of columns: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        _found(session, target)
+        for name, comment in statement.comments:
+            text = exp.Literal.string(comment).sql(dialect="duckdb")
+            session.duck.execute(f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {text}")
     return status(SUCCESS)
 
 

@@ -1,0 +1,265 @@
+"""What may be published, in which order, and with whose grants, on the embedded Snowflake over the real connector."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import snowflake.connector
+
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
+from run_elt_dagster.lineage import catalogue
+from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.session import ConnectorSession
+from run_elt_dagster.table import parse_table_file
+from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, running_server
+
+METHODS = ["clone", "swap", "overwrite"]
+OLD, NEW = [(3, 1, 1)], [(5, 2, 2)]
+
+
+class Warehouse:
+    """A server of a test's own, and runs of the table analytics.mau on it."""
+
+    def __init__(self, server: EmbeddedServer, account: Account, directory: Path) -> None:
+        self.server, self.account, self.directory = server, account, directory
+        self.reader = account.session()
+
+    def run(self, run_id: str, text: str, **options: Any) -> TableOutcome:
+        tables = catalogue([parse_table_file(self.directory / "mau.sql", text, schema="analytics", table="mau")])
+        chosen = RunOptions(run_id=run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
+
+        def connect() -> Any:
+            return closing(snowflake.connector.connect(**self.account.arguments))
+
+        with connect() as connection, ConnectorSession(connection, connect) as session:
+            (outcome,) = run_tables(session, tables, [("analytics", "mau")], options=chosen)
+        return outcome
+
+    def seen(self) -> list[tuple[Any, ...]]:
+        return self.reader.sql("select count(*), min(v), max(v) from analytics.mau")
+
+    def tables(self) -> set[str]:
+        rows = self.reader.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
+        return {name for (name,) in rows}
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    with running_server(tmp_path) as server:
+        account = Account(server)
+        with account.resources:
+            yield Warehouse(server, account, tmp_path)
+
+
+def mau(rows: int, value: int, *, publish: str = "clone", more: str = "") -> str:
+    return f"/* elt\npublish: {publish}\n{more}\nelt */ select seq4() as n, {value} as v from table(generator(rowcount => {rows}))"
+
+
+ROW = "select 1 as k, 'a' as t, 1.5::float as f, current_date() as d, current_timestamp()::timestamp_ntz as ts"
+
+
+@pytest.mark.parametrize(
+    ("name", "checks", "sql"),
+    [
+        ("row_count", "checks: {row_count: {min: 2}}", ROW),
+        ("row_count", "checks: {row_count: {max: 1}}", f"{ROW} union all {ROW}"),
+        ("row_count_change", "checks: {row_count_change: {max_drop: 50%, min_rows: 1}}", ROW),
+        (
+            "row_count_change",
+            "checks: {row_count_change: {max_growth: 10%, min_rows: 1}}",
+            f"{ROW} from table(generator(rowcount => 90))",
+        ),
+        ("primary_key", "primary_key: k", ROW.replace("1 as k", "null as k")),
+        ("primary_key", "primary_key: [k, t]", f"{ROW} union all {ROW}"),
+        ("unique_k_t", "checks: {unique: [[k, t]]}", f"{ROW} union all {ROW}"),
+        ("not_null", "checks: {not_null: [t, k]}", ROW.replace("'a'", "null")),
+        ("accepted_values_t", "checks: {accepted_values: {t: [b, c]}}", ROW),
+        ("accepted_values_k", "checks: {accepted_values: {k: [2, 3]}}", ROW),
+        ("matches_t", "checks: {matches: {t: '[b-z]+'}}", ROW),
+        ("matches_t", "checks: {matches: {t: a}}", ROW.replace("'a'", "'xay'")),
+        ("range_k", "checks: {range: {k: {min: 2}}}", ROW),
+        ("range_k", "checks: {range: {k: {max: 0}}}", ROW),
+        ("range_f", "checks: {range: {f: {min: 0}}}", ROW.replace("1.5::float", "'NaN'::float")),
+        ("range_d", "checks: {range: {d: {max: 2020-01-01}}}", ROW),
+        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2020-01-01'")),
+        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2999-01-01'")),
+        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "null")),
+        ("relationship_k", "checks: {relationship: {k: raw_data.keys.k}}", ROW.replace("1 as k", "7 as k")),
+        (
+            "negative",
+            "checks: {sql: {negative: 'select * from {table} where k < 0'}}",
+            ROW.replace("1 as k", "-1 as k"),
+        ),
+        ("broken", "checks: {sql: {broken: 'select nope from {table}'}}", ROW),
+        ("range_t", "checks: {range: {t: {min: 0}}}", ROW),
+        ("not_null", "checks: {not_null: nowhere}", ROW),
+        ("columns", "columns: {k: int, t: varchar, f: float, d: date}", ROW),
+        ("columns", "columns: {k: int, t: varchar, f: float, d: date, ts: timestamp_ntz, more: int}", ROW),
+        ("columns", "columns: {k: varchar, t: varchar, f: float, d: date, ts: timestamp_ntz}", ROW),
+        ("columns", "columns: {k: int, t: varchar, f: float, d: timestamp, ts: timestamp_ntz}", ROW),
+        ("schema_change", "schema_change: fail", f"select 1 as extra, * from ({ROW})"),
+        ("schema_change", "schema_change: fail", ROW.replace("1 as k", "'1' as k")),
+    ],
+)
+def test_bad_data_is_caught_by_its_check_and_leaves_production_alone(
+    warehouse: Warehouse, name: str, checks: str, sql: str
+) -> None:
+    warehouse.reader.sql("create table raw_data.keys as select 1 as k")
+    rows = ROW.replace("1 as k", "seq4() as k") + " from table(generator(rowcount => 3))"
+    assert warehouse.run("00000001", rows).published
+    outcome = warehouse.run("00000002", f"/* elt\n{checks}\nelt */ {sql}")
+    assert [audit.audit.name for audit in outcome.audits if not audit.passed] == [name]
+    assert outcome.failure is not None
+    assert outcome.failure.stage == "audit"
+    assert warehouse.reader.value("select count(*) from analytics.mau") == 3
+    assert len(outcome.audits) >= 1
+
+
+def test_good_data_passes_every_kind_of_check_and_comments_its_columns(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create table raw_data.keys as select 1 as k")
+    matter = """primary_key: k
+columns: {k: {type: int, description: "The key"}, t: varchar, f: float, d: date, ts: timestamp_ntz}
+schema_change: fail
+checks:
+  row_count_change: {max_drop: 10%, min_rows: 0}
+  unique: [t]
+  not_null: [k, t]
+  accepted_values: {t: [a, b]}
+  matches: {t: '[a-z]'}
+  range: {k: {min: 0, max: 9}, f: {max: 2.5}, d: {min: 2020-01-01}}
+  freshness: {ts: 1}
+  relationship: {k: raw_data.keys.k}
+  sql: {negative: 'select * from {table} where k < 0'}"""
+    for run in ("00000001", "00000002"):
+        outcome = warehouse.run(run, f"/* elt\n{matter}\nelt */ {ROW}")
+        assert outcome.published, outcome.failure
+    assert len(outcome.audits) == 14
+    columns = warehouse.reader.sql("show columns in table analytics.mau")
+    assert "The key" in columns[0]
+
+
+def test_warning_is_published_and_told(warehouse: Warehouse) -> None:
+    outcome = warehouse.run("00000001", mau(3, 1, more="checks: {range: {v: {min: 9, severity: warn}}}"))
+    assert outcome.published
+    assert "check range_v found 3 rows" in outcome.warnings[0]
+
+
+def test_rows_are_shown_only_where_the_table_opts_in(warehouse: Warehouse) -> None:
+    for more, shown in (("", 0), ("show_rows: 2", 2)):
+        outcome = warehouse.run("00000001", mau(3, 1, more=f"{more}\nchecks: {{range: {{v: {{min: 9}}}}}}"))
+        assert len(outcome.audits[1].sample) == shown
+
+
+def test_swap_carries_every_grant_over(warehouse: Warehouse) -> None:
+    assert warehouse.run("00000001", mau(3, 1, publish="swap")).published
+    warehouse.reader.sql("create role consumer")
+    for grantee in ("role consumer with grant option", "database role run_elt.readers", "share partner"):
+        warehouse.reader.sql(f"grant select on table analytics.mau to {grantee}")
+
+    def grants() -> set[tuple[Any, ...]]:
+        return {(row[1], row[4], row[5], row[6]) for row in warehouse.reader.sql("show grants on table analytics.mau")}
+
+    before = grants()
+    assert len(before) == 4
+    assert warehouse.run("00000002", mau(5, 2, publish="swap")).published
+    assert (grants(), warehouse.seen()) == (before, NEW)
+
+
+def test_table_of_another_role_is_not_replaced(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create role other")
+    assert warehouse.run("00000001", mau(3, 1)).published
+    warehouse.reader.sql("grant ownership on table analytics.mau to role other")
+    outcome = warehouse.run("00000002", mau(5, 2))
+    assert outcome.failure is not None
+    assert "role OTHER owns" in outcome.failure.message
+    assert warehouse.seen() == OLD
+
+
+@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("held", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"])
+def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publish: str, held: str) -> None:
+    """The older run is held at a statement while the newer one goes all the way."""
+    assert warehouse.run("00000001", mau(1, 0, publish=publish)).published
+    exchange = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}[publish]
+    text = exchange if held == "exchange" else held
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hook(event: StatementEvent) -> None:
+        if event.phase == "before" and text in event.sql and "0000000A" in event.sql:
+            reached.set()
+            go_on.wait(20)
+
+    with warehouse.account.hooked(hook):
+        older = In(lambda: warehouse.run("0000000A", mau(3, 1, publish=publish)))
+        assert reached.wait(20)
+        assert warehouse.run("0000000B", mau(5, 2, publish=publish)).published
+        go_on.set()
+        outcome = older.result()
+    assert warehouse.seen() == NEW
+    assert outcome.superseded_by == "0000000B", outcome.failure
+    assert warehouse.tables() == {"MAU"}
+
+
+@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("errno", [603, 390111, 290503])
+@pytest.mark.parametrize("stage", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange", "DROP TABLE"])
+def test_answer_that_is_lost_after_the_effect_is_looked_into(
+    warehouse: Warehouse, publish: str, errno: int, stage: str
+) -> None:
+    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+    exchange = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}[publish]
+    text, lost = exchange if stage == "exchange" else stage, threading.Event()
+
+    def hook(event: StatementEvent) -> None:
+        if event.phase == "after" and text in event.sql and not lost.is_set():
+            lost.set()
+            raise SqlError("answer lost", errno=errno, sqlstate="08001")
+
+    with warehouse.account.hooked(hook):
+        outcome = warehouse.run("00000002", mau(5, 2, publish=publish))
+    assert lost.is_set()
+    assert outcome.published, outcome.failure
+    assert warehouse.seen() == NEW
+    assert warehouse.tables() == {"MAU"}
+
+
+def test_refused_statement_is_sent_once(warehouse: Warehouse) -> None:
+    outcome = warehouse.run("00000001", "select nope from raw_data.nowhere")
+    assert outcome.failure is not None
+    assert len([record for record in warehouse.server.history if "nope" in record.sql]) == 1
+
+
+def test_leftovers_are_swept_by_age_but_never_a_live_runs(warehouse: Warehouse) -> None:
+    for run in ("0000000C", "0000000D"):
+        assert not warehouse.run(run, mau(3, 1, more="checks: {row_count: {min: 9}}")).published
+    assert warehouse.run("00000003", mau(3, 1)).published
+    assert {"TEMP_MAU__0000000C", "TEMP_MAU__0000000D"} < warehouse.tables()
+    options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": lambda start: start == "0000000D"}
+    assert warehouse.run("00000004", mau(3, 1), **options).published
+    assert warehouse.tables() == {"MAU", "TEMP_MAU__0000000D"}
+
+
+def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(warehouse: Warehouse) -> None:
+    outcome = warehouse.run("00000001", mau(3, 1, more="checks: {not_null: nowhere, range: {v: {min: 0}}}"))
+    assert {audit.audit.name: audit.passed for audit in outcome.audits} == {
+        "row_count": True,
+        "not_null": False,
+        "range_v": True,
+    }
+
+
+@pytest.mark.parametrize("identifier", ["select", "lower case", 'qu"ote', "größe", "x" * 255])
+@pytest.mark.parametrize("publish", METHODS)
+def test_names_that_bite_are_published_twice(warehouse: Warehouse, publish: str, identifier: str) -> None:
+    quoted = '"' + identifier.replace('"', '""') + '"'
+    for run, rows in (("00000001", 3), ("00000002", 5)):
+        matter = f"identifier: '{quoted}'\nprimary_key: ['{quoted}']\npublish: {publish}"
+        sql = f"select seq4() as {quoted} from table(generator(rowcount => {rows}))"
+        outcome = warehouse.run(run, f"/* elt\n{matter}\nelt */ {sql}")
+        assert outcome.published, outcome.failure
+        assert warehouse.reader.value(f"select count(*) from analytics.{quoted}") == rows
+    assert warehouse.tables() == {identifier}
