@@ -340,6 +340,9 @@ class _TableRun:
         except StatementError as error:
             self._audits = self._auditor.unanswered(error)
             raise
+        if not any(listed.name == self._candidate.name for listed in self._inspection.candidates):
+            # A newer run may have taken it away; otherwise its audits have failed, and say so.
+            self._wait_for_newer_builds()
         if self._table.schema_change == "report":
             changes = schema_changes(self._inspection)
             self._warnings += [f"{self._table.name}: {change}" for change in changes]
@@ -457,13 +460,21 @@ class _TableRun:
             # Safe to repeat: the rows are the candidate's each time.
             self._send(self._exchange_sql(columns))
         except StatementError as error:
-            if is_owner and error.answered and self._existing is not None:
-                self._try(comment_sql(self._target, self._existing.comment))
+            if error.answered:
+                self._take_announcement_back()
+            if error.errno == OBJECT_MISSING:
+                self._yield_to_the_newer(error)
             raise
         if is_owner:
             self._send(comment_sql(self._target, comment_of(self._table, self._marker())))
             if comments := column_comments_sql(self._table, self._target):
                 self._send(comments)
+
+    def _take_announcement_back(self) -> None:
+        """Give the target its comment back after rows were not written; not if another run has commented it since."""
+        target = self._auditor.inspect().target
+        if target is not None and target.marker == self._marker("publishing") and self._existing is not None:
+            self._try(comment_sql(self._target, self._existing.comment))
 
     def _exchange(self) -> None:
         """Send the one statement that publishes; where no answer comes, look what readers see before anything else.

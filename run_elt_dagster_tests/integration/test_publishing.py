@@ -137,7 +137,7 @@ checks:
     for run in ("00000001", "00000002"):
         outcome = warehouse.run(run, f"/* elt\n{matter}\nelt */ {ROW}")
         assert outcome.published, outcome.failure
-    assert len(outcome.audits) == 14
+    assert len(outcome.audits) == 15
     columns = warehouse.reader.sql("show columns in table analytics.mau")
     assert "The key" in columns[0]
 
