@@ -20,6 +20,8 @@ from run_elt_dagster.settings import VARIABLES
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 150
+_SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
+_SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
 
 @dataclass
@@ -70,16 +72,24 @@ class Place:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)
 
+    def _schedules(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(self.directory / ".dagster_storage" / "schedules" / "schedules.db"))
+
+    def schedule_was_evaluated(self) -> bool:
+        """Tell whether the daemon has noted both when the schedule started and when it looked at it last."""
+        with self._schedules() as database:
+            rows = database.execute(_SCHEDULE_STATE).fetchall()
+        return any(all(json.loads(body)["job_specific_data"].get(m) for m in _SCHEDULE_MOMENTS) for _, body in rows)
+
     def date_schedule_back(self, *, days: int) -> None:
         """Leave the schedule's state as a daemon would have that was last up days ago.
 
         Moving the clock of the processes instead breaks gRPC, which compares it with the machine's.
         """
-        with closing(sqlite3.connect(self.directory / ".dagster_storage" / "schedules" / "schedules.db")) as database:
-            query = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
-            ((identifier, body),) = database.execute(query)
+        with self._schedules() as database:
+            ((identifier, body),) = database.execute(_SCHEDULE_STATE)
             state = json.loads(body)
-            for moment in ("start_timestamp", "last_iteration_timestamp"):
+            for moment in _SCHEDULE_MOMENTS:
                 state["job_specific_data"][moment] -= days * 86400
             database.execute("update instigators set instigator_body = ? where id = ?", (json.dumps(state), identifier))
             database.commit()

@@ -43,6 +43,8 @@ def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place
     place.wait_for(
         "the schedule's first evaluation", lambda: state(webserver)["typeSpecificData"].get("startTimestamp")
     )
+    # The daemon notes its start first; killed between the two it would not know what it has looked at.
+    place.wait_for("the end of that evaluation", place.schedule_was_evaluated)
     assert state(webserver)["status"] == "RUNNING"
     assert webserver.runs() == []
     kill(daemon)
