@@ -12,13 +12,15 @@ import dagster as dg
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import target_of
-from run_elt_dagster.redaction import excerpt, redact, redact_exception
+from run_elt_dagster.redaction import excerpt, redact, redact_exception, redact_row_values
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.run_ctas import Failure, RunOptions, TableOutcome, audit_published, run_tables
+from run_elt_dagster.run_ctas import audit_published, run_tables
+from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import Session
 from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.table_run import Failure, TableOutcome
 
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 _ERROR_LIMIT = 20_000
@@ -90,20 +92,20 @@ def analytics_assets(
 
 @contextmanager
 def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
-    """Let an interrupted run end as cancelled: Dagster calls it a failure unless the cancelling was reported before.
+    """Let a run of the command line end as cancelled when a person interrupts it, which Dagster calls a failure.
 
-    An interruption is no `Exception`: a signal to the command line, or a termination from the UI. A process that was
-    told to end by its platform is cancelled too; what a run has not published is left as it was either way.
+    What the UI terminates is being cancelled already when the signal comes. A worker of a deployment that nobody has
+    cancelled was ended by its platform: that stays a failure, which alerts, and which Dagster may retry.
     """
     try:
         yield
-    except GeneratorExit:
+    except (Exception, GeneratorExit):
         raise
-    except BaseException as error:
-        if not isinstance(error, Exception) or type(error).__name__ == "DagsterExecutionInterruptedError":
-            run = context.instance.get_run_by_id(context.run.run_id)
-            if run is not None and run.status is dg.DagsterRunStatus.STARTED:
-                context.instance.report_run_canceling(run, "The run was interrupted: its queries are cancelled.")
+    except BaseException:
+        # KeyboardInterrupt, or Dagster's own interruption.
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is not None and run.remote_job_origin is None and run.status is dg.DagsterRunStatus.STARTED:
+            context.instance.report_run_canceling(run, "Interrupted: the queries of the run are cancelled.")
         raise
 
 
@@ -317,7 +319,9 @@ def _error_line(failure: Failure) -> str:
     """Return what the log says; as `exc_info`, the exception would bring along the secrets in its text."""
     if failure.cause is None:
         return _without_secrets(failure.message)
-    return _without_secrets("\n".join([failure.message, *traceback.format_exception(failure.cause)]))
+    text = "\n".join(traceback.format_exception(failure.cause))
+    # The connector's own exception, in the chain, still quotes the row that a statement failed at.
+    return _without_secrets(f"{failure.message}\n{redact_row_values(text) if failure.errno is not None else text}")
 
 
 def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]) -> dg.Failure:

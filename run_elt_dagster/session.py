@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from run_elt_dagster.redaction import redact_row_values
 from run_elt_dagster.relation import session_name
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class ConnectorSession:
 def _statement_error(error: Any, query_id: str | None, *, session: int) -> StatementError:
     errno: int = error.errno
     answered = errno > 0 and errno not in CLIENT_ERRORS and errno not in LOST_SESSION and errno != INTERNAL_ERROR
-    message = str(error.raw_msg or error.msg or error)
+    # What Snowflake says of a row that it fails at ends up in events; the query id leads to the whole text.
+    message = redact_row_values(str(error.raw_msg or error.msg or error))
     return StatementError(message, errno=errno, query_id=error.sfqid or query_id, answered=answered, session=session)
 
 

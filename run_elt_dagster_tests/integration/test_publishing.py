@@ -12,9 +12,11 @@ import snowflake.connector
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.run_ctas import run_tables
+from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.table import parse_table_file
+from run_elt_dagster.table_run import TableOutcome
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, running_server
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -28,12 +30,12 @@ class Warehouse:
         self.server, self.account, self.directory = server, account, directory
         self.reader = account.session()
 
-    def run(self, run_id: str, text: str, **options: Any) -> TableOutcome:
+    def run(self, run_id: str, text: str, *, arguments: dict[str, Any] | None = None, **options: Any) -> TableOutcome:
         tables = catalogue([parse_table_file(self.directory / "mau.sql", text, schema="analytics", table="mau")])
         chosen = RunOptions(run_id=run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
 
         def connect() -> Any:
-            return closing(snowflake.connector.connect(**self.account.arguments))
+            return closing(snowflake.connector.connect(**{**self.account.arguments, **(arguments or {})}))
 
         with connect() as connection, ConnectorSession(connection, connect) as session:
             (outcome,) = run_tables(session, tables, [("analytics", "mau")], options=chosen)
@@ -116,7 +118,6 @@ def test_bad_data_is_caught_by_its_check_and_leaves_production_alone(
     assert outcome.failure is not None
     assert outcome.failure.stage == "audit"
     assert warehouse.reader.value("select count(*) from analytics.mau") == 3
-    assert len(outcome.audits) >= 1
 
 
 def test_good_data_passes_every_kind_of_check_and_comments_its_columns(warehouse: Warehouse) -> None:
@@ -204,27 +205,83 @@ def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publi
     assert warehouse.tables() == {"MAU"}
 
 
+EXCHANGES = {
+    ("clone", True): "CREATE TABLE",
+    ("clone", False): "COPY GRANTS",
+    ("swap", True): "RENAME TO",
+    ("swap", False): "SWAP WITH",
+    ("overwrite", True): "CREATE TABLE",
+    ("overwrite", False): "INSERT OVERWRITE",
+}
+# Where it happens, and what the connector hears: Snowflake's internal error, a lost session, HTTP 503, no privilege.
+FAULTS = [("before", 603), ("before", 290503), ("before", 3001), ("after", 603), ("after", 390111), ("after", 290503)]
+
+
 @pytest.mark.parametrize("publish", METHODS)
-@pytest.mark.parametrize("errno", [603, 390111, 290503])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("stage", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange", "DROP TABLE"])
-def test_answer_that_is_lost_after_the_effect_is_looked_into(
-    warehouse: Warehouse, publish: str, errno: int, stage: str
+def test_fault_leaves_the_old_or_the_new_table_with_its_grants_and_says_which(
+    warehouse: Warehouse, publish: str, first: bool, fault: tuple[str, int], stage: str
 ) -> None:
-    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
-    exchange = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}[publish]
-    text, lost = exchange if stage == "exchange" else stage, threading.Event()
+    phase, errno = fault
+    old: list[tuple[Any, ...]] = []
+    if not first:
+        assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+        warehouse.reader.sql("grant select on table analytics.mau to role public")
+        old = OLD
+    text, met = EXCHANGES[publish, first] if stage == "exchange" else stage, threading.Event()
 
     def hook(event: StatementEvent) -> None:
-        if event.phase == "after" and text in event.sql and not lost.is_set():
-            lost.set()
-            raise SqlError("answer lost", errno=errno, sqlstate="08001")
+        if event.phase == phase and text in event.sql and not met.is_set():
+            met.set()
+            raise SqlError("a fault", errno=errno, sqlstate="08001")
 
     with warehouse.account.hooked(hook):
         outcome = warehouse.run("00000002", mau(5, 2, publish=publish))
-    assert lost.is_set()
-    assert outcome.published, outcome.failure
-    assert warehouse.seen() == NEW
-    assert warehouse.tables() == {"MAU"}
+    assert met.is_set()
+    # A refusal is final, but for the scan, whose audits are then asked one by one, and the dropping, which nobody notices.
+    # A swap without an answer is not repeated.
+    final = errno == 3001 and stage in ("CREATE OR REPLACE TABLE", "exchange")
+    fails = final or (stage == "exchange" and publish == "swap" and phase == "before")
+    assert outcome.published is not fails, outcome.failure
+    seen = warehouse.seen() if not (fails and first) else []
+    assert seen == (old if fails else NEW)
+    if outcome.failure is not None:
+        expected = "There is no published table yet." if first else "Readers still see the previous table (3 rows"
+        assert outcome.failure.production.startswith(expected)
+    if not first:
+        grants = warehouse.reader.sql("show grants on table analytics.mau")
+        assert ("SELECT", "PUBLIC") in [(row[1], row[5]) for row in grants]
+    assert warehouse.run("00000003", mau(7, 3, publish=publish)).published
+    assert warehouse.seen() == [(7, 3, 3)]
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_statement_that_hangs_ends_by_its_timeout_and_leaves_production_alone(
+    warehouse: Warehouse, publish: str
+) -> None:
+    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+    text = EXCHANGES[publish, False]
+
+    def hook(event: StatementEvent) -> None:
+        if event.phase == "before" and text in event.sql:
+            event.statement.wait(60)
+
+    with warehouse.account.hooked(hook):
+        timeout = {"session_parameters": {"STATEMENT_TIMEOUT_IN_SECONDS": 1}}
+        outcome = warehouse.run("00000002", mau(5, 2, publish=publish), arguments=timeout)
+    assert outcome.failure is not None
+    assert outcome.failure.errno == 630
+    assert warehouse.seen() == OLD
+    assert len([record for record in warehouse.server.history if text in record.sql and record.error_code]) == 1
+
+
+def test_row_values_in_an_error_reach_no_outcome(warehouse: Warehouse) -> None:
+    outcome = warehouse.run("00000001", "select 'canary'::int as n")
+    assert outcome.failure is not None
+    assert "is not recognized" in outcome.failure.message
+    assert "canary" not in outcome.failure.message
 
 
 def test_refused_statement_is_sent_once(warehouse: Warehouse) -> None:

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from run_elt_dagster.lineage import Catalogue, catalogue
-from run_elt_dagster.run_ctas import RunOptions, TableOutcome, run_tables
+from run_elt_dagster.run_ctas import run_tables
+from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import Answer, StatementError, query_tag
 from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.table_run import TableOutcome
 
 RUN = RunOptions(run_id="8f3a01c2-0000", retry_seconds=(0, 0, 0), poll_seconds=0)
 

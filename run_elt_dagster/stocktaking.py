@@ -1,0 +1,79 @@
+"""Look around before a run: what stands under the targets' names, what hangs on it, and what died runs left behind."""
+
+from collections.abc import Sequence
+
+from run_elt_dagster.guards import (
+    POLICIES_PER_QUERY,
+    STREAMS_SQL,
+    Stock,
+    policies_sql,
+    stock_of,
+    stock_sql,
+    with_policies,
+    with_streams,
+    with_unknown,
+)
+from run_elt_dagster.publish import drop_sql, run_suffix, target_of
+from run_elt_dagster.relation import Relation
+from run_elt_dagster.sending import RunOptions, Sender
+from run_elt_dagster.session import StatementError
+from run_elt_dagster.table import AnalyticsTable
+
+
+def look_around(
+    send: Sender,
+    tables: Sequence[AnalyticsTable],
+    *,
+    database: str,
+    options: RunOptions,
+) -> Stock:
+    """Return what stands under the targets' names and what hangs on it, in at most three queries (for 100 tables).
+
+    Raises:
+        StatementError: The first of them failed. Where another one does, that is noted in the stock.
+    """
+    tag = {"stage": "inspect"}
+    stock = stock_of(send(stock_sql(database, [table.stored_schema for table in tables]), tag=tag).rows)
+    # Only another object under the name loses anything.
+    replaced = [target_of(table, database=database) for table in tables if table.publish != "overwrite"]
+    replaced = [target for target in replaced if (found := stock.at(target)) and found.kind == "BASE TABLE"]
+    if not replaced:
+        return stock
+    try:
+        stock = with_streams(stock, replaced, send(STREAMS_SQL, tag=tag).rows)
+    except StatementError as error:
+        stock = with_unknown(stock, replaced, f"streams: {error}")
+    if options.check_policies:
+        for first in range(0, len(replaced), POLICIES_PER_QUERY):
+            stock = _with_policies_of(send, stock, replaced[first : first + POLICIES_PER_QUERY])
+    return stock
+
+
+def _with_policies_of(send: Sender, stock: Stock, targets: Sequence[Relation]) -> Stock:
+    """Ask for the policies on tables; where that fails, table by table, so that one cannot make all unknown."""
+    try:
+        return with_policies(stock, targets, send(policies_sql(targets), tag={"stage": "inspect"}).rows)
+    except StatementError as error:
+        if len(targets) == 1:
+            return with_unknown(stock, targets, f"policies: {error}")
+    for target in targets:
+        stock = _with_policies_of(send, stock, [target])
+    return stock
+
+
+def sweep(send: Sender, stock: Stock, *, database: str, options: RunOptions) -> list[str]:
+    """Drop the candidates that runs left behind long ago, never those of a run that still lives.
+
+    Returns:
+        What could not be dropped, in words.
+    """
+    problems: list[str] = []
+    for schema, name, marker in stock.leftovers(older_than_hours=options.keep_candidates_hours):
+        if name.endswith(run_suffix(options.run_id)) or options.is_live(name[-8:]) or options.is_live(marker.run_id):
+            continue
+        relation = Relation(database, schema, name)
+        try:
+            send(drop_sql(relation), tag={"stage": "clean-up"})
+        except StatementError as error:
+            problems.append(f"{relation}, left behind by run {marker.run_id}, could not be dropped: {error}")
+    return problems

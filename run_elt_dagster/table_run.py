@@ -1,0 +1,497 @@
+"""One table on its way: build, audit, publish, and what becomes of it when a step fails or another run is in the way."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeGuard
+
+from run_elt_dagster.auditing import Auditor
+from run_elt_dagster.audits import AuditOutcome, schema_changes
+from run_elt_dagster.guards import Stock, refusal
+from run_elt_dagster.inspection import Inspection, Listed, Marker, State
+from run_elt_dagster.lineage import Key
+from run_elt_dagster.publish import (
+    PublishRefusedError,
+    build_sql,
+    candidate_of,
+    column_comments_sql,
+    comment_of,
+    comment_sql,
+    drop_sql,
+    exchange_sql,
+    grant_changes_sql,
+    grants_of,
+    require_same_columns,
+    run_suffix,
+    show_grants_sql,
+    target_of,
+)
+from run_elt_dagster.relation import Relation
+from run_elt_dagster.sending import RunOptions, RunStoppedError, Sender
+from run_elt_dagster.session import Answer, StatementError
+from run_elt_dagster.stocktaking import look_around
+from run_elt_dagster.table import AnalyticsTable
+
+Stage = Literal["build", "audit", "publish", "clean-up"]
+
+# "Object already exists": somebody else published the table for the first time after this run had looked.
+OBJECT_EXISTS = 2002
+# "Object does not exist": where it is said of the candidate, a run with a newer snapshot has taken it away.
+OBJECT_MISSING = 2003
+# "SQL compilation error": what an account without COPY TAGS answers to the clause.
+SYNTAX_ERROR = 1003
+# How often production is looked at before an exchange without an answer counts as not done.
+VERIFICATIONS = 3
+
+
+class SupersededError(Exception):
+    """A run with a newer snapshot has published the table, so that this one must not.
+
+    Attributes:
+        marker: Whose rows readers see.
+    """
+
+    def __init__(self, marker: Marker) -> None:
+        super().__init__(f"superseded by run {marker.run_id}")
+        self.marker = marker
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a table was not published.
+
+    Attributes:
+        stage: Where it failed.
+        message: What failed, the state of production and the remedy. Without row values and secrets.
+        query_id: The failed query, if there is one.
+        errno: Snowflake's error number, if it gave one.
+        cause: The exception, for the log.
+        problem: The root cause alone, without the state of production and the remedy.
+        production: What readers see now.
+    """
+
+    stage: Stage
+    message: str
+    query_id: str | None = None
+    errno: int | None = None
+    cause: Exception | None = None
+    problem: str = ""
+    production: str = ""
+
+
+@dataclass(frozen=True)
+class TableOutcome:
+    """What became of a table.
+
+    Attributes:
+        table: The table.
+        target: What readers see.
+        candidate: What was built; still there if the table failed after its build.
+        row_count: Rows of the candidate, None if they were not counted.
+        audits: A verdict for every audit of the table; empty if its build failed or it was skipped.
+        seconds: Duration of each stage that ran.
+        query_ids: The last query of each stage that ran.
+        warnings: What did not stop the publishing but should be looked at.
+        failure: Why it was not published.
+        skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
+        superseded_by: The run with a newer snapshot whose rows readers see, None if there is none.
+        schema_changes: How its columns differ from those of the table published before, in words.
+    """
+
+    table: AnalyticsTable
+    target: Relation
+    candidate: Relation
+    row_count: int | None = None
+    audits: tuple[AuditOutcome, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    query_ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    skipped_because: tuple[Key, ...] = ()
+    superseded_by: str | None = None
+    schema_changes: tuple[str, ...] = ()
+
+    @property
+    def published(self) -> bool:
+        """Whether readers see the new table."""
+        return self.failure is None and not self.skipped_because and self.superseded_by is None
+
+    @property
+    def in_production(self) -> bool:
+        """Whether readers see this table's rows or newer ones, so that its children can be built."""
+        return self.published or self.superseded_by is not None
+
+
+class TableRun:
+    """One table on its way through the stages, in one thread."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        table: AnalyticsTable,
+        stock: Stock,
+        clock: Callable[[], str],
+        *,
+        database: str,
+        options: RunOptions,
+    ) -> None:
+        self._sender = sender
+        self._table = table
+        self._stock = stock
+        self._clock = clock
+        self._options = options
+        self._target = target_of(table, database=database)
+        self._candidate = candidate_of(table, database=database, run_id=options.run_id)
+        self._existing = stock.at(self._target)
+        self._auditor = Auditor(self._send, table, target=self._target, candidate=self._candidate)
+        self._snapshot_at = ""
+        self._built = False
+        self._inspection = Inspection()
+        self._audits: tuple[AuditOutcome, ...] = ()
+        self._seconds: dict[str, float] = {}
+        self._query_ids: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self._stage: Stage = "build"
+
+    def run(self) -> TableOutcome:
+        """Take the table as far as it gets."""
+        failure, superseded_by = None, None
+        try:
+            self._refuse_what_would_be_lost()
+            self._build()
+            self._audit()
+            failure = self._failed_audit()
+            if failure is None:
+                self._publish()
+                self._clean_up()
+        except StatementError as error:
+            failure = self._failed_statement(error)
+        except PublishRefusedError as error:
+            failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
+        except SupersededError as error:
+            superseded_by = error.marker.run_id
+            self._clean_up()
+        except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
+            problem = f"{type(error).__name__} in stage {self._stage}: {error}"
+            failure = Failure(self._stage, problem, cause=error, problem=problem, production=self._production())
+        if failure is not None and self._built:
+            self._mark_as_failed()
+        return TableOutcome(
+            table=self._table,
+            target=self._target,
+            candidate=self._candidate,
+            row_count=_row_count(self._audits),
+            audits=self._audits,
+            seconds=self._seconds,
+            query_ids=self._query_ids,
+            warnings=tuple(self._warnings),
+            failure=failure,
+            superseded_by=superseded_by,
+            schema_changes=schema_changes(self._inspection),
+        )
+
+    def _send(self, sql: str, *, once: bool = False) -> Answer:
+        tag = {"asset": "/".join(self._table.key), "stage": self._stage}
+        started = time.perf_counter()
+        try:
+            answer = self._sender.once(sql, tag=tag) if once else self._sender(sql, tag=tag)
+        finally:
+            elapsed = time.perf_counter() - started
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + elapsed
+        self._query_ids[self._stage] = answer.query_id
+        return answer
+
+    def _marker(self, state: State = "run") -> Marker:
+        return Marker(state, self._options.run_id, self._snapshot_at)
+
+    def _refuse_what_would_be_lost(self) -> None:
+        """Look before the build, which costs money: what hangs on the target forbids every publish by this method."""
+        reason = refusal(self._table, self._target, self._existing, role=self._stock.role)
+        if reason is not None:
+            self._stage = "publish"
+            raise PublishRefusedError(reason)
+
+    def _build(self) -> None:
+        self._stage = "build"
+        # A moment before the statement begins: a run that notes a later one has read later.
+        self._snapshot_at = self._clock()
+        self._send(build_sql(self._table, self._candidate, marker=self._marker()))
+        self._built = True
+        if comments := column_comments_sql(self._table, self._candidate):
+            self._send(comments)
+
+    def _audit(self) -> None:
+        self._stage = "audit"
+        try:
+            self._audits, self._inspection = self._auditor.evaluate()
+        except StatementError as error:
+            self._audits = self._auditor.unanswered(error)
+            raise
+        if not any(listed.name == self._candidate.name for listed in self._inspection.candidates):
+            # A newer run may have taken it away; otherwise its audits have failed, and say so.
+            self._wait_for_newer_builds()
+        if self._table.schema_change == "report":
+            changes = schema_changes(self._inspection)
+            self._warnings += [f"{self._table.name}: {change}" for change in changes]
+        self._warnings += [str(outcome) for outcome in self._audits if not outcome.passed and not outcome.blocks]
+
+    def _failed_audit(self) -> Failure | None:
+        failed = [outcome for outcome in self._audits if outcome.blocks]
+        if not failed:
+            return None
+        problem, production = "; ".join(map(str, failed)), self._production()
+        query_id = next((outcome.query_id for outcome in failed if outcome.query_id), self._query_ids.get("audit"))
+        message = (
+            f"{self._table.name} was not published: {problem} in {self._candidate} "
+            f"(query {query_id}). {production} Fix the SQL or the source, then materialize again; the "
+            "candidate is kept for inspection."
+        )
+        return Failure("audit", message, query_id=query_id, problem=problem, production=production)
+
+    def _publish(self) -> None:
+        self._stage = "publish"
+        self._look_again_if_the_target_came_or_went()
+        self._wait_for_newer_builds()
+        self._take_older_candidates_away()
+        if self._existing is None:
+            self._exchange()
+        elif self._table.publish == "swap":
+            self._carry_grants_over()
+            self._exchange()
+        elif self._table.publish == "overwrite":
+            self._overwrite()
+        else:
+            self._exchange()
+
+    def _look_again_if_the_target_came_or_went(self) -> None:
+        """Another run may have published the table for the first time, or somebody dropped it, since this run began."""
+        if (self._inspection.target is None) == (self._existing is None):
+            return
+        self._stock = look_around(self._sender, [self._table], database=self._target.database, options=self._options)
+        self._existing = self._stock.at(self._target)
+        self._refuse_what_would_be_lost()
+
+    def _wait_for_newer_builds(self) -> None:
+        """Let a newer snapshot go first, so that an older one never overwrites it.
+
+        Whoever publishes has first taken the older candidates away that it saw, whose publishing then fails. A candidate
+        that came too late to be seen sees the newer one here, and waits until that is published or has failed.
+
+        Raises:
+            SupersededError: Readers see a newer snapshot.
+            PublishRefusedError: The newer build neither publishes nor fails; its run may have died.
+        """
+        own, waited = self._marker().order, 0.0
+        while True:
+            target = self._inspection.target
+            live = target.marker if target else None
+            if live is not None and live.order > own and live.state == "run":
+                raise SupersededError(live)
+            newer = [
+                m for m in [live, *map(_marker_of, self._inspection.candidates)] if _is_pending(m) and m.order > own
+            ]
+            if not newer:
+                return
+            if waited >= self._options.wait_seconds:
+                raise PublishRefusedError(
+                    f"{self._table.name} requires that the newest build is published last, got run {newer[0].run_id}, which "
+                    f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production()} "
+                    "Materialize again.",
+                )
+            self._sender.wait(self._options.poll_seconds)
+            waited += self._options.poll_seconds
+            self._inspection = self._auditor.inspect()
+
+    def _take_older_candidates_away(self) -> None:
+        """Drop what older runs of the table have built and not yet published; their publishing then finds nothing."""
+        own = self._marker().order
+        for listed in self._inspection.candidates:
+            marker = _marker_of(listed)
+            if _is_pending(marker) and marker.order < own:
+                self._send(drop_sql(Relation(self._target.database, self._target.schema, listed.name)))
+
+    def _carry_grants_over(self) -> None:
+        """Give the candidate the grants of the table it replaces, since a swap exchanges them too.
+
+        Raises:
+            PublishRefusedError: Afterwards it has others all the same.
+        """
+        wanted = grants_of(self._send(show_grants_sql(self._target)).rows, self._target)
+        present = grants_of(self._send(show_grants_sql(self._candidate)).rows, self._candidate)
+        changes = grant_changes_sql(self._candidate, present=present, wanted=wanted)
+        for statement in changes:
+            self._send(statement)
+        if changes:
+            present = grants_of(self._send(show_grants_sql(self._candidate)).rows, self._candidate)
+        if present != wanted:
+            missing = ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
+            raise PublishRefusedError(
+                f"{self._table.name} requires the grants of {self._target} on its candidate, got a difference: {missing}. "
+                f"{self._production()} Use publish: clone, or publish: overwrite.",
+            )
+
+    def _overwrite(self) -> None:
+        """Write over the rows of the target, whose comment says before and after whose they are."""
+        columns = [column.name for column in self._inspection.candidate_columns]
+        published = [column.name for column in self._inspection.target_columns]
+        require_same_columns(self._table, self._target, new=columns, published=published)
+        is_owner = self._existing is not None and self._existing.owner == self._stock.role
+        if is_owner:
+            self._send(comment_sql(self._target, comment_of(self._table, self._marker("publishing"))))
+        else:
+            self._warnings.append(
+                f"{self._table.name}: {self._target} belongs to another role, so that its comment cannot tell which run's "
+                "rows it has, and two runs at once are not kept in order."
+            )
+        try:
+            # Safe to repeat: the rows are the candidate's each time.
+            self._send(self._exchange_sql(columns))
+        except StatementError as error:
+            if error.answered:
+                self._take_announcement_back()
+            if error.errno == OBJECT_MISSING:
+                self._yield_to_the_newer(error)
+            raise
+        if is_owner:
+            self._send(comment_sql(self._target, comment_of(self._table, self._marker())))
+            if comments := column_comments_sql(self._table, self._target):
+                self._send(comments)
+
+    def _take_announcement_back(self) -> None:
+        """Give the target its comment back after rows were not written; not if another run has commented it since."""
+        target = self._auditor.inspect().target
+        if target is not None and target.marker == self._marker("publishing") and self._existing is not None:
+            self._try(comment_sql(self._target, self._existing.comment))
+
+    def _exchange(self) -> None:
+        """Send the one statement that publishes; where no answer comes, look what readers see before anything else.
+
+        Raises:
+            StatementError: It failed, and readers see what they saw before; or nobody can tell.
+            SupersededError: A run with a newer snapshot took the candidate away.
+        """
+        statement = self._exchange_sql()
+        for pause in (*self._options.retry_seconds, None):
+            try:
+                self._send(statement, once=True)
+            except StatementError as error:
+                if error.errno in (OBJECT_EXISTS, OBJECT_MISSING):
+                    self._yield_to_the_newer(error)
+                    statement = self._exchange_sql()
+                    continue
+                if error.answered and not error.transient:
+                    raise
+                self._sender.recover(error)
+                if self._is_published():
+                    return
+                # A second swap would bring the old table back, were the first one only late.
+                if pause is None or not error.transient or self._table.publish == "swap":
+                    raise StatementError(
+                        f"{error} (looked at afterwards: readers do not see the new table)",
+                        errno=error.errno,
+                        query_id=error.query_id,
+                        answered=True,
+                    ) from error
+                self._sender.wait(pause)
+            else:
+                return
+        raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
+
+    def _exchange_sql(self, columns: Sequence[str] = ()) -> str:
+        return exchange_sql(
+            self._table,
+            target=self._target,
+            candidate=self._candidate,
+            exists=self._existing is not None,
+            columns=columns,
+            copy_tags=self._options.copy_tags,
+        )
+
+    def _yield_to_the_newer(self, error: StatementError) -> None:
+        """Find out what happened when the candidate is gone, or a target has come: this run's own doing, or a newer run's.
+
+        Raises:
+            SupersededError: A run with a newer snapshot has published, or is about to.
+            StatementError: The error, where there is no newer run to blame.
+        """
+        self._inspection = self._auditor.inspect()
+        self._wait_for_newer_builds()
+        has_candidate = any(listed.name == self._candidate.name for listed in self._inspection.candidates)
+        if not has_candidate or (self._inspection.target is None) == (self._existing is None):
+            raise error
+        self._look_again_if_the_target_came_or_went()
+
+    def _is_published(self) -> bool:
+        """Look whether readers see this run's table: its comment says whose it is."""
+        for _ in range(VERIFICATIONS):
+            target = self._auditor.inspect().target
+            if target is not None and target.marker == self._marker():
+                return True
+            self._sender.wait(min(self._options.poll_seconds, 1))
+        return False
+
+    def _clean_up(self) -> None:
+        self._stage = "clean-up"
+        try:
+            self._send(drop_sql(self._candidate))
+        except StatementError as error:
+            self._warnings.append(f"{self._candidate} is of no use any more and could not be dropped: {error}")
+
+    def _mark_as_failed(self) -> None:
+        """Say in the candidate's comment that nobody need wait for it."""
+        self._try(comment_sql(self._candidate, comment_of(self._table, self._marker("failed"))))
+
+    def _try(self, sql: str) -> None:
+        try:
+            self._sender.once(sql, tag={"asset": "/".join(self._table.key), "stage": self._stage})
+        except (StatementError, RunStoppedError):
+            # What failed before is told; this only would have made it easier for other runs.
+            return
+
+    def _failed_statement(self, error: StatementError) -> Failure:
+        remedy = "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
+        if error.errno == SYNTAX_ERROR and self._stage == "publish" and self._options.copy_tags:
+            remedy = "If the account does not know COPY TAGS, set RUN_ELT_COPY_TAGS=false."
+        unknown = self._stage == "publish" and not error.answered
+        production = (
+            f"Whether readers see the new table is unknown, since no answer came: look for {self._options.run_id} in "
+            f"the comment of {self._target}."
+            if unknown
+            else self._production()
+        )
+        message = (
+            f"{self._table.name} failed in stage {self._stage} (query {error.query_id}): {error} {production} {remedy}"
+        )
+        return Failure(
+            self._stage,
+            message,
+            query_id=error.query_id,
+            errno=error.errno,
+            cause=error,
+            problem=str(error),
+            production=production,
+        )
+
+    def _production(self) -> str:
+        if self._existing is None:
+            return "There is no published table yet."
+        rows, marker = self._existing.row_count, self._existing.marker
+        facts = [f"{rows:,} rows"] if rows is not None else []
+        facts += [marker.published] if marker is not None and marker.published else []
+        return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+
+
+def _row_count(audits: Sequence[AuditOutcome]) -> int | None:
+    rows = next((outcome.got.get("rows") for outcome in audits if outcome.audit.name == "row_count"), None)
+    return None if rows is None else int(rows)
+
+
+def _marker_of(listed: Listed) -> Marker | None:
+    """Return the marker of a candidate, None where its rows are another run's: after a swap, they are the old table's."""
+    marker = listed.marker
+    return marker if marker is not None and listed.name.endswith(run_suffix(marker.run_id)) else None
+
+
+def _is_pending(marker: Marker | None) -> TypeGuard[Marker]:
+    """Tell whether a run may still publish what it has built, or is just writing it over the target."""
+    return marker is not None and marker.state != "failed"
