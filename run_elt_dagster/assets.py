@@ -68,7 +68,7 @@ def analytics_assets(
             copy_tags=copy_tags,
             check_policies=check_policies,
             keep_candidates_hours=keep_candidates_hours,
-            is_live=lambda start: _is_live(context.instance, start),
+            is_live=lambda start: is_live(context.instance, start),
         )
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
@@ -109,7 +109,7 @@ def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
         raise
 
 
-def _is_live(instance: dg.DagsterInstance, start: str) -> bool:
+def is_live(instance: dg.DagsterInstance, start: str) -> bool:
     """Tell whether a run whose id starts with these characters, hyphens left out, is going on in this deployment."""
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
     wanted = start.replace("-", "").lower()

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,14 @@ from dotenv import load_dotenv
 
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
+from run_elt_dagster.assets import is_live
 from run_elt_dagster.lineage import Catalogue, Key, load_tables
-from run_elt_dagster.publish import target_of
+from run_elt_dagster.publish import PublishRefusedError, target_of
 from run_elt_dagster.relation import session_name
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.rollback import Rollback, RollbackPlan
+from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.settings import Settings, SettingsError, secret_values
 from run_elt_dagster.table import AnalyticsTable, TableProblemsError
@@ -33,12 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="list the published tables, then the rows of those that are named")
     show.add_argument("tables", nargs="*", metavar="SCHEMA.TABLE", help="tables whose rows to print")
+    rollback = commands.add_parser("rollback", help="put the previous version of a table back")
+    rollback.add_argument("table", metavar="SCHEMA.TABLE")
+    rollback.add_argument("--yes", action="store_true", help="do it without asking")
     alert = commands.add_parser("alert", help="try out the alerts")
     alert.add_argument("--test", action="store_true", required=True, help="post a test message to Slack")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "rollback":
+            return _rollback(options.table, is_agreed=options.yes)
         return _alert() if options.command == "alert" else _show(options.tables)
-    except (SettingsError, TableProblemsError, StatementError, ValueError) as error:
+    except (SettingsError, TableProblemsError, StatementError, PublishRefusedError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
         return 1
 
@@ -59,6 +68,54 @@ def _show(names: Sequence[str]) -> int:
     )
     print(f"\nSnowflake: {where}")
     return 0
+
+
+def _rollback(name: str, *, is_agreed: bool) -> int:
+    settings = Settings.from_environment()
+    tables = load_tables(settings.tables_dir)
+    table = tables[_key_of(name, tables)]
+    with _instance() as instance, Snowflake.from_settings(settings).session() as session:
+        options = RunOptions(
+            run_id="rollback",
+            job="run-elt rollback",
+            check_policies=settings.check_policies,
+            is_live=lambda start: is_live(instance, start),
+        )
+        rollback = Rollback(Sender(session, options, threading.Event()), table, database=session.database)
+        plan = rollback.plan()
+        print(_plan_text(plan))
+        if not is_agreed and not _agrees():
+            print("Nothing was changed.")
+            return 1
+        for warning in rollback.carry_out(plan):
+            print(f"run-elt: {warning}", file=sys.stderr)
+        instance.report_runless_asset_event(
+            dg.AssetObservation(
+                list(table.key),
+                description=f"Rolled back to the previous version: {plan.previous}.",
+                metadata={"rolled_back_to": str(plan.previous), "rolled_back_from": str(plan.present or "no table")},
+            )
+        )
+    print(f"{plan.target} is back at {plan.previous}. The next run of {table.name} publishes again: fix its SQL first.")
+    return 0
+
+
+def _plan_text(plan: RollbackPlan) -> str:
+    lines = [
+        f"{plan.table.name} at {plan.target}",
+        f"  readers see now    {plan.present or 'no table'}",
+        f"  they will see      {plan.previous}",
+        f"  by                 {plan.method}. {plan.consequence}",
+    ]
+    if plan.aside is not None:
+        lines.append(f"  present rows go to {plan.aside}")
+    return "\n".join(lines)
+
+
+def _agrees() -> bool:
+    if not sys.stdin.isatty():
+        raise ValueError("rolling back requires an answer, got no terminal. Nothing was changed. Pass --yes.")
+    return input("Roll back? Type yes: ").strip().lower() == "yes"
 
 
 def _alert() -> int:
@@ -83,7 +140,7 @@ def _key_of(name: str, tables: Catalogue) -> Key:
     key = tuple(name.lower().replace("/", ".").split("."))
     if key not in tables:
         known = ", ".join(table.name for table in tables.values())
-        raise ValueError(f"show requires declared tables, got {name}. Nothing was read. Known tables: {known}.")
+        raise ValueError(f"run-elt requires declared tables, got {name}. Nothing was done. Known tables: {known}.")
     return key
 
 

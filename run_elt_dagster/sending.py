@@ -48,11 +48,15 @@ class RunOptions:
 
 
 class Sender:
-    """Sends the statements of a run: stops when the run is interrupted, tries transient failures again."""
+    """Sends the statements of a run: stops when the run is interrupted, tries transient failures again.
+
+    Attributes:
+        options: What the run is.
+    """
 
     def __init__(self, session: Session, options: RunOptions, stop: threading.Event) -> None:
         self._session = session
-        self._options = options
+        self.options = options
         self._stop = stop
 
     def once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -64,7 +68,7 @@ class Sender:
         """
         if self._stop.is_set():
             raise RunStoppedError(f"the run was interrupted before stage {tag['stage']}")
-        tags = {"run_id": self._options.run_id, **tag, "job": self._options.job}
+        tags = {"run_id": self.options.run_id, **tag, "job": self.options.job}
         return self._session.execute(sql, tag=tags)
 
     def __call__(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -74,7 +78,7 @@ class Sender:
             StatementError: It failed for good.
             RunStoppedError: The run was interrupted before.
         """
-        pauses, internal_errors = list(self._options.retry_seconds), 0
+        pauses, internal_errors = list(self.options.retry_seconds), 0
         while True:
             try:
                 return self.once(sql, tag=tag)
