@@ -60,7 +60,7 @@ def _show(names: Sequence[str]) -> int:
         print(
             _table_of(["table", "rows", "seconds", "checks passed", "published (UTC)", "at"], _rows(instance, tables))
         )
-    snowflake = Snowflake.from_settings(settings)
+    snowflake = Snowflake.from_settings(settings).resolved()
     for key in keys:
         _print_rows(snowflake, tables[key])
     where = (
@@ -74,7 +74,7 @@ def _rollback(name: str, *, is_agreed: bool) -> int:
     settings = Settings.from_environment()
     tables = load_tables(settings.tables_dir)
     table = tables[_key_of(name, tables)]
-    with _instance() as instance, Snowflake.from_settings(settings).session() as session:
+    with _instance() as instance, Snowflake.from_settings(settings).resolved().session() as session:
         options = RunOptions(
             run_id="rollback",
             job="run-elt rollback",

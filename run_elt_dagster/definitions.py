@@ -1,8 +1,11 @@
 """The whole system on one screen: what is built, when, and by what means."""
 
+from functools import partial
+
 import dagster as dg
 
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
+from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
@@ -31,11 +34,14 @@ run_elt_alert = dg.define_asset_job(
     tags={"ELT": ""},
 )
 
+snowflake = Snowflake.from_settings(settings)
+
 # A failed run posts to Slack; what does not get through is tried again.
 alerts = Alerts(
     settings=settings.alerts,
     owners={table.name: [table.owner] if table.owner else [] for table in tables.values()},
     jobs=(run_elt_alert.name,),
+    look=partial(look_at_production, snowflake.resolved, tables),
 )
 
 defs = dg.Definitions(
@@ -44,7 +50,7 @@ defs = dg.Definitions(
     jobs=[run_elt_alert],
     schedules=[daily_schedule(job_name=run_elt_alert.name)],
     sensors=alert_sensors(alerts),
-    resources={"snowflake": Snowflake.from_settings(settings), "slack": Slack.from_settings(settings)},
+    resources={"snowflake": snowflake, "slack": Slack.from_settings(settings)},
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,
 )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from run_elt_dagster.inspection import Marker
+
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
 Trigger = Literal["the schedule", "a sensor", "a backfill", "the UI", "the command line"]
 
@@ -23,6 +25,7 @@ EVENT_TYPES = {
 }
 # Longer than any message: what is cut off here was not going to be read.
 CAUSE_LIMIT = 40_000
+_UNKNOWN = "Unknown"
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _CONNECT_MODULES = ("snowflake/connector/connection.py", "snowflake/connector/auth", "embedded/lock.py")
 
@@ -115,6 +118,11 @@ class RunFailure:
         ).hexdigest()[:16]
 
     @property
+    def is_unclear(self) -> bool:
+        """Whether what readers see of a table is unknown, so that Snowflake has to be asked."""
+        return any(table.production.startswith(_UNKNOWN) for table in self.tables)
+
+    @property
     def owners(self) -> tuple[str, ...]:
         """Everybody responsible for a failed table, each once."""
         return tuple(dict.fromkeys(owner for table in self.tables for owner in table.owners))
@@ -139,6 +147,7 @@ def run_failure(
     failed_at: datetime,
     last_published: Callable[[str], Published | None] = lambda _: None,
     owners: Mapping[str, Sequence[str]] | None = None,
+    seen: Mapping[str, Marker | None] | None = None,
 ) -> RunFailure:
     """Return what failed in a run.
 
@@ -148,6 +157,7 @@ def run_failure(
         failed_at: When it ended, aware UTC.
         last_published: Tells when a table, `schema.table`, was last published before the run.
         owners: The owners of every declared table by name.
+        seen: Whose rows readers see, by table; None if nobody has looked, or Snowflake did not tell.
     """
     story = _story(events)
     facts = [fact for failure in story.step_failures for fact in _facts(failure)]
@@ -173,7 +183,8 @@ def run_failure(
             stage,
             "",
             cause_class,
-            production=_production(name, stage, run.run_id, started=story.started_steps > 0, last=last_published(name)),
+            production=_seen_production(name, run.run_id, seen)
+            or _production(name, stage, run.run_id, started=story.started_steps > 0, last=last_published(name)),
             owners=tuple((owners or {}).get(name, ())),
         )
         for name in story.planned
@@ -298,11 +309,26 @@ def _error_text(error: Any) -> str:
     return f"{message}\n{where}".strip()
 
 
+def _seen_production(name: str, run_id: str, seen: Mapping[str, Marker | None] | None) -> str:
+    """Return what readers see by what Snowflake said; empty if it said nothing that decides it."""
+    if seen is None or name not in seen:
+        return ""
+    marker = seen[name]
+    if marker is None:
+        return "Unchanged, verified in Snowflake: there is no published table yet."
+    if marker.run_id != run_id:
+        built = f", {marker.published}" if marker.published else ""
+        return f"Unchanged, verified in Snowflake: readers still see the previous table{built}."
+    if marker.state == "run":
+        return "New, verified in Snowflake: this run has published the table, and was lost before it could record it."
+    return ""
+
+
 def _production(name: str, stage: Stage, run_id: str, *, started: bool, last: Published | None) -> str:
     if stage == "outside our code" and started:
         known = f" Last known publication: {last}." if last else ""
         return (
-            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
+            f"{_UNKNOWN}, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
             f"its comment names {run_id}.{known}"
         )
     return (

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from run_elt_dagster.alerts.delivery import Clock, Draft, Entry, attempt, config
 from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure, utc
 from run_elt_dagster.alerts.health import Health, report_if_changed
 from run_elt_dagster.alerts.message import Style, failure_message, lost_message, recovery_message, repeat_message
+from run_elt_dagster.alerts.production import Seen, seen_from_text, seen_to_text
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.settings import AlertSettings, secret_values
 
@@ -31,6 +32,7 @@ ASSET_JOB = "__ASSET_JOB"
 
 _INCIDENT, _FINGERPRINT = "run_elt/alert_incident", "run_elt/alert_fingerprint"
 _LAST_FAILED = "run_elt/alert_last_failed_at"
+_SEEN = "run_elt/alert_seen"
 _RECOVERY_ATTEMPTS = "run_elt/alert_recovery_attempts"
 
 
@@ -46,12 +48,14 @@ class Alerts:
         settings: Where alerts go.
         owners: The owners of every declared table by its name, `schema.table`; its keys say which tables are ours.
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
+        look: Asks Snowflake whose rows readers see of some tables, `schema.table`.
         clock: The time in seconds since the epoch.
     """
 
     settings: AlertSettings
     owners: Mapping[str, Sequence[str]]
     jobs: tuple[str, ...]
+    look: Callable[[Sequence[str], logging.Logger], Seen | None] = lambda _, __: None
     clock: Clock = field(default=time.time)
 
     def style(self) -> Style:
@@ -202,7 +206,7 @@ def _draft(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *
     style = alerts.style()
     run_id = record.dagster_run.run_id
     try:
-        failure = describe(alerts, instance, record)
+        failure = _verified(alerts, instance, record, log=log)
         first = _first_alike(instance, failure)
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
@@ -217,6 +221,18 @@ def _draft(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *
     )
 
 
+def _verified(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> RunFailure:
+    """Describe a run; where its own story does not tell what readers see, ask Snowflake, and keep the answer."""
+    failure = describe(alerts, instance, record)
+    if not failure.is_unclear or _SEEN in record.dagster_run.tags:
+        return failure
+    seen = alerts.look([table.name for table in failure.tables], log)
+    if seen is None:
+        return failure
+    instance.add_run_tags(failure.run_id, {_SEEN: seen_to_text(seen)})
+    return describe(alerts, instance, instance.get_run_records(dg.RunsFilter(run_ids=[failure.run_id]), limit=1)[0])
+
+
 def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> RunFailure:
     """Return what failed in a run, from its record and its events."""
     return run_failure(
@@ -225,6 +241,7 @@ def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord)
         failed_at=utc(_ended_at(record)),
         last_published=lambda name: _last_published(instance, name),
         owners=alerts.owners,
+        seen=seen_from_text(record.dagster_run.tags.get(_SEEN, "")),
     )
 
 

@@ -1,9 +1,9 @@
 """The Snowflake resource: an account through dagster-snowflake, or the embedded Snowflake behind the same interface."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from pydantic import Field
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # How long a sign-in may take; it does not limit queries, as network_timeout would.
 LOGIN_TIMEOUT_SECONDS = 60
+# How long a run waits for another process that uses the embedded Snowflake.
+EMBEDDED_WAIT_SECONDS = 600.0
 
 
 class Snowflake(dg.ConfigurableResource[None]):
@@ -56,25 +58,42 @@ class Snowflake(dg.ConfigurableResource[None]):
             return cls(**common)
         return cls(**common, **_account_config(settings.snowflake))
 
+    def resolved(self) -> "Snowflake":
+        """Return the resource with its secrets read from the environment, for use outside of Dagster's own injection."""
+        # Dagster declares the result by the resource's type parameter, and it is the resource.
+        return cast("Snowflake", cast("object", self.process_config_and_initialize()))
+
     @property
     def is_embedded(self) -> bool:
         """Whether there is no account."""
         return self.account is None
 
     @contextmanager
-    def connect(self) -> Generator["SnowflakeConnection"]:
+    def connect(self, *, patience_seconds: int | None = None) -> Generator["SnowflakeConnection"]:
         """Open a connection of the Snowflake connector; it is closed on every path.
+
+        Args:
+            patience_seconds: How long signing in, a statement, or another process's use of the embedded Snowflake may
+                take, for somebody who only has a question; None for the work itself.
 
         Raises:
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
         if not self.is_embedded:
-            with self._open(self._account_resource()) as connection:
+            hurry: dict[str, Any] = {}
+            if patience_seconds is not None:
+                hurry = {"login_timeout": patience_seconds, "network_timeout": patience_seconds}
+            with self._open(self._account_resource(hurry)) as connection:
                 yield connection
             return
         log = dg.get_dagster_logger().info
-        with embedded_snowflake(Path(self.embedded_dir), sample_data=self.sample_data, log=log) as endpoint:
+        with embedded_snowflake(
+            Path(self.embedded_dir),
+            sample_data=self.sample_data,
+            wait_seconds=EMBEDDED_WAIT_SECONDS if patience_seconds is None else patience_seconds,
+            log=log,
+        ) as endpoint:
             arguments = endpoint.connection_args()
             with self._open(self._resource(arguments)) as connection:
                 yield connection
@@ -97,7 +116,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             # https://github.com/dagster-io/dagster/pull/34147
             yield connection
 
-    def _account_resource(self) -> "SnowflakeResource":
+    def _account_resource(self, more: Mapping[str, Any]) -> "SnowflakeResource":
         return self._resource(
             {
                 "account": self.account,
@@ -121,6 +140,7 @@ class Snowflake(dg.ConfigurableResource[None]):
                     # A run that lost its connection stops costing money.
                     "ABORT_DETACHED_QUERY": True,
                 },
+                **more,
             },
         )
 

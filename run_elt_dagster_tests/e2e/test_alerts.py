@@ -150,4 +150,4 @@ def test_killed_worker_is_heard_of(place: Place, slack: SlackStandIn, home: dict
     place.wait_for("the alert", lambda: slack.run_ids() == [run_id], 120)
     (message,) = slack.messages
     assert "The run's process was lost" in message["text"]
-    assert "Unknown" in message["text"]
+    assert "Unchanged, verified in Snowflake: there is no published table yet." in message["text"]

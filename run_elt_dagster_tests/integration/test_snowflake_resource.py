@@ -1,6 +1,7 @@
 """The resource with an account, against a server on loopback that answers as Snowflake does."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -12,8 +13,10 @@ import dagster as dg
 import pytest
 from snowflake.connector.errors import Error
 
+from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
+from run_elt_dagster.inspection import Marker
 from run_elt_dagster.lineage import catalogue
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.session import StatementError
@@ -119,6 +122,29 @@ def test_run_signs_in_once_and_reads_the_password_from_the_environment(
     assert account.server.logins == logins + 1
     tags = [json.loads(record.query_tag) for record in account.server.history if record.query_tag]
     assert [tag["stage"] for tag in tags] == ["inspect", "build", "audit", "publish", "clean-up"]
+
+
+def test_comments_tell_whose_rows_readers_see(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in account.environment.items():
+        monkeypatch.setenv(name, text)
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create schema analytics")
+        cursor.execute(
+            "create table analytics.mau (n int) comment = 'Users. [run_elt run 0123 at 2026-11-25T00:00:00Z]'"
+        )
+    tables = catalogue(
+        [
+            AnalyticsTable.model_validate({"schema": "analytics", "table": t, "sql": "select 1"})
+            for t in ("mau", "other")
+        ]
+    )
+    resource = Snowflake.from_settings(Settings.from_environment())
+    names = ["analytics.mau", "analytics.other"]
+    seen = look_at_production(resource.resolved, tables, names, logging.getLogger())
+    assert seen == {"analytics.mau": Marker("run", "0123", "2026-11-25T00:00:00Z"), "analytics.other": None}
+    # Nobody listens there: an alert does not wait for it.
+    resource = resource.model_copy(update={"port": 9})
+    assert look_at_production(lambda: resource, tables, names, logging.getLogger()) is None
 
 
 def test_cancelling_a_session_ends_its_query(account: Account) -> None:

@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure
+from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
+from run_elt_dagster.inspection import Marker
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 LAST = Published(datetime(2026, 11, 21, tzinfo=UTC), 7)
@@ -19,12 +21,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def failure_of(instance: dg.DagsterInstance, run_id: str, **changes: Any) -> RunFailure:
+def failure_of(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
     run = instance.get_run_by_id(run_id)
     assert run is not None
     records = instance.get_records_for_run(run_id, of_type=EVENT_TYPES).records
     events = [record.event_log_entry for record in records]
-    return run_failure(run, events, failed_at=AT, last_published=lambda _: LAST, **changes)
+    return run_failure(run, events, failed_at=AT, last_published=lambda _: LAST)
 
 
 def run_of(
@@ -114,3 +116,33 @@ def test_run_without_any_error_lost_its_process(instance: dg.DagsterInstance) ->
     failure = run_failure(run, [], failed_at=AT)
     assert failure.summary == "The run's process was lost"
     assert failure.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("marker", "expected"),
+    [
+        (None, "Unchanged, verified in Snowflake: there is no published table yet."),
+        (Marker("run", "unknown"), "Unchanged, verified in Snowflake: readers still see the previous table."),
+        (
+            Marker("run", "another0", "2026-11-20T01:02:03.0Z"),
+            "Unchanged, verified in Snowflake: readers still see the previous table, built 2026-11-20 01:02 UTC by run another0.",
+        ),
+        (Marker("run", "this"), "New, verified in Snowflake: this run has published the table"),
+        (Marker("publishing", "this"), "Unknown"),
+    ],
+)
+def test_snowflake_tells_what_readers_see_after_a_process_was_lost(
+    instance: dg.DagsterInstance, marker: Marker | None, expected: str
+) -> None:
+    run = instance.get_run_by_id(run_of(instance, ValueError()))
+    assert run is not None
+    # A killed process leaves no word of its end.
+    told = EVENT_TYPES - {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    events = [record.event_log_entry for record in instance.get_records_for_run(run.run_id, of_type=told).records]
+    assert run_failure(run, events, failed_at=AT).is_unclear
+    if marker is not None and marker.run_id == "this":
+        marker = Marker(marker.state, run.run_id)
+    # As the run's tags keep it.
+    seen = seen_from_text(seen_to_text({"analytics.mau": marker}))
+    failure = run_failure(run, events, failed_at=AT, seen=seen)
+    assert failure.tables[0].production.startswith(expected)

@@ -1,0 +1,76 @@
+"""What readers see of the tables of a run whose process was lost: the comments of the tables tell, within seconds."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from run_elt_dagster.inspection import Marker, marker_in
+from run_elt_dagster.lineage import Catalogue
+from run_elt_dagster.publish import target_of
+from run_elt_dagster.relation import exact_sql, session_name
+from run_elt_dagster.resources.snowflake import Snowflake
+
+# A tick of a sensor has 60 s, and Slack needs some of them.
+PATIENCE_SECONDS = 10
+LIMIT_SECONDS = 25
+# A table that no run of ours has made.
+_UNMARKED = Marker("run", "unknown")
+
+# For `schema.table` names: the marker of the table that readers see, None where there is no table.
+Seen = Mapping[str, Marker | None]
+
+
+def look_at_production(
+    snowflake: Callable[[], Snowflake], tables: Catalogue, names: Sequence[str], log: logging.Logger
+) -> Seen | None:
+    """Return whose rows readers see; None where Snowflake does not tell in time, since an alert must not wait for it.
+
+    Args:
+        snowflake: Makes the resource.
+        tables: The declared tables.
+        names: Which of them, as `schema.table`.
+        log: Told why there is no answer.
+    """
+    found: list[Seen] = []
+
+    def ask() -> None:
+        try:
+            found.append(_seen(snowflake(), tables, names))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the alert says unknown instead
+            # Its text may hold what is secret, and adds nothing to what the alert of a failed sign-in says.
+            log.warning("what readers see could not be looked up, got %s", type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True, name="look-at-production")
+    thread.start()
+    thread.join(LIMIT_SECONDS)
+    return found[0] if found else None
+
+
+def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen:
+    wanted = [table for table in tables.values() if table.name in names]
+    comments: dict[tuple[str, str], str] = {}
+    with snowflake.connect(patience_seconds=PATIENCE_SECONDS) as connection, connection.cursor() as cursor:
+        database = session_name(connection.database or "")
+        for schema in sorted({table.stored_schema for table in wanted}):
+            # Needs no warehouse, whose start would cost money: https://docs.snowflake.com/en/sql-reference/sql/show-tables
+            cursor.execute(f"SHOW TABLES IN SCHEMA {exact_sql(database)}.{exact_sql(schema)}")
+            columns = [column.name.lower() for column in cursor.description]
+            name, comment = columns.index("name"), columns.index("comment")
+            comments |= {(schema, str(row[name])): str(row[comment] or "") for row in cursor.fetchall()}
+    seen: dict[str, Marker | None] = {}
+    for table in wanted:
+        target = target_of(table, database=database)
+        comment = comments.get((target.schema, target.name))
+        seen[table.name] = None if comment is None else marker_in(comment) or _UNMARKED
+    return seen
+
+
+def seen_to_text(seen: Seen) -> str:
+    """Return it as a tag of the run keeps it."""
+    return json.dumps({name: str(marker) if marker else None for name, marker in seen.items()})
+
+
+def seen_from_text(text: str) -> Seen | None:
+    """Return what a tag keeps, None if nothing was looked up."""
+    return {name: marker_in(marker) for name, marker in json.loads(text).items()} if text else None
