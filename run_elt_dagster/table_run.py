@@ -353,9 +353,16 @@ class TableRun:
                 self._yield_to_the_newer(error)
             raise
         if is_owner:
-            self._send(comment_sql(self._target, comment_of(self._table, self._marker())))
+            self._comment_what_is_published(comment_sql(self._target, comment_of(self._table, self._marker())))
             if comments := column_comments_sql(self._table, self._target):
-                self._send(comments)
+                self._comment_what_is_published(comments)
+
+    def _comment_what_is_published(self, sql: str) -> None:
+        """Send what comes after the rows: readers see them already, so that a failure is no reason to say otherwise."""
+        try:
+            self._send(sql)
+        except StatementError as error:
+            self._warnings.append(f"{self._target} has the new rows, but could not be commented: {error}")
 
     def _take_announcement_back(self) -> None:
         """Give the target its comment back after rows were not written; not if another run has commented it since."""

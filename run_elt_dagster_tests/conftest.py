@@ -15,6 +15,8 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     yield
+    for line in _fault_matrix(terminalreporter):
+        terminalreporter.write_line(line)
     if os.environ.get("RUN_ELT_TESTS_NO_SKIP") and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line(
             "RUN_ELT_TESTS_NO_SKIP is set, and tests were skipped: this run does not count", red=True
@@ -26,3 +28,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("RUN_ELT_TESTS_NO_SKIP") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _fault_matrix(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+    """Yield the lines of the matrix of faults: for each statement, what readers see after each fault at it."""
+    columns: list[str] = []
+    lines: dict[tuple[str, int, str], dict[str, str]] = {}
+    looks = 0
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", ()):
+            if name != "faults" or report.when != "call":
+                continue
+            title, fault, statements, verdicts, looked = value
+            columns += [] if fault in columns else [fault]
+            looks += looked
+            for number, (statement, verdict) in enumerate(zip(statements, verdicts, strict=True)):
+                lines.setdefault((title, number, statement), {})[fault] = verdict
+    if not lines:
+        return
+    yield f"{'after a fault, readers see':56}" + "".join(f"{column:14}" for column in columns)
+    for (title, number, statement), verdicts in sorted(lines.items()):
+        yield f"{f'{title:18} {number + 1:2} {statement}':56}" + "".join(f"{verdicts.get(c, '-'):14}" for c in columns)
+    counts = [verdict for line in lines.values() for verdict in line.values()]
+    yield (
+        f"{len(counts)} faults: {counts.count('old')} left the old table, {counts.count('new')} the new one, none anything "
+        f"else, in {looks:,} looks of a consumer"
+    )
