@@ -6,10 +6,12 @@
 fakesnow (https://github.com/tekumara/fakesnow) translates Snowflake's SQL; what it lacks is added in the modules of this
 package. What cannot be done fails loudly. Known differences from an account:
 
-- Privileges, masking and row access policies are not enforced; there is no Time Travel, no stream, no stage, no task.
+- Privileges, masking and row access policies are not enforced; there is no stream, no stage, no task.
+- Time Travel: UNDROP TABLE knows the last three versions of a name for a day, a hundred tables in all, and none of a dropped
+  schema; AT and BEFORE know the rows that the last three INSERT OVERWRITE of a table replaced, and no others.
 - Names that differ by case alone cannot exist side by side, not even quoted.
 - Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.
-- The length of a VARCHAR(n) column is enforced and not listed.
+- The length of a VARCHAR(n) column is enforced and listed where CREATE TABLE declares it, not where only a query gives it.
 - DATE_TRUNC of a DATE gives a timestamp; the session parameter TIMEZONE is recorded and changes nothing.
 - One statement at a time writes; a session runs one statement at a time.
 - A failed statement inside BEGIN ... COMMIT ends the transaction.

@@ -28,11 +28,14 @@ from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 
 from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
+from run_elt_dagster.embedded.column_views import global_columns_view_sql
 from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, syntax_error, unsupported
 from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
-from run_elt_dagster.embedded.objects import Register, Table, quoted, register_sql
+from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
 from run_elt_dagster.embedded.quiet import quietly
-from run_elt_dagster.embedded.statements import Name, labels_of
+from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster.embedded.statements import labels_of
+from run_elt_dagster.embedded.time_travel import Past, resolved
 
 DEFAULT_SCHEMA = "PUBLIC"
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
@@ -88,6 +91,7 @@ class Engine(FakeSnow):
         self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
         self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
         self.duck_conn.execute(rewrites.TEXT_MACRO_SQL)
+        self.duck_conn.execute(global_columns_view_sql())
         self.main_database = databases[0]
         self._directory = directory
         self._databases: list[str] = []
@@ -115,10 +119,10 @@ class Engine(FakeSnow):
             duck.execute(sql)
         # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
-        duck.execute(views.tables_view_sql(database))
         if database not in self._databases:
             self._databases.append(database)
-        duck.execute(views.show_tables_view_sql(self._databases))
+        for sql in (*views.views_sql(database), *views.global_views_sql(self._databases)):
+            duck.execute(sql)
 
     def session(self, database: str | None, schema: str | None, *, autocommit: bool) -> "EngineSession":
         """Open a session's own connection to DuckDB."""
@@ -239,6 +243,19 @@ class EngineSession(FakeSnowflakeConnection):
         """Return the register of a database."""
         return Register(self.duck, database)
 
+    def past(self, database: str) -> Past:
+        """Return what is kept of the rows of a database's tables."""
+        return Past(self.duck, database)
+
+    def with_past_resolved(self, expression: Expr) -> Expr:
+        """Return a statement that reads kept rows wherever it says AT or BEFORE."""
+
+        def locate(node: exp.Table) -> tuple[Table, Past]:
+            table = self.locate(_name_of(node))
+            return table, self.past(table.database)
+
+        return resolved(expression, locate)
+
     def locate(self, name: Name) -> Table:
         """Return where a name points to from this session, whether or not there is anything.
 
@@ -248,6 +265,8 @@ class EngineSession(FakeSnowflakeConnection):
         located = self._complete(name)
         if not self.register(located.database).has_schema(located.schema):
             raise missing_object(f"{located.database}.{located.schema}")
+        if located.name.startswith(KEPT_PREFIX):
+            raise missing_object(str(located))
         return located
 
     def _complete(self, name: Name) -> Table:
@@ -285,6 +304,7 @@ class EngineSession(FakeSnowflakeConnection):
             if isinstance(target, exp.Table):
                 table = self.locate(_name_of(target))
                 self.register(table.database).count_rows(table)
+                self.past(table.database).note_change(table)
         return result
 
     def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
@@ -390,7 +410,8 @@ class EngineCursor(FakeSnowflakeCursor):
             return [self._sql_of(self._transform(part, None)) for part in parts]
 
     def _transform(self, expression: Any, params: Any) -> Any:
-        before = rewrites.before_fakesnow(expression, context=self._session.context, labels=self._labels)
+        present = self._session.with_past_resolved(expression)
+        before = rewrites.before_fakesnow(present, context=self._session.context, labels=self._labels)
         after = rewrites.after_fakesnow(super()._transform(before, params))
         # fakesnow keeps comments in a database that is gone with the process.
         self._view_comment = after.args.pop("table_comment", None)

@@ -1,4 +1,4 @@
-"""INFORMATION_SCHEMA.TABLES and SHOW TABLES out of the register, in the place of fakesnow's views.
+"""INFORMATION_SCHEMA and SHOW TABLES out of the register, in the place of fakesnow's views.
 
 https://docs.snowflake.com/en/sql-reference/info-schema/tables and
 https://docs.snowflake.com/en/sql-reference/sql/show-tables
@@ -6,21 +6,45 @@ https://docs.snowflake.com/en/sql-reference/sql/show-tables
 
 from collections.abc import Sequence
 
-from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, quoted
+from run_elt_dagster.embedded.column_views import columns_view_sql
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, KEPT_PREFIX, quoted
+
+_GLOBAL = f"_fs_global.{HIDDEN_SCHEMA}"
+TABLES_HISTORY_VIEW = f"{_GLOBAL}.embedded_show_tables_history"
 
 
-def tables_view_sql(database: str) -> str:
-    """Return the statement that replaces fakesnow's view behind INFORMATION_SCHEMA.TABLES.
+def views_sql(database: str) -> list[str]:
+    """Return the statements that replace fakesnow's views in one database; safe to repeat."""
+    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
+    return [
+        columns_view_sql(database),
+        _relations_view_sql(database),
+        f"""CREATE OR REPLACE VIEW {hidden}._fs_tables AS
+        SELECT * EXCLUDE (DROPPED_ON) FROM {hidden}.embedded_relations WHERE "DROPPED_ON" IS NULL""",
+    ]
+
+
+def global_views_sql(databases: Sequence[str]) -> list[str]:
+    """Return the statements that replace fakesnow's views over all databases; safe to repeat."""
+    return [
+        _tables_history_view_sql(databases),
+        _show_tables_view_sql(),
+        _show_objects_view_sql(),
+    ]
+
+
+def _relations_view_sql(database: str) -> str:
+    """Return the statement that creates the view behind INFORMATION_SCHEMA.TABLES, with dropped tables in it.
 
     The row count is exact, as on Snowflake. The instants are Snowflake's TIMESTAMP_LTZ, in UTC.
     """
     hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
     return f"""
-CREATE OR REPLACE VIEW {hidden}._fs_tables AS
+CREATE OR REPLACE VIEW {hidden}.embedded_relations AS
 SELECT
     relations.database_name AS "TABLE_CATALOG",
     relations.schema_name AS "TABLE_SCHEMA",
-    relations.name AS "TABLE_NAME",
+    coalesce(versions.table_name, relations.name) AS "TABLE_NAME",
     coalesce(objects.owner, '{DEFAULT_OWNER}') AS "TABLE_OWNER",
     relations.kind AS "TABLE_TYPE",
     CASE WHEN relations.kind = 'VIEW' THEN NULL WHEN objects.is_transient THEN 'YES' ELSE 'NO' END AS "IS_TRANSIENT",
@@ -46,7 +70,8 @@ SELECT
     'NO' AS "IS_ICEBERG",
     'NO' AS "IS_DYNAMIC",
     'NO' AS "IS_IMMUTABLE",
-    'NO' AS "IS_HYBRID"
+    'NO' AS "IS_HYBRID",
+    versions.dropped_on AS "DROPPED_ON"
 FROM (
     SELECT database_name, schema_name, table_name AS name, 'BASE TABLE' AS kind, estimated_size AS row_count, NULL AS comment
     FROM duckdb_tables()
@@ -57,15 +82,19 @@ LEFT JOIN {hidden}.embedded_objects AS objects
     ON relations.kind = 'BASE TABLE'
     AND objects.table_schema = relations.schema_name
     AND objects.table_name = relations.name
+LEFT JOIN {hidden}.embedded_versions AS versions USING (object_id)
 WHERE relations.database_name = '{database.replace("'", "''")}' AND relations.schema_name NOT IN ('{HIDDEN_SCHEMA}', 'main')
+    AND (versions.dropped_on > now() - INTERVAL 1 DAY OR NOT starts_with(relations.name, '{KEPT_PREFIX}'))
 """
 
 
-def show_tables_view_sql(databases: Sequence[str]) -> str:
-    """Return the statement that replaces fakesnow's view behind SHOW TABLES, over all databases."""
-    tables = " UNION ALL ".join(f"SELECT * FROM {quoted(name)}.{HIDDEN_SCHEMA}._fs_tables" for name in databases)
+def _tables_history_view_sql(databases: Sequence[str]) -> str:
+    """Return the statement that creates the view behind SHOW TABLES HISTORY, over all databases."""
+    tables = " UNION ALL ".join(
+        f"SELECT * FROM {quoted(name)}.{HIDDEN_SCHEMA}.embedded_relations" for name in databases
+    )
     return f"""
-CREATE OR REPLACE VIEW _fs_global.{HIDDEN_SCHEMA}._fs_show_tables AS
+CREATE OR REPLACE VIEW {TABLES_HISTORY_VIEW} AS
 SELECT
     "CREATED" AS created_on,
     "TABLE_NAME" AS name,
@@ -78,6 +107,7 @@ SELECT
     "BYTES" AS bytes,
     "TABLE_OWNER" AS owner,
     "RETENTION_TIME"::VARCHAR AS retention_time,
+    "DROPPED_ON" AS dropped_on,
     'OFF' AS automatic_clustering,
     'OFF' AS change_tracking,
     'OFF' AS search_optimization,
@@ -94,4 +124,25 @@ SELECT
     'N' AS is_immutable
 FROM ({tables})
 WHERE "TABLE_TYPE" = 'BASE TABLE'
+"""
+
+
+def _show_tables_view_sql() -> str:
+    """Return the statement that replaces fakesnow's view behind SHOW TABLES."""
+    return f"""
+CREATE OR REPLACE VIEW {_GLOBAL}._fs_show_tables AS
+SELECT * EXCLUDE (dropped_on) FROM {TABLES_HISTORY_VIEW} WHERE dropped_on IS NULL
+"""
+
+
+def _show_objects_view_sql() -> str:
+    """Return the statement that replaces fakesnow's view behind SHOW OBJECTS: https://docs.snowflake.com/en/sql-reference/sql/show-objects."""
+    return f"""
+CREATE OR REPLACE VIEW {_GLOBAL}._fs_show_objects AS
+SELECT created_on, name, database_name, schema_name, kind, comment, cluster_by, rows, bytes, owner, retention_time,
+    owner_role_type, is_hybrid, is_dynamic, is_iceberg
+FROM {_GLOBAL}._fs_show_tables
+UNION ALL
+SELECT created_on, name, database_name, schema_name, 'VIEW', comment, '', NULL, NULL, owner, NULL, owner_role_type, 'N', 'N', 'N'
+FROM {_GLOBAL}._fs_show_views
 """

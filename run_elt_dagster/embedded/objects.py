@@ -17,6 +17,8 @@ from duckdb import DuckDBPyConnection
 
 HIDDEN_SCHEMA = "_fs_information_schema"
 DEFAULT_OWNER = "SYSADMIN"
+# What a table is called that is only kept for Time Travel: nothing lists it, nothing finds it.
+KEPT_PREFIX = "embedded kept "
 _PLAIN = re.compile(r"[A-Z_][A-Z0-9_$]*")
 
 
@@ -32,6 +34,14 @@ class Table:
     def sql(self) -> str:
         """The quoted name for DuckDB."""
         return ".".join(quoted(part) for part in (self.database, self.schema, self.name))
+
+    def beside(self, name: str) -> "Table":
+        """Return another table of the same schema."""
+        return Table(self.database, self.schema, name)
+
+    def kept(self) -> "Table":
+        """Return a name in the same schema that no table has had yet, and that nobody sees."""
+        return self.beside(KEPT_PREFIX + uuid.uuid4().hex)
 
     def __str__(self) -> str:
         """Return the name as Snowflake's messages show it: quoted where it has to be."""
@@ -77,6 +87,12 @@ def register_sql(database: str) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_objects (
             object_id VARCHAR, table_schema VARCHAR, table_name VARCHAR, owner VARCHAR, comment VARCHAR,
             is_transient BOOLEAN, created_on TIMESTAMPTZ, last_altered TIMESTAMPTZ, last_ddl TIMESTAMPTZ, row_count BIGINT)""",
+        # The name that a dropped or replaced table had; its object has the name that it is kept under.
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_versions (
+            object_id VARCHAR, table_schema VARCHAR, table_name VARCHAR, dropped_on TIMESTAMPTZ)""",
+        # The rows that an object had until a statement changed them; without a name where they were not kept.
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_past (
+            object_id VARCHAR, kept_schema VARCHAR, kept_name VARCHAR, query_id VARCHAR, until TIMESTAMPTZ)""",
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_grants (
             object_id VARCHAR, privilege VARCHAR, grantee_kind VARCHAR, grantee VARCHAR, grant_option BOOLEAN,
             granted_by VARCHAR, created_on TIMESTAMPTZ)""",
@@ -96,6 +112,10 @@ class Register:
         self._duck = duck
         self._database = database
         self._hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
+
+    def part(self, name: str) -> str:
+        """Return the quoted name of one of the register's tables."""
+        return f"{self._hidden}.embedded_{name}"
 
     def existing_name(self, schema: str, name: str) -> str | None:
         """Return how the table or view is spelled that has a name, whatever the case; None if there is none."""
@@ -149,8 +169,8 @@ class Register:
         return object_id
 
     def remove(self, object_id: str) -> None:
-        """Forget an object, its grants and its tags."""
-        for part in ("objects", "grants", "tags"):
+        """Forget an object and whatever is known about it."""
+        for part in ("objects", "grants", "tags", "versions", "past"):
             self._duck.execute(f"DELETE FROM {self._hidden}.embedded_{part} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
@@ -188,6 +208,12 @@ class Register:
         ).fetchall()
         for (object_id,) in rows:
             self.remove(object_id)
+        self._duck.execute(
+            f"""UPDATE {self._hidden}.embedded_past SET kept_name = NULL
+            WHERE kept_name IS NOT NULL AND (kept_schema, kept_name) NOT IN (
+                SELECT (schema_name, table_name) FROM duckdb_tables() WHERE database_name = ?)""",
+            [self._database],
+        )
 
     def set_owner(self, object_id: str, owner: str) -> None:
         """Hand an object over to another role."""

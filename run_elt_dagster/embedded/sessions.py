@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from run_elt_dagster.embedded import grants, tables
+from run_elt_dagster.embedded import grants, listings, tables, versions
 from run_elt_dagster.embedded.engine import DEFAULT_SCHEMA, Engine, EngineSession, Result, status
 from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb, missing_object
 from run_elt_dagster.embedded.statements import (
@@ -38,11 +38,13 @@ from run_elt_dagster.embedded.statements import (
     ResultScan,
     ShowGrants,
     ShowNothing,
+    ShowTablesHistory,
     Statement,
     SwapTables,
     TagTable,
     Transaction,
     TruncateTable,
+    UndropTable,
     UseObject,
     parse,
 )
@@ -57,6 +59,8 @@ _ON_TABLES: dict[type[Statement], Callable[[EngineSession, Any], Result]] = {
     SwapTables: tables.swap_tables,
     RenameTable: tables.rename_table,
     DropTable: tables.drop_table,
+    UndropTable: versions.undrop_table,
+    ShowTablesHistory: listings.show_tables_history,
     TruncateTable: tables.truncate_table,
     CommentColumns: tables.comment_columns,
     CommentTable: tables.comment_table,
@@ -328,7 +332,7 @@ class Session:
             self.writing.release()
 
     def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
-        self.connection.context = self._context()
+        self.connection.context = {**self._context(), "query_id": statement.query_id}
         if statement.describe_only and parsed.writes:
             return status(SUCCESS)
         if isinstance(parsed, Query) and statement.describe_only and parsed.describable:

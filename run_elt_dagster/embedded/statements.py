@@ -5,10 +5,11 @@ Everything else is a `Query`, whose text goes to fakesnow as it is. Pure: nothin
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, string_value, unexpected
+from run_elt_dagster.embedded.lexer import Token, only_statement
+from run_elt_dagster.embedded.reader import Name, Reader, Scope, Statement, name_in
 
 # https://docs.snowflake.com/en/sql-reference/sql/create-table: properties of a table that change no result here.
 _IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
@@ -17,31 +18,6 @@ _AFTER_ITEMS = frozenset(
     | {"INTERSECT", "INTO", ")", ";"}
 )
 _READING = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESC", "DESCRIBE", "USE", "SET", "UNSET", "LIST", "LS"})
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Name:
-    """A table's name as a statement gives it: one to three parts, upper case unless quoted."""
-
-    parts: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return the parts with dots between them."""
-        return ".".join(self.parts)
-
-
-@dataclass(frozen=True)
-class Statement:
-    """Any statement.
-
-    Attributes:
-        writes: Whether it must wait for statements of other sessions that write.
-    """
-
-    writes: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -122,6 +98,13 @@ class DropTable(Statement):
 
 
 @dataclass(frozen=True)
+class UndropTable(Statement):
+    """UNDROP TABLE."""
+
+    target: Name
+
+
+@dataclass(frozen=True)
 class TruncateTable(Statement):
     """TRUNCATE TABLE."""
 
@@ -189,6 +172,14 @@ class ShowGrants(Statement):
     """SHOW GRANTS ON TABLE. It may write: whatever names a table registers it if need be."""
 
     target: Name
+
+
+@dataclass(frozen=True)
+class ShowTablesHistory(Statement):
+    """SHOW TABLES HISTORY, which lists dropped tables too."""
+
+    scope: Scope
+    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -266,95 +257,13 @@ class Transaction(Statement):
     action: str
 
 
-@dataclass
-class _Reader:
-    """Tokens, and how far they have been read."""
-
-    sql: str
-    tokens: Sequence[Token]
-    position: int = 0
-
-    @property
-    def at_end(self) -> bool:
-        return self.position >= len(self.tokens)
-
-    @property
-    def keyword(self) -> str:
-        return "" if self.at_end else self.tokens[self.position].keyword
-
-    def ahead(self, count: int) -> Sequence[Token]:
-        return self.tokens[self.position : self.position + count]
-
-    def accept(self, *keywords: str) -> bool:
-        if [token.keyword for token in self.ahead(len(keywords))] != list(keywords):
-            return False
-        self.position += len(keywords)
-        return True
-
-    def expect(self, *keywords: str) -> None:
-        if not self.accept(*keywords):
-            raise self.failure()
-
-    def next(self) -> Token:
-        if self.at_end:
-            raise self.failure()
-        self.position += 1
-        return self.tokens[self.position - 1]
-
-    def failure(self) -> Exception:
-        end = len(self.sql)
-        return unexpected(self.sql, Token("other", "<EOF>", end, end) if self.at_end else self.tokens[self.position])
-
-    def finish(self) -> None:
-        if not self.at_end:
-            raise self.failure()
-
-    def identifier(self) -> str:
-        if self.at_end or self.tokens[self.position].kind not in {"word", "quoted"}:
-            raise self.failure()
-        return identifier_value(self.next())
-
-    def name(self) -> Name:
-        if self.keyword == "IDENTIFIER":
-            raise unsupported("resolve IDENTIFIER() here", self.sql)
-        parts = [self.identifier()]
-        while self.accept("."):
-            parts.append(self.identifier())
-        return Name(tuple(parts))
-
-    def string(self) -> str:
-        if self.at_end or self.tokens[self.position].kind not in {"string", "dollar"}:
-            raise self.failure()
-        return string_value(self.next())
-
-    def literal(self) -> str:
-        token = self.next()
-        return string_value(token) if token.kind in {"string", "dollar"} else token.text
-
-    def parenthesised(self) -> str:
-        """Return the text from an opening parenthesis to the closing one, both included."""
-        start = self.position
-        self.expect("(")
-        depth = 1
-        while depth:
-            depth += {"(": 1, ")": -1}.get(self.next().keyword, 0)
-        return self.sql[self.tokens[start].start : self.tokens[self.position - 1].end]
-
-    def rest(self) -> str:
-        if self.at_end:
-            raise self.failure()
-        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end]
-        self.position = len(self.tokens)
-        return text
-
-
 def parse(sql: str) -> Statement:
     """Return the one statement in a text.
 
     Raises:
         SqlError: The text holds no statement or several, or a statement that is executed here breaks its syntax.
     """
-    reader = _Reader(sql, only_statement(sql))
+    reader = Reader(sql, only_statement(sql))
     for keywords, read in _HEADS:
         if reader.accept(*keywords):
             statement = read(reader)
@@ -365,7 +274,7 @@ def parse(sql: str) -> Statement:
     return Query(sql[reader.tokens[0].start : reader.tokens[-1].end], reader.tokens[0].keyword in _READING)
 
 
-def _create(reader: _Reader) -> Statement | None:
+def _create(reader: Reader) -> Statement | None:
     or_replace = reader.accept("OR", "REPLACE")
     if reader.accept("ROLE"):
         if_not_exists = reader.accept("IF", "NOT", "EXISTS")
@@ -379,7 +288,7 @@ def _create(reader: _Reader) -> Statement | None:
     return _create_table(reader, Creation(or_replace, if_not_exists, transient))
 
 
-def _create_table(reader: _Reader, creation: Creation) -> Statement:
+def _create_table(reader: Reader, creation: Creation) -> Statement:
     target = reader.name()
     options = _Options(creation)
     columns = _columns(reader)
@@ -395,7 +304,7 @@ def _create_table(reader: _Reader, creation: Creation) -> Statement:
     return CreateTable(target, options.made(), columns, query)
 
 
-def _columns(reader: _Reader) -> str | None:
+def _columns(reader: Reader) -> str | None:
     return reader.parenthesised() if reader.keyword == "(" else None
 
 
@@ -420,7 +329,7 @@ class _Options:
         )
 
 
-def _table_options(reader: _Reader, options: _Options) -> None:
+def _table_options(reader: Reader, options: _Options) -> None:
     while not reader.at_end and reader.keyword != "AS":
         if reader.accept("COMMENT"):
             reader.accept("=")
@@ -442,17 +351,17 @@ def _table_options(reader: _Reader, options: _Options) -> None:
             raise unsupported("create a table with this clause", repr(reader.rest()))
 
 
-def _tag_settings(reader: _Reader) -> list[tuple[Name, str]]:
-    return _listed(reader, lambda: _tag_setting(reader))
+def _tag_settings(reader: Reader) -> list[tuple[Name, str]]:
+    return reader.listed(lambda: _tag_setting(reader))
 
 
-def _tag_setting(reader: _Reader) -> tuple[Name, str]:
+def _tag_setting(reader: Reader) -> tuple[Name, str]:
     tag = reader.name()
     reader.expect("=")
     return tag, reader.string()
 
 
-def _alter_table(reader: _Reader) -> Statement | None:
+def _alter_table(reader: Reader) -> Statement | None:
     if_exists = reader.accept("IF", "EXISTS")
     target = reader.name()
     if reader.accept("SWAP", "WITH"):
@@ -462,7 +371,7 @@ def _alter_table(reader: _Reader) -> Statement | None:
     return _alter_table_properties(reader, target, if_exists=if_exists)
 
 
-def _alter_table_properties(reader: _Reader, target: Name, *, if_exists: bool) -> Statement | None:
+def _alter_table_properties(reader: Reader, target: Name, *, if_exists: bool) -> Statement | None:
     if reader.accept("SET", "COMMENT"):
         reader.expect("=")
         return CommentTable(target, reader.string(), if_exists)
@@ -473,11 +382,11 @@ def _alter_table_properties(reader: _Reader, target: Name, *, if_exists: bool) -
     if reader.accept("SET", "TAG"):
         return TagTable(target, tuple(_tag_settings(reader)), if_exists)
     if reader.accept("UNSET", "TAG"):
-        return TagTable(target, tuple((tag, None) for tag in _listed(reader, reader.name)), if_exists)
+        return TagTable(target, tuple((tag, None) for tag in reader.listed(reader.name)), if_exists)
     return ClusterTable(target, if_exists) if _changes_clustering(reader) else None
 
 
-def _column_comments(reader: _Reader, target: Name) -> Statement | None:
+def _column_comments(reader: Reader, target: Name) -> Statement | None:
     reader.accept("MODIFY")
     comments: list[tuple[str, str]] = []
     while reader.accept("COLUMN"):
@@ -490,7 +399,7 @@ def _column_comments(reader: _Reader, target: Name) -> Statement | None:
     return CommentColumns(target, tuple(comments))
 
 
-def _changes_clustering(reader: _Reader) -> bool:
+def _changes_clustering(reader: Reader) -> bool:
     if reader.accept("CLUSTER", "BY"):
         reader.parenthesised()
         return True
@@ -500,19 +409,12 @@ def _changes_clustering(reader: _Reader) -> bool:
     )
 
 
-def _listed(reader: _Reader, read: Callable[[], _T]) -> list[_T]:
-    items = [read()]
-    while reader.accept(","):
-        items.append(read())
-    return items
-
-
 def labels_of(sql: str) -> list[str] | None:
     """Return what Snowflake calls the columns of a query that have no alias: their text, in upper case unless quoted.
 
     There is one label for each item of the outermost SELECT, or None where a query begins in another way.
     """
-    reader = _Reader(sql, only_statement(sql))
+    reader = Reader(sql, only_statement(sql))
     while reader.accept("("):
         pass
     depth = 0
@@ -533,7 +435,7 @@ def labels_of(sql: str) -> list[str] | None:
     return [_label(sql, item) for item in items]
 
 
-def _ends_items(reader: _Reader) -> bool:
+def _ends_items(reader: Reader) -> bool:
     """Tell whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
     return reader.keyword in _AFTER_ITEMS or [token.keyword for token in reader.ahead(2)] == ["GROUP", "BY"]
 
@@ -551,7 +453,7 @@ def _depth_of(token: Token) -> int:
     return {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.keyword, 0)
 
 
-def _drop(reader: _Reader) -> Statement | None:
+def _drop(reader: Reader) -> Statement | None:
     if reader.accept("ROLE"):
         if_exists = reader.accept("IF", "EXISTS")
         return DropRole(reader.identifier(), if_exists)
@@ -564,13 +466,13 @@ def _drop(reader: _Reader) -> Statement | None:
     return DropTable(target, if_exists)
 
 
-def _truncate(reader: _Reader) -> Statement:
+def _truncate(reader: Reader) -> Statement:
     reader.accept("TABLE")
     if_exists = reader.accept("IF", "EXISTS")
     return TruncateTable(reader.name(), if_exists)
 
 
-def _comment(reader: _Reader) -> Statement | None:
+def _comment(reader: Reader) -> Statement | None:
     if_exists = reader.accept("IF", "EXISTS")
     if not reader.accept("ON", "TABLE"):
         return None
@@ -579,19 +481,19 @@ def _comment(reader: _Reader) -> Statement | None:
     return CommentTable(target, reader.string(), if_exists)
 
 
-def _insert_overwrite(reader: _Reader) -> Statement | None:
+def _insert_overwrite(reader: Reader) -> Statement | None:
     if reader.keyword in {"ALL", "FIRST"}:
         return None
     reader.expect("INTO")
     target = reader.name()
     columns: list[str] = []
     if reader.accept("("):
-        columns = _listed(reader, reader.identifier)
+        columns = reader.listed(reader.identifier)
         reader.expect(")")
     return InsertOverwrite(target, tuple(columns), reader.rest())
 
 
-def _grant(reader: _Reader) -> Statement:
+def _grant(reader: Reader) -> Statement:
     privileges, target = _privileges_on_table(reader)
     reader.expect("TO")
     kind, grantee = _grantee(reader)
@@ -601,7 +503,7 @@ def _grant(reader: _Reader) -> Statement:
     return Grant(target, privileges, kind, grantee, grant_option=option)
 
 
-def _revoke(reader: _Reader) -> Statement:
+def _revoke(reader: Reader) -> Statement:
     option = reader.accept("GRANT", "OPTION", "FOR")
     privileges, target = _privileges_on_table(reader)
     reader.expect("FROM")
@@ -611,22 +513,22 @@ def _revoke(reader: _Reader) -> Statement:
     return Grant(target, privileges, kind, grantee, grant_option=option, revoke=True)
 
 
-def _privileges_on_table(reader: _Reader) -> tuple[tuple[str, ...], Name]:
-    privileges = _listed(reader, lambda: _privilege(reader))
+def _privileges_on_table(reader: Reader) -> tuple[tuple[str, ...], Name]:
+    privileges = reader.listed(lambda: _privilege(reader))
     reader.expect("ON")
     if not reader.accept("TABLE"):
         raise unsupported("grant on anything but one table", repr(reader.sql))
     return tuple(privileges), reader.name()
 
 
-def _privilege(reader: _Reader) -> str:
+def _privilege(reader: Reader) -> str:
     words = [reader.identifier()]
     while reader.keyword not in {",", "ON"}:
         words.append(reader.identifier())
     return " ".join(words)
 
 
-def _grantee(reader: _Reader) -> tuple[str, str]:
+def _grantee(reader: Reader) -> tuple[str, str]:
     if reader.accept("DATABASE", "ROLE"):
         return "DATABASE_ROLE", str(reader.name())
     if reader.accept("SHARE"):
@@ -635,14 +537,14 @@ def _grantee(reader: _Reader) -> tuple[str, str]:
     return "ROLE", reader.identifier()
 
 
-def _show(reader: _Reader) -> Statement | None:
+def _show(reader: Reader) -> Statement | None:
     if reader.accept("STREAMS"):
         reader.position = len(reader.tokens)
         return ShowNothing("STREAMS")
     return None
 
 
-def _use(reader: _Reader) -> Statement:
+def _use(reader: Reader) -> Statement:
     if reader.accept("SECONDARY", "ROLES"):
         return UseObject("SECONDARY ROLES", reader.name())
     for kind in ("ROLE", "WAREHOUSE", "DATABASE", "SCHEMA"):
@@ -652,7 +554,7 @@ def _use(reader: _Reader) -> Statement:
     return UseObject("DATABASE" if len(name.parts) == 1 else "SCHEMA", name)
 
 
-def _set_session(reader: _Reader) -> Statement:
+def _set_session(reader: Reader) -> Statement:
     settings: list[tuple[str, str]] = []
     while not reader.at_end:
         name = reader.identifier()
@@ -664,11 +566,11 @@ def _set_session(reader: _Reader) -> Statement:
     return AlterSession(settings=tuple(settings))
 
 
-def _unset_session(reader: _Reader) -> Statement:
-    return AlterSession(unset=tuple(_listed(reader, reader.identifier)))
+def _unset_session(reader: Reader) -> Statement:
+    return AlterSession(unset=tuple(reader.listed(reader.identifier)))
 
 
-def _cancel(reader: _Reader) -> Statement | None:
+def _cancel(reader: Reader) -> Statement | None:
     function = reader.tokens[reader.position - 2].keyword
     value = reader.literal()
     reader.expect(")")
@@ -677,7 +579,7 @@ def _cancel(reader: _Reader) -> Statement | None:
     return CancelQueries(session_id=int(value)) if value.isdecimal() else None
 
 
-def _result_scan(reader: _Reader) -> Statement | None:
+def _result_scan(reader: Reader) -> Statement | None:
     query_id = None
     if not reader.accept("LAST_QUERY_ID", "(", ")"):
         query_id = reader.literal()
@@ -686,7 +588,7 @@ def _result_scan(reader: _Reader) -> Statement | None:
     return ResultScan(query_id)
 
 
-def _get_tag(reader: _Reader) -> Statement | None:
+def _get_tag(reader: Reader) -> Statement | None:
     tag = reader.string()
     reader.expect(",")
     target = reader.string()
@@ -694,17 +596,10 @@ def _get_tag(reader: _Reader) -> Statement | None:
     if reader.string().upper() != "TABLE":
         return None
     reader.expect(")")
-    return GetTag(_name_in(tag).parts[-1], _name_in(target))
+    return GetTag(name_in(tag).parts[-1], name_in(target))
 
 
-def _name_in(text: str) -> Name:
-    reader = _Reader(text, only_statement(text))
-    name = reader.name()
-    reader.finish()
-    return name
-
-
-def _transaction(reader: _Reader) -> Statement:
+def _transaction(reader: Reader) -> Statement:
     action = reader.tokens[0].keyword.replace("START", "BEGIN")
     if not reader.accept("WORK"):
         reader.accept("TRANSACTION")
@@ -713,24 +608,21 @@ def _transaction(reader: _Reader) -> Statement:
     return Transaction(action)
 
 
-def _undrop(reader: _Reader) -> Statement:
-    raise unsupported("bring back a dropped table", repr(reader.sql))
-
-
 # The first head that a statement starts with decides; a parser that returns None leaves the statement to fakesnow.
-_HEADS: tuple[tuple[tuple[str, ...], Callable[[_Reader], Statement | None]], ...] = (
+_HEADS: tuple[tuple[tuple[str, ...], Callable[[Reader], Statement | None]], ...] = (
     (("CREATE",), _create),
     (("ALTER", "TABLE"), _alter_table),
     (("ALTER", "SESSION", "SET"), _set_session),
     (("ALTER", "SESSION", "UNSET"), _unset_session),
     (("DROP",), _drop),
-    (("UNDROP", "TABLE"), _undrop),
+    (("UNDROP", "TABLE"), lambda reader: UndropTable(reader.name())),
     (("TRUNCATE",), _truncate),
     (("COMMENT",), _comment),
     (("INSERT", "OVERWRITE"), _insert_overwrite),
     (("GRANT",), _grant),
     (("REVOKE",), _revoke),
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
+    (("SHOW", "TABLES", "HISTORY"), lambda reader: ShowTablesHistory(reader.scope())),
     (("SHOW",), _show),
     (("USE",), _use),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),

@@ -30,6 +30,7 @@ from run_elt_dagster.embedded.statements import (
     TagTable,
     TruncateTable,
 )
+from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
 INSERT_TYPE = 0x3100
@@ -75,14 +76,15 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
         replaced = _make_way(session, target, statement.creation)
         if replaced is _KEPT:
             return status(f"{target.name} already exists, statement succeeded.")
-        for sql in columns.create_sql:
+        # The query may read what is replaced.
+        made = target if replaced is None else target.beside(_ASIDE)
+        for sql in columns.create_sql(made):
             session.duck.execute(sql)
-        if query is not None and columns.create_sql:
-            session.duck.execute(f"INSERT INTO {target.sql} {query}")
+        if query is not None and columns.typed:
+            session.duck.execute(f"INSERT INTO {made.sql} {query}")
         elif query is not None:
-            session.duck.execute(
-                f"CREATE OR REPLACE TABLE {target.sql}{columns.names_sql} AS {_stored_sql(session, query)}"
-            )
+            session.duck.execute(f"CREATE TABLE {made.sql}{columns.names_sql} AS {_stored_sql(session, query)}")
+        _put(session, made, target, replaced)
         for sql in columns.comment_sql:
             session.duck.execute(sql)
         _register(session, target, statement.creation, replaced=replaced)
@@ -107,7 +109,9 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
         replaced = _make_way(session, target, statement.creation)
         if replaced is _KEPT:
             return status(f"{target.name} already exists, statement succeeded.")
-        _copy(session, source, target, with_rows=statement.with_rows)
+        made = target if replaced is None else target.beside(_ASIDE)
+        _copy(session, source, made, with_rows=statement.with_rows)
+        _put(session, made, target, replaced)
         _register(session, target, statement.creation, replaced=replaced, origin=origin)
     return status(f"Table {target.name} successfully created.")
 
@@ -125,7 +129,7 @@ def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
         if first is None:
             raise missing_object(str(target))
         second = _found(session, other)
-        aside = Table(other.database, other.schema, _ASIDE)
+        aside = other.beside(_ASIDE)
         _move(session, target, aside)
         _move(session, other, target)
         _move(session, aside, other)
@@ -141,7 +145,7 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
     """
     target = session.locate(statement.target)
     *schema, name = statement.to.parts
-    to = session.locate(statement.to) if schema else _beside(target, name)
+    to = session.locate(statement.to) if schema else target.beside(name)
     with session.atomically(ddl=True):
         known = session.register(target.database).find(target)
         if known is None and statement.if_exists:
@@ -157,10 +161,7 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
 
 
 def drop_table(session: EngineSession, statement: DropTable) -> Result:
-    """Drop a table. There is no Time Travel here: it cannot come back.
-
-    https://docs.snowflake.com/en/sql-reference/sql/drop-table
-    """
+    """Drop a table, which UNDROP can bring back: https://docs.snowflake.com/en/sql-reference/sql/drop-table."""
     try:
         target = session.locate(statement.target)
     except SqlError:
@@ -175,8 +176,7 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
             raise missing_object(str(target))
         if known is None:
             return _nothing_dropped(statement)
-        session.duck.execute(f"DROP TABLE {target.sql}")
-        session.register(target.database).remove(known.object_id)
+        keep(session, target, known.object_id)
     return status(f"{target.name} successfully dropped.")
 
 
@@ -196,6 +196,7 @@ def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
         if session.register(target.database).find(target) is not None:
             session.duck.execute(f"TRUNCATE {target.sql}")
             session.register(target.database).count_rows(target)
+            session.past(target.database).note_change(target)
         elif not statement.if_exists:
             raise missing_object(str(target))
     return status(SUCCESS)
@@ -268,17 +269,17 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
     """Replace a table's rows; the object, its grants and its columns stay.
 
     https://docs.snowflake.com/en/sql-reference/sql/insert. The new rows are made before the old ones go, since the query
-    may read the very table.
+    may read the very table. The old ones are kept for AT and BEFORE.
     """
     target = session.locate(statement.target)
     query = _query_sql(session, statement.query_sql)
     names = f" ({', '.join(quoted(name) for name in statement.columns)})" if statement.columns else ""
     with session.atomically(ddl=False):
-        _found(session, target)
-        aside = _beside(target, _ASIDE)
+        known = _found(session, target)
+        aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
         session.duck.execute(f"INSERT INTO {aside.sql}{names} {query}")
-        session.duck.execute(f"DROP TABLE {target.sql}")
+        session.past(target.database).keep(target, known.object_id, query_id=session.context.get("query_id") or "")
         _move(session, aside, target)
         session.register(target.database).count_rows(target)
         return session.answer(
@@ -333,8 +334,13 @@ def _register(
         register.copy_grants(kept_from.object_id, object_id)
     if kept_from is not None and creation.copy_tags:
         register.copy_tags(kept_from.object_id, object_id)
+
+
+def _put(session: EngineSession, made: Table, target: Table, replaced: TableObject | None) -> None:
+    """Give a table that was made aside its name; what it replaces is kept for UNDROP."""
     if replaced is not None:
-        register.remove(replaced.object_id)
+        keep(session, target, replaced.object_id)
+        _move(session, made, target)
 
 
 def _found(session: EngineSession, table: Table) -> TableObject:
@@ -342,10 +348,6 @@ def _found(session: EngineSession, table: Table) -> TableObject:
     if known is None:
         raise missing_object(str(table))
     return known
-
-
-def _beside(table: Table, name: str) -> Table:
-    return Table(table.database, table.schema, name)
 
 
 def _nothing_dropped(statement: DropTable) -> Result:
@@ -376,17 +378,13 @@ def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bo
         f"{quoted(name)} {kind}{'' if nullable else ' NOT NULL'}{f' DEFAULT {default}' if default else ''}"
         for name, kind, nullable, default, _ in rows
     ]
-    made = target if source != target else _beside(target, _ASIDE)
-    session.duck.execute(f"CREATE OR REPLACE TABLE {made.sql} ({', '.join(columns + _checks(session, source))})")
+    session.duck.execute(f"CREATE TABLE {target.sql} ({', '.join(columns + _checks(session, source))})")
     for name, _, _, _, comment in rows:
         if comment:
             text = exp.Literal.string(comment).sql(dialect="duckdb")
-            session.duck.execute(f"COMMENT ON COLUMN {made.sql}.{quoted(name)} IS {text}")
+            session.duck.execute(f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {text}")
     if with_rows:
-        session.duck.execute(f"INSERT INTO {made.sql} SELECT * FROM {source.sql}")
-    if made != target:
-        session.duck.execute(f"DROP TABLE {target.sql}")
-        _move(session, made, target)
+        session.duck.execute(f"INSERT INTO {target.sql} SELECT * FROM {source.sql}")
 
 
 def _checks(session: EngineSession, table: Table) -> list[str]:
@@ -435,14 +433,25 @@ class _Columns:
     """The columns that CREATE TABLE names, for DuckDB.
 
     Attributes:
-        create_sql: Statements that create the empty table, if the columns have types.
-        names_sql: The list of names, if they have none.
+        sequences_sql: Statements that create what counts rows, if the columns have types.
+        typed_sql: The list of columns with their types, empty if they have none.
+        names_sql: The list of names, if they have no types.
         comment_sql: Statements that comment them.
     """
 
-    create_sql: tuple[str, ...] = ()
+    sequences_sql: tuple[str, ...] = ()
+    typed_sql: str = ""
     names_sql: str = ""
     comment_sql: tuple[str, ...] = ()
+
+    @property
+    def typed(self) -> bool:
+        """Whether the columns have types."""
+        return bool(self.typed_sql)
+
+    def create_sql(self, table: Table) -> Sequence[str]:
+        """Return the statements that create the empty table, if the columns have types."""
+        return (*self.sequences_sql, f"CREATE TABLE {table.sql}{self.typed_sql}") if self.typed else ()
 
 
 def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Columns:
@@ -457,8 +466,7 @@ def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Col
         _limit_length(column)
     *sequences, table = session.duck_sql(create.sql(dialect="snowflake"))
     return _Columns(
-        create_sql=(*sequences, table.replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1)),
-        comment_sql=comments,
+        sequences_sql=tuple(sequences), typed_sql=table.removeprefix(f"CREATE TABLE {target.sql}"), comment_sql=comments
     )
 
 

@@ -293,3 +293,32 @@ def test_names_that_differ_by_case_alone_do_not_replace_each_other(session: Sess
     assert session.refused('create or replace table "x" as select 2 as a') == 2
     assert session.refused('drop table "x"') == 2003
     assert session.value("select a from x") == 1
+
+
+def test_columns_are_listed_with_length_precision_and_comment(session: Session) -> None:
+    session.sql(
+        "create table x (a int comment 'the a', b varchar(3), \"c d\" varchar, e binary, f timestamp_ntz, g time, h date, "
+        "i number(10, 2) not null, j float, k boolean)"
+    )
+    session.sql("create view v as select b from x")
+    query = (
+        "select column_name, data_type, character_maximum_length, character_octet_length, numeric_precision, numeric_scale, "
+        "datetime_precision, is_nullable, comment from information_schema.columns "
+        "where table_schema = current_schema() and table_name = '{}' order by ordinal_position"
+    )
+    expected = [
+        ("A", "NUMBER", None, None, 38, 0, None, "YES", "the a"),
+        ("B", "TEXT", 3, 12, None, None, None, "YES", None),
+        ("c d", "TEXT", 16777216, 16777216, None, None, None, "YES", None),
+        ("E", "BINARY", 8388608, 8388608, None, None, None, "YES", None),
+        ("F", "TIMESTAMP_NTZ", None, None, None, None, 9, "YES", None),
+        ("G", "TIME", None, None, None, None, 9, "YES", None),
+        ("H", "DATE", None, None, None, None, None, "YES", None),
+        ("I", "NUMBER", None, None, 10, 2, None, "NO", None),
+        ("J", "FLOAT", None, None, None, None, None, "YES", None),
+        ("K", "BOOLEAN", None, None, None, None, None, "YES", None),
+    ]
+    assert session.sql(query.format("X")) == expected
+    session.sql("create table y clone x")
+    assert session.sql(query.format("Y")) == expected
+    assert [row[:2] for row in session.sql(query.format("V"))] == [("B", "TEXT")]

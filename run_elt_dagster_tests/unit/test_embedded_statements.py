@@ -1,6 +1,7 @@
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.reader import Scope
 from run_elt_dagster.embedded.statements import (
     AlterSession,
     CancelQueries,
@@ -19,11 +20,13 @@ from run_elt_dagster.embedded.statements import (
     RenameTable,
     ResultScan,
     ShowGrants,
+    ShowTablesHistory,
     Statement,
     SwapTables,
     TagTable,
     Transaction,
     TruncateTable,
+    UndropTable,
     UseObject,
     labels_of,
     parse,
@@ -58,6 +61,11 @@ X, Y = Name(("A", "X")), Name(("A", "Y"))
         ("alter table a.x swap with a.y", SwapTables(X, Y, if_exists=False)),
         ("alter table if exists a.x rename to a.y", RenameTable(X, Y, if_exists=True)),
         ("drop table if exists a.x cascade", DropTable(X, if_exists=True)),
+        ("undrop table a.x", UndropTable(X)),
+        ("show tables history", ShowTablesHistory(Scope())),
+        ("show tables history like 'x%' in schema d.a", ShowTablesHistory(Scope("SCHEMA", Name(("D", "A")), "x%"))),
+        ("show tables history in account", ShowTablesHistory(Scope("ACCOUNT"))),
+        ("show tables history in database", ShowTablesHistory(Scope("DATABASE"))),
         ("truncate a.x", TruncateTable(X, if_exists=False)),
         ("comment if exists on table a.x is 'c'", CommentTable(X, "c", if_exists=True)),
         ("alter table a.x set comment = 'c'", CommentTable(X, "c", if_exists=False)),
@@ -152,7 +160,8 @@ def test_broken_statement_is_a_syntax_error(sql: str) -> None:
         "create table identifier('x') as select 1",
         "grant select on all tables in schema a to role r",
         "grant ownership on table a.x to role r copy current grants",
-        "undrop table a.x",
+        "undrop table identifier('x')",
+        "show tables history limit 5",
         "create or replace iceberg table a.x (b int)",
         "create dynamic table a.x target_lag = '1 hour' warehouse = w as select 1 b",
     ],

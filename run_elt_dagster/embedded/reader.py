@@ -1,0 +1,182 @@
+"""Reading a statement token by token: what the parsers of all statements share.
+
+https://docs.snowflake.com/en/sql-reference/identifiers-syntax
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from run_elt_dagster.embedded.errors import SqlError, unsupported
+from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, string_value, unexpected
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A table's name as a statement gives it: one to three parts, upper case unless quoted."""
+
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the parts with dots between them."""
+        return ".".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Any statement.
+
+    Attributes:
+        writes: Whether it must wait for statements of other sessions that write.
+    """
+
+    writes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which objects a SHOW lists.
+
+    Attributes:
+        kind: `ACCOUNT`, `DATABASE`, `SCHEMA`, or empty where the statement does not say.
+        name: The database or schema, None for the current one.
+        like: A pattern of the names, None for all.
+    """
+
+    kind: str = ""
+    name: Name | None = None
+    like: str | None = None
+
+
+@dataclass
+class Reader:
+    """Tokens, and how far they have been read."""
+
+    sql: str
+    tokens: Sequence[Token]
+    position: int = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been read."""
+        return self.position >= len(self.tokens)
+
+    @property
+    def keyword(self) -> str:
+        """The next token's word in upper case, or its sign; empty at the end and for whatever is quoted."""
+        return "" if self.at_end else self.tokens[self.position].keyword
+
+    def ahead(self, count: int) -> Sequence[Token]:
+        """Return the next tokens without reading them."""
+        return self.tokens[self.position : self.position + count]
+
+    def accept(self, *keywords: str) -> bool:
+        """Read these keywords if they come next, all of them; tell whether they did."""
+        if [token.keyword for token in self.ahead(len(keywords))] != list(keywords):
+            return False
+        self.position += len(keywords)
+        return True
+
+    def expect(self, *keywords: str) -> None:
+        """Read these keywords.
+
+        Raises:
+            SqlError: Something else comes next (001003).
+        """
+        if not self.accept(*keywords):
+            raise self.failure()
+
+    def next(self) -> Token:
+        """Read one token."""
+        if self.at_end:
+            raise self.failure()
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def failure(self) -> SqlError:
+        """Return the syntax error for the token that comes next."""
+        end = len(self.sql)
+        return unexpected(self.sql, Token("other", "<EOF>", end, end) if self.at_end else self.tokens[self.position])
+
+    def finish(self) -> None:
+        """Require that everything has been read."""
+        if not self.at_end:
+            raise self.failure()
+
+    def identifier(self) -> str:
+        """Read an identifier; return the name that it stands for."""
+        if self.at_end or self.tokens[self.position].kind not in {"word", "quoted"}:
+            raise self.failure()
+        return identifier_value(self.next())
+
+    def name(self) -> Name:
+        """Read a name of parts with dots between them."""
+        if self.keyword == "IDENTIFIER":
+            raise unsupported("resolve IDENTIFIER() here", self.sql)
+        parts = [self.identifier()]
+        while self.accept("."):
+            parts.append(self.identifier())
+        return Name(tuple(parts))
+
+    def string(self) -> str:
+        """Read a string constant; return what it stands for."""
+        if self.at_end or self.tokens[self.position].kind not in {"string", "dollar"}:
+            raise self.failure()
+        return string_value(self.next())
+
+    def literal(self) -> str:
+        """Read a constant: what a string stands for, or the text of anything else."""
+        token = self.next()
+        return string_value(token) if token.kind in {"string", "dollar"} else token.text
+
+    def listed(self, read: Callable[[], _T]) -> list[_T]:
+        """Read items with commas between them."""
+        items = [read()]
+        while self.accept(","):
+            items.append(read())
+        return items
+
+    def parenthesised(self) -> str:
+        """Return the text from an opening parenthesis to the closing one, both included."""
+        start = self.position
+        self.expect("(")
+        depth = 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(self.next().keyword, 0)
+        return self.sql[self.tokens[start].start : self.tokens[self.position - 1].end]
+
+    def rest(self) -> str:
+        """Read everything that is left, at least one token."""
+        if self.at_end:
+            raise self.failure()
+        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end]
+        self.position = len(self.tokens)
+        return text
+
+    def scope(self) -> Scope:
+        """Read which objects a SHOW lists, to the end of the statement.
+
+        https://docs.snowflake.com/en/sql-reference/sql/show-tables
+
+        Raises:
+            SqlError: It says what is not understood here.
+        """
+        like = self.string() if self.accept("LIKE") else None
+        kind, name = "", None
+        if self.accept("IN"):
+            kind = self.next().keyword if self.keyword in {"ACCOUNT", "DATABASE", "SCHEMA"} else "SCHEMA"
+            if kind != "ACCOUNT" and not self.at_end:
+                name = self.name()
+        if not self.at_end:
+            raise unsupported("list objects with this clause", repr(self.rest()))
+        return Scope(kind, name, like)
+
+
+def name_in(text: str) -> Name:
+    """Return the name that a string holds, as the arguments of functions do."""
+    reader = Reader(text, only_statement(text))
+    name = reader.name()
+    reader.finish()
+    return name

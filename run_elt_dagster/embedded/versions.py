@@ -1,0 +1,79 @@
+"""Dropped and replaced tables, which Snowflake keeps so that UNDROP TABLE can bring them back.
+
+A kept table stays in DuckDB under a name that nobody sees, and its object in the register with all that is known about it.
+https://docs.snowflake.com/en/user-guide/data-time-travel
+"""
+
+from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded.errors import SqlError, existing_object
+from run_elt_dagster.embedded.objects import Register, Table, quoted
+from run_elt_dagster.embedded.statements import UndropTable
+
+# Snowflake keeps any number of versions for a day; here every one of them is a copy on somebody's disk.
+VERSIONS_PER_NAME = 3
+VERSIONS_PER_DATABASE = 100
+KEPT_FOR = "INTERVAL 1 DAY"
+
+
+def keep(session: EngineSession, table: Table, object_id: str) -> None:
+    """Drop a table so that it can come back, and let go of the versions that are too old or too many.
+
+    Belongs into the transaction of whoever drops or replaces the table.
+    """
+    register, kept = session.register(table.database), table.kept()
+    session.duck.execute(f"ALTER TABLE {table.sql} RENAME TO {quoted(kept.name)}")
+    register.move(object_id, kept)
+    session.duck.execute(
+        f"INSERT INTO {register.part('versions')} VALUES (?, ?, ?, now())", [object_id, table.schema, table.name]
+    )
+    _expire(session, register, table.database)
+
+
+def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
+    """Bring back the version of a table that was dropped or replaced last.
+
+    https://docs.snowflake.com/en/sql-reference/sql/undrop-table. It has its grants, comment, tags and policies again. A
+    table that stands under the name has to be renamed before.
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        register = session.register(target.database)
+        if register.existing_name(target.schema, target.name) is not None:
+            raise existing_object(str(target))
+        row = session.duck.execute(
+            f"""SELECT object_id, objects.table_name
+            FROM {register.part("versions")} AS versions JOIN {register.part("objects")} AS objects USING (object_id)
+            WHERE versions.table_schema = ? AND versions.table_name = ? AND dropped_on > now() - {KEPT_FOR}
+            ORDER BY dropped_on DESC, versions.rowid DESC LIMIT 1""",
+            [target.schema, target.name],
+        ).fetchone()
+        if row is None:
+            raise SqlError(f"Table {target.name} did not exist or was purged.", errno=90025, sqlstate="02000")
+        object_id, kept = row
+        session.duck.execute(f"ALTER TABLE {target.beside(kept).sql} RENAME TO {quoted(target.name)}")
+        register.move(object_id, target)
+        session.duck.execute(f"DELETE FROM {register.part('versions')} WHERE object_id = ?", [object_id])
+    return status(f"Table {target.name} successfully restored.")
+
+
+def _expire(session: EngineSession, register: Register, database: str) -> None:
+    rows = session.duck.execute(
+        f"""SELECT object_id, objects.table_schema, objects.table_name FROM (
+            SELECT object_id, dropped_on,
+                row_number() OVER (PARTITION BY table_schema, table_name ORDER BY dropped_on DESC, rowid DESC) AS of_name,
+                row_number() OVER (ORDER BY dropped_on DESC, rowid DESC) AS of_all
+            FROM {register.part("versions")}) AS versions JOIN {register.part("objects")} AS objects USING (object_id)
+        WHERE of_name > {VERSIONS_PER_NAME} OR of_all > {VERSIONS_PER_DATABASE} OR dropped_on <= now() - {KEPT_FOR}"""
+    ).fetchall()
+    for object_id, schema, name in rows:
+        _purge(session, register, Table(database, schema, name), object_id)
+
+
+def _purge(session: EngineSession, register: Register, table: Table, object_id: str) -> None:
+    past = session.duck.execute(
+        f"SELECT kept_schema, kept_name FROM {register.part('past')} WHERE object_id = ? AND kept_name IS NOT NULL",
+        [object_id],
+    ).fetchall()
+    for gone in [table, *(Table(table.database, schema, name) for schema, name in past)]:
+        session.duck.execute(f"DROP TABLE {gone.sql}")
+    register.remove(object_id)
