@@ -1,0 +1,120 @@
+"""An embedded Snowflake in a process of its own, with latency, told what to do line by line: `python -m benchmarks.server`.
+
+It reads JSON objects from its standard input, each with some of `statement_seconds`, `ctas_seconds` (the latency from then
+on) and `reset` (count anew), and answers each with what it has counted until then. The latency is waited for before a
+statement, outside of all locks, as a warehouse works on several at once. A CTAS costs `ctas_seconds` instead of
+`statement_seconds`.
+"""
+
+import argparse
+import json
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import snowflake.connector
+
+from benchmarks.workload import SOURCES_SQL
+from run_elt_dagster.embedded import Endpoint
+from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.set_up import set_up_database
+
+_CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b).*?\bas\b", re.IGNORECASE | re.DOTALL)
+_KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)
+
+
+class Pace:
+    """The latency, as a hook of the server, and what was sent."""
+
+    def __init__(self) -> None:
+        self.statement_seconds = 0.0
+        self.ctas_seconds = 0.0
+        self.kinds: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, event: StatementEvent) -> None:
+        """Wait as long as a warehouse would."""
+        if event.phase != "before":
+            return
+        kind = kind_of(event.sql)
+        with self._lock:
+            self.kinds[kind] += 1
+        seconds = self.ctas_seconds if kind == "CTAS" else self.statement_seconds
+        if seconds:
+            event.statement.wait(seconds)
+
+
+def kind_of(sql: str) -> str:
+    """Return what a statement is: `CTAS`, or its first two words, as in `DROP TABLE`."""
+    if _CTAS.match(sql):
+        return "CTAS"
+    found = _KIND.match(sql)
+    words = found[1].upper().split() if found else ["?"]
+    return words[0] if words[0] in ("SELECT", "WITH", "COMMIT", "BEGIN") else " ".join(words)
+
+
+class Counted:
+    """What the server has done since it was asked to count anew."""
+
+    def __init__(self, server: EmbeddedServer, pace: Pace) -> None:
+        self._server = server
+        self._pace = pace
+        self.reset()
+
+    def reset(self) -> None:
+        """Count anew."""
+        self._logins, self._cpu = self._server.logins, time.process_time()
+        self._pace.kinds.clear()
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {
+            "logins": self._server.logins - self._logins,
+            "server_cpu_seconds": time.process_time() - self._cpu,
+            "statements": self._pace.kinds.total(),
+            "kinds": dict(self._pace.kinds),
+        }
+
+
+def main() -> None:
+    """Serve until the standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("databases", nargs="+")
+    arguments = parser.parse_args()
+    server, pace = _started(arguments.directory, arguments.databases)
+    counted = Counted(server, pace)
+    print(json.dumps({"host": HOST, "port": server.port, "user": USER, "password": server.password}), flush=True)
+    try:
+        for line in sys.stdin:
+            order = json.loads(line)
+            answer = counted.report()
+            pace.statement_seconds = order.get("statement_seconds", pace.statement_seconds)
+            pace.ctas_seconds = order.get("ctas_seconds", pace.ctas_seconds)
+            if order.get("reset"):
+                counted.reset()
+            print(json.dumps(answer), flush=True)
+    finally:
+        server.stop()
+
+
+def _started(directory: Path, databases: list[str]) -> tuple[EmbeddedServer, Pace]:
+    pace = Pace()
+    server = EmbeddedServer(directory, databases=databases, hook=pace)
+    for database in databases:
+        set_up_database(server.engine, database, sample_data=False, log=print)
+    server.start()
+    endpoint = Endpoint(HOST, server.port, "http", "embedded", USER, server.password, databases[0])
+    with snowflake.connector.connect(**endpoint.connection_args()) as connection, connection.cursor() as cursor:
+        for database in databases:
+            for sql in SOURCES_SQL:
+                cursor.execute(sql.format(database=database))
+    return server, pace
+
+
+if __name__ == "__main__":
+    main()
