@@ -119,14 +119,14 @@ class Register:
 
     def existing_name(self, schema: str, name: str) -> str | None:
         """Return how the table or view is spelled that has a name, whatever the case; None if there is none."""
-        row = self._duck.execute(
-            """SELECT name FROM (
-                SELECT database_name, schema_name, table_name AS name FROM duckdb_tables()
-                UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views())
-            WHERE database_name = ? AND schema_name = ? AND lower(name) = lower(?)""",
-            [self._database, schema, name],
-        ).fetchone()
-        return row[0] if row else None
+        for listing, column in (("duckdb_tables()", "table_name"), ("duckdb_views()", "view_name")):
+            row = self._duck.execute(
+                f"SELECT {column} FROM {listing} WHERE database_name = ? AND schema_name = ? AND lower({column}) = lower(?)",
+                [self._database, schema, name],
+            ).fetchone()
+            if row:
+                return row[0]
+        return None
 
     def has_schema(self, schema: str) -> bool:
         """Tell whether a schema exists under exactly this name."""
@@ -146,17 +146,17 @@ class Register:
 
     def find(self, table: Table) -> TableObject | None:
         """Return a table's object, made up on the spot for a table that the register has never seen."""
-        if not self.has_table(table):
-            return None
         row = self._duck.execute(
-            f"""SELECT object_id, owner, comment, is_transient FROM {self._hidden}.embedded_objects
-            WHERE table_schema = ? AND table_name = ?""",
-            [table.schema, table.name],
+            f"""SELECT object_id, owner, objects.comment, is_transient FROM duckdb_tables() AS tables
+            LEFT JOIN {self._hidden}.embedded_objects AS objects
+            ON objects.table_schema = tables.schema_name AND objects.table_name = tables.table_name
+            WHERE tables.database_name = ? AND tables.schema_name = ? AND tables.table_name = ?""",
+            [table.database, table.schema, table.name],
         ).fetchone()
-        if row is None:
+        if row is not None and row[0] is None:
             self.add(table, owner=DEFAULT_OWNER)
             return self.find(table)
-        return TableObject(*row)
+        return None if row is None else TableObject(*row)
 
     def add(self, table: Table, *, owner: str, comment: str | None = None, transient: bool = False) -> str:
         """Register a new table and return its object's id."""

@@ -14,6 +14,7 @@ from run_elt_dagster.embedded.errors import SqlError, unsupported
 from run_elt_dagster.embedded.objects import Register, Table, quoted
 
 OVERWRITES_KEPT = 3
+NOTES_KEPT = 20
 KEPT_FOR = "INTERVAL 1 DAY"
 
 
@@ -130,23 +131,23 @@ class Past:
         return row[0] if row else None
 
     def _expire(self, object_id: str) -> None:
-        """Let go of rows that are too old or too many, and of what nobody can ask for any more."""
+        """Let go of rows that are too old or too many, noting only that they were not kept."""
         rows = self._duck.execute(
-            f"""SELECT kept_schema, kept_name FROM {self._rows} WHERE object_id = ? AND kept_name IS NOT NULL
-            QUALIFY row_number() OVER (ORDER BY until DESC, rowid DESC) > {OVERWRITES_KEPT} OR until <= now() - {KEPT_FOR}""",
+            f"""SELECT kept_schema, kept_name, until, until <= now() - {KEPT_FOR} FROM {self._rows}
+            WHERE object_id = ? ORDER BY until DESC, rowid DESC""",
             [object_id],
         ).fetchall()
-        for schema, name in rows:
-            self._duck.execute(f"DROP TABLE {Table(self._database, schema, name).sql}")
+        kept = [(schema, name, until, is_old) for schema, name, until, is_old in rows if name is not None]
+        for index, (schema, name, until, is_old) in enumerate(kept):
+            if is_old or index >= OVERWRITES_KEPT:
+                self._duck.execute(f"DROP TABLE {Table(self._database, schema, name).sql}")
+                self._duck.execute(
+                    f"UPDATE {self._rows} SET kept_name = NULL WHERE object_id = ? AND until = ?", [object_id, until]
+                )
+        if len(rows) > NOTES_KEPT and len(kept) > OVERWRITES_KEPT:
+            # Whoever asks for an earlier moment finds the note of a later change, and is refused all the same.
             self._duck.execute(
-                f"UPDATE {self._rows} SET kept_name = NULL WHERE object_id = ? AND kept_name = ?", [object_id, name]
-            )
-        if rows:
-            self._duck.execute(
-                f"""DELETE FROM {self._rows} AS past WHERE object_id = ? AND kept_name IS NULL AND until < (
-                    SELECT max(until) FROM {self._rows} WHERE object_id = past.object_id AND kept_name IS NULL
-                    AND until <= (SELECT min(until) FROM {self._rows} WHERE object_id = past.object_id AND kept_name IS NOT NULL))""",
-                [object_id],
+                f"DELETE FROM {self._rows} WHERE object_id = ? AND until < ?", [object_id, kept[OVERWRITES_KEPT][2]]
             )
 
 

@@ -4,6 +4,8 @@ A kept table stays in DuckDB under a name that nobody sees, and its object in th
 https://docs.snowflake.com/en/user-guide/data-time-travel
 """
 
+from collections import Counter
+
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object
 from run_elt_dagster.embedded.objects import Register, Table, quoted
@@ -57,23 +59,26 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
 
 
 def _expire(session: EngineSession, register: Register, database: str) -> None:
+    """Purge the versions that are too old or too many."""
     rows = session.duck.execute(
-        f"""SELECT object_id, objects.table_schema, objects.table_name FROM (
-            SELECT object_id, dropped_on,
-                row_number() OVER (PARTITION BY table_schema, table_name ORDER BY dropped_on DESC, rowid DESC) AS of_name,
-                row_number() OVER (ORDER BY dropped_on DESC, rowid DESC) AS of_all
-            FROM {register.part("versions")}) AS versions JOIN {register.part("objects")} AS objects USING (object_id)
-        WHERE of_name > {VERSIONS_PER_NAME} OR of_all > {VERSIONS_PER_DATABASE} OR dropped_on <= now() - {KEPT_FOR}"""
+        f"""SELECT object_id, table_schema, table_name, dropped_on <= now() - {KEPT_FOR}
+        FROM {register.part("versions")} ORDER BY dropped_on DESC, rowid DESC"""
     ).fetchall()
-    for object_id, schema, name in rows:
-        _purge(session, register, Table(database, schema, name), object_id)
+    of_name: Counter[tuple[str, str]] = Counter()
+    for index, (object_id, schema, name, is_old) in enumerate(rows):
+        of_name[schema, name] += 1
+        if is_old or of_name[schema, name] > VERSIONS_PER_NAME or index >= VERSIONS_PER_DATABASE:
+            _purge(session, register, database, object_id)
 
 
-def _purge(session: EngineSession, register: Register, table: Table, object_id: str) -> None:
+def _purge(session: EngineSession, register: Register, database: str, object_id: str) -> None:
+    kept = session.duck.execute(
+        f"DELETE FROM {register.part('objects')} WHERE object_id = ? RETURNING table_schema, table_name", [object_id]
+    ).fetchall()
     past = session.duck.execute(
-        f"SELECT kept_schema, kept_name FROM {register.part('past')} WHERE object_id = ? AND kept_name IS NOT NULL",
-        [object_id],
+        f"DELETE FROM {register.part('past')} WHERE object_id = ? RETURNING kept_schema, kept_name", [object_id]
     ).fetchall()
-    for gone in [table, *(Table(table.database, schema, name) for schema, name in past)]:
-        session.duck.execute(f"DROP TABLE {gone.sql}")
+    for schema, name in (*kept, *past):
+        if name is not None:
+            session.duck.execute(f"DROP TABLE {Table(database, schema, name).sql}")
     register.remove(object_id)
