@@ -1,9 +1,13 @@
 """An embedded Snowflake in a process of its own, with latency, told what to do line by line: `python -m benchmarks.server`.
 
 It reads JSON objects from its standard input, each with some of `statement_seconds`, `ctas_seconds` (the latency from then
-on) and `reset` (count anew), and answers each with what it has counted until then. The latency is waited for before a
-statement, outside of all locks, as a warehouse works on several at once. A CTAS costs `ctas_seconds` instead of
+on), `mode` and `reset` (count anew), and answers each with what it has counted until then. The latency is waited for before
+a statement, outside of all locks, as a warehouse works on several at once. A CTAS costs `ctas_seconds` instead of
 `statement_seconds`.
+
+Three modes: `execute` is the embedded Snowflake as it is; `record` keeps its answers too; `replay` gives a recorded answer to
+a statement that differs from a recorded one in nothing but the run's id and time, without executing anything. A real
+warehouse takes none of the client's CPU time: here, where both share a few cores, DuckDB would take most of it.
 """
 
 import argparse
@@ -16,15 +20,67 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import snowflake.connector
 
 from benchmarks.workload import SOURCES_SQL
 from run_elt_dagster.embedded import Endpoint
+from run_elt_dagster.embedded.engine import Result
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.sessions import Running
 from run_elt_dagster.embedded.set_up import set_up_database
 
 _CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b).*?\bas\b", re.IGNORECASE | re.DOTALL)
 _KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)
+
+
+# What a run of this project writes into its statements: the end of its candidates' names, and the marker of a comment.
+_CANDIDATE_SUFFIX = re.compile(r"(?<=__)[0-9A-F]{8}\b")
+_MARKER = re.compile(r"\[run_elt \w+ [^\]]*\]")
+
+
+class RecordingServer(EmbeddedServer):
+    """An embedded Snowflake that can answer what it has answered before.
+
+    Attributes:
+        mode: `execute`, `record` or `replay`.
+        missed: Statements that were executed in mode `replay`, since no answer had been recorded.
+    """
+
+    mode = "execute"
+    missed = 0
+
+    def __init__(self, directory: Path, **arguments: Any) -> None:
+        super().__init__(directory, **arguments)
+        self._recorded: dict[tuple[str | None, str], tuple[str, Result]] = {}
+
+    def _result(self, statement: Running, body: Any) -> Result:
+        if self.mode == "execute" or body.get("bindings"):
+            return super()._result(statement, body)
+        key = (statement.session.connection.database, timeless(statement.sql))
+        suffix = _CANDIDATE_SUFFIX.search(statement.sql)
+        if self.mode == "replay" and key in self._recorded:
+            before, result = self._recorded[key]
+            return renamed(result, before, suffix[0]) if suffix else result
+        self.missed += self.mode == "replay"
+        result = super()._result(statement, body)
+        self._recorded[key] = (suffix[0] if suffix else "", result)
+        return result
+
+
+def timeless(sql: str) -> str:
+    """Return a statement without what differs from run to run."""
+    return _MARKER.sub("[run_elt]", _CANDIDATE_SUFFIX.sub("", sql))
+
+
+def renamed(result: Result, before: str, after: str) -> Result:
+    """Return a result with the end of the candidates' names replaced in every text."""
+    table = result.table
+    for index, column in enumerate(table.columns):
+        if pa.types.is_string(column.type):
+            values = [value and value.replace(before, after) for value in column.to_pylist()]
+            table = table.set_column(index, table.field(index), pa.array(values, column.type))
+    return Result(table, result.rowtype, result.statement_type)
 
 
 class Pace:
@@ -60,7 +116,7 @@ def kind_of(sql: str) -> str:
 class Counted:
     """What the server has done since it was asked to count anew."""
 
-    def __init__(self, server: EmbeddedServer, pace: Pace) -> None:
+    def __init__(self, server: RecordingServer, pace: Pace) -> None:
         self._server = server
         self._pace = pace
         self.reset()
@@ -69,12 +125,14 @@ class Counted:
         """Count anew."""
         self._logins, self._cpu = self._server.logins, time.process_time()
         self._pace.kinds.clear()
+        self._server.missed = 0
 
     def report(self) -> dict[str, Any]:
         """Return the counts."""
         return {
             "logins": self._server.logins - self._logins,
             "server_cpu_seconds": time.process_time() - self._cpu,
+            "missed": self._server.missed,
             "statements": self._pace.kinds.total(),
             "kinds": dict(self._pace.kinds),
         }
@@ -95,6 +153,7 @@ def main() -> None:
             answer = counted.report()
             pace.statement_seconds = order.get("statement_seconds", pace.statement_seconds)
             pace.ctas_seconds = order.get("ctas_seconds", pace.ctas_seconds)
+            server.mode = order.get("mode", server.mode)
             if order.get("reset"):
                 counted.reset()
             print(json.dumps(answer), flush=True)
@@ -102,9 +161,9 @@ def main() -> None:
         server.stop()
 
 
-def _started(directory: Path, databases: list[str]) -> tuple[EmbeddedServer, Pace]:
+def _started(directory: Path, databases: list[str]) -> tuple[RecordingServer, Pace]:
     pace = Pace()
-    server = EmbeddedServer(directory, databases=databases, hook=pace)
+    server = RecordingServer(directory, databases=databases, hook=pace)
     for database in databases:
         set_up_database(server.engine, database, sample_data=False, log=print)
     server.start()

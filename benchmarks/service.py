@@ -8,9 +8,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 ROOT = Path(__file__).parent.parent
+# What the server does with a statement: benchmarks/server.py.
+Mode = Literal["execute", "record", "replay"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class Service:
     _orders: TextIO
     _answers: TextIO
 
-    def begin(self, latency: Latency) -> None:
-        """Set the latency and count anew."""
-        self._ask({**vars(latency), "reset": True})
+    def begin(self, latency: Latency, *, mode: Mode) -> None:
+        """Set latency and mode, and count anew."""
+        self._ask({**vars(latency), "mode": mode, "reset": True})
 
     def report(self) -> dict[str, Any]:
         """Return the counts since `begin`."""

@@ -160,7 +160,8 @@ def dbt_files(tables: list[Table], *, threads: int) -> dict[str, str]:
                 "name": "bench",
                 "profile": "bench",
                 "model-paths": ["models"],
-                "models": {"bench": {"+materialized": "table"}},
+                # Permanent, as those of the others are.
+                "models": {"bench": {"+materialized": "table", "+transient": False}},
                 "flags": {"send_anonymous_usage_stats": False},
             }
         ),
