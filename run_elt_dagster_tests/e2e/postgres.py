@@ -1,0 +1,176 @@
+"""A Postgres server of a test's own on loopback, and the schemas that older versions of Dagster left in it.
+
+https://www.postgresql.org/docs/current/app-initdb.html
+"""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import dagster_postgres
+import sqlalchemy
+
+from run_elt_dagster_tests.e2e.place import free_port
+
+PASSWORD = "canary-password-of-postgres"
+USER = "dagster"
+START_SECONDS = 30
+_SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
+_SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of the server, as the processes of a deployment find it."""
+
+    port: int
+    name: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What deploy/dagster.yaml reads."""
+        return {
+            "DAGSTER_POSTGRES_HOST": "127.0.0.1",
+            "DAGSTER_POSTGRES_PORT": str(self.port),
+            "DAGSTER_POSTGRES_USER": USER,
+            "DAGSTER_POSTGRES_PASSWORD": PASSWORD,
+            "DAGSTER_POSTGRES_DB": self.name,
+        }
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlalchemy.Connection]:
+        url = f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.name}"
+        engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            yield connection
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.connection() as connection:
+            return [tuple(row) for row in connection.execute(sqlalchemy.text(sql))]
+
+    def revision(self) -> str:
+        """Return how far Dagster's migrations have come."""
+        return self.rows("select version_num from alembic_version")[0][0]
+
+    def downgrade(self, revision: str) -> None:
+        """Leave the schema as a Dagster would have that knew only the migrations up to a revision."""
+        package = Path(dagster_postgres.__file__).parent
+        config = alembic.config.Config(package / "alembic" / "alembic.ini")
+        with self.connection() as connection:
+            config.attributes["connection"] = connection
+            alembic.command.downgrade(config, revision)
+
+    def schedule_was_evaluated(self) -> bool:
+        """Tell whether the daemon has noted both when the schedule started and when it looked at it last."""
+        states = [json.loads(body) for _, body in self.rows(_SCHEDULE_STATE)]
+        return any(all(state["job_specific_data"].get(moment) for moment in _SCHEDULE_MOMENTS) for state in states)
+
+    def date_schedule_back(self, *, days: int) -> None:
+        """Leave the schedule's state as a daemon would have that was last up days ago."""
+        ((identifier, body),) = self.rows(_SCHEDULE_STATE)
+        state = json.loads(body)
+        for moment in _SCHEDULE_MOMENTS:
+            state["job_specific_data"][moment] -= days * 86400
+        update = sqlalchemy.text("update instigators set instigator_body = :body where id = :id")
+        with self.connection() as connection:
+            connection.execute(update, {"body": json.dumps(state), "id": identifier})
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server."""
+
+    port: int
+
+    def create_database(self, name: str) -> Database:
+        with Database(self.port, "postgres").connection() as connection:
+            connection.execute(sqlalchemy.text(f'create database "{name}"'))
+        return Database(self.port, name)
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """Run a server while the block lasts; its data goes with it."""
+    programs = _programs()
+    directory = Path(tempfile.mkdtemp(prefix="run_elt_postgres_"))
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        who = _not_root(directory)
+        _initialize(programs, directory, who)
+        port = free_port()
+        # A test's data need not outlive a power cut.
+        settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "unix_socket_directories=")
+        options = [option for setting in settings for option in ("-c", setting)]
+        with (directory / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                [programs / "postgres", "-D", directory / "data", "-h", "127.0.0.1", "-p", str(port), *options],
+                cwd=directory,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **who,
+            )
+        _wait_until_up(process, port, directory / "server.log")
+        yield Postgres(port)
+    finally:
+        if process is not None:
+            # Immediate shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
+            process.send_signal(signal.SIGQUIT)
+            process.wait(20)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _programs() -> Path:
+    """Return the folder of Postgres's programs; Debian keeps them off the path, and a test machine may lack them."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found and (on_path := shutil.which("postgres")):
+        found = [Path(on_path)]
+    if not found:
+        # RUNLEVEL keeps the package from starting a server of its own.
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "postgresql"]):
+            subprocess.run(command, env=quiet, check=True, capture_output=True, timeout=300)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return found[-1].parent
+
+
+def _not_root(directory: Path) -> dict[str, Any]:
+    """Return as whom to start Postgres, which refuses to be root, and give them the folder."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("postgres")
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _initialize(programs: Path, directory: Path, who: dict[str, Any]) -> None:
+    password = directory / "password"
+    password.write_text(PASSWORD, encoding="utf-8")
+    password.chmod(0o644)
+    command = [programs / "initdb", "-D", directory / "data", "-U", USER, "--pwfile", password, "--no-sync"]
+    command += ["--auth-host=scram-sha-256", "--auth-local=reject", "--encoding=UTF8", "--no-locale"]
+    subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60, **who)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            Database(port, "postgres").rows("select 1")
+        except sqlalchemy.exc.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"Postgres did not start within {START_SECONDS} s\n{log.read_text(errors='replace')}")

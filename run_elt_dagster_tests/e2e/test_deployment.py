@@ -1,0 +1,223 @@
+"""The processes of a deployment: Postgres, code server, webserver and daemon, by the files under deploy/.
+
+Each may write to the deployment's data only, as in a container with a read-only root file system, and only the code server
+has the secrets of Slack and Snowflake.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
+from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+
+# The last migration of Dagster 1.8: all that came after it are undone, the last one that changes Postgres being of 1.10.
+OLD_REVISION = "284a732df317"
+OLD_RUN = "11111111-2222-3333-4444-555555555555"
+EMPTY = "/* elt\nowner: team:analytics\nelt */\nselect * from raw_data.session_timestamp where false"
+EVENTS = """
+query($r: ID!) { logsForRun(runId: $r) { ... on EventConnection { events { ... on MessageEvent { message } } } } }
+"""
+# Everything is read-only but the folder that is mounted over itself.
+READ_ONLY_ROOT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as stand_in:
+        yield stand_in
+
+
+@dataclass
+class Deployment:
+    """A folder as `deploy/` lays it out on a machine, and who runs in it."""
+
+    place: Place
+    database: Database
+    slack: SlackStandIn
+    code_port: int = field(default_factory=free_port)
+    web_port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        for folder in (self.home, self.data / "tmp"):
+            folder.mkdir(parents=True)
+        for name in ("dagster.yaml", "workspace.yaml"):
+            shutil.copy(ROOT / "deploy" / name, self.home)
+        shutil.copytree(ROOT / "run_elt_dagster" / "tables", self.tables)
+
+    @property
+    def home(self) -> Path:
+        return self.place.directory / "home"
+
+    @property
+    def data(self) -> Path:
+        return self.place.directory / "data"
+
+    @property
+    def tables(self) -> Path:
+        return self.place.directory / "tables"
+
+    @property
+    def common(self) -> dict[str, str]:
+        """The variables of every process."""
+        return {
+            **self.database.variables,
+            "DAGSTER_HOME": str(self.home),
+            "DAGSTER_COMPUTE_LOGS_DIR": str(self.data / "logs"),
+            "RUN_ELT_CODE_SERVER_HOST": "127.0.0.1",
+            "RUN_ELT_CODE_SERVER_PORT": str(self.code_port),
+            "TMPDIR": str(self.data / "tmp"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    @property
+    def secret(self) -> dict[str, str]:
+        """The variables of the code server alone."""
+        return {
+            "RUN_ELT_TABLES_DIR": str(self.tables),
+            "RUN_ELT_EMBEDDED_DIR": str(self.data / "embedded"),
+            "SLACK_TOKEN": TOKEN,
+            "SLACK_CHANNEL": CHANNEL,
+            "SLACK_BASE_URL": self.slack.url,
+        }
+
+    def start_code_server(self) -> subprocess.Popen[bytes]:
+        address = ("-h", "127.0.0.1", "-p", str(self.code_port))
+        return self._start("dagster", "api", "grpc", *address, "-m", "run_elt_dagster.definitions", env=self.secret)
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        return self._start("dagster-daemon", "run", "-w", str(self.home / "workspace.yaml"))
+
+    def start_webserver(self) -> Webserver:
+        address = ("-h", "127.0.0.1", "-p", str(self.web_port))
+        self._start("dagster-webserver", "-w", str(self.home / "workspace.yaml"), *address)
+        return Webserver(f"http://127.0.0.1:{self.web_port}")
+
+    def run(self, *command: str) -> str:
+        run = self.place.run(*command, env={**self.common, **self.secret})
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    def _start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        closed = ("unshare", "--mount", "sh", "-c", READ_ONLY_ROOT, str(self.data)) if may_close_root() else ()
+        return self.place.start(*closed, *command, env={**self.common, **(env or {})})
+
+
+def may_close_root() -> bool:
+    """Tell whether this machine lets a test mount; without it the processes run with the root file system open."""
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
+
+
+def worker_of(webserver: Webserver, run_id: str) -> int | None:
+    """Return the process that executes a run, as its events name it, None before it has begun."""
+    events = webserver.query(EVENTS, r=run_id)["logsForRun"]["events"]
+    pids = [re.search(r"\(pid: (\d+)\)", event.get("message") or "") for event in events]
+    return next((int(pid[1]) for pid in pids if pid), None)
+
+
+def database_of_an_older_dagster(postgres: Postgres, place: Place) -> Database:
+    """Return a database with a run in it, with the schema that an older Dagster gave it."""
+    database = postgres.create_database(f"older_{free_port()}")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**database.variables, "DAGSTER_COMPUTE_LOGS_DIR": str(place.directory)}.items():
+            patch.setenv(name, value)
+        with dg.DagsterInstance.from_config(str(ROOT / "deploy")) as instance:
+            instance.add_run(dg.DagsterRun(job_name="RunELT_Alert", run_id=OLD_RUN, status=dg.DagsterRunStatus.SUCCESS))
+    database.downgrade(OLD_REVISION)
+    return database
+
+
+def columns(database: Database, table: str) -> set[str]:
+    return {
+        name
+        for (name,) in database.rows(f"select column_name from information_schema.columns where table_name = '{table}'")
+    }
+
+
+def test_database_of_an_older_dagster_is_migrated_and_deployed_on(
+    postgres: Postgres, place: Place, slack: SlackStandIn
+) -> None:
+    database = database_of_an_older_dagster(postgres, place)
+    assert database.revision() == OLD_REVISION
+    assert "backfill_id" not in columns(database, "runs")
+    deployment = Deployment(place, database, slack)
+
+    deployment.run("dagster", "instance", "migrate")
+    assert database.revision() != OLD_REVISION
+    assert "backfill_id" in columns(database, "runs")
+    assert database.rows("select run_id, status from runs") == [(OLD_RUN, "SUCCESS")]
+
+
+def test_missed_days_give_one_run_that_publishes_and_alerts_though_every_process_was_killed(
+    postgres: Postgres, place: Place, slack: SlackStandIn
+) -> None:
+    deployment = Deployment(place, postgres.create_database("deployed"), slack)
+    database = deployment.database
+    code_server, daemon = deployment.start_code_server(), deployment.start_daemon()
+    webserver = deployment.start_webserver()
+    place.wait_for("the first evaluation of the schedule", lambda: is_ready(database))
+    kill(daemon)
+    kill(code_server)
+
+    # Two days later: a table has been added that has no rows.
+    database.date_schedule_back(days=2)
+    (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
+    deployment.start_code_server()
+    deployment.start_daemon()
+    place.wait_for("the webserver", webserver.is_up)
+    (killed,) = place.wait_for("the run of the schedule", webserver.runs)
+    # Its worker is killed in turn, which Dagster makes up for; the retry then finds the table without rows.
+    os.kill(place.wait_for("its worker", lambda: worker_of(webserver, killed["runId"])), signal.SIGKILL)
+    place.wait_for("the alert", lambda: slack.run_ids())
+
+    retry, first = webserver.runs()
+    assert (first["runId"], first["status"], retry["status"]) == (killed["runId"], "FAILURE", "FAILURE")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert tags_of(first)["dagster/run_key"] == midnight.isoformat()
+    assert tags_of(first)["dagster/schedule_name"] == "daily"
+    assert tags_of(first)["dagster/auto_retry_run_id"] == retry["runId"]
+    assert tags_of(retry)["dagster/will_retry"] == "false"
+
+    assert slack.run_ids() == [retry["runId"]]
+    assert "analytics.no_rows" in slack.messages[0]["text"]
+    shown = deployment.run("run-elt", "show", "analytics.mau_summary")
+    assert re.search(r"^2019-10\s+763$", shown, re.MULTILINE)
+    assert [
+        name for name in ("session_summary", "channel_summary", "mau_summary") if f"analytics.{name}" not in shown
+    ] == []
+    for secret in (PASSWORD, TOKEN):
+        assert secret not in place.logs() + slack.everything()
+
+
+def is_ready(database: Database) -> bool:
+    """Tell whether the daemon has looked at the schedule; before its tables are there, it has not."""
+    return bool(database.rows("select to_regclass('instigators')")[0][0]) and database.schedule_was_evaluated()
