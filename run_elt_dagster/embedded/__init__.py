@@ -7,7 +7,7 @@ fakesnow (https://github.com/tekumara/fakesnow) translates Snowflake's SQL; what
 package. What cannot be done fails loudly. Known differences from an account:
 
 - Privileges, masking and row access policies are not enforced; there is no stream, no stage, no task.
-- Time Travel: UNDROP TABLE knows the last three versions of a name for a day, a hundred tables in all, and none of a dropped
+- Time Travel: UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped
   schema; AT and BEFORE know the rows that the last three INSERT OVERWRITE of a table replaced, and no others.
 - Names that differ by case alone cannot exist side by side, not even quoted.
 - Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.

@@ -44,7 +44,7 @@ CREATE OR REPLACE VIEW {hidden}.embedded_relations AS
 SELECT
     relations.database_name AS "TABLE_CATALOG",
     relations.schema_name AS "TABLE_SCHEMA",
-    coalesce(versions.table_name, relations.name) AS "TABLE_NAME",
+    coalesce(objects.dropped_name, relations.name) AS "TABLE_NAME",
     coalesce(objects.owner, '{DEFAULT_OWNER}') AS "TABLE_OWNER",
     relations.kind AS "TABLE_TYPE",
     CASE WHEN relations.kind = 'VIEW' THEN NULL WHEN objects.is_transient THEN 'YES' ELSE 'NO' END AS "IS_TRANSIENT",
@@ -71,7 +71,7 @@ SELECT
     'NO' AS "IS_DYNAMIC",
     'NO' AS "IS_IMMUTABLE",
     'NO' AS "IS_HYBRID",
-    versions.dropped_on AS "DROPPED_ON"
+    objects.dropped_on AS "DROPPED_ON"
 FROM (
     SELECT database_name, schema_name, table_name AS name, 'BASE TABLE' AS kind, estimated_size AS row_count, NULL AS comment
     FROM duckdb_tables()
@@ -82,9 +82,8 @@ LEFT JOIN {hidden}.embedded_objects AS objects
     ON relations.kind = 'BASE TABLE'
     AND objects.table_schema = relations.schema_name
     AND objects.table_name = relations.name
-LEFT JOIN {hidden}.embedded_versions AS versions USING (object_id)
 WHERE relations.database_name = '{database.replace("'", "''")}' AND relations.schema_name NOT IN ('{HIDDEN_SCHEMA}', 'main')
-    AND (versions.dropped_on > now() - INTERVAL 1 DAY OR NOT starts_with(relations.name, '{KEPT_PREFIX}'))
+    AND (objects.dropped_on > now() - INTERVAL 1 DAY OR NOT starts_with(relations.name, '{KEPT_PREFIX}'))
 """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from duckdb import DuckDBPyConnection
+from duckdb import CatalogException, DuckDBPyConnection
 
 HIDDEN_SCHEMA = "_fs_information_schema"
 DEFAULT_OWNER = "SYSADMIN"
@@ -87,9 +87,9 @@ def register_sql(database: str) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_objects (
             object_id VARCHAR, table_schema VARCHAR, table_name VARCHAR, owner VARCHAR, comment VARCHAR,
             is_transient BOOLEAN, created_on TIMESTAMPTZ, last_altered TIMESTAMPTZ, last_ddl TIMESTAMPTZ, row_count BIGINT)""",
-        # The name that a dropped or replaced table had; its object has the name that it is kept under.
-        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_versions (
-            object_id VARCHAR, table_schema VARCHAR, table_name VARCHAR, dropped_on TIMESTAMPTZ)""",
+        # The name that a dropped or replaced table had, and since when it is kept under another one.
+        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS dropped_name VARCHAR",
+        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS dropped_on TIMESTAMPTZ",
         # The rows that an object had until a statement changed them; without a name where they were not kept.
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_past (
             object_id VARCHAR, kept_schema VARCHAR, kept_name VARCHAR, query_id VARCHAR, until TIMESTAMPTZ)""",
@@ -119,14 +119,14 @@ class Register:
 
     def existing_name(self, schema: str, name: str) -> str | None:
         """Return how the table or view is spelled that has a name, whatever the case; None if there is none."""
-        for listing, column in (("duckdb_tables()", "table_name"), ("duckdb_views()", "view_name")):
-            row = self._duck.execute(
-                f"SELECT {column} FROM {listing} WHERE database_name = ? AND schema_name = ? AND lower({column}) = lower(?)",
-                [self._database, schema, name],
-            ).fetchone()
-            if row:
-                return row[0]
-        return None
+        row = self._duck.execute(
+            """SELECT name FROM (
+                SELECT database_name, schema_name, table_name AS name FROM duckdb_tables()
+                UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views())
+            WHERE database_name = ? AND schema_name = ? AND lower(name) = lower(?)""",
+            [self._database, schema, name],
+        ).fetchone()
+        return row[0] if row else None
 
     def has_schema(self, schema: str) -> bool:
         """Tell whether a schema exists under exactly this name."""
@@ -144,25 +144,36 @@ class Register:
         ).fetchone()
         return row is not None
 
+    def registered(self, table: Table) -> TableObject | None:
+        """Return a table's object if the register has it and the table is there."""
+        row = self._duck.execute(
+            f"""SELECT object_id, owner, comment, is_transient FROM {self._hidden}.embedded_objects
+            WHERE table_schema = ? AND table_name = ?""",
+            [table.schema, table.name],
+        ).fetchone()
+        if row is None:
+            return None
+        try:
+            # DuckDB lists all tables to find one in its catalogue, which takes the longer the more it has.
+            self._duck.execute(f"SELECT NULL FROM {table.sql} LIMIT 0")
+        except CatalogException:
+            return None
+        return TableObject(*row)
+
     def find(self, table: Table) -> TableObject | None:
         """Return a table's object, made up on the spot for a table that the register has never seen."""
-        row = self._duck.execute(
-            f"""SELECT object_id, owner, objects.comment, is_transient FROM duckdb_tables() AS tables
-            LEFT JOIN {self._hidden}.embedded_objects AS objects
-            ON objects.table_schema = tables.schema_name AND objects.table_name = tables.table_name
-            WHERE tables.database_name = ? AND tables.schema_name = ? AND tables.table_name = ?""",
-            [table.database, table.schema, table.name],
-        ).fetchone()
-        if row is not None and row[0] is None:
+        known = self.registered(table)
+        if known is None and self.has_table(table):
             self.add(table, owner=DEFAULT_OWNER)
-            return self.find(table)
-        return None if row is None else TableObject(*row)
+            return self.registered(table)
+        return known
 
     def add(self, table: Table, *, owner: str, comment: str | None = None, transient: bool = False) -> str:
         """Register a new table and return its object's id."""
         object_id = uuid.uuid4().hex
         self._duck.execute(
-            f"""INSERT INTO {self._hidden}.embedded_objects
+            f"""INSERT INTO {self._hidden}.embedded_objects (object_id, table_schema, table_name, owner, comment,
+                is_transient, created_on, last_altered, last_ddl, row_count)
             VALUES (?, ?, ?, ?, ?, ?, now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
             [object_id, table.schema, table.name, owner, comment, transient],
         )
@@ -170,7 +181,7 @@ class Register:
 
     def remove(self, object_id: str) -> None:
         """Forget an object and whatever is known about it."""
-        for part in ("objects", "grants", "tags", "versions", "past"):
+        for part in ("objects", "grants", "tags", "past"):
             self._duck.execute(f"DELETE FROM {self._hidden}.embedded_{part} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
@@ -190,14 +201,13 @@ class Register:
         )
 
     def count_rows(self, table: Table) -> None:
-        """Record how many rows a table has now."""
-        if self.find(table) is not None:
-            self._duck.execute(
-                f"""UPDATE {self._hidden}.embedded_objects
-                SET row_count = (SELECT count(*) FROM {table.sql}), last_altered = now()
-                WHERE table_schema = ? AND table_name = ?""",
-                [table.schema, table.name],
-            )
+        """Record how many rows a table has now, if it is registered."""
+        self._duck.execute(
+            f"""UPDATE {self._hidden}.embedded_objects
+            SET row_count = (SELECT count(*) FROM {table.sql}), last_altered = now()
+            WHERE table_schema = ? AND table_name = ?""",
+            [table.schema, table.name],
+        )
 
     def forget_missing(self) -> None:
         """Forget the objects whose tables are gone, as after DROP SCHEMA."""

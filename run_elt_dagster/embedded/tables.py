@@ -300,17 +300,16 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     if creation.or_replace and creation.if_not_exists:
         raise syntax_error("options IF NOT EXISTS and OR REPLACE are incompatible.")
     register = session.register(target.database)
-    taken = register.existing_name(target.schema, target.name)
+    known = register.registered(target)
+    taken = target.name if known else register.existing_name(target.schema, target.name)
     if taken is None:
         return None
     if taken != target.name:
         raise unsupported("keep two tables whose names differ by case alone", f"{target.name!r} beside {taken!r}")
     if creation.if_not_exists:
         return _KEPT
-    if not creation.or_replace:
-        raise existing_object(str(target))
-    known = register.find(target)
-    if known is None:
+    known = known or register.find(target)
+    if known is None or not creation.or_replace:
         raise existing_object(str(target))
     return known
 

@@ -51,6 +51,15 @@ class Past:
         )
         self._duck.execute(f"INSERT INTO {self._rows} VALUES (?, NULL, NULL, NULL, now())", [object_id])
 
+    def purge(self, object_id: str) -> None:
+        """Let go of all the rows of an object."""
+        rows = self._duck.execute(
+            f"DELETE FROM {self._rows} WHERE object_id = ? RETURNING kept_schema, kept_name", [object_id]
+        ).fetchall()
+        for schema, name in rows:
+            if name is not None:
+                self._duck.execute(f"DROP TABLE {Table(self._database, schema, name).sql}")
+
     def table_at(self, table: Table, when: exp.HistoricalData) -> Table:
         """Return where the rows are that a table had then.
 

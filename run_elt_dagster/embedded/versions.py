@@ -13,7 +13,7 @@ from run_elt_dagster.embedded.statements import UndropTable
 
 # Snowflake keeps any number of versions for a day; here every one of them is a copy on somebody's disk.
 VERSIONS_PER_NAME = 3
-VERSIONS_PER_DATABASE = 100
+VERSIONS_PER_DATABASE = 50
 KEPT_FOR = "INTERVAL 1 DAY"
 
 
@@ -24,9 +24,10 @@ def keep(session: EngineSession, table: Table, object_id: str) -> None:
     """
     register, kept = session.register(table.database), table.kept()
     session.duck.execute(f"ALTER TABLE {table.sql} RENAME TO {quoted(kept.name)}")
-    register.move(object_id, kept)
     session.duck.execute(
-        f"INSERT INTO {register.part('versions')} VALUES (?, ?, ?, now())", [object_id, table.schema, table.name]
+        f"""UPDATE {register.part("objects")} SET table_name = ?, dropped_name = table_name, dropped_on = now()
+        WHERE object_id = ?""",
+        [kept.name, object_id],
     )
     _expire(session, register, table.database)
 
@@ -43,10 +44,9 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
         if register.existing_name(target.schema, target.name) is not None:
             raise existing_object(str(target))
         row = session.duck.execute(
-            f"""SELECT object_id, objects.table_name
-            FROM {register.part("versions")} AS versions JOIN {register.part("objects")} AS objects USING (object_id)
-            WHERE versions.table_schema = ? AND versions.table_name = ? AND dropped_on > now() - {KEPT_FOR}
-            ORDER BY dropped_on DESC, versions.rowid DESC LIMIT 1""",
+            f"""SELECT object_id, table_name FROM {register.part("objects")}
+            WHERE table_schema = ? AND dropped_name = ? AND dropped_on > now() - {KEPT_FOR}
+            ORDER BY dropped_on DESC LIMIT 1""",
             [target.schema, target.name],
         ).fetchone()
         if row is None:
@@ -54,31 +54,23 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
         object_id, kept = row
         session.duck.execute(f"ALTER TABLE {target.beside(kept).sql} RENAME TO {quoted(target.name)}")
         register.move(object_id, target)
-        session.duck.execute(f"DELETE FROM {register.part('versions')} WHERE object_id = ?", [object_id])
+        session.duck.execute(
+            f"UPDATE {register.part('objects')} SET dropped_name = NULL, dropped_on = NULL WHERE object_id = ?",
+            [object_id],
+        )
     return status(f"Table {target.name} successfully restored.")
 
 
 def _expire(session: EngineSession, register: Register, database: str) -> None:
     """Purge the versions that are too old or too many."""
     rows = session.duck.execute(
-        f"""SELECT object_id, table_schema, table_name, dropped_on <= now() - {KEPT_FOR}
-        FROM {register.part("versions")} ORDER BY dropped_on DESC, rowid DESC"""
+        f"""SELECT object_id, table_schema, table_name, dropped_name, dropped_on <= now() - {KEPT_FOR}
+        FROM {register.part("objects")} WHERE dropped_on IS NOT NULL ORDER BY dropped_on DESC"""
     ).fetchall()
     of_name: Counter[tuple[str, str]] = Counter()
-    for index, (object_id, schema, name, is_old) in enumerate(rows):
+    for index, (object_id, schema, kept_name, name, is_old) in enumerate(rows):
         of_name[schema, name] += 1
         if is_old or of_name[schema, name] > VERSIONS_PER_NAME or index >= VERSIONS_PER_DATABASE:
-            _purge(session, register, database, object_id)
-
-
-def _purge(session: EngineSession, register: Register, database: str, object_id: str) -> None:
-    kept = session.duck.execute(
-        f"DELETE FROM {register.part('objects')} WHERE object_id = ? RETURNING table_schema, table_name", [object_id]
-    ).fetchall()
-    past = session.duck.execute(
-        f"DELETE FROM {register.part('past')} WHERE object_id = ? RETURNING kept_schema, kept_name", [object_id]
-    ).fetchall()
-    for schema, name in (*kept, *past):
-        if name is not None:
-            session.duck.execute(f"DROP TABLE {Table(database, schema, name).sql}")
-    register.remove(object_id)
+            session.past(database).purge(object_id)
+            session.duck.execute(f"DROP TABLE {Table(database, schema, kept_name).sql}")
+            register.remove(object_id)

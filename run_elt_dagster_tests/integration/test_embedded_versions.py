@@ -158,7 +158,7 @@ def test_oldest_versions_are_purged(session: Session, monkeypatch: pytest.Monkey
 def test_version_is_kept_for_a_day(session: Session, account: Account) -> None:
     session.sql("create table x as select 1 as a")
     session.sql("drop table x")
-    aged = "UPDATE RUN_ELT._fs_information_schema.embedded_versions SET dropped_on = now() - INTERVAL 25 HOUR"
+    aged = "UPDATE RUN_ELT._fs_information_schema.embedded_objects SET dropped_on = dropped_on - INTERVAL 25 HOUR"
     account.server.engine.duck_conn.cursor().execute(aged)
     assert history(session, "X") == []
     assert session.refused("undrop table x") == 90025
