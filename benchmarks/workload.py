@@ -14,11 +14,12 @@ Kind = Literal["trivial", "realistic"]
 KINDS: tuple[Kind, ...] = ("trivial", "realistic")
 SOURCES = ("raw_data.orders", "raw_data.customers")
 SOURCES_SQL = (
-    "CREATE OR REPLACE TABLE {database}.RAW_DATA.CUSTOMERS AS SELECT column1 AS customer_id, column2 AS country "
-    "FROM VALUES (1, 'ES'), (2, 'FR'), (3, 'DE')",
-    "CREATE OR REPLACE TABLE {database}.RAW_DATA.ORDERS AS SELECT column1 AS order_id, column2 AS customer_id, "
-    "column3 AS amount, TO_TIMESTAMP_NTZ(column4) AS ordered_at FROM VALUES (1, 1, 10, '2026-01-02 03:04:05'), "
-    "(2, 2, 20, '2026-01-03 03:04:05'), (3, 3, 30, '2026-02-02 03:04:05'), (4, 1, 40, '2026-02-05 03:04:05')",
+    """CREATE OR REPLACE TABLE {database}.RAW_DATA.CUSTOMERS AS
+    SELECT column1 AS customer_id, column2 AS country FROM VALUES (1, 'ES'), (2, 'FR'), (3, 'DE')""",
+    """CREATE OR REPLACE TABLE {database}.RAW_DATA.ORDERS AS
+    SELECT column1 AS order_id, column2 AS customer_id, column3 AS amount, TO_TIMESTAMP_NTZ(column4) AS ordered_at
+    FROM VALUES (1, 1, 10, '2026-01-02 03:04:05'), (2, 2, 20, '2026-01-03 03:04:05'),
+        (3, 3, 30, '2026-02-02 03:04:05'), (4, 1, 40, '2026-02-05 03:04:05')""",
 )
 # In a realistic workload every fifth table reads the two before it, as marts read staging tables.
 _MART_EVERY = 5
