@@ -42,6 +42,12 @@ OBJECT_MISSING = 2003
 SYNTAX_ERROR = 1003
 # How often production is looked at before an exchange without an answer counts as not done.
 VERIFICATIONS = 3
+# How often a target may come or go while it is being published.
+EXCHANGES = 5
+
+
+class _TargetChangedError(Exception):
+    """The target has come or gone since it was looked at, so that another statement publishes."""
 
 
 class SupersededError(Exception):
@@ -218,7 +224,12 @@ class TableRun:
         self._send(build_sql(self._table, self._candidate, marker=self._marker()))
         self._built = True
         if comments := column_comments_sql(self._table, self._candidate):
-            self._send(comments)
+            try:
+                self._send(comments)
+            except StatementError as error:
+                # A run with a newer snapshot may have taken the candidate away, which the audit finds out.
+                if error.errno != OBJECT_MISSING:
+                    raise
 
     def _audit(self) -> None:
         self._stage = "audit"
@@ -253,15 +264,28 @@ class TableRun:
         self._look_again_if_the_target_came_or_went()
         self._wait_for_newer_builds()
         self._take_older_candidates_away()
-        if self._existing is None:
-            self._exchange()
-        elif self._table.publish == "swap":
-            self._carry_grants_over()
-            self._exchange()
-        elif self._table.publish == "overwrite":
+        for _ in range(EXCHANGES):
+            try:
+                self._put_into_production()
+            except _TargetChangedError:
+                # Another run has published the table for the first time, or somebody dropped it.
+                continue
+            return
+        raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
+
+    def _put_into_production(self) -> None:
+        if self._existing is not None and self._table.publish == "overwrite":
             self._overwrite()
-        else:
-            self._exchange()
+            return
+        if self._existing is not None and self._table.publish == "swap":
+            try:
+                self._carry_grants_over()
+            except StatementError as error:
+                if error.errno != OBJECT_MISSING:
+                    raise
+                self._yield_to_the_newer(error)
+                raise _TargetChangedError from error
+        self._exchange()
 
     def _look_again_if_the_target_came_or_went(self) -> None:
         """Another run may have published the table for the first time, or somebody dropped it, since this run began."""
@@ -351,6 +375,7 @@ class TableRun:
                 self._take_announcement_back()
             if error.errno == OBJECT_MISSING:
                 self._yield_to_the_newer(error)
+                raise _TargetChangedError from error
             raise
         if is_owner:
             self._comment_what_is_published(comment_sql(self._target, comment_of(self._table, self._marker())))
@@ -376,6 +401,7 @@ class TableRun:
         Raises:
             StatementError: It failed, and readers see what they saw before; or nobody can tell.
             SupersededError: A run with a newer snapshot took the candidate away.
+            _TargetChangedError: There is a target now, or none any more.
         """
         statement = self._exchange_sql()
         for pause in (*self._options.retry_seconds, None):
@@ -384,8 +410,7 @@ class TableRun:
             except StatementError as error:
                 if error.errno in (OBJECT_EXISTS, OBJECT_MISSING):
                     self._yield_to_the_newer(error)
-                    statement = self._exchange_sql()
-                    continue
+                    raise _TargetChangedError from error
                 if error.answered and not error.transient:
                     raise
                 self._sender.recover(error)
@@ -402,7 +427,6 @@ class TableRun:
                 self._sender.wait(pause)
             else:
                 return
-        raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
 
     def _exchange_sql(self, columns: Sequence[str] = ()) -> str:
         return exchange_sql(

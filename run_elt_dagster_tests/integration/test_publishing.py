@@ -20,6 +20,7 @@ from run_elt_dagster.table_run import TableOutcome
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, running_server
 
 METHODS = ["clone", "swap", "overwrite"]
+EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}
 OLD, NEW = [(3, 1, 1)], [(5, 2, 2)]
 
 
@@ -185,8 +186,7 @@ def test_table_of_another_role_is_not_replaced(warehouse: Warehouse) -> None:
 def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publish: str, held: str) -> None:
     """The older run is held at a statement while the newer one goes all the way."""
     assert warehouse.run("00000001", mau(1, 0, publish=publish)).published
-    exchange = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}[publish]
-    text = exchange if held == "exchange" else held
+    text = EXCHANGES[publish] if held == "exchange" else held
     reached, go_on = threading.Event(), threading.Event()
 
     def hook(event: StatementEvent) -> None:
@@ -205,64 +205,12 @@ def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publi
     assert warehouse.tables() == {"MAU"}
 
 
-EXCHANGES = {
-    ("clone", True): "CREATE TABLE",
-    ("clone", False): "COPY GRANTS",
-    ("swap", True): "RENAME TO",
-    ("swap", False): "SWAP WITH",
-    ("overwrite", True): "CREATE TABLE",
-    ("overwrite", False): "INSERT OVERWRITE",
-}
-# Where it happens, and what the connector hears: Snowflake's internal error, a lost session, HTTP 503, no privilege.
-FAULTS = [("before", 603), ("before", 290503), ("before", 3001), ("after", 603), ("after", 390111), ("after", 290503)]
-
-
-@pytest.mark.parametrize("publish", METHODS)
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("stage", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange", "DROP TABLE"])
-def test_fault_leaves_the_old_or_the_new_table_with_its_grants_and_says_which(
-    warehouse: Warehouse, publish: str, first: bool, fault: tuple[str, int], stage: str
-) -> None:
-    phase, errno = fault
-    old: list[tuple[Any, ...]] = []
-    if not first:
-        assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
-        warehouse.reader.sql("grant select on table analytics.mau to role public")
-        old = OLD
-    text, met = EXCHANGES[publish, first] if stage == "exchange" else stage, threading.Event()
-
-    def hook(event: StatementEvent) -> None:
-        if event.phase == phase and text in event.sql and not met.is_set():
-            met.set()
-            raise SqlError("a fault", errno=errno, sqlstate="08001")
-
-    with warehouse.account.hooked(hook):
-        outcome = warehouse.run("00000002", mau(5, 2, publish=publish))
-    assert met.is_set()
-    # A refusal is final, but for the scan, whose audits are then asked one by one, and the dropping, which nobody notices.
-    # A swap without an answer is not repeated.
-    final = errno == 3001 and stage in ("CREATE OR REPLACE TABLE", "exchange")
-    fails = final or (stage == "exchange" and publish == "swap" and phase == "before")
-    assert outcome.published is not fails, outcome.failure
-    seen = warehouse.seen() if not (fails and first) else []
-    assert seen == (old if fails else NEW)
-    if outcome.failure is not None:
-        expected = "There is no published table yet." if first else "Readers still see the previous table (3 rows"
-        assert outcome.failure.production.startswith(expected)
-    if not first:
-        grants = warehouse.reader.sql("show grants on table analytics.mau")
-        assert ("SELECT", "PUBLIC") in [(row[1], row[5]) for row in grants]
-    assert warehouse.run("00000003", mau(7, 3, publish=publish)).published
-    assert warehouse.seen() == [(7, 3, 3)]
-
-
 @pytest.mark.parametrize("publish", METHODS)
 def test_statement_that_hangs_ends_by_its_timeout_and_leaves_production_alone(
     warehouse: Warehouse, publish: str
 ) -> None:
     assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
-    text = EXCHANGES[publish, False]
+    text = EXCHANGES[publish]
 
     def hook(event: StatementEvent) -> None:
         if event.phase == "before" and text in event.sql:
