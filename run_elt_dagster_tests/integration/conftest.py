@@ -5,7 +5,9 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster_tests.integration.embedded_fixtures import Account, running_server
 from run_elt_dagster_tests.integration.house import House
+from run_elt_dagster_tests.integration.warehouse import Warehouse
 
 
 @pytest.fixture
@@ -13,3 +15,11 @@ def house(tmp_path: Path) -> Iterator[House]:
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
         yield House(tmp_path, connection, resource, instance)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    with running_server(tmp_path) as server:
+        account = Account(server)
+        with account.resources:
+            yield Warehouse(server, account, tmp_path)

@@ -1,65 +1,15 @@
 """What may be published, in which order, and with whose grants, on the embedded Snowflake over the real connector."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
-import snowflake.connector
 
-from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions
-from run_elt_dagster.session import ConnectorSession
-from run_elt_dagster.table import parse_table_file
-from run_elt_dagster.table_run import TableOutcome
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, running_server
+from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster_tests.integration.embedded_fixtures import In
+from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau
 
-METHODS = ["clone", "swap", "overwrite"]
 EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}
-OLD, NEW = [(3, 1, 1)], [(5, 2, 2)]
-
-
-class Warehouse:
-    """A server of a test's own, and runs of the table analytics.mau on it."""
-
-    def __init__(self, server: EmbeddedServer, account: Account, directory: Path) -> None:
-        self.server, self.account, self.directory = server, account, directory
-        self.reader = account.session()
-
-    def run(self, run_id: str, text: str, *, arguments: dict[str, Any] | None = None, **options: Any) -> TableOutcome:
-        tables = catalogue([parse_table_file(self.directory / "mau.sql", text, schema="analytics", table="mau")])
-        chosen = RunOptions(run_id=run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
-
-        def connect() -> Any:
-            return closing(snowflake.connector.connect(**{**self.account.arguments, **(arguments or {})}))
-
-        with connect() as connection, ConnectorSession(connection, connect) as session:
-            (outcome,) = run_tables(session, tables, [("analytics", "mau")], options=chosen)
-        return outcome
-
-    def seen(self) -> list[tuple[Any, ...]]:
-        return self.reader.sql("select count(*), min(v), max(v) from analytics.mau")
-
-    def tables(self) -> set[str]:
-        rows = self.reader.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
-        return {name for (name,) in rows}
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
-    with running_server(tmp_path) as server:
-        account = Account(server)
-        with account.resources:
-            yield Warehouse(server, account, tmp_path)
-
-
-def mau(rows: int, value: int, *, publish: str = "clone", more: str = "") -> str:
-    return f"/* elt\npublish: {publish}\n{more}\nelt */ select seq4() as n, {value} as v from table(generator(rowcount => {rows}))"
 
 
 ROW = "select 1 as k, 'a' as t, 1.5::float as f, current_date() as d, current_timestamp()::timestamp_ntz as ts"
@@ -243,7 +193,7 @@ def test_leftovers_are_swept_by_age_but_never_a_live_runs(warehouse: Warehouse) 
         assert not warehouse.run(run, mau(3, 1, more="checks: {row_count: {min: 9}}")).published
     assert warehouse.run("00000003", mau(3, 1)).published
     assert {"TEMP_MAU__0000000C", "TEMP_MAU__0000000D"} < warehouse.tables()
-    options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": lambda start: start == "0000000D"}
+    options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": "0000000D".__eq__}
     assert warehouse.run("00000004", mau(3, 1), **options).published
     assert warehouse.tables() == {"MAU", "TEMP_MAU__0000000D"}
 

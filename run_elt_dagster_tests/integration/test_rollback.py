@@ -1,0 +1,206 @@
+"""Putting back the version that readers saw before, on the embedded Snowflake over the real connector."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import snowflake.connector
+
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.cli import main
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.publish import PublishRefusedError
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.rollback import Rollback, RollbackPlan
+from run_elt_dagster.sending import RunOptions, Sender
+from run_elt_dagster.session import ConnectorSession, StatementError
+from run_elt_dagster.table import parse_table_file
+from run_elt_dagster_tests.integration.embedded_fixtures import In
+from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau
+
+METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
+
+
+@contextmanager
+def rollback_of(warehouse: Warehouse, **options: Any) -> Iterator[Rollback]:
+    table = parse_table_file(warehouse.directory / "mau.sql", mau(1, 1), schema="analytics", table="mau")
+
+    def connect() -> Any:
+        return closing(snowflake.connector.connect(**warehouse.account.arguments))
+
+    with connect() as connection, ConnectorSession(connection, connect) as session:
+        chosen = RunOptions(run_id="rollback", retry_seconds=(0, 0, 0), **options)
+        yield Rollback(Sender(session, chosen, threading.Event()), table, database="RUN_ELT")
+
+
+def roll_back(warehouse: Warehouse) -> RollbackPlan:
+    with rollback_of(warehouse) as rollback:
+        plan = rollback.plan()
+        assert rollback.carry_out(plan) == ()
+    return plan
+
+
+def publish_twice(warehouse: Warehouse, publish: str) -> None:
+    assert warehouse.run("0000000A", mau(3, 1, publish=publish)).published
+    warehouse.reader.sql("grant select on table analytics.mau to role public")
+    assert warehouse.run("0000000B", mau(5, 2, publish=publish)).published
+    assert warehouse.seen() == NEW
+
+
+def grantees(warehouse: Warehouse) -> set[str]:
+    rows = warehouse.reader.sql("show grants on table analytics.mau")
+    return {row[5] for row in rows if row[1] == "SELECT"}
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_previous_version_comes_back_with_the_present_grants(warehouse: Warehouse, publish: str) -> None:
+    publish_twice(warehouse, publish)
+    warehouse.reader.sql("create role later")
+    warehouse.reader.sql("grant select on table analytics.mau to role later")
+    plan = roll_back(warehouse)
+    assert plan.method == METHOD[publish]
+    assert (plan.present, plan.previous.row_count) == (plan.present, 3)
+    assert "5 rows, built" in str(plan.present)
+    assert (warehouse.seen(), grantees(warehouse)) == (OLD, {"PUBLIC", "LATER"})
+    # What comes after it is published as ever, and waits for nothing that the rollback left.
+    assert warehouse.run("0000000C", mau(5, 2, publish=publish)).published
+    assert warehouse.seen() == NEW
+
+
+@pytest.mark.parametrize("publish", ["clone", "swap"])
+def test_rollback_of_a_rollback_goes_one_version_further_back(warehouse: Warehouse, publish: str) -> None:
+    for run, rows in (("0000000A", 3), ("0000000B", 5), ("0000000C", 7)):
+        assert warehouse.run(run, mau(rows, rows, publish=publish)).published
+    seen: list[Any] = []
+    for _ in range(2):
+        roll_back(warehouse)
+        seen += warehouse.seen()
+    assert seen == [(5, 5, 5), (3, 3, 3)]
+
+
+def test_rewritten_rows_go_back_one_version_only(warehouse: Warehouse) -> None:
+    publish_twice(warehouse, "overwrite")
+    roll_back(warehouse)
+    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="rolled back already"):
+        rollback.plan()
+
+
+def test_table_that_somebody_dropped_comes_back(warehouse: Warehouse) -> None:
+    publish_twice(warehouse, "clone")
+    warehouse.reader.sql("drop table analytics.mau")
+    assert roll_back(warehouse).present is None
+    assert warehouse.seen() == NEW
+
+
+def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(warehouse: Warehouse) -> None:
+    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="neither a table nor a dropped"):
+        rollback.plan()
+    assert warehouse.run("0000000A", mau(3, 1)).published
+    with (
+        rollback_of(warehouse) as rollback,
+        pytest.raises(PublishRefusedError, match="none that Snowflake still keeps"),
+    ):
+        rollback.plan()
+    assert warehouse.run("0000000B", mau(5, 2)).published
+    warehouse.reader.sql(
+        "create table analytics.temp_mau__0000000c comment = '[run_elt run 0000000C]' as select 1 as n"
+    )
+    options: dict[str, Any] = {"is_live": "0000000C".__eq__}
+    with rollback_of(warehouse, **options) as rollback, pytest.raises(PublishRefusedError, match="run 0000000C"):
+        rollback.plan()
+    warehouse.reader.sql("create role other")
+    warehouse.reader.sql("grant ownership on table analytics.mau to role other")
+    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="role OTHER owns"):
+        rollback.plan()
+    assert warehouse.seen() == NEW
+
+
+@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_fault_at_any_statement_leaves_a_table_and_the_next_attempt_succeeds(
+    warehouse: Warehouse, publish: str, phase: str
+) -> None:
+    """A refusal before each statement, and an answer that is lost after it."""
+    publish_twice(warehouse, publish)
+    count = fault_at(warehouse, -1, phase)
+    assert warehouse.seen() == OLD
+    for index in range(count):
+        run_id = f"000000{index:02X}"
+        assert warehouse.run(run_id, mau(5, 2, publish=publish)).published
+        fault_at(warehouse, index, phase)
+        assert warehouse.seen() in (OLD, NEW)
+        if warehouse.seen() == NEW:
+            roll_back(warehouse)
+        assert warehouse.seen() == OLD
+        assert "PUBLIC" in grantees(warehouse)
+
+
+def fault_at(warehouse: Warehouse, index: int, phase: str) -> int:
+    """Roll back with a fault at one statement of its carrying out, and return how many there are."""
+    statements: list[str] = []
+
+    def hook(event: StatementEvent) -> None:
+        if event.phase == "before":
+            statements.append(event.sql)
+        if event.phase == phase and len(statements) == index + 1:
+            raise SqlError("a fault", errno=3001 if phase == "before" else 290503, sqlstate="08001")
+
+    with rollback_of(warehouse) as rollback:
+        plan = rollback.plan()
+        with warehouse.account.hooked(hook):
+            try:
+                rollback.carry_out(plan)
+            except StatementError:
+                assert index >= 0
+    return len(statements)
+
+
+@pytest.mark.parametrize("publish", ["swap", "overwrite"])
+def test_reader_notices_nothing_but_another_version(warehouse: Warehouse, publish: str) -> None:
+    publish_twice(warehouse, publish)
+    stop, seen = threading.Event(), list[Any]()
+
+    def look() -> None:
+        session = warehouse.account.session()
+        while not stop.is_set():
+            seen.extend(session.sql("select count(*), min(v), max(v) from analytics.mau"))
+
+    looking = In(look)
+    roll_back(warehouse)
+    stop.set()
+    looking.result()
+    assert set(seen) <= {*OLD, *NEW}
+
+
+def test_command_shows_what_it_will_do_and_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "tables" / "analytics" / "mau.sql"
+    table.parent.mkdir(parents=True)
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with resource.connect(), dg.DagsterInstance.get() as instance:
+        for rows in (3, 5):
+            table.write_text(mau(rows, rows), encoding="utf-8")
+            assets = [analytics_assets(load_tables(tmp_path / "tables"), max_concurrent_tables=1)]
+            assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
+        assert main(["rollback", "analytics.mau"]) == 1
+        assert "Pass --yes" in capsys.readouterr().err
+        assert main(["rollback", "analytics.mau", "--yes"]) == 0
+        told = capsys.readouterr().out
+        assert "readers see now    5 rows, built" in told
+        assert "they will see      3 rows, built" in told
+        assert "there is no table" in told
+        observed = instance.fetch_observations(dg.AssetKey(["analytics", "mau"]), limit=1).records
+        assert observed[0].asset_observation is not None
+        assert "Rolled back" in (observed[0].asset_observation.description or "")
+        with resource.connect() as connection, connection.cursor() as cursor:
+            assert cursor.execute("select count(*) from analytics.mau").fetchall() == [(3,)]
