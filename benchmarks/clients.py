@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks import workload
 from benchmarks.service import ROOT
 
-CACHE = ROOT / ".venv" / "benchmarks"
+# In the virtual environment that the command runs in: whoever removes that removes the peers too.
+CACHE = Path(sys.prefix) / "benchmarks"
 PROJECT, DBT, DAGSTER_DBT, RAW, BARE = "project", "dbt", "dagster-dbt", "floor", "bare"
 # Each has a database of its own, so that nobody's tables slow down another one's look at the catalogue.
 DATABASES: Mapping[str, str] = {
@@ -143,13 +144,15 @@ def _peer(name: str, script: str) -> str:
 
 def install(names: Sequence[str] = (DBT, DAGSTER_DBT)) -> None:
     """Install the peers into virtual environments of their own; what is there in the pinned versions stays."""
+    # What lies on the caller's path must not look installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for name in names:
         requirements = Path(__file__).parent / f"requirements-{name}.txt"
         wanted, done = requirements.read_text(encoding="utf-8"), CACHE / name / "installed.txt"
         if done.is_file() and done.read_text(encoding="utf-8") == wanted:
             continue
         print(f"Installing {', '.join(wanted.split())} into a virtual environment of its own", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(CACHE / name)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(CACHE / name)], check=True, env=environment)
         pip = [_peer(name, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", str(requirements)], check=True)
+        subprocess.run([*pip, "--requirement", str(requirements)], check=True, env=environment)
         done.write_text(wanted, encoding="utf-8")

@@ -21,14 +21,14 @@ from typing import cast
 from benchmarks import clients, measure, workload
 from benchmarks.clients import BARE, DAGSTER_DBT, DBT, PROJECT, RAW, Client
 from benchmarks.report import Round, Scenario, summary, title
-from benchmarks.service import LATENCY, NO_LATENCY, Mode, Service, serving
+from benchmarks.service import LATENCY, NO_LATENCY, Latency, Mode, Service, serving
 
 THREADS = 8
 BUILDERS = (RAW, PROJECT, DBT, DAGSTER_DBT)
 RESULTS = clients.CACHE / "results.jsonl"
 # Rounds by the number of tables: short ones are noisy and cheap.
 _ROUNDS = {1: 7, 20: 5, 200: 3}
-_WARM_UPS: tuple[Mode, ...] = ("execute", "record")
+WARM_UPS: tuple[Mode, ...] = ("execute", "record")
 
 
 class Results:
@@ -66,7 +66,7 @@ class Bench:
         self._results = results
         self._deadline = deadline
 
-    def measure(self, count: int, kind: workload.Kind) -> None:
+    def scenarios(self, count: int, kind: workload.Kind) -> None:
         """Measure all scenarios with these tables that are not measured yet, and print each."""
         rounds = self._arguments.rounds or _ROUNDS.get(count, 1)
         names = [*self._arguments.clients, *([BARE] if count == 1 else [])]
@@ -96,7 +96,7 @@ class Bench:
                 name: clients.prepare(name, tables, server=service.where, place=place / name, threads=THREADS)
                 for name in names
             }
-            for mode in _WARM_UPS:
+            for mode in WARM_UPS:
                 for name in names:
                     _note(f"{count} {kind} tables: {name} warms up")
                     service.begin(NO_LATENCY, mode=mode)
@@ -132,7 +132,7 @@ class Bench:
         )
 
 
-def _latency(scenario: Scenario) -> object:
+def _latency(scenario: Scenario) -> Latency:
     return LATENCY if scenario.with_latency else NO_LATENCY
 
 
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for count in chosen.tables:
         for kind in chosen.kinds:
-            bench.measure(count, kind)
+            bench.scenarios(count, kind)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ from typing import Any
 
 import pyarrow as pa
 import snowflake.connector
+
+from benchmarks.workload import SOURCES_SQL
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.engine import Result
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.sessions import Running
 from run_elt_dagster.embedded.set_up import set_up_database
-
-from benchmarks.workload import SOURCES_SQL
 
 _CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b).*?\bas\b", re.IGNORECASE | re.DOTALL)
 _KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)

@@ -1,0 +1,157 @@
+"""What loading the code location costs beside parsing a dbt project: `python -m benchmarks.load`.
+
+Loading is what every command, code server and run worker does first: import the definitions and build the repository out of
+them. Cold is without Python's compiled files and whatever the location caches; warm is the second time. For dbt, cold is
+without `target/`, and warm is a partial parse of an unchanged project. Start-up without any table is in every number.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks import clients, measure, workload
+from benchmarks.clients import DBT, PROJECT, Client
+from benchmarks.report import rendered
+from benchmarks.run import machine
+from benchmarks.service import ROOT
+
+COMPARED = 1000
+LARGEST = 5000
+TIMEOUT_SECONDS = 900.0
+_LOAD = """
+import run_elt_dagster
+from dagster import AssetKey
+repository = run_elt_dagster.defs.get_repository_def()
+assert AssetKey(["analytics", "t_00000"]) in repository.asset_graph.get_all_asset_keys()
+"""
+Measured = Mapping[tuple[str, int, str], measure.Cost]
+
+
+def verdicts(measured: Measured) -> list[tuple[str, str, str, str]]:
+    """Return a row for each target that the measured loads tell of: the target, its limit, the number, met or not."""
+    rows: list[tuple[str, str, str, str]] = []
+    for state in ("cold", "warm"):
+        own, dbt = measured.get((PROJECT, COMPARED, state)), measured.get((DBT, COMPARED, state))
+        if own and dbt:
+            text = f"{COMPARED:,} tables {state}, in the time of dbt parse"
+            rows.append(_verdict(text, own.wall_seconds / dbt.wall_seconds, 0.5))
+    if largest := measured.get((PROJECT, LARGEST, "warm")):
+        rows.append(_verdict(f"seconds for {LARGEST:,} tables warm", largest.wall_seconds, 15))
+    return rows
+
+
+def _verdict(text: str, number: float, limit: float) -> tuple[str, str, str, str]:
+    shown = f"{number:.2f}"
+    return (text, f"{limit:g}", shown, "met" if float(shown) <= limit else "not met")
+
+
+def summary(measured: Measured) -> str:
+    """Return the loads as a table, and what became of the targets."""
+    rows = [
+        (client, f"{count:,}", state, f"{cost.wall_seconds:.2f}", f"{cost.cpu_seconds:.2f}", f"{cost.peak_mib:.0f}")
+        for (client, count, state), cost in measured.items()
+    ]
+    text = rendered(("who loads", "tables", "state", "wall s", "CPU s", "peak MiB"), rows)
+    judged = verdicts(measured)
+    return text + ("\n\n" + rendered(("target", "at most", "got", ""), judged) if judged else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, nargs="+", default=[10, 100, COMPARED, LARGEST])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--imports", action="store_true", help="list the slowest imports of a load too")
+    chosen = parser.parse_args(arguments)
+    clients.install([DBT])
+    print(machine(), flush=True)
+    measured: dict[tuple[str, int, str], measure.Cost] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        for count in chosen.tables:
+            place = Path(folder) / str(count)
+            tables = workload.workload(count, "realistic")
+            loads = {PROJECT: _project_load(tables, place)}
+            if count == COMPARED:
+                loads[DBT] = _dbt_parse(tables, place)
+            _measure(loads, count, chosen.rounds, measured, place)
+            print(f"\n{summary({key: cost for key, cost in measured.items() if key[1] == count})}", flush=True)
+        if chosen.imports:
+            print("\n" + _imports(_project_load(workload.workload(1, "trivial"), Path(folder) / "imports")[0]))
+
+
+_Load = tuple[Client, Callable[[], None]]
+
+
+def _project_load(tables: Sequence[workload.Table], place: Path) -> _Load:
+    client = clients.prepare(PROJECT, tables, server={"port": 1, "host": "127.0.0.1", "user": "x", "password": "x"},
+                             place=place / PROJECT, threads=8)  # fmt: skip
+    # Compiled files of the package go into a folder of this measurement, so that others' are neither used nor removed.
+    compiled = place / "compiled"
+    environment = {**client.environment, "PYTHONPYCACHEPREFIX": str(compiled)}
+    home = place / PROJECT / "home"
+
+    def forget() -> None:
+        shutil.rmtree(compiled / ROOT.relative_to(ROOT.anchor) / "run_elt_dagster", ignore_errors=True)
+        for cached in (*home.iterdir(), *place.glob(f"{PROJECT}/.run_elt*")):
+            if cached.name != "dagster.yaml":
+                shutil.rmtree(cached, ignore_errors=True)
+
+    return Client(PROJECT, [sys.executable, "-c", _LOAD], client.directory, environment), forget
+
+
+def _dbt_parse(tables: Sequence[workload.Table], place: Path) -> _Load:
+    client = clients.prepare(DBT, tables, server={"port": 1}, place=place / DBT, threads=8)
+    parse = Client(DBT, [client.command[0], "--quiet", "parse"], client.directory, client.environment)
+    return parse, lambda: shutil.rmtree(client.directory / "target", ignore_errors=True)
+
+
+def _measure(
+    loads: Mapping[str, _Load],
+    count: int,
+    rounds: int,
+    measured: dict[tuple[str, int, str], measure.Cost],
+    place: Path,
+) -> None:
+    """Measure every load cold and warm in turn, and keep the run with the median wall time."""
+    costs: dict[tuple[str, int, str], list[measure.Cost]] = {}
+    for client, _ in loads.values():
+        # Everybody else's compiled files are there before anything is measured.
+        _run(client, place)
+    for _ in range(rounds):
+        for name, (client, forget) in loads.items():
+            forget()
+            for state in ("cold", "warm"):
+                costs.setdefault((name, count, state), []).append(_run(client, place))
+    for key, several in costs.items():
+        middle = median(cost.wall_seconds for cost in several)
+        measured[key] = min(several, key=lambda cost: abs(cost.wall_seconds - middle))
+
+
+def _run(client: Client, place: Path) -> measure.Cost:
+    return measure.run(
+        client.command,
+        environment=client.environment,
+        directory=client.directory,
+        log=place / f"{client.name}.log",
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
+
+
+def _imports(client: Client, *, shown: int = 25) -> str:
+    """Return what takes longest to import, with what it imports itself: `-X importtime`, below its third level."""
+    command = [client.command[0], "-X", "importtime", *client.command[1:]]
+    output = subprocess.run(
+        command, env=dict(client.environment), cwd=client.directory, check=True, capture_output=True, text=True
+    ).stderr
+    entries = [line.split("|") for line in output.splitlines() if line.startswith("import time:") and "|" in line]
+    slowest = sorted((int(total), name.strip()) for _, total, name in entries if total.strip().isdecimal())[-shown:]
+    return rendered(("import", "ms with its own"), [(name, f"{total / 1000:.0f}") for total, name in slowest[::-1]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The pure parts of the benchmarks: what is built, what is counted, and how it is told."""
+
+import json
+
+import pytest
+import sqlglot
+
+from benchmarks.load import COMPARED, LARGEST
+from benchmarks.load import verdicts as load_verdicts
+from benchmarks.measure import Cost
+from benchmarks.report import Round, Scenario, difference, middle, ratio, rendered, summary, verdicts
+from benchmarks.server import kind_of, timeless
+from benchmarks.threads import rows
+from benchmarks.workload import SOURCES, dbt_files, project_files, raw_files, workload
+
+
+def a_round(client: str, number: int = 0, *, seconds: float = 1.0, count: int = 200, **changes: object) -> Round:
+    values = {"cpu_seconds": 0.5, "peak_mib": 100, "server_cpu_seconds": 0.1, "logins": 1, "statements": 4 * count}
+    scenario = Scenario(count, "trivial", with_latency=True)
+    return Round(scenario, number, client, seconds, **{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["trivial", "realistic"])
+def test_workload_has_so_many_tables_whose_sql_can_be_read(kind: str) -> None:
+    tables = workload(7, kind)  # type: ignore[arg-type]
+    assert [table.name for table in tables] == [f"t_{number:05d}" for number in range(7)]
+    assert all(sqlglot.parse_one(table.sql(), dialect="snowflake") for table in tables)
+
+
+def test_realistic_table_reads_sources_or_tables_before_it_and_has_about_45_lines() -> None:
+    tables = workload(20, "realistic")
+    earlier = set(SOURCES)
+    for table in tables:
+        assert set(table.reads) <= earlier
+        earlier.add(table.key)
+    assert [bool(set(table.reads) - set(SOURCES)) for table in tables[:5]] == [False] * 4 + [True]
+    assert all(40 <= table.sql().count("\n") <= 55 for table in tables)
+
+
+def test_project_file_is_a_table_of_the_project_with_one_check() -> None:
+    (path, text), *_ = project_files(workload(3, "realistic")).items()
+    assert path == "analytics/t_00000.sql"
+    assert "row_count: {min: 1}" in text
+
+
+def test_clients_get_the_same_sql_but_for_the_names_of_what_it_reads() -> None:
+    tables = workload(5, "realistic")
+    models = dbt_files(tables, threads=8)
+    by_key = {table["key"]: table for table in json.loads(raw_files(tables)["tables.json"])}
+    assert "{{ source('raw_data', 'orders') }}" in models["models/t_00000.sql"]
+    assert "{{ ref('t_00003') }}" in models["models/t_00004.sql"]
+    assert by_key["analytics.t_00004"]["parents"] == ["analytics.t_00003", "analytics.t_00002"]
+    plain = models["models/t_00004.sql"].replace("{{ ref('", "analytics.").replace("') }}", "")
+    assert plain.strip() == by_key["analytics.t_00004"]["sql"] == tables[4].sql()
+
+
+def test_dbt_project_has_a_test_a_model() -> None:
+    files = dbt_files(workload(4, "trivial"), threads=3)
+    models = json.loads(files["models/schema.yml"])["models"]
+    assert [len(model["data_tests"]) for model in models] == [1] * 4
+    assert json.loads(files["profiles.yml"])["bench"]["outputs"]["bench"]["threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("CREATE OR REPLACE TABLE a.b COMMENT = 'x' AS (\nselect 1 as id\n)", "CTAS"),
+        ('/* {"app": "dbt"} */\ncreate or replace transient table a.b\n  as (select 1)', "CTAS"),
+        ("CREATE OR REPLACE TABLE a.b CLONE a.temp_b COPY GRANTS", "CREATE OR"),
+        ("drop table if exists a.b", "DROP TABLE"),
+        ("select count(*) from a", "SELECT"),
+    ],
+)
+def test_kind_of_a_statement_tells_what_costs_as_a_ctas(sql: str, kind: str) -> None:
+    assert kind_of(sql) == kind
+
+
+def test_statements_of_two_runs_are_the_same_one_without_their_run_and_time() -> None:
+    def ctas(suffix: str, marker: str) -> str:
+        return f"CREATE OR REPLACE TABLE A.TEMP_B__{suffix} COMMENT = 'b [run_elt run {marker}]' AS (select 1)"
+
+    first, second = ctas("0A1B2C3D", "0a1b2c3d-1 at 2026-01-01"), ctas("FFFF0000", "ffff0000-2 at 2026-01-02")
+    assert timeless(first) == timeless(second)
+    assert timeless(first) != timeless(second.replace("TEMP_B", "TEMP_C"))
+
+
+def test_ratio_is_the_median_of_ratios_within_a_round() -> None:
+    rounds = [
+        *[a_round("project", number, seconds=seconds) for number, seconds in enumerate((2.0, 30.0, 4.0))],
+        *[a_round("dbt", number, seconds=seconds) for number, seconds in enumerate((1.0, 10.0, 4.0))],
+    ]
+    assert middle(rounds, "project", "wall_seconds") == 4.0
+    assert ratio(rounds, "project", "dbt") == 2.0
+    assert difference(rounds, "project", "dbt") == 1.0
+
+
+def test_ratio_is_unknown_when_the_other_client_never_ran_in_the_same_round() -> None:
+    assert ratio([a_round("project", 0), a_round("dbt", 1)], "project", "dbt") is None
+
+
+def test_verdict_compares_what_is_printed() -> None:
+    rounds = [a_round("project", seconds=1.004), a_round("dbt", seconds=1.0)]
+    assert ("wall time, in dbt's", "1", "1.00", "met") in verdicts(rounds)
+    rounds = [a_round("project", seconds=1.01, statements=805), a_round("dbt", seconds=1.0)]
+    assert ("wall time, in dbt's", "1", "1.01", "not met") in verdicts(rounds)
+    assert ("statements besides 4 a table", "4", "5.00", "not met") in verdicts(rounds)
+
+
+def test_round_survives_being_kept() -> None:
+    measured = a_round("project", 3)
+    assert Round.of(json.loads(json.dumps(measured.record()))) == measured
+
+
+def test_table_is_markdown_with_aligned_columns() -> None:
+    assert rendered(("client", "s"), [("project", "1.5"), ("dbt", "10.25")]) == (
+        "| client  |     s |\n|---------|------:|\n| project |   1.5 |\n| dbt     | 10.25 |"
+    )
+
+
+def test_summary_says_how_many_answers_had_not_been_recorded() -> None:
+    assert "2 statements had no recorded answer" in summary([a_round("floor", missed=2)])
+
+
+def test_efficiency_is_what_of_the_threads_was_of_use() -> None:
+    assert rows([("project", 1, 40.0), ("project", 2, 20.0), ("project", 8, 10.0)]) == [
+        ("project", "1", "40.0", "1.00", "1.00"),
+        ("project", "2", "20.0", "2.00", "1.00"),
+        ("project", "8", "10.0", "4.00", "0.50"),
+    ]
+
+
+def test_loading_is_judged_against_dbt_parse() -> None:
+    measured = {
+        ("project", COMPARED, "warm"): Cost(2.0, 2.0, 100),
+        ("dbt", COMPARED, "warm"): Cost(5.0, 5.0, 100),
+        ("project", LARGEST, "warm"): Cost(15.5, 15, 100),
+    }
+    assert [row[2:] for row in load_verdicts(measured)] == [("0.40", "met"), ("15.50", "not met")]
