@@ -60,9 +60,12 @@ class Database:
         with self.connection() as connection:
             return [tuple(row) for row in connection.execute(sqlalchemy.text(sql))]
 
+    def column(self, sql: str) -> list[Any]:
+        return [value for (value,) in self.rows(sql)]
+
     def revision(self) -> str:
         """Return how far Dagster's migrations have come."""
-        return self.rows("select version_num from alembic_version")[0][0]
+        return self.column("select version_num from alembic_version")[0]
 
     def downgrade(self, revision: str) -> None:
         """Leave the schema as a Dagster would have that knew only the migrations up to a revision."""
