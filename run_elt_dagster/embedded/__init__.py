@@ -6,7 +6,9 @@
 fakesnow (https://github.com/tekumara/fakesnow) translates Snowflake's SQL; what it lacks is added in the modules of this
 package. What cannot be done fails loudly. Known differences from an account:
 
-- Privileges, masking and row access policies are not enforced; there is no stream, no stage, no task.
+- Privileges are not enforced, but for GRANT and REVOKE in a managed access schema. Masking and row access policies are
+  recorded and listed, not enforced; streams are recorded and listed, not readable. There is no stage and no task.
+- Dynamic, external and Iceberg tables and materialized views are listed as such; their rows are those at their creation.
 - Time Travel: UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped
   schema; AT and BEFORE know the rows that the last three INSERT OVERWRITE of a table replaced, and no others.
 - Names that differ by case alone cannot exist side by side, not even quoted.

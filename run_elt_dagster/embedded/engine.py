@@ -113,6 +113,11 @@ class Engine(FakeSnow):
         self.duck_conn.execute(macros.creation_sql(database))
         self.adopt(self.duck_conn, database)
 
+    @property
+    def databases(self) -> Sequence[str]:
+        """The names of all databases."""
+        return tuple(self._databases)
+
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
         """Give a database its register, the views on it, and the schema PUBLIC."""
         for sql in register_sql(database):
@@ -247,6 +252,17 @@ class EngineSession(FakeSnowflakeConnection):
         """Return what is kept of the rows of a database's tables."""
         return Past(self.duck, database)
 
+    def readable(self, name: Name) -> Table:
+        """Return where a table or view is.
+
+        Raises:
+            SqlError: There is none (002003).
+        """
+        table = self.locate(name)
+        if self.register(table.database).existing_name(table.schema, table.name) != table.name:
+            raise missing_object(str(table))
+        return table
+
     def with_past_resolved(self, expression: Expr) -> Expr:
         """Return a statement that reads kept rows wherever it says AT or BEFORE."""
 
@@ -299,10 +315,13 @@ class EngineSession(FakeSnowflakeConnection):
 
     def _dml(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
         target = expression.this.find(exp.Table) if isinstance(expression.this, Expr) else None
+        table = self.locate(_name_of(target)) if isinstance(target, exp.Table) else None
         with self.atomically(ddl=False):
+            known = self.register(table.database).registered(table) if table else None
+            if table and known:
+                known.require_writable(str(table))
             result = self._run(sql, params, statement_type)
-            if isinstance(target, exp.Table):
-                table = self.locate(_name_of(target))
+            if table:
                 self.register(table.database).count_rows(table)
                 self.past(table.database).note_change(table)
         return result
@@ -411,7 +430,9 @@ class EngineCursor(FakeSnowflakeCursor):
 
     def _transform(self, expression: Any, params: Any) -> Any:
         present = self._session.with_past_resolved(expression)
-        before = rewrites.before_fakesnow(present, context=self._session.context, labels=self._labels)
+        before = rewrites.before_fakesnow(
+            present, context=self._session.context, labels=self._labels, locate=self._session.readable
+        )
         after = rewrites.after_fakesnow(super()._transform(before, params))
         # fakesnow keeps comments in a database that is gone with the process.
         self._view_comment = after.args.pop("table_comment", None)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error
 from run_elt_dagster.embedded.objects import Register, TableObject
-from run_elt_dagster.embedded.statements import CreateRole, DropRole, Grant, ShowGrants, ShowNothing
+from run_elt_dagster.embedded.schemas import require_grantor
+from run_elt_dagster.embedded.statements import CreateRole, DropRole, Grant, ShowGrants
 
 SUCCESS = "Statement executed successfully."
 SYSTEM_ROLES = frozenset({"ACCOUNTADMIN", "ORGADMIN", "PUBLIC", "SECURITYADMIN", "SYSADMIN", "USERADMIN"})
@@ -35,12 +36,6 @@ _GRANT_COLUMNS = (
     "grant_option VARCHAR",
     "granted_by VARCHAR",
 )
-# https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
-_STREAM_COLUMNS = (
-    "created_on TIMESTAMPTZ, name VARCHAR, database_name VARCHAR, schema_name VARCHAR, owner VARCHAR, comment VARCHAR, "
-    "table_name VARCHAR, source_type VARCHAR, base_tables VARCHAR, type VARCHAR, stale VARCHAR, mode VARCHAR, "
-    "stale_after TIMESTAMPTZ, invalid_reason VARCHAR, owner_role_type VARCHAR"
-)
 
 
 def grant(session: EngineSession, statement: Grant) -> Result:
@@ -51,6 +46,7 @@ def grant(session: EngineSession, statement: Grant) -> Result:
         known = session.register(table.database).find(table)
         if known is None:
             raise missing_object(str(table))
+        require_grantor(session, table)
         _check_grantee(session, statement)
         register = session.register(table.database)
         for privilege in privileges:
@@ -72,12 +68,6 @@ def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
             for row in register.grants(known.object_id)
         ]
         return _grants_result(session, str(table), rows)
-
-
-def show_nothing(session: EngineSession, statement: ShowNothing) -> Result:
-    """Return no rows: nobody can create a stream here. https://docs.snowflake.com/en/sql-reference/sql/show-streams."""
-    assert statement.kind == "STREAMS"  # noqa: S101 - the parser makes no other
-    return session.answer(f"SELECT {_typed(_STREAM_COLUMNS.split(', '))} LIMIT 0")
 
 
 def create_role(session: EngineSession, statement: CreateRole) -> Result:
@@ -159,7 +149,3 @@ def _grants_result(session: EngineSession, name: str, rows: Sequence[tuple[objec
         params += [created_on, privilege, name, kind, grantee, "true" if option else "false", granted_by]
     names = ", ".join(column.split()[0] for column in _GRANT_COLUMNS)
     return session.answer(f"SELECT * FROM (VALUES {values}) AS grants({names})", params)
-
-
-def _typed(columns: Sequence[str]) -> str:
-    return ", ".join(f"NULL::{kind} AS {name}" for name, kind in (column.split() for column in columns))

@@ -18,6 +18,7 @@ def views_sql(database: str) -> list[str]:
     hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
     return [
         columns_view_sql(database),
+        _schemata_view_sql(database),
         _relations_view_sql(database),
         f"""CREATE OR REPLACE VIEW {hidden}._fs_tables AS
         SELECT * EXCLUDE (DROPPED_ON) FROM {hidden}.embedded_relations WHERE "DROPPED_ON" IS NULL""",
@@ -33,6 +34,36 @@ def global_views_sql(databases: Sequence[str]) -> list[str]:
     ]
 
 
+def _schemata_view_sql(database: str) -> str:
+    """Return the statement that replaces fakesnow's view behind INFORMATION_SCHEMA.SCHEMATA.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/schemata
+    """
+    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
+    return f"""
+CREATE OR REPLACE VIEW {hidden}._fs_schemata AS
+SELECT
+    catalogue.database_name AS "CATALOG_NAME",
+    CASE catalogue.schema_name WHEN '{HIDDEN_SCHEMA}' THEN 'INFORMATION_SCHEMA' ELSE catalogue.schema_name END AS "SCHEMA_NAME",
+    CASE catalogue.schema_name WHEN '{HIDDEN_SCHEMA}' THEN NULL ELSE coalesce(schemas.owner, '{DEFAULT_OWNER}') END AS "SCHEMA_OWNER",
+    'NO' AS "IS_TRANSIENT",
+    CASE WHEN schemas.is_managed THEN 'YES' ELSE 'NO' END AS "IS_MANAGED_ACCESS",
+    1 AS "RETENTION_TIME",
+    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_CATALOG",
+    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_SCHEMA",
+    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_NAME",
+    NULL::VARCHAR AS "SQL_PATH",
+    coalesce(schemas.created_on, to_timestamp(0)) AS "CREATED",
+    coalesce(schemas.created_on, to_timestamp(0)) AS "LAST_ALTERED",
+    schemas.comment AS "COMMENT",
+    'UNSET' AS "REPLICABLE_WITH_FAILOVER_GROUPS",
+    'ROLE' AS "OWNER_ROLE_TYPE"
+FROM duckdb_schemas() AS catalogue
+LEFT JOIN {hidden}.embedded_schemas AS schemas ON schemas.schema_name = catalogue.schema_name
+WHERE catalogue.database_name = '{database.replace("'", "''")}' AND catalogue.schema_name NOT IN ('main', 'pg_catalog')
+"""
+
+
 def _relations_view_sql(database: str) -> str:
     """Return the statement that creates the view behind INFORMATION_SCHEMA.TABLES, with dropped tables in it.
 
@@ -46,7 +77,7 @@ SELECT
     relations.schema_name AS "TABLE_SCHEMA",
     coalesce(objects.dropped_name, relations.name) AS "TABLE_NAME",
     coalesce(objects.owner, '{DEFAULT_OWNER}') AS "TABLE_OWNER",
-    relations.kind AS "TABLE_TYPE",
+    CASE WHEN objects.kind IN ('EXTERNAL TABLE', 'MATERIALIZED VIEW') THEN objects.kind ELSE relations.kind END AS "TABLE_TYPE",
     CASE WHEN relations.kind = 'VIEW' THEN NULL WHEN objects.is_transient THEN 'YES' ELSE 'NO' END AS "IS_TRANSIENT",
     NULL::VARCHAR AS "CLUSTERING_KEY",
     coalesce(objects.row_count, relations.row_count) AS "ROW_COUNT",
@@ -67,8 +98,8 @@ SELECT
     'NO' AS "AUTO_CLUSTERING_ON",
     coalesce(objects.comment, relations.comment) AS "COMMENT",
     'NO' AS "IS_TEMPORARY",
-    'NO' AS "IS_ICEBERG",
-    'NO' AS "IS_DYNAMIC",
+    CASE objects.kind WHEN 'ICEBERG TABLE' THEN 'YES' ELSE 'NO' END AS "IS_ICEBERG",
+    CASE objects.kind WHEN 'DYNAMIC TABLE' THEN 'YES' ELSE 'NO' END AS "IS_DYNAMIC",
     'NO' AS "IS_IMMUTABLE",
     'NO' AS "IS_HYBRID",
     objects.dropped_on AS "DROPPED_ON"
@@ -112,17 +143,17 @@ SELECT
     'OFF' AS search_optimization,
     NULL::VARCHAR AS search_optimization_progress,
     NULL::VARCHAR AS search_optimization_bytes,
-    'N' AS is_external,
+    CASE "TABLE_TYPE" WHEN 'EXTERNAL TABLE' THEN 'Y' ELSE 'N' END AS is_external,
     'N' AS enable_schema_evolution,
     'ROLE' AS owner_role_type,
     'N' AS is_event,
     NULL::VARCHAR AS budget,
     'N' AS is_hybrid,
-    'N' AS is_iceberg,
-    'N' AS is_dynamic,
+    "IS_ICEBERG"[1] AS is_iceberg,
+    "IS_DYNAMIC"[1] AS is_dynamic,
     'N' AS is_immutable
 FROM ({tables})
-WHERE "TABLE_TYPE" = 'BASE TABLE'
+WHERE "TABLE_TYPE" IN ('BASE TABLE', 'EXTERNAL TABLE')
 """
 
 

@@ -15,6 +15,8 @@ from datetime import datetime
 
 from duckdb import CatalogException, DuckDBPyConnection
 
+from run_elt_dagster.embedded.errors import SqlError, unsupported
+
 HIDDEN_SCHEMA = "_fs_information_schema"
 DEFAULT_OWNER = "SYSADMIN"
 # What a table is called that is only kept for Time Travel: nothing lists it, nothing finds it.
@@ -51,12 +53,43 @@ class Table:
 
 @dataclass(frozen=True)
 class TableObject:
-    """An object of the register."""
+    """An object of the register.
+
+    Attributes:
+        object_id: Its id, which it keeps for life.
+        owner: The role that owns it.
+        comment: Its comment.
+        transient: Whether it is a transient table.
+        kind: `DYNAMIC TABLE`, `EXTERNAL TABLE`, `ICEBERG TABLE` or `MATERIALIZED VIEW`; empty for an ordinary table.
+    """
 
     object_id: str
     owner: str
     comment: str | None
     transient: bool
+    kind: str = ""
+
+    def require_writable(self, name: str) -> None:
+        """Refuse to change the rows of what only a query or files fill.
+
+        Raises:
+            SqlError: The object is neither an ordinary nor an Iceberg table.
+        """
+        if self.kind not in {"", "ICEBERG TABLE"}:
+            raise SqlError(
+                f"SQL compilation error:\nInvalid operation on {self.kind.lower()} {name}: its rows cannot be changed.",
+                errno=1421,
+                sqlstate="42601",
+            )
+
+    def require_ordinary(self, name: str) -> None:
+        """Refuse to rename, exchange or clone any other kind of table.
+
+        Raises:
+            SqlError: It is one.
+        """
+        if self.kind:
+            raise unsupported(f"do this with a {self.kind.lower()}, which an account may refuse too", name)
 
 
 @dataclass(frozen=True)
@@ -93,6 +126,17 @@ def register_sql(database: str) -> list[str]:
         # The rows that an object had until a statement changed them; without a name where they were not kept.
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_past (
             object_id VARCHAR, kept_schema VARCHAR, kept_name VARCHAR, query_id VARCHAR, until TIMESTAMPTZ)""",
+        # Such as EXTERNAL TABLE; nothing for an ordinary table.
+        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS kind VARCHAR",
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_streams (
+            schema_name VARCHAR, name VARCHAR, owner VARCHAR, comment VARCHAR, object_id VARCHAR, table_name VARCHAR,
+            mode VARCHAR, invalid_reason VARCHAR, created_on TIMESTAMPTZ)""",
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_policies (
+            policy_id VARCHAR, schema_name VARCHAR, name VARCHAR, kind VARCHAR, body_sql VARCHAR)""",
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_policy_references (
+            policy_id VARCHAR, object_id VARCHAR, column_name VARCHAR, arguments VARCHAR)""",
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_schemas (
+            schema_name VARCHAR, owner VARCHAR, is_managed BOOLEAN, comment VARCHAR, created_on TIMESTAMPTZ)""",
         f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_grants (
             object_id VARCHAR, privilege VARCHAR, grantee_kind VARCHAR, grantee VARCHAR, grant_option BOOLEAN,
             granted_by VARCHAR, created_on TIMESTAMPTZ)""",
@@ -147,7 +191,7 @@ class Register:
     def registered(self, table: Table) -> TableObject | None:
         """Return a table's object if the register has it and the table is there."""
         row = self._duck.execute(
-            f"""SELECT object_id, owner, comment, is_transient FROM {self._hidden}.embedded_objects
+            f"""SELECT object_id, owner, comment, is_transient, coalesce(kind, '') FROM {self._hidden}.embedded_objects
             WHERE table_schema = ? AND table_name = ?""",
             [table.schema, table.name],
         ).fetchone()
@@ -168,20 +212,22 @@ class Register:
             return self.registered(table)
         return known
 
-    def add(self, table: Table, *, owner: str, comment: str | None = None, transient: bool = False) -> str:
+    def add(
+        self, table: Table, *, owner: str, comment: str | None = None, transient: bool = False, kind: str = ""
+    ) -> str:
         """Register a new table and return its object's id."""
         object_id = uuid.uuid4().hex
         self._duck.execute(
             f"""INSERT INTO {self._hidden}.embedded_objects (object_id, table_schema, table_name, owner, comment,
-                is_transient, created_on, last_altered, last_ddl, row_count)
-            VALUES (?, ?, ?, ?, ?, ?, now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
-            [object_id, table.schema, table.name, owner, comment, transient],
+                is_transient, kind, created_on, last_altered, last_ddl, row_count)
+            VALUES (?, ?, ?, ?, ?, ?, ?, now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
+            [object_id, table.schema, table.name, owner, comment, transient, kind or None],
         )
         return object_id
 
     def remove(self, object_id: str) -> None:
         """Forget an object and whatever is known about it."""
-        for part in ("objects", "grants", "tags", "past"):
+        for part in ("objects", "grants", "tags", "past", "policy_references"):
             self._duck.execute(f"DELETE FROM {self._hidden}.embedded_{part} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
@@ -218,6 +264,12 @@ class Register:
         ).fetchall()
         for (object_id,) in rows:
             self.remove(object_id)
+        for part in ("streams", "policies", "schemas"):
+            self._duck.execute(
+                f"""DELETE FROM {self._hidden}.embedded_{part} WHERE schema_name NOT IN (
+                    SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?)""",
+                [self._database],
+            )
         self._duck.execute(
             f"""UPDATE {self._hidden}.embedded_past SET kept_name = NULL
             WHERE kept_name IS NOT NULL AND (kept_schema, kept_name) NOT IN (
@@ -287,6 +339,14 @@ class Register:
             f"""INSERT INTO {self._hidden}.embedded_grants
             SELECT ?, privilege, grantee_kind, grantee, grant_option, granted_by, now()
             FROM {self._hidden}.embedded_grants WHERE object_id = ?""",
+            [to_id, source_id],
+        )
+
+    def copy_policies(self, source_id: str, to_id: str) -> None:
+        """Set the policies of an object on another one too."""
+        self._duck.execute(
+            f"""INSERT INTO {self._hidden}.embedded_policy_references
+            SELECT policy_id, ?, column_name, arguments FROM {self._hidden}.embedded_policy_references WHERE object_id = ?""",
             [to_id, source_id],
         )
 

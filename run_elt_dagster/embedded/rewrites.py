@@ -9,6 +9,9 @@ from sqlglot import Expr, exp
 
 from run_elt_dagster.embedded.errors import unsupported
 from run_elt_dagster.embedded.formats import Formatted, parts_of
+from run_elt_dagster.embedded.objects import Table
+from run_elt_dagster.embedded.policy_references import answered
+from run_elt_dagster.embedded.reader import Name
 
 # https://docs.snowflake.com/en/sql-reference/functions-context
 _CONTEXT_FUNCTIONS: Mapping[str, str] = {
@@ -38,23 +41,6 @@ CREATE OR REPLACE MACRO {_TEXT_MACRO}(v) AS CASE typeof(v)
     ELSE v::VARCHAR END
 """
 TEXT_TYPES = (exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT)
-# https://docs.snowflake.com/en/sql-reference/functions/policy_references#output
-_POLICY_COLUMNS = (
-    "POLICY_DB",
-    "POLICY_SCHEMA",
-    "POLICY_NAME",
-    "POLICY_KIND",
-    "REF_DATABASE_NAME",
-    "REF_SCHEMA_NAME",
-    "REF_ENTITY_NAME",
-    "REF_ENTITY_DOMAIN",
-    "REF_COLUMN_NAME",
-    "REF_ARG_COLUMN_NAMES",
-    "TAG_DATABASE",
-    "TAG_SCHEMA",
-    "TAG_NAME",
-    "POLICY_STATUS",
-)
 _SUMS = (exp.Sum, exp.Avg, exp.Variance, exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.VariancePop, exp.Median)
 
 
@@ -63,6 +49,7 @@ def before_fakesnow(
     *,
     context: Mapping[str, str | None],
     labels: Sequence[str] | None,
+    locate: Callable[[Name], Table],
 ) -> Expr:
     """Return a statement that fakesnow translates as Snowflake means it.
 
@@ -70,12 +57,13 @@ def before_fakesnow(
         expression: The parsed statement, which is changed.
         context: What CURRENT_ROLE() and its like give.
         labels: Names for the columns of a query that have none.
+        locate: Says which table a name means, and fails if there is none.
     """
     labelled(expression, labels)
     for node in list(expression.find_all(exp.TryCast)):
         node.meta["authored"] = True
     return _rewritten(
-        expression, lambda node: refuse_result_scan(policy_references(context_function(to_varchar(node), context)))
+        expression, lambda node: refuse_result_scan(answered(context_function(to_varchar(node), context), locate))
     )
 
 
@@ -165,20 +153,6 @@ def truncated_date(node: Expr) -> Expr:
         isinstance(node.this, exp.Cast) and node.this.to.this == exp.DataType.Type.DATE
     )
     return exp.cast(node.copy(), "DATE") if isinstance(node, exp.DateTrunc | exp.TimestampTrunc) and is_date else node
-
-
-def policy_references(node: Expr) -> Expr:
-    """Answer POLICY_REFERENCES with no rows: nobody can create a policy here.
-
-    https://docs.snowflake.com/en/sql-reference/functions/policy_references
-    """
-    if not isinstance(node, exp.TableFromRows):
-        return node
-    function = node.find(exp.Anonymous)
-    if function is None or function.name.upper() != "POLICY_REFERENCES":
-        return node
-    columns = ", ".join(f"NULL::VARCHAR AS {name}" for name in _POLICY_COLUMNS)
-    return exp.Subquery(this=exp.maybe_parse(f"SELECT {columns} LIMIT 0"), alias=node.args.get("alias"))
 
 
 def refuse_result_scan(node: Expr) -> Expr:

@@ -16,9 +16,11 @@ from typing import Any
 
 import duckdb
 
-from run_elt_dagster.embedded import grants, listings, tables, versions
+from run_elt_dagster.embedded import grants, listings, policies, schemas, streams, tables, versions
 from run_elt_dagster.embedded.engine import DEFAULT_SCHEMA, Engine, EngineSession, Result, status
 from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb, missing_object
+from run_elt_dagster.embedded.policy_statements import CreatePolicy, DropPolicy, FreeRows, MaskColumn, RestrictRows
+from run_elt_dagster.embedded.schema_statements import CreateSchema, ManageSchema
 from run_elt_dagster.embedded.statements import (
     AlterSession,
     CancelQueries,
@@ -37,7 +39,6 @@ from run_elt_dagster.embedded.statements import (
     RenameTable,
     ResultScan,
     ShowGrants,
-    ShowNothing,
     ShowTablesHistory,
     Statement,
     SwapTables,
@@ -48,6 +49,7 @@ from run_elt_dagster.embedded.statements import (
     UseObject,
     parse,
 )
+from run_elt_dagster.embedded.stream_statements import CreateStream, DropStream, ShowStreams
 
 SUCCESS = "Statement executed successfully."
 RESULTS_KEPT = 20
@@ -69,7 +71,16 @@ _ON_TABLES: dict[type[Statement], Callable[[EngineSession, Any], Result]] = {
     InsertOverwrite: tables.insert_overwrite,
     Grant: grants.grant,
     ShowGrants: grants.show_grants,
-    ShowNothing: grants.show_nothing,
+    CreateStream: streams.create_stream,
+    DropStream: streams.drop_stream,
+    ShowStreams: streams.show_streams,
+    CreatePolicy: policies.create_policy,
+    DropPolicy: policies.drop_policy,
+    MaskColumn: policies.mask_column,
+    RestrictRows: policies.restrict_rows,
+    FreeRows: policies.free_rows,
+    CreateSchema: schemas.create_schema,
+    ManageSchema: schemas.manage_schema,
     CreateRole: grants.create_role,
     DropRole: grants.drop_role,
 }

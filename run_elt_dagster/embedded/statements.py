@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.lexer import Token, only_statement
+from run_elt_dagster.embedded.lexer import Token, only_statement, tokens_of
+from run_elt_dagster.embedded.policy_statements import (
+    policy_kind,
+    read_create_policy,
+    read_drop_policy,
+    read_table_policy,
+)
 from run_elt_dagster.embedded.reader import Name, Reader, Scope, Statement, name_in
+from run_elt_dagster.embedded.schema_statements import read_alter_schema, read_create_schema
+from run_elt_dagster.embedded.stream_statements import ShowStreams, read_create_stream, read_drop_stream
 
 # https://docs.snowflake.com/en/sql-reference/sql/create-table: properties of a table that change no result here.
 _IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
+KINDS = ("DYNAMIC TABLE", "EXTERNAL TABLE", "ICEBERG TABLE", "MATERIALIZED VIEW")
 _AFTER_ITEMS = frozenset(
     {"FROM", "WHERE", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS"}
     | {"INTERSECT", "INTO", ")", ";"}
@@ -49,11 +58,12 @@ class Creation:
     copy_grants: bool = False
     copy_tags: bool = False
     tags: tuple[tuple[Name, str], ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class CreateTable(Statement):
-    """CREATE TABLE with columns, AS a query, or both."""
+    """CREATE TABLE with columns, AS a query, or both; other kinds of tables too, and materialized views."""
 
     target: Name
     creation: Creation
@@ -91,10 +101,11 @@ class RenameTable(Statement):
 
 @dataclass(frozen=True)
 class DropTable(Statement):
-    """DROP TABLE."""
+    """DROP TABLE, or DROP of another kind of table."""
 
     target: Name
     if_exists: bool
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,14 +190,6 @@ class ShowTablesHistory(Statement):
     """SHOW TABLES HISTORY, which lists dropped tables too."""
 
     scope: Scope
-    writes: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class ShowNothing(Statement):
-    """SHOW of objects that nobody can create here, so that there are none."""
-
-    kind: str
     writes: ClassVar[bool] = False
 
 
@@ -279,19 +282,38 @@ def _create(reader: Reader) -> Statement | None:
     if reader.accept("ROLE"):
         if_not_exists = reader.accept("IF", "NOT", "EXISTS")
         return CreateRole(reader.identifier(), or_replace, if_not_exists)
+    if (policy := policy_kind(reader)) is not None:
+        return read_create_policy(reader, policy, or_replace=or_replace)
+    if reader.accept("STREAM"):
+        return read_create_stream(reader, or_replace=or_replace)
+    if not or_replace and reader.accept("SCHEMA"):
+        return read_create_schema(reader)
     transient = reader.accept("TRANSIENT")
-    if reader.accept("ICEBERG") or reader.accept("EXTERNAL") or reader.accept("HYBRID") or reader.accept("DYNAMIC"):
-        raise unsupported("create tables of this kind", repr(reader.sql[:200]))
-    if not reader.accept("TABLE"):
+    kind = _kind(reader)
+    if kind is None:
         return None
     if_not_exists = reader.accept("IF", "NOT", "EXISTS")
-    return _create_table(reader, Creation(or_replace, if_not_exists, transient))
+    return _create_table(reader, Creation(or_replace, if_not_exists, transient, kind=kind))
+
+
+def _kind(reader: Reader) -> str | None:
+    """Read which kind of table comes next: empty for an ordinary one, None if something else does."""
+    if reader.accept("HYBRID"):
+        raise unsupported("create tables of this kind", repr(reader.sql[:200]))
+    for kind in KINDS:
+        if reader.accept(*kind.split()):
+            return kind
+    return "" if reader.accept("TABLE") else None
 
 
 def _create_table(reader: Reader, creation: Creation) -> Statement:
     target = reader.name()
     options = _Options(creation)
     columns = _columns(reader)
+    if columns is not None and creation.kind == "EXTERNAL TABLE":
+        columns = _stored_columns(columns)
+    if reader.keyword in {"CLONE", "LIKE"} and creation.kind:
+        raise unsupported("clone tables of this kind", repr(reader.sql[:200]))
     if reader.keyword in {"CLONE", "LIKE"}:
         with_rows = reader.next().keyword == "CLONE"
         source = reader.name()
@@ -326,6 +348,7 @@ class _Options:
             "GRANTS" in self.copied,
             "TAGS" in self.copied,
             tuple(self.tags),
+            self.start.kind,
         )
 
 
@@ -343,12 +366,46 @@ def _table_options(reader: Reader, options: _Options) -> None:
         elif reader.accept("TAG", "(") or reader.accept("WITH", "TAG", "("):
             options.tags.extend(_tag_settings(reader))
             reader.expect(")")
+        elif options.start.kind and [token.text for token in reader.ahead(2)][1:] == ["="]:
+            _skip_property(reader)
+        elif options.start.kind and reader.accept("WITH", "LOCATION", "="):
+            _skip_value(reader)
         elif reader.keyword in _IGNORED_PROPERTIES:
             reader.next()
             reader.expect("=")
             reader.literal()
         else:
             raise unsupported("create a table with this clause", repr(reader.rest()))
+
+
+def _skip_property(reader: Reader) -> None:
+    """Read a property of a dynamic, external or Iceberg table: where it lies and when it is refreshed does not matter here."""
+    reader.next()
+    reader.expect("=")
+    _skip_value(reader)
+
+
+def _skip_value(reader: Reader) -> None:
+    if reader.keyword == "(":
+        reader.parenthesised()
+        return
+    last = reader.next()
+    # A path on a stage is many tokens without space between them.
+    while not reader.at_end and reader.ahead(1)[0].start == last.end and reader.keyword != ",":
+        last = reader.next()
+
+
+def _stored_columns(columns_sql: str) -> str:
+    """Return the columns of an external table without what they read from its files: `a int AS (value:c1::int)`."""
+    tokens = tokens_of(columns_sql)
+    kept, position, depth, start = "", 0, 0, 0
+    for index, token in enumerate(tokens):
+        if depth == 1 and token.keyword == "AS" and tokens[index + 1].keyword == "(":
+            kept, start = kept + columns_sql[position : token.start], token.start
+        depth += _depth_of(token)
+        if start and depth == 1 and token.keyword == ")":
+            position, start = token.end, 0
+    return kept + columns_sql[position:]
 
 
 def _tag_settings(reader: Reader) -> list[tuple[Name, str]]:
@@ -368,7 +425,8 @@ def _alter_table(reader: Reader) -> Statement | None:
         return SwapTables(target, reader.name(), if_exists)
     if reader.accept("RENAME", "TO"):
         return RenameTable(target, reader.name(), if_exists)
-    return _alter_table_properties(reader, target, if_exists=if_exists)
+    policy = read_table_policy(reader, target, if_exists=if_exists)
+    return policy or _alter_table_properties(reader, target, if_exists=if_exists)
 
 
 def _alter_table_properties(reader: Reader, target: Name, *, if_exists: bool) -> Statement | None:
@@ -457,13 +515,18 @@ def _drop(reader: Reader) -> Statement | None:
     if reader.accept("ROLE"):
         if_exists = reader.accept("IF", "EXISTS")
         return DropRole(reader.identifier(), if_exists)
-    if not reader.accept("TABLE"):
+    if reader.accept("STREAM"):
+        return read_drop_stream(reader)
+    if (policy := policy_kind(reader)) is not None:
+        return read_drop_policy(reader, policy)
+    kind = _kind(reader)
+    if kind is None:
         return None
     if_exists = reader.accept("IF", "EXISTS")
     target = reader.name()
     if not reader.accept("CASCADE"):
         reader.accept("RESTRICT")
-    return DropTable(target, if_exists)
+    return DropTable(target, if_exists, kind)
 
 
 def _truncate(reader: Reader) -> Statement:
@@ -535,13 +598,6 @@ def _grantee(reader: Reader) -> tuple[str, str]:
         return "SHARE", reader.identifier()
     reader.accept("ROLE")
     return "ROLE", reader.identifier()
-
-
-def _show(reader: Reader) -> Statement | None:
-    if reader.accept("STREAMS"):
-        reader.position = len(reader.tokens)
-        return ShowNothing("STREAMS")
-    return None
 
 
 def _use(reader: Reader) -> Statement:
@@ -623,7 +679,8 @@ _HEADS: tuple[tuple[tuple[str, ...], Callable[[Reader], Statement | None]], ...]
     (("REVOKE",), _revoke),
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
     (("SHOW", "TABLES", "HISTORY"), lambda reader: ShowTablesHistory(reader.scope())),
-    (("SHOW",), _show),
+    (("SHOW", "STREAMS"), lambda reader: ShowStreams(reader.scope())),
+    (("ALTER", "SCHEMA"), read_alter_schema),
     (("USE",), _use),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
     (("SELECT", "SYSTEM$CANCEL_QUERY", "("), _cancel),

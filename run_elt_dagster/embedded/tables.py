@@ -30,6 +30,7 @@ from run_elt_dagster.embedded.statements import (
     TagTable,
     TruncateTable,
 )
+from run_elt_dagster.embedded.streams import note_swap
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
@@ -88,7 +89,7 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
         for sql in columns.comment_sql:
             session.duck.execute(sql)
         _register(session, target, statement.creation, replaced=replaced)
-    return status(f"Table {target.name} successfully created.")
+    return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
 
 
 def clone_table(session: EngineSession, statement: CloneTable) -> Result:
@@ -100,6 +101,7 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
     target, source = session.locate(statement.target), session.locate(statement.source)
     with session.atomically(ddl=True):
         origin = _found(session, source)
+        origin.require_ordinary(str(source))
         if origin.transient and not statement.creation.transient and statement.with_rows:
             raise SqlError(
                 "SQL compilation error:\nTransient object cannot be cloned to a permanent object.",
@@ -129,10 +131,14 @@ def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
         if first is None:
             raise missing_object(str(target))
         second = _found(session, other)
+        first.require_ordinary(str(target))
+        second.require_ordinary(str(other))
         aside = other.beside(_ASIDE)
         _move(session, target, aside)
         _move(session, other, target)
         _move(session, aside, other)
+        note_swap(session, target.database, first.object_id)
+        note_swap(session, other.database, second.object_id)
         session.register(target.database).move(first.object_id, other)
         session.register(other.database).move(second.object_id, target)
     return status(SUCCESS)
@@ -152,6 +158,7 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
             return status(SUCCESS)
         if known is None:
             raise missing_object(str(target))
+        known.require_ordinary(str(target))
         taken = session.register(to.database).existing_name(to.schema, to.name)
         if taken is not None and (to.schema, taken) != (target.schema, target.name):
             raise existing_object(str(to))
@@ -176,6 +183,13 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
             raise missing_object(str(target))
         if known is None:
             return _nothing_dropped(statement)
+        if known.kind != statement.kind and (known.kind, statement.kind) != ("ICEBERG TABLE", ""):
+            raise SqlError(
+                f"SQL compilation error:\nObject found is of type '{known.kind or 'TABLE'}', "
+                f"not specified type '{statement.kind or 'TABLE'}'.",
+                errno=2203,
+                sqlstate="42601",
+            )
         keep(session, target, known.object_id)
     return status(f"{target.name} successfully dropped.")
 
@@ -193,7 +207,9 @@ def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
     """Remove all rows: https://docs.snowflake.com/en/sql-reference/sql/truncate-table."""
     target = session.locate(statement.target)
     with session.atomically(ddl=True):
-        if session.register(target.database).find(target) is not None:
+        known = session.register(target.database).find(target)
+        if known is not None:
+            known.require_writable(str(target))
             session.duck.execute(f"TRUNCATE {target.sql}")
             session.register(target.database).count_rows(target)
             session.past(target.database).note_change(target)
@@ -276,6 +292,7 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
     names = f" ({', '.join(quoted(name) for name in statement.columns)})" if statement.columns else ""
     with session.atomically(ddl=False):
         known = _found(session, target)
+        known.require_writable(str(target))
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
         session.duck.execute(f"INSERT INTO {aside.sql}{names} {query}")
@@ -309,7 +326,7 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     if creation.if_not_exists:
         return _KEPT
     known = known or register.find(target)
-    if known is None or not creation.or_replace:
+    if known is None or not creation.or_replace or known.kind != creation.kind:
         raise existing_object(str(target))
     return known
 
@@ -325,7 +342,7 @@ def _register(
     register = session.register(target.database)
     comment = creation.comment if creation.comment is not None or origin is None else origin.comment
     owner = session.context.get("role") or "SYSADMIN"
-    object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient)
+    object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
     for tag, value in creation.tags:
         register.set_tag(object_id, tag.parts[-1], value)
     kept_from = replaced or origin
@@ -333,6 +350,8 @@ def _register(
         register.copy_grants(kept_from.object_id, object_id)
     if kept_from is not None and creation.copy_tags:
         register.copy_tags(kept_from.object_id, object_id)
+    if origin is not None:
+        register.copy_policies(origin.object_id, object_id)
 
 
 def _put(session: EngineSession, made: Table, target: Table, replaced: TableObject | None) -> None:

@@ -166,16 +166,3 @@ def test_ownership_moves_once_nobody_else_has_privileges(x: Session) -> None:
     x.sql("revoke select on table x from role public")
     x.sql("grant ownership on table x to role accountadmin")
     assert [row[5] for row in x.sql("show grants on table x")] == ["ACCOUNTADMIN"]
-
-
-def test_there_are_no_streams_and_no_policies(x: Session) -> None:
-    assert x.sql("show streams in schema") == []
-    assert (
-        x.sql(
-            "select policy_name from table(information_schema.policy_references("
-            "ref_entity_name => 'x', ref_entity_domain => 'table'))"
-        )
-        == []
-    )
-    assert x.refused("create stream s on table x") == 2
-    assert x.refused("create masking policy p as (v string) returns string -> v") == 2

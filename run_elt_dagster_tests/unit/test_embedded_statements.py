@@ -1,7 +1,9 @@
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.policy_statements import CreatePolicy, DropPolicy, FreeRows, MaskColumn, RestrictRows
 from run_elt_dagster.embedded.reader import Scope
+from run_elt_dagster.embedded.schema_statements import CreateSchema, ManageSchema
 from run_elt_dagster.embedded.statements import (
     AlterSession,
     CancelQueries,
@@ -31,6 +33,7 @@ from run_elt_dagster.embedded.statements import (
     labels_of,
     parse,
 )
+from run_elt_dagster.embedded.stream_statements import CreateStream, DropStream, ShowStreams
 
 X, Y = Name(("A", "X")), Name(("A", "Y"))
 
@@ -66,6 +69,36 @@ X, Y = Name(("A", "X")), Name(("A", "Y"))
         ("show tables history like 'x%' in schema d.a", ShowTablesHistory(Scope("SCHEMA", Name(("D", "A")), "x%"))),
         ("show tables history in account", ShowTablesHistory(Scope("ACCOUNT"))),
         ("show tables history in database", ShowTablesHistory(Scope("DATABASE"))),
+        (
+            "create dynamic table a.x target_lag = downstream warehouse = w as select 1 b",
+            CreateTable(X, Creation(kind="DYNAMIC TABLE"), None, "select 1 b"),
+        ),
+        (
+            "create external table a.x (b int as (value:c1::int), d varchar(3)) location = @a.s/p/q.csv pattern = '.*'",
+            CreateTable(X, Creation(kind="EXTERNAL TABLE"), "(b int , d varchar(3))", None),
+        ),
+        ("drop materialized view if exists a.x", DropTable(X, if_exists=True, kind="MATERIALIZED VIEW")),
+        (
+            "create or replace stream a.y on table a.x append_only = true comment = 'c'",
+            CreateStream(Y, X, or_replace=True, comment="c", append_only=True),
+        ),
+        ("drop stream if exists a.y", DropStream(Y, if_exists=True)),
+        ("show streams in account", ShowStreams(Scope("ACCOUNT"))),
+        (
+            "create masking policy if not exists a.y as (v int) returns int -> v + 1",
+            CreatePolicy("MASKING_POLICY", Y, "(v int) returns int -> v + 1", if_not_exists=True),
+        ),
+        ("drop row access policy a.y", DropPolicy("ROW_ACCESS_POLICY", Y, if_exists=False)),
+        (
+            "alter table if exists a.x alter b set masking policy a.y using (b, c) force",
+            MaskColumn(X, "B", Y, ("B", "C"), force=True, if_exists=True),
+        ),
+        ("alter table a.x modify column b unset masking policy", MaskColumn(X, "B", None)),
+        ("alter table a.x add row access policy a.y on (b, c)", RestrictRows(X, Y, ("B", "C"))),
+        ("alter table a.x drop row access policy a.y", FreeRows(X, Y)),
+        ("alter table a.x drop all row access policies", FreeRows(X, None)),
+        ("create schema a.x with managed access", CreateSchema(X, managed=True)),
+        ("alter schema a.x disable managed access", ManageSchema(X, managed=False, if_exists=False)),
         ("truncate a.x", TruncateTable(X, if_exists=False)),
         ("comment if exists on table a.x is 'c'", CommentTable(X, "c", if_exists=True)),
         ("alter table a.x set comment = 'c'", CommentTable(X, "c", if_exists=False)),
@@ -124,6 +157,8 @@ def test_statement_is_read_as_data(sql: str, statement: Statement) -> None:
         ("create temporary table t (a int)", False),
         ("alter table x add column b int", False),
         ("drop schema s", False),
+        ("create or replace schema s", False),
+        ("alter schema s rename to t", False),
     ],
 )
 def test_other_statement_goes_on_as_it_is(sql: str, *, reads_only: bool) -> None:
@@ -162,8 +197,13 @@ def test_broken_statement_is_a_syntax_error(sql: str) -> None:
         "grant ownership on table a.x to role r copy current grants",
         "undrop table identifier('x')",
         "show tables history limit 5",
-        "create or replace iceberg table a.x (b int)",
-        "create dynamic table a.x target_lag = '1 hour' warehouse = w as select 1 b",
+        "create hybrid table a.x (b int primary key)",
+        "create iceberg table a.x clone a.y",
+        "create dynamic table a.x target_lag = downstream immutable where (b) as select 1 b",
+        "create stream a.s on view a.x",
+        "create stream a.s on table a.x at (offset => -60)",
+        "create schema a clone b",
+        "show streams starts with 's'",
     ],
 )
 def test_clause_that_has_no_effect_here_is_refused_loudly(sql: str) -> None:

@@ -1,0 +1,199 @@
+"""Masking and row access policies: recorded and listed, never enforced.
+
+A policy is set on an object, so that a swap takes it along, a clone has it too, and a replaced table is without.
+https://docs.snowflake.com/en/user-guide/security-column-intro and
+https://docs.snowflake.com/en/user-guide/security-row-intro
+"""
+
+import json
+import uuid
+
+from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object
+from run_elt_dagster.embedded.objects import Table, TableObject
+from run_elt_dagster.embedded.policy_statements import (
+    MASKING,
+    ROW_ACCESS,
+    CreatePolicy,
+    DropPolicy,
+    FreeRows,
+    MaskColumn,
+    RestrictRows,
+)
+from run_elt_dagster.embedded.reader import Name
+
+SUCCESS = "Statement executed successfully."
+
+
+def create_policy(session: EngineSession, statement: CreatePolicy) -> Result:
+    """Record a policy: https://docs.snowflake.com/en/sql-reference/sql/create-masking-policy."""
+    policy = session.locate(statement.name)
+    with session.atomically(ddl=True):
+        known = _policy_id(session, policy, statement.kind)
+        if known is not None and statement.if_not_exists:
+            return status(f"{policy.name} already exists, statement succeeded.")
+        if known is not None and not statement.or_replace:
+            raise existing_object(str(policy))
+        if known is not None:
+            _remove(session, policy, known)
+        session.duck.execute(
+            f"INSERT INTO {session.register(policy.database).part('policies')} VALUES (?, ?, ?, ?, ?)",
+            [uuid.uuid4().hex, policy.schema, policy.name, statement.kind, statement.body_sql],
+        )
+    return status(f"{_words(statement.kind)} {policy.name} successfully created.")
+
+
+def drop_policy(session: EngineSession, statement: DropPolicy) -> Result:
+    """Forget a policy that is set on nothing: https://docs.snowflake.com/en/sql-reference/sql/drop-masking-policy."""
+    policy = session.locate(statement.name)
+    with session.atomically(ddl=True):
+        known = _policy_id(session, policy, statement.kind)
+        if known is None and not statement.if_exists:
+            raise missing_object(str(policy))
+        if known is not None:
+            _remove(session, policy, known)
+    return status(f"{policy.name} successfully dropped.")
+
+
+def mask_column(session: EngineSession, statement: MaskColumn) -> Result:
+    """Set a column's masking policy, or unset it: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = _known(session, target, statement.if_exists)
+        if known is None:
+            return status(SUCCESS)
+        columns = (statement.column, *(column for column in statement.using if column != statement.column))
+        _require_columns(session, target, columns)
+        part = session.register(target.database).part("policy_references")
+        if statement.policy is not None and not statement.force:
+            set_already = session.duck.execute(
+                f"SELECT 1 FROM {part} WHERE object_id = ? AND column_name = ?", [known.object_id, statement.column]
+            ).fetchone()
+            if set_already:
+                raise _refused(f"Specified column already attached to another masking policy: {statement.column}.")
+        session.duck.execute(
+            f"DELETE FROM {part} WHERE object_id = ? AND column_name = ?", [known.object_id, statement.column]
+        )
+        if statement.policy is not None:
+            _refer(
+                session,
+                target,
+                known,
+                policy=statement.policy,
+                kind=MASKING,
+                column=statement.column,
+                arguments=columns[1:],
+            )
+    return status(SUCCESS)
+
+
+def restrict_rows(session: EngineSession, statement: RestrictRows) -> Result:
+    """Set a table's row access policy, of which it can have one: https://docs.snowflake.com/en/sql-reference/sql/alter-table."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = _known(session, target, statement.if_exists)
+        if known is None:
+            return status(SUCCESS)
+        _require_columns(session, target, statement.columns)
+        part = session.register(target.database).part("policy_references")
+        if session.duck.execute(
+            f"SELECT 1 FROM {part} WHERE object_id = ? AND column_name IS NULL", [known.object_id]
+        ).fetchone():
+            raise _refused(f"Object {target.name} already has a ROW_ACCESS_POLICY.")
+        _refer(
+            session,
+            target,
+            known,
+            policy=statement.policy,
+            kind=ROW_ACCESS,
+            column=None,
+            arguments=statement.columns,
+        )
+    return status(SUCCESS)
+
+
+def free_rows(session: EngineSession, statement: FreeRows) -> Result:
+    """Take a table's row access policy away: https://docs.snowflake.com/en/sql-reference/sql/alter-table."""
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = _known(session, target, statement.if_exists)
+        if known is None:
+            return status(SUCCESS)
+        part = session.register(target.database).part("policy_references")
+        gone = session.duck.execute(
+            f"DELETE FROM {part} WHERE object_id = ? AND column_name IS NULL AND policy_id = coalesce(?, policy_id) RETURNING 1",
+            [known.object_id, statement.policy and _required(session, statement.policy, ROW_ACCESS)],
+        ).fetchall()
+        if statement.policy is not None and not gone:
+            raise _refused(f"Policy {statement.policy} is not attached to {target.name}.")
+    return status(SUCCESS)
+
+
+def _known(session: EngineSession, target: Table, if_exists: bool) -> TableObject | None:  # noqa: FBT001 - from a statement
+    known = session.register(target.database).find(target)
+    if known is None and not if_exists:
+        raise missing_object(str(target))
+    return known
+
+
+def _refer(
+    session: EngineSession,
+    target: Table,
+    known: TableObject,
+    *,
+    policy: Name,
+    kind: str,
+    column: str | None,
+    arguments: tuple[str, ...],
+) -> None:
+    policy_id = _required(session, policy, kind)
+    located = session.locate(policy)
+    if located.database != target.database:
+        raise _refused(f"The embedded Snowflake requires the policy {located} in the database of {target}.")
+    session.duck.execute(
+        f"INSERT INTO {session.register(target.database).part('policy_references')} VALUES (?, ?, ?, ?)",
+        [policy_id, known.object_id, column, json.dumps(arguments, ensure_ascii=False) if arguments else None],
+    )
+
+
+def _required(session: EngineSession, policy: Name, kind: str) -> str:
+    located = session.locate(policy)
+    policy_id = _policy_id(session, located, kind)
+    if policy_id is None:
+        raise missing_object(str(located))
+    return policy_id
+
+
+def _policy_id(session: EngineSession, policy: Table, kind: str) -> str | None:
+    row = session.duck.execute(
+        f"""SELECT policy_id FROM {session.register(policy.database).part("policies")}
+        WHERE schema_name = ? AND name = ? AND kind = ?""",
+        [policy.schema, policy.name, kind],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _remove(session: EngineSession, policy: Table, policy_id: str) -> None:
+    register = session.register(policy.database)
+    if session.duck.execute(
+        f"SELECT 1 FROM {register.part('policy_references')} WHERE policy_id = ?", [policy_id]
+    ).fetchone():
+        raise _refused(
+            f"Policy {policy.name} cannot be dropped/replaced as it is associated with one or more entities."
+        )
+    session.duck.execute(f"DELETE FROM {register.part('policies')} WHERE policy_id = ?", [policy_id])
+
+
+def _require_columns(session: EngineSession, target: Table, columns: tuple[str, ...]) -> None:
+    present = {str(row[0]) for row in session.duck.execute(f"DESCRIBE {target.sql}").fetchall()}
+    for column in columns:
+        if column not in present:
+            raise SqlError(f"SQL compilation error:\ninvalid identifier '{column}'", errno=904, sqlstate="42000")
+
+
+def _refused(message: str) -> SqlError:
+    return SqlError(f"SQL compilation error:\n{message}", errno=9999, sqlstate="42601")
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ").capitalize()

@@ -1,0 +1,56 @@
+"""The table function POLICY_REFERENCES: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
+
+from collections.abc import Callable
+
+from sqlglot import Expr, exp
+
+from run_elt_dagster.embedded.errors import syntax_error, unsupported
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
+from run_elt_dagster.embedded.reader import Name, name_in
+
+_ENTITY, _DOMAIN = "REF_ENTITY_NAME", "REF_ENTITY_DOMAIN"
+_DOMAINS = frozenset({"TABLE", "VIEW"})
+
+
+def answered(node: Expr, locate: Callable[[Name], Table]) -> Expr:
+    """Return the query for a table's policies in the place of a call of the function; any other node as it is.
+
+    Args:
+        node: A part of a parsed statement.
+        locate: Says which table a name means, and fails if there is none.
+    """
+    if not isinstance(node, exp.TableFromRows):
+        return node
+    function = next((call for call in node.find_all(exp.Anonymous) if call.name.upper() == "POLICY_REFERENCES"), None)
+    if function is None:
+        return node
+    given = {
+        argument.this.name.upper(): argument.expression.name
+        for argument in function.expressions
+        if isinstance(argument, exp.Kwarg) and isinstance(argument.expression, exp.Literal)
+    }
+    if len(given) != len(function.expressions) or set(given) != {_ENTITY, _DOMAIN}:
+        raise unsupported(
+            "list policies except by REF_ENTITY_NAME and REF_ENTITY_DOMAIN", function.sql(dialect="snowflake")
+        )
+    if given[_DOMAIN].upper() not in _DOMAINS:
+        raise syntax_error(f"Invalid value '{given[_DOMAIN]}' for argument {_DOMAIN}.")
+    query = exp.maybe_parse(_references_sql(locate(name_in(given[_ENTITY])), given[_DOMAIN].upper()), dialect="duckdb")
+    return exp.Subquery(this=query, alias=node.args.get("alias"))
+
+
+def _references_sql(table: Table, domain: str) -> str:
+    hidden = f"{quoted(table.database)}.{HIDDEN_SCHEMA}"
+    database, schema, name = (
+        exp.Literal.string(part).sql(dialect="duckdb") for part in (table.database, table.schema, table.name)
+    )
+    return f"""
+SELECT {database} AS POLICY_DB, policies.schema_name AS POLICY_SCHEMA, policies.name AS POLICY_NAME,
+    policies.kind AS POLICY_KIND, {database} AS REF_DATABASE_NAME, {schema} AS REF_SCHEMA_NAME, {name} AS REF_ENTITY_NAME,
+    '{domain}' AS REF_ENTITY_DOMAIN, refs.column_name AS REF_COLUMN_NAME, refs.arguments AS REF_ARG_COLUMN_NAMES,
+    CAST(NULL AS TEXT) AS TAG_DATABASE, CAST(NULL AS TEXT) AS TAG_SCHEMA, CAST(NULL AS TEXT) AS TAG_NAME,
+    'ACTIVE' AS POLICY_STATUS
+FROM {hidden}."embedded_policy_references" AS refs
+JOIN {hidden}."embedded_policies" AS policies ON policies.policy_id = refs.policy_id
+JOIN {hidden}."embedded_objects" AS objects ON objects.object_id = refs.object_id
+WHERE objects.table_schema = {schema} AND objects.table_name = {name}"""

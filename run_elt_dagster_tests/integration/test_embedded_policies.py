@@ -1,0 +1,127 @@
+"""Masking and row access policies of the embedded Snowflake: on which object they are set."""
+
+from typing import Any
+
+import pytest
+
+from run_elt_dagster.guards import policies_sql
+from run_elt_dagster.relation import Relation
+from run_elt_dagster_tests.integration.embedded_fixtures import Session, account, server, session
+
+__all__ = ["account", "server", "session"]
+
+MASK = "create masking policy mask as (v varchar) returns varchar -> case when true then '*' else v end"
+COLUMNS = (
+    "POLICY_DB POLICY_SCHEMA POLICY_NAME POLICY_KIND REF_DATABASE_NAME REF_SCHEMA_NAME REF_ENTITY_NAME REF_ENTITY_DOMAIN "
+    "REF_COLUMN_NAME REF_ARG_COLUMN_NAMES TAG_DATABASE TAG_SCHEMA TAG_NAME POLICY_STATUS"
+)
+FILTER = "create row access policy filter as (v varchar, n int) returns boolean -> v = current_role() or n > 1"
+
+
+@pytest.fixture
+def policies(session: Session) -> Session:
+    """A session with a policy of each kind and the tables X and Y, on none of which any is set."""
+    session.sql(MASK)
+    session.sql(FILTER)
+    for table in ("x", "y"):
+        session.sql(f"create table {table} as select 'a' as a, 1 as b")
+    return session
+
+
+def references(
+    session: Session, name: str = "x", what: str = "policy_name, ref_column_name, ref_arg_column_names"
+) -> Any:
+    return session.sql(
+        f"select {what} from table(information_schema.policy_references("
+        f"ref_entity_name => '{name}', ref_entity_domain => 'table')) order by policy_name"
+    )
+
+
+def test_policy_is_listed_with_the_columns_of_an_account(policies: Session) -> None:
+    schema = policies.value("select current_schema()")
+    policies.sql("alter table x modify column a set masking policy mask using (a, b)")
+    policies.sql("alter table x add row access policy filter on (a, b)")
+    columns = policies.columns(
+        "select * from table(run_elt.information_schema.policy_references(ref_entity_name => 'x', ref_entity_domain => 'TABLE'))"
+    )
+    assert columns == COLUMNS.split()
+    where = ("RUN_ELT", schema, "X", "TABLE")
+    assert references(policies, what="*") == [
+        ("RUN_ELT", schema, "FILTER", "ROW_ACCESS_POLICY", *where, None, '["A", "B"]', None, None, None, "ACTIVE"),
+        ("RUN_ELT", schema, "MASK", "MASKING_POLICY", *where, "A", '["B"]', None, None, None, "ACTIVE"),
+    ]
+    assert policies.value("select a from x") == "a"
+
+
+def test_policies_of_many_tables_are_asked_in_one_query(policies: Session) -> None:
+    schema = policies.value("select current_schema()")
+    policies.sql("""create table "it's ""so"".z" as select 'a' as "a b" """)
+    policies.sql("""alter table "it's ""so"".z" alter column "a b" set masking policy mask""")
+    policies.sql("alter table y add row access policy filter on (a, b)")
+    relations = [Relation("RUN_ELT", schema, name) for name in ("X", "Y", 'it\'s "so".z')]
+    assert sorted(policies.sql(policies_sql(relations))) == [
+        (1, "ROW_ACCESS_POLICY", "FILTER"),
+        (2, "MASKING_POLICY", "MASK"),
+    ]
+
+
+def test_policies_of_no_table_are_an_error(policies: Session) -> None:
+    error = policies.error(
+        "select * from table(information_schema.policy_references(ref_entity_name => 'nowhere', ref_entity_domain => 'table'))"
+    )
+    assert error.errno == 2003
+    assert policies.refused("select * from table(information_schema.policy_references(policy_name => 'mask'))") == 2
+
+
+def test_policy_belongs_to_the_object(policies: Session) -> None:
+    def masked() -> list[str]:
+        return [name for name in ("x", "y") if references(policies, name)]
+
+    policies.sql("alter table x modify a set masking policy mask")
+    policies.sql("insert overwrite into x select 'b', 2")
+    assert masked() == ["x"]
+    policies.sql("alter table x swap with y")
+    assert masked() == ["y"]
+    policies.sql("create or replace table x clone y")
+    assert masked() == ["x", "y"]
+    policies.sql("create or replace table x as select * from y")
+    assert masked() == ["y"]
+    policies.sql("alter table x rename to replacement")
+    policies.sql("undrop table x")
+    assert masked() == ["x", "y"]
+
+
+def test_policy_is_taken_away(policies: Session) -> None:
+    policies.sql("alter table x modify column a set masking policy mask")
+    policies.sql("alter table x add row access policy filter on (a, b)")
+    assert policies.refused("drop masking policy mask") == 9999
+    assert policies.refused("alter table x modify column a set masking policy mask") == 9999
+    policies.sql("alter table x modify column a set masking policy mask force")
+    assert policies.refused("alter table x add row access policy filter on (a, b)") == 9999
+    policies.sql("alter table x modify column a unset masking policy")
+    policies.sql("alter table x drop row access policy filter")
+    assert references(policies) == []
+    assert policies.refused("alter table x drop row access policy filter") == 9999
+    policies.sql("alter table x add row access policy filter on (a, b)")
+    policies.sql("alter table x drop all row access policies")
+    policies.sql("drop masking policy mask")
+    policies.sql("drop row access policy filter")
+    assert policies.refused("drop row access policy filter") == 2003
+    policies.sql("drop masking policy if exists mask")
+
+
+@pytest.mark.parametrize(
+    ("statement", "errno"),
+    [
+        (MASK, 2002),
+        ("alter table x modify column nope set masking policy mask", 904),
+        ("alter table x modify column a set masking policy filter", 2003),
+        ("alter table nowhere modify column a set masking policy mask", 2003),
+        ("alter table x add row access policy mask on (a)", 2003),
+        ("create masking policy other", 1003),
+        ("alter table x modify column a set masking policy mask now", 1003),
+    ],
+)
+def test_policy_that_is_not_there_or_does_not_fit_is_refused(policies: Session, statement: str, errno: int) -> None:
+    assert policies.refused(statement) == errno
+    assert references(policies) == []
