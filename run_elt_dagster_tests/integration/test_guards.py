@@ -1,0 +1,117 @@
+"""What hangs on production and would be lost forbids to publish over it, on the embedded Snowflake over the real connector."""
+
+from typing import Any
+
+import pytest
+
+from run_elt_dagster_tests.integration.warehouse import NEW, OLD, Warehouse, mau
+
+POLICIES = (
+    "select policy_name from table(run_elt.information_schema.policy_references("
+    "ref_entity_name => 'analytics.mau', ref_entity_domain => 'table'))"
+)
+CREATED = (
+    "select table_type, created from information_schema.tables where table_schema = 'ANALYTICS' and table_name = 'MAU'"
+)
+REPLACING = ["clone", "swap"]
+
+
+def hang_masking_policy(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    warehouse.reader.sql("alter table analytics.mau modify column v set masking policy analytics.mask")
+
+
+def hang_row_access_policy(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create row access policy analytics.filter as (v int) returns boolean -> v > 0")
+    warehouse.reader.sql("alter table analytics.mau add row access policy analytics.filter on (v)")
+
+
+def hang_stream(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create stream raw_data.changes on table analytics.mau")
+
+
+def hang_managed_access(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("drop schema analytics")
+    warehouse.reader.sql("use role securityadmin")
+    warehouse.reader.sql("create schema analytics with managed access")
+    warehouse.reader.sql("use role sysadmin")
+    assert warehouse.run("00000009", mau(3, 1)).published
+    warehouse.reader.sql("use role securityadmin")
+    warehouse.reader.sql("grant select on table analytics.mau to role public")
+
+
+HANGING = {
+    "masking policy MASK on it": (hang_masking_policy, "data exposed"),
+    "row access policy FILTER on it": (hang_row_access_policy, "data exposed"),
+    "streams that read it: RUN_ELT.RAW_DATA.CHANGES": (hang_stream, "They would go stale."),
+    "a managed access schema, which role SECURITYADMIN owns, not SYSADMIN": (
+        hang_managed_access,
+        "Its grants could be lost.",
+    ),
+}
+
+
+def hanging(warehouse: Warehouse) -> dict[str, Any]:
+    """Return what hangs on production, as an account would show it."""
+    return {
+        "object": warehouse.reader.sql(CREATED),
+        "policies": warehouse.reader.sql(POLICIES),
+        "streams": [(row[1], row[6], row[10]) for row in warehouse.reader.sql("show streams in account")],
+        "grants": [row[1:6] for row in warehouse.reader.sql("show grants on table analytics.mau")],
+    }
+
+
+@pytest.mark.parametrize("got", HANGING)
+def test_what_would_be_lost_forbids_to_replace_production_and_survives_overwriting_it(
+    warehouse: Warehouse, got: str
+) -> None:
+    assert warehouse.run("00000001", mau(3, 1)).published
+    hang, consequence = HANGING[got]
+    hang(warehouse)
+    before = hanging(warehouse)
+    for number, publish in enumerate(REPLACING):
+        outcome = warehouse.run(f"0000000{2 + number}", mau(5, 2, publish=publish))
+        assert outcome.failure is not None
+        for part in (got, consequence, "Readers still see the previous table.", "publish: overwrite"):
+            assert part in outcome.failure.message
+        assert (warehouse.seen(), warehouse.tables(), hanging(warehouse)) == (OLD, {"MAU"}, before)
+    outcome = warehouse.run("00000004", mau(5, 2, publish="overwrite"))
+    assert outcome.published, outcome.failure
+    assert (warehouse.seen(), hanging(warehouse)) == (NEW, before)
+
+
+KINDS = {
+    "view": "create view analytics.mau as select 0 as n, 1 as v",
+    "materialized view": "create materialized view analytics.mau as select 0 as n, 1 as v",
+    "dynamic table": "create dynamic table analytics.mau target_lag = '1 hour' warehouse = w as select 0 as n, 1 as v",
+    "external table": "create external table analytics.mau (n int as (value:n::int), v int as (value:v::int)) location = @s",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_target_that_is_no_table_is_left_alone_by_every_method(warehouse: Warehouse, kind: str) -> None:
+    warehouse.reader.sql(KINDS[kind])
+    before = (warehouse.seen(), warehouse.reader.sql(CREATED))
+    for number, publish in enumerate([*REPLACING, "overwrite"]):
+        outcome = warehouse.run(f"0000000{number}", mau(5, 2, publish=publish))
+        assert outcome.failure is not None
+        assert f"got a {kind} at RUN_ELT.ANALYTICS.MAU." in outcome.failure.message
+        assert "Drop or rename it" in outcome.failure.message
+        assert (warehouse.seen(), warehouse.reader.sql(CREATED)) == before
+        assert warehouse.tables() == {"MAU"}
+
+
+def test_iceberg_table_is_overwritten_and_never_replaced(warehouse: Warehouse) -> None:
+    warehouse.reader.sql("create iceberg table analytics.mau (n int, v int) external_volume = 'v' base_location = ''")
+    warehouse.reader.sql("insert into analytics.mau values (0, 1), (1, 1), (2, 1)")
+    for number, publish in enumerate(REPLACING):
+        outcome = warehouse.run(f"0000000{number}", mau(5, 2, publish=publish))
+        assert outcome.failure is not None
+        assert "got iceberg table. It would become an ordinary table." in outcome.failure.message
+        assert "publish: overwrite" in outcome.failure.message
+        assert warehouse.seen() == OLD
+    outcome = warehouse.run("00000003", mau(5, 2, publish="overwrite"))
+    assert outcome.published, outcome.failure
+    assert warehouse.seen() == NEW
+    flag = "select is_iceberg from information_schema.tables where table_schema = 'ANALYTICS' and table_name = 'MAU'"
+    assert warehouse.reader.value(flag) == "YES"
