@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import alembic.command
 import alembic.config
 import dagster_postgres
 import sqlalchemy
+from sqlalchemy.exc import OperationalError
 
 from run_elt_dagster_tests.e2e.place import free_port
 
@@ -50,7 +51,7 @@ class Database:
         }
 
     @contextmanager
-    def connection(self) -> Iterator[sqlalchemy.Connection]:
+    def connection(self) -> Generator[sqlalchemy.Connection]:
         url = f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.name}"
         engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:
@@ -104,34 +105,23 @@ class Postgres:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Postgres]:
+def postgres_server() -> Generator[Postgres]:
     """Run a server while the block lasts; its data goes with it."""
     programs = _programs()
     directory = Path(tempfile.mkdtemp(prefix="run_elt_postgres_"))
-    process: subprocess.Popen[bytes] | None = None
     try:
         who = _not_root(directory)
         _initialize(programs, directory, who)
         port = free_port()
-        # A test's data need not outlive a power cut.
-        settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "unix_socket_directories=")
-        options = [option for setting in settings for option in ("-c", setting)]
-        with (directory / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", directory / "data", "-h", "127.0.0.1", "-p", str(port), *options],
-                cwd=directory,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **who,
-            )
-        _wait_until_up(process, port, directory / "server.log")
-        yield Postgres(port)
-    finally:
-        if process is not None:
+        process = _start(programs, directory, who, port)
+        try:
+            _wait_until_up(process, port, directory / "server.log")
+            yield Postgres(port)
+        finally:
             # Immediate shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
             process.send_signal(signal.SIGQUIT)
             process.wait(20)
+    finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -167,12 +157,21 @@ def _initialize(programs: Path, directory: Path, who: dict[str, Any]) -> None:
     subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60, **who)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _start(programs: Path, directory: Path, who: dict[str, Any], port: int) -> subprocess.Popen[Any]:
+    # A test's data need not outlive a power cut.
+    settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "unix_socket_directories=")
+    options = [option for setting in settings for option in ("-c", setting)]
+    command = [programs / "postgres", "-D", directory / "data", "-h", "127.0.0.1", "-p", str(port), *options]
+    with (directory / "server.log").open("wb") as log:
+        return subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, start_new_session=True, **who)
+
+
+def _wait_until_up(process: subprocess.Popen[Any], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
             Database(port, "postgres").rows("select 1")
-        except sqlalchemy.exc.OperationalError:
+        except OperationalError:
             time.sleep(0.05)
         else:
             return
