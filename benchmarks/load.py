@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--imports", action="store_true", help="list the slowest imports of a load too")
     chosen = parser.parse_args(arguments)
+    measure.end_with_children()
     clients.install([DBT])
     print(machine(), flush=True)
     measured: dict[tuple[str, int, str], measure.Cost] = {}

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,11 @@ _MIB = 1024 * 1024
 
 class CommandError(RuntimeError):
     """A measured command failed or took too long; what it printed last is in the message."""
+
+
+def end_with_children() -> None:
+    """Let a command that is asked to end (SIGTERM) end what it has started too; call it from the main thread."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="keep what the last command has measured")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args(arguments)
+    measure.end_with_children()
     chosen.latency = [choice == "on" for choice in chosen.latency]
     clients.install([name for name in (DBT, DAGSTER_DBT) if name in chosen.clients])
     print(machine(), flush=True)

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", type=int, default=64)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     chosen = parser.parse_args(arguments)
+    measure.end_with_children()
     tables = workload.workload(chosen.tables, "trivial")
     walls: list[tuple[str, int, float]] = []
     print(machine(), flush=True)
