@@ -18,7 +18,7 @@ dev: $(VENV)/embedded
 	$(BIN)/dagster dev
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 3
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -34,12 +34,12 @@ $(VENV)/bin/python:
 
 $(VENV)/embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[embedded]'
+	$(BIN)/pip install --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[embedded]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/embedded $@
 
 clean:

@@ -1,0 +1,154 @@
+"""Cancelling a run of real processes, each way there is: its query ends in Snowflake at once, and production stays."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import snowflake.connector
+
+from run_elt_dagster.embedded import Endpoint
+from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
+
+LAUNCH = """
+mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+TERMINATE = """
+mutation($r: String!) { terminateRun(runId: $r) { __typename ... on PythonError { message } } }
+"""
+SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
+# What cancelling may take until the query has ended. The connector itself only hears of it with its next request.
+SECONDS = 10
+
+
+class Account:
+    """A Snowflake whose statements on `slow` never end by themselves, and the variables that lead there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server = EmbeddedServer(directory, hook=self._hold)
+        set_up_database(self.server.engine, "RUN_ELT", sample_data=False, log=print)
+        self.environment = {
+            "SNOWFLAKE_ACCOUNT": "embedded",
+            "SNOWFLAKE_USER": "svc",
+            "SNOWFLAKE_ROLE": "sysadmin",
+            "SNOWFLAKE_WAREHOUSE": "wh",
+            "SNOWFLAKE_DATABASE": "run_elt",
+            "SNOWFLAKE_PASSWORD": self.server.password,
+            "SNOWFLAKE_HOST": "127.0.0.1",
+            "SNOWFLAKE_PORT": str(self.server.port),
+            "SNOWFLAKE_PROTOCOL": "http",
+        }
+
+    def _hold(self, event: StatementEvent) -> None:
+        if event.phase == "before" and "'slow'" in event.sql:
+            event.statement.wait(300)
+
+    def sql(self, statement: str) -> list[Any]:
+        arguments = Endpoint(
+            HOST, self.server.port, "http", "embedded", USER, self.server.password, "RUN_ELT"
+        ).connection_args()
+        with closing(snowflake.connector.connect(**arguments)) as connection, connection.cursor() as cursor:
+            return list(cursor.execute(statement).fetchall())
+
+    def held(self) -> set[str]:
+        """Return the runs whose statement is being executed."""
+        tags = (json.loads(statement.parameter("QUERY_TAG", "") or "{}") for statement in self.server.running())
+        return {tag["run_id"] for tag in tags if tag}
+
+    def errors(self, run_id: str) -> list[int | None]:
+        return [r.error_code for r in self.server.history if run_id in r.query_tag and "'slow'" in r.sql]
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    directory = tmp_path / "account"
+    directory.mkdir()
+    account = Account(directory)
+    account.server.start()
+    yield account
+    account.server.stop()
+
+
+@pytest.fixture
+def home(place: Place, account: Account) -> dict[str, str]:
+    path = place.directory / "tables" / "analytics" / "orders.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("select 'slow' as n", encoding="utf-8")
+    settings = (place.directory / "dagster.yaml").read_text(encoding="utf-8")
+    hasty = settings.replace("poll_interval_seconds: 20", "poll_interval_seconds: 1")
+    assert hasty != settings
+    (place.directory / "dagster.yaml").write_text(hasty, encoding="utf-8")
+    return {
+        **account.environment,
+        "DAGSTER_HOME": str(place.directory),
+        "RUN_ELT_TABLES_DIR": str(place.directory / "tables"),
+    }
+
+
+def statuses(webserver: Webserver) -> dict[str, str]:
+    return {run["runId"]: run["status"] for run in webserver.runs()}
+
+
+def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_alone(
+    place: Place, account: Account, home: dict[str, str], record_property: Any
+) -> None:
+    account.sql("create table analytics.orders comment = '[run_elt run before]' as select 'fast' as n")
+    port = free_port()
+    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    place.wait_for("the webserver", webserver.is_up)
+
+    seconds: list[float] = []
+
+    def launch(**tags: str) -> str:
+        listed = [{"key": key.replace("_", "/", 1), "value": value} for key, value in tags.items()]
+        metadata = {"tags": listed}
+        answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}, "executionMetadata": metadata})[
+            "launchRun"
+        ]
+        assert "run" in answer, answer
+        run_id = answer["run"]["runId"]
+        place.wait_for("the query", lambda: run_id in account.held())
+        return run_id
+
+    def command_line(number: signal.Signals) -> str:
+        before = account.held()
+        process = place.start("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
+        (run_id,) = place.wait_for("the query", lambda: account.held() - before)
+        started = time.monotonic()
+        process.send_signal(number)
+        assert_ended(run_id, started)
+        assert process.wait(60) == 1
+        return run_id
+
+    def assert_ended(run_id: str, started: float) -> None:
+        place.wait_for("the query's end", lambda: run_id not in account.held(), SECONDS)
+        seconds.append(round(time.monotonic() - started, 1))
+        place.wait_for("its record", lambda: account.errors(run_id) == [604], SECONDS)
+
+    page = launch()
+    started = time.monotonic()
+    answer: Any = webserver.query(TERMINATE, r=page)["terminateRun"]
+    assert answer["__typename"] == "TerminateRunSuccess"
+    assert_ended(page, started)
+    interrupted = [command_line(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    # Run monitoring ends it as a failure, since a run that takes too long is one that somebody must hear of.
+    late = launch(dagster_max_runtime="1")
+    assert_ended(late, time.monotonic())
+
+    record_property("seconds until the query had ended", seconds)
+
+    expected = dict.fromkeys((page, *interrupted), "CANCELED") | {late: "FAILURE"}
+    place.wait_for("the ends of the runs", lambda: statuses(webserver) == expected, 30)
+    place.wait_for("the end of the sessions", lambda: account.server.open_sessions == 0, 30)
+    statements = [record.sql for record in account.server.history]
+    assert not any("CLONE" in sql for sql in statements)
+    assert account.sql("select n from analytics.orders") == [("fast",)]
