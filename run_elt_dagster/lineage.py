@@ -1,10 +1,11 @@
 """Which tables a SELECT reads, and which tables stand in a folder of SQL files, in an order that can be built."""
 
 import graphlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from run_elt_dagster.checks import TABLE_PLACEHOLDER
+from run_elt_dagster.lineage_cache import LineageCache, cache_file
 from run_elt_dagster.relation import shown
 from run_elt_dagster.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
 
@@ -95,16 +96,18 @@ class Catalogue(Mapping[Key, AnalyticsTable]):
         return tuple(parent for parent in self.upstream[key] if parent in self._tables)
 
 
-def load_tables(directory: Path, *, database: str | None = None) -> Catalogue:
+def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path | None = None) -> Catalogue:
     """Return every table below `directory/<schema>/<table>.sql`.
 
     Args:
         directory: The folder of table files.
         database: Name of the session's database: `database.schema.table` in SQL then means a declared table too.
+        cache_dir: Where to remember which tables the SQL reads, None to parse it each time.
 
     Raises:
         TableProblemsError: With all problems of all files; a bad file never hides another's.
     """
+    cache = LineageCache(cache_file(cache_dir, directory), upstream_tables)
     tables: list[AnalyticsTable] = []
     problems: list[TableProblem] = []
     for path in _table_files(directory):
@@ -112,7 +115,9 @@ def load_tables(directory: Path, *, database: str | None = None) -> Catalogue:
             tables.append(_load_table(directory, path))
         except TableProblemsError as error:
             problems += error.problems
-    return catalogue(tables, database=database, known_problems=problems)
+    found = catalogue(tables, database=database, known_problems=problems, read=cache)
+    cache.save()
+    return found
 
 
 def catalogue(
@@ -120,8 +125,15 @@ def catalogue(
     *,
     database: str | None = None,
     known_problems: Sequence[TableProblem] = (),
+    read: Callable[[str], tuple[Key, ...]] = upstream_tables,
 ) -> Catalogue:
     """Return the tables with their upstream tables, checked as a whole.
+
+    Args:
+        tables: The declared tables.
+        database: Name of the session's database.
+        known_problems: What was found before.
+        read: Returns the tables that a SQL text reads.
 
     Raises:
         TableProblemsError: Two tables share a target, SQL cannot be read, or tables depend on each other in a circle;
@@ -132,7 +144,7 @@ def catalogue(
     upstream: dict[Key, tuple[Key, ...]] = {}
     for table in tables:
         try:
-            upstream[table.key] = _upstream_of(table, database, declared)
+            upstream[table.key] = _upstream_of(table, database, declared, read)
         except TableProblemsError as error:
             problems += error.problems
     found = Catalogue(tables, upstream)
@@ -171,10 +183,15 @@ def _load_table(directory: Path, path: Path) -> AnalyticsTable:
     return parse_table_file(path, text, schema=parts[0], table=parts[1])
 
 
-def _upstream_of(table: AnalyticsTable, database: str | None, declared: Mapping[Key, Key]) -> tuple[Key, ...]:
+def _upstream_of(
+    table: AnalyticsTable,
+    database: str | None,
+    declared: Mapping[Key, Key],
+    read_off: Callable[[str], tuple[Key, ...]],
+) -> tuple[Key, ...]:
     stated = {tuple(name.lower().split(".")) for name in table.upstream}
     try:
-        read = set(upstream_tables(table.sql))
+        read = set(read_off(table.sql))
     except UnreadableSqlError as error:
         if not stated:
             message = (
@@ -186,7 +203,7 @@ def _upstream_of(table: AnalyticsTable, database: str | None, declared: Mapping[
     if own_key(table) in {_local(key, database) for key in stated | read}:
         message = f"{table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
         raise TableProblemsError([TableProblem(table.path, table.sql_line, message)])
-    keys = {_local(key, database) for key in stated | read | set(_read_by_checks(table, database))}
+    keys = {_local(key, database) for key in stated | read | set(_read_by_checks(table, database, read_off))}
     return tuple(sorted({declared.get(key, key) for key in keys}))
 
 
@@ -195,14 +212,16 @@ def own_key(table: AnalyticsTable) -> Key:
     return key_of((table.stored_schema, table.stored_table))
 
 
-def _read_by_checks(table: AnalyticsTable, database: str | None) -> Iterator[Key]:
+def _read_by_checks(
+    table: AnalyticsTable, database: str | None, read_off: Callable[[str], tuple[Key, ...]]
+) -> Iterator[Key]:
     """Yield the tables that the checks read: built before, or a check would compare with yesterday's."""
     for rule in table.checks.relationship.values():
         if _local(key_of(rule.table), database) != own_key(table):
             yield key_of(rule.table)
     for name, rule in table.checks.sql.items():
         try:
-            keys = upstream_tables(rule.query.replace(TABLE_PLACEHOLDER, _UNDER_AUDIT))
+            keys = read_off(rule.query.replace(TABLE_PLACEHOLDER, _UNDER_AUDIT))
         except UnreadableSqlError as error:
             message = f"checks.sql.{name} requires a query that can be read, got one that cannot: {error}."
             raise TableProblemsError([TableProblem(table.path, 1, message)]) from error

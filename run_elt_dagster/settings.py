@@ -37,6 +37,7 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_CHECK_POLICIES",
     "RUN_ELT_KEEP_CANDIDATES_HOURS",
     "RUN_ELT_EMBEDDED_DIR",
+    "RUN_ELT_CACHE_DIR",
 )
 ALERT_VARIABLES = (
     "SLACK_TOKEN",
@@ -141,6 +142,7 @@ class Settings:
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How long what a run left behind is kept for inspection.
         embedded_dir: Where the embedded Snowflake keeps its data.
+        cache_dir: Where it is remembered which tables a file reads, None if this user has no such place.
         snowflake: The account, or None for the embedded Snowflake.
         alerts: Where alerts go.
     """
@@ -152,6 +154,7 @@ class Settings:
     check_policies: bool
     keep_candidates_hours: int
     embedded_dir: Path
+    cache_dir: Path | None
     snowflake: SnowflakeSettings | None
     alerts: AlertSettings = AlertSettings()
 
@@ -200,12 +203,23 @@ class _Reader:
             check_policies=self._flag("RUN_ELT_CHECK_POLICIES", default=True),
             keep_candidates_hours=self._number("RUN_ELT_KEEP_CANDIDATES_HOURS", default=72, low=24, high=8760),
             embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
+            cache_dir=self._cache_dir(),
             snowflake=self._snowflake(),
             alerts=self._alerts(),
         )
         if self._problems:
             raise SettingsError(self._problems)
         return settings
+
+    def _cache_dir(self) -> Path | None:
+        if named := self._set.get("RUN_ELT_CACHE_DIR"):
+            return Path(named).absolute()
+        try:
+            # https://specifications.freedesktop.org/basedir-spec/latest/
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "run_elt_dagster"
+        except RuntimeError:
+            # A service user without a home.
+            return None
 
     def _snowflake(self) -> SnowflakeSettings | None:
         named = [name for name in self._set if name.startswith("SNOWFLAKE_")]

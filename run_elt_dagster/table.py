@@ -304,6 +304,7 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
     raise TableProblemsError(sorted(problems, key=lambda problem: problem.line))
 
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Lines = dict[tuple[str | int, ...], int]
 
 
@@ -316,8 +317,7 @@ def _read_front_matter(
         return {}, {}, []
     first_line = _line_at(text, matter.start("yaml"))
     try:
-        node = yaml.compose(matter["yaml"], Loader=yaml.SafeLoader)
-        settings = yaml.safe_load(matter["yaml"])
+        node, settings = _compose(matter["yaml"])
     except yaml.MarkedYAMLError as error:
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
         return {}, {}, [TableProblem(path, line, f"front matter requires YAML, got {error.problem}.")]
@@ -334,6 +334,16 @@ def _read_front_matter(
         for key, line in _index_lines(node, (), first_line, lines)
     ]
     return {str(key): value for key, value in settings.items()}, lines, duplicates
+
+
+def _compose(text: str) -> tuple[yaml.Node | None, Any]:
+    """Return the nodes of a YAML text, which know their lines, and what they mean; parsed once, and in C where that is built."""
+    loader = _LOADER(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _index_lines(

@@ -138,7 +138,7 @@ def test_byte_order_mark_and_crlf_do_not_disturb_front_matter() -> None:
         ("tags: {domain: a b}", "t.sql:2: tags: requires keys and values of at most 63"),
         ("upstream: orders", "t.sql:2: upstream: requires schema.table or database.schema.table"),
         ("transient: 1", "t.sql:2: transient: Input should be a valid boolean, got '1'."),
-        ("description: a: b", "t.sql:2: front matter requires YAML, got mapping values are not allowed here."),
+        ("description: a: b", "t.sql:2: front matter requires YAML, got mapping values are not allowed"),
         (
             "description: a\nowner: team:a\ndescription: b",
             "t.sql:4: key 'description' requires one value, got a second.",
