@@ -75,7 +75,10 @@ def analytics_assets(
         try:
             with _ends_as_cancelled(context), snowflake.session() as session:
                 if selected:
-                    outcomes = run_tables(session, tables, selected, options=options, warn=_warner(context))
+                    seconds = _last_seconds(context.instance, selected) if len(selected) > max_concurrent_tables else {}
+                    outcomes = run_tables(
+                        session, tables, selected, options=options, seconds=seconds, warn=_warner(context)
+                    )
                     with closing(outcomes):
                         yield from _events(context, outcomes)
                 yield from _checks_alone(context, session, tables, options)
@@ -117,6 +120,18 @@ def is_live(instance: dg.DagsterInstance, start: str) -> bool:
         run.run_id.replace("-", "").lower().startswith(wanted)
         for run in instance.get_runs(filters=dg.RunsFilter(statuses=active))
     )
+
+
+def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key, float]:
+    """Return how long tables took when they were published last, as their materializations say."""
+    seconds: dict[Key, float] = {}
+    for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]):
+        event = record.asset_entry.last_materialization
+        published = event.asset_materialization if event is not None else None
+        value = published.metadata.get("seconds") if published is not None else None
+        if value is not None and isinstance(value.value, (int, float)):
+            seconds[tuple(record.asset_entry.asset_key.path)] = float(value.value)
+    return seconds
 
 
 def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:

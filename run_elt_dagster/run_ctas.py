@@ -1,10 +1,13 @@
 """Build, audit and publish tables on one Snowflake session: parents first, independent tables at the same time."""
 
 import graphlib
+import heapq
+import itertools
 import queue
+import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from run_elt_dagster.auditing import Auditor
@@ -28,6 +31,7 @@ def run_tables(
     keys: Sequence[Key],
     *,
     options: RunOptions,
+    seconds: Mapping[Key, float] | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Generator[TableOutcome]:
     """Build, audit and publish tables, and yield each outcome as soon as it is known.
@@ -41,6 +45,8 @@ def run_tables(
         catalogue: The declared tables.
         keys: Which of them to build.
         options: What the run is.
+        seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
+            first that the longest way to the end begins with.
         warn: Told what concerns no single table and stops nothing.
 
     Yields:
@@ -66,15 +72,14 @@ def run_tables(
 
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(options.max_concurrent_tables, thread_name_prefix="run_ctas") as pool:
-        order = _Order(catalogue, keys)
+        order = _Order(catalogue, keys, seconds or {})
         try:
             while order.is_active():
-                for key in order.ready():
-                    if failed := order.failed_ancestors(key):
-                        yield order.finish(_skipped(catalogue[key], failed, options, database=database))
-                    else:
-                        futures.append(pool.submit(build, key))
-                if order.is_waiting():
+                for key, failed in order.unbuildable():
+                    yield order.finish(_skipped(catalogue[key], failed, options, database=database))
+                while order.running < options.max_concurrent_tables and (key := order.next()) is not None:
+                    futures.append(pool.submit(build, key))
+                if order.running:
                     yield order.finish(done.get())
         finally:
             stop.set()
@@ -103,38 +108,71 @@ def audit_published(
 
 
 class _Order:
-    """Which tables can be built now, and which cannot be built any more."""
+    """Which table is built next, and which cannot be built any more.
 
-    def __init__(self, catalogue: Catalogue, keys: Sequence[Key]) -> None:
+    Attributes:
+        running: How many tables have been given out and not finished.
+    """
+
+    def __init__(self, catalogue: Catalogue, keys: Sequence[Key], seconds: Mapping[Key, float]) -> None:
         chosen = set(keys)
         self._parents = {key: [parent for parent in catalogue.parents(key) if parent in chosen] for key in keys}
+        self._ways = _longest_ways(self._parents, seconds)
         self._sorter = graphlib.TopologicalSorter(self._parents)
         self._sorter.prepare()
-        self._running = 0
+        self.running = 0
+        # Ready tables: the longest way first, then in the order of the files.
+        self._ready: list[tuple[float, int, Key]] = []
+        self._numbers = itertools.count()
         # For every table that was not published, the failed tables that are to blame.
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
     def is_active(self) -> bool:
         return self._sorter.is_active()
 
-    def ready(self) -> tuple[Key, ...]:
-        keys = self._sorter.get_ready()
-        self._running += len(keys)
-        return keys
+    def unbuildable(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
+        """Yield the tables that a failure leaves without a parent, which `finish` may make more; queue all others."""
+        while keys := self._sorter.get_ready():
+            for key in keys:
+                if failed := self._failed_ancestors(key):
+                    self.running += 1
+                    yield key, failed
+                else:
+                    heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
 
-    def is_waiting(self) -> bool:
-        return self._running > 0
-
-    def failed_ancestors(self, key: Key) -> tuple[Key, ...]:
-        return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))
+    def next(self) -> Key | None:
+        """Give out the table with the longest way to the end; None if none is ready."""
+        if not self._ready:
+            return None
+        self.running += 1
+        return heapq.heappop(self._ready)[-1]
 
     def finish(self, outcome: TableOutcome) -> TableOutcome:
         key = outcome.table.key
         if not outcome.in_production:
             self._blame[key] = outcome.skipped_because or (key,)
-        self._running -= 1
+        self.running -= 1
         self._sorter.done(key)
         return outcome
+
+    def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
+        return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))
+
+
+def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, float]) -> dict[Key, float]:
+    """Return for each table how long it and the slowest chain of tables that wait for it will take.
+
+    A table without a history counts as an average one.
+    """
+    known = [seconds[key] for key in parents if key in seconds]
+    usual = statistics.fmean(known) if known else 1.0
+    ways: dict[Key, float] = {}
+    # Children come before their parents here.
+    for key in reversed(list(graphlib.TopologicalSorter(parents).static_order())):
+        ways[key] = ways.get(key, 0.0) + seconds.get(key, usual)
+        for parent in parents[key]:
+            ways[parent] = max(ways.get(parent, 0.0), ways[key])
+    return ways
 
 
 def _skipped(table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str) -> TableOutcome:

@@ -1,9 +1,11 @@
 """Order, concurrency and interruption of `run_tables`, on a session that only records: no SQL is run here."""
 
+import random
 import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -117,6 +119,45 @@ def test_no_more_tables_are_built_at_once_than_allowed(limit: int) -> None:
     options = RunOptions(run_id="r", max_concurrent_tables=limit)
     outcomes_of(session, tables(**{f"t{i}": "" for i in range(6)}), options)
     assert session.most_building == limit
+
+
+def test_longest_way_to_the_end_begins_first_where_history_knows() -> None:
+    session = RecordingSession()
+    declared = tables(quick="", slow="", head="", tail="head")
+    seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0, ("a", "head"): 2.0, ("a", "tail"): 30.0}
+    options = replace(RUN, max_concurrent_tables=1)
+    outcomes = list(run_tables(session, declared, list(declared), options=options, seconds=seconds))
+    assert [outcome.table.table for outcome in outcomes] == ["head", "tail", "slow", "quick"]
+
+
+def test_table_without_a_history_counts_as_an_average_one() -> None:
+    declared = tables(quick="", new="", slow="")
+    seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0}
+    options = replace(RUN, max_concurrent_tables=1)
+    outcomes = list(run_tables(RecordingSession(), declared, list(declared), options=options, seconds=seconds))
+    assert [outcome.table.table for outcome in outcomes] == ["slow", "new", "quick"]
+
+
+def test_thousand_tables_in_twelve_levels_skip_exactly_what_reads_a_failed_one() -> None:
+    levels = {f"t{number}": number * 12 // 1000 for number in range(1000)}
+    by_level = [[name for name, level in levels.items() if level == wanted] for wanted in range(12)]
+    chance = random.Random(0)  # noqa: S311 - the same DAG each time
+    parents = {name: sorted(chance.sample(by_level[level - 1], 2)) if level else [] for name, level in levels.items()}
+    broken = set(chance.sample(sorted(levels), 10))
+    pattern = f"TEMP_({'|'.join(name.upper() for name in broken)})__"
+    session = RecordingSession(failing={f"CREATE OR REPLACE.*{pattern}": refused()})
+    outcomes = outcomes_of(session, tables(**{name: " ".join(read) for name, read in parents.items()}))
+
+    expected: dict[str, str] = {}
+    for name in levels:
+        is_blocked = any(expected[parent] != "published" for parent in parents[name])
+        expected[name] = "skipped" if is_blocked else "failed" if name in broken else "published"
+    found = {
+        name: "published" if o.published else "skipped" if o.skipped_because else "failed"
+        for name, o in outcomes.items()
+    }
+    assert found == expected
+    assert {"published", "skipped", "failed"} == set(found.values())
 
 
 def test_every_statement_of_a_table_is_tagged_with_its_stage() -> None:
