@@ -180,6 +180,8 @@ def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
     metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
     if table.identifier:
         metadata["identifier"] = table.identifier
+    if table.warehouse:
+        metadata["warehouse"] = table.warehouse
     if table.business_owner:
         metadata["business_owner"] = table.business_owner
     if table.primary_key:

@@ -1,5 +1,7 @@
 """Build, audit and publish tables on one Snowflake session: parents first, independent tables at the same time."""
 
+import contextlib
+import functools
 import graphlib
 import heapq
 import itertools
@@ -19,7 +21,7 @@ from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import Session, StatementError
 from run_elt_dagster.stocktaking import look_around, sweep
 from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import TableOutcome, TableRun
+from run_elt_dagster.table_run import Failure, TableOutcome, TableRun
 
 CANCEL_ATTEMPTS = 10
 CANCEL_INTERVAL_SECONDS = 2.0
@@ -67,8 +69,16 @@ def run_tables(
     def clock() -> str:
         return server_instant(stock, elapsed_seconds=time.monotonic() - looked_at)
 
+    def through(chosen: Sender, table: AnalyticsTable) -> TableOutcome:
+        return TableRun(chosen, table, stock, clock, database=database, options=options).run()
+
     def build(key: Key) -> None:
-        done.put(TableRun(sender, catalogue[key], stock, clock, database=database, options=options).run())
+        table = catalogue[key]
+        run = functools.partial(through, table=table)
+        if table.warehouse is None:
+            done.put(run(sender))
+        else:
+            done.put(_on_its_warehouse(session, table, lambda own: run(Sender(own, options, stop)), options))
 
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(options.max_concurrent_tables, thread_name_prefix="run_ctas") as pool:
@@ -182,6 +192,29 @@ def _skipped(table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions
         candidate=candidate_of(table, database=database, run_id=options.run_id),
         skipped_because=failed,
     )
+
+
+def _on_its_warehouse(
+    session: Session, table: AnalyticsTable, run: Callable[[Session], TableOutcome], options: RunOptions
+) -> TableOutcome:
+    """Run a table in a session of its own, opened after its parents were published, so that it sees them."""
+    try:
+        with session.on_warehouse(table.warehouse or "") as own:
+            outcome = run(own)
+    except Exception as error:  # noqa: BLE001 - lost in this thread, the run would wait for ever
+        problem = f"no session on warehouse {table.warehouse}: {error}"
+        message = f"{table.name} was not built, got {problem}. Check that the role may use the warehouse."
+        return TableOutcome(
+            table=table,
+            target=target_of(table, database=session.database),
+            candidate=candidate_of(table, database=session.database, run_id=options.run_id),
+            failure=Failure("build", message, cause=error, problem=problem),
+        )
+    # Its children are built in the common session, which must see what this one has published. If it cannot, none of its
+    # statements is sent any more, and they fail.
+    with contextlib.suppress(StatementError):
+        session.refresh()
+    return outcome
 
 
 def _cancel_until_done(session: Session, futures: Sequence[Future[None]], *, warn: Callable[[str], None]) -> None:

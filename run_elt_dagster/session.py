@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -102,6 +102,22 @@ class Session(Protocol):
         """
         ...
 
+    def refresh(self) -> None:
+        """Sign in again, so that what is sent from now on sees what other sessions have published.
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        ...
+
+    def on_warehouse(self, name: str) -> AbstractContextManager["Session"]:
+        """Open a session on another warehouse; `cancel` ends its statements too.
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        ...
+
     def cancel(self) -> None:
         """End every statement that runs in the session; safe to call while other threads wait for one."""
         ...
@@ -114,15 +130,20 @@ class ConnectorSession:
         connection: An open connection, which the caller closes. The connector lets threads share it, each with its own
             cursor: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api
         connect: Opens a second connection. A session that waits for a query cannot cancel it itself.
+        connect_on: Opens one on another warehouse.
     """
 
     def __init__(
         self,
         connection: "SnowflakeConnection",
         connect: Callable[[], AbstractContextManager["SnowflakeConnection"]],
+        connect_on: Callable[[str], AbstractContextManager["SnowflakeConnection"]] | None = None,
     ) -> None:
         self._connection = connection
         self._connect = connect
+        self._connect_on = connect_on
+        # Sessions of this run in which a statement may be running.
+        self._session_ids = [int(connection.session_id)]
         self._number = 0
         self._renewing = threading.Lock()
         self._sign_in_error: StatementError | None = None
@@ -159,6 +180,9 @@ class ConnectorSession:
         """
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
+        if self._sign_in_error is not None:
+            # The session is lost, or has missed what another one has published: nothing may be built on it.
+            raise self._sign_in_error
         number, connection = self._number, self._connection
         started = time.perf_counter()
         try:
@@ -191,20 +215,61 @@ class ConnectorSession:
             try:
                 self._connection = self._opened.enter_context(self._connect())
             except Error as error:
-                message = f"signing in again failed: {error.raw_msg or error.msg or error}"
-                self._sign_in_error = StatementError(message, errno=None, query_id=None, answered=False)
+                self._sign_in_error = _sign_in_error(error)
                 raise self._sign_in_error from error
+            self._session_ids.append(int(self._connection.session_id))
             self._number += 1
 
+    def refresh(self) -> None:
+        """Sign in again, so that what is sent from now on sees what other sessions have published.
+
+        By default an open session may see an older version for a moment:
+        https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        self.renew(self._number)
+
+    @contextmanager
+    def on_warehouse(self, name: str) -> Generator["Session"]:
+        """Open a session on another warehouse: all threads of one session share its warehouse.
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
+
+        if self._connect_on is None:
+            raise ValueError(f"a session on warehouse {name} requires a way to open it, got none")
+
+        def connect() -> AbstractContextManager["SnowflakeConnection"]:
+            assert self._connect_on is not None  # noqa: S101 - seen above
+            return self._connect_on(name)
+
+        with ExitStack() as opened:
+            try:
+                connection = opened.enter_context(connect())
+            except Error as error:
+                raise _sign_in_error(error) from error
+            self._session_ids.append(int(connection.session_id))
+            yield opened.enter_context(ConnectorSession(connection, connect))
+
     def cancel(self) -> None:
-        """End every statement of the session from a second one, which stays open: it may be asked again.
+        """End every statement of the run's sessions from another one, which stays open: it may be asked again.
 
         https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries
         """
         if self._canceller is None:
             self._canceller = self._opened.enter_context(self._connect())
         with self._canceller.cursor() as cursor:
-            cursor.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(self._connection.session_id)})")
+            for number in list(self._session_ids):
+                cursor.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({number})")
+
+
+def _sign_in_error(error: Any) -> StatementError:
+    message = f"signing in again failed: {error.raw_msg or error.msg or error}"
+    return StatementError(message, errno=None, query_id=None, answered=False)
 
 
 def _statement_error(error: Any, query_id: str | None, *, session: int) -> StatementError:

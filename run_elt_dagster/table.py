@@ -106,6 +106,7 @@ class AnalyticsTable(Strict):
         tags: Labels to filter by in the UI.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
+        warehouse: Warehouse that builds this table, where the session's is too small for it.
         checks: Audits of the candidate.
         upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
         path: The SQL file, None for a mapping.
@@ -126,6 +127,7 @@ class AnalyticsTable(Strict):
     tags: dict[str, str] = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
+    warehouse: str | None = None
     checks: Checks = Checks()
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     path: Path | None = None
@@ -157,6 +159,13 @@ class AnalyticsTable(Strict):
     def _identifier_names_a_table(cls, value: str | None) -> str | None:
         if value is not None and len(stored_names(value)) > 2:  # noqa: PLR2004 - schema and table
             raise ValueError("requires a table, or schema.table")
+        return value
+
+    @field_validator("warehouse")
+    @classmethod
+    def _warehouse_is_an_identifier(cls, value: str | None) -> str | None:
+        if value is not None:
+            stored_name(value)
         return value
 
     @field_validator("columns")

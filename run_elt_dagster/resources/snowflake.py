@@ -1,7 +1,7 @@
 """The Snowflake resource: an account through dagster-snowflake, or the embedded Snowflake behind the same interface."""
 
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,7 +94,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             wait_seconds=EMBEDDED_WAIT_SECONDS if patience_seconds is None else patience_seconds,
             log=log,
         ) as endpoint:
-            arguments = endpoint.connection_args()
+            arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
             with self._open(self._resource(arguments)) as connection:
                 yield connection
 
@@ -106,7 +106,11 @@ class Snowflake(dg.ConfigurableResource[None]):
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
-        with self.connect() as connection, ConnectorSession(connection, self.connect) as session:
+
+        def connect_on(warehouse: str) -> AbstractContextManager["SnowflakeConnection"]:
+            return self.model_copy(update={"warehouse": warehouse}).connect()
+
+        with self.connect() as connection, ConnectorSession(connection, self.connect, connect_on) as session:
             yield session
 
     @contextmanager

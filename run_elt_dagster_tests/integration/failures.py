@@ -50,6 +50,12 @@ class ScriptedSession:
     def renew(self, number: int) -> None:
         """There is one session."""
 
+    def refresh(self) -> None:
+        """There is one session."""
+
+    def on_warehouse(self, name: str) -> Any:
+        raise NotImplementedError(name)
+
     def cancel(self) -> None:
         """Nothing runs."""
 

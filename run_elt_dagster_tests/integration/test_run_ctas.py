@@ -243,3 +243,12 @@ def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publis
     assert errors == []
     assert set(seen) == {(3, 1, 1), (5, 2, 2)}
     assert len(seen) > publishes / 4
+
+
+def test_what_took_longest_the_last_time_is_built_first(house: House) -> None:
+    house.declare(quick="select 1 as n", slow="select 1 as n")
+    for name, seconds in (("quick", 1.0), ("slow", 9.0)):
+        event = dg.AssetMaterialization(["analytics", name], metadata={"seconds": seconds})
+        house.instance.report_runless_asset_event(event)
+    result = house.materialize(max_concurrent_tables=1)
+    assert list(materialized(result)) == ["slow", "quick"]

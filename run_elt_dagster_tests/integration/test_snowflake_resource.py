@@ -147,6 +147,43 @@ def test_comments_tell_whose_rows_readers_see(account: Account, monkeypatch: pyt
     assert look_at_production(lambda: resource, tables, names, logging.getLogger()) is None
 
 
+def test_table_is_built_on_its_own_warehouse_and_its_child_on_the_common_one(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNOWFLAKE_PASSWORD", account.server.password)
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create schema analytics")
+    large = {"schema": "analytics", "table": "large", "warehouse": "large_wh", "sql": "select current_warehouse() as w"}
+    child = {
+        "schema": "analytics",
+        "table": "child",
+        "sql": "select w, current_warehouse() as own from analytics.large",
+    }
+    tables = [AnalyticsTable.model_validate(table) for table in (large, child)]
+    logins = account.server.logins
+    with dg.DagsterInstance.ephemeral() as instance:
+        assets = [analytics_assets(catalogue(tables), max_concurrent_tables=2)]
+        assert dg.materialize(assets, resources={"snowflake": account.resource()}, instance=instance).success
+    # The run's own session, that of the large table, and one that sees what it has published.
+    assert account.server.logins == logins + 3
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        assert cursor.execute("select * from analytics.child").fetchall() == [("LARGE_WH", "WH")]
+    assert account.server.open_sessions == 0
+
+
+def test_cancelling_a_session_ends_the_query_on_another_warehouse_too(account: Account) -> None:
+    with (
+        account.resource().session() as session,
+        session.on_warehouse("large_wh") as own,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(own.execute, "select 'slow'", tag={})
+        assert account.slow.wait(30)
+        session.cancel()
+        with pytest.raises(StatementError, match="cancel"):
+            running.result(30)
+
+
 def test_cancelling_a_session_ends_its_query(account: Account) -> None:
     resource = account.resource()
     with resource.session() as session, ThreadPoolExecutor(1) as pool:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,12 @@ class RecordingSession:
 
     def renew(self, number: int) -> None:
         """There is one session."""
+
+    def refresh(self) -> None:
+        """There is one session."""
+
+    def on_warehouse(self, name: str) -> Any:
+        raise NotImplementedError(name)
 
     def cancel(self) -> None:
         self.cancelled.set()
