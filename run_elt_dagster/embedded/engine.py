@@ -122,6 +122,8 @@ class Engine(FakeSnow):
         """Give a database its register, the views on it, and the schema PUBLIC."""
         for sql in register_sql(database):
             duck.execute(sql)
+        # A process that was killed may have dropped a schema and no more.
+        Register(duck, database).forget_missing()
         # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
         if database not in self._databases:
@@ -278,11 +280,18 @@ class EngineSession(FakeSnowflakeConnection):
         Raises:
             SqlError: No database or schema is current, or the schema is not there.
         """
-        located = self._complete(name)
-        if not self.register(located.database).has_schema(located.schema):
-            raise missing_object(f"{located.database}.{located.schema}")
-        if located.name.startswith(KEPT_PREFIX):
-            raise missing_object(str(located))
+        (located,) = self.locate_all(name)
+        return located
+
+    def locate_all(self, *names: Name) -> list[Table]:
+        """Return where several names point to, looking each schema up once; otherwise as `locate`."""
+        located = [self._complete(name) for name in names]
+        for database, schema in dict.fromkeys((table.database, table.schema) for table in located):
+            if not self.register(database).has_schema(schema):
+                raise missing_object(f"{database}.{schema}")
+        for table in located:
+            if table.name.startswith(KEPT_PREFIX):
+                raise missing_object(str(table))
         return located
 
     def _complete(self, name: Name) -> Table:
@@ -337,9 +346,11 @@ class EngineSession(FakeSnowflakeConnection):
         named = expression.find(exp.Table)
         if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
             self.engine.adopt(self.duck, _name_of(named).parts[-1])
-        elif self.database:
-            with self.atomically(ddl=True):
-                self.register(self.database).forget_missing()
+        else:
+            for database in self.engine.databases:
+                # DuckDB writes into one database in a transaction.
+                with self.atomically(ddl=True):
+                    self.register(database).forget_missing()
         return result
 
     def _run(self, sql: str, params: Any, statement_type: int) -> Result:

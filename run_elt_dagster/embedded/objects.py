@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from duckdb import CatalogException, DuckDBPyConnection
+from duckdb import DuckDBPyConnection
 
 from run_elt_dagster.embedded.errors import SqlError, unsupported
 
@@ -189,20 +189,13 @@ class Register:
         return row is not None
 
     def registered(self, table: Table) -> TableObject | None:
-        """Return a table's object if the register has it and the table is there."""
+        """Return a table's object if the register has it, without a look at DuckDB's listing of all tables."""
         row = self._duck.execute(
             f"""SELECT object_id, owner, comment, is_transient, coalesce(kind, '') FROM {self._hidden}.embedded_objects
             WHERE table_schema = ? AND table_name = ?""",
             [table.schema, table.name],
         ).fetchone()
-        if row is None:
-            return None
-        try:
-            # DuckDB lists all tables to find one in its catalogue, which takes the longer the more it has.
-            self._duck.execute(f"SELECT NULL FROM {table.sql} LIMIT 0")
-        except CatalogException:
-            return None
-        return TableObject(*row)
+        return None if row is None else TableObject(*row)
 
     def find(self, table: Table) -> TableObject | None:
         """Return a table's object, made up on the spot for a table that the register has never seen."""
@@ -226,8 +219,8 @@ class Register:
         return object_id
 
     def remove(self, object_id: str) -> None:
-        """Forget an object and whatever is known about it."""
-        for part in ("objects", "grants", "tags", "past", "policy_references"):
+        """Forget an object and whatever is known about it, but for its past."""
+        for part in ("objects", "grants", "tags", "policy_references"):
             self._duck.execute(f"DELETE FROM {self._hidden}.embedded_{part} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
@@ -270,6 +263,10 @@ class Register:
                     SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?)""",
                 [self._database],
             )
+        self._duck.execute(
+            f"""DELETE FROM {self._hidden}.embedded_past
+            WHERE object_id NOT IN (SELECT object_id FROM {self._hidden}.embedded_objects)"""
+        )
         self._duck.execute(
             f"""UPDATE {self._hidden}.embedded_past SET kept_name = NULL
             WHERE kept_name IS NOT NULL AND (kept_schema, kept_name) NOT IN (

@@ -98,7 +98,7 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
     https://docs.snowflake.com/en/sql-reference/sql/create-clone. The clone has the source's comment. With COPY GRANTS it
     has the grants of the table it replaces, or of the source if it replaces none; with COPY TAGS likewise the tags.
     """
-    target, source = session.locate(statement.target), session.locate(statement.source)
+    target, source = session.locate_all(statement.target, statement.source)
     with session.atomically(ddl=True):
         origin = _found(session, source)
         origin.require_ordinary(str(source))
@@ -123,7 +123,7 @@ def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
 
     https://docs.snowflake.com/en/sql-reference/sql/alter-table. Not safe to repeat: the second swap undoes the first.
     """
-    target, other = session.locate(statement.target), session.locate(statement.other)
+    target, other = session.locate_all(statement.target, statement.other)
     with session.atomically(ddl=True):
         first = session.register(target.database).find(target)
         if first is None and statement.if_exists:

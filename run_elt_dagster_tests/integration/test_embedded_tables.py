@@ -1,7 +1,16 @@
+from pathlib import Path
+
 import pytest
 from snowflake.connector import DictCursor
 
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, account, server, session
+from run_elt_dagster_tests.integration.embedded_fixtures import (
+    Account,
+    Session,
+    account,
+    running_server,
+    server,
+    session,
+)
 
 __all__ = ["account", "server", "session"]
 
@@ -182,6 +191,21 @@ def test_dropped_schema_takes_its_objects_along(session: Session) -> None:
     session.sql(f"create schema {schema}")
     session.sql("create table x as select 1 as a")
     assert known(session, "X")[1] is None
+
+
+def test_schema_that_is_dropped_from_another_database_takes_its_objects_along(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        account = Account(server)
+        with account.resources:
+            session = account.session()
+            session.sql("create database other")
+            session.sql("create schema other.s")
+            session.sql("create table other.s.x comment = 'first' as select 1 as a")
+            session.sql("use schema run_elt.analytics")
+            session.sql("drop schema other.s")
+            session.sql("create schema other.s")
+            session.sql("create or replace table other.s.x as select 2 as a")
+            assert session.sql("select row_count, comment from other.information_schema.tables") == [(1, None)]
 
 
 def test_overwrite_replaces_rows_and_keeps_the_object(session: Session) -> None:
