@@ -137,6 +137,11 @@ class EmbeddedServer:
         for session in list(self._sessions.values()):
             session.close()
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions have logged in and not been closed."""
+        return len(self._sessions)
+
     def running(self) -> list[Running]:
         """Return the statements that have not been answered yet."""
         with self._lock:
