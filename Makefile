@@ -2,12 +2,13 @@
 # make dev     the Dagster UI on http://127.0.0.1:3000
 # make test    all tests
 # make lint    what CI checks besides the tests
+# make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run dev test lint clean
+.PHONY: run dev test lint bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -26,6 +27,9 @@ lint: $(VENV)/dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint run_elt_dagster/tables
+
+bench: $(VENV)/dev
+	$(BIN)/python -m benchmarks.run
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \

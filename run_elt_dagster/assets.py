@@ -1,7 +1,9 @@
 """Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
 
 import hashlib
+import math
 import re
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -201,12 +203,13 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     """Yield what Dagster records, table by table; at the end, fail if a table did."""
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
+    progress = _Progress(context.log.info)
     for outcome in outcomes:
         checks = _check_results(context, outcome.table, outcome.audits, audited=outcome.candidate)
         for warning in outcome.warnings:
             context.log.warning(_without_secrets(warning))
         if outcome.published:
-            context.log.info(_published_line(outcome))
+            progress.tell(_published_line(outcome))
             # Inside the result, the checks point at this materialization; yielded before it, they would point at the
             # previous one: https://github.com/dagster-io/dagster/issues/16732
             yield dg.MaterializeResult(
@@ -215,15 +218,36 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             continue
         yield from checks
         if outcome.superseded_by is not None:
-            context.log.info(_superseded_line(outcome))
+            progress.tell(_superseded_line(outcome))
         elif outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
         else:
-            context.log.warning(_skipped_line(outcome))
             skipped.append(outcome)
+    progress.flush()
+    if skipped:
+        context.log.warning("\n".join(map(_skipped_line, skipped)))
     if failed:
         raise _run_failure(failed, skipped)
+
+
+class _Progress:
+    """Tells of published tables, at most once a second: each line of a log is an event that Dagster stores."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._lines: list[str] = []
+        self._told_at = -math.inf
+
+    def tell(self, line: str) -> None:
+        self._lines.append(line)
+        if time.monotonic() - self._told_at >= 1:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            self._log("\n".join(self._lines))
+        self._lines, self._told_at = [], time.monotonic()
 
 
 def _checks_alone(
