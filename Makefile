@@ -26,7 +26,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint run_elt_dagster/tables
+	$(BIN)/sqlfluff lint run_elt_dagster/tables deploy/snowflake_setup.sql
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run
