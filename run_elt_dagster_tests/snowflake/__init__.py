@@ -1,0 +1,1 @@
+"""What only a Snowflake account can show; README.md says how to run it."""

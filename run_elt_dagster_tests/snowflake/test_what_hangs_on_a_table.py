@@ -1,0 +1,116 @@
+"""Policies and streams: found before anything is built, lost by a clone or a swap, kept by writing rows over."""
+
+import pytest
+
+from run_elt_dagster.guards import STREAMS_SQL, streams_by_table
+from run_elt_dagster.publish import exchange_sql
+from run_elt_dagster_tests.integration.embedded_fixtures import Session
+from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, allowed, built, listing
+
+REPLACING = ["clone", "swap"]
+NO_STREAMS = "has no streams"
+NO_POLICIES = "has no policies"
+# By the kind that the project finds: how one is created, and set on a table with a column V.
+POLICIES = {
+    "masking policy": (
+        "create masking policy {policy} as (val number) returns number -> -1",
+        "alter table {table} modify column v set masking policy {policy}",
+    ),
+    "row access policy": (
+        "create row access policy {policy} as (val number) returns boolean -> false",
+        "alter table {table} add row access policy {policy} on (v)",
+    ),
+}
+
+
+def protect(table: OwnTable, session: Session, kind: str) -> str:
+    policy = f"P_{table.name}"
+    allowed(session, [statement.format(policy=policy, table=table.name) for statement in POLICIES[kind]])
+    return policy
+
+
+@pytest.mark.only_an_account(NO_POLICIES)
+@pytest.mark.parametrize("publish", REPLACING)
+@pytest.mark.parametrize("kind", POLICIES)
+def test_policy_forbids_to_put_another_object_in_the_place(table: OwnTable, publish: str, kind: str) -> None:
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    policy = protect(table, session, kind)
+    outcome = table.run("0000000B", built(5, 2, publish=publish))
+    assert outcome.failure is not None
+    assert outcome.failure.stage == "build"
+    assert f"{kind} {policy}" in outcome.failure.message
+    assert not outcome.audits
+
+
+@pytest.mark.only_an_account(NO_POLICIES)
+@pytest.mark.parametrize("kind", POLICIES)
+def test_policy_is_kept_where_rows_are_written_over(table: OwnTable, kind: str) -> None:
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    protect(table, session, kind)
+    table.publish("0000000B", built(5, 2, publish="overwrite"))
+    assert table.seen(session) == ((5, -1, -1) if kind == "masking policy" else (0, None, None))
+
+
+@pytest.mark.only_an_account(NO_POLICIES)
+def test_clone_would_lose_the_policy(table: OwnTable) -> None:
+    """Why it is refused: the same statement, sent without looking first, shows what was masked."""
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    protect(table, session, "masking policy")
+    assert table.seen(session) == (3, -1, -1)
+    target, candidate = table.relations("0000000B")
+    session.sql(f"create table {candidate.sql} as select 1 as n, 2::int as v")
+    session.sql(exchange_sql(table.declared, target=target, candidate=candidate, exists=True, copy_tags=False))
+    assert table.seen(session) == (1, 2, 2)
+
+
+@pytest.mark.only_an_account(NO_STREAMS)
+@pytest.mark.parametrize("publish", REPLACING)
+def test_stream_forbids_to_put_another_object_in_the_place(table: OwnTable, publish: str) -> None:
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    allowed(session, [f"create stream s_{table.name} on table {table.name}"])
+    outcome = table.run("0000000B", built(5, 2, publish=publish))
+    assert outcome.failure is not None
+    assert (
+        f"streams that read it: {table.schema.database}.{table.schema.name}.S_{table.name}" in outcome.failure.message
+    )
+    assert table.seen(session) == (3, 1, 1)
+
+
+@pytest.mark.only_an_account(NO_STREAMS)
+@pytest.mark.parametrize("publish", METHODS)
+def test_stream_is_stale_after_another_object_and_not_after_other_rows(table: OwnTable, publish: str) -> None:
+    """The exchange alone, without the look that would refuse it."""
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    allowed(session, [f"create stream s_{table.name} on table {table.name}"])
+    target, candidate = table.relations("0000000B")
+    session.sql(f"create table {candidate.sql} as select 1 as n, 2::int as v")
+    declared = table.parsed(built(1, 2, publish=publish))
+    session.sql(exchange_sql(declared, target=target, candidate=candidate, exists=True, columns=["N", "V"]))
+    if publish == "overwrite":
+        changes = session.sql(f"select metadata$action, count(*) from s_{table.name} group by 1 order by 1")
+        assert changes == [("DELETE", 3), ("INSERT", 1)]
+        return
+    (stream,) = listing(session, f"show streams like 's_{table.name}'")
+    is_stale = str(stream["stale"]).lower() == "true"
+    # It may only notice when it is read.
+    assert is_stale or session.refused(f"select * from s_{table.name}")
+
+
+@pytest.mark.only_an_account(NO_STREAMS)
+def test_streams_are_listed_where_publishing_looks_for_them(table: OwnTable) -> None:
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    allowed(session, [f"create stream s_{table.name} on table {table.name}"])
+    found = streams_by_table(session.sql(STREAMS_SQL))
+    target, _ = table.relations("0000000A")
+    assert found[target.database, target.schema, target.name] == (f"{target.database}.{target.schema}.S_{table.name}",)
+
+
+def test_listing_of_streams_has_its_columns_where_publishing_reads_them(table: OwnTable) -> None:
+    names = [name.lower() for name in table.schema.session().columns(STREAMS_SQL)]
+    assert (names[1:4], names[6]) == (["name", "database_name", "schema_name"], "table_name")
