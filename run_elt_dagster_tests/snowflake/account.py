@@ -42,7 +42,7 @@ HISTORY_LOOKS, HISTORY_SECONDS = 20, 3
 class Account:
     """An account that can be signed in to, or the embedded Snowflake in its place."""
 
-    resource: Snowflake
+    resource: Snowflake = field(repr=False)
     copy_tags: bool = True
     check_policies: bool = True
     server: EmbeddedServer | None = None

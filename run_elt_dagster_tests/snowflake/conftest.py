@@ -23,6 +23,9 @@ class NotOptedIn(pytest.Module):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only_an_account(reason): the embedded Snowflake cannot show this, and why")
+    if opting_in.is_opted_in() and not opting_in.is_embedded():
+        # A long traceback shows the arguments of every function, passwords among them.
+        config.option.tbstyle, config.option.showlocals = "short", False
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
