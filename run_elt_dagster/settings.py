@@ -236,7 +236,7 @@ class _Reader:
             authenticator=self._set.get("SNOWFLAKE_AUTHENTICATOR"),
             private_key_path=self._set.get("SNOWFLAKE_PRIVATE_KEY_PATH"),
             token_file_path=self._set.get("SNOWFLAKE_TOKEN_FILE_PATH"),
-            secrets=tuple(name for name in SECRET_VARIABLES if name in self._set),
+            secrets=tuple(name for name in SECRET_VARIABLES if name in named),
             host=self._set.get("SNOWFLAKE_HOST"),
             port=self._number("SNOWFLAKE_PORT", default=443, low=1, high=65535)
             if "SNOWFLAKE_PORT" in self._set

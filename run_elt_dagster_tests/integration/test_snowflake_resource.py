@@ -79,6 +79,13 @@ def test_session_has_the_role_warehouse_and_database_of_the_settings(account: Ac
     ]
 
 
+def test_account_and_slack_are_set_up_side_by_side(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret of the one is no field of the other, which no process of a test on the embedded Snowflake would notice."""
+    for name, text in {**account.environment, "SLACK_TOKEN": "xoxb-canary", "SLACK_CHANNEL": "C0123"}.items():
+        monkeypatch.setenv(name, text)
+    assert value(Snowflake.from_settings(Settings.from_environment()).resolved(), "1") == 1
+
+
 def test_statement_that_runs_for_too_long_is_ended_by_snowflake(account: Account) -> None:
     with (
         account.resource(RUN_ELT_STATEMENT_TIMEOUT_SECONDS="1").session() as session,
