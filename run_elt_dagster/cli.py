@@ -1,13 +1,14 @@
 """The command `run-elt`: what a person wants to know after a run, without opening the UI."""
 
 import argparse
+import json
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 from dotenv import load_dotenv
@@ -26,6 +27,9 @@ from run_elt_dagster.session import StatementError
 from run_elt_dagster.settings import Settings, SettingsError, secret_values
 from run_elt_dagster.table import AnalyticsTable, TableProblemsError
 
+if TYPE_CHECKING:
+    from run_elt_dagster.doctor import Finding
+
 ROWS_SHOWN = 20
 
 
@@ -42,10 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rollback.add_argument("--yes", action="store_true", help="do it without asking")
     alert = commands.add_parser("alert", help="try out the alerts")
     alert.add_argument("--test", action="store_true", required=True, help="post a test message to Slack")
+    doctor = commands.add_parser(
+        "doctor", help="check the set-up: settings, tables, Snowflake, Slack, Dagster's daemon"
+    )
+    doctor.add_argument("--json", action="store_true", help="print a list of objects with name, status, detail, remedy")
     options = parser.parse_args(arguments)
     try:
         if options.command == "rollback":
             return _rollback(options.table, is_agreed=options.yes)
+        if options.command == "doctor":
+            return _doctor(as_json=options.json)
         return _alert() if options.command == "alert" else _show(options.tables)
     except (SettingsError, TableProblemsError, StatementError, PublishRefusedError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
@@ -134,6 +144,18 @@ def _alert() -> int:
         )
     print(f"A test alert is in channel {outcome.channel}.")
     return 0
+
+
+def _doctor(*, as_json: bool) -> int:
+    from run_elt_dagster.doctor import examine, summary  # noqa: PLC0415 - the other commands need nothing of it
+
+    findings: list[Finding] = []
+    for finding in examine(_instance):
+        findings.append(finding)
+        if not as_json:
+            print(finding, flush=True)
+    print(json.dumps([finding.as_mapping() for finding in findings], indent=2) if as_json else summary(findings))
+    return 1 if any(finding.status == "FAIL" for finding in findings) else 0
 
 
 def _key_of(name: str, tables: Catalogue) -> Key:

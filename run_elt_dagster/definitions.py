@@ -11,7 +11,7 @@ from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.schedules import daily_schedule
+from run_elt_dagster.schedules import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import Settings
 
 settings = Settings.from_environment()
@@ -29,7 +29,7 @@ analytics = analytics_assets(
     keep_candidates_hours=settings.keep_candidates_hours,
 )
 run_elt_alert = dg.define_asset_job(
-    "RunELT_Alert",
+    JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),
     description="Builds, audits and publishes every analytics table.",
     tags={"ELT": ""},

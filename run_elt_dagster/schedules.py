@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+JOB_NAME = "RunELT_Alert"
 START = datetime(2025, 1, 10, tzinfo=UTC)
 
 

@@ -48,6 +48,8 @@ class SlackStandIn:
     token: str = TOKEN
     joined: bool = True
     has_history: bool = False
+    scopes: str = "chat:write,channels:read"
+    archived: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -101,7 +103,15 @@ class SlackStandIn:
             return do(body)
 
     def _auth_test(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        return 200, {"ok": True, "team": "stand-in", "user": "run_elt"}, {}
+        return 200, {"ok": True, "team": "stand-in", "user": "run_elt"}, {"x-oauth-scopes": self.scopes}
+
+    def _conversations_info(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if "channels:read" not in self.scopes:
+            return 200, {"ok": False, "error": "missing_scope", "needed": "channels:read"}, {}
+        if body["channel"] != CHANNEL:
+            return 200, {"ok": False, "error": "channel_not_found"}, {}
+        channel = {"id": CHANNEL, "name": "alerts", "is_member": self.joined, "is_archived": self.archived}
+        return 200, {"ok": True, "channel": channel}, {}
 
     def _conversations_join(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         self.joined = True

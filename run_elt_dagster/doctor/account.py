@@ -1,0 +1,282 @@
+"""What Snowflake says: signing in, the tables that are read, the schemas that are written, and what hangs on the targets."""
+
+import importlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.doctor.sign_in import sign_in_remedy
+from run_elt_dagster.guards import Stock, refusal
+from run_elt_dagster.inspection import Marker, instant
+from run_elt_dagster.lineage import Catalogue, Key
+from run_elt_dagster.publish import drop_sql, is_candidate_name, target_of
+from run_elt_dagster.relation import Relation, shown, stored_names, string_sql
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.sending import RunOptions, Sender
+from run_elt_dagster.session import ConnectorSession, StatementError
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.stocktaking import look_around
+from run_elt_dagster.table import AnalyticsTable
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+NAMES = ("connect", "warehouse", "sources", "schemas", "targets", "candidates")
+# What one sign-in or statement may take, a warehouse that starts included; and all of them together.
+PATIENCE_SECONDS, LIMIT_SECONDS = 30, 180
+SOURCES_PER_QUERY, NAMES_SHOWN = 100, 5
+WHO_SQL = "SELECT CURRENT_USER(), CURRENT_ROLE(), CURRENT_WAREHOUSE(), CURRENT_DATABASE(), CURRENT_ACCOUNT(), CURRENT_REGION()"
+_TAG = {"stage": "doctor"}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A session to look with, and what the looks need of it: the stored names of its database and its role."""
+
+    send: Sender
+    database: str
+    role: str
+
+
+def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Finding]:
+    """Yield whether a run could sign in, read its sources, create its candidates and publish over its targets.
+
+    It takes four statements if nothing is wrong, and two more for each target schema.
+
+    Args:
+        settings: With the account, or none for the embedded Snowflake.
+        tables: The declared tables; None if a file of theirs is wrong.
+    """
+    # Seconds to import, which say nothing about signing in.
+    importlib.import_module("dagster_snowflake")
+    snowflake = Snowflake.from_settings(settings).resolved()
+    started = time.monotonic()
+    with ExitStack() as opened:
+        try:
+            connection = opened.enter_context(snowflake.connect(patience_seconds=PATIENCE_SECONDS))
+        except Exception as error:  # noqa: BLE001 - a key file alone can be wrong in a dozen ways
+            yield failed(
+                NAMES[0],
+                f"cannot sign in to {_place(settings)}: {getattr(error, 'msg', None) or error}",
+                sign_in_remedy(settings, error),
+            )
+            yield from skipped(NAMES[1:], "signing in to Snowflake failed")
+            return
+        yield from _looks(settings, tables, snowflake, connection, seconds=time.monotonic() - started)
+
+
+def _place(settings: Settings) -> str:
+    if settings.snowflake is None:
+        return f"the embedded Snowflake in {settings.embedded_dir}"
+    return f"the account {settings.snowflake.account} as {settings.snowflake.user or 'whom the token names'}"
+
+
+def _looks(
+    settings: Settings,
+    tables: Catalogue | None,
+    snowflake: Snowflake,
+    connection: "SnowflakeConnection",
+    *,
+    seconds: float,
+) -> Iterator[Finding]:
+    # No pauses: a statement is sent once, and a lost session is not opened again.
+    options = RunOptions(
+        run_id="doctor", job="run-elt doctor", retry_seconds=(), check_policies=settings.check_policies
+    )
+    session = ConnectorSession(connection, snowflake.connect)
+    send = Sender(session, options, threading.Event())
+    user, role, warehouse, database, account, region = (str(value or "") for value in _row(send, WHO_SQL))
+    place = _place(settings) if settings.snowflake is None else f"account {account} in {region}"
+    yield ok(NAMES[0], f"{place} as {user}, role {role}, database {database or 'none'}, in {seconds:.1f} s")
+    if settings.snowflake is None:
+        yield from skipped([NAMES[1]], "the embedded Snowflake has none")
+    else:
+        yield _warehouse_finding(settings.snowflake.warehouse, warehouse, role)
+    if not database:
+        name = settings.snowflake.database if settings.snowflake else ""
+        yield failed(
+            "database",
+            f"the session requires the database {name}, got none: it does not exist, or role {role} may not use it.",
+            f"GRANT USAGE ON DATABASE {name} TO ROLE {role}, or correct SNOWFLAKE_DATABASE.",
+        )
+    if not database or tables is None:
+        why = "there is no database" if not database else "the check of the table files failed"
+        yield from skipped(NAMES[2:], why)
+        return
+    look = _Look(send, session.database, role)
+    yield from _source_findings(look, tables)
+    yield from _schema_findings(look, tables)
+    yield from _target_findings(look, tables, options, settings)
+
+
+def _row(send: Sender, sql: str) -> tuple[object, ...]:
+    return send(sql, tag=_TAG).rows[0]
+
+
+def _warehouse_finding(wanted: str, got: str, role: str) -> Finding:
+    if got:
+        return ok(NAMES[1], got)
+    return failed(
+        NAMES[1],
+        f"the session requires the warehouse {wanted}, got none: it does not exist, or role {role} may not use it.",
+        f"GRANT USAGE ON WAREHOUSE {wanted} TO ROLE {role}, or correct SNOWFLAKE_WAREHOUSE.",
+    )
+
+
+def sources_sql(relations: Sequence[Relation]) -> str:
+    """Return one query that reads no row of any of the tables, and fails where one must not be read."""
+    return " UNION ALL ".join(f"SELECT 1 FROM {relation.sql} WHERE FALSE" for relation in relations)
+
+
+def _source_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
+    name = NAMES[2]
+    sources = {_relation(key, look.database): key for key in tables.sources}
+    refused = list(_unreadable(look.send, list(sources)))
+    for relation, error in refused:
+        readers = ", ".join(tables[key].name for key, reads in tables.upstream.items() if sources[relation] in reads)
+        yield failed(
+            name,
+            f"{relation}, for {readers}, cannot be read: {error}",
+            f"GRANT SELECT ON TABLE {relation} TO ROLE {look.role} (VIEW if it is one), with USAGE on its database and schema; or "
+            "correct its name.",
+        )
+    if not refused:
+        yield ok(
+            name, f"{len(sources)} can be read: {_listed(sorted(map(str, sources)))}" if sources else "none is read"
+        )
+
+
+def _relation(key: Key, database: str) -> Relation:
+    parts = stored_names(".".join(key))
+    return Relation(*(parts if len(parts) == 3 else (database, *parts)))  # noqa: PLR2004 - database, schema, table
+
+
+def _unreadable(send: Sender, relations: Sequence[Relation]) -> Iterator[tuple[Relation, StatementError]]:
+    """Yield the tables that cannot be read: all are asked for at once, and halves where that fails."""
+    if not relations:
+        return
+    error = _error_of(send, sources_sql(relations)) if len(relations) <= SOURCES_PER_QUERY else None
+    if error is not None and len(relations) == 1:
+        yield relations[0], error
+    elif error is not None or len(relations) > SOURCES_PER_QUERY:
+        middle = len(relations) // 2
+        yield from _unreadable(send, relations[:middle])
+        yield from _unreadable(send, relations[middle:])
+
+
+def _error_of(send: Sender, sql: str) -> StatementError | None:
+    """Return why a statement was refused; where no answer came there is nothing more to ask."""
+    try:
+        send(sql, tag=_TAG)
+    except StatementError as error:
+        if not error.answered:
+            raise
+        return error
+    return None
+
+
+def _schema_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
+    name = NAMES[3]
+    schemas = sorted({table.stored_schema for table in tables.values()})
+    problems = [problem for schema in schemas if (problem := _cannot_create(look, schema)) is not None]
+    yield from problems
+    if not problems:
+        yield ok(name, f"role {look.role} can create tables in {_listed([shown(schema) for schema in schemas])}")
+
+
+def _cannot_create(look: _Look, schema: str) -> Finding | None:
+    """Make an empty table and drop it again.
+
+    A temporary table would take no privilege at all: https://docs.snowflake.com/en/sql-reference/sql/create-table. What a
+    killed process leaves behind is named and marked as a candidate, so that a later run drops it.
+    """
+    probe = Relation(look.database, schema, f"TEMP_RUN_ELT_DOCTOR__{secrets.token_hex(4).upper()}")
+    marker = Marker("failed", "doctor", instant(datetime.now(UTC)))
+    where = f"{shown(look.database)}.{shown(schema)}"
+    created = False
+    try:
+        error = _error_of(
+            look.send,
+            f"CREATE TRANSIENT TABLE {probe.sql} (N INT) DATA_RETENTION_TIME_IN_DAYS = 0 COMMENT = {string_sql(str(marker))}",
+        )
+        created = error is None
+        if error is not None:
+            return failed(
+                NAMES[3],
+                f"role {look.role} cannot create tables in {where}: {error}",
+                f"GRANT USAGE, CREATE TABLE ON SCHEMA {where} TO ROLE {look.role}; create the schema if there is none.",
+            )
+    finally:
+        left = _error_of(look.send, drop_sql(probe)) if created else None
+    if left is not None:
+        return failed(NAMES[3], f"{probe} was created and cannot be dropped: {left}", f"Drop it: {drop_sql(probe)}")
+    return None
+
+
+def _target_findings(look: _Look, tables: Catalogue, options: RunOptions, settings: Settings) -> Iterator[Finding]:
+    try:
+        stock = look_around(look.send, list(tables.values()), database=look.database, options=options)
+    except StatementError as error:
+        yield failed(
+            NAMES[4],
+            f"INFORMATION_SCHEMA of {look.database} cannot be read: {error}",
+            f"GRANT USAGE ON DATABASE {look.database} TO ROLE {look.role}.",
+        )
+        yield from skipped([NAMES[5]], "what is there cannot be listed")
+        return
+    found = {target_of(table, database=look.database): table for table in tables.values()}
+    refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, stock))]
+    yield from refused
+    if not refused:
+        yield ok(NAMES[4], _targets_detail(found, stock))
+    yield _candidates_finding(stock, keep_hours=settings.keep_candidates_hours)
+
+
+def refusal_finding(table: AnalyticsTable, target: Relation, stock: Stock) -> Finding | None:
+    """Return why the table would not be published, None if it would."""
+    refused = refusal(table, target, stock.at(target), role=stock.role)
+    if refused is None:
+        return None
+    # What readers see is nothing to find out here; the remedy is what follows it.
+    detail, _, rest = refused.partition(" Readers still see ")
+    return failed(NAMES[4], detail, rest.partition(". ")[2])
+
+
+def _targets_detail(found: Mapping[Relation, AnalyticsTable], stock: Stock) -> str:
+    published = {target: existing for target in found if (existing := stock.at(target)) is not None}
+    detail = f"{len(published)} published, {len(found) - len(published)} not yet; nothing is lost by publishing"
+    foreign = [f"{target} ({each.owner})" for target, each in published.items() if each.owner not in ("", stock.role)]
+    if foreign:
+        # Only publish: overwrite goes over them at all.
+        detail += f". The order of two runs is not kept where another role owns the table: {_listed(sorted(foreign))}"
+    return detail
+
+
+def _candidates_finding(stock: Stock, *, keep_hours: int) -> Finding:
+    candidates = {place: each for place, each in stock.tables.items() if is_candidate_name(place[1])}
+    old = {(schema, name) for schema, name, _ in stock.leftovers(older_than_hours=keep_hours)}
+    stuck = sorted(".".join(place) for place in old if candidates[place].owner not in ("", stock.role))
+    if stuck:
+        return failed(
+            NAMES[5],
+            f"{len(stuck)} older than {keep_hours} h cannot be dropped by role {stock.role}, which does not own them: "
+            f"{_listed(stuck)}.",
+            "Drop them with the role that owns them, or grant its ownership.",
+        )
+    if not candidates:
+        return ok(NAMES[5], "none is left behind")
+    kept = len(candidates) - len(old)
+    return ok(
+        NAMES[5], f"{len(old)} older than {keep_hours} h, which the next run drops; {kept} younger or unmarked ones"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,110 @@
+"""What Slack says of the token and the channel. Nothing is posted."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from run_elt_dagster.alerts.delivery import Outcome, call
+from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from slack_sdk.web.slack_response import SlackResponse
+
+NAMES = ("slack token", "slack channel")
+# Two requests of 10 s each.
+LIMIT_SECONDS = 25
+TRY_IT = "run-elt alert --test tries it by a message"
+_CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{5,}")
+
+
+def check_slack(settings: Settings) -> Iterator[Finding]:
+    """Yield whether Slack takes the token, with its scopes, and whether the app is in the channel."""
+    slack = Slack.from_settings(settings)
+    if not slack.token and not slack.channel:
+        yield from skipped(
+            NAMES, f"{slack.missing} not set: failed runs are reported in the log of a sensor's tick only"
+        )
+        return
+    if slack.missing:
+        yield failed(
+            NAMES[0],
+            f"Slack requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. No alert is sent.",
+            f"Set {slack.missing}.",
+        )
+        yield from skipped(NAMES[1:], "the check of the token failed")
+        return
+    # Its token is read from the environment here. Dagster declares the result by the resource's type parameter, and it is
+    # the resource.
+    yield from _check_token(cast("Slack", cast("object", slack.process_config_and_initialize())))
+
+
+def _check_token(slack: Slack) -> Iterator[Finding]:
+    client = slack.client()
+    outcome, answer, headers = _asked(client.auth_test)
+    if outcome.kind != "delivered":
+        yield _refused(NAMES[0], outcome, slack)
+        yield from skipped(NAMES[1:], "the check of the token failed")
+        return
+    # https://docs.slack.dev/authentication/installing-with-oauth names the header.
+    scopes = {scope for scope in headers.get("x-oauth-scopes", "").replace(" ", "").split(",") if scope}
+    if scopes and "chat:write" not in scopes:
+        yield failed(
+            NAMES[0],
+            f"posting requires the scope chat:write, got {', '.join(sorted(scopes))}.",
+            "Add the scope chat:write to the Slack app and install it again.",
+        )
+    else:
+        known = f"with the scopes {', '.join(sorted(scopes))}" if scopes else "whose scopes Slack does not tell"
+        yield ok(NAMES[0], f"of {answer.get('user')} in the workspace {answer.get('team')}, {known}")
+    yield _channel_finding(slack, scopes)
+
+
+def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
+    """Look the channel up, which takes the scope channels:read (private ones: groups:read), that an app need not have.
+
+    https://docs.slack.dev/reference/methods/conversations.info
+    """
+    name, channel = NAMES[1], slack.channel
+    if not _CHANNEL_ID.fullmatch(channel):
+        return Finding(name, "skip", f"{channel} is no channel's ID, by which alone it can be looked up; {TRY_IT}")
+    client = slack.client()
+    outcome, answer, _ = _asked(lambda: client.conversations_info(channel=channel))
+    if outcome.reason.startswith("missing_scope"):
+        return Finding(name, "skip", f"looking it up takes the scope channels:read or groups:read; {TRY_IT}")
+    if outcome.kind != "delivered":
+        return _refused(name, outcome, slack)
+    found: Mapping[str, Any] = answer.get("channel") or {}
+    title = f"{found.get('name') or 'without a name'} ({channel})"
+    if found.get("is_archived"):
+        return failed(name, f"{title} is archived.", "Set SLACK_CHANNEL to a channel that is not archived.")
+    can_join = not found.get("is_private") and not scopes.isdisjoint({"channels:join", "chat:write.public"})
+    if found.get("is_member") is False and not can_join:
+        return failed(name, f"the app is not in {title}.", "Invite the app to the channel of SLACK_CHANNEL.")
+    return ok(name, f"{title}{'' if found.get('is_member') else ', which the app may join'}")
+
+
+def _asked(request: Callable[[], "SlackResponse"]) -> tuple[Outcome, Mapping[str, Any], Mapping[str, str]]:
+    """Make one request; return what came of it, the answer and its headers in lower case."""
+    answers: list[SlackResponse] = []
+
+    def ask() -> dict[str, Any]:
+        answers.append(request())
+        return {}
+
+    outcome = call(ask)
+    if not answers:
+        return outcome, {}, {}
+    headers = {str(key).lower(): str(value) for key, value in answers[0].headers.items()}
+    return outcome, cast("Mapping[str, Any]", answers[0].data), headers
+
+
+def _refused(name: str, outcome: Outcome, slack: Slack) -> Finding:
+    if outcome.kind == "unauthorized":
+        error, _, remedy = outcome.reason.partition(": ")
+        return failed(name, f"Slack refuses it: {error}.", remedy)
+    if outcome.kind == "rate limit":
+        return failed(name, f"{outcome.reason}.", "Wait, then try again.")
+    remedy = f"Look at the network and a proxy on the way to {slack.base_url}; SLACK_BASE_URL names another address."
+    return failed(name, f"{outcome.reason}.", remedy)

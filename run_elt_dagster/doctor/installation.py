@@ -1,0 +1,112 @@
+"""What can be told on this machine: the versions of the libraries, the settings, and the files of the tables."""
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from run_elt_dagster.doctor.finding import Finding, failed, ok
+from run_elt_dagster.lineage import Catalogue, load_tables
+from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.table import TableProblemsError
+
+PACKAGE = "run_elt_dagster"
+SHOWN = ("dagster", "dagster-snowflake", "dagster-slack", "snowflake-connector-python")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Yield whether the installed libraries are those that this project, and Dagster's own among them, ask for."""
+    try:
+        metadata = importlib.metadata.metadata(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        yield failed(
+            "versions", f"{PACKAGE} is not installed in this environment.", "Run pip install -e . in its folder."
+        )
+        return
+    yield from version_findings(
+        platform.python_version(),
+        metadata["Requires-Python"] or "",
+        requirements=lambda name: tuple(importlib.metadata.requires(name) or ()),
+        installed=_installed,
+    )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def version_findings(
+    python: str,
+    requires_python: str,
+    *,
+    requirements: Callable[[str], Sequence[str]],
+    installed: Callable[[str], str | None],
+) -> Iterator[Finding]:
+    """Yield a finding for each requirement that is not met, or one for all. Pure.
+
+    Dagster's libraries each pin the dagster that they were released with; pip only looks at that when it installs.
+
+    Args:
+        python: Version of Python.
+        requires_python: Which versions this package takes.
+        requirements: The requirements of an installed package.
+        installed: The version of a package, None if it is not installed.
+    """
+    problems = 0
+    if not SpecifierSet(requires_python).contains(python, prereleases=True):
+        problems += 1
+        yield failed(
+            "versions",
+            f"{PACKAGE} requires Python {requires_python}, got {python}.",
+            "Create the environment with such a Python.",
+        )
+    own = _applying(requirements(PACKAGE))
+    libraries = [r.name for r in own if r.name.startswith("dagster") and installed(r.name)]
+    asked = [(PACKAGE, requirement) for requirement in own]
+    for name in libraries:
+        asked += [(name, r) for r in _applying(requirements(name)) if r.name.startswith("dagster")]
+    for who, requirement in asked:
+        version = installed(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            problems += 1
+            yield failed(
+                "versions",
+                f"{who} requires {requirement.name} {requirement.specifier}, got {version or 'none'}.",
+                "Install the set that was tried together: pip install -c constraints.txt -e .",
+            )
+    if not problems:
+        yield ok("versions", ", ".join([f"Python {python}", *(f"{name} {installed(name)}" for name in SHOWN)]))
+
+
+def _applying(requirements: Sequence[str]) -> list[Requirement]:
+    parsed = [Requirement(text) for text in requirements]
+    return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def read_settings() -> tuple[Settings | None, list[Finding]]:
+    """Return the settings, None if they are wrong, and a finding for each variable that is."""
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        remedy = "Correct it: .env.example describes every variable."
+        return None, [failed("settings", problem, remedy) for problem in error.problems]
+    account = f"account {settings.snowflake.account}" if settings.snowflake else "the embedded Snowflake, no account"
+    slack = f"Slack's channel {settings.alerts.channel or '-'}" if settings.alerts.has_token else "no Slack"
+    return settings, [ok("settings", f"{account}; {slack}")]
+
+
+def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
+    """Return the declared tables, None if a file is wrong, and a finding for each problem with its path and line."""
+    try:
+        tables = load_tables(settings.tables_dir, database=settings.snowflake and settings.snowflake.database)
+    except TableProblemsError as error:
+        remedy = "Correct that line: docs/tables.md lists every key."
+        return None, [failed("table files", str(problem), remedy) for problem in error.problems]
+    except OSError as error:
+        return None, [failed("table files", f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
+    return tables, [ok("table files", f"{len(tables)} tables in {settings.tables_dir}")]

@@ -1,0 +1,476 @@
+"""`run-elt doctor` against its real counterparts: a server that answers as Snowflake does, Slack's stand-in, Dagster."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_shared.serdes import deserialize_value
+
+from run_elt_dagster.cli import main
+from run_elt_dagster.doctor import Finding
+from run_elt_dagster.doctor.account import check_account
+from run_elt_dagster.doctor.channel import check_slack
+from run_elt_dagster.doctor.deployment import check_deployment
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
+from run_elt_dagster.lineage import Catalogue, load_tables
+from run_elt_dagster.settings import Settings
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, running_server
+
+MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
+NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
+NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "schedule", "sensors", "alerts"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A history with a daemon that has just given a sign of life."""
+    directory = tmp_path_factory.mktemp("home")
+    (directory / "dagster.yaml").write_text(json.dumps({**MONITORING, "telemetry": {"enabled": False}}))
+    with dg.DagsterInstance.from_config(str(directory)) as instance:
+        beat(instance, seconds_ago=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with running_server(tmp_path_factory.mktemp("account")) as server:
+        yield server
+
+
+class SetUp:
+    """A set-up in which everything is right, the command, and what it said."""
+
+    def __init__(
+        self, server: EmbeddedServer, slack: SlackStandIn, directory: Path, request: pytest.FixtureRequest
+    ) -> None:
+        self.server, self.slack, self.directory = server, slack, directory
+        self._monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        self._capsys: pytest.CaptureFixture[str] = request.getfixturevalue("capsys")
+        self.text = ""
+        self.set(
+            SNOWFLAKE_ACCOUNT="embedded",
+            SNOWFLAKE_USER="svc",
+            SNOWFLAKE_ROLE="elt",
+            SNOWFLAKE_WAREHOUSE="wh",
+            SNOWFLAKE_DATABASE="run_elt",
+            SNOWFLAKE_PASSWORD=server.password,
+            SNOWFLAKE_HOST="127.0.0.1",
+            SNOWFLAKE_PORT=str(server.port),
+            SNOWFLAKE_PROTOCOL="http",
+            SLACK_TOKEN=TOKEN,
+            SLACK_CHANNEL=CHANNEL,
+            SLACK_BASE_URL=slack.url,
+            RUN_ELT_TABLES_DIR=str(directory / "tables"),
+            DAGSTER_HOME=str(request.getfixturevalue("home")),
+        )
+        self.table("mau", "select id from raw_data.users")
+
+    def set(self, **variables: str) -> None:
+        for name, value in variables.items():
+            self._monkeypatch.setenv(name, value)
+
+    def table(self, name: str, text: str, *, schema: str = "analytics") -> None:
+        path = self.directory / "tables" / schema / f"{name}.sql"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def run(self) -> dict[str, list[dict[str, str]]]:
+        """Run the command; return what it found by name."""
+        self.code = main(["doctor", "--json"])
+        output = self._capsys.readouterr()
+        self.text = output.out + output.err
+        found: dict[str, list[dict[str, str]]] = {}
+        for finding in json.loads(output.out):
+            found.setdefault(finding["name"], []).append(finding)
+        return found
+
+    def failures(self) -> list[tuple[str, str, str]]:
+        """Run the command; return name, detail and remedy of what failed."""
+        found = [each for several in self.run().values() for each in several]
+        failed = [(f["name"], f["detail"], f["remedy"]) for f in found if f["status"] == "FAIL"]
+        assert self.code == (1 if failed else 0)
+        return failed
+
+    def account(self) -> list[tuple[str, str, str]]:
+        """Look at the account alone; return name, detail and remedy of what failed."""
+        settings = Settings.from_environment()
+        return failed_of(check_account(settings, load_tables(settings.tables_dir, database="run_elt")))
+
+
+def failed_of(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
+    return [(finding.name, finding.detail, finding.remedy) for finding in findings if finding.status == "FAIL"]
+
+
+@pytest.fixture
+def set_up(
+    warehouse: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[SetUp]:
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+        slack = stack.enter_context(slack_stand_in())
+        account = Account(warehouse)
+        stack.enter_context(account.resources)
+        session = account.session(role="elt")
+        for kind, schema, name in session.sql(
+            "select table_type, table_schema, table_name from information_schema.tables where table_schema = 'ANALYTICS'"
+        ):
+            session.sql(f"drop {kind.split()[-1]} {schema}.{name}")
+        session.sql("create or replace table raw_data.users (id int)")
+        yield SetUp(warehouse, slack, tmp_path, request)
+        warehouse.hook = None
+
+
+@pytest.fixture
+def session(set_up: SetUp) -> Iterator[Session]:
+    account = Account(set_up.server)
+    with account.resources:
+        yield account.session(role="elt")
+
+
+def beat(instance: dg.DagsterInstance, *, seconds_ago: float) -> None:
+    """Give a sign of life as the daemon does; the classes have no public name, their stored form has."""
+    for kind in instance.get_required_daemon_types():
+        stored = {
+            "__class__": "DaemonHeartbeat",
+            "daemon_id": "test",
+            "daemon_type": kind,
+            "errors": [],
+            "timestamp": time.time() - seconds_ago,
+        }
+        instance.add_daemon_heartbeat(deserialize_value(json.dumps(stored)))  # type: ignore[arg-type]
+
+
+def switch(instance: dg.DagsterInstance, name: str, kind: str, status: str, *, location: str = "run_elt") -> None:
+    """Note the state of a schedule or a sensor as the UI does."""
+    data = {"__class__": "SensorInstigatorData"}
+    if kind == "SCHEDULE":
+        data = {"__class__": "ScheduleInstigatorData", "cron_schedule": "@daily"}
+    stored = {
+        "__class__": "InstigatorState",
+        "job_specific_data": data,
+        "job_type": {"__enum__": f"InstigatorType.{kind}"},
+        "origin": {
+            "__class__": "ExternalJobOrigin",
+            "external_repository_origin": {
+                "__class__": "ExternalRepositoryOrigin",
+                "repository_location_origin": {
+                    "__class__": "GrpcServerRepositoryLocationOrigin",
+                    "host": "code",
+                    "port": 4000,
+                    "socket": None,
+                    "location_name": location,
+                },
+                "repository_name": "__repository__",
+            },
+            "job_name": name,
+        },
+        "status": {"__enum__": f"InstigatorStatus.{status}"},
+    }
+    instance.add_instigator_state(deserialize_value(json.dumps(stored)))  # type: ignore[arg-type]
+
+
+class Deployment:
+    """A history of a test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self._directory))
+
+    def look(self, settings: Settings | None = None, tables: Catalogue | None = None) -> dict[str, tuple[str, str]]:
+        return {f.name: (f.status, f.detail) for f in check_deployment(settings, tables, self.open)}
+
+
+@pytest.fixture
+def deployment(home: Path, tmp_path: Path) -> Deployment:
+    return Deployment(shutil.copytree(home, tmp_path / "copy"))
+
+
+def test_everything_right_is_a_line_each_and_little_is_sent(set_up: SetUp) -> None:
+    before, logins = len(set_up.server.history), set_up.server.logins
+    found = set_up.run()
+    assert [each["status"] for several in found.values() for each in several] == ["ok"] * len(NAMES), set_up.text
+    assert (set_up.code, list(found)) == (0, NAMES)
+    assert "account" in found["connect"][0]["detail"]
+    assert "as SVC, role ELT, database RUN_ELT" in found["connect"][0]["detail"]
+    assert found["warehouse"][0]["detail"] == "WH"
+    assert found["sources"][0]["detail"] == "1 can be read: RUN_ELT.RAW_DATA.USERS"
+    assert set_up.server.logins == logins + 1
+    statements = [record.sql.split()[0] for record in list(set_up.server.history)[before:]]
+    assert [word for word in statements if word != "USE"] == ["SELECT", "SELECT", "CREATE", "DROP", "SELECT"]
+    assert not set_up.slack.messages
+
+
+def test_text_has_a_line_for_each_check_and_a_sum(set_up: SetUp, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["ok"] * len(NAMES)
+    assert lines[-1] == f"{len(NAMES)} ok, 0 failed, 0 skipped"
+
+
+def test_nothing_configured_is_the_embedded_snowflake_without_slack_and_without_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--json"]) == 1
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert f"the embedded Snowflake in {tmp_path / '.run_elt'}" in found["connect"]["detail"]
+    skipped = [name for name, each in found.items() if each["status"] == "skip"]
+    assert skipped == ["warehouse", *NAMES[9:11], *NAMES[12:]]
+    assert [name for name, each in found.items() if each["status"] == "FAIL"] == ["history"]
+    assert "DAGSTER_HOME" in found["history"]["remedy"]
+    assert found["daemon"]["detail"] == "the history cannot be opened"
+
+
+def test_half_a_configuration_names_every_variable_and_skips_what_needs_it(set_up: SetUp) -> None:
+    set_up.set(SNOWFLAKE_ROLE="", RUN_ELT_COPY_TAGS="perhaps")
+    found = set_up.run()
+    assert [each["detail"] for each in found["settings"]] == [
+        "RUN_ELT_COPY_TAGS requires true or false, got 'perhaps'.",
+        (
+            "a Snowflake account requires SNOWFLAKE_ROLE, got only SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, SNOWFLAKE_WAREHOUSE, "
+            "SNOWFLAKE_DATABASE, SNOWFLAKE_PASSWORD, SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL. Set them, or unset "
+            "every SNOWFLAKE_ variable to use the embedded Snowflake."
+        ),
+    ]
+    assert {found[name][0]["status"] for name in (*NAMES[2:11], "alerts")} == {"skip"}
+    assert found["daemon"][0]["status"] == "ok"
+    assert set_up.code == 1
+
+
+def test_wrong_table_files_are_named_with_path_and_line_and_snowflake_is_signed_in_to(set_up: SetUp) -> None:
+    set_up.table("mau", "/* elt\nownr: team:a\nelt */ select 1 as n")
+    set_up.table("other", "select 1; select 2")
+    found = set_up.run()
+    first, second = found["table files"]
+    assert "mau.sql:2: unknown key 'ownr'. Did you mean 'owner'?" in first["detail"]
+    assert "other.sql:1: SQL requires exactly one statement" in second["detail"]
+    assert [found[name][0]["status"] for name in NAMES[3:9]] == ["ok", "ok", *["skip"] * 4]
+    assert found["sources"][0]["detail"] == "the check of the table files failed"
+
+
+def test_wrong_password_is_tried_once_and_never_shown(set_up: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths: list[str] = []
+    respond = set_up.server.respond
+
+    def noted(path: str, *rest: Any) -> Any:
+        paths.append(path)
+        return respond(path, *rest)
+
+    monkeypatch.setattr(set_up.server, "respond", noted)
+    set_up.set(SNOWFLAKE_PASSWORD="canary-password", SLACK_TOKEN="xoxb-canary-token")
+    (name, detail, remedy), (slack, said, mend) = set_up.failures()
+    assert name == "connect"
+    assert "Incorrect username or password" in detail
+    assert "Correct SNOWFLAKE_USER and SNOWFLAKE_PASSWORD" in remedy
+    assert len([path for path in paths if "login" in path]) == 1
+    assert (slack, said, mend) == ("slack token", "Slack refuses it: invalid_auth.", "Correct SLACK_TOKEN.")
+    assert "canary" not in set_up.text
+
+
+@pytest.mark.parametrize("variable", ["SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PATH"])
+def test_wrong_key_is_said_and_never_shown(set_up: SetUp, variable: str) -> None:
+    (set_up.directory / "key.p8").write_text("-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n")
+    key = str(set_up.directory / "key.p8") if variable.endswith("PATH") else "canary-key"
+    set_up.set(SNOWFLAKE_PASSWORD="", **{variable: key})
+    logins = set_up.server.logins
+    ((name, _, remedy),) = set_up.failures()
+    assert (name, "take a key in PEM" in remedy) == ("connect", True)
+    assert "canary" not in set_up.text
+    assert set_up.server.logins == logins
+
+
+def test_secret_in_the_wrong_variable_is_not_shown(set_up: SetUp) -> None:
+    set_up.set(SNOWFLAKE_PORT=set_up.server.password, RUN_ELT_WEBSERVER_URL="ftp://jane:canary@host")
+    assert [name for name, *_ in set_up.failures()] == ["settings", "settings"]
+    assert set_up.server.password not in set_up.text
+    assert "canary" not in set_up.text
+
+
+def test_source_that_cannot_be_read_is_named_with_who_reads_it(set_up: SetUp) -> None:
+    set_up.table("orders", "select 1 as n from raw_data.orders, raw_data.users, raw_data.lines")
+    first, second = set_up.account()
+    assert first[:1] == second[:1] == ("sources",)
+    assert "RUN_ELT.RAW_DATA.LINES, for analytics.orders, cannot be read: " in first[1]
+    assert "RUN_ELT.RAW_DATA.ORDERS, for analytics.orders, cannot be read: " in second[1]
+    assert "GRANT SELECT ON TABLE RUN_ELT.RAW_DATA.LINES TO ROLE ELT" in first[2]
+
+
+def test_missing_privilege_to_create_tables_is_said_with_its_grant(set_up: SetUp) -> None:
+    def refuse(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("CREATE"):
+            raise SqlError("Insufficient privileges to operate on schema 'ANALYTICS'", errno=3001, sqlstate="42501")
+
+    set_up.server.hook = refuse
+    ((name, detail, remedy),) = set_up.account()
+    assert name == "schemas"
+    assert "role ELT cannot create tables in RUN_ELT.ANALYTICS: " in detail
+    assert "GRANT USAGE, CREATE TABLE ON SCHEMA RUN_ELT.ANALYTICS TO ROLE ELT" in remedy
+
+
+def test_missing_schema_is_said(set_up: SetUp) -> None:
+    set_up.table("mau", "select 1 as n", schema="nowhere")
+    ((name, detail, remedy),) = set_up.account()
+    assert name == "schemas"
+    assert "cannot create tables in RUN_ELT.NOWHERE" in detail
+    assert "create the schema" in remedy
+
+
+def test_table_that_cannot_be_dropped_again_is_named(set_up: SetUp) -> None:
+    def refuse(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("DROP"):
+            raise SqlError("Insufficient privileges", errno=3001, sqlstate="42501")
+
+    set_up.server.hook = refuse
+    ((name, detail, remedy),) = set_up.account()
+    assert name == "schemas"
+    assert "TEMP_RUN_ELT_DOCTOR__" in detail
+    assert remedy.startswith('Drop it: DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_RUN_ELT_DOCTOR__')
+
+
+def test_target_that_publishing_would_refuse_is_said_with_the_remedy(set_up: SetUp, session: Session) -> None:
+    set_up.table("shown", "select 1 as n")
+    session.sql("create view analytics.shown as select 1 as n")
+    session.sql("create role owner")
+    session.sql("create table analytics.mau (n int)")
+    session.sql("grant ownership on table analytics.mau to role owner")
+    failures = set_up.account()
+    assert len(failures) == 2
+    (first, detail, remedy), (second, _, drop) = failures
+    assert first == second == "targets"
+    assert "got a table that role OWNER owns, not ELT" in detail
+    assert remedy == "Use publish: overwrite, which keeps the object, or grant its ownership to ELT."
+    assert drop == "Drop or rename it, then materialize again."
+
+
+def test_policies_that_cannot_be_listed_fail_unless_they_need_not_be(set_up: SetUp, session: Session) -> None:
+    def refuse(event: StatementEvent) -> None:
+        if event.phase == "before" and "POLICY_REFERENCES" in event.sql:
+            raise SqlError("Unsupported feature 'POLICY_REFERENCES'.", errno=2, sqlstate="0A000")
+
+    session.sql("create table analytics.mau (n int)")
+    set_up.server.hook = refuse
+    ((name, _, remedy),) = set_up.account()
+    assert (name, "RUN_ELT_CHECK_POLICIES=false" in remedy) == ("targets", True)
+    set_up.set(RUN_ELT_CHECK_POLICIES="false")
+    assert set_up.account() == []
+
+
+def test_leftover_candidates_are_counted(set_up: SetUp, session: Session) -> None:
+    session.sql("create table analytics.temp_mau__0123ABCD (n int) comment = '[run_elt failed 0123 at 2026-11-25]'")
+    settings = Settings.from_environment()
+    *_, candidates = check_account(settings, load_tables(settings.tables_dir))
+    assert candidates.detail == "0 older than 72 h, which the next run drops; 1 younger or unmarked ones"
+
+
+def test_missing_warehouse_and_database_are_said(set_up: SetUp) -> None:
+    def nothing(event: StatementEvent) -> None:
+        if event.phase == "before" and "CURRENT_WAREHOUSE" in event.sql:
+            event.statement.sql = "SELECT 'SVC', 'ELT', NULL, NULL, 'ACC', 'REGION'"
+
+    set_up.server.hook = nothing
+    (warehouse, _, use), (database, _, remedy) = set_up.account()
+    assert (warehouse, database) == ("warehouse", "database")
+    assert use == "GRANT USAGE ON WAREHOUSE wh TO ROLE ELT, or correct SNOWFLAKE_WAREHOUSE."
+    assert remedy == "GRANT USAGE ON DATABASE run_elt TO ROLE ELT, or correct SNOWFLAKE_DATABASE."
+
+
+@pytest.mark.parametrize(
+    ("change", "variables", "problem", "remedy"),
+    [
+        ({}, {"SLACK_CHANNEL": "C0WRONGONE"}, "Slack refuses it: channel_not_found.", "the channel's ID"),
+        ({"joined": False}, {}, "the app is not in alerts (C0STANDIN).", "Invite the app"),
+        ({"archived": True}, {}, "alerts (C0STANDIN) is archived.", "not archived"),
+        ({"scopes": "channels:read"}, {}, "posting requires the scope chat:write", "install it again"),
+        ({"faults": [Fault(status=503, method="auth.test")]}, {}, "Slack answered HTTP 503.", "SLACK_BASE_URL"),
+        ({}, {"SLACK_CHANNEL": ""}, "got no SLACK_CHANNEL. No alert is sent.", "Set SLACK_CHANNEL."),
+        ({}, {"SLACK_BASE_URL": "http://127.0.0.1:9/"}, "Slack cannot be reached", "http://127.0.0.1:9/"),
+    ],
+    ids=["wrong channel", "not invited", "archived", "no scope", "down", "no channel", "unreachable"],
+)
+def test_slack_that_would_not_take_an_alert_is_said(
+    set_up: SetUp, change: dict[str, Any], variables: dict[str, str], problem: str, remedy: str
+) -> None:
+    for name, value in change.items():
+        setattr(set_up.slack, name, value)
+    set_up.set(**variables)
+    ((name, detail, mend),) = failed_of(check_slack(Settings.from_environment()))
+    assert name.startswith("slack")
+    assert problem in detail
+    assert remedy in mend
+
+
+@pytest.mark.parametrize("how", ["a name", "no scope"])
+def test_channel_that_cannot_be_looked_up_is_skipped(set_up: SetUp, how: str) -> None:
+    if how == "a name":
+        set_up.set(SLACK_CHANNEL="#alerts")
+    else:
+        set_up.slack.scopes = "chat:write"
+    token, channel = check_slack(Settings.from_environment())
+    assert (token.status, channel.status) == ("ok", "skip")
+    assert "run-elt alert --test" in channel.detail
+
+
+def test_history_without_run_monitoring_and_without_daemon_fails(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").touch()
+    found = Deployment(tmp_path).look()
+    assert found["run monitoring"][0] == "FAIL"
+    assert found["daemon"] == ("FAIL", "the schedule and the alerts require a daemon, got none on this history ever.")
+    assert found["schedule"] == ("ok", "daily: running by default; no daemon has taken up daily yet")
+
+
+def test_daemon_that_has_gone_fails(deployment: Deployment) -> None:
+    with deployment.open() as instance:
+        beat(instance, seconds_ago=400)
+    status, detail = deployment.look()["daemon"]
+    assert status == "FAIL"
+    assert detail.startswith("requires a sign of life every 300 s, got the last 40")
+
+
+def test_schedule_and_sensors_that_are_switched_off_fail_but_not_those_of_another_location(
+    deployment: Deployment,
+) -> None:
+    with deployment.open() as instance:
+        switch(instance, "daily", "SCHEDULE", "STOPPED", location="another")
+        switch(instance, "daily", "SCHEDULE", "RUNNING")
+        switch(instance, "slack_alert", "SENSOR", "DECLARED_IN_CODE")
+        switch(instance, "slack_alert_retries", "SENSOR", "STOPPED")
+    found = deployment.look()
+    assert found["schedule"] == ("ok", "daily: running")
+    assert found["sensors"] == ("FAIL", "switched off: slack_alert_retries of run_elt.")
+
+
+def test_failed_run_without_its_alert_fails(deployment: Deployment) -> None:
+    @dg.op
+    def fails() -> None:
+        raise ValueError("as ordered")
+
+    @dg.job(name="RunELT_Alert")
+    def job() -> None:
+        fails()
+
+    settings = Settings.from_environment({})
+    tables = load_tables(settings.tables_dir)
+    assert deployment.look(settings, tables)["alerts"][0] == "ok"
+    with deployment.open() as instance:
+        run = job.execute_in_process(instance=instance, raise_on_error=False)
+        tags = {"run_elt/alert": "blocked", "run_elt/alert_reason": "invalid_auth: Correct SLACK_TOKEN."}
+        instance.add_run_tags(run.run_id, tags)
+    found = deployment.look(settings, tables)
+    assert found["alerts"] == ("FAIL", "1 failed runs wait for their alert. invalid_auth: Correct SLACK_TOKEN.")
+
+
+def test_home_that_is_no_folder_fails_and_everything_else_is_looked_at(set_up: SetUp) -> None:
+    set_up.set(DAGSTER_HOME=str(set_up.directory / "nowhere"))
+    ((name, detail, _),) = set_up.failures()
+    assert name == "history"
+    assert "nowhere" in detail
