@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dotenv import load_dotenv
@@ -130,8 +130,7 @@ def _agrees() -> bool:
 
 def _alert() -> int:
     settings = Settings.from_environment()
-    # Dagster declares the result by the resource's type parameter, and it is the resource, its secrets resolved.
-    slack = cast("Slack", cast("object", Slack.from_settings(settings).process_config_and_initialize()))
+    slack = Slack.from_settings(settings).resolved()
     if slack.missing:
         raise ValueError(
             f"a test alert requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. Nothing was sent. Set them."

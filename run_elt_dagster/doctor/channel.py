@@ -35,9 +35,7 @@ def check_slack(settings: Settings) -> Iterator[Finding]:
         )
         yield from skipped(NAMES[1:], "the check of the token failed")
         return
-    # Its token is read from the environment here. Dagster declares the result by the resource's type parameter, and it is
-    # the resource.
-    yield from _check_token(cast("Slack", cast("object", slack.process_config_and_initialize())))
+    yield from _check_token(slack.resolved())
 
 
 def _check_token(slack: Slack) -> Iterator[Finding]:

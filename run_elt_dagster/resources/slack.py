@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from run_elt_dagster.resources.environment import resolved
 from run_elt_dagster.settings import SLACK_URL, Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Slack(dg.ConfigurableResource[None]):
         """Return the resource of a deployment; the token stays in the environment until a message is sent."""
         token = {"token": dg.EnvVar("SLACK_TOKEN")} if settings.alerts.has_token else {}
         return cls(channel=settings.alerts.channel, base_url=settings.alerts.base_url, **token)  # type: ignore[arg-type]
+
+    def resolved(self) -> "Slack":
+        """Return the resource with its token read from the environment, for use outside of Dagster's own injection."""
+        return resolved(self)
 
     @property
     def missing(self) -> str:

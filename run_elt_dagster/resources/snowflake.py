@@ -3,12 +3,13 @@
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from run_elt_dagster.embedded import embedded_snowflake
+from run_elt_dagster.resources.environment import resolved
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.settings import Settings, SnowflakeSettings
 
@@ -60,8 +61,7 @@ class Snowflake(dg.ConfigurableResource[None]):
 
     def resolved(self) -> "Snowflake":
         """Return the resource with its secrets read from the environment, for use outside of Dagster's own injection."""
-        # Dagster declares the result by the resource's type parameter, and it is the resource.
-        return cast("Snowflake", cast("object", self.process_config_and_initialize()))
+        return resolved(self)
 
     @property
     def is_embedded(self) -> bool:
