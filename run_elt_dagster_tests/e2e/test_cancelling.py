@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import snowflake.connector
 
@@ -58,9 +59,9 @@ class Account:
             return list(cursor.execute(statement).fetchall())
 
     def held(self) -> set[str]:
-        """Return the runs whose statement is being executed."""
-        tags = (json.loads(statement.parameter("QUERY_TAG", "") or "{}") for statement in self.server.running())
-        return {tag["run_id"] for tag in tags if tag}
+        """Return the runs whose build is being executed."""
+        running = [statement for statement in self.server.running() if "'slow'" in statement.sql]
+        return {json.loads(statement.parameter("QUERY_TAG", ""))["run_id"] for statement in running}
 
     def errors(self, run_id: str) -> list[int | None]:
         return [r.error_code for r in self.server.history if run_id in r.query_tag and "'slow'" in r.sql]
@@ -97,7 +98,7 @@ def statuses(webserver: Webserver) -> dict[str, str]:
 
 
 def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_alone(
-    place: Place, account: Account, home: dict[str, str], record_property: Any
+    place: Place, account: Account, home: dict[str, str], record_property: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.sql("create table analytics.orders comment = '[run_elt run before]' as select 'fast' as n")
     port = free_port()
@@ -108,13 +109,8 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
 
     seconds: list[float] = []
 
-    def launch(**tags: str) -> str:
-        listed = [{"key": key.replace("_", "/", 1), "value": value} for key, value in tags.items()]
-        metadata = {"tags": listed}
-        answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}, "executionMetadata": metadata})[
-            "launchRun"
-        ]
-        assert "run" in answer, answer
+    def launch() -> str:
+        answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}})["launchRun"]
         run_id = answer["run"]["runId"]
         place.wait_for("the query", lambda: run_id in account.held())
         return run_id
@@ -141,7 +137,11 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
     assert_ended(page, started)
     interrupted = [command_line(number) for number in (signal.SIGINT, signal.SIGTERM)]
     # Run monitoring ends it as a failure, since a run that takes too long is one that somebody must hear of.
-    late = launch(dagster_max_runtime="1")
+    late = launch()
+    monkeypatch.chdir(place.directory)
+    monkeypatch.setenv("DAGSTER_HOME", str(place.directory))
+    with dg.DagsterInstance.get() as instance:
+        instance.add_run_tags(late, {"dagster/max_runtime": "1"})
     assert_ended(late, time.monotonic())
 
     record_property("seconds until the query had ended", seconds)
