@@ -1,5 +1,6 @@
-"""The Snowflake resource: an account through dagster-snowflake, or the embedded Snowflake behind the same interface."""
+"""The Snowflake resource: sessions of an account, or of the embedded Snowflake behind the same interface."""
 
+import base64
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
 
 # How long a sign-in may take; it does not limit queries, as network_timeout would.
 LOGIN_TIMEOUT_SECONDS = 60
+# What Snowflake's history of sessions calls the client.
+APPLICATION = "run_elt_dagster"
 # How long a run waits for another process that uses the embedded Snowflake.
 EMBEDDED_WAIT_SECONDS = 600.0
 
 
 class Snowflake(dg.ConfigurableResource[None]):
-    """Sessions of Snowflake.
+    """Sessions of Snowflake, with the fields of dagster-snowflake's `SnowflakeResource`, which `dagster_snowflake` makes.
 
-    It makes dagster-snowflake's `SnowflakeResource` when a session is opened and not when the code location is loaded,
-    since importing that takes several times as long as importing Dagster.
+    The connector is imported when a session is opened and not when the code location is loaded.
     """
 
     account: str | None = Field(default=None, description="Account identifier; None is the embedded Snowflake.")
@@ -84,7 +86,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             hurry: dict[str, Any] = {}
             if patience_seconds is not None:
                 hurry = {"login_timeout": patience_seconds, "network_timeout": patience_seconds}
-            with self._open(self._account_resource(hurry)) as connection:
+            with _connected({**self._account_arguments(), "private_key": self._der_key(), **hurry}) as connection:
                 yield connection
             return
         log = dg.get_dagster_logger().info
@@ -95,7 +97,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             log=log,
         ) as endpoint:
             arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
-            with self._open(self._resource(arguments)) as connection:
+            with _connected(arguments) as connection:
                 yield connection
 
     @contextmanager
@@ -113,49 +115,95 @@ class Snowflake(dg.ConfigurableResource[None]):
         with self.connect() as connection, ConnectorSession(connection, self.connect, connect_on) as session:
             yield session
 
-    @contextmanager
-    def _open(self, resource: "SnowflakeResource") -> Generator["SnowflakeConnection"]:
-        with resource.get_connection() as connection, closing(connection):
-            # get_connection() closes only where nothing fails, and a connection left open keeps the process alive:
-            # https://github.com/dagster-io/dagster/pull/34147
-            yield connection
+    def dagster_snowflake(self) -> "SnowflakeResource":
+        """Return dagster-snowflake's resource with the same account and sign-in, for its I/O managers and components.
 
-    def _account_resource(self, more: Mapping[str, Any]) -> "SnowflakeResource":
-        return self._resource(
-            {
-                "account": self.account,
-                "user": self.user,
-                "role": self.role,
-                "warehouse": self.warehouse,
-                "database": self.database,
-                "password": self.password,
-                "private_key": self.private_key,
-                "private_key_path": self.private_key_path,
-                "private_key_password": self.private_key_password,
-                "authenticator": self.authenticator,
-                "token_file_path": self.token_file_path,
-                "host": self.host,
-                "port": self.port,
-                "protocol": self.protocol,
-                "login_timeout": LOGIN_TIMEOUT_SECONDS,
-                # https://docs.snowflake.com/en/sql-reference/parameters
-                "session_parameters": {
-                    "STATEMENT_TIMEOUT_IN_SECONDS": self.statement_timeout_seconds,
-                    # A run that lost its connection stops costing money.
-                    "ABORT_DETACHED_QUERY": True,
-                },
-                **more,
-            },
-        )
+        The run itself does without it: importing it takes 4 to 7 s and 150 MB, of which the connector is a tenth. And its
+        `get_connection` does not close where something fails: https://github.com/dagster-io/dagster/pull/34147
 
-    def _resource(self, arguments: dict[str, Any]) -> "SnowflakeResource":
-        """Return the `SnowflakeResource` of connector arguments; those it has no field for go through as they are."""
-        # 4 to 7 s to import.
+        Raises:
+            ValueError: There is no account.
+        """
         from dagster_snowflake import SnowflakeResource  # noqa: PLC0415
 
-        given = {name: value for name, value in arguments.items() if value is not None}
-        fields = {name: given.pop(name) for name in list(given) if name in SnowflakeResource.model_fields}
-        return SnowflakeResource(**fields, autocommit=True, additional_snowflake_connection_args=given)
+        if self.is_embedded:
+            raise ValueError(
+                "dagster-snowflake's resource requires an account, got the embedded Snowflake. Set SNOWFLAKE_ACCOUNT."
+            )
+        key = {
+            "private_key": self.private_key,
+            "private_key_path": self.private_key_path,
+            "private_key_password": self.private_key_password,
+        }
+        given = {name: value for name, value in {**self._account_arguments(), **key}.items() if value is not None}
+        fields: dict[str, Any] = {n: given.pop(n) for n in list(given) if n in SnowflakeResource.model_fields}
+        return SnowflakeResource(**fields, additional_snowflake_connection_args=given)
+
+    def _account_arguments(self) -> dict[str, Any]:
+        """Return the connector's arguments but for the private key; None where the connector decides."""
+        return {
+            "account": self.account,
+            "user": self.user,
+            "role": self.role,
+            "warehouse": self.warehouse,
+            "database": self.database,
+            "password": self.password,
+            "authenticator": self.authenticator,
+            "token_file_path": self.token_file_path,
+            "host": self.host,
+            "port": self.port,
+            "protocol": self.protocol,
+            "autocommit": True,
+            "login_timeout": LOGIN_TIMEOUT_SECONDS,
+            # https://docs.snowflake.com/en/sql-reference/parameters
+            "session_parameters": {
+                "STATEMENT_TIMEOUT_IN_SECONDS": self.statement_timeout_seconds,
+                # A run that lost its connection stops costing money.
+                "ABORT_DETACHED_QUERY": True,
+            },
+        }
+
+    def _der_key(self) -> bytes | None:
+        """Return the private key as the connector takes it, None if another way of signing in is set.
+
+        Raises:
+            ValueError: It is no private key in PEM, or its password is wrong.
+        """
+        if self.private_key_path is not None:
+            return _der(
+                Path(self.private_key_path).read_bytes(), self.private_key_password, "SNOWFLAKE_PRIVATE_KEY_PATH"
+            )
+        if self.private_key is None:
+            return None
+        text = self.private_key.encode()
+        pem = text if b"-----BEGIN" in text else base64.b64decode(text)
+        return _der(pem, self.private_key_password, "SNOWFLAKE_PRIVATE_KEY")
+
+
+def _der(pem: bytes, password: str | None, variable: str) -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only where a key is used
+
+    try:
+        key = serialization.load_pem_private_key(pem, password.encode() if password else None)
+    except (ValueError, TypeError) as error:
+        # The error's own text may quote what it could not read.
+        raise ValueError(
+            f"{variable} requires a private key in PEM (or that in base64) that SNOWFLAKE_PRIVATE_KEY_PASSWORD opens, got "
+            f"one that cannot be read ({type(error).__name__}). Nobody was signed in. Correct one of the two.",
+        ) from None
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@contextmanager
+def _connected(arguments: Mapping[str, Any]) -> Generator["SnowflakeConnection"]:
+    import snowflake.connector  # noqa: PLC0415 - half a second to import, and only needed for a session
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    # A connection left open keeps the process alive.
+    with closing(snowflake.connector.connect(**given, application=APPLICATION)) as connection:
+        yield connection
 
 
 def _account_config(account: SnowflakeSettings) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import threading
 
+from run_elt_dagster_tests.effort import effort
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 
-PUBLISHES = 200
+PUBLISHES = effort(usual=60, thorough=200)
 ROWS = 5
 METHODS = (
     "create or replace table x clone y copy grants copy tags",

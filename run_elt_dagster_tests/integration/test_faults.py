@@ -31,6 +31,7 @@ from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import ConnectorSession, StatementError
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import OBJECT_MISSING, TableOutcome
+from run_elt_dagster_tests.effort import effort
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, Session, running_server
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -39,7 +40,6 @@ OLD, NEW, NEXT = (3, 1), (5, 2), (7, 3)
 AT_ONCE = 4
 # Phase and Snowflake's error number, or what else happens to the statement.
 FAULTS: Mapping[str, tuple[str, int | str]] = {
-    "refused": ("before", 3001),
     "failed": ("before", 603),
     # With its session, so that the run has to sign in again before it can look what became of the statement.
     "answer lost": ("after", 390111),
@@ -57,7 +57,7 @@ class Cell:
     number: int
     publish: str
     first: bool
-    fault: str = "refused"
+    fault: str = "failed"
     index: int = -1
     statements: list[str] = field(default_factory=list)
     met: threading.Event = field(default_factory=threading.Event)
@@ -352,7 +352,7 @@ def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(
     numbers = iter(range(len(laboratory.cells) * 100, 10**7))
 
     @settings(
-        max_examples=int(os.environ.get("RUN_ELT_TESTS_EXAMPLES", "10")),
+        max_examples=effort(usual=8, thorough=200),
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

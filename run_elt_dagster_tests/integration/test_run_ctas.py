@@ -10,6 +10,7 @@ from run_elt_dagster.run_ctas import run_tables
 from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.table import parse_table_file
+from run_elt_dagster_tests.effort import effort
 from run_elt_dagster_tests.integration.house import House, checks, failure_text, materialized
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -204,7 +205,14 @@ def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None
     assert "MAU" not in house.tables()
 
 
-@pytest.mark.parametrize(("publish", "publishes"), [("clone", 200), ("swap", 40), ("overwrite", 40)])
+@pytest.mark.parametrize(
+    ("publish", "publishes"),
+    [
+        ("clone", effort(usual=50, thorough=200)),
+        ("swap", effort(usual=15, thorough=200)),
+        ("overwrite", effort(usual=15, thorough=200)),
+    ],
+)
 def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publish: str, publishes: int) -> None:
     """Publishes of a table that alternates between 3 rows of 1 and 5 rows of 2, with a reader in another session."""
     versions = [

@@ -1,5 +1,6 @@
 """The resource with an account, against a server on loopback that answers as Snowflake does."""
 
+import base64
 import json
 import logging
 import os
@@ -8,9 +9,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import snowflake.connector
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
@@ -102,6 +107,58 @@ def test_connection_is_closed_after_use_and_after_an_error(account: Account) -> 
     with pytest.raises(RuntimeError, match="in between"), account.resource().connect() as connection:
         raise RuntimeError("in between")
     assert connection.is_closed()
+
+
+def pem(password: bytes | None = None) -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kept = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept).decode()
+
+
+@pytest.mark.parametrize(
+    "sign_in", ["password", "key", "key in base64", "key file", "locked key file", "authenticator"]
+)
+def test_connector_is_told_what_dagster_snowflake_would_tell_it(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign_in: str
+) -> None:
+    key, locked = pem(), pem(b"open")
+    (tmp_path / "key.p8").write_text(locked if sign_in == "locked key file" else key, encoding="utf-8")
+    ways: dict[str, dict[str, Any]] = {
+        "password": {"password": "p"},
+        "key": {"private_key": key},
+        "key in base64": {"private_key": base64.b64encode(key.encode()).decode()},
+        "key file": {"private_key_path": str(tmp_path / "key.p8")},
+        "locked key file": {"private_key_path": str(tmp_path / "key.p8"), "private_key_password": "open"},
+        "authenticator": {"authenticator": "oauth", "token_file_path": str(tmp_path / "token")},
+    }
+    resource = account.resource().model_copy(update={"password": None, **ways[sign_in]})
+    told: list[dict[str, Any]] = []
+
+    class Told(Exception):  # noqa: N818 - no error, but the end of what is looked at here
+        pass
+
+    def connect(**arguments: Any) -> None:
+        told.append(arguments)
+        raise Told
+
+    # What is sent is looked at, and not who answers.
+    monkeypatch.setattr(snowflake.connector, "connect", connect)
+    with pytest.raises(Told), resource.connect():
+        pass
+    with pytest.raises(Told), resource.dagster_snowflake().get_connection():
+        pass
+    ours, theirs = ({name: v for name, v in one.items() if name != "application"} for one in told)
+    assert ours == {**theirs, "autocommit": True}
+
+
+def test_key_that_cannot_be_read_is_an_error_that_does_not_tell_it(account: Account) -> None:
+    resource = account.resource().model_copy(update={"password": None, "private_key": "-----BEGIN canary"})
+    with (
+        pytest.raises(ValueError, match="SNOWFLAKE_PRIVATE_KEY requires a private key in PEM") as wrong,
+        resource.connect(),
+    ):
+        pass
+    assert "canary" not in str(wrong.value)
 
 
 def test_wrong_password_is_an_error_that_does_not_tell_it(account: Account) -> None:
