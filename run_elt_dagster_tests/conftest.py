@@ -40,10 +40,10 @@ def _fault_matrix(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
         for name, value in getattr(report, "user_properties", ()):
             if name != "faults" or report.when != "call":
                 continue
-            title, fault, statements, verdicts, looked = value
+            title, begin, fault, statements, verdicts, looked = value
             columns += [] if fault in columns else [fault]
             looks += looked
-            for number, (statement, verdict) in enumerate(zip(statements, verdicts, strict=True)):
+            for number, (statement, verdict) in enumerate(zip(statements, verdicts, strict=True), start=begin):
                 lines.setdefault((title, number, statement), {})[fault] = verdict
     if not lines:
         return
