@@ -38,12 +38,12 @@ $(VENV)/bin/python:
 
 $(VENV)/embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[embedded]'
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[embedded]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/embedded $@
 
 clean:
