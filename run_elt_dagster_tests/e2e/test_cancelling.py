@@ -103,14 +103,16 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
     account.sql("create table analytics.orders comment = '[run_elt run before]' as select 'fast' as n")
     port = free_port()
     place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
-    place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
     webserver = Webserver(f"http://127.0.0.1:{port}")
     place.wait_for("the webserver", webserver.is_up)
+    # Afterwards: two processes that make the same empty database at once disturb each other.
+    place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
 
     seconds: list[float] = []
 
     def launch() -> str:
         answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}})["launchRun"]
+        assert "run" in answer, f"{answer}\n{place.logs()}"
         run_id = answer["run"]["runId"]
         place.wait_for("the query", lambda: run_id in account.held())
         return run_id

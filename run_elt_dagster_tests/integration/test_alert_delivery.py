@@ -321,7 +321,7 @@ def test_many_runs_failing_at_once_under_the_rate_limit_are_all_delivered_and_no
     watch.stand_in.burst, watch.stand_in.clock = 1, lambda: watch.now
     runs = [watch.fail()]
     # As the storage would have it after so many failures; running each takes too long here.
-    count = effort(usual=40, thorough=100)
+    count = effort(usual=25, thorough=100)
     template = watch.record(runs[0]).dagster_run
     events = watch.instance.all_logs(runs[0])
     for number in range(1, count):

@@ -7,7 +7,7 @@ from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, Ses
 
 __all__ = ["account", "server", "session"]
 
-PUBLISHES = effort(usual=60, thorough=200)
+PUBLISHES = effort(usual=30, thorough=200)
 ROWS = 5
 METHODS = (
     "create or replace table x clone y copy grants copy tags",

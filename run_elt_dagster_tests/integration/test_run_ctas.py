@@ -208,9 +208,9 @@ def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None
 @pytest.mark.parametrize(
     ("publish", "publishes"),
     [
-        ("clone", effort(usual=50, thorough=200)),
-        ("swap", effort(usual=15, thorough=200)),
-        ("overwrite", effort(usual=15, thorough=200)),
+        ("clone", effort(usual=25, thorough=200)),
+        ("swap", effort(usual=8, thorough=200)),
+        ("overwrite", effort(usual=8, thorough=200)),
     ],
 )
 def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publish: str, publishes: int) -> None:
