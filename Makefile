@@ -19,7 +19,7 @@ dev: $(VENV)/embedded
 	$(BIN)/dagster dev
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --numprocesses 4 --maxschedchunk 2
+	$(BIN)/python -m pytest --numprocesses 3 --maxschedchunk 2
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

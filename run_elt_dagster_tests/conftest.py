@@ -15,8 +15,13 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_facto
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests of real processes, whatever the order is: they wait most of the time, and take the longest."""
-    items.sort(key=lambda item: "/e2e/" not in item.nodeid)
+    """Spread the tests of real processes over the first half, the longest first: they wait where others compute."""
+    slow = sorted((item for item in items if "/e2e/" in item.nodeid), key=lambda item: "alerts" not in item.nodeid)
+    others = [item for item in items if "/e2e/" not in item.nodeid]
+    gap = max(len(others) // (2 * len(slow) + 1), 1) if slow else 1
+    for number, item in enumerate(slow):
+        others.insert(number * (gap + 1), item)
+    items[:] = others
 
 
 @pytest.hookimpl(wrapper=True)
