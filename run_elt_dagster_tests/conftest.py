@@ -14,8 +14,12 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_facto
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests of real processes over the first half, the longest first: they wait where others compute."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a thorough run does, and spread the tests of real processes over the first half, the longest first: they wait where others compute."""
+    if not os.environ.get("RUN_ELT_TESTS_THOROUGH"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     slow = sorted((item for item in items if "/e2e/" in item.nodeid), key=lambda item: "alerts" not in item.nodeid)
     others = [item for item in items if "/e2e/" not in item.nodeid]
     gap = max(len(others) // (2 * len(slow) + 1), 1) if slow else 1

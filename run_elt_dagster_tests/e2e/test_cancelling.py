@@ -17,6 +17,8 @@ from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, Statemen
 from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 
+pytestmark = pytest.mark.thorough
+
 LAUNCH = """
 mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }

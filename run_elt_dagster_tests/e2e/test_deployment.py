@@ -27,6 +27,8 @@ from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
 from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 
+pytestmark = pytest.mark.thorough
+
 # Of July 2024. Between the previous minor version and this one nothing changes in Postgres, so that older ones are undone.
 OLD_REVISION = "284a732df317"
 OLD_RUN = "11111111-2222-3333-4444-555555555555"

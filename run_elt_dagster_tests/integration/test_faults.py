@@ -262,7 +262,15 @@ def verdict(laboratory: Laboratory, cell: Cell, outcome: TableOutcome | None, co
 
 # For the first time, overwrite does what clone does.
 @pytest.mark.parametrize(("publish", "first"), [*itertools.product(METHODS, [False]), ("clone", True), ("swap", True)])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("failed", marks=pytest.mark.thorough),
+        "answer lost",
+        pytest.param("timed out", marks=pytest.mark.thorough),
+        "killed",
+    ],
+)
 def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
     laboratory: Laboratory, record_property: Any, publish: str, first: bool, fault: str
 ) -> None:

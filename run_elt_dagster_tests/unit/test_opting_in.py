@@ -9,6 +9,8 @@ import pytest
 
 from run_elt_dagster_tests.snowflake import opting_in
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 FOLDER = "run_elt_dagster_tests/snowflake"
 OTHERS = ("unit", "integration", "e2e")
