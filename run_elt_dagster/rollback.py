@@ -177,6 +177,12 @@ class Rollback:
             PublishRefusedError: Its grants could not be made those of the present version; nothing has changed.
             StatementError: A statement failed. The error says what readers see.
         """
+        try:
+            return self._carry_out(plan)
+        except StatementError as error:
+            raise self._told(error) from error
+
+    def _carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         if plan.method == "swap" and plan.aside is not None:
             if plan.restore:
                 self._send(undrop_sql(plan.aside))
@@ -244,7 +250,10 @@ class Rollback:
                 self._sender.recover(error)
                 if not error.answered and self._has_happened(plan, statement):
                     continue
-                raise self._failed(plan, statement, error) from error
+                if plan.aside is not None and statement == undrop_sql(self._target):
+                    # The present table goes back to its place; if that fails too, the command takes it up.
+                    self._send(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}")
+                raise
 
     def _has_happened(self, plan: RollbackPlan, statement: str) -> bool:
         if plan.method == "time travel":
@@ -256,14 +265,15 @@ class Rollback:
             return standing is not None and standing.marker == plan.previous.marker
         return standing is None
 
-    def _failed(self, plan: RollbackPlan, statement: str, error: StatementError) -> StatementError:
-        """Return the error with what readers see now; a table that was moved aside goes back to its place first."""
-        if plan.method == "undrop" and plan.aside is not None and statement == plan.statements[-1]:
-            self._send(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}")
-        standing = self._standing()
-        seen = f"Readers see {standing}" if standing else f"There is no {self._target}"
+    def _told(self, error: StatementError) -> StatementError:
+        """Return the error with what readers see now."""
+        try:
+            standing = self._standing()
+            seen = f"Readers see {standing}" if standing else f"There is no {self._target}"
+        except StatementError:
+            seen = "What readers see is unknown"
         return StatementError(
-            f"{error}. {seen}. Repeat the command.", errno=error.errno, query_id=error.query_id, answered=True
+            f"{error}. {seen}. Repeat the command.", errno=error.errno, query_id=error.query_id, answered=error.answered
         )
 
     def _carry_grants_over(self, *, giver: Relation, taker: Relation) -> None:

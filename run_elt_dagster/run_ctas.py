@@ -198,10 +198,14 @@ def _on_its_warehouse(
     session: Session, table: AnalyticsTable, run: Callable[[Session], TableOutcome], options: RunOptions
 ) -> TableOutcome:
     """Run a table in a session of its own, opened after its parents were published, so that it sees them."""
+    outcome: TableOutcome | None = None
     try:
         with session.on_warehouse(table.warehouse or "") as own:
             outcome = run(own)
     except Exception as error:  # noqa: BLE001 - lost in this thread, the run would wait for ever
+        if outcome is not None:
+            # Only closing the session failed: what became of the table is known.
+            return _refreshed(session, outcome)
         problem = f"no session on warehouse {table.warehouse}: {error}"
         message = f"{table.name} was not built, got {problem}. Check that the role may use the warehouse."
         return TableOutcome(
@@ -210,8 +214,14 @@ def _on_its_warehouse(
             candidate=candidate_of(table, database=session.database, run_id=options.run_id),
             failure=Failure("build", message, cause=error, problem=problem),
         )
-    # Its children are built in the common session, which must see what this one has published. If it cannot, none of its
-    # statements is sent any more, and they fail.
+    return _refreshed(session, outcome)
+
+
+def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
+    """Let the common session, in which the children are built, see what another one has published.
+
+    If it cannot, none of its statements is sent any more, so that the children fail with that error.
+    """
     with contextlib.suppress(StatementError):
         session.refresh()
     return outcome

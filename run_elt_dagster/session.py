@@ -131,6 +131,7 @@ class ConnectorSession:
             cursor: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api
         connect: Opens a second connection. A session that waits for a query cannot cancel it itself.
         connect_on: Opens one on another warehouse.
+        session_ids: The sessions of a run that this one belongs to; whoever cancels the run ends the statements of all.
     """
 
     def __init__(
@@ -138,12 +139,14 @@ class ConnectorSession:
         connection: "SnowflakeConnection",
         connect: Callable[[], AbstractContextManager["SnowflakeConnection"]],
         connect_on: Callable[[str], AbstractContextManager["SnowflakeConnection"]] | None = None,
+        session_ids: list[int] | None = None,
     ) -> None:
         self._connection = connection
         self._connect = connect
         self._connect_on = connect_on
         # Sessions of this run in which a statement may be running.
-        self._session_ids = [int(connection.session_id)]
+        self._session_ids: list[int] = [] if session_ids is None else session_ids
+        self._session_ids.append(int(connection.session_id))
         self._number = 0
         self._renewing = threading.Lock()
         self._sign_in_error: StatementError | None = None
@@ -252,8 +255,7 @@ class ConnectorSession:
                 connection = opened.enter_context(connect())
             except Error as error:
                 raise _sign_in_error(error) from error
-            self._session_ids.append(int(connection.session_id))
-            yield opened.enter_context(ConnectorSession(connection, connect))
+            yield opened.enter_context(ConnectorSession(connection, connect, session_ids=self._session_ids))
 
     def cancel(self) -> None:
         """End every statement of the run's sessions from another one, which stays open: it may be asked again.
