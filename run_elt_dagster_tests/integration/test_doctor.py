@@ -24,6 +24,8 @@ from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, running_server
 
+pytestmark = pytest.mark.thorough
+
 MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
 NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "schedule", "sensors", "alerts"]
