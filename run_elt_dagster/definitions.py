@@ -1,5 +1,6 @@
 """The whole system on one screen: what is built, when, and by what means."""
 
+import gc
 from functools import partial
 
 import dagster as dg
@@ -55,3 +56,6 @@ defs = dg.Definitions(
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,
 )
+
+# What is loaded stays: left out of garbage collection, no process looks through it again, the last time when it ends (1 s).
+gc.freeze()

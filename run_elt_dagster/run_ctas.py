@@ -1,7 +1,6 @@
 """Build, audit and publish tables on one Snowflake session: parents first, independent tables at the same time."""
 
 import contextlib
-import functools
 import graphlib
 import heapq
 import itertools
@@ -64,7 +63,6 @@ def run_tables(
     looked_at = time.monotonic()
     for problem in sweep(sender, stock, database=database, options=options):
         warn(problem)
-    done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
 
     def clock() -> str:
         return server_instant(stock, elapsed_seconds=time.monotonic() - looked_at)
@@ -72,28 +70,26 @@ def run_tables(
     def through(chosen: Sender, table: AnalyticsTable) -> TableOutcome:
         return TableRun(chosen, table, stock, clock, database=database, options=options).run()
 
-    def build(key: Key) -> None:
+    def build(key: Key) -> TableOutcome:
         table = catalogue[key]
-        run = functools.partial(through, table=table)
         if table.warehouse is None:
-            done.put(run(sender))
-        else:
-            done.put(_on_its_warehouse(session, table, lambda own: run(Sender(own, options, stop)), options))
+            return through(sender, table)
+        return _on_its_warehouse(session, table, lambda own: through(Sender(own, options, stop), table), options)
 
-    futures: list[Future[None]] = []
+    def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
+        return _skipped(catalogue[key], failed, options, database=database)
+
     with ThreadPoolExecutor(options.max_concurrent_tables, thread_name_prefix="run_ctas") as pool:
-        order = _Order(catalogue, keys, seconds or {})
+        builders = _Builders(
+            pool, _Order(catalogue, keys, seconds or {}), build, skip, limit=options.max_concurrent_tables
+        )
         try:
-            while order.is_active():
-                for key, failed in order.unbuildable():
-                    yield order.finish(_skipped(catalogue[key], failed, options, database=database))
-                while order.running < options.max_concurrent_tables and (key := order.next()) is not None:
-                    futures.append(pool.submit(build, key))
-                if order.running:
-                    yield order.finish(done.get())
+            builders.begin()
+            for _ in set(keys):
+                yield builders.done.get()
         finally:
             stop.set()
-            _cancel_until_done(session, futures, warn=warn)
+            _cancel_until_done(session, builders.stop(), warn=warn)
 
 
 def audit_published(
@@ -117,6 +113,58 @@ def audit_published(
         return auditor.unanswered(error)
 
 
+class _Builders:
+    """Threads that build tables, of which each begins the next one itself: whoever records the outcomes may be slower.
+
+    Attributes:
+        done: The outcomes, each after those of its parents.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        order: "_Order",
+        build: Callable[[Key], TableOutcome],
+        skip: Callable[[Key, tuple[Key, ...]], TableOutcome],
+        *,
+        limit: int,
+    ) -> None:
+        self.done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
+        self._pool, self._order, self._build, self._skip, self._limit = pool, order, build, skip, limit
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._futures: list[Future[None]] = []
+
+    def begin(self) -> None:
+        """Begin the first tables."""
+        with self._lock:
+            self._give_out()
+
+    def stop(self) -> Sequence[Future[None]]:
+        """Begin no other table, and return what was begun."""
+        with self._lock:
+            self._stopped = True
+        return self._futures
+
+    def _run(self, key: Key) -> None:
+        outcome = self._build(key)
+        # Before its children are given out, so that no outcome comes before its parents'.
+        self.done.put(outcome)
+        with self._lock:
+            self._order.finish(outcome)
+            self._give_out()
+
+    def _give_out(self) -> None:
+        if self._stopped:
+            return
+        for key, failed in self._order.unbuildable():
+            skipped = self._skip(key, failed)
+            self.done.put(skipped)
+            self._order.finish(skipped)
+        while self._order.running < self._limit and (key := self._order.next()) is not None:
+            self._futures.append(self._pool.submit(self._run, key))
+
+
 class _Order:
     """Which table is built next, and which cannot be built any more.
 
@@ -137,9 +185,6 @@ class _Order:
         # For every table that was not published, the failed tables that are to blame.
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
-    def is_active(self) -> bool:
-        return self._sorter.is_active()
-
     def unbuildable(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
         """Yield the tables that a failure leaves without a parent, which `finish` may make more; queue all others."""
         while keys := self._sorter.get_ready():
@@ -157,13 +202,12 @@ class _Order:
         self.running += 1
         return heapq.heappop(self._ready)[-1]
 
-    def finish(self, outcome: TableOutcome) -> TableOutcome:
+    def finish(self, outcome: TableOutcome) -> None:
         key = outcome.table.key
         if not outcome.in_production:
             self._blame[key] = outcome.skipped_because or (key,)
         self.running -= 1
         self._sorter.done(key)
-        return outcome
 
     def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
         return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))

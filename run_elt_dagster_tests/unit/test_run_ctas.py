@@ -128,6 +128,23 @@ def test_no_more_tables_are_built_at_once_than_allowed(limit: int) -> None:
     assert session.most_building == limit
 
 
+def test_tables_are_built_while_nobody_takes_the_outcomes() -> None:
+    last = threading.Event()
+
+    class WatchedSession(RecordingSession):
+        def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+            if "select 1 as grandchild" in sql:
+                last.set()
+            return super().execute(sql, tag=tag)
+
+    declared = tables(parent="", child="parent", grandchild="child")
+    outcomes = run_tables(WatchedSession(), declared, list(declared), options=RUN)
+    first = next(outcomes)
+    # Whoever records the first outcome is still at it.
+    assert last.wait(30)
+    assert [first.table.table, *(outcome.table.table for outcome in outcomes)] == ["parent", "child", "grandchild"]
+
+
 def test_longest_way_to_the_end_begins_first_where_history_knows() -> None:
     session = RecordingSession()
     declared = tables(quick="", slow="", head="", tail="head")
