@@ -114,6 +114,8 @@ class Bench:
         cost = self._cost(client, place)
         report = service.report()
         _note(f"{scenario}: round {number}, {client.name}, {cost.wall_seconds:.1f} s")
+        if report["missed"]:
+            _note(f"{report['missed']} statements had no recorded answer; all that were sent: {report['kinds']}")
         return Round(
             scenario,
             number,

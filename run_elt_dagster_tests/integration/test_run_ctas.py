@@ -39,6 +39,14 @@ def test_table_is_published_with_its_checks_and_metadata(house: House) -> None:
     assert house.tables() == {"MAU"}
 
 
+def test_checks_point_at_the_materialization_that_they_guarded(house: House) -> None:
+    house.declare(mau=numbers(7), wau=numbers(3))
+    assert house.materialize().success
+    result = house.materialize()
+    targets = [evaluation.target_materialization_data for evaluation in result.get_asset_check_evaluations()]
+    assert [target and target.run_id for target in targets] == [result.run_id] * 4
+
+
 @pytest.mark.parametrize("publish", METHODS)
 def test_first_publish_and_republish_leave_the_new_rows_and_no_candidate(house: House, publish: str) -> None:
     for rows, value in [(3, 1), (5, 2), (4, 3)]:
