@@ -87,8 +87,10 @@ def failure_message(
         f"*{_escape(title)}*",
         _repeats(count),
         mentions,
+        _names([table.name for table in failure.tables], style) if len(failure.tables) > 1 else "",
         _first_line(failure, cause),
-        *_productions(failure.tables[:3], style),
+        # Said once if it holds for several.
+        *dict.fromkeys(_productions(failure.tables[:3], style)),
     ]
     return Message(text=_cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
 

@@ -55,5 +55,8 @@ def _embedded_remedy(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "Wait until the other process has ended, then try again."
     if isinstance(error, ImportError):
-        return "Run pip install -c constraints.txt -e '.[embedded]', or set the variables of an account."
+        return (
+            "Set the variables of an account, as .env.example describes them; or, to try it without one, run "
+            "pip install -c constraints.txt -e '.[embedded]'."
+        )
     return "Look at RUN_ELT_EMBEDDED_DIR, which must be a folder that can be written. It holds the embedded Snowflake's data only."

@@ -138,6 +138,13 @@ def test_200_failed_tables_fit_and_are_counted() -> None:
     assert "and 480 more" in everything(message)
 
 
+def test_text_of_several_tables_names_them_and_says_once_what_holds_for_all() -> None:
+    tables = [a_table(name=f"analytics.t{n}", production="There is no published table yet.") for n in range(2)]
+    text = failure_message(a_failure(*tables), style=STYLE).text
+    assert "analytics.t0, analytics.t1" in text.replace("`", "")
+    assert text.count("There is no published table yet.") == 1
+
+
 @pytest.mark.parametrize("place", ["name", "cause", "production", "query_id", "candidate", "stage_owner", "check"])
 def test_hostile_text_mentions_nobody_and_breaks_nothing(place: str) -> None:
     changes: dict[str, Any] = {place: HOSTILE}

@@ -187,7 +187,11 @@ def test_failed_sign_in_says_what_to_correct(error: Exception, remedy: str) -> N
 
 @pytest.mark.parametrize(
     ("error", "remedy"),
-    [(TimeoutError(), "Wait"), (ImportError(), "embedded]"), (NotADirectoryError(), "RUN_ELT_EMBEDDED_DIR")],
+    [
+        (TimeoutError(), "Wait"),
+        (ImportError(), "Set the variables of an account"),
+        (NotADirectoryError(), "RUN_ELT_EMBEDDED_DIR"),
+    ],
 )
 def test_embedded_snowflake_that_does_not_start_says_what_to_do(error: Exception, remedy: str, tmp_path: Path) -> None:
     assert remedy in sign_in_remedy(Settings.from_environment({}), error)
