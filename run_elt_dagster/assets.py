@@ -33,7 +33,8 @@ NO_ALERT = (
     "instance that no daemon ever sees, so that nobody is alerted if it fails. Set one of them."
 )
 
-_Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
+_CheckEvent = dg.Output[None] | dg.AssetCheckEvaluation
+_Event = dg.MaterializeResult[Any] | dg.AssetCheckResult | _CheckEvent
 
 
 def analytics_assets(
@@ -205,30 +206,44 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     skipped: list[TableOutcome] = []
     progress = _Progress(context.log.info)
     for outcome in outcomes:
-        checks = _check_results(context, outcome.table, outcome.audits, audited=outcome.candidate)
         for warning in outcome.warnings:
             context.log.warning(_without_secrets(warning))
         if outcome.published:
             progress.tell(_published_line(outcome))
-            # The checks point at the materialization that Dagster knows when they come: yielded before it, they would point
-            # at the previous one (https://github.com/dagster-io/dagster/issues/16732). Inside it, each would be resolved
-            # twice, which takes longer the more tables there are.
             yield dg.MaterializeResult(asset_key=list(outcome.table.key), metadata=_metadata(outcome))
-            yield from checks
-            continue
-        yield from checks
-        if outcome.superseded_by is not None:
+        elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
         elif outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
         else:
             skipped.append(outcome)
+        yield from _evaluations(_check_results(context, outcome.table, outcome.audits, audited=outcome.candidate))
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
     if failed:
         raise _run_failure(failed, skipped)
+
+
+def _evaluations(results: Sequence[dg.AssetCheckResult]) -> Iterator[_CheckEvent]:
+    """Yield what Dagster makes of results itself, without a pointer to the latest materialization.
+
+    That one is another table for a rejected candidate, and for a published one it is this run's, as Dagster sees by the run.
+    Looking it up takes a quarter of the time that recording a table takes.
+    """
+    for result in results:
+        check = dg.AssetCheckSpec(str(result.check_name), asset=result.asset_key or "")
+        yield dg.Output(None, output_name=check.get_python_identifier())
+        yield dg.AssetCheckEvaluation(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=result.passed,
+            metadata=result.metadata,
+            severity=result.severity,
+            description=result.description,
+            blocking=result.severity is dg.AssetCheckSeverity.ERROR,
+        )
 
 
 class _Progress:

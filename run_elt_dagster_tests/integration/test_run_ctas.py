@@ -39,12 +39,24 @@ def test_table_is_published_with_its_checks_and_metadata(house: House) -> None:
     assert house.tables() == {"MAU"}
 
 
-def test_checks_point_at_the_materialization_that_they_guarded(house: House) -> None:
+def test_recording_a_table_looks_nothing_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    get = dg.DagsterInstance.get_asset_records
+    monkeypatch.setattr(
+        dg.DagsterInstance,
+        "get_asset_records",
+        lambda self, keys=None: (looked_up.append(len(keys or [])), get(self, keys))[1],  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    )
     house.declare(mau=numbers(7), wau=numbers(3))
-    assert house.materialize().success
     result = house.materialize()
-    targets = [evaluation.target_materialization_data for evaluation in result.get_asset_check_evaluations()]
-    assert [target and target.run_id for target in targets] == [result.run_id] * 4
+    assert result.success
+    assert looked_up == []
+    assert [evaluation.blocking for evaluation in result.get_asset_check_evaluations()] == [True] * 4
+    # Alone, a check says which materialization it looked at.
+    alone = house.materialize(selection=dg.AssetSelection.checks_for_assets(["analytics", "mau"]))
+    targets = [evaluation.target_materialization_data for evaluation in alone.get_asset_check_evaluations()]
+    assert [target and target.run_id for target in targets] == [result.run_id] * 2
+    assert looked_up == [1]
 
 
 @pytest.mark.parametrize("publish", METHODS)
