@@ -218,7 +218,7 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             failed.append(outcome)
         else:
             skipped.append(outcome)
-        yield from _evaluations(_check_results(context, outcome.table, outcome.audits, audited=outcome.candidate))
+        yield from _recorded(_evaluations(context, outcome.table, outcome.audits, audited=outcome.candidate))
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
@@ -226,24 +226,17 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
         raise _run_failure(failed, skipped)
 
 
-def _evaluations(results: Sequence[dg.AssetCheckResult]) -> Iterator[_CheckEvent]:
-    """Yield what Dagster makes of results itself, without a pointer to the latest materialization.
+def _recorded(evaluations: Sequence[dg.AssetCheckEvaluation]) -> Iterator[_CheckEvent]:
+    """Yield what Dagster makes of a check's result, without its look for the latest materialization.
 
-    That one is another table for a rejected candidate, and for a published one it is this run's, as Dagster sees by the run.
-    Looking it up takes a quarter of the time that recording a table takes.
+    For a rejected candidate that is another table, for a published one it is this run's, which Dagster tells by the run. The
+    look takes a quarter of the time that recording a table takes.
     """
-    for result in results:
-        check = dg.AssetCheckSpec(str(result.check_name), asset=result.asset_key or "")
+    for evaluation in evaluations:
+        check = dg.AssetCheckSpec(evaluation.check_name, asset=evaluation.asset_key)
+        # A name that Dagster does not know fails the step.
         yield dg.Output(None, output_name=check.get_python_identifier())
-        yield dg.AssetCheckEvaluation(
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=result.passed,
-            metadata=result.metadata,
-            severity=result.severity,
-            description=result.description,
-            blocking=result.severity is dg.AssetCheckSeverity.ERROR,
-        )
+        yield evaluation
 
 
 class _Progress:
@@ -276,32 +269,43 @@ def _checks_alone(
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
         outcomes = audit_published(session, table, options=options)
-        yield from _check_results(context, table, outcomes, audited=target)
+        for evaluation in _evaluations(context, table, outcomes, audited=target):
+            # Dagster looks up which materialization this is about.
+            yield dg.AssetCheckResult(
+                asset_key=evaluation.asset_key,
+                check_name=evaluation.check_name,
+                passed=evaluation.passed,
+                severity=evaluation.severity,
+                description=evaluation.description,
+                metadata=evaluation.metadata,
+            )
 
 
-def _check_results(
+def _evaluations(
     context: dg.AssetExecutionContext,
     table: AnalyticsTable,
     outcomes: Sequence[AuditOutcome],
     *,
     audited: Relation,
-) -> list[dg.AssetCheckResult]:
+) -> list[dg.AssetCheckEvaluation]:
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
     key = dg.AssetKey(list(table.key))
     selected = context.selected_asset_check_keys
     return [
-        _check_result(key, outcome, audited)
+        _evaluation(key, outcome, audited)
         for outcome in outcomes
         if dg.AssetCheckKey(key, outcome.audit.name) in selected
     ]
 
 
-def _check_result(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
+def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckEvaluation:
+    blocking = audit.audit.severity == "error"
+    return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=audit.audit.name,
         passed=audit.passed,
-        severity=dg.AssetCheckSeverity.ERROR if audit.audit.severity == "error" else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+        blocking=blocking,
         description=_without_secrets(str(audit)),
         metadata=_check_metadata(audit, audited),
     )

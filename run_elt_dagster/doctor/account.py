@@ -63,7 +63,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
         except Exception as error:  # noqa: BLE001 - a key file alone can be wrong in a dozen ways
             yield failed(
                 NAMES[0],
-                f"cannot sign in to {_place(settings)}: {_problem(error)}",
+                f"cannot sign in to {_place(settings)}: {_problem(settings, error)}",
                 sign_in_remedy(settings, error),
             )
             yield from skipped(NAMES[1:], "signing in to Snowflake failed")
@@ -71,8 +71,8 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
         yield from _looks(settings, tables, snowflake, connection, seconds=time.monotonic() - started)
 
 
-def _problem(error: Exception) -> str:
-    if isinstance(error, ImportError):
+def _problem(settings: Settings, error: Exception) -> str:
+    if settings.snowflake is None and isinstance(error, ImportError):
         return f"it is not installed here ({error})"
     return getattr(error, "msg", None) or str(error)
 

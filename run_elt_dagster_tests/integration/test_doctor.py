@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -232,20 +231,6 @@ def test_nothing_configured_is_the_embedded_snowflake_without_slack_and_without_
     assert [name for name, each in found.items() if each["status"] == "FAIL"] == ["history"]
     assert "DAGSTER_HOME" in found["history"]["remedy"]
     assert found["daemon"]["detail"] == "the history cannot be opened"
-
-
-def test_embedded_snowflake_that_is_not_installed_is_said_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.startswith("run_elt_dagster.embedded")]:
-        monkeypatch.delitem(sys.modules, name)
-    # As on a deployment, which leaves the extra out.
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert main(["doctor", "--json"]) == 1
-    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
-    assert "it is not installed here (" in found["connect"]["detail"]
-    assert found["connect"]["remedy"].startswith("Set the variables of an account")
 
 
 def test_half_a_configuration_names_every_variable_and_skips_what_needs_it(set_up: SetUp) -> None:

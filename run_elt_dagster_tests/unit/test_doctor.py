@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -195,3 +197,17 @@ def test_failed_sign_in_says_what_to_correct(error: Exception, remedy: str) -> N
 )
 def test_embedded_snowflake_that_does_not_start_says_what_to_do(error: Exception, remedy: str, tmp_path: Path) -> None:
     assert remedy in sign_in_remedy(Settings.from_environment({}), error)
+
+
+def test_embedded_snowflake_that_is_not_installed_is_said_so(tmp_path: Path) -> None:
+    # As on a deployment, which leaves the extra out; in a process of its own, since modules are remembered.
+    script = """
+import sys
+sys.modules["pyarrow"] = None
+from run_elt_dagster.doctor.account import check_account
+from run_elt_dagster.settings import Settings
+print(next(check_account(Settings.from_environment({}), None)))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "it is not installed here (" in ran.stdout
+    assert "Set the variables of an account" in ran.stdout
