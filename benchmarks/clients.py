@@ -88,6 +88,8 @@ def _project(
         **variables,
         "RUN_ELT_TABLES_DIR": str(place / "tables"),
         "RUN_ELT_MAX_CONCURRENT_TABLES": str(threads),
+        # What SQL files read is remembered there, not with the user's own.
+        "RUN_ELT_CACHE_DIR": str(place / "cache"),
         "PYTHONPATH": str(ROOT),
     }
     command = [_own("dagster"), "asset", "materialize", "--select", "*", "-m", "run_elt_dagster"]

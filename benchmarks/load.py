@@ -98,6 +98,8 @@ def _project_load(tables: Sequence[workload.Table], place: Path) -> _Load:
 
     def forget() -> None:
         shutil.rmtree(compiled / ROOT.relative_to(ROOT.anchor) / "run_elt_dagster", ignore_errors=True)
+        # The first run has made it: without it, cold would be warm.
+        shutil.rmtree(client.environment["RUN_ELT_CACHE_DIR"])
         for cached in (*home.iterdir(), *place.glob(f"{PROJECT}/.run_elt*")):
             if cached.name != "dagster.yaml":
                 shutil.rmtree(cached, ignore_errors=True)
