@@ -14,8 +14,8 @@ from run_elt_dagster.publish import is_candidate_name
 from run_elt_dagster.relation import Relation, exact_sql, stored_names, string_sql
 from run_elt_dagster.table import AnalyticsTable
 
-# How many tables' policies one query asks for.
-POLICIES_PER_QUERY = 100
+# How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
+POLICIES_PER_QUERY = 500
 _OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
 
 

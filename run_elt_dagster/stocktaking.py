@@ -19,6 +19,9 @@ from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.table import AnalyticsTable
 
+# As many as two groups take in which the policies of one table cannot be listed.
+MOST_REFUSALS = 20
+
 
 def look_around(
     send: Sender,
@@ -27,7 +30,7 @@ def look_around(
     database: str,
     options: RunOptions,
 ) -> Stock:
-    """Return what stands under the targets' names and what hangs on it, in at most three queries (for 100 tables).
+    """Return what stands under the targets' names and what hangs on it, in at most three queries (for 500 tables).
 
     Raises:
         StatementError: The first of them failed. Where another one does, that is noted in the stock.
@@ -43,21 +46,28 @@ def look_around(
         stock = with_streams(stock, replaced, send(STREAMS_SQL, tag=tag).rows)
     except StatementError as error:
         stock = with_unknown(stock, replaced, f"streams: {error}")
-    if options.check_policies:
-        for first in range(0, len(replaced), POLICIES_PER_QUERY):
-            stock = _with_policies_of(send, stock, replaced[first : first + POLICIES_PER_QUERY])
-    return stock
+    return policies_looked_up(send, stock, replaced) if options.check_policies else stock
 
 
-def _with_policies_of(send: Sender, stock: Stock, targets: Sequence[Relation]) -> Stock:
-    """Ask for the policies on tables; where that fails, table by table, so that one cannot make all unknown."""
-    try:
-        return with_policies(stock, targets, send(policies_sql(targets), tag={"stage": "inspect"}).rows)
-    except StatementError as error:
-        if len(targets) == 1:
-            return with_unknown(stock, targets, f"policies: {error}")
-    for target in targets:
-        stock = _with_policies_of(send, stock, [target])
+def policies_looked_up(send: Sender, stock: Stock, targets: Sequence[Relation]) -> Stock:
+    """Return the stock with the policies on tables; where they cannot be listed, it says why.
+
+    A query that fails is asked again in halves: it may name too many tables, or one whose policies cannot be listed must not
+    make all unknown. After MOST_REFUSALS it is not, since an account without policies refuses each of them.
+    """
+    refusals = 0
+    waiting = [targets[first : first + POLICIES_PER_QUERY] for first in range(0, len(targets), POLICIES_PER_QUERY)]
+    while waiting:
+        group = waiting.pop()
+        try:
+            stock = with_policies(stock, group, send(policies_sql(group), tag={"stage": "inspect"}).rows)
+        except StatementError as error:
+            refusals += 1
+            if len(group) == 1 or refusals >= MOST_REFUSALS:
+                stock = with_unknown(stock, group, f"policies: {error}")
+            else:
+                half = len(group) // 2
+                waiting += [group[:half], group[half:]]
     return stock
 
 

@@ -1,9 +1,21 @@
 """What hangs on production and would be lost forbids to publish over it, on the embedded Snowflake over the real connector."""
 
+import threading
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
+import snowflake.connector
 
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster.guards import Existing
+from run_elt_dagster.relation import Relation
+from run_elt_dagster.sending import RunOptions, Sender
+from run_elt_dagster.session import ConnectorSession
+from run_elt_dagster.stocktaking import MOST_REFUSALS, look_around
+from run_elt_dagster.table import parse_table_file
 from run_elt_dagster_tests.integration.warehouse import NEW, OLD, Warehouse, mau
 
 POLICIES = (
@@ -115,3 +127,59 @@ def test_iceberg_table_is_overwritten_and_never_replaced(warehouse: Warehouse) -
     assert warehouse.seen() == NEW
     flag = "select is_iceberg from information_schema.tables where table_schema = 'ANALYTICS' and table_name = 'MAU'"
     assert warehouse.reader.value(flag) == "YES"
+
+
+def looked_up(warehouse: Warehouse, count: int, is_refused: Callable[[str], bool]) -> tuple[list[Existing], int]:
+    """Return what is known of `count` tables, and how many queries for policies that took; some are refused."""
+    queries = 0
+
+    def refuse(event: StatementEvent) -> None:
+        nonlocal queries
+        if event.phase == "before" and "POLICY_REFERENCES" in event.sql:
+            queries += 1
+            if is_refused(event.sql):
+                raise SqlError("SQL compilation memory exhausted.", errno=2, sqlstate="0A000")
+
+    names = [f"t{number}" for number in range(count)]
+    tables = [
+        parse_table_file(warehouse.directory / f"{name}.sql", "select 1 as v", schema="analytics", table=name)
+        for name in names
+    ]
+
+    def connect() -> Any:
+        return closing(snowflake.connector.connect(**warehouse.account.arguments))
+
+    with connect() as connection, ConnectorSession(connection, connect) as session:
+        options = RunOptions(run_id="00000001")
+        with warehouse.account.hooked(refuse):
+            send = Sender(session, options, threading.Event())
+            stock = look_around(send, tables, database=session.database, options=options)
+    found = [stock.at(Relation("RUN_ELT", "ANALYTICS", name.upper())) for name in names]
+    return [existing for existing in found if existing is not None], queries
+
+
+@pytest.fixture
+def many(warehouse: Warehouse) -> Warehouse:
+    for number in range(24):
+        warehouse.reader.sql(f"create table analytics.t{number} (v int)")
+    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    warehouse.reader.sql("alter table analytics.t5 modify column v set masking policy analytics.mask")
+    return warehouse
+
+
+def test_refused_query_for_policies_is_asked_again_in_halves(many: Warehouse) -> None:
+    """One query may name too many tables, and the policies of one table may be hidden: those of the others are known."""
+    found, queries = looked_up(many, 24, lambda sql: sql.count("POLICY_REFERENCES") > 6 or '"T17"' in sql)
+    assert [number for number, existing in enumerate(found) if existing.policies] == [5]
+    assert [(n, existing.unknown) for n, existing in enumerate(found) if existing.unknown] == [
+        (17, ("policies: SQL compilation memory exhausted.",))
+    ]
+    # 24, twice 12, four times 6; the half with the hidden one once more: 3, 3, then 1, 2 and so on.
+    assert queries <= 13
+
+
+def test_account_that_refuses_every_query_for_policies_is_not_asked_table_by_table(many: Warehouse) -> None:
+    found, queries = looked_up(many, 24, lambda sql: True)
+    assert len(found) == 24
+    assert all(existing.unknown for existing in found)
+    assert MOST_REFUSALS <= queries <= MOST_REFUSALS + 6
