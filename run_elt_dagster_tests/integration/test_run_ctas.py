@@ -1,6 +1,7 @@
 """Build, audit and publish on the embedded Snowflake, over the real connector and `dg.materialize`."""
 
 import threading
+from collections import Counter
 
 import dagster as dg
 import pytest
@@ -57,6 +58,27 @@ def test_recording_a_table_looks_nothing_up(house: House, monkeypatch: pytest.Mo
     targets = [evaluation.target_materialization_data for evaluation in alone.get_asset_check_evaluations()]
     assert [target and target.run_id for target in targets] == [result.run_id] * 2
     assert looked_up == [1]
+
+
+def test_check_costs_two_events_and_its_table_three(house: House) -> None:
+    """What is stored for each table and check is what a run of many tables waits for."""
+    house.declare(mau=numbers(7), wau=numbers(3))
+    result = house.materialize()
+    entries = house.instance.all_logs(result.run_id)
+    kinds = Counter(entry.dagster_event_type for entry in entries if entry.dagster_event_type)
+    about_tables = {kind.value: count for kind, count in kinds.items() if count > 1}
+    assert about_tables == {
+        "ASSET_MATERIALIZATION_PLANNED": 2,
+        "ASSET_CHECK_EVALUATION_PLANNED": 4,
+        "STEP_OUTPUT": 2,
+        "ASSET_MATERIALIZATION": 2,
+        "ASSET_CHECK_EVALUATION": 4,
+        "ENGINE_EVENT": 2,
+    }
+    # Dagster takes a check without an output for one that was forgotten, and would tell of each.
+    lines = [entry.user_message for entry in entries if not entry.is_dagster_event]
+    assert [line for line in lines if "row_count" in line and "is published" not in line] == []
+    assert lines != []
 
 
 @pytest.mark.parametrize("publish", METHODS)
