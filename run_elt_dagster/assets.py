@@ -14,6 +14,7 @@ import dagster as dg
 
 from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
 from run_elt_dagster.lineage import Catalogue, Key
+from run_elt_dagster.lost_runs import sign_of_life
 from run_elt_dagster.publish import target_of
 from run_elt_dagster.redaction import excerpt, redact, redact_exception, redact_row_values
 from run_elt_dagster.relation import Relation
@@ -78,7 +79,11 @@ def analytics_assets(
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
         try:
-            with _ends_as_cancelled(context), snowflake.session() as session:
+            with (
+                sign_of_life(context.instance, context.run.run_id),
+                _ends_as_cancelled(context),
+                snowflake.session() as session,
+            ):
                 if selected:
                     seconds = _last_seconds(context.instance, selected) if len(selected) > max_concurrent_tables else {}
                     outcomes = run_tables(
@@ -107,8 +112,9 @@ def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
 def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
     """Let a run of the command line end as cancelled when a person interrupts it, which Dagster calls a failure.
 
-    What the UI terminates is being cancelled already when the signal comes. A worker of a deployment that nobody has
-    cancelled was ended by its platform: that stays a failure, which alerts, and which Dagster may retry.
+    What the UI terminates is being cancelled already when the signal comes, or, if it was forced, has been. A worker of a
+    deployment that nobody has cancelled was ended by its platform: that stays a failure, which alerts, and which Dagster may
+    retry.
     """
     try:
         yield
@@ -117,7 +123,8 @@ def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
     except BaseException:
         # KeyboardInterrupt, or Dagster's own interruption.
         run = context.instance.get_run_by_id(context.run.run_id)
-        if run is not None and run.remote_job_origin is None and run.status is dg.DagsterRunStatus.STARTED:
+        by_hand = run is not None and run.remote_job_origin is None and run.status is dg.DagsterRunStatus.STARTED
+        if run is not None and (by_hand or run.status is dg.DagsterRunStatus.CANCELED):
             context.instance.report_run_canceling(run, "Interrupted: the queries of the run are cancelled.")
         raise
 

@@ -10,6 +10,7 @@ from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
@@ -38,7 +39,7 @@ run_elt_alert = dg.define_asset_job(
 
 snowflake = Snowflake.from_settings(settings)
 
-# A failed run posts to Slack; what does not get through is tried again.
+# A failed run posts to Slack; what does not get through is tried again. A run whose process is gone fails too.
 alerts = Alerts(
     settings=settings.alerts,
     owners={table.name: [table.owner] if table.owner else [] for table in tables.values()},
@@ -51,7 +52,7 @@ defs = dg.Definitions(
     asset_checks=[alerts_delivered(alerts)],
     jobs=[run_elt_alert],
     schedules=[daily_schedule(job_name=run_elt_alert.name)],
-    sensors=alert_sensors(alerts),
+    sensors=[*alert_sensors(alerts), lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds)],
     resources={"snowflake": snowflake, "slack": Slack.from_settings(settings)},
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,

@@ -36,6 +36,7 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_COPY_TAGS",
     "RUN_ELT_CHECK_POLICIES",
     "RUN_ELT_KEEP_CANDIDATES_HOURS",
+    "RUN_ELT_LOST_AFTER_SECONDS",
     "RUN_ELT_EMBEDDED_DIR",
     "RUN_ELT_CACHE_DIR",
 )
@@ -141,6 +142,7 @@ class Settings:
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How long what a run left behind is kept for inspection.
+        lost_after_seconds: How long a run that lives may give no sign of it.
         embedded_dir: Where the embedded Snowflake keeps its data.
         cache_dir: Where it is remembered which tables a file reads, None if this user has no such place.
         snowflake: The account, or None for the embedded Snowflake.
@@ -153,6 +155,7 @@ class Settings:
     copy_tags: bool
     check_policies: bool
     keep_candidates_hours: int
+    lost_after_seconds: int
     embedded_dir: Path
     cache_dir: Path | None
     snowflake: SnowflakeSettings | None
@@ -202,6 +205,7 @@ class _Reader:
             copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
             check_policies=self._flag("RUN_ELT_CHECK_POLICIES", default=True),
             keep_candidates_hours=self._number("RUN_ELT_KEEP_CANDIDATES_HOURS", default=72, low=24, high=8760),
+            lost_after_seconds=self._number("RUN_ELT_LOST_AFTER_SECONDS", default=300, low=60, high=86400),
             embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
             cache_dir=self._cache_dir(),
             snowflake=self._snowflake(),

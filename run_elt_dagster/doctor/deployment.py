@@ -10,6 +10,7 @@ import dagster as dg
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors, health_of
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.lineage import Catalogue
+from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import AlertSettings, Settings
@@ -59,11 +60,11 @@ def _monitoring_finding(instance: dg.DagsterInstance) -> Finding:
     name = DEPENDENTS[0]
     limit = instance.run_monitoring_max_runtime_seconds if instance.run_monitoring_enabled else 0
     if limit:
-        return ok(name, f"a run whose process is killed ends after {limit:,} s at most")
+        return ok(name, f"a run that never ends by itself is ended after {limit:,} s")
     got = "no max_runtime_seconds" if instance.run_monitoring_enabled else "none"
     return failed(
         name,
-        f"a killed run requires run monitoring to end, got {got}. It would stay started for ever, without an alert.",
+        f"a run that never starts or ends requires run monitoring to end, got {got}. It would stay for ever, without an alert.",
         "Copy run_monitoring from deploy/dagster.yaml into the dagster.yaml of the instance.",
     )
 
@@ -91,7 +92,8 @@ def _daemon_finding(instance: dg.DagsterInstance, *, now: float) -> Finding:
 
 def _automation_findings(instance: dg.DagsterInstance) -> Iterator[Finding]:
     schedule = daily_schedule(job_name=JOB_NAME)
-    sensors = {sensor.name for sensor in alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))}
+    alerting = alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))
+    sensors = {sensor.name for sensor in (*alerting, lost_runs_sensor(lost_after_seconds=60))}
     # Kept since somebody switched it in the UI, or since its first tick.
     kept: list[Any] = list(instance.all_instigator_state())
     # Other code locations have their own `daily`; ours is where our sensors are.

@@ -15,6 +15,7 @@ import snowflake.connector
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster.lost_runs import BEAT_SECONDS
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 
 pytestmark = pytest.mark.thorough
@@ -24,11 +25,13 @@ mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
 """
 TERMINATE = """
-mutation($r: String!) { terminateRun(runId: $r) { __typename ... on PythonError { message } } }
+mutation($r: String!, $p: TerminateRunPolicy) { terminateRun(runId: $r, terminatePolicy: $p) { __typename ... on PythonError { message } } }
 """
 SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
 # What cancelling may take until the query has ended. The connector itself only hears of it with its next request.
 SECONDS = 10
+# A run that was only marked as cancelled hears of it with its next sign of life.
+FORCED_SECONDS = BEAT_SECONDS + SECONDS
 
 
 class Account:
@@ -129,16 +132,20 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
         assert process.wait(60) == 1
         return run_id
 
-    def assert_ended(run_id: str, started: float) -> None:
-        place.wait_for("the query's end", lambda: run_id not in account.held(), SECONDS)
+    def assert_ended(run_id: str, started: float, limit: float = SECONDS) -> None:
+        place.wait_for("the query's end", lambda: run_id not in account.held(), limit)
         seconds.append(round(time.monotonic() - started, 1))
         place.wait_for("its record", lambda: account.errors(run_id) == [604], SECONDS)
 
-    page = launch()
-    started = time.monotonic()
-    answer: Any = webserver.query(TERMINATE, r=page)["terminateRun"]
-    assert answer["__typename"] == "TerminateRunSuccess"
-    assert_ended(page, started)
+    def terminate(run_id: str, policy: str, limit: float) -> None:
+        started = time.monotonic()
+        answer: Any = webserver.query(TERMINATE, r=run_id, p=policy)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+        assert_ended(run_id, started, limit)
+
+    page, forced = launch(), launch()
+    terminate(page, "SAFE_TERMINATE", SECONDS)
+    terminate(forced, "MARK_AS_CANCELED_IMMEDIATELY", FORCED_SECONDS)
     interrupted = [command_line(number) for number in (signal.SIGINT, signal.SIGTERM)]
     # Run monitoring ends it as a failure, since a run that takes too long is one that somebody must hear of.
     late = launch()
@@ -150,7 +157,7 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
 
     record_property("seconds until the query had ended", seconds)
 
-    expected = dict.fromkeys((page, *interrupted), "CANCELED") | {late: "FAILURE"}
+    expected = dict.fromkeys((page, forced, *interrupted), "CANCELED") | {late: "FAILURE"}
     place.wait_for("the ends of the runs", lambda: statuses(webserver) == expected, 30)
     place.wait_for("the end of the sessions", lambda: account.server.open_sessions == 0, 30)
     statements = [record.sql for record in account.server.history]

@@ -23,6 +23,7 @@ import snowflake.connector
 import yaml
 
 from run_elt_dagster.embedded import embedded_snowflake
+from run_elt_dagster.lost_runs import ALIVE_TAG
 from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
 from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
@@ -98,6 +99,7 @@ class Deployment:
         return {
             "RUN_ELT_TABLES_DIR": str(self.tables),
             "RUN_ELT_EMBEDDED_DIR": str(self.data / "embedded"),
+            "RUN_ELT_LOST_AFTER_SECONDS": "60",
             "SLACK_TOKEN": TOKEN,
             "SLACK_CHANNEL": CHANNEL,
             "SLACK_BASE_URL": self.slack.url,
@@ -233,6 +235,30 @@ def test_missed_days_give_one_run_that_publishes_and_alerts_though_every_process
         assert secret not in place.logs() + slack.everything()
     for table, rows in {"mau_summary": 7, "channel_summary": 42, "session_summary": 101_520}.items():
         assert published_rows(deployment.data / "embedded", table) == rows
+
+
+def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_retry_alerts(
+    postgres: Postgres, place: Place, slack: SlackStandIn
+) -> None:
+    deployment = Deployment(place, postgres.create_database("killed"), slack)
+    database = deployment.database
+    (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
+    code_server = deployment.start_code_server()
+    deployment.start_daemon()
+    deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
+    signs = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+    (run_id,) = place.wait_for("its first sign of life", lambda: database.column(signs))
+    kill(code_server)
+    assert database.rows("select run_id, status from runs") == [(run_id, "STARTED")]
+
+    deployment.start_code_server()
+    place.wait_for("the alert of its retry", slack.run_ids, 300)
+    first, retry = database.rows("select run_id, status from runs order by id")
+    assert first == (run_id, "FAILURE")
+    assert retry[1] == "FAILURE"
+    assert slack.run_ids() == [retry[0]]
+    told = database.column(f"select event from event_logs where run_id = '{run_id}'")
+    assert any("The process of this run is gone" in event for event in told)
 
 
 def published_rows(directory: Path, table: str) -> int:

@@ -1,0 +1,118 @@
+"""Lost runs: a run gives a sign of life while it lives, and one that gives none any more is ended, so that it alerts.
+
+Dagster sees a worker die only as long as its code server lives. A run whose machine, container or command line was killed
+stays "started", and nobody hears of it.
+"""
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import dagster as dg
+
+ALIVE_TAG = "run_elt/alive_at"
+BEAT_SECONDS, INTERVAL_SECONDS = 20, 30
+_ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS)
+
+
+@contextmanager
+def sign_of_life(
+    instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS
+) -> Generator[None]:
+    """Write a run's sign of life into its tags, at once and until the block ends.
+
+    A run that was ended meanwhile, as lost or by a person who forced it, is interrupted: it must not publish after
+    somebody was told that it did not.
+
+    Args:
+        instance: Where the run is recorded.
+        run_id: The run.
+        beat_seconds: How often.
+    """
+    ended, caller = threading.Event(), threading.current_thread()
+
+    def beat() -> None:
+        while not ended.wait(beat_seconds):
+            # Where Dagster's storage is away, the run's own events fail too, and say so; a sign missed is no harm.
+            with contextlib.suppress(Exception):
+                run = instance.get_run_by_id(run_id)
+                if run is None or run.status in _ENDED:
+                    # A signal, since only that wakes a thread that waits. Python takes them in the main thread alone.
+                    if caller is threading.main_thread() and caller.ident is not None:
+                        signal.pthread_kill(caller.ident, signal.SIGINT)
+                    return
+                _beat(instance, run_id)
+
+    _beat(instance, run_id)
+    thread = threading.Thread(target=beat, name="sign_of_life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _beat(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.add_run_tags(run_id, {ALIVE_TAG: datetime.now(UTC).isoformat(timespec="milliseconds")})
+
+
+def lost_runs_sensor(*, lost_after_seconds: int) -> dg.SensorDefinition:
+    """Return the sensor that ends lost runs, running by default.
+
+    Args:
+        lost_after_seconds: How long a run that lives may give no sign of it.
+    """
+    looks = -(-lost_after_seconds // INTERVAL_SECONDS)
+
+    @dg.sensor(
+        name="lost_runs",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        description="Ends runs whose process is gone, so that they alert, and a deployment launches them once more.",
+    )
+    def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        seen = {run_id: (str(sign), int(count)) for run_id, (sign, count) in json.loads(context.cursor or "{}").items()}
+        seen, ended = end_lost_runs(context.instance, seen, looks=looks)
+        context.update_cursor(json.dumps(seen))
+        return dg.SkipReason(f"{len(seen)} runs live, {len(ended)} lost ones ended: {', '.join(ended) or 'none'}")
+
+    return lost_runs
+
+
+def end_lost_runs(
+    instance: dg.DagsterInstance, seen: Mapping[str, tuple[str, int]], *, looks: int
+) -> tuple[dict[str, tuple[str, int]], list[str]]:
+    """End the runs whose sign of life has not changed while it was looked at so many times.
+
+    Looks are counted, not seconds: a machine that slept, or a daemon that was away, finds its runs as it left them, and
+    clocks of several machines differ.
+
+    Args:
+        instance: Where runs are recorded.
+        seen: What the last look has returned: by run, its sign of life, and how often that was seen again.
+        looks: How often makes a run lost.
+
+    Returns:
+        What was seen now, and the ids of the runs that were ended.
+    """
+    now: dict[str, tuple[str, int]] = {}
+    ended: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        sign = run.tags.get(ALIVE_TAG)
+        if sign is None:
+            continue
+        last, count = seen.get(run.run_id, ("", 0))
+        count = count + 1 if sign == last else 0
+        if count < looks:
+            now[run.run_id] = (sign, count)
+            continue
+        instance.report_run_failed(
+            run, f"The process of this run is gone: its last sign of life ({ALIVE_TAG}) is of {sign}."
+        )
+        ended.append(run.run_id)
+    return now, ended
