@@ -20,9 +20,7 @@ _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterR
 
 
 @contextmanager
-def sign_of_life(
-    instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS
-) -> Generator[None]:
+def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS) -> Generator[None]:
     """Write a run's sign of life into its tags, at once and until the block ends.
 
     A run that was ended meanwhile, as lost or by a person who forced it, is interrupted: it must not publish after
