@@ -92,35 +92,45 @@ class Database:
             connection.execute(update, {"body": json.dumps(state), "id": identifier})
 
 
-@dataclass(frozen=True)
 class Postgres:
-    """A running server."""
+    """A server whose data are in a folder."""
 
-    port: int
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self._programs, self._directory, self._who = _programs(), directory, _not_root(directory)
+        self._process: subprocess.Popen[Any] | None = None
+        _initialize(self._programs, directory, self._who)
 
     def create_database(self, name: str) -> Database:
         with Database(self.port, "postgres").connection() as connection:
             connection.execute(sqlalchemy.text(f'create database "{name}"'))
         return Database(self.port, name)
 
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = _start(self._programs, self._directory, self._who, self.port)
+        _wait_until_up(self._process, self.port, self._directory / "server.log")
+
+    def stop(self) -> None:
+        """End it at once, with every connection."""
+        if self._process is not None:
+            # Immediate shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(20)
+            self._process = None
+
 
 @contextmanager
 def postgres_server() -> Generator[Postgres]:
     """Run a server while the block lasts; its data goes with it."""
-    programs = _programs()
     directory = Path(tempfile.mkdtemp(prefix="run_elt_postgres_"))
     try:
-        who = _not_root(directory)
-        _initialize(programs, directory, who)
-        port = free_port()
-        process = _start(programs, directory, who, port)
+        server = Postgres(directory)
         try:
-            _wait_until_up(process, port, directory / "server.log")
-            yield Postgres(port)
+            server.start()
+            yield server
         finally:
-            # Immediate shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
-            process.send_signal(signal.SIGQUIT)
-            process.wait(20)
+            server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

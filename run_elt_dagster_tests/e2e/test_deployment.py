@@ -261,6 +261,38 @@ def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_
     assert any("The process of this run is gone" in event for event in told)
 
 
+def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
+    place: Place, slack: SlackStandIn
+) -> None:
+    with postgres_server() as postgres:
+        deployment = Deployment(place, postgres.create_database("left"), slack)
+        database = deployment.database
+        # Whatever becomes of the run, it or its retry fails.
+        (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
+        deployment.start_code_server()
+        deployment.start_daemon()
+        deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
+        signs = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+        place.wait_for("its first sign of life", lambda: database.column(signs))
+        postgres.stop()
+        refuse_connections(postgres.port, 3)
+        postgres.start()
+
+        place.wait_for("the alert", slack.run_ids, 300)
+        runs = database.rows("select run_id, status from runs order by id")
+        assert {status for _, status in runs} == {"FAILURE"}
+        assert slack.run_ids() == [runs[-1][0]]
+        assert "*Production:* Unchanged" in slack.messages[0]["text"]
+
+
+def refuse_connections(port: int, count: int) -> None:
+    """Stand at an address of Postgres that answers nobody, until so many have asked."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(60)
+        for _ in range(count):
+            server.accept()[0].close()
+
+
 def published_rows(directory: Path, table: str) -> int:
     """Count the rows that readers see of a table, over Snowflake's own connector."""
     with (
