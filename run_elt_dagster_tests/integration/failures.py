@@ -140,7 +140,9 @@ class Watch:
 
     def ledger(self, run_id: str) -> dict[str, str]:
         tags = self.record(run_id).dagster_run.tags
-        return {name.removeprefix("run_elt/"): value for name, value in tags.items() if name.startswith("run_elt/")}
+        return {
+            name.removeprefix("run_elt/"): value for name, value in tags.items() if name.startswith("run_elt/alert")
+        }
 
     def posts(self) -> int:
         return len(self.stand_in.calls("chat.postMessage"))

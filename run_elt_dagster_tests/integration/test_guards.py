@@ -183,3 +183,16 @@ def test_account_that_refuses_every_query_for_policies_is_not_asked_table_by_tab
     assert len(found) == 24
     assert all(existing.unknown for existing in found)
     assert MOST_REFUSALS <= queries <= MOST_REFUSALS + 6
+
+
+@pytest.mark.thorough
+def test_policies_of_a_thousand_tables_take_two_queries(warehouse: Warehouse) -> None:
+    for number in range(1000):
+        warehouse.reader.sql(f"create table analytics.t{number} (v int)")
+    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    for number in (0, 499, 500, 999):
+        warehouse.reader.sql(f"alter table analytics.t{number} modify column v set masking policy analytics.mask")
+    found, queries = looked_up(warehouse, 1000, lambda sql: False)
+    assert (len(found), queries) == (1000, 2)
+    assert [number for number, existing in enumerate(found) if existing.policies] == [0, 499, 500, 999]
+    assert not any(existing.unknown for existing in found)
