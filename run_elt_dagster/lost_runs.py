@@ -16,6 +16,7 @@ import dagster as dg
 
 ALIVE_TAG = "run_elt/alive_at"
 BEAT_SECONDS, INTERVAL_SECONDS = 20, 30
+_JOIN_SECONDS = 5
 _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS)
 
 
@@ -52,7 +53,8 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
         yield
     finally:
         ended.set()
-        thread.join()
+        # Not for ever: a storage that is away must not keep the run's failure from being said.
+        thread.join(_JOIN_SECONDS)
 
 
 def _beat(instance: dg.DagsterInstance, run_id: str) -> None:
