@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ _CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b)
 _KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)
 
 
-# What a run of this project writes into its statements: the end of its candidates' names, and the marker of a comment.
-_CANDIDATE_SUFFIX = re.compile(r"(?<=__)[0-9A-F]{8}\b")
+# What a run of this project writes into its statements: its candidates' names, with an end of its own, and the marker of a
+# comment.
+_CANDIDATE = re.compile(r"\b(TEMP_\w+?__)([0-9A-F]{8})\b")
 _MARKER = re.compile(r"\[run_elt \w+ [^\]]*\]")
 
 
@@ -52,33 +54,51 @@ class RecordingServer(EmbeddedServer):
 
     def __init__(self, directory: Path, **arguments: Any) -> None:
         super().__init__(directory, **arguments)
-        self._recorded: dict[tuple[str | None, str], tuple[str, Result]] = {}
+        self._recorded: dict[tuple[str | None, str], tuple[tuple[str, ...], Result]] = {}
+        self._markers: dict[tuple[str | None, str], str] = {}
 
     def _result(self, statement: Running, body: Any) -> Result:
         if self.mode == "execute" or body.get("bindings"):
             return super()._result(statement, body)
-        key = (statement.session.connection.database, timeless(statement.sql))
-        suffix = _CANDIDATE_SUFFIX.search(statement.sql)
+        database = statement.session.connection.database
+        key = (database, timeless(statement.sql))
+        labels = self._labels(database, statement.sql)
         if self.mode == "replay" and key in self._recorded:
             before, result = self._recorded[key]
-            return renamed(result, before, suffix[0]) if suffix else result
+            return relabelled(result, dict(zip(before, labels, strict=True)))
         self.missed += self.mode == "replay"
         result = super()._result(statement, body)
-        self._recorded[key] = (suffix[0] if suffix else "", result)
+        self._recorded[key] = (labels, result)
         return result
+
+    def _labels(self, database: str | None, sql: str) -> tuple[str, ...]:
+        """Return what tells the run of a statement from others: its candidate's marker, and the end of the candidate's name.
+
+        The CTAS says the marker, and answers to later statements repeat it. A recorded one has the time of the recorded run,
+        by which a run would take its own candidate for a newer run's, and wait for it.
+        """
+        candidate = _CANDIDATE.search(sql)
+        if candidate is None:
+            return ()
+        table, suffix = candidate.groups()
+        if marker := _MARKER.search(sql):
+            self._markers[database, table] = marker[0]
+        return self._markers.get((database, table), suffix), suffix
 
 
 def timeless(sql: str) -> str:
     """Return a statement without what differs from run to run."""
-    return _MARKER.sub("[run_elt]", _CANDIDATE_SUFFIX.sub("", sql))
+    return _MARKER.sub("[run_elt]", _CANDIDATE.sub(r"\1", sql))
 
 
-def renamed(result: Result, before: str, after: str) -> Result:
-    """Return a result with the end of the candidates' names replaced in every text."""
+def relabelled(result: Result, labels: Mapping[str, str]) -> Result:
+    """Return a result with the labels of the run that it was recorded in replaced in every text."""
     table = result.table
     for index, column in enumerate(table.columns):
-        if pa.types.is_string(column.type):
-            values = [value and value.replace(before, after) for value in column.to_pylist()]
+        if labels and pa.types.is_string(column.type):
+            values = column.to_pylist()
+            for before, after in labels.items():
+                values = [value and value.replace(before, after) for value in values]
             table = table.set_column(index, table.field(index), pa.array(values, column.type))
     return Result(table, result.rowtype, result.statement_type)
 

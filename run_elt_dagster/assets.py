@@ -36,7 +36,10 @@ NO_ALERT = (
     "instance that no daemon ever sees, so that nobody is alerted if it fails. Set one of them."
 )
 
-_Event = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation
+# Named so by Dagster, which offers no constant for it.
+_DATA_VERSION = "dagster/data_version"
+
+_Event = dg.AssetMaterialization | dg.AssetCheckResult | dg.AssetCheckEvaluation
 
 
 def analytics_assets(
@@ -104,7 +107,7 @@ def analytics_assets(
 
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
-    """Filter the line in which Dagster names all checks as outputs that it misses: their evaluations are recorded without."""
+    """Filter the line in which Dagster names all tables and checks as outputs that it misses: none is recorded as one."""
     return not record.getMessage().startswith(f"op '{_OP}' did not yield or return expected outputs")
 
 
@@ -224,7 +227,12 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
             context.log.warning(_without_secrets(warning))
         if outcome.published:
             progress.tell(_published_line(outcome))
-            yield dg.MaterializeResult(asset_key=list(outcome.table.key), metadata=_metadata(outcome))
+            # Not as MaterializeResult: Dagster would store an output of each table besides, which nobody reads, and the
+            # versions of all that it reads. What this run published is a version of its own: whoever reads it in Dagster
+            # learns by that tag that it is new.
+            yield dg.AssetMaterialization(
+                list(outcome.table.key), metadata=_metadata(outcome), tags={_DATA_VERSION: context.run.run_id}
+            )
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
         elif outcome.failure is not None:

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 import sqlglot
 
@@ -9,9 +10,10 @@ from benchmarks.load import COMPARED, LARGEST
 from benchmarks.load import verdicts as load_verdicts
 from benchmarks.measure import Cost
 from benchmarks.report import Round, Scenario, difference, middle, ratio, rendered, summary, verdicts
-from benchmarks.server import kind_of, timeless
+from benchmarks.server import kind_of, relabelled, timeless
 from benchmarks.threads import rows
 from benchmarks.workload import SOURCES, dbt_files, project_files, raw_files, workload
+from run_elt_dagster.embedded.engine import Result
 
 
 def a_round(client: str, number: int = 0, *, seconds: float = 1.0, count: int = 200, **changes: object) -> Round:
@@ -82,6 +84,22 @@ def test_statements_of_two_runs_are_the_same_one_without_their_run_and_time() ->
     first, second = ctas("0A1B2C3D", "0a1b2c3d-1 at 2026-01-01"), ctas("FFFF0000", "ffff0000-2 at 2026-01-02")
     assert timeless(first) == timeless(second)
     assert timeless(first) != timeless(second.replace("TEMP_B", "TEMP_C"))
+
+
+def test_recorded_answer_speaks_of_the_run_that_asks() -> None:
+    text = '[{"name": "TEMP_B__12345678", "comment": "b [run_elt run 12345678-1 at 2026-01-01]"}, {"name": "B"}]'
+    recorded = Result(pa.table({"tables": [text, None], "n": [1, 2]}), [], 0)
+    before, after = (
+        ("[run_elt run 12345678-1 at 2026-01-01]", "12345678"),
+        ("[run_elt run ffff0000-2 at 2026-02-02]", "FFFF0000"),
+    )
+    tables, n = relabelled(recorded, dict(zip(before, after, strict=True))).table.to_pydict().values()
+    assert tables == [
+        '[{"name": "TEMP_B__FFFF0000", "comment": "b [run_elt run ffff0000-2 at 2026-02-02]"}, {"name": "B"}]',
+        None,
+    ]
+    assert n == [1, 2]
+    assert recorded.table["tables"].to_pylist() == [text, None]
 
 
 def test_ratio_is_the_median_of_ratios_within_a_round() -> None:
