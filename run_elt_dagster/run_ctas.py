@@ -20,7 +20,7 @@ from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import Session, StatementError
 from run_elt_dagster.stocktaking import look_around, sweep
 from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import Failure, TableOutcome, TableRun
+from run_elt_dagster.table_run import Failure, TableOutcome, TableRun, clean_up
 
 CANCEL_ATTEMPTS = 10
 CANCEL_INTERVAL_SECONDS = 2.0
@@ -37,7 +37,8 @@ def run_tables(
 ) -> Generator[TableOutcome]:
     """Build, audit and publish tables, and yield each outcome as soon as it is known.
 
-    A failed table skips its descendants only. Interrupting the iteration cancels the session's queries and waits for
+    A failed table skips its descendants only. Once a table is published, its children are built; its candidate is dropped
+    meanwhile, or before them where only one table is built at a time. Interrupting the iteration cancels the session's queries and waits for
     its threads, so that nothing is published afterwards. Repeating a run is safe: production is exchanged whole.
 
     Args:
@@ -79,14 +80,17 @@ def run_tables(
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
         return _skipped(catalogue[key], failed, options, database=database)
 
-    with ThreadPoolExecutor(options.max_concurrent_tables, thread_name_prefix="run_ctas") as pool:
-        builders = _Builders(
-            pool, _Order(catalogue, keys, seconds or {}), build, skip, limit=options.max_concurrent_tables
-        )
+    limit = options.max_concurrent_tables
+    order = _Order(catalogue, keys, seconds or {})
+    # Twice as many: a thread that drops a candidate is no builder any more.
+    with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
+        builders = _Builders(pool, order, build, skip, lambda outcome: clean_up(sender, outcome), limit=limit)
         try:
             builders.begin()
             for _ in set(keys):
                 yield builders.done.get()
+            for problem in builders.leftovers():
+                warn(problem)
         finally:
             stop.set()
             _cancel_until_done(session, builders.stop(), warn=warn)
@@ -126,33 +130,47 @@ class _Builders:
         order: "_Order",
         build: Callable[[Key], TableOutcome],
         skip: Callable[[Key, tuple[Key, ...]], TableOutcome],
+        clean_up: Callable[[TableOutcome], str | None],
         *,
         limit: int,
     ) -> None:
         self.done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
-        self._pool, self._order, self._build, self._skip, self._limit = pool, order, build, skip, limit
+        self._pool, self._order, self._limit = pool, order, limit
+        self._build, self._skip, self._clean_up = build, skip, clean_up
         self._lock = threading.Lock()
         self._stopped = False
-        self._futures: list[Future[None]] = []
+        self._futures: list[Future[str | None]] = []
 
     def begin(self) -> None:
         """Begin the first tables."""
         with self._lock:
             self._give_out()
 
-    def stop(self) -> Sequence[Future[None]]:
+    def leftovers(self) -> Iterator[str]:
+        """Wait until all candidates are dropped, and say which could not be; all outcomes must have been taken."""
+        for future in self._futures:
+            if problem := future.result():
+                yield problem
+
+    def stop(self) -> Sequence[Future[str | None]]:
         """Begin no other table, and return what was begun."""
         with self._lock:
             self._stopped = True
         return self._futures
 
-    def _run(self, key: Key) -> None:
-        outcome = self._build(key)
+    def _run(self, key: Key) -> str | None:
+        """Build a table, and say why its candidate could not be dropped."""
+        outcome, problem = self._build(key), None
+        if outcome.in_production and self._limit == 1:
+            problem = self._clean_up(outcome)
         # Before its children are given out, so that no outcome comes before its parents'.
         self.done.put(outcome)
         with self._lock:
             self._order.finish(outcome)
             self._give_out()
+        if outcome.in_production and self._limit > 1:
+            problem = self._clean_up(outcome)
+        return problem
 
     def _give_out(self) -> None:
         if self._stopped:
@@ -271,7 +289,7 @@ def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
     return outcome
 
 
-def _cancel_until_done(session: Session, futures: Sequence[Future[None]], *, warn: Callable[[str], None]) -> None:
+def _cancel_until_done(session: Session, futures: Sequence[Future[str | None]], *, warn: Callable[[str], None]) -> None:
     """End what still runs after an interruption; without one, nothing does and nothing is sent.
 
     Once is not enough: a thread may send its next statement just after the cancelling. It sends no other, since it

@@ -32,7 +32,7 @@ from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.stocktaking import look_around
 from run_elt_dagster.table import AnalyticsTable
 
-Stage = Literal["build", "audit", "publish", "clean-up"]
+Stage = Literal["build", "audit", "publish"]
 
 # "Object already exists": somebody else published the table for the first time after this run had looked.
 OBJECT_EXISTS = 2002
@@ -160,7 +160,7 @@ class TableRun:
         self._stage: Stage = "build"
 
     def run(self) -> TableOutcome:
-        """Take the table as far as it gets."""
+        """Take the table as far as it gets. Its candidate is left: `clean_up` drops it where readers see its rows or newer ones."""
         failure, superseded_by = None, None
         try:
             self._refuse_what_would_be_lost()
@@ -169,14 +169,12 @@ class TableRun:
             failure = self._failed_audit()
             if failure is None:
                 self._publish()
-                self._clean_up()
         except StatementError as error:
             failure = self._failed_statement(error)
         except PublishRefusedError as error:
             failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
         except SupersededError as error:
             superseded_by = error.marker.run_id
-            self._clean_up()
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
             problem = f"{type(error).__name__} in stage {self._stage}: {error}"
             failure = Failure(self._stage, problem, cause=error, problem=problem, production=self._production())
@@ -461,13 +459,6 @@ class TableRun:
             self._sender.wait(min(self._options.poll_seconds, 1))
         return False
 
-    def _clean_up(self) -> None:
-        self._stage = "clean-up"
-        try:
-            self._send(drop_sql(self._candidate))
-        except StatementError as error:
-            self._warnings.append(f"{self._candidate} is of no use any more and could not be dropped: {error}")
-
     def _mark_as_failed(self) -> None:
         """Say in the candidate's comment that nobody need wait for it."""
         self._try(comment_sql(self._candidate, comment_of(self._table, self._marker("failed"))))
@@ -510,6 +501,19 @@ class TableRun:
         facts = [f"{rows:,} rows"] if rows is not None else []
         facts += [marker.published] if marker is not None and marker.published else []
         return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+
+
+def clean_up(sender: Sender, outcome: TableOutcome) -> str | None:
+    """Drop a candidate that is of no use any more: it was published, or a newer one was.
+
+    Returns:
+        Why it is still there, None if it is gone.
+    """
+    try:
+        sender(drop_sql(outcome.candidate), tag={"asset": "/".join(outcome.table.key), "stage": "clean-up"})
+    except StatementError as error:
+        return f"{outcome.candidate} is of no use any more and could not be dropped: {error}"
+    return None
 
 
 def _row_count(audits: Sequence[AuditOutcome]) -> int | None:

@@ -208,12 +208,39 @@ def test_audit_query_that_fails_publishes_nothing() -> None:
     assert not any("CLONE" in sql for sql in session.statements)
 
 
-def test_candidate_that_cannot_be_dropped_is_a_warning_since_the_table_is_published() -> None:
-    outcome = outcomes_of(RecordingSession(failing={"DROP": refused("insufficient privileges")}), tables(mau=""))["mau"]
+@pytest.mark.parametrize("limit", [1, 2])
+def test_candidate_that_cannot_be_dropped_is_a_warning_since_the_table_is_published(limit: int) -> None:
+    session, warnings = RecordingSession(failing={"DROP": refused("insufficient privileges")}), list[str]()
+    options = replace(RUN, max_concurrent_tables=limit)
+    (outcome,) = run_tables(session, tables(mau=""), [("a", "mau")], options=options, warn=warnings.append)
     assert outcome.published
-    assert (
-        "PROD.A.TEMP_MAU__8F3A01C2 is of no use any more and could not be dropped: insufficient" in outcome.warnings[0]
-    )
+    (warning,) = warnings
+    assert "PROD.A.TEMP_MAU__8F3A01C2 is of no use any more and could not be dropped: insufficient" in warning
+
+
+def test_children_do_not_wait_until_the_candidate_of_their_parent_is_dropped() -> None:
+    child = threading.Event()
+
+    class WatchedSession(RecordingSession):
+        def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+            if "select 1 as child" in sql:
+                child.set()
+            if tag["stage"] == "clean-up" and tag["asset"] == "a/parent":
+                assert child.wait(30)
+            return super().execute(sql, tag=tag)
+
+    session = WatchedSession()
+    outcomes = outcomes_of(session, tables(parent="", child="parent"), replace(RUN, max_concurrent_tables=2))
+    assert [outcome.published for outcome in outcomes.values()] == [True, True]
+    # Nothing is left behind when the last outcome has been taken.
+    assert sum("DROP" in sql for sql in session.statements) == 2
+
+
+def test_only_table_at_a_time_is_cleaned_up_before_the_next_one_begins() -> None:
+    session = RecordingSession()
+    outcomes_of(session, tables(first="", second=""), replace(RUN, max_concurrent_tables=1))
+    stages = [(tag["asset"], tag["stage"]) for tag in session.tags if tag["stage"] in ("build", "clean-up")]
+    assert stages == [(f"a/{name}", stage) for name in ("first", "second") for stage in ("build", "clean-up")]
 
 
 def test_bug_in_a_thread_fails_its_table_and_not_the_others() -> None:
