@@ -37,8 +37,9 @@ def run_tables(
 ) -> Generator[TableOutcome]:
     """Build, audit and publish tables, and yield each outcome as soon as it is known.
 
-    A failed table skips its descendants only. Once a table is published, its children are built; its candidate is dropped
-    meanwhile, or before them where only one table is built at a time. Interrupting the iteration cancels the session's queries and waits for
+    A failed table skips its descendants only. Once a table has passed its audits, the next one is built, since publishing by
+    clone or swap takes no warehouse; once it is published, its children are, while its candidate is dropped. Where only one
+    table is built at a time, all of that comes first. Interrupting the iteration cancels the session's queries and waits for
     its threads, so that nothing is published afterwards. Repeating a run is safe: production is exchanged whole.
 
     Args:
@@ -68,21 +69,22 @@ def run_tables(
     def clock() -> str:
         return server_instant(stock, elapsed_seconds=time.monotonic() - looked_at)
 
-    def through(chosen: Sender, table: AnalyticsTable) -> TableOutcome:
-        return TableRun(chosen, table, stock, clock, database=database, options=options).run()
-
-    def build(key: Key) -> TableOutcome:
+    def build(key: Key, audited: Callable[[], None]) -> TableOutcome:
         table = catalogue[key]
+
+        def through(chosen: Sender) -> TableOutcome:
+            return TableRun(chosen, table, stock, clock, database=database, options=options).run(audited)
+
         if table.warehouse is None:
-            return through(sender, table)
-        return _on_its_warehouse(session, table, lambda own: through(Sender(own, options, stop), table), options)
+            return through(sender)
+        return _on_its_warehouse(session, table, lambda own: through(Sender(own, options, stop)), options)
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
         return _skipped(catalogue[key], failed, options, database=database)
 
     limit = options.max_concurrent_tables
     order = _Order(catalogue, keys, seconds or {})
-    # Twice as many: a thread that drops a candidate is no builder any more.
+    # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
         builders = _Builders(pool, order, build, skip, lambda outcome: clean_up(sender, outcome), limit=limit)
         try:
@@ -128,7 +130,7 @@ class _Builders:
         self,
         pool: ThreadPoolExecutor,
         order: "_Order",
-        build: Callable[[Key], TableOutcome],
+        build: Callable[[Key, Callable[[], None]], TableOutcome],
         skip: Callable[[Key, tuple[Key, ...]], TableOutcome],
         clean_up: Callable[[TableOutcome], str | None],
         *,
@@ -160,7 +162,7 @@ class _Builders:
 
     def _run(self, key: Key) -> str | None:
         """Build a table, and say why its candidate could not be dropped."""
-        outcome, problem = self._build(key), None
+        outcome, problem = self._build(key, lambda: self._leave(key)), None
         if outcome.in_production and self._limit == 1:
             problem = self._clean_up(outcome)
         # Before its children are given out, so that no outcome comes before its parents'.
@@ -172,6 +174,13 @@ class _Builders:
             problem = self._clean_up(outcome)
         return problem
 
+    def _leave(self, key: Key) -> None:
+        """Let the next table begin, though this one is not published yet."""
+        if self._limit > 1:
+            with self._lock:
+                self._order.building.discard(key)
+                self._give_out()
+
     def _give_out(self) -> None:
         if self._stopped:
             return
@@ -179,7 +188,7 @@ class _Builders:
             skipped = self._skip(key, failed)
             self.done.put(skipped)
             self._order.finish(skipped)
-        while self._order.running < self._limit and (key := self._order.next()) is not None:
+        while len(self._order.building) < self._limit and (key := self._order.next()) is not None:
             self._futures.append(self._pool.submit(self._run, key))
 
 
@@ -187,7 +196,7 @@ class _Order:
     """Which table is built next, and which cannot be built any more.
 
     Attributes:
-        running: How many tables have been given out and not finished.
+        building: The tables that have been given out and keep others from being built.
     """
 
     def __init__(self, catalogue: Catalogue, keys: Sequence[Key], seconds: Mapping[Key, float]) -> None:
@@ -196,7 +205,7 @@ class _Order:
         self._ways = _longest_ways(self._parents, seconds)
         self._sorter = graphlib.TopologicalSorter(self._parents)
         self._sorter.prepare()
-        self.running = 0
+        self.building: set[Key] = set()
         # Ready tables: the longest way first, then in the order of the files.
         self._ready: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
@@ -208,7 +217,6 @@ class _Order:
         while keys := self._sorter.get_ready():
             for key in keys:
                 if failed := self._failed_ancestors(key):
-                    self.running += 1
                     yield key, failed
                 else:
                     heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
@@ -217,14 +225,15 @@ class _Order:
         """Give out the table with the longest way to the end; None if none is ready."""
         if not self._ready:
             return None
-        self.running += 1
-        return heapq.heappop(self._ready)[-1]
+        key = heapq.heappop(self._ready)[-1]
+        self.building.add(key)
+        return key
 
     def finish(self, outcome: TableOutcome) -> None:
         key = outcome.table.key
         if not outcome.in_production:
             self._blame[key] = outcome.skipped_because or (key,)
-        self.running -= 1
+        self.building.discard(key)
         self._sorter.done(key)
 
     def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:

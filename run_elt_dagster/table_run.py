@@ -159,8 +159,14 @@ class TableRun:
         self._warnings: list[str] = []
         self._stage: Stage = "build"
 
-    def run(self) -> TableOutcome:
-        """Take the table as far as it gets. Its candidate is left: `clean_up` drops it where readers see its rows or newer ones."""
+    def run(self, audited: Callable[[], None]) -> TableOutcome:
+        """Take the table as far as it gets.
+
+        Its candidate is left: `clean_up` drops it where readers see its rows or newer ones.
+
+        Args:
+            audited: Called when the warehouse has done its work for the table, which has yet to be published.
+        """
         failure, superseded_by = None, None
         try:
             self._refuse_what_would_be_lost()
@@ -168,6 +174,8 @@ class TableRun:
             self._audit()
             failure = self._failed_audit()
             if failure is None:
+                if self._table.publish != "overwrite":
+                    audited()
                 self._publish()
         except StatementError as error:
             failure = self._failed_statement(error)

@@ -218,6 +218,30 @@ def test_candidate_that_cannot_be_dropped_is_a_warning_since_the_table_is_publis
     assert "PROD.A.TEMP_MAU__8F3A01C2 is of no use any more and could not be dropped: insufficient" in warning
 
 
+@pytest.mark.parametrize("publish", ["clone", "swap", "overwrite"])
+def test_table_that_only_has_to_be_published_keeps_no_other_from_being_built(publish: str) -> None:
+    last, published, waited = threading.Event(), threading.Event(), list[bool]()
+
+    class WatchedSession(RecordingSession):
+        def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+            if "select 1 as last" in sql:
+                last.set()
+            if "select 1 as second" in sql:
+                # Not done before the first table is, so that the last one can begin in the place of that alone.
+                assert published.wait(30)
+            if (tag.get("asset"), tag["stage"]) == ("a/first", "publish"):
+                waited.append(last.wait(0.2 if publish == "overwrite" else 30))
+                published.set()
+            return super().execute(sql, tag=tag)
+
+    declared = tables(first="", second="", last="")
+    declared = catalogue([table.model_copy(update={"publish": publish}) for table in declared.values()])
+    outcomes = outcomes_of(WatchedSession(), declared, replace(RUN, max_concurrent_tables=2))
+    assert all(outcome.published for outcome in outcomes.values())
+    # Writing over the rows is the warehouse's work, too.
+    assert waited == [publish != "overwrite"]
+
+
 def test_children_do_not_wait_until_the_candidate_of_their_parent_is_dropped() -> None:
     child = threading.Event()
 
