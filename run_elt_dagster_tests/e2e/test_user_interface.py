@@ -14,6 +14,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 # Set it to keep the pictures, as those under docs/ were made.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
 
+STALE = "{ assetNodes(loadMaterializations: true) { assetKey { path } staleCauses { reason } } }"
+
 
 @pytest.fixture
 def page() -> Iterator[Page]:
@@ -39,6 +41,13 @@ def screenshot(page: Page, directory: Path, name: str) -> None:
     page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png")
 
 
+def stale(webserver: Webserver) -> dict[str, list[str]]:
+    """Return why tables are marked in the page as older than what they read."""
+    nodes = webserver.query(STALE)["assetNodes"]
+    causes = {"/".join(node["assetKey"]["path"]): [cause["reason"] for cause in node["staleCauses"]] for node in nodes}
+    return {name: reasons for name, reasons in causes.items() if reasons}
+
+
 def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webserver, page: Page) -> None:
     page.goto(f"{dagster_dev.url}/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
@@ -53,6 +62,12 @@ def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webser
     page.get_by_text("Row count").wait_for()
     page.get_by_text("row_count, primary_key").first.wait_for()
     screenshot(page, place.directory, "mau_summary")
+
+    assert stale(dagster_dev) == {}
+    parent = "analytics/session_summary"
+    alone = place.run("dagster", "asset", "materialize", "--select", parent, "-m", "run_elt_dagster")
+    assert alone.returncode == 0, alone.stderr
+    assert stale(dagster_dev) == {"analytics/channel_summary": ["has a new dependency materialization"]}
 
     # The command line reads the history that the page wrote.
     shown = place.run("run-elt", "show")
