@@ -14,7 +14,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 # Set it to keep the pictures, as those under docs/ were made.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
 
-STALE = "{ assetNodes(loadMaterializations: true) { assetKey { path } staleCauses { reason } } }"
+OUTDATED = "{ assetNodes(loadMaterializations: true) { assetKey { path } staleCauses { category key { path } } } }"
 
 
 @pytest.fixture
@@ -41,11 +41,16 @@ def screenshot(page: Page, directory: Path, name: str) -> None:
     page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png")
 
 
-def stale(webserver: Webserver) -> dict[str, list[str]]:
-    """Return why tables are marked in the page as older than what they read."""
-    nodes = webserver.query(STALE)["assetNodes"]
-    causes = {"/".join(node["assetKey"]["path"]): [cause["reason"] for cause in node["staleCauses"]] for node in nodes}
-    return {name: reasons for name, reasons in causes.items() if reasons}
+def outdated(webserver: Webserver) -> dict[str, list[tuple[str, str]]]:
+    """Return the tables that the page marks as older than what they read, with the kinds and the origins of the change."""
+    nodes = webserver.query(OUTDATED)["assetNodes"]
+    return {
+        "/".join(node["assetKey"]["path"]): [
+            (cause["category"], "/".join(cause["key"]["path"])) for cause in node["staleCauses"]
+        ]
+        for node in nodes
+        if node["staleCauses"]
+    }
 
 
 def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webserver, page: Page) -> None:
@@ -63,11 +68,11 @@ def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webser
     page.get_by_text("row_count, primary_key").first.wait_for()
     screenshot(page, place.directory, "mau_summary")
 
-    assert stale(dagster_dev) == {}
+    assert outdated(dagster_dev) == {}
     parent = "analytics/session_summary"
     alone = place.run("dagster", "asset", "materialize", "--select", parent, "-m", "run_elt_dagster")
     assert alone.returncode == 0, alone.stderr
-    assert stale(dagster_dev) == {"analytics/channel_summary": ["has a new dependency materialization"]}
+    assert outdated(dagster_dev) == {"analytics/channel_summary": [("DATA", parent)]}
 
     # The command line reads the history that the page wrote.
     shown = place.run("run-elt", "show")
