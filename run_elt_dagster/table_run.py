@@ -519,7 +519,7 @@ def clean_up(sender: Sender, outcome: TableOutcome) -> str | None:
     """
     try:
         sender(drop_sql(outcome.candidate), tag={"asset": "/".join(outcome.table.key), "stage": "clean-up"})
-    except StatementError as error:
+    except Exception as error:  # noqa: BLE001 - raised before the outcome is handed over, the run would wait for ever
         return f"{outcome.candidate} is of no use any more and could not be dropped: {error}"
     return None
 
