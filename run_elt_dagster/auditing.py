@@ -14,8 +14,8 @@ from run_elt_dagster.audits import (
     sample_sql,
     scan_sql,
 )
-from run_elt_dagster.inspection import Inspection, inspection_columns_sql, inspection_of
-from run_elt_dagster.publish import candidate_prefix
+from run_elt_dagster.inspection import Inspection, Listed, inspection_columns_sql, inspection_of
+from run_elt_dagster.publish import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.table import AnalyticsTable
@@ -41,7 +41,7 @@ class Auditor:
         self._target = target
         self._audited = candidate
         self._inspection_sql = inspection_columns_sql(target, candidate, prefix=candidate_prefix(table))
-        self.audits = audits_of(table)
+        self.audits = audits_of(table, database=target.database)
 
     def inspect(self) -> Inspection:
         """Return what the catalogue says now.
@@ -98,7 +98,15 @@ class Auditor:
 
     def _inspection(self, values: Sequence[Any]) -> Inspection:
         tables, columns = values
-        return inspection_of(tables, columns, target=self._target, candidate=self._audited)
+        found = inspection_of(tables, columns, target=self._target, candidate=self._audited)
+        return replace(found, candidates=tuple(filter(self._is_candidate, found.candidates)))
+
+    def _is_candidate(self, listed: Listed) -> bool:
+        """Tell whether a run has built it for this table: a table of another name, or a person's copy, is nobody's rival."""
+        if listed.name == self._audited.name:
+            return True
+        is_named_so = is_candidate_of(self._table, listed.name)
+        return is_named_so and (listed.marker is None or is_from_its_run(listed.name, listed.marker))
 
     def _with_sample(self, outcome: AuditOutcome) -> AuditOutcome:
         """Add some rows that are wrong, if the table shows them; that they cannot be read changes no verdict."""

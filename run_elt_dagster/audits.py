@@ -1,7 +1,5 @@
 """Audits: questions put to a candidate, the simple ones all in one scan, and their verdicts. Pure: `auditing` asks them."""
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -15,8 +13,8 @@ from run_elt_dagster.checks import (
     Relationship,
     RowCountChange,
     Severity,
-    column_type,
 )
+from run_elt_dagster.column_type import column_type
 from run_elt_dagster.inspection import Column, Inspection
 from run_elt_dagster.relation import Relation, exact_sql, stored_name, string_sql
 from run_elt_dagster.table import AnalyticsTable
@@ -158,18 +156,18 @@ def _say(value: Number | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def audits_of(table: AnalyticsTable) -> tuple[Audit, ...]:
-    """Return the audits of a table, the row count first, each with a name of its own."""
-    seen: dict[str, int] = {}
-    audits: list[Audit] = []
-    for audit in _all_audits(table):
-        seen[audit.name] = seen.get(audit.name, 0) + 1
-        audits.append(audit if seen[audit.name] == 1 else replace(audit, name=f"{audit.name}_{seen[audit.name]}"))
-    return tuple(audits)
+def audits_of(table: AnalyticsTable, *, database: str = "") -> tuple[Audit, ...]:
+    """Return the audits of a table, the row count first, each with a name of its own.
+
+    Args:
+        table: The table.
+        database: Stored name of the session's database: a relationship may name the table itself with it.
+    """
+    return tuple(_all_audits(table, database))
 
 
-def _all_audits(table: AnalyticsTable) -> Iterator[Audit]:
-    checks = table.checks
+def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
+    checks, names = table.checks, table.checks.names()
     bounds = Bounds(min=checks.row_count.min, max=checks.row_count.max)
     yield Audit(
         "row_count",
@@ -186,12 +184,14 @@ def _all_audits(table: AnalyticsTable) -> Iterator[Audit]:
     if table.primary_key:
         yield _key("primary_key", table.primary_key, "error", may_be_null=False)
     for rule in checks.unique:
-        yield _key(_named("unique", *rule.columns), rule.columns, rule.severity, may_be_null=True)
+        name = names["unique", tuple(map(stored_name, rule.columns))]
+        yield _key(name, rule.columns, rule.severity, may_be_null=True)
     if checks.not_null is not None:
         yield _not_null(checks.not_null.columns, checks.not_null.severity)
-    yield from _column_audits(table)
+    yield from _column_audits(table, names)
     for column, rule in checks.relationship.items():
-        yield _relationship(column, rule)
+        is_own = rule.is_to(table.stored_schema, table.stored_table, database=database)
+        yield _relationship(names["relationship", (stored_name(column),)], column, rule, is_own=is_own)
     for name, rule in checks.sql.items():
         query = f"SELECT * FROM (\n{rule.query.strip().rstrip(';')}\n)"
         yield _counting(Audit(name, f"The query `{name}` returns no rows.", severity=rule.severity, query=query))
@@ -247,49 +247,53 @@ def _not_null(columns: Sequence[str], severity: Severity) -> Audit:
     )
 
 
-def _column_audits(table: AnalyticsTable) -> Iterator[Audit]:
+def _column_audits(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Iterator[Audit]:
     checks = table.checks
+
+    def condition(kind: str, column: str, words: str, bad: str, severity: Severity) -> Audit:
+        """Return an audit of a condition that is true for rows that are wrong; NULL never is."""
+        return Audit(
+            names[kind, (stored_name(column),)],
+            f"{column} {words}.",
+            (Measure(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}", Bounds(max=0)),),
+            severity=severity,
+            bad_rows=_where(bad),
+        )
+
     for column, rule in checks.accepted_values.items():
-        values = ", ".join(_literal(value) for value in rule.values)
-        yield _condition(
-            "accepted_values",
-            column,
-            f"is one of {', '.join(map(str, rule.values))}, or NULL",
-            f"{_sql_of(column)} NOT IN ({values})",
-            rule.severity,
-        )
+        words = f"is one of {', '.join(map(_said, rule.values))}, or NULL"
+        yield condition("accepted_values", column, words, _another_sql(_sql_of(column), rule.values), rule.severity)
     for column, rule in checks.matches.items():
-        yield _condition(
-            "matches",
-            column,
-            f"matches `{rule.pattern}` as a whole, or is NULL",
-            # https://docs.snowflake.com/en/sql-reference/functions/regexp_like: the pattern is anchored at both ends.
-            f"NOT REGEXP_LIKE({_sql_of(column)}, {string_sql(rule.pattern)})",
-            rule.severity,
-        )
+        # https://docs.snowflake.com/en/sql-reference/functions/regexp_like: the pattern is anchored at both ends.
+        bad = f"NOT REGEXP_LIKE({_sql_of(column)}, {string_sql(rule.pattern)})"
+        yield condition("matches", column, f"matches `{rule.pattern}` as a whole, or is NULL", bad, rule.severity)
     for column, rule in checks.range.items():
-        yield _condition("range", column, _range_words(rule), _outside_sql(_sql_of(column), rule), rule.severity)
+        yield condition("range", column, _range_words(rule), _outside_sql(_sql_of(column), rule), rule.severity)
     for column, rule in checks.freshness.items():
-        yield _freshness(column, rule)
-
-
-def _condition(kind: str, column: str, words: str, bad: str, severity: Severity) -> Audit:
-    """Return an audit of a condition that is true for rows that are wrong; NULL never is."""
-    return Audit(
-        _named(kind, column),
-        f"{column} {words}.",
-        (Measure(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}", Bounds(max=0)),),
-        severity=severity,
-        bad_rows=_where(bad),
-    )
+        yield _freshness(names["freshness", (stored_name(column),)], column, rule)
 
 
 def _range_words(rule: Range) -> str:
     parts = [
-        f"at least {rule.min}" if rule.min is not None else "",
-        f"at most {rule.max}" if rule.max is not None else "",
+        f"at least {_said(rule.min)}" if rule.min is not None else "",
+        f"at most {_said(rule.max)}" if rule.max is not None else "",
     ]
     return f"is {' and '.join(part for part in parts if part)}, or NULL"
+
+
+def _said(value: Any) -> str:
+    """Return a value as an author writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def _another_sql(column: str, values: Sequence[Any]) -> str:
+    if isinstance(values[0], bool):
+        # Compared with TRUE, text is cast first: 't', 'yes' and '1' would pass.
+        # https://docs.snowflake.com/en/sql-reference/data-types-logical
+        return f"{column}::VARCHAR NOT IN ({', '.join(string_sql(_said(value)) for value in values)})"
+    return f"{column} NOT IN ({', '.join(map(_literal, values))})"
 
 
 def _outside_sql(column: str, rule: Range) -> str:
@@ -303,26 +307,26 @@ def _outside_sql(column: str, rule: Range) -> str:
     return " OR ".join(parts)
 
 
-def _freshness(column: str, rule: Freshness) -> Audit:
+def _freshness(name: str, column: str, rule: Freshness) -> Audit:
     # Seconds since 1970 are the same for every kind of timestamp; one without a time zone counts as UTC:
     # https://docs.snowflake.com/en/sql-reference/functions/year
     age = f"DATE_PART(EPOCH_SECOND, CURRENT_TIMESTAMP()) - DATE_PART(EPOCH_SECOND, MAX({_sql_of(column)}))"
     bounds = Bounds(min=-rule.max_ahead_hours, max=rule.max_age_hours)
     return Audit(
-        _named("freshness", column),
+        name,
         f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
         (Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
         severity=rule.severity,
     )
 
 
-def _relationship(column: str, rule: Relationship) -> Audit:
-    other = ".".join(exact_sql(name) for name in rule.table)
+def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -> Audit:
+    # What is published under the own name is the version before: it must not be asked, or orphans pass.
+    other = TABLE_PLACEHOLDER if is_own else ".".join(exact_sql(part) for part in rule.table)
     query = (
         f"SELECT * FROM {TABLE_PLACEHOLDER} AS audited WHERE audited.{_sql_of(column)} IS NOT NULL AND NOT EXISTS "
         f"(SELECT 1 FROM {other} AS related WHERE related.{exact_sql(rule.column)} = audited.{_sql_of(column)})"
     )
-    name = _named("relationship", column)
     return _counting(Audit(name, f"Every {column} but NULL is in {rule.to}.", severity=rule.severity, query=query))
 
 
@@ -341,21 +345,12 @@ def _sql_of(column: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
     if isinstance(value, datetime):
         return f"'{value.isoformat(sep=' ')}'::{'TIMESTAMP_NTZ' if value.tzinfo is None else 'TIMESTAMP_TZ'}"
     if isinstance(value, date):
         return f"'{value.isoformat()}'::DATE"
-    return string_sql(value) if isinstance(value, str) else repr(value)
-
-
-def _named(kind: str, *columns: str) -> str:
-    """Return the name of a check: Dagster takes letters, digits and `_` only."""
-    name = "_".join([kind, *(stored_name(column).lower() for column in columns)])
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)[:80]
-    # Columns that differ in other signs alone have different checks.
-    return plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    # A decimal number keeps the digits that the author wrote; a binary one would have others.
+    return string_sql(value) if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else repr(value)
 
 
 def scan_sql(audits: Sequence[Audit], relation: Relation, *, more: Sequence[str] = ()) -> str:
@@ -374,7 +369,9 @@ def query_sql(audit: Audit, relation: Relation) -> str:
 
 def sample_sql(audit: Audit, relation: Relation, *, rows: int) -> str:
     """Return the query of some rows that are wrong."""
-    return f"SELECT * FROM (\n{audit.bad_rows.replace(TABLE_PLACEHOLDER, relation.sql)}\n) LIMIT {rows}"
+    # Behind the first place it is text of a condition, unless it is a query of the author's.
+    times = -1 if audit.query else 1
+    return f"SELECT * FROM (\n{audit.bad_rows.replace(TABLE_PLACEHOLDER, relation.sql, times)}\n) LIMIT {rows}"
 
 
 def judge(audit: Audit, values: Sequence[Any], relation: Relation, query_id: str | None) -> AuditOutcome:

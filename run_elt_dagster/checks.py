@@ -1,22 +1,41 @@
 """The checks and columns that a table file declares: what can be asked of a candidate, before any SQL is made of it."""
 
+import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from run_elt_dagster.relation import stored_name, stored_names
+from run_elt_dagster.column_type import column_type
+from run_elt_dagster.front_matter import SQL_UNIT, Location
+from run_elt_dagster.regular_expression import require_posix
+from run_elt_dagster.relation import shown, stored_name, stored_names
 
 Severity = Literal["error", "warn"]
-Value = str | int | float | date | datetime
+Value = str | bool | int | float | Decimal
+# A NUMBER has no more: https://docs.snowflake.com/en/sql-reference/data-types-numeric
+MOST_DIGITS = 38
 
 # Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
 TABLE_PLACEHOLDER = "{table}"
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+class LocatedError(ValueError):
+    """A broken rule of which a part of the value is to blame.
+
+    Attributes:
+        location: Keys that lead from the value to the part.
+    """
+
+    def __init__(self, message: str, *, location: Location) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class Strict(BaseModel):
@@ -115,27 +134,49 @@ class NotNull(Check):
     columns: SomeColumns
 
 
-def _one_kind(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    kinds = {"true/false" if isinstance(v, bool) else "text" if isinstance(v, str) else "numbers" for v in values}
-    if not values or len(kinds) > 1:
-        raise ValueError(
-            f"requires values of one kind, got {' and '.join(sorted(kinds)) or 'none'}; YAML reads yes, no, on and off as "
-            "true and false unless they are quoted"
-        )
-    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+def _require_a_number_of_snowflake(value: float | Decimal) -> None:
+    is_finite = value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
+    if not is_finite:
         raise ValueError("requires finite numbers")
+    if _digits(value) > MOST_DIGITS:
+        raise ValueError(f"requires numbers of at most {MOST_DIGITS} digits; quote it where it is text")
+
+
+def _digits(value: float | Decimal) -> int:
+    """Return how many digits a number has without an exponent; 0 for a binary one, which is written with one."""
+    if isinstance(value, Decimal):
+        return max(value.adjusted(), 0) - min(int(value.as_tuple().exponent), 0) + 1
+    return len(str(abs(value))) if isinstance(value, int) else 0
+
+
+def _compared(value: Any) -> tuple[Value, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("requires a list of values")  # noqa: TRY004 - pydantic reports ValueErrors
+    values = tuple(value)
+    kinds = {_kind(each) for each in values}
+    if not values or len(kinds) > 1:
+        got = " and ".join(sorted(kinds)) or "none"
+        raise ValueError(f"requires a list of values of one kind, got {got}; quote each value that is text")
+    for each in values:
+        if isinstance(each, int | float | Decimal):
+            _require_a_number_of_snowflake(each)
     return values
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true/false"
+    if isinstance(value, int | float | Decimal):
+        return "numbers"
+    if not isinstance(value, str):
+        raise ValueError("requires text, numbers, or true and false; quote what is text")  # noqa: TRY004 - pydantic reports ValueErrors
+    return "text"
 
 
 class AcceptedValues(Check):
     """The values that a column may have besides NULL: text, numbers, or true and false."""
 
-    values: Annotated[tuple[bool | int | float | str, ...], Field(strict=True), AfterValidator(_one_kind)]
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _a_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    values: Annotated[tuple[Any, ...], BeforeValidator(_compared)]
 
 
 class Matches(Check):
@@ -146,18 +187,15 @@ class Matches(Check):
     @field_validator("pattern")
     @classmethod
     def _is_an_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"requires a regular expression ({error})") from error
+        require_posix(value)
         return value
 
 
 def _bound(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | date):
-        raise ValueError("requires a number, a date or a timestamp, unquoted")  # noqa: TRY004 - pydantic reports ValueErrors
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("requires a finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | date):
+        raise ValueError("requires a number, a date or a timestamp with at most 6 decimals, unquoted")  # noqa: TRY004 - pydantic reports ValueErrors
+    if isinstance(value, int | float | Decimal):
+        _require_a_number_of_snowflake(value)
     return value
 
 
@@ -178,9 +216,20 @@ class Range(Check):
         if len({isinstance(bound, date) for bound in bounds}) > 1:
             raise ValueError("requires min and max of one kind")
         low, high = bounds[0], bounds[-1]
+        if isinstance(low, datetime) and isinstance(high, datetime) and (low.tzinfo is None) != (high.tzinfo is None):
+            raise ValueError("requires min and max both with a time zone, or both without one")
         if isinstance(low, datetime) == isinstance(high, datetime) and low > high:
             raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
         return self
+
+
+def _hours(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+        raise ValueError("requires a number of hours, unquoted")
+    return float(value)
+
+
+Hours = Annotated[float, BeforeValidator(_hours)]
 
 
 class Freshness(Check):
@@ -191,15 +240,16 @@ class Freshness(Check):
         max_ahead_hours: Hours that it may be in the future; a date far ahead would keep the table fresh for ever.
     """
 
-    max_age_hours: Annotated[float, Field(gt=0)]
-    max_ahead_hours: Annotated[float, Field(ge=0)] = 24
+    max_age_hours: Annotated[Hours, Field(gt=0)]
+    max_ahead_hours: Annotated[Hours, Field(ge=0)] = 24
 
 
 class Relationship(Check):
     """Another table's column that has every value of this one but NULL.
 
     Attributes:
-        to: `schema.table.column`; the table is built before if it is declared here.
+        to: `schema.table.column`; the table is built before if it is declared here. The table's own name means the
+            rows under audit.
     """
 
     to: str
@@ -221,6 +271,10 @@ class Relationship(Check):
         """The other column's stored name."""
         return stored_names(self.to)[-1]
 
+    def is_to(self, schema: str, table: str, *, database: str) -> bool:
+        """Tell whether it is a column of this table; all names as they are stored."""
+        return self.table in ((schema, table), (database, schema, table))
+
 
 class SqlCheck(Check):
     """A query that returns the rows that are wrong; `{table}` in it is the table under audit."""
@@ -230,7 +284,8 @@ class SqlCheck(Check):
     @field_validator("query")
     @classmethod
     def _asks_about_the_table(cls, value: str) -> str:
-        if TABLE_PLACEHOLDER not in value:
+        read = "".join(unit.group() for unit in SQL_UNIT.finditer(value) if unit.lastgroup != "comment")
+        if TABLE_PLACEHOLDER not in read:
             raise ValueError(
                 f"requires {TABLE_PLACEHOLDER} where the table is read: its own name would read what is published, not "
                 "the candidate"
@@ -241,13 +296,15 @@ class SqlCheck(Check):
 def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:
     for name in value:
         if not _CHECK_NAME.fullmatch(name):
-            raise ValueError(f"requires names of letters, digits and _, got {name[:100]!r}")
+            raise LocatedError(f"requires a name of letters, digits and _, got {name[:100]!r}", location=(name,))
     return value
 
 
 def _uniques(value: Any) -> Any:
     items = [value] if isinstance(value, str | Mapping) else value
-    return tuple(item if isinstance(item, Mapping) else {"columns": item} for item in items) if items else items
+    if not isinstance(items, list | tuple) or not items:
+        raise ValueError("requires a column, or a list of columns and of lists of columns")
+    return tuple(item if isinstance(item, Mapping) else {"columns": item} for item in items)
 
 
 class Checks(Strict):
@@ -263,6 +320,48 @@ class Checks(Strict):
     freshness: dict[Column, Annotated[Freshness, _short_for("max_age_hours")]] = {}
     relationship: dict[Column, Annotated[Relationship, _short_for("to")]] = {}
     sql: Annotated[dict[str, Annotated[SqlCheck, _short_for("query")]], AfterValidator(_check_names)] = {}
+
+    @model_validator(mode="after")
+    def _each_is_declared_once(self) -> "Checks":
+        seen: set[tuple[str, tuple[str, ...]]] = set()
+        for location, kind, columns in self._on_columns():
+            if (kind, columns) in seen:
+                what = f"{kind} of {', '.join(map(shown, columns))}"
+                raise LocatedError(f"requires one check {what}, got a second. Keep one of them", location=location)
+            seen.add((kind, columns))
+        return self
+
+    def names(self) -> Mapping[tuple[str, tuple[str, ...]], str]:
+        """Return the name of each check on columns, by its kind and the stored names of its columns."""
+        names: dict[tuple[str, tuple[str, ...]], str] = {}
+        taken: set[str] = set()
+        for _, kind, columns in self._on_columns():
+            name = _name_of(kind, columns)
+            # [a, b] and [a_b] are other checks, and so are a and "a".
+            names[kind, columns] = name if name not in taken else _told_apart(name, kind, columns)
+            taken.add(names[kind, columns])
+        return names
+
+    def _on_columns(self) -> Iterator[tuple[Location, str, tuple[str, ...]]]:
+        """Yield where each check on columns stands, its kind, and the stored names of its columns."""
+        for index, rule in enumerate(self.unique):
+            yield ("unique", index), "unique", tuple(map(stored_name, rule.columns))
+        for kind in ("accepted_values", "matches", "range", "freshness", "relationship"):
+            for column in getattr(self, kind):
+                yield (kind, column), kind, (stored_name(column),)
+
+
+def _name_of(kind: str, columns: tuple[str, ...]) -> str:
+    """Return the name of a check: Dagster takes letters, digits and `_` only."""
+    name = "_".join([kind, *columns]).lower()
+    plain = re.sub(r"[^a-z0-9_]", "_", name)[:80]
+    # Columns that differ in other signs alone have different checks.
+    return plain if plain == name else _told_apart(plain, kind, columns)
+
+
+def _told_apart(name: str, kind: str, columns: tuple[str, ...]) -> str:
+    digest = hashlib.sha256("\0".join([kind, *columns]).encode()).hexdigest()
+    return f"{name[:80]}_{digest[:6]}"
 
 
 # What stands in `checks: {<kind>: ...}`, for errors that say which options there are.
@@ -280,75 +379,12 @@ CHECK_MODELS: Mapping[str, type[Check]] = {
 }
 
 
-class ColumnType(Strict):
-    """A type of Snowflake's as INFORMATION_SCHEMA.COLUMNS names it.
-
-    https://docs.snowflake.com/en/sql-reference/intro-summary-data-types
-
-    Attributes:
-        names: What DATA_TYPE may be.
-        parameters: Precision and scale, or length; empty if any will do.
-        whole: Whether only numbers without decimals will do, whatever their precision.
-    """
-
-    names: tuple[str, ...]
-    parameters: tuple[int, ...] = ()
-    whole: bool = False
-
-
-_WHOLE = ("INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "BYTEINT")
-_SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("NUMBER", "DECIMAL", "DEC", "NUMERIC", *_WHOLE), ("NUMBER",)),
-    **dict.fromkeys(("FLOAT", "FLOAT4", "FLOAT8", "DOUBLE", "DOUBLE PRECISION", "REAL"), ("FLOAT",)),
-    **dict.fromkeys(("VARCHAR", "STRING", "TEXT", "CHAR", "CHARACTER", "NVARCHAR", "NCHAR"), ("TEXT",)),
-    **dict.fromkeys(("BINARY", "VARBINARY"), ("BINARY",)),
-    **dict.fromkeys(("TIMESTAMP_NTZ", "TIMESTAMPNTZ", "DATETIME"), ("TIMESTAMP_NTZ",)),
-    **dict.fromkeys(("TIMESTAMP_LTZ", "TIMESTAMPLTZ"), ("TIMESTAMP_LTZ",)),
-    **dict.fromkeys(("TIMESTAMP_TZ", "TIMESTAMPTZ"), ("TIMESTAMP_TZ",)),
-    # Which of them it means is a parameter of the account: TIMESTAMP_TYPE_MAPPING.
-    "TIMESTAMP": ("TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ"),
-    **{
-        name: (name,)
-        for name in (
-            "ARRAY",
-            "BOOLEAN",
-            "DATE",
-            "DECFLOAT",
-            "FILE",
-            "GEOGRAPHY",
-            "GEOMETRY",
-            "MAP",
-            "OBJECT",
-            "TIME",
-            "VARIANT",
-            "VECTOR",
-        )
-    },
-}
-_TYPE = re.compile(r"([A-Za-z][A-Za-z0-9_ ]*?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
-
-
-def column_type(text: str) -> ColumnType:
-    """Return the type that a text names, as in `number(10, 2)` or `varchar`.
-
-    Raises:
-        ValueError: Snowflake has no such type.
-    """
-    match = _TYPE.fullmatch(text.strip())
-    name = " ".join(match[1].upper().split()) if match else ""
-    if match is None or name not in _SYNONYMS:
-        raise ValueError("requires a data type of Snowflake's, as in number(10, 2), varchar, date or timestamp_ntz")
-    parameters = tuple(int(part) for part in match.groups()[1:] if part is not None)
-    if _SYNONYMS[name] == ("NUMBER",) and len(parameters) == 1:
-        parameters = (*parameters, 0)
-    return ColumnType(names=_SYNONYMS[name], parameters=parameters, whole=name in _WHOLE)
-
-
 class ColumnContract(Strict):
     """What a column is promised to be.
 
     Attributes:
-        type: A data type of Snowflake's; without parameters, whatever the parameters; None for any type.
+        type: A data type of Snowflake's; without parameters, whatever the parameters; None for any type. What the catalogue
+            does not say of a type is not compared.
         description: The column's comment in Snowflake.
     """
 

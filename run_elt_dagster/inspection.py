@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from run_elt_dagster.checks import ColumnType
+from run_elt_dagster.column_type import ColumnType, actual_type
 from run_elt_dagster.relation import Relation, exact_sql, string_sql
 
 State = Literal["run", "publishing", "failed"]
 _MARKER = re.compile(r"\[run_elt (run|publishing|failed) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _UNKNOWN_TIME = ""
-_LARGEST_LENGTH = 16_777_216
+# What Snowflake gives to text and to seconds without a parameter.
+_USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Column:
         data_type: As INFORMATION_SCHEMA.COLUMNS says it.
         precision: Of a number.
         scale: Of a number.
-        length: Of a text.
+        length: Of a text or a binary.
+        digits: Of the seconds of a time or a timestamp; None where the catalogue does not say them.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Column:
     precision: int | None = None
     scale: int | None = None
     length: int | None = None
+    digits: int | None = None
 
     @property
     def type(self) -> str:
@@ -84,15 +87,14 @@ class Column:
         if self.data_type == "NUMBER" and self.precision is not None:
             return f"NUMBER({self.precision},{self.scale or 0})"
         if self.data_type == "TEXT":
-            return f"VARCHAR({self.length})" if self.length and self.length < _LARGEST_LENGTH else "VARCHAR"
-        return self.data_type
+            return f"VARCHAR({self.length})" if self.length not in (None, _USUAL_LENGTH) else "VARCHAR"
+        return f"{self.data_type}({self.digits})" if self.digits not in (None, _USUAL_DIGITS) else self.data_type
 
     def is_a(self, declared: ColumnType) -> bool:
-        """Tell whether the column keeps what was declared."""
-        if self.data_type not in declared.names or (declared.whole and self.scale):
-            return False
-        own = (self.precision, self.scale or 0) if self.data_type == "NUMBER" else (self.length,)
-        return not declared.parameters or declared.parameters == own
+        """Tell whether the column keeps what was declared, as far as the catalogue says."""
+        number = () if self.precision is None else (self.precision, self.scale or 0)
+        others = tuple(value for value in (self.length, self.digits) if value is not None)
+        return declared.admits(actual_type(self.data_type, number or others))
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
     )
     columns = (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, "
-        "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH)) "
+        "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, 'digits', DATETIME_PRECISION)) "
         f"FROM {catalogue}.COLUMNS WHERE {here} AND TABLE_NAME IN ({string_sql(target.name)}, {string_sql(candidate.name)}))"
     )
     return tables, columns
@@ -173,6 +175,9 @@ def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
     return json.loads(value) if isinstance(value, str) else (value or [])
 
 
+_MEASURES = ("precision", "scale", "length", "digits")
+
+
 def _column(row: Mapping[str, Any]) -> Column:
-    numbers = (None if row.get(name) is None else int(row[name]) for name in ("precision", "scale", "length"))
+    numbers = (None if row.get(name) is None else int(row[name]) for name in _MEASURES)
     return Column(str(row["name"]), str(row["type"]), *numbers)

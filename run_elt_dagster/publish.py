@@ -6,14 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.inspection import Marker
-from run_elt_dagster.relation import IDENTIFIER_LIMIT, Relation, exact_sql, stored_name, string_sql
+from run_elt_dagster.relation import (
+    IDENTIFIER_LIMIT,
+    RUN_ID_CHARACTERS,
+    Relation,
+    exact_sql,
+    is_candidate_name,
+    stored_name,
+    string_sql,
+)
 from run_elt_dagster.table import AnalyticsTable
 
-RUN_ID_CHARACTERS = 8
 # Room for the prefix, the run and a digest in the name of a candidate.
 _LONGEST_KEPT = IDENTIFIER_LIMIT - len("TEMP_") - len("__") - RUN_ID_CHARACTERS
 _DIGEST_CHARACTERS = 8
-_CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
 
 
 class PublishRefusedError(Exception):
@@ -61,9 +67,15 @@ def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relati
     return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))
 
 
-def is_candidate_name(name: str) -> bool:
-    """Tell whether a stored name is one that runs give their candidates."""
-    return _CANDIDATE.fullmatch(name) is not None
+def is_candidate_of(table: AnalyticsTable, name: str) -> bool:
+    """Tell whether a stored name is one of the table's candidates: the prefix of `a` begins those of `a__b` too."""
+    prefix = candidate_prefix(table)
+    return name.startswith(prefix) and len(name) == len(prefix) + RUN_ID_CHARACTERS and is_candidate_name(name)
+
+
+def is_from_its_run(name: str, marker: Marker) -> bool:
+    """Tell whether the run of a candidate's name made its rows; a copy of a published table names another run's."""
+    return name.endswith(f"__{run_suffix(marker.run_id)}")
 
 
 def comment_of(table: AnalyticsTable, marker: Marker) -> str:

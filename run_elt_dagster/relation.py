@@ -8,6 +8,8 @@ IDENTIFIER_LIMIT = 255
 _UNQUOTED = re.compile(r"[^\W\d][\w$]*")
 _QUOTED = re.compile(r'"(?:[^"\x00]|"")+"')
 _FOLDED = re.compile(r"[A-Z_][A-Z0-9_$]*")
+RUN_ID_CHARACTERS = 8
+_CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
 _PART = re.compile(rf"{_QUOTED.pattern}|{_UNQUOTED.pattern}")
 
 
@@ -56,6 +58,11 @@ def session_name(name: str) -> str:
     Snowflake reports names that need quotes in quotes, others as they are stored.
     """
     return stored_name(name) if _QUOTED.fullmatch(name) else name
+
+
+def is_candidate_name(name: str) -> bool:
+    """Tell whether a stored name is one that runs give their candidates."""
+    return _CANDIDATE.fullmatch(name) is not None
 
 
 def exact_sql(name: str) -> str:

@@ -14,12 +14,11 @@ from run_elt_dagster.inspection import Marker, instant, marker_in
 from run_elt_dagster.publish import (
     PublishRefusedError,
     candidate_of,
-    candidate_prefix,
     comment_of,
     comment_sql,
     grant_changes_sql,
     grants_of,
-    is_candidate_name,
+    is_candidate_of,
     show_grants_sql,
     target_of,
 )
@@ -305,8 +304,7 @@ class Rollback:
                 raise self._refused(f"got run {marker.run_id}, which is about to publish it. Cancel or await it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:
-        prefix = candidate_prefix(self._table)
-        return schema == self._target.schema and name.startswith(prefix) and is_candidate_name(name)
+        return schema == self._target.schema and is_candidate_of(self._table, name)
 
     def _standing(self) -> Version | None:
         return next((_version(row) for row in self._versions(self._target) if row.get("dropped_on") is None), None)

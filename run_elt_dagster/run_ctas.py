@@ -63,7 +63,7 @@ def run_tables(
     database = session.database
     stock = look_around(sender, [catalogue[key] for key in keys], database=database, options=options)
     looked_at = time.monotonic()
-    for problem in sweep(sender, stock, database=database, options=options):
+    for problem in sweep(sender, stock, catalogue.values(), database=database, options=options):
         warn(problem)
 
     def clock() -> str:

@@ -1,6 +1,6 @@
 """Look around before a run: what stands under the targets' names, what hangs on it, and what died runs left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from run_elt_dagster.guards import (
     POLICIES_PER_QUERY,
@@ -13,7 +13,8 @@ from run_elt_dagster.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.publish import drop_sql, run_suffix, target_of
+from run_elt_dagster.inspection import Marker
+from run_elt_dagster.publish import drop_sql, is_candidate_of, is_from_its_run, run_suffix, target_of
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
@@ -71,19 +72,43 @@ def policies_looked_up(send: Sender, stock: Stock, targets: Sequence[Relation]) 
     return stock
 
 
-def sweep(send: Sender, stock: Stock, *, database: str, options: RunOptions) -> list[str]:
-    """Drop the candidates that runs left behind long ago, never those of a run that still lives.
+def sweep(
+    send: Sender, stock: Stock, declared: Iterable[AnalyticsTable], *, database: str, options: RunOptions
+) -> list[str]:
+    """Drop the candidates that runs left behind long ago, never those of a run that still lives, nor a declared table.
+
+    Args:
+        send: Sends a statement.
+        stock: What stands in the schemas.
+        declared: All tables of the project, built by this run or not.
+        database: The session's database.
+        options: Of the run.
 
     Returns:
         What could not be dropped, in words.
     """
     problems: list[str] = []
+    tables = tuple(declared)
+    targets = {target_of(table, database=database) for table in tables}
     for schema, name, marker in stock.leftovers(older_than_hours=options.keep_candidates_hours):
         if name.endswith(run_suffix(options.run_id)) or options.is_live(name[-8:]) or options.is_live(marker.run_id):
             continue
         relation = Relation(database, schema, name)
+        if relation in targets or not _is_left_behind(relation, marker, tables):
+            continue
         try:
             send(drop_sql(relation), tag={"stage": "clean-up"})
         except StatementError as error:
             problems.append(f"{relation}, left behind by run {marker.run_id}, could not be dropped: {error}")
     return problems
+
+
+def _is_left_behind(relation: Relation, marker: Marker, tables: Sequence[AnalyticsTable]) -> bool:
+    """Tell whether a run left a table behind, and no person made it as a copy of a published one, whose comment it then has.
+
+    Rows that the run of the name did not build stand there only after a swap, or marked as failed by a rollback.
+    """
+    if marker.state == "failed" or is_from_its_run(relation.name, marker):
+        return True
+    swapped = [table for table in tables if table.publish == "swap" and table.stored_schema == relation.schema]
+    return any(is_candidate_of(table, relation.name) for table in swapped)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,29 +17,30 @@ from pydantic import (
     model_validator,
 )
 
-from run_elt_dagster.checks import CHECK_MODELS, Checks, ColumnContract, ColumnContracts, Columns, Strict
-from run_elt_dagster.relation import IDENTIFIER_LIMIT, stored_name, stored_names
+from run_elt_dagster.checks import (
+    CHECK_MODELS,
+    Checks,
+    ColumnContract,
+    ColumnContracts,
+    Columns,
+    LocatedError,
+    Strict,
+)
+from run_elt_dagster.front_matter import (
+    SQL_UNIT,
+    FrontMatter,
+    Location,
+    MisplacedSettingsError,
+    find_front_matter,
+    read_settings,
+    require_no_settings,
+)
+from run_elt_dagster.relation import IDENTIFIER_LIMIT, is_candidate_name, shown, stored_name, stored_names
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
 _TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-_FRONT_MATTER = re.compile(r"\s*/\*[ \t]*elt\b(?P<yaml>.*?)\belt[ \t]*\*/", re.DOTALL)
-_FRONT_MATTER_START = re.compile(r"\s*/\*[ \t]*elt\b")
-
-# What Snowflake reads as one unit, so that a semicolon inside it ends nothing.
-# https://docs.snowflake.com/en/sql-reference/data-types-text
-_SQL_UNIT = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | //[^\n]* | /\*.*?\*/ )
-  | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$ )
-  | (?P<semicolon> ; )
-  | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
-  | (?P<space> \s+ )
-  | (?P<other> . )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,11 @@ class AnalyticsTable(Strict):
     @field_validator("columns")
     @classmethod
     def _contracts_differ(cls, value: ColumnContracts) -> ColumnContracts:
-        if len({stored_name(name) for name in value}) < len(value):
-            raise ValueError("requires columns that differ")
+        seen: set[str] = set()
+        for name in value:
+            if stored_name(name) in seen:
+                raise LocatedError(f"requires columns that differ, got {name} a second time", location=(name,))
+            seen.add(stored_name(name))
         return value
 
     @field_validator("sql")
@@ -190,6 +193,8 @@ class AnalyticsTable(Strict):
     @field_validator("primary_key")
     @classmethod
     def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("requires at least one column")
         if len({stored_name(column) for column in value}) < len(value):
             raise ValueError("requires columns that differ")
         return value
@@ -205,10 +210,25 @@ class AnalyticsTable(Strict):
 
     @model_validator(mode="after")
     def _checks_have_names_of_their_own(self) -> "AnalyticsTable":
-        reserved = {"row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null"}
+        taken = {*_NAMES_OF_CHECKS, *self.checks.names().values()}
         for name in self.checks.sql:
-            if name in reserved:
-                raise ValueError(f"checks.sql requires names that no other check has, got {name!r}")
+            # Nobody tells checks apart by upper and lower case.
+            if name.lower() in taken:
+                raise LocatedError(
+                    f"requires a name that no other check of the table has, got {name!r}. Name it differently",
+                    location=("checks", "sql", name),
+                )
+            taken.add(name.lower())
+        return self
+
+    @model_validator(mode="after")
+    def _name_is_no_candidates(self) -> "AnalyticsTable":
+        if is_candidate_name(self.stored_table.upper()):
+            raise LocatedError(
+                f"requires another name than a candidate's, got {shown(self.stored_table)}: temp_<table>__<8 hexadecimal digits> "
+                "is how runs name what they build, and what is left of it is dropped. Name the table differently",
+                location=("identifier",) if self.identifier else ("table",),
+            )
         return self
 
     @field_validator("upstream")
@@ -220,6 +240,9 @@ class AnalyticsTable(Strict):
                 raise ValueError("requires schema.table or database.schema.table")
         return value
 
+
+# Checks that a table may have besides those that are named after columns.
+_NAMES_OF_CHECKS = ("row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null")
 
 # Facts that the path states, or that the parser finds: typing them again in the front matter could contradict them.
 FRONT_MATTER_KEYS = tuple(
@@ -243,9 +266,13 @@ def single_select(sql: str) -> str:
     """Return the one SELECT of a text, without a terminator and what follows it, otherwise byte for byte.
 
     Raises:
-        SqlRuleError: There is no statement, more than one, or one that is not a SELECT.
+        SqlRuleError: There is no statement, more than one, or one that is not a SELECT; or a comment looks like settings.
     """
-    units = [unit for unit in _SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
+    try:
+        require_no_settings(sql)
+    except MisplacedSettingsError as error:
+        raise SqlRuleError(str(error), offset=error.offset) from error
+    units = [unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
     statement = [unit for unit in units if unit.lastgroup != "semicolon"]
     if not statement:
         raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
@@ -291,89 +318,37 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
         TableProblemsError: With every problem of the file and its line.
     """
     text = text.removeprefix("\ufeff")
-    matter = _FRONT_MATTER.match(text)
-    if matter is None and _FRONT_MATTER_START.match(text):
-        raise TableProblemsError(
-            [TableProblem(path, 1, "front matter requires an end, got none. Close it with elt */")]
-        )
-    sql_start = matter.end() if matter else 0
+    try:
+        matter = find_front_matter(text)
+    except MisplacedSettingsError as error:
+        raise TableProblemsError([TableProblem(path, _line_at(text, error.offset), str(error))]) from error
     settings, lines, problems = _read_front_matter(path, text, matter)
     for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
         problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS)))
         del settings[key]
-    sql_line = _line_at(text, sql_start)
-    values = {**settings, "schema": schema, "table": table, "sql": text[sql_start:], "path": path, "sql_line": sql_line}
+    sql_line = _line_at(text, matter.end)
+    sql = text[matter.end :]
+    values = {**settings, "schema": schema, "table": table, "sql": sql, "path": path, "sql_line": sql_line}
     try:
         parsed = AnalyticsTable.model_validate(values)
     except ValidationError as error:
-        problems += _validation_problems(path, text, error, lines=lines, sql_start=sql_start)
+        # What YAML has told is not said again in other words.
+        told = {problem.line for problem in problems}
+        found = _validation_problems(path, text, error, lines=lines, sql_start=matter.end)
+        problems += [problem for problem in found if problem.line not in told]
     else:
         if not problems:
             return parsed
     raise TableProblemsError(sorted(problems, key=lambda problem: problem.line))
 
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Lines = dict[tuple[str | int, ...], int]
-
-
 def _read_front_matter(
-    path: Path,
-    text: str,
-    matter: re.Match[str] | None,
-) -> tuple[dict[str, Any], _Lines, list[TableProblem]]:
-    if matter is None:
-        return {}, {}, []
-    first_line = _line_at(text, matter.start("yaml"))
-    try:
-        node, settings = _compose(matter["yaml"])
-    except yaml.MarkedYAMLError as error:
-        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
-        return {}, {}, [TableProblem(path, line, f"front matter requires YAML, got {error.problem}.")]
-    except yaml.YAMLError as error:
-        return {}, {}, [TableProblem(path, first_line, f"front matter requires YAML, got {error}.")]
-    if settings is None:
-        return {}, {}, []
-    if not isinstance(settings, dict):
-        line = first_line + (node.start_mark.line if node else 0)
-        return {}, {}, [TableProblem(path, line, "front matter requires `key: value` lines, got something else.")]
-    lines: _Lines = {}
-    duplicates = [
-        TableProblem(path, line, f"key {key!r} requires one value, got a second. Keep one of them.")
-        for key, line in _index_lines(node, (), first_line, lines)
-    ]
-    return {str(key): value for key, value in settings.items()}, lines, duplicates
-
-
-def _compose(text: str) -> tuple[yaml.Node | None, Any]:
-    """Return the nodes of a YAML text, which know their lines, and what they mean; parsed once, and in C where that is built."""
-    loader = _LOADER(text)
-    try:
-        node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _index_lines(
-    node: yaml.Node | None,
-    at: tuple[str | int, ...],
-    first_line: int,
-    lines: _Lines,
-) -> Iterator[tuple[str, int]]:
-    """Fill `lines` with the line of every key and item; yield keys that are there twice (YAML keeps the last)."""
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            here = (*at, str(key_node.value))
-            line = first_line + key_node.start_mark.line
-            if here in lines:
-                yield str(key_node.value), line
-            lines[here] = line
-            yield from _index_lines(value_node, here, first_line, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[*at, index] = first_line + item.start_mark.line
-            yield from _index_lines(item, (*at, index), first_line, lines)
+    path: Path, text: str, matter: FrontMatter
+) -> tuple[dict[str, Any], dict[Location, int], list[TableProblem]]:
+    first_line = _line_at(text, matter.yaml_start)
+    settings = read_settings(matter.yaml)
+    problems = [TableProblem(path, first_line + fault.line, fault.message) for fault in settings.faults]
+    return settings.values, {at: first_line + line for at, line in settings.lines.items()}, problems
 
 
 def _validation_problems(
@@ -381,12 +356,14 @@ def _validation_problems(
     text: str,
     error: ValidationError,
     *,
-    lines: _Lines,
+    lines: Mapping[Location, int],
     sql_start: int,
 ) -> Iterator[TableProblem]:
     for detail in error.errors(include_url=False):
         location = detail["loc"]
         cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, LocatedError):
+            location = (*location, *cause.location)
         if isinstance(cause, SqlRuleError):
             yield TableProblem(path, _line_at(text, sql_start + cause.offset), f"SQL {cause}")
         else:
@@ -401,8 +378,36 @@ def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
         return _unknown_key(subject, known)
     if detail["type"] == "missing":
         return f"{subject}: is required, got none."
-    rule = detail["msg"].removeprefix("Value error, ")
-    return f"{subject}: {rule}, got {str(detail['input'])[:80]!r}."
+    rule, remedy = _rule(detail)
+    got = "" if ", got " in rule else f", got {_written(detail['input'])[:80]!r}"
+    return f"{subject}: {rule.rstrip('.')}{got}.{remedy}"
+
+
+def _rule(detail: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is required, without the names of Python's classes, and a remedy where there is one to add."""
+    kind = str(detail["type"])
+    if kind == "string_type":
+        return "requires text", "" if isinstance(detail["input"], list | dict) else " Quote it."
+    known = next((words for start, words in _RULES.items() if kind.startswith(start)), None)
+    return known or str(detail["msg"]).removeprefix("Value error, "), ""
+
+
+_RULES = {
+    "dict": "requires `key: value` pairs",
+    "model": "requires `key: value` pairs",
+    "tuple": "requires a list",
+}
+
+
+def _written(value: Any) -> str:
+    """Return a value as YAML has it, and not as Python does."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(value)
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
@@ -419,7 +424,7 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key!r}. {remedy}"
 
 
-def _line_of(location: tuple[str | int, ...], lines: _Lines) -> int:
+def _line_of(location: tuple[str | int, ...], lines: Mapping[Location, int]) -> int:
     """Return the line of the innermost part of `location` that has one."""
     for length in range(len(location), 0, -1):
         if location[:length] in lines:

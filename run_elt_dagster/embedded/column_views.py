@@ -53,7 +53,8 @@ SELECT
     CASE WHEN starts_with(data_type, 'DECIMAL') THEN numeric_precision WHEN is_fixed THEN 38 END AS "NUMERIC_PRECISION",
     CASE WHEN is_fixed THEN 10 END AS "NUMERIC_PRECISION_RADIX",
     CASE WHEN is_fixed THEN coalesce(numeric_scale, 0) END AS "NUMERIC_SCALE",
-    CASE WHEN starts_with(data_type, 'TIME') THEN 9 END AS "DATETIME_PRECISION",
+    -- DuckDB keeps no number of digits of a second.
+    NULL::BIGINT AS "DATETIME_PRECISION",
     'NO' AS "IS_IDENTITY",
     comment AS "COMMENT",
     {absent}

@@ -1,0 +1,359 @@
+"""The settings at the head of a table file: where they stand, and the YAML in them, read as the author wrote it.
+
+YAML 1.1, which PyYAML reads, makes 1122 of 02142, 750 of 12:30 and True of yes. Here a value without quotes is a number, true,
+false or null only as YAML 1.2 has them (https://yaml.org/spec/1.2.2/#103-core-schema), a date or a timestamp only in full ISO
+8601, and text otherwise. A number keeps its digits.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+Location = tuple[str | int, ...]
+"""The keys and indexes that lead to a value, as in `("checks", "unique", 0)`."""
+
+# What Snowflake reads as one unit: no comment begins and no statement ends inside one.
+# https://docs.snowflake.com/en/sql-reference/data-types-text
+SQL_UNIT = re.compile(
+    r"""
+    (?P<comment> --[^\n]* | //[^\n]* | /\*.*?\*/ )
+  | (?P<unclosed> /\*.* )
+  | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$ )
+  | (?P<semicolon> ; )
+  | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
+  | (?P<space> \s+ )
+  | (?P<other> . )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+# The word alone: elt_users is another, and so is the name of the command run-elt.
+_WORD = r"(?<!\w)(?<!run-)elt(?!\w)"
+_OPENING = re.compile(rf"/\*\s*{_WORD}(?!-)", re.IGNORECASE)
+_CLOSING = re.compile(rf"{_WORD}\s*\*/", re.IGNORECASE)
+_LIKE_SETTINGS = re.compile(rf"\W*{_WORD} | .*{_WORD}\W*\Z", re.IGNORECASE | re.DOTALL | re.VERBOSE)
+_MENTIONED = re.compile("elt", re.IGNORECASE)
+_SHOWN_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class FrontMatter:
+    """Where the settings of a file stand.
+
+    Attributes:
+        start: Offset of the comment that they are.
+        yaml_start: Offset of the YAML.
+        yaml: The YAML.
+        end: Offset behind the comment: the SQL begins here.
+    """
+
+    start: int = 0
+    yaml_start: int = 0
+    yaml: str = ""
+    end: int = 0
+
+
+class MisplacedSettingsError(ValueError):
+    """Settings that would be read as a comment.
+
+    Attributes:
+        offset: Where they begin.
+    """
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def find_front_matter(text: str) -> FrontMatter:
+    """Return where the settings stand: the first comment, or the one after comments and blank lines alone.
+
+    Raises:
+        MisplacedSettingsError: They never end, or a comment before them looks like settings too.
+    """
+    for unit in SQL_UNIT.finditer(text):
+        if opening := _OPENING.match(text, unit.start()):
+            return _from_opening_to_closing(text, opening)
+        if unit.lastgroup not in ("space", "comment"):
+            break
+        if unit.lastgroup == "comment":
+            require_no_settings(unit.group(), at=unit.start(), subject="file ")
+    return FrontMatter()
+
+
+def _from_opening_to_closing(text: str, opening: re.Match[str]) -> FrontMatter:
+    closing = _CLOSING.search(text, opening.end())
+    content = text[opening.end() : closing.start()] if closing else ""
+    if closing is None or _OPENING.search(content):
+        raise MisplacedSettingsError(
+            "front matter requires an end, got none. Close it with elt */", offset=opening.start()
+        )
+    return FrontMatter(opening.start(), opening.end(), content, closing.end())
+
+
+def require_no_settings(sql: str, *, at: int = 0, subject: str = "") -> None:
+    """Refuse a comment that looks like settings, wherever it stands in a SQL text: its checks would not run.
+
+    Raises:
+        MisplacedSettingsError: It begins or ends with the word elt, in any spelling.
+    """
+    if not _MENTIONED.search(sql):
+        return
+    for unit in SQL_UNIT.finditer(sql):
+        comment = unit.group()
+        if unit.lastgroup in ("comment", "unclosed") and _LIKE_SETTINGS.match(comment):
+            shown = " ".join(comment[: 2 * _SHOWN_LENGTH].split())[:_SHOWN_LENGTH]
+            raise MisplacedSettingsError(
+                f"{subject}cannot have a comment that begins or ends with the word elt besides the settings, got {shown!r}. It would be "
+                "a comment, and no check in it would run. Settings stand once, before the SQL, between /* elt and elt */; word "
+                "another comment differently.",
+                offset=at + unit.start(),
+            )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with the YAML.
+
+    Attributes:
+        line: Line of the YAML, from 0.
+        message: What is required, what was found, what to do.
+    """
+
+    line: int
+    message: str
+
+
+@dataclass
+class Settings:
+    """What a YAML text says.
+
+    Attributes:
+        values: The settings by key.
+        lines: Line of every key and item, from 0.
+        faults: What cannot be what the author meant.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    lines: dict[Location, int] = field(default_factory=dict[Location, int])
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+
+def read_settings(text: str) -> Settings:
+    """Return what a YAML text says; whatever is wrong is in it, and nothing is raised."""
+    try:
+        node = _compose(text)
+    except yaml.MarkedYAMLError as error:
+        return Settings(faults=[_not_yaml(text, _line_of(error), str(error.problem))])
+    except yaml.reader.ReaderError as error:
+        return Settings(faults=[_not_yaml(text, text.count("\n", 0, error.position), "a character that YAML refuses")])
+    except (yaml.YAMLError, RecursionError):
+        return Settings(faults=[_not_yaml(text, 0, "something else")])
+    if node is None:
+        return Settings()
+    if not isinstance(node, yaml.MappingNode):
+        message = "front matter requires `key: value` lines, got something else. Write one setting a line."
+        return Settings(faults=[Fault(node.start_mark.line, message)])
+    reader = _Reader()
+    values: dict[str, Any] = reader.value(node, ())
+    return Settings(values, reader.lines, reader.faults)
+
+
+def _line_of(error: yaml.MarkedYAMLError) -> int:
+    # A quote, a bracket or a key that never ends is missed far behind the place where it begins.
+    context, problem = error.context or "", error.problem or ""
+    begins = "expected" in problem and ("scanning" in context or "flow" in context)
+    mark = (error.context_mark if begins else None) or error.problem_mark
+    return mark.line if mark else 0
+
+
+def _not_yaml(text: str, line: int, problem: str) -> Fault:
+    lines = text.split("\n")
+    shown = lines[line].strip()[:_SHOWN_LENGTH] if line < len(lines) else ""
+    got = re.sub("^(but )?found ", "", re.sub("^(did|could) not find expected", "no", problem.rstrip(".")))
+    if shown:
+        got = f"{got} at {shown!r}"
+    return Fault(
+        line,
+        f"front matter requires YAML, got {got}. Two usual causes: a value with a colon or another sign of YAML's needs "
+        "quotes, as in description: 'a: b'; keys of one level need the same indentation, in spaces.",
+    )
+
+
+# In C where PyYAML is built with it.
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NULL, _BOOL, _INT, _FLOAT, _TIMESTAMP, _STR = (
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "timestamp", "str")
+)
+_CLOCK, _ZONE = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?", r"[Zz]|[-+][0-9]{2}(?::?[0-9]{2})?"
+_IMPLICIT: tuple[tuple[str, str, str], ...] = (
+    # Tag, what the whole value is, its first characters. 02142 is text: as a number it would lose its zero.
+    (_NULL, r"~|null|Null|NULL|", "~nN"),
+    (_BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (_INT, r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        _FLOAT,
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?",
+        "-+.0123456789",
+    ),
+    (
+        _TIMESTAMP,
+        rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[Tt\ ]{_CLOCK}\ ?(?:{_ZONE})?)?",
+        "0123456789",
+    ),
+)
+
+
+class _Loader(_BASE):
+    """Composes nodes with the tags of YAML 1.2; `_Reader` makes values of them."""
+
+    yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's attribute
+
+
+_PATTERNS = {tag: re.compile(rf"(?:{pattern})\Z", re.VERBOSE) for tag, pattern, _ in _IMPLICIT}
+for _tag, _, _first in _IMPLICIT:
+    _Loader.add_implicit_resolver(_tag, _PATTERNS[_tag], list(_first))
+_Loader.yaml_implicit_resolvers[""] = [(_NULL, re.compile(r"\Z"))]
+
+
+def _compose(text: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
+
+
+def _number(text: str) -> int | Decimal | str:
+    """Return a number with all its digits; one that no column could hold stays text."""
+    try:
+        if text[:2] in ("0x", "0o"):
+            return int(text, 0)
+        return int(text) if text.lstrip("+-").isdigit() else Decimal(text)
+    except (ValueError, ArithmeticError):
+        return text
+
+
+def _instant(text: str) -> date | datetime | str:
+    """Return a date or a timestamp; a day that no calendar has stays text."""
+    try:
+        return date.fromisoformat(text) if len(text) == len("2030-01-01") else datetime.fromisoformat(_iso(text))
+    except ValueError:
+        return text
+
+
+def _iso(text: str) -> str:
+    return text[:10] + "T" + text[11:].replace(" ", "").upper()
+
+
+_SCALARS: Mapping[str, Callable[[str], Any]] = {
+    _NULL: lambda _: None,
+    _BOOL: lambda text: text.lower() == "true",
+    _INT: _number,
+    _FLOAT: _number,
+    _TIMESTAMP: _instant,
+    _STR: str,
+}
+_PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
+# A column without a type may be left empty; what stands here is compared with the rows as it is written.
+_MAY_BE_EMPTY, _COMPARED = "columns", ("checks", "accepted_values")
+
+
+class _Reader:
+    """Makes values of nodes, and notes where they stand and what cannot be meant."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Location, int] = {}
+        self.faults: list[Fault] = []
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, at: Location) -> Any:
+        """Return what a node stands for."""
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, at)
+        if id(node) in self._open:
+            self._note(node, "front matter cannot hold a value that contains itself (*). Write it out.")
+            return None
+        self._open.add(id(node))
+        try:
+            return self._mapping(node, at) if isinstance(node, yaml.MappingNode) else self._sequence(node, at)
+        finally:
+            self._open.remove(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, at: Location) -> dict[str, Any]:
+        self._require_no_tag(node)
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            # Keys are names: `no: int` is a column NO, and not False.
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+            here = (*at, key)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._note(key_node, "a key requires text, got a list or a mapping. Quote it.")
+            elif key == "<<" and not key_node.style:
+                self._note(key_node, "front matter cannot merge with <<, which YAML 1.2 has not. Write the keys out.")
+            elif here in self.lines:
+                self._note(key_node, f"key {key!r} requires one value, got a second. Keep one of them.")
+            self.lines[here] = key_node.start_mark.line
+            values[key] = self.value(value_node, here)
+        return values
+
+    def _sequence(self, node: yaml.Node, at: Location) -> list[Any]:
+        self._require_no_tag(node)
+        values: list[Any] = []
+        for index, item in enumerate(node.value):
+            self.lines[*at, index] = item.start_mark.line
+            values.append(self.value(item, (*at, index)))
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, at: Location) -> Any:
+        text, make = str(node.value), _SCALARS.get(node.tag)
+        if make is None or (node.tag in _PATTERNS and not _PATTERNS[node.tag].match(text)):
+            # A tag of the author's: !!bool yes.
+            self._note(
+                node, f"front matter cannot have the tag {_tag_of(node)}, got {text[:_SHOWN_LENGTH]!r}. Leave it out."
+            )
+            return None
+        value = make(text)
+        if value is None and not (len(at) == 2 and at[0] == _MAY_BE_EMPTY and not text):  # noqa: PLR2004 - columns, its name
+            self._note(node, _empty(at, text))
+        elif at[:2] == _COMPARED and not isinstance(value, str):
+            self._require_what_is_written(node, text, value)
+        return value
+
+    def _require_what_is_written(self, node: yaml.ScalarNode, text: str, value: Any) -> None:
+        """A value to compare with must not be another one than what it looks like: 1.10 is not 1.1 in a column of text."""
+        if isinstance(value, date):
+            got, other = "a date", ""
+        elif isinstance(value, bool):
+            got, other = f"{str(value).lower()}", f", or write {str(value).lower()}"
+        else:
+            plain = f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+            got, other = f"the number {plain[:_SHOWN_LENGTH]}", f", or write {plain[:_SHOWN_LENGTH]}"
+        if isinstance(value, date) or not (_PLAIN_NUMBER.fullmatch(text) or text in ("true", "false")):
+            self._note(
+                node,
+                f"checks.accepted_values requires values that are what they look like, got {text[:_SHOWN_LENGTH]}, read as "
+                f"{got}. Quote it: '{text[:_SHOWN_LENGTH]}'{other}.",
+            )
+
+    def _require_no_tag(self, node: yaml.Node) -> None:
+        if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            self._note(node, f"front matter cannot have the tag {_tag_of(node)}. Leave it out.")
+
+    def _note(self, node: yaml.Node, message: str) -> None:
+        self.faults.append(Fault(node.start_mark.line, message))
+
+
+def _tag_of(node: yaml.Node) -> str:
+    return str(node.tag).replace("tag:yaml.org,2002:", "!!")
+
+
+def _empty(at: Location, text: str) -> str:
+    name = ".".join(map(str, at))
+    if text:
+        return f"{name} requires a value, got {text}, which is none in YAML. Quote it: '{text}', or remove it."
+    return f"{name} requires a value, got none. Write one, or remove the line."
