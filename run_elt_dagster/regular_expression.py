@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 
 _LARGEST_REPETITION = 1_000
-# What begins at a place of a pattern. ] is a sign of its own where it comes first in brackets.
+# What begins at a place of a pattern. ] is a sign of its own where it comes first in brackets; possessive, or it could be taken
+# for the end after all.
 _PIECE = re.compile(
     r"""
     (?P<escape> \\. )
-  | (?P<bracket> \[\^?\]?(?: \[:\^?\w*:\] | \\. | [^\]] )*\] )
+  | (?P<bracket> \[\^?+\]?+(?: \[:\^?\w*:\] | \\. | [^\]] )*+\] )
   | (?P<group> \(\? (?: <?[=!] | P?<\w* | P=\w*\)? | \w*[:)] | . )? )
   | (?P<repeat> (?: [*+?] | \{\d*(?:,\d*)?\} ) )
   | (?P<open> \( ) | (?P<close> \) ) | (?P<either> \| ) | (?P<anchor> [\^$] )

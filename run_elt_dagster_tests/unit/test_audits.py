@@ -56,6 +56,16 @@ def test_all_simple_audits_are_measured_in_one_scan() -> None:
         ),
         ({"matches": {"a": "\\d+"}}, "matches_a", "COUNT(CASE WHEN NOT REGEXP_LIKE(\"A\", '\\\\d+') THEN 1 END)"),
         (
+            {"accepted_values": {"a": [True, False]}},
+            "accepted_values_a",
+            "COUNT(CASE WHEN \"A\"::VARCHAR NOT IN ('true', 'false') THEN 1 END)",
+        ),
+        (
+            {"range": {"a": {"min": Decimal("1.10"), "max": Decimal("1E+3")}}},
+            "range_a",
+            'COUNT(CASE WHEN "A" < 1.10 OR "A" > 1000 OR "A"::FLOAT = \'NaN\'::FLOAT THEN 1 END)',
+        ),
+        (
             {"range": {"a": {"min": 0}}},
             "range_a",
             'COUNT(CASE WHEN "A" < 0 OR "A"::FLOAT = \'NaN\'::FLOAT THEN 1 END)',
@@ -81,6 +91,39 @@ def test_checks_of_names_that_dagster_refuses_have_names_of_their_own() -> None:
     assert names[3:] == ["unique_a", "unique_a_b"]
     assert len(set(names)) == 5
     assert all(name.replace("_", "").isalnum() for name in names)
+
+
+def test_checks_of_other_columns_have_other_names() -> None:
+    unique = [["a", "b"], "a_b", '"a"', "A", ["A", '"b"']]
+    names = [audit.name for audit in audits_of(a_table(checks={"unique": unique, "range": {"a": {"min": 0}}}))]
+    assert names[1:3] == ["unique_a_b", "unique_a_b_41f89c"]
+    assert len({name.lower() for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("to", "is_own"),
+    [
+        ("analytics.mau.id", True),
+        ('"ANALYTICS".Mau."id"', True),
+        ("prod.ANALYTICS.mau.id", True),
+        ("other.analytics.mau.id", False),
+        ('analytics."mau".id', False),
+        ("analytics.wau.id", False),
+        ("raw_data.mau.id", False),
+    ],
+)
+def test_relationship_to_the_own_table_is_asked_of_what_is_audited(to: str, is_own: bool) -> None:
+    table = a_table(checks={"relationship": {"parent_id": to}})
+    (audit,) = audits_of(table, database="PROD")[1:]
+    for relation in (CANDIDATE, Relation("PROD", "ANALYTICS", "MAU")):
+        assert (f"FROM {relation.sql} AS related" in query_sql(audit, relation)) is (
+            is_own or (relation.name == "MAU" and to.startswith("prod."))
+        )
+
+
+def test_text_of_a_condition_is_not_taken_for_the_table() -> None:
+    audit = audit_named("accepted_values_a", checks={"accepted_values": {"a": ["{table}"]}})
+    assert f"FROM {CANDIDATE.sql} WHERE \"A\" NOT IN ('{{table}}')" in sample_sql(audit, CANDIDATE, rows=3)
 
 
 def test_verdicts_follow_the_bounds() -> None:

@@ -14,6 +14,8 @@ from run_elt_dagster.publish import (
     exchange_sql,
     grant_changes_sql,
     grants_of,
+    is_candidate_of,
+    is_from_its_run,
     require_same_columns,
     target_of,
 )
@@ -49,6 +51,27 @@ def exchange(*, exists: bool, columns: tuple[str, ...] = (), copy_tags: bool = T
 
 def test_candidate_is_named_after_the_run() -> None:
     assert str(candidate()) == "PROD.ANALYTICS.TEMP_MAU__8F3A01C2"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("TEMP_MAU__8F3A01C2", True),
+        ("TEMP_MAU__DAILY", False),
+        # A candidate of the table mau__x.
+        ("TEMP_MAU__X__8F3A01C2", False),
+        ("TEMP_MAU__8F3A01C2__8F3A01C2", False),
+        ("TEMP_MAU__8f3a01c2", False),
+        ("MAU", False),
+    ],
+)
+def test_candidate_of_a_table_has_the_suffix_of_a_run_and_nothing_else(name: str, is_one: bool) -> None:
+    assert is_candidate_of(a_table(), name) is is_one
+
+
+def test_copy_of_a_published_table_is_not_from_the_run_of_its_name() -> None:
+    assert is_from_its_run("TEMP_MAU__8F3A01C2", MARKER)
+    assert not is_from_its_run("TEMP_MAU__20250101", MARKER)
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "y z", 'a"b', "größe", "select"])

@@ -166,3 +166,70 @@ def test_every_problem_of_a_file_is_reported_at_once_in_the_order_of_its_lines()
 def test_table_names_that_the_candidate_cannot_carry_are_refused(name: str) -> None:
     with pytest.raises(TableProblemsError):
         parse_table_file(Path("t.sql"), "select 1", schema="analytics", table=name)
+
+
+@pytest.mark.parametrize("name", ["temp_orders__20250101", "TEMP_A__0123ABCD", "temp_a__b__deadbeef"])
+def test_table_named_like_a_candidate_is_refused_by_its_path(name: str) -> None:
+    with pytest.raises(TableProblemsError, match=r"requires another name than a candidate's, got TEMP_\w+"):
+        parse_table_file(Path("t.sql"), "select 1", schema="analytics", table=name)
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["temp_orders__20250101", "analytics.Temp_Orders__20250101", "'\"TEMP_x__0123ABCD\"'", "'\"temp_é__0123abcd\"'"],
+)
+def test_table_named_like_a_candidate_is_refused_by_its_identifier(identifier: str) -> None:
+    (problem,) = problems_of(with_front_matter(f"owner: team:a\nidentifier: {identifier}"))
+    assert problem.startswith("t.sql:3: identifier: requires another name than a candidate's, got ")
+
+
+@pytest.mark.parametrize(
+    "name", ["temp_orders", "temp_orders__2025", "temp__20250101", "orders__20250101", "temp_a__2025010g"]
+)
+def test_table_named_otherwise_is_accepted(name: str) -> None:
+    assert parse_table_file(Path("t.sql"), "select 1", schema="analytics", table=name).table == name
+
+
+@pytest.mark.parametrize(
+    ("checks", "line", "name"),
+    [
+        ("  unique: a\n  sql: {unique_a: 'select * from {table}'}", 4, "unique_a"),
+        ("  sql:\n    x: select * from {table}\n    UNIQUE_A: select * from {table}\n  unique: a", 5, "UNIQUE_A"),
+        ("  sql: {Not_Null: 'select * from {table}'}", 3, "Not_Null"),
+        ("  sql: {columns: 'select * from {table}'}", 3, "columns"),
+        ("  sql:\n    orphans: select * from {table}\n    Orphans: select 1 from {table}", 5, "Orphans"),
+        ("  range: {a: {min: 0}}\n  sql: {range_a: 'select * from {table}'}", 4, "range_a"),
+    ],
+)
+def test_check_named_like_another_is_refused_with_its_line(checks: str, line: int, name: str) -> None:
+    (problem,) = problems_of(with_front_matter(f"checks:\n{checks}"))
+    assert problem.startswith(
+        f"t.sql:{line}: checks.sql.{name}: requires a name that no other check of the table has, got {name!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("checks", "line", "subject"),
+    [
+        ("  unique: [a, A]", 3, "checks.unique.1: requires one check unique of A"),
+        ("  unique:\n    - [a, b]\n    - [A, B]", 5, "checks.unique.1: requires one check unique of A, B"),
+        ("  range:\n    a: {min: 0}\n    A: {max: 5}", 5, "checks.range.A: requires one check range of A"),
+        ("  matches:\n    a: x\n    '\"A\"': y", 5, 'checks.matches."A": requires one check matches of A'),
+    ],
+)
+def test_check_that_is_declared_twice_is_refused_with_its_line(checks: str, line: int, subject: str) -> None:
+    (problem,) = problems_of(with_front_matter(f"checks:\n{checks}"))
+    assert problem.startswith(f"t.sql:{line}: {subject}, got a second.")
+
+
+def test_pattern_that_snowflake_does_not_take_is_refused_with_its_line() -> None:
+    (problem,) = problems_of(with_front_matter("checks:\n  matches:\n    email: '(?!x).+'"))
+    assert problem == (
+        "t.sql:4: checks.matches.email.pattern: cannot have a negative lookahead, got '(?!' at character 1. Snowflake takes "
+        "POSIX patterns. Write a pattern without it, or a check in checks.sql."
+    )
+
+
+def test_mapping_with_settings_in_its_sql_is_refused() -> None:
+    with pytest.raises(ValidationError, match="begins or ends with the word elt"):
+        AnalyticsTable.model_validate({"schema": "a", "table": "b", "sql": "/* elt\ndescription: x\nelt */ select 1"})

@@ -1,0 +1,190 @@
+"""What a table file declares holds on the embedded Snowflake as it is written: none of it is lost or altered in silence."""
+
+from typing import Any
+
+import pytest
+
+from run_elt_dagster.guards import stock_of, stock_sql
+from run_elt_dagster.lineage import catalogue
+from run_elt_dagster.run_ctas import audit_published
+from run_elt_dagster.sending import RunOptions
+from run_elt_dagster.session import ConnectorSession
+from run_elt_dagster.stocktaking import sweep
+from run_elt_dagster.table import parse_table_file
+from run_elt_dagster_tests.integration.warehouse import METHODS, Warehouse, mau
+
+OF_ITSELF = "select column1 as id, column2 as parent_id from (values (1, null), (2, 1), (3, {parent}))"
+
+
+def file(settings: str, sql: str) -> str:
+    return f"/* elt\n{settings}\nelt */ {sql}"
+
+
+def failed_checks(warehouse: Warehouse, run_id: str, text: str) -> list[str]:
+    outcome = warehouse.run(run_id, text)
+    assert outcome.published == (not [audit for audit in outcome.audits if audit.blocks]), outcome.failure
+    assert outcome.audits
+    return [audit.audit.name for audit in outcome.audits if not audit.passed]
+
+
+@pytest.mark.parametrize("spelling", ["/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/"])
+def test_settings_in_another_spelling_still_guard_production(warehouse: Warehouse, spelling: str) -> None:
+    text = spelling.format("primary_key: id") + " select column1 as id from (values (1), (1))"
+    assert failed_checks(warehouse, "00000001", text) == ["primary_key"]
+    assert "MAU" not in warehouse.tables()
+
+
+@pytest.mark.parametrize(
+    ("values", "good", "bad"),
+    [
+        ("[02142, 02139]", "02142", "1122"),
+        ("[02142, 02139]", "02139", "2139"),
+        ("[12:30, 13:45]", "12:30", "750"),
+        ("['yes', no]", "yes", "t"),
+        ("[yes, no]", "no", "false"),
+        ("[true, false]", "true", "t"),
+        ("[true, false]", "false", "0"),
+        ("[1_000]", "1_000", "1000"),
+        ("['1.10']", "1.10", "1.1"),
+        ("[on, off]", "on", "true"),
+        ("[null_, 'null']", "null", "~"),
+    ],
+)
+def test_accepted_value_is_the_text_that_the_author_wrote(
+    warehouse: Warehouse, values: str, good: str, bad: str
+) -> None:
+    settings = f"checks: {{accepted_values: {{v: {values}}}}}"
+    assert failed_checks(warehouse, "00000001", file(settings, f"select '{good}' as v")) == []
+    assert failed_checks(warehouse, "00000002", file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
+
+
+def test_accepted_values_hold_for_booleans_and_numbers(warehouse: Warehouse) -> None:
+    settings = "checks: {accepted_values: {b: [true], n: [1.5, 2], i: [-1]}}"
+    assert failed_checks(warehouse, "00000001", file(settings, "select true as b, 1.50 as n, -1 as i")) == []
+    wrong = failed_checks(warehouse, "00000002", file(settings, "select false as b, 1.51 as n, 1 as i"))
+    assert wrong == ["accepted_values_b", "accepted_values_n", "accepted_values_i"]
+
+
+def test_range_keeps_every_digit_and_instant(warehouse: Warehouse) -> None:
+    settings = """checks:
+  range:
+    n: {max: 12345678901234567890.123456789}
+    t: {max: 2030-01-01 00:00:00.000001}
+    z: {max: 2030-01-01T00:00:00+02:00}
+    d: {max: 2030-01-01}"""
+    row = "select {} as n, {} as t, {} as z, {} as d"
+    held = row.format(
+        "12345678901234567890.123456789",
+        "'2030-01-01 00:00:00.000001'::timestamp_ntz",
+        "'2029-12-31 22:00:00 +00:00'::timestamp_tz",
+        "'2030-01-01'::date",
+    )
+    beyond = row.format(
+        "12345678901234567890.123456790",
+        "'2030-01-01 00:00:00.000002'::timestamp_ntz",
+        "'2029-12-31 22:00:01 +00:00'::timestamp_tz",
+        "'2030-01-02'::date",
+    )
+    assert failed_checks(warehouse, "00000001", file(settings, held)) == []
+    assert failed_checks(warehouse, "00000002", file(settings, beyond)) == ["range_n", "range_t", "range_z", "range_d"]
+
+
+@pytest.mark.parametrize(
+    "name", ["analytics.mau.id", "ANALYTICS.Mau.ID", 'run_elt.analytics."MAU".id', '"ANALYTICS"."MAU"."ID"']
+)
+def test_relationship_to_the_own_table_is_asked_of_the_candidate(warehouse: Warehouse, name: str) -> None:
+    settings = f"checks: {{relationship: {{parent_id: '{name}'}}}}"
+    good, orphan = (file(settings, OF_ITSELF.format(parent=parent)) for parent in ("2", "9"))
+    # Nothing is published yet.
+    assert failed_checks(warehouse, "00000001", good) == []
+    assert failed_checks(warehouse, "00000002", orphan) == ["relationship_parent_id"]
+    # What is published has the parent; what would be published has not.
+    assert failed_checks(warehouse, "00000003", file("", "select 9 as id, null as parent_id")) == []
+    assert failed_checks(warehouse, "00000004", orphan) == ["relationship_parent_id"]
+
+
+def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(warehouse: Warehouse) -> None:
+    settings = """identifier: '"Net sales"'
+checks: {relationship: {parent_id: 'analytics."Net sales".id'}}"""
+    assert failed_checks(warehouse, "00000001", file(settings, OF_ITSELF.format(parent="2"))) == []
+    orphans = failed_checks(warehouse, "00000002", file(settings, OF_ITSELF.format(parent="9")))
+    assert orphans == ["relationship_parent_id"]
+
+
+def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audited_alone(warehouse: Warehouse) -> None:
+    settings = "checks: {relationship: {parent_id: analytics.mau.id}}"
+    text = file(settings, OF_ITSELF.format(parent="2"))
+    assert failed_checks(warehouse, "00000001", text) == []
+    table = parse_table_file(warehouse.directory / "mau.sql", text, schema="analytics", table="mau")
+
+    def verdict() -> bool:
+        with ConnectorSession(warehouse.reader.connection, lambda: None) as session:  # type: ignore[arg-type, return-value]
+            (outcome,) = audit_published(session, table, options=RunOptions(run_id="00000002"))[1:]
+        return outcome.passed
+
+    assert verdict()
+    warehouse.reader.sql("insert into analytics.mau select 4, 99")
+    assert not verdict()
+
+
+@pytest.mark.parametrize(
+    ("contract", "expression"),
+    [
+        ("timestamp_ntz(9)", "'2030-01-01'::timestamp_ntz(9)"),
+        ("timestamp(3)", "'2030-01-01'::timestamp_ntz(3)"),
+        ("time(9)", "'12:00:00'::time(9)"),
+        ("time(0)", "'12:00:00'::time(0)"),
+        ("timestamp_tz(6)", "'2030-01-01 00:00:00 +00:00'::timestamp_tz(6)"),
+        ("TIMESTAMP_NTZ(9)", "current_timestamp()::timestamp_ntz"),
+        ("varchar(16777216)", "'x'::varchar"),
+        ("binary(8388608)", "to_binary('ab', 'utf-8')"),
+        ("number(38,0)", "1::int"),
+        ("double precision", "1.5::float"),
+        ("char varying", "'x'"),
+        ("variant", "parse_json('1')"),
+    ],
+)
+def test_contract_as_describe_table_prints_it_holds(warehouse: Warehouse, contract: str, expression: str) -> None:
+    assert (
+        failed_checks(warehouse, "00000001", file(f"columns: {{v: '{contract}'}}", f"select {expression} as v")) == []
+    )
+    wrong = file("columns: {v: boolean}", f"select {expression} as v")
+    assert failed_checks(warehouse, "00000002", wrong) == ["columns"]
+
+
+def test_sweep_drops_no_declared_table(warehouse: Warehouse) -> None:
+    """The name is refused where a file is read; should one get past, the sweep still has the list of what is declared."""
+    assert warehouse.run("00000001", mau(3, 1)).published
+    tables = catalogue([parse_table_file(warehouse.directory / "t.sql", mau(1, 1), schema="analytics", table="mau")])
+    declared = tables["analytics", "mau"].model_copy(update={"table": "temp_orders__00000001"})
+    warehouse.reader.sql("create table analytics.temp_orders__00000001 clone analytics.mau")
+    warehouse.reader.sql("create table analytics.temp_wau__00000001 clone analytics.mau")
+    stock = stock_of(warehouse.reader.sql(stock_sql("RUN_ELT", ["ANALYTICS"])))
+    options = RunOptions(run_id="00000009", keep_candidates_hours=-1)
+    sent: list[str] = []
+
+    def send(sql: str, **_: Any) -> None:
+        sent.append(sql)
+
+    assert sweep(send, stock, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
+    assert sent == ['DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_WAU__00000001"']
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_tables_that_only_look_like_candidates_stay(warehouse: Warehouse, publish: str) -> None:
+    """A clone has the comment of what is published, and so says that an older run built it."""
+    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+    # Without the suffix of a run; of the table mau__x.
+    others = {"TEMP_MAU__DAILY", "TEMP_MAU__X__00000001"}
+    if publish != "swap":
+        # A person's copy. After a swap another run's rows do stand under the name of a candidate.
+        others.add("TEMP_MAU__20250101")
+    for name in others:
+        warehouse.reader.sql(f"create table analytics.{name} clone analytics.mau")
+    assert warehouse.run("00000002", mau(5, 2, publish=publish)).published
+    assert warehouse.tables() == {"MAU", *others}
+    warehouse.reader.sql("create table analytics.temp_wau__20250102 as select 1 as mine")
+    kept: dict[str, Any] = {"keep_candidates_hours": 0}
+    assert warehouse.run("00000003", mau(5, 2, publish=publish), **kept).published
+    # Run 00000001 did build a table mau__x, for all that can be known.
+    assert warehouse.tables() == {"MAU", "TEMP_WAU__20250102", *others} - {"TEMP_MAU__X__00000001"}

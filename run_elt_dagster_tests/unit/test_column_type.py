@@ -1,0 +1,155 @@
+import pytest
+
+from run_elt_dagster.checks import ColumnContract
+from run_elt_dagster.column_type import actual_type, column_type
+from run_elt_dagster.inspection import Column
+
+NUMBER, TEXT = Column("A", "NUMBER", 38, 0), Column("A", "TEXT", length=16_777_216)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # As DESCRIBE TABLE prints them.
+        "NUMBER(38,0)",
+        "NUMBER(10,2)",
+        "FLOAT",
+        "DECFLOAT",
+        "VARCHAR(16777216)",
+        "VARCHAR(134217728)",
+        "VARCHAR(16777216) COLLATE 'en-ci'",
+        "BINARY(8388608)",
+        "BOOLEAN",
+        "DATE",
+        "TIME(9)",
+        "TIMESTAMP_NTZ(9)",
+        "TIMESTAMP_LTZ(3)",
+        "TIMESTAMP_TZ(0)",
+        "VARIANT",
+        "OBJECT",
+        "ARRAY",
+        "ARRAY(NUMBER(38,0))",
+        "ARRAY(NUMBER(38,0) NOT NULL)",
+        "ARRAY(ARRAY(VARCHAR(16777216)))",
+        "MAP(VARCHAR(16777216), NUMBER(38,0) NOT NULL)",
+        'OBJECT(A NUMBER(38,0), "b c" VARCHAR(16777216) NOT NULL)',
+        "VECTOR(FLOAT, 256)",
+        "VECTOR(INT, 16)",
+        "GEOGRAPHY",
+        "GEOMETRY",
+        "FILE",
+        "UUID",
+        "INTERVAL YEAR TO MONTH",
+        "INTERVAL DAY(9) TO SECOND(6)",
+    ],
+)
+def test_type_that_describe_table_prints_is_accepted_and_admits_itself(text: str) -> None:
+    for spelling in (text, text.lower(), f"  {text.replace('(', ' ( ').replace(',', ' , ')}  "):
+        assert ColumnContract(type=spelling).type == spelling
+        assert column_type(spelling).admits(actual_type(text, ()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "numbr",
+            "",
+            "5",
+            "number not null",
+            "number(10,2",
+            "number)",
+            "array()",
+            "array(numbr)",
+            "object(a)",
+            "my.type",
+        ),
+        # Contracts that could never hold.
+        *(
+            "int(5)",
+            "date(3)",
+            "boolean(1)",
+            "number(39)",
+            "number(10,11)",
+            "number(10,-2)",
+            "number(1,2,3)",
+            "varchar(0)",
+        ),
+        *(
+            "varchar(134217729)",
+            "timestamp_ntz(10)",
+            "time(-1)",
+            "vector(float)",
+            "vector(varchar, 3)",
+            "vector(int, 5000)",
+        ),
+        *("map(varchar)", "array(int, int)", "float(5)", "varchar(x)", "interval fortnight", "timestamp_ntz(3) with"),
+    ],
+)
+def test_type_that_snowflake_does_not_have_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="requires"):
+        ColumnContract(type=text)
+
+
+@pytest.mark.parametrize(
+    ("declared", "column", "holds"),
+    [
+        ("number", Column("A", "NUMBER", 10, 2), True),
+        ("number(10)", Column("A", "NUMBER", 10, 0), True),
+        ("number(10, 2)", Column("A", "NUMBER", 10, 3), False),
+        ("bigint", Column("A", "NUMBER", 10, 0), True),
+        ("bigint", Column("A", "NUMBER", 10, 2), False),
+        ("char", Column("A", "TEXT", length=1), True),
+        ("char", TEXT, False),
+        ("string", TEXT, True),
+        ("text", Column("A", "TEXT", length=3), True),
+        ("char varying(3)", Column("A", "TEXT", length=3), True),
+        ("varchar(134217728)", TEXT, False),
+        ("binary(16)", Column("A", "BINARY", length=8_388_608), False),
+        ("binary(16)", Column("A", "BINARY"), True),
+        ("timestamp_ntz", Column("A", "TIMESTAMP_NTZ", digits=3), True),
+        ("timestamp_ntz(9)", Column("A", "TIMESTAMP_NTZ", digits=9), True),
+        ("timestamp_ntz(9)", Column("A", "TIMESTAMP_NTZ", digits=3), False),
+        ("timestamp_ntz(9)", Column("A", "TIMESTAMP_NTZ"), True),
+        ("timestamp(3)", Column("A", "TIMESTAMP_LTZ", digits=3), True),
+        ("timestamp(3)", Column("A", "TIMESTAMP_LTZ", digits=9), False),
+        ("timestamp(3)", Column("A", "DATE"), False),
+        ("time(0)", Column("A", "TIME", digits=0), True),
+        ("time(0)", Column("A", "TIME", digits=9), False),
+        ("array(number)", Column("A", "ARRAY"), True),
+        ("array(number)", Column("A", "VARIANT"), False),
+        ("array(number)", Column("A", "ARRAY(NUMBER(38,0))"), True),
+        ("array(number(10,0))", Column("A", "ARRAY(NUMBER(38,0))"), False),
+        ("array(number)", Column("A", "ARRAY(NUMBER(38,0) NOT NULL)"), False),
+        ("array(varchar)", Column("A", "ARRAY(NUMBER(38,0))"), False),
+        ("array", Column("A", "ARRAY(NUMBER(38,0))"), True),
+        ("map(varchar, int)", Column("A", "MAP(VARCHAR(16777216), NUMBER(38,0))"), True),
+        ("map(varchar, int)", Column("A", "MAP(VARCHAR(16777216), NUMBER(38,1))"), False),
+        ("object(a int, b varchar)", Column("A", "OBJECT(A NUMBER(38,0), B VARCHAR(16777216))"), True),
+        ("object(a int, c varchar)", Column("A", "OBJECT(A NUMBER(38,0), B VARCHAR(16777216))"), False),
+        ("object(a int)", Column("A", "OBJECT(A NUMBER(38,0), B VARCHAR(16777216))"), False),
+        ("vector(float, 256)", Column("A", "VECTOR(FLOAT, 256)"), True),
+        ("vector(float, 256)", Column("A", "VECTOR(FLOAT, 16)"), False),
+        ("vector(float, 256)", Column("A", "VECTOR(INT, 256)"), False),
+        ("vector(float, 256)", Column("A", "VECTOR"), True),
+        ("decfloat", Column("A", "DECFLOAT", 38), True),
+        ("variant", Column("A", "INTEGER[]"), False),
+    ],
+)
+def test_column_keeps_its_contract_as_far_as_the_catalogue_says(declared: str, column: Column, holds: bool) -> None:
+    assert column.is_a(column_type(declared)) is holds
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (TEXT, "VARCHAR"),
+        (Column("A", "TEXT", length=134_217_728), "VARCHAR(134217728)"),
+        (Column("A", "TIMESTAMP_NTZ", digits=9), "TIMESTAMP_NTZ"),
+        (Column("A", "TIMESTAMP_NTZ", digits=3), "TIMESTAMP_NTZ(3)"),
+        (Column("A", "TIME"), "TIME"),
+        (NUMBER, "NUMBER(38,0)"),
+    ],
+)
+def test_type_of_a_column_is_shown_as_a_person_writes_it(column: Column, shown: str) -> None:
+    assert column.type == shown
