@@ -158,7 +158,7 @@ def read_settings(text: str) -> Settings:
     if not isinstance(node, yaml.MappingNode):
         message = "front matter requires `key: value` lines, got something else. Write one setting a line."
         return Settings(faults=[Fault(node.start_mark.line, message)])
-    reader = _Reader()
+    reader = _Reader(text)
     values: dict[str, Any] = reader.value(node, ())
     return Settings(values, reader.lines, reader.faults)
 
@@ -259,6 +259,9 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     _STR: str,
 }
 _PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
+# YAML takes these for ends of lines: https://yaml.org/spec/1.2.2/#54-line-break-characters
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_CUT = re.compile(r"\s+#[^\s#]")
 # A column without a type may be left empty; what stands here is compared with the rows as it is written.
 _MAY_BE_EMPTY, _COMPARED = "columns", ("checks", "accepted_values")
 
@@ -266,7 +269,9 @@ _MAY_BE_EMPTY, _COMPARED = "columns", ("checks", "accepted_values")
 class _Reader:
     """Makes values of nodes, and notes where they stand and what cannot be meant."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        # As YAML counts them, for what stands behind a value.
+        self._text = _LINE_BREAK.split(text)
         self.lines: dict[Location, int] = {}
         self.faults: list[Fault] = []
         self._open: set[int] = set()
@@ -317,12 +322,26 @@ class _Reader:
                 node, f"front matter cannot have the tag {_tag_of(node)}, got {text[:_SHOWN_LENGTH]!r}. Leave it out."
             )
             return None
+        self._require_no_cut(node, text)
         value = make(text)
         if value is None and not (len(at) == 2 and at[0] == _MAY_BE_EMPTY and not text):  # noqa: PLR2004 - columns, its name
             self._note(node, _empty(at, text))
         elif at[:2] == _COMPARED and not isinstance(value, str):
             self._require_what_is_written(node, text, value)
         return value
+
+    def _require_no_cut(self, node: yaml.ScalarNode, text: str) -> None:
+        """`Orders #1` is Orders and a comment."""
+        if node.style or not text:
+            return
+        rest = "".join(self._text[node.end_mark.line : node.end_mark.line + 1])[node.end_mark.column :]
+        if _CUT.match(rest):
+            shown = f"{text} {rest.strip()}"[:_SHOWN_LENGTH]
+            self._note(
+                node,
+                f"a value cannot hold # without quotes, got {shown!r}. YAML reads what follows as a comment. Quote the value, or "
+                "put a space behind the # of a comment.",
+            )
 
     def _require_what_is_written(self, node: yaml.ScalarNode, text: str, value: Any) -> None:
         """A value to compare with must not be another one than what it looks like: 1.10 is not 1.1 in a column of text."""

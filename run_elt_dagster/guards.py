@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from run_elt_dagster.inspection import Marker, instant, marker_in
-from run_elt_dagster.publish import is_candidate_name
+from run_elt_dagster.publish import is_candidate_name, is_candidate_of, is_from_its_run
 from run_elt_dagster.relation import Relation, exact_sql, stored_names, string_sql
 from run_elt_dagster.table import AnalyticsTable
 
@@ -69,20 +69,42 @@ class Stock:
         """Return what stands under a name, None if nothing does."""
         return self.tables.get((relation.schema, relation.name))
 
-    def leftovers(self, *, older_than_hours: float) -> list[tuple[str, str, Marker]]:
-        """Return schema, name and marker of the candidates that runs left behind more than so long ago."""
+    def leftovers(
+        self, declared: Iterable[AnalyticsTable], *, older_than_hours: float
+    ) -> list[tuple[str, str, Marker]]:
+        """Return schema, name and marker of the candidates that runs left behind more than so long ago.
+
+        Args:
+            declared: All tables of the project: none of them is left behind, whatever its name and comment.
+            older_than_hours: Age, by Snowflake's clock.
+        """
         if self.server_time is None:
             return []
+        tables = tuple(declared)
+        targets = {(table.stored_schema, table.stored_table) for table in tables}
         limit = self.server_time.timestamp() - older_than_hours * 3600
         return [
             (schema, name, found.marker)
             for (schema, name), found in self.tables.items()
             if is_candidate_name(name)
+            and (schema, name) not in targets
             and found.kind == "BASE TABLE"
             and found.marker is not None
             and found.created_at is not None
             and found.created_at.timestamp() < limit
+            and _is_left_behind(schema, name, found.marker, tables)
         ]
+
+
+def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
+    """Tell whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
+
+    Rows that the run of the name did not build stand there only after a swap, or marked as failed by a rollback.
+    """
+    if marker.state == "failed" or is_from_its_run(name, marker):
+        return True
+    swapped = (table for table in tables if table.publish == "swap" and table.stored_schema == schema)
+    return any(is_candidate_of(table, name) for table in swapped)
 
 
 def stock_sql(database: str, schemas: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ _PIECE = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CLASSES = frozenset(
     {"alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word"}
     | {"xdigit"}
@@ -62,6 +63,11 @@ def require_posix(pattern: str) -> None:
     Raises:
         ValueError: With the construct, where it is, and what to write instead.
     """
+    if control := _CONTROL.search(pattern):
+        raise ValueError(
+            f"cannot have a control character, got {control.group()!r} at character {control.start() + 1}. In double quotes "
+            "YAML makes it of \\b. Write the pattern in single quotes"
+        )
     pieces = [_Piece(m.lastgroup or "other", m.group(), m.start()) for m in _PIECE.finditer(pattern)]
     depth = 0
     previous = _Piece("start", "", 0)

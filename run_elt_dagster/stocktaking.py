@@ -13,8 +13,7 @@ from run_elt_dagster.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.inspection import Marker
-from run_elt_dagster.publish import drop_sql, is_candidate_of, is_from_its_run, run_suffix, target_of
+from run_elt_dagster.publish import drop_sql, run_suffix, target_of
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
@@ -88,27 +87,12 @@ def sweep(
         What could not be dropped, in words.
     """
     problems: list[str] = []
-    tables = tuple(declared)
-    targets = {target_of(table, database=database) for table in tables}
-    for schema, name, marker in stock.leftovers(older_than_hours=options.keep_candidates_hours):
+    for schema, name, marker in stock.leftovers(declared, older_than_hours=options.keep_candidates_hours):
         if name.endswith(run_suffix(options.run_id)) or options.is_live(name[-8:]) or options.is_live(marker.run_id):
             continue
         relation = Relation(database, schema, name)
-        if relation in targets or not _is_left_behind(relation, marker, tables):
-            continue
         try:
             send(drop_sql(relation), tag={"stage": "clean-up"})
         except StatementError as error:
             problems.append(f"{relation}, left behind by run {marker.run_id}, could not be dropped: {error}")
     return problems
-
-
-def _is_left_behind(relation: Relation, marker: Marker, tables: Sequence[AnalyticsTable]) -> bool:
-    """Tell whether a run left a table behind, and no person made it as a copy of a published one, whose comment it then has.
-
-    Rows that the run of the name did not build stand there only after a swap, or marked as failed by a rollback.
-    """
-    if marker.state == "failed" or is_from_its_run(relation.name, marker):
-        return True
-    swapped = [table for table in tables if table.publish == "swap" and table.stored_schema == relation.schema]
-    return any(is_candidate_of(table, relation.name) for table in swapped)

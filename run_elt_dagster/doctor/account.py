@@ -4,7 +4,7 @@ import importlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -241,7 +241,7 @@ def _target_findings(look: _Look, tables: Catalogue, options: RunOptions, settin
     yield from refused
     if not refused:
         yield ok(NAMES[4], _targets_detail(found, stock))
-    yield _candidates_finding(stock, keep_hours=settings.keep_candidates_hours)
+    yield _candidates_finding(stock, found.values(), keep_hours=settings.keep_candidates_hours)
 
 
 def refusal_finding(table: AnalyticsTable, target: Relation, stock: Stock) -> Finding | None:
@@ -264,9 +264,9 @@ def _targets_detail(found: Mapping[Relation, AnalyticsTable], stock: Stock) -> s
     return detail
 
 
-def _candidates_finding(stock: Stock, *, keep_hours: int) -> Finding:
+def _candidates_finding(stock: Stock, declared: Iterable[AnalyticsTable], *, keep_hours: int) -> Finding:
     candidates = {place: each for place, each in stock.tables.items() if is_candidate_name(place[1])}
-    old = {(schema, name) for schema, name, _ in stock.leftovers(older_than_hours=keep_hours)}
+    old = {(schema, name) for schema, name, _ in stock.leftovers(declared, older_than_hours=keep_hours)}
     stuck = sorted(".".join(place) for place in old if candidates[place].owner not in ("", stock.role))
     if stuck:
         return failed(

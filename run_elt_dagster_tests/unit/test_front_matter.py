@@ -159,6 +159,11 @@ def test_value_is_yaml_1_2s_or_text(written: str, value: Any) -> None:
     assert repr(found) == repr(value)
 
 
+def test_comment_behind_a_value_is_no_part_of_it() -> None:
+    read = read_settings("a: x # y\nb: [1, # one\n  2] #\nc: 'x #1' # z\n# d\ne: #\n  f ## g\nh: a#1")
+    assert (read.values, read.faults) == ({"a": "x", "b": [1, 2], "c": "x #1", "e": "f", "h": "a#1"}, [])
+
+
 def test_keys_are_text() -> None:
     assert read_settings("no: 1\nnull: 2\n1: 3\n2030-01-01: 4").values == {"no": 1, "null": 2, "1": 3, "2030-01-01": 4}
 
@@ -173,6 +178,8 @@ def test_keys_are_text() -> None:
         ("a: !!set {b}", 0, "the tag !!set"),
         ("? [a]\n: b", 0, "a key requires text"),
         ("a: b\nc: ~", 1, "c requires a value, got ~, which is none in YAML. Quote it"),
+        ("a: x\nb: Orders #1 of us", 1, "a value cannot hold # without quotes, got 'Orders #1 of us'"),
+        ("a:\n  - b  #c\n  - d", 1, "a value cannot hold # without quotes"),
         ("a:\n  b:", 1, "a.b requires a value, got none. Write one"),
         ("a: 1\n\na: 2", 2, "key 'a' requires one value, got a second"),
     ],

@@ -79,6 +79,7 @@ def test_pattern_of_posix_is_accepted(pattern: str) -> None:
         ("a\\", "requires a sign behind a backslash"),
         ("a{1001}", "requires a repetition as"),
         ("a{3,2}", "requires a repetition as"),
+        ("\b[0-9]", "cannot have a control character, got '\\x08' at character 1"),
         ("a{,3}", "requires a repetition as"),
     ],
 )
