@@ -1,5 +1,6 @@
 """Which tables a SELECT reads, and which tables stand in a folder of SQL files, in an order that can be built."""
 
+import difflib
 import graphlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,6 +121,35 @@ def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path
     return found
 
 
+def load_table(directory: Path, name: str) -> AnalyticsTable:
+    """Return one table. No other file is opened, so a wrong one elsewhere in the folder changes nothing.
+
+    Args:
+        directory: The folder of table files.
+        name: `schema.table` or `schema/table`, in any case.
+
+    Raises:
+        TableProblemsError: With the problems of this file; or there is no folder, or two files declare the table.
+        ValueError: No file declares it.
+    """
+    _require_folder(directory)
+    wanted = name.lower().replace("/", ".")
+    # By their names alone: `directory.rglob` would not go into a linked folder.
+    files = {path: f"{path.parent.name}.{path.stem}".lower() for path in sorted(directory.glob("*/*"))}
+    files = {path: each for path, each in files.items() if path.suffix.lower() == ".sql" and not _is_hidden(path)}
+    found = [path for path, each in files.items() if each == wanted]
+    if not found:
+        near = difflib.get_close_matches(wanted, files.values(), n=1)
+        known = f"Did you mean {near[0]}?" if near else f"Known tables: {', '.join(files.values()) or 'none'}."
+        raise ValueError(
+            f"run-elt requires a declared table, got {name}: {directory} has no file of it. Nothing was done. {known}"
+        )
+    if len(found) > 1:
+        message = f"{wanted} requires one file, got a second: {found[0]} declares it too. Rename or remove one of them."
+        raise TableProblemsError([TableProblem(found[1], 1, message)])
+    return _load_table(directory, found[0])
+
+
 def catalogue(
     tables: Sequence[AnalyticsTable],
     *,
@@ -155,15 +185,23 @@ def catalogue(
     return found
 
 
-def _table_files(directory: Path) -> list[Path]:
+def _require_folder(directory: Path) -> None:
     if not directory.is_dir():
         message = "RUN_ELT_TABLES_DIR requires a folder, got none here. Create it, or correct the variable."
         raise TableProblemsError([TableProblem(directory, 1, message)])
+
+
+def _table_files(directory: Path) -> list[Path]:
+    _require_folder(directory)
     files = sorted(path for path in directory.rglob("*.sql") if path.is_file())
     if not files:
         message = "a folder of tables requires <schema>/<table>.sql, got no SQL file. Add one."
         raise TableProblemsError([TableProblem(directory, 1, message)])
     return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.parent.name.startswith(".")
 
 
 def _load_table(directory: Path, path: Path) -> AnalyticsTable:

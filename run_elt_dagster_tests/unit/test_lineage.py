@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.lineage import Catalogue, UnreadableSqlError, load_tables, upstream_tables
+from run_elt_dagster.lineage import Catalogue, UnreadableSqlError, load_table, load_tables, upstream_tables
 from run_elt_dagster.table import TableProblemsError
 
 PACKAGE_TABLES = Path(__file__).parents[2] / "run_elt_dagster" / "tables"
@@ -124,3 +124,45 @@ def test_unreadable_sql_requires_upstream_and_is_built_with_it(tmp_path: Path) -
 def test_folder_without_tables_is_an_error(tmp_path: Path) -> None:
     assert "got no SQL file" in problems_of(tmp_path)[0]
     assert "RUN_ELT_TABLES_DIR requires a folder" in problems_of(tmp_path / "nowhere")[0]
+
+
+def test_one_table_is_loaded_when_every_other_file_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write_tables(
+        tmp_path / "tables",
+        {
+            "a/good.sql": "select * from unreadable from",
+            "a/bad.sql": "/* elt\nnosuch: 1\nelt */ select 1",
+            "too/deep/bad.sql": "select 1",
+            "a/bytes.sql": "select 1",
+        },
+    )
+    (tmp_path / "tables" / "a" / "bytes.sql").write_bytes(b"\xff\xfe")
+    (tmp_path / "tables" / "a" / "dangling.sql").symlink_to("nowhere")
+    for name in ("a.good", "A/Good"):
+        assert load_table(tmp_path / "tables", name).name == "a.good"
+
+
+def test_one_table_is_loaded_through_a_linked_folder_and_in_any_case(tmp_path: Path) -> None:
+    write_tables(tmp_path / "shared", {"Orders.SQL": "select 1 as n"})
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "Sales").symlink_to(tmp_path / "shared")
+    assert load_table(tmp_path / "tables", "sales.orders").name == "sales.orders"
+
+
+def test_one_table_without_a_file_is_refused_with_what_is_near(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"a/orders.sql": "broken (", ".checkpoints/orderss.sql": "", "a/._orders.sql": ""})
+    with pytest.raises(ValueError, match=r"got a\.ordres: .* Nothing was done\. Did you mean a\.orders\?"):
+        load_table(tmp_path, "a.ordres")
+    with pytest.raises(ValueError, match=r"Known tables: a\.orders\.$"):
+        load_table(tmp_path, "quite-different")
+    with pytest.raises(TableProblemsError, match="requires a folder"):
+        load_table(tmp_path / "nowhere", "a.orders")
+
+
+def test_one_table_with_two_files_is_refused(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"a/orders.sql": "select 1", "a/ORDERS.sql": "select 2"})
+    with pytest.raises(
+        TableProblemsError, match=r"orders\.sql:1: a\.orders requires one file, got a second: .*ORDERS\.sql"
+    ):
+        load_table(tmp_path, "a.orders")
