@@ -39,6 +39,7 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_LOST_AFTER_SECONDS",
     "RUN_ELT_EMBEDDED_DIR",
     "RUN_ELT_CACHE_DIR",
+    "RUN_ELT_DEPLOYMENT",
 )
 ALERT_VARIABLES = (
     "SLACK_TOKEN",
@@ -147,6 +148,7 @@ class Settings:
         cache_dir: Where it is remembered which tables a file reads, None if this user has no such place.
         snowflake: The account, or None for the embedded Snowflake.
         alerts: Where alerts go.
+        deployment: Name of the deployment, as in `production`; empty on a person's machine.
     """
 
     tables_dir: Path
@@ -160,6 +162,7 @@ class Settings:
     cache_dir: Path | None
     snowflake: SnowflakeSettings | None
     alerts: AlertSettings = AlertSettings()
+    deployment: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -210,6 +213,7 @@ class _Reader:
             cache_dir=self._cache_dir(),
             snowflake=self._snowflake(),
             alerts=self._alerts(),
+            deployment=self._set.get("RUN_ELT_DEPLOYMENT", ""),
         )
         if self._problems:
             raise SettingsError(self._problems)
