@@ -51,8 +51,12 @@ defs = dg.Definitions(
     assets=[analytics, *source_assets(tables), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
     jobs=[run_elt_alert],
-    schedules=[daily_schedule(job_name=run_elt_alert.name)],
-    sensors=[*alert_sensors(alerts), lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds)],
+    # On by themselves in a deployment, and off on a person's machine that has an account.
+    schedules=[daily_schedule(job_name=run_elt_alert.name, is_running=settings.is_automated)],
+    sensors=[
+        *alert_sensors(alerts, is_running=settings.is_automated),
+        lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds, is_running=settings.is_automated),
+    ],
     resources={"snowflake": snowflake, "slack": Slack.from_settings(settings)},
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,

@@ -61,17 +61,18 @@ def _beat(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.add_run_tags(run_id, {ALIVE_TAG: datetime.now(UTC).isoformat(timespec="milliseconds")})
 
 
-def lost_runs_sensor(*, lost_after_seconds: int) -> dg.SensorDefinition:
-    """Return the sensor that ends lost runs, running by default.
+def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.SensorDefinition:
+    """Return the sensor that ends lost runs.
 
     Args:
         lost_after_seconds: How long a run that lives may give no sign of it.
+        is_running: Whether it runs until somebody switches it in the UI.
     """
     looks = -(-lost_after_seconds // INTERVAL_SECONDS)
 
     @dg.sensor(
         name="lost_runs",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Ends runs whose process is gone, so that they alert, and a deployment launches them once more.",
     )

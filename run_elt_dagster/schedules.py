@@ -8,11 +8,15 @@ JOB_NAME = "RunELT_Alert"
 START = datetime(2025, 1, 10, tzinfo=UTC)
 
 
-def daily_schedule(*, job_name: str) -> dg.ScheduleDefinition:
-    """Return the schedule of a job: daily at 00:00 UTC from 2025-01-10 on, running by default.
+def daily_schedule(*, job_name: str, is_running: bool = True) -> dg.ScheduleDefinition:
+    """Return the schedule of a job: daily at 00:00 UTC from 2025-01-10 on.
 
     Without partitions there is nothing to catch up: after days of downtime the daemon runs the latest missed tick.
     https://docs.dagster.io/guides/automate/schedules
+
+    Args:
+        job_name: The job that it launches.
+        is_running: Whether it runs until somebody switches it in the UI, which Dagster then keeps.
     """
 
     @dg.schedule(
@@ -20,7 +24,7 @@ def daily_schedule(*, job_name: str) -> dg.ScheduleDefinition:
         job_name=job_name,
         cron_schedule="@daily",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=dg.DefaultScheduleStatus.RUNNING if is_running else dg.DefaultScheduleStatus.STOPPED,
         description="Every day at 00:00 UTC, not before 2025-01-10; days missed in a downtime are not caught up.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

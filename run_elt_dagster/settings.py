@@ -164,6 +164,14 @@ class Settings:
     alerts: AlertSettings = AlertSettings()
     deployment: str = ""
 
+    @property
+    def is_automated(self) -> bool:
+        """Whether schedule and sensors run by default: in a named deployment, and on the embedded Snowflake.
+
+        A person's machine with an account would otherwise build production's tables at midnight, beside the deployment.
+        """
+        return bool(self.deployment) or self.snowflake is None
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Return the settings; a variable that is empty counts as not set.
@@ -175,6 +183,15 @@ class Settings:
             SettingsError: With everything that is wrong. Half a configuration never means the embedded Snowflake.
         """
         return _Reader(os.environ if environment is None else environment).settings()
+
+
+def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[AlertSettings, str]:
+    """Return where alerts go and the name of the deployment, whatever is wrong with the other variables.
+
+    What tells that the settings are wrong must not need that they are right.
+    """
+    reader = _Reader(os.environ if environment is None else environment)
+    return reader.alerts(), reader.deployment()
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -212,8 +229,8 @@ class _Reader:
             embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
             cache_dir=self._cache_dir(),
             snowflake=self._snowflake(),
-            alerts=self._alerts(),
-            deployment=self._set.get("RUN_ELT_DEPLOYMENT", ""),
+            alerts=self.alerts(),
+            deployment=self.deployment(),
         )
         if self._problems:
             raise SettingsError(self._problems)
@@ -276,7 +293,10 @@ class _Reader:
                 "all but one.",
             )
 
-    def _alerts(self) -> AlertSettings:
+    def deployment(self) -> str:
+        return self._set.get("RUN_ELT_DEPLOYMENT", "")
+
+    def alerts(self) -> AlertSettings:
         webserver_url = self._url("RUN_ELT_WEBSERVER_URL", default="").rstrip("/")
         return AlertSettings(
             has_token="SLACK_TOKEN" in self._set,

@@ -63,17 +63,18 @@ class Alerts:
         return Style(self.settings.webserver_url, self.settings.owners, secret_values())
 
 
-def alert_sensors(alerts: Alerts) -> list[dg.SensorDefinition]:
-    """Return both sensors, running by default."""
-    return [_failure_sensor(alerts), _reconciling_sensor(alerts)]
+def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
+    """Return both sensors; `is_running` is whether they run until somebody switches them in the UI."""
+    status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
+    return [_failure_sensor(alerts, status), _reconciling_sensor(alerts, status)]
 
 
-def _failure_sensor(alerts: Alerts) -> dg.SensorDefinition:
+def _failure_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="slack_alert",
         # Without it, runs of `dagster asset materialize` are skipped: https://github.com/dagster-io/dagster/issues/22665
         monitor_all_code_locations=True,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
         minimum_interval_seconds=10,
         description="Posts to Slack when a run of the analytics tables failed; one attempt.",
     )
@@ -87,10 +88,10 @@ def _failure_sensor(alerts: Alerts) -> dg.SensorDefinition:
     return slack_alert
 
 
-def _reconciling_sensor(alerts: Alerts) -> dg.SensorDefinition:
+def _reconciling_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     @dg.sensor(
         name="slack_alert_retries",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Delivers the alerts that did not get through, of failures of the last 48 h, and says what recovered.",
     )

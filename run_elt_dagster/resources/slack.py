@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from run_elt_dagster.resources.environment import resolved
-from run_elt_dagster.settings import SLACK_URL, Settings
+from run_elt_dagster.settings import SLACK_URL, AlertSettings, Settings
 
 if TYPE_CHECKING:
     from slack_sdk.web.client import WebClient
@@ -26,8 +26,13 @@ class Slack(dg.ConfigurableResource[None]):
     @classmethod
     def from_settings(cls, settings: Settings) -> "Slack":
         """Return the resource of a deployment; the token stays in the environment until a message is sent."""
-        token = {"token": dg.EnvVar("SLACK_TOKEN")} if settings.alerts.has_token else {}
-        return cls(channel=settings.alerts.channel, base_url=settings.alerts.base_url, **token)  # type: ignore[arg-type]
+        return cls.from_alerts(settings.alerts)
+
+    @classmethod
+    def from_alerts(cls, alerts: AlertSettings) -> "Slack":
+        """Return the resource where only the settings of alerts are known."""
+        token = {"token": dg.EnvVar("SLACK_TOKEN")} if alerts.has_token else {}
+        return cls(channel=alerts.channel, base_url=alerts.base_url, **token)  # type: ignore[arg-type]
 
     def resolved(self) -> "Slack":
         """Return the resource with its token read from the environment, for use outside of Dagster's own injection."""

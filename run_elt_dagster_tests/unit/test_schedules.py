@@ -3,7 +3,10 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
+from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.schedules import daily_schedule
+from run_elt_dagster.settings import AlertSettings
 
 
 @pytest.fixture
@@ -28,3 +31,10 @@ def test_schedule_runs_from_its_start_on_and_keys_the_run_by_its_tick(schedule: 
     request = evaluate(schedule, datetime(2025, 1, 10, tzinfo=UTC))
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == "2025-01-10T00:00:00+00:00"
+
+
+def test_schedule_and_sensors_are_off_where_they_are_not_to_run_by_themselves() -> None:
+    assert daily_schedule(job_name="j", is_running=False).default_status is dg.DefaultScheduleStatus.STOPPED
+    alerts = Alerts(AlertSettings(), {}, ("j",))
+    sensors = [*alert_sensors(alerts, is_running=False), lost_runs_sensor(lost_after_seconds=60, is_running=False)]
+    assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.STOPPED}

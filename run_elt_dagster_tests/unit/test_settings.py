@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError
+from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError, reachable_settings
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = {
@@ -109,3 +109,18 @@ def test_alerts_need_nothing_and_read_everything() -> None:
 @pytest.mark.parametrize("owners", ["[]", "{", '{"team:a": "#channel"}', '{"team:a": 1}'])
 def test_owners_that_slack_cannot_mention_are_refused(owners: str) -> None:
     assert "RUN_ELT_SLACK_OWNERS requires a JSON object" in problems_of({"RUN_ELT_SLACK_OWNERS": owners})
+
+
+def test_schedule_and_sensors_run_by_themselves_in_a_deployment_and_on_the_embedded_snowflake() -> None:
+    assert Settings.from_environment({}).is_automated
+    assert not Settings.from_environment(ACCOUNT).is_automated
+    assert not Settings.from_environment({**ACCOUNT, "RUN_ELT_DEPLOYMENT": " "}).is_automated
+    deployed = Settings.from_environment({**ACCOUNT, "RUN_ELT_DEPLOYMENT": "production"})
+    assert (deployed.is_automated, deployed.deployment) == (True, "production")
+
+
+def test_where_alerts_go_is_known_whatever_else_is_wrong() -> None:
+    wrong = {"SNOWFLAKE_ACCOUNT": "half", "RUN_ELT_MAX_CONCURRENT_TABLES": "many", "RUN_ELT_SLACK_OWNERS": "{"}
+    reachable = {"SLACK_TOKEN": "xoxb-hunter2", "SLACK_CHANNEL": "C01", "RUN_ELT_DEPLOYMENT": "production"}
+    alerts, deployment = reachable_settings({**wrong, **reachable})
+    assert (alerts.has_token, alerts.channel, deployment) == (True, "C01", "production")
