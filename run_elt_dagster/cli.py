@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from dotenv import load_dotenv
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.assets import is_live
-from run_elt_dagster.lineage import Catalogue, Key, load_tables
+from run_elt_dagster.lineage import Catalogue, Key, load_table, load_tables
 from run_elt_dagster.publish import PublishRefusedError, target_of
 from run_elt_dagster.relation import session_name
 from run_elt_dagster.resources.slack import Slack
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from run_elt_dagster.doctor import Finding
 
 ROWS_SHOWN = 20
+SECTIONS = ("installation", "snowflake", "slack", "dagster")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", help="check the set-up: settings, tables, Snowflake, Slack, Dagster's daemon"
     )
     doctor.add_argument("--json", action="store_true", help="print a list of objects with name, status, detail, remedy")
+    doctor.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=SECTIONS,
+        metavar="SECTION",
+        help=f"look at these alone: {', '.join(SECTIONS)}",
+    )
+    watch = commands.add_parser("watch", help="check a deployment from outside, and post to Slack what fails")
+    watch.add_argument("--state", type=Path, default=Path("run_elt_watch.json"), help="file of what was told")
+    watch.add_argument("--every", type=int, metavar="SECONDS", help="go on for ever; once without it, as a timer wants")
+    watch.add_argument("--again-after-hours", type=float, default=6, help="when a failure that lasts is told again: 6")
+    watch.add_argument("--confirm-seconds", type=float, default=30, help="look again after so long before telling: 30")
     options = parser.parse_args(arguments)
     try:
         if options.command == "rollback":
             return _rollback(options.table, is_agreed=options.yes)
         if options.command == "doctor":
-            return _doctor(as_json=options.json)
+            return _doctor(options.only, as_json=options.json)
+        if options.command == "watch":
+            return _watch(options)
         return _alert() if options.command == "alert" else _show(options.tables)
     except (SettingsError, TableProblemsError, StatementError, PublishRefusedError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
@@ -82,8 +99,7 @@ def _show(names: Sequence[str]) -> int:
 
 def _rollback(name: str, *, is_agreed: bool) -> int:
     settings = Settings.from_environment()
-    tables = load_tables(settings.tables_dir)
-    table = tables[_key_of(name, tables)]
+    table = load_table(settings.tables_dir, name)
     with _instance() as instance, Snowflake.from_settings(settings).resolved().session() as session:
         options = RunOptions(
             run_id="rollback",
@@ -145,11 +161,22 @@ def _alert() -> int:
     return 0
 
 
-def _doctor(*, as_json: bool) -> int:
+def _watch(options: argparse.Namespace) -> int:
+    from run_elt_dagster.doctor.watch import Watch, run_doctor  # noqa: PLC0415 - the other commands need nothing of it
+
+    watch = Watch(options.state, options.again_after_hours * 3600, options.confirm_seconds, run_doctor)
+    while True:
+        is_well = watch.once(lambda line: print(line, flush=True))
+        if options.every is None:
+            return 0 if is_well else 1
+        time.sleep(options.every)
+
+
+def _doctor(sections: Sequence[str], *, as_json: bool) -> int:
     from run_elt_dagster.doctor import examine, summary  # noqa: PLC0415 - the other commands need nothing of it
 
     findings: list[Finding] = []
-    for finding in examine(_instance):
+    for finding in examine(_instance, sections):
         findings.append(finding)
         if not as_json:
             print(finding, flush=True)
@@ -219,3 +246,7 @@ def _table_of(header: list[str], rows: Iterator[list[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@ Nothing is changed but for one empty table in each target schema, which is made 
 whether the role may create one, since a privilege can come through any number of roles.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import dagster as dg
 
@@ -13,10 +13,13 @@ from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
 from run_elt_dagster.settings import secret_values
 
-__all__ = ["Finding", "examine", "summary"]
+__all__ = ["SECTIONS", "Finding", "examine", "summary"]
+
+_NO_SETTINGS = "the check of the settings failed"
+SECTIONS = ("installation", "snowflake", "slack", "dagster")
 
 
-def examine(open_instance: Callable[[], dg.DagsterInstance]) -> Iterator[Finding]:
+def examine(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str] = SECTIONS) -> Iterator[Finding]:
     """Yield what is found, as it is found, without secrets and each on one line. Safe to repeat.
 
     What depends on a failed check is skipped, everything else is looked at. Snowflake is signed in to once, and a failed
@@ -24,24 +27,34 @@ def examine(open_instance: Callable[[], dg.DagsterInstance]) -> Iterator[Finding
 
     Args:
         open_instance: Opens the instance that Dagster's commands use here.
+        sections: Which of SECTIONS to look at.
     """
     secrets = secret_values()
-    for finding in _looks(open_instance):
-        yield finding.without(secrets)
+    for section, finding in _looks(open_instance, sections):
+        if section in sections:
+            yield finding.without(secrets)
 
 
-def _looks(open_instance: Callable[[], dg.DagsterInstance]) -> Iterator[Finding]:
-    yield from check_versions()
+def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str]) -> Iterator[tuple[str, Finding]]:
     settings, found = read_settings()
-    yield from found
-    if settings is None:
-        yield from skipped(["table files", *account.NAMES, *channel.NAMES], "the check of the settings failed")
-        tables = None
-    else:
-        tables, found = read_tables(settings)
-        yield from found
-        yield from within(account.LIMIT_SECONDS, "snowflake", lambda: account.check_account(settings, tables))
-        yield from within(channel.LIMIT_SECONDS, "slack", lambda: channel.check_slack(settings))
-    yield from within(
-        deployment.LIMIT_SECONDS, "dagster", lambda: deployment.check_deployment(settings, tables, open_instance)
-    )
+    tables, problems = read_tables(settings) if settings else (None, list(skipped(["table files"], _NO_SETTINGS)))
+    for finding in (*check_versions(), *found, *problems):
+        yield "installation", finding
+    looks: dict[str, tuple[float, Callable[[], Iterator[Finding]]]] = {
+        "snowflake": (
+            account.LIMIT_SECONDS,
+            lambda: account.check_account(settings, tables) if settings else skipped(account.NAMES, _NO_SETTINGS),
+        ),
+        "slack": (
+            channel.LIMIT_SECONDS,
+            lambda: channel.check_slack(settings) if settings else skipped(channel.NAMES, _NO_SETTINGS),
+        ),
+        "dagster": (
+            deployment.LIMIT_SECONDS,
+            lambda: deployment.check_deployment(settings, tables, open_instance),
+        ),
+    }
+    for section in (each for each in looks if each in sections):
+        seconds, look = looks[section]
+        for finding in within(seconds, section, look):
+            yield section, finding

@@ -1,26 +1,41 @@
-"""What Dagster's instance says: the history, the daemon, the schedule and the sensors, and alerts that wait."""
+"""What Dagster's instance says: the history, the daemon, the code location, its schedule and sensors, and alerts that wait."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors, health_of
-from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.doctor.code_server import Answer, ask_code_server
+from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped
+from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.lineage import Catalogue
 from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import AlertSettings, Settings
 
-LIMIT_SECONDS = 40
+# Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.
+LIMIT_SECONDS = 150
 # The daemon writes every 30 s; Dagster itself takes it for dead after half an hour.
 HEARTBEAT_SECONDS = 300
-HISTORY, DEPENDENTS = "history", ("run monitoring", "daemon", "schedule", "sensors", "alerts")
+# The sensors are evaluated every 10 and 30 s, one after another, each for 60 s at most.
+EVALUATION_SECONDS = 300
+# A tick that the schedule owes is late only after this.
+TICK_SECONDS = 900
+HISTORY = "history"
+DEPENDENTS = ("run monitoring", "daemon", "code location", "schedule", "sensors", "alerts")
 # Names of the daemons without which there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
+SCHEDULES = {daily_schedule(job_name=JOB_NAME).name}
+SENSORS = {
+    *(sensor.name for sensor in alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))),
+    lost_runs_sensor(lost_after_seconds=60).name,
+}
 
 OpenInstance = Callable[[], dg.DagsterInstance]
 
@@ -29,6 +44,8 @@ def check_deployment(
     settings: Settings | None, tables: Catalogue | None, open_instance: OpenInstance
 ) -> Iterator[Finding]:
     """Yield what the instance that Dagster's commands use here says, nothing of it changed.
+
+    It takes up to 30 s, until the daemon has given its next heartbeat: only then it is known that there is no second one.
 
     Args:
         settings: None if they are wrong.
@@ -45,14 +62,17 @@ def check_deployment(
         yield from skipped(DEPENDENTS, "the history cannot be opened")
         return
     with instance:
+        home = Path(instance.root_directory).absolute()
         runs = instance.get_runs_count()
-        yield ok(
-            HISTORY,
-            f"{runs:,} runs in {Path(instance.root_directory).absolute()} ({type(instance.run_storage).__name__})",
-        )
+        asked = Later(lambda: ask_code_server(home))
+        yield ok(HISTORY, f"{runs:,} runs in {home} ({type(instance.run_storage).__name__})")
         yield _monitoring_finding(instance)
-        yield _daemon_finding(instance, now=time.time())
-        yield from _automation_findings(instance)
+        daemon = _daemon_finding(instance, now=time.time())
+        rivals = _rivals_finding(daemons_at_work(lambda: _beats(instance))) if daemon.status == "ok" else None
+        yield rivals or daemon
+        is_automated = settings is None or settings.is_automated
+        automation = _automation(instance, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
+        yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
 
 
@@ -90,28 +110,215 @@ def _daemon_finding(instance: dg.DagsterInstance, *, now: float) -> Finding:
     return ok(name, f"its last sign of life was {age:.0f} s ago")
 
 
-def _automation_findings(instance: dg.DagsterInstance) -> Iterator[Finding]:
-    schedule = daily_schedule(job_name=JOB_NAME)
-    alerting = alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))
-    sensors = {sensor.name for sensor in (*alerting, lost_runs_sensor(lost_after_seconds=60))}
-    # Kept since somebody switched it in the UI, or since its first tick.
+def _beats(instance: dg.DagsterInstance) -> Beats:
+    beats: Mapping[str, Any] = instance.get_daemon_heartbeats()
+    return {kind: (str(beats[kind].daemon_id), float(beats[kind].timestamp)) for kind in _NEEDED if kind in beats}
+
+
+def _rivals_finding(ids: Sequence[str]) -> Finding | None:
+    if len(ids) < 2:  # noqa: PLR2004 - one is right
+        return None
+    return failed(
+        DEPENDENTS[1],
+        f"a history requires one daemon, got {len(ids)} that give heartbeats in turn ({', '.join(each[:8] for each in ids)}). "
+        "Each scheduled run is launched twice, an alert can be posted twice, and a tick can be lost.",
+        "Stop all but one: dagster-daemon or dagster dev runs on another machine, or once more on this one, with this "
+        "DAGSTER_HOME or this Postgres.",
+    )
+
+
+@dataclass(frozen=True)
+class _Automation:
+    """The schedule and the sensors of our code locations, as the instance keeps them.
+
+    Attributes:
+        states: Kept since somebody switched it in the UI, or since its first tick.
+        is_automated: Whether they run unless somebody switches them off.
+        has_daemon: Whether a daemon works on the instance.
+        now: In seconds since 1970.
+    """
+
+    states: Sequence[Any]
+    is_automated: bool
+    has_daemon: bool
+    now: float
+
+    def of(self, kind: str) -> list[Any]:
+        return [state for state in self.states if state.instigator_type.value == kind]
+
+    def is_on(self, state: Any) -> bool:
+        """Tell whether it runs: switched on by hand, or by default here, or by default in the deployment that evaluates it."""
+        if state.status.value == "DECLARED_IN_CODE":
+            return self.is_automated or self.age(state) < EVALUATION_SECONDS
+        return bool(state.status.value == "RUNNING")
+
+    def age(self, state: Any) -> float:
+        """Return how many seconds ago a sensor was evaluated without an error; infinite if it was not."""
+        at = getattr(state.instigator_data, "last_tick_success_timestamp", None)
+        return max(self.now - at, 0) if at else float("inf")
+
+
+def _automation(instance: dg.DagsterInstance, *, is_automated: bool, has_daemon: bool) -> _Automation:
     kept: list[Any] = list(instance.all_instigator_state())
     # Other code locations have their own `daily`; ours is where our sensors are.
-    ours = {_location(state) for state in kept if _is(state, "SENSOR", sensors)}
-    local = [state for state in kept if not ours or _location(state) in ours]
-    for name, kind, wanted in (("schedule", "SCHEDULE", {schedule.name}), ("sensors", "SENSOR", sensors)):
-        states = [state for state in local if _is(state, kind, wanted)]
-        yield _switch_finding(name, sorted(wanted), states)
+    ours = {_location(state) for state in kept if _is(state, "SENSOR", SENSORS)}
+    states = [state for state in kept if _is(state, "SENSOR", SENSORS)]
+    states += [s for s in kept if _is(s, "SCHEDULE", SCHEDULES) and (not ours or _location(s) in ours)]
+    return _Automation(states, is_automated, has_daemon, time.time())
 
 
-def _switch_finding(name: str, wanted: list[str], states: list[Any]) -> Finding:
+def _automation_findings(instance: dg.DagsterInstance, automation: _Automation, answer: Answer) -> Iterator[Finding]:
+    location = _location_finding(automation, answer)
+    yield location
+    looks = (
+        ("schedule", "SCHEDULE", SCHEDULES, _schedule_finding),
+        ("sensors", "SENSOR", SENSORS, _ticks_finding),
+    )
+    for name, kind, wanted, look in looks:
+        states = automation.of(kind)
+        yield (
+            _switch_finding(name, states, automation)
+            or _dependent_finding(name, automation, location)
+            or look(name, instance, automation, states)
+            or _running_finding(name, sorted(wanted), states)
+        )
+
+
+def _location_finding(automation: _Automation, answer: Answer) -> Finding:
+    """Tell whether the code location is loaded: by what the code server says, and by whether its sensors are evaluated."""
+    name, (kind, said) = DEPENDENTS[2], answer
+    nothing = "No table is built, and no failed run alerts."
+    if kind == "broken":
+        remedy = "Correct what it names, then load it again: docs/deployment.md, Deploying a change of a table."
+        return failed(name, f"the code server cannot load it. {nothing} It says: {said}", remedy)
+    if kind == "away":
+        return failed(name, f"{said}. {nothing}", "Start the code server, and look at its log.")
+    served = f"loaded by the code server at {said}" if kind == "loaded" else ""
+    if not automation.has_daemon:
+        return ok(name, f"{served}; no daemon evaluates it") if served else next(skipped([name], "there is no daemon"))
+    on = [state for state in automation.of("SENSOR") if automation.is_on(state)]
+    if not on and (automation.of("SENSOR") or not automation.is_automated):
+        return ok(name, served) if served else next(skipped([name], "none of its sensors is on"))
+    ages = {place: min(automation.age(s) for s in on if _location(s) == place) for place in map(_location, on)}
+    late = sorted(place for place, age in ages.items() if age > EVALUATION_SECONDS)
+    if late or not ages:
+        got = (
+            "none that was ever evaluated" if not ages else f"none of {', '.join(late)} evaluated in {_ago(ages, late)}"
+        )
+        return failed(
+            name,
+            f"a code location that is loaded requires sensors that are evaluated every 30 s, got {got}. {nothing}",
+            "Look at Deployment in the UI, at the code server's log and at the daemon's. After a start, wait a minute.",
+        )
+    evaluated = f"its sensors were evaluated {max(ages.values()):.0f} s ago"
+    return ok(name, "; ".join(filter(None, [evaluated, served])))
+
+
+def _ago(ages: Mapping[str, float], late: Sequence[str]) -> str:
+    shortest = min(ages[place] for place in late)
+    return "a tick without an error" if shortest == float("inf") else f"the last {shortest:,.0f} s"
+
+
+def _switch_finding(name: str, states: Sequence[Any], automation: _Automation) -> Finding | None:
     stopped = sorted({f"{s.instigator_name} of {_location(s)}" for s in states if s.status.value == "STOPPED"})
-    if stopped:
+    if stopped and (automation.is_automated or any(automation.is_on(state) for state in states)):
         return failed(
             name,
             f"switched off: {', '.join(stopped)}.",
             "Switch it on under Automation in the UI, or by dagster's command.",
         )
+    if not automation.is_automated and not any(automation.is_on(state) for state in states):
+        return Finding(
+            name,
+            "skip",
+            "off here: with an account it is on by default only where RUN_ELT_DEPLOYMENT names a deployment, and nobody "
+            "switched it on",
+        )
+    return None
+
+
+def _dependent_finding(name: str, automation: _Automation, location: Finding) -> Finding | None:
+    if not automation.has_daemon:
+        return next(skipped([name], "it does not run without a daemon"))
+    if location.status == "FAIL":
+        return next(skipped([name], "it does not run while the code location is not loaded"))
+    return None
+
+
+def _schedule_finding(
+    name: str, instance: dg.DagsterInstance, automation: _Automation, states: Sequence[Any]
+) -> Finding | None:
+    return (
+        _ticks_finding(name, instance, automation, states)
+        or _missed_finding(name, instance, automation, states)
+        or _twice_finding(name, instance, automation)
+    )
+
+
+def _ticks_finding(
+    name: str, instance: dg.DagsterInstance, automation: _Automation, states: Sequence[Any]
+) -> Finding | None:
+    """Return which of them failed when it was evaluated last."""
+    errors: list[str] = []
+    for state in filter(automation.is_on, states):
+        ticks: Sequence[Any] = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
+        last = next((tick for tick in ticks if tick.status.value != "STARTED"), None)
+        if last is not None and last.status.value == "FAILURE":
+            errors.append(f"{state.instigator_name}: {_cause(last.error)}")
+    if not errors:
+        return None
+    return failed(name, f"the last tick failed. {' '.join(errors)}", "Look at its ticks under Automation in the UI.")
+
+
+def _cause(error: Any) -> str:
+    """Return the error of our code, not Dagster's around it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message) if error is not None else "It left no error."
+
+
+def _missed_finding(
+    name: str, instance: dg.DagsterInstance, automation: _Automation, states: Sequence[Any]
+) -> Finding | None:
+    """Return the midnight that the schedule owes: it was on before, and has no tick of it."""
+    midnight = datetime.fromtimestamp(automation.now - TICK_SECONDS, UTC).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    for state in filter(automation.is_on, states):
+        started = getattr(state.instigator_data, "start_timestamp", None)
+        if not started or started >= midnight.timestamp():
+            continue
+        after = midnight.timestamp() - 1
+        if not instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after, limit=1):
+            return failed(
+                name,
+                f"{state.instigator_name} requires a tick of {midnight:%Y-%m-%d %H:%M} UTC, got none. No table was built then.",
+                "Materialize all tables, and look at the daemon's log.",
+            )
+    return None
+
+
+def _twice_finding(name: str, instance: dg.DagsterInstance, automation: _Automation) -> Finding | None:
+    """Return the tick of the last day that launched more than one run: two daemons have evaluated it."""
+    since = datetime.fromtimestamp(automation.now, UTC) - timedelta(hours=24)
+    scheduled = dg.RunsFilter(job_name=JOB_NAME, tags={"dagster/schedule_name": "daily"}, created_after=since)
+    launched: dict[tuple[str, str], list[str]] = {}
+    for run in instance.get_runs(scheduled, limit=50):
+        # A retry and a re-execution take over the tags of the run before.
+        if "dagster/parent_run_id" not in run.tags and (key := run.tags.get("dagster/run_key")):
+            launched.setdefault((run.tags.get(".dagster/repository", ""), key), []).append(run.run_id)
+    twice = {key: runs for (_, key), runs in launched.items() if len(runs) > 1}
+    if not twice:
+        return None
+    told = "; ".join(f"{key} launched {', '.join(run[:8] for run in runs)}" for key, runs in sorted(twice.items()))
+    return failed(
+        name,
+        f"a tick requires one run, got {told}. Two daemons evaluated it.",
+        "Stop all daemons of this history but one. This line goes away a day after it happened.",
+    )
+
+
+def _running_finding(name: str, wanted: Sequence[str], states: Sequence[Any]) -> Finding:
     unknown = [each for each in wanted if each not in {state.instigator_name for state in states}]
     running = f"{', '.join(wanted)}: running"
     return ok(name, f"{running} by default; no daemon has taken up {', '.join(unknown)} yet" if unknown else running)

@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from run_elt_dagster.redaction import redact
 
+Found = TypeVar("Found")
 Status = Literal["ok", "FAIL", "skip"]
 NAME_WIDTH = 16
 
@@ -98,3 +99,24 @@ def within(seconds: float, subject: str, look: Callable[[], Iterator[Finding]]) 
         if finding is None:
             return
         yield finding
+
+
+class Later(Generic[Found]):
+    """A look that is made while others go on, in a thread that ends with the process."""
+
+    def __init__(self, look: Callable[[], Found]) -> None:
+        self._results: queue.SimpleQueue[Found | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._run, args=(look,), daemon=True, name="doctor-meanwhile").start()
+
+    def _run(self, look: Callable[[], Found]) -> None:
+        try:
+            self._results.put(look())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            self._results.put(error)
+
+    def result(self) -> Found:
+        """Wait for what it found, once; raises what it raised."""
+        result = self._results.get()
+        if isinstance(result, Exception):
+            raise result
+        return result

@@ -1,18 +1,11 @@
-"""The processes of a deployment: Postgres, code server, webserver and daemon, by the files under deploy/.
-
-Each may write to the deployment's data only, as in a container with a read-only root file system, and only the code server
-has the secrets of Slack and Snowflake.
-"""
+"""The processes of a deployment: what becomes of its runs and its alerts when they are killed."""
 
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +13,13 @@ from typing import Any
 import dagster as dg
 import pytest
 import snowflake.connector
-import yaml
 
 from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.lost_runs import ALIVE_TAG
-from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
+from run_elt_dagster_tests.e2e.deployment import Deployment, kill
+from run_elt_dagster_tests.e2e.place import ROOT, Place, free_port
 from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
 
 pytestmark = pytest.mark.thorough
 
@@ -34,9 +27,6 @@ pytestmark = pytest.mark.thorough
 OLD_REVISION = "284a732df317"
 OLD_RUN = "11111111-2222-3333-4444-555555555555"
 EMPTY = "/* elt\nowner: team:analytics\nelt */\nselect * from raw_data.session_timestamp where false"
-COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
-# Everything is read-only but the folder that is mounted over itself.
-READ_ONLY_ROOT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -49,111 +39,6 @@ def postgres() -> Iterator[Postgres]:
 def slack() -> Iterator[SlackStandIn]:
     with slack_stand_in() as stand_in:
         yield stand_in
-
-
-@dataclass
-class Deployment:
-    """A folder as `deploy/` lays it out on a machine, and who runs in it."""
-
-    place: Place
-    database: Database
-    slack: SlackStandIn
-    code_port: int = field(default_factory=free_port)
-    web_port: int = field(default_factory=free_port)
-
-    def __post_init__(self) -> None:
-        for folder in (self.home, self.data / "tmp"):
-            folder.mkdir(parents=True)
-        for name in ("dagster.yaml", "workspace.yaml"):
-            shutil.copy(ROOT / "deploy" / name, self.home)
-        shutil.copytree(ROOT / "run_elt_dagster" / "tables", self.tables)
-
-    @property
-    def home(self) -> Path:
-        return self.place.directory / "home"
-
-    @property
-    def data(self) -> Path:
-        return self.place.directory / "data"
-
-    @property
-    def tables(self) -> Path:
-        return self.place.directory / "tables"
-
-    @property
-    def common(self) -> dict[str, str]:
-        """The variables of every process."""
-        return {
-            **self.database.variables,
-            "DAGSTER_HOME": str(self.home),
-            "DAGSTER_COMPUTE_LOGS_DIR": str(self.data / "logs"),
-            "RUN_ELT_CODE_SERVER_HOST": "127.0.0.1",
-            "RUN_ELT_CODE_SERVER_PORT": str(self.code_port),
-            "TMPDIR": str(self.data / "tmp"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    @property
-    def secret(self) -> dict[str, str]:
-        """The variables of the code server alone."""
-        return {
-            "RUN_ELT_TABLES_DIR": str(self.tables),
-            "RUN_ELT_EMBEDDED_DIR": str(self.data / "embedded"),
-            "RUN_ELT_LOST_AFTER_SECONDS": "60",
-            "SLACK_TOKEN": TOKEN,
-            "SLACK_CHANNEL": CHANNEL,
-            "SLACK_BASE_URL": self.slack.url,
-        }
-
-    def start_code_server(self) -> subprocess.Popen[bytes]:
-        """Start it and wait until it listens: a daemon that starts before looks for it again only after a minute."""
-        process = self._start("code_server", env=self.secret)
-        self.place.wait_for("the code server", lambda: is_listening(self.code_port))
-        return process
-
-    def start_daemon(self) -> subprocess.Popen[bytes]:
-        return self._start("daemon")
-
-    def start_webserver(self) -> Webserver:
-        self._start("webserver")
-        return Webserver(f"http://127.0.0.1:{self.web_port}")
-
-    def run(self, *command: str) -> str:
-        run = self.place.run(*command, env={**self.common, **self.secret})
-        assert run.returncode == 0, run.stderr
-        return run.stdout
-
-    def _start(self, service: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start what a service of deploy/compose.yaml runs, on loopback and with this folder's paths."""
-        here = {
-            "0.0.0.0": "127.0.0.1",  # noqa: S104 - what it replaces
-            "4000": str(self.code_port),
-            "3000": str(self.web_port),
-            "/opt/run_elt/home/workspace.yaml": str(self.home / "workspace.yaml"),
-        }
-        words: list[str] = COMPOSE["services"][service]["command"]
-        command = [here.get(word, word) for word in words]
-        closed = ("unshare", "--mount", "sh", "-c", READ_ONLY_ROOT, str(self.data)) if may_close_root() else ()
-        return self.place.start(*closed, *command, env={**self.common, **(env or {})})
-
-
-def may_close_root() -> bool:
-    """Tell whether this machine lets a test mount; without it the processes run with the root file system open."""
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
-    )
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
 
 
 def tags_of(run: Mapping[str, Any]) -> dict[str, str]:

@@ -3,12 +3,16 @@
 Neither Docker nor Kubernetes nor a Snowflake account is at hand here: docs/deployment.md says what that leaves unproven.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +119,7 @@ def test_image_runs_as_nobody_in_particular_and_says_whether_it_is_healthy() -> 
     last_stage = [name for name, _ in instructions()][::-1]
     assert of("USER") == ["10001:10001"]
     assert last_stage.index("USER") < last_stage.index("RUN")
-    assert "grpc-health-check" in of("HEALTHCHECK")[0]
+    assert "/opt/run_elt/ping_code_server.py" in of("HEALTHCHECK")[0]
     assert of("ENTRYPOINT") == ['["/opt/run_elt/entrypoint.sh"]']
 
 
@@ -199,9 +203,15 @@ def test_every_name_that_compose_refers_to_is_declared() -> None:
         assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
         assert set(service.get("depends_on", {})) <= set(services), name
         for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in compose["volumes"], name
+            source, target, *mode = volume.split(":")
+            if source.startswith(".."):
+                assert (target, mode) == (service["environment"]["RUN_ELT_TABLES_DIR"], ["ro"]), name
+                assert list((DEPLOY / source).rglob("*.sql"))
+            else:
+                assert source in compose["volumes"], name
         for variable, value in service["environment"].items():
-            if variable.endswith(("_FILE", "_PATH")):
+            # The watch names the key, as the settings want it, and does not have it.
+            if variable.endswith(("_FILE", "_PATH")) and (name, variable) != ("watch", "SNOWFLAKE_PRIVATE_KEY_PATH"):
                 assert value.removeprefix("/run/secrets/") in service["secrets"], (name, variable)
     for secret in compose["secrets"].values():
         assert secret["file"].startswith("secrets/")
@@ -222,11 +232,15 @@ def test_every_container_is_closed_and_checked() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
-def test_only_the_code_server_has_the_secrets_of_slack_and_snowflake_and_nobody_has_one_in_the_environment() -> None:
+def test_only_the_code_server_has_the_secrets_of_snowflake_and_nobody_has_one_in_the_environment() -> None:
     services = loaded("compose.yaml")["services"]
-    holders = {name for name, service in services.items() if set(service["secrets"]) != {"postgres_password"}}
-    assert holders == {"code_server"}
-    assert {name for name, service in services.items() if "env_file" in service} == {"code_server"}
+    more = {name: set(service["secrets"]) - {"postgres_password"} for name, service in services.items()}
+    assert {name: secrets for name, secrets in more.items() if secrets} == {
+        "code_server": {"slack_token", "snowflake_private_key", "snowflake_private_key_password"},
+        # It posts by itself, and never signs in to Snowflake.
+        "watch": {"slack_token"},
+    }
+    assert {name for name, service in services.items() if "env_file" in service} == {"code_server", "watch"}
     for service in services.values():
         assert not set(service["environment"]) & (SECRETS | {"POSTGRES_PASSWORD"})
 
@@ -242,7 +256,10 @@ def test_processes_wait_for_the_migration_and_the_code_server_and_only_who_must_
     assert {name for name, service in services.items() if "outside" in service["networks"]} == {
         "code_server",
         "webserver",
+        "watch",
     }
+    # It is to find the others missing.
+    assert "depends_on" not in services["watch"]
 
 
 def test_compose_sets_every_variable_that_the_instance_and_the_workspace_read() -> None:
@@ -374,8 +391,11 @@ def test_only_the_service_of_the_code_server_reads_its_secrets() -> None:
     files = {
         unit.stem: [v for n, v in settings_of(unit) if n in ("EnvironmentFile", "LoadCredential")] for unit in SERVICES
     }
-    assert {name for name, values in files.items() if values != ["/etc/run_elt/instance.env"]} == {
-        "run-elt-code-server"
+    instance, own = "/etc/run_elt/instance.env", "/etc/run_elt/code_server.env"
+    assert {name: values for name, values in files.items() if values != [instance]} == {
+        "run-elt-code-server": [instance, own, "snowflake_private_key:/etc/run_elt/snowflake_private_key.p8"],
+        # The settings and Slack's token, but not the key.
+        "run-elt-watch": [instance, own],
     }
     for unit in SERVICES:
         variables = {value.split("=")[0] for name, value in settings_of(unit) if name == "Environment"}
@@ -385,10 +405,11 @@ def test_only_the_service_of_the_code_server_reads_its_secrets() -> None:
 def test_target_starts_every_process_and_a_lost_one_comes_back() -> None:
     (target,) = [unit for unit in UNITS if unit.suffix == ".target"]
     wanted = dict(settings_of(target))["Wants"].split()
-    assert sorted(wanted) == sorted(unit.name for unit in SERVICES if unit.stem != "run-elt-migrate")
+    once = ("run-elt-migrate", "run-elt-watch")
+    assert sorted(wanted) == sorted([*(unit.name for unit in SERVICES if unit.stem not in once), "run-elt-watch.timer"])
     for unit in SERVICES:
         settings = dict(settings_of(unit))
-        if unit.stem != "run-elt-migrate":
+        if unit.stem not in once:
             assert (settings["Restart"], settings["PartOf"]) == ("always", target.name)
             assert settings["Requires"] == "run-elt-migrate.service"
 
@@ -402,8 +423,10 @@ def test_services_run_what_the_containers_run() -> None:
             for n, v in settings_of(DEPLOY / "systemd" / f"run-elt-{name.replace('_', '-')}.service")
             if n == "ExecStart"
         ]
-        words = command.replace("127.0.0.1", "0.0.0.0").replace("/etc/run_elt/home", "/opt/run_elt/home").split()  # noqa: S104
-        assert [Path(words[0]).name, *words[1:]] == services[name]["command"]
+        here = {"127.0.0.1": "0.0.0.0", "/etc/run_elt/home": "/opt/run_elt/home", "/opt/run_elt/venv/bin/": ""}  # noqa: S104
+        for path, there in here.items():
+            command = command.replace(path, there)
+        assert command.split() == services[name]["command"]
 
 
 def test_systemd_accepts_the_units() -> None:
@@ -413,6 +436,141 @@ def test_systemd_accepts_the_units() -> None:
     # The programs are where a deployment has them, and not here.
     problems = [line for line in run.stderr.splitlines() if "is not executable: No such file or directory" not in line]
     assert problems == []
+
+
+def test_watch_looks_every_five_minutes_and_needs_none_of_what_it_looks_at() -> None:
+    watch = settings_of(DEPLOY / "systemd" / "run-elt-watch.service")
+    assert not {name for name, _ in watch} & {"Requires", "BindsTo", "PartOf", "Requisite"}
+    timer = dict(settings_of(DEPLOY / "systemd" / "run-elt-watch.timer"))
+    assert (timer["OnUnitInactiveSec"], timer["PartOf"], timer["WantedBy"]) == ("5min", *["run-elt.target"] * 2)
+    in_compose = loaded("compose.yaml")["services"]["watch"]
+    (in_kubernetes,) = loaded("kubernetes_watch.yaml")["spec"]["template"]["spec"]["containers"]
+    for command in (dict(watch)["ExecStart"].split(), in_compose["command"], in_kubernetes["args"]):
+        assert [Path(command[0]).name, command[1]] == ["run-elt", "watch"]
+    for command in (in_compose["command"], in_kubernetes["args"]):
+        assert command[2:4] == ["--every", "300"]
+        assert command[-1].startswith(("/var/lib/run_elt/watch/", "/tmp/watch/"))  # noqa: S108
+
+
+def test_only_what_deploys_says_that_it_is_a_deployment() -> None:
+    name = "RUN_ELT_DEPLOYMENT"
+    services = loaded("compose.yaml")["services"]
+    for service in ("code_server", "watch"):
+        assert services[service]["environment"][name] == "production"
+    for unit in ("run-elt-code-server", "run-elt-watch"):
+        settings = settings_of(DEPLOY / "systemd" / f"{unit}.service")
+        assert ("Environment", f"{name}=production") in settings
+    (deployment,) = loaded("helm_values.yaml")["dagster-user-deployments"]["deployments"]
+    (watch,) = loaded("kubernetes_watch.yaml")["spec"]["template"]["spec"]["containers"]
+    for env in (deployment["env"], watch["env"]):
+        assert {"name": name, "value": "production"} in env
+    # A person's copy of .env must not make a deployment of their machine.
+    assert f"#{name}=" in (ROOT / ".env.example").read_text(encoding="utf-8")
+
+
+# --- what the health checks run ---
+
+
+@pytest.fixture
+def webserver() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Answer GraphQL with what a test puts into the dictionary, by the first word of the query."""
+    answers: dict[str, Any] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            """Keep the tests' output quiet."""
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = json.dumps(
+                {"data": answers["mutation" if body["query"].startswith("mutation") else "query"]}
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", answers
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def located(*arguments: str) -> tuple[int, str]:
+    run = subprocess.run(
+        [sys.executable, "-I", DEPLOY / "location.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.stderr == ""
+    return run.returncode, run.stdout
+
+
+def workspace(*entries: tuple[str, str]) -> dict[str, Any]:
+    chain = [{"error": {"message": "a.sql:1: the cause"}}]
+    found = [
+        {
+            "name": name,
+            "loadStatus": "LOADING" if kind == "LOADING" else "LOADED",
+            "locationOrLoadError": None
+            if kind == "LOADING"
+            else {"__typename": kind, "message": "Error occurred during the loading", "errorChain": chain},
+        }
+        for name, kind in entries
+    ]
+    return {"workspaceOrError": {"locationEntries": found}}
+
+
+def test_probe_says_whether_every_location_is_loaded_and_the_cause_if_not(
+    webserver: tuple[str, dict[str, Any]],
+) -> None:
+    url, answers = webserver
+    answers["query"] = workspace(("ours", "RepositoryLocation"), ("theirs", "RepositoryLocation"))
+    assert located(url) == (0, "every code location is loaded\n")
+    answers["query"] = workspace(("ours", "PythonError"), ("theirs", "LOADING"))
+    assert located(f"{url}/") == (1, "ours is not loaded: a.sql:1: the cause\ntheirs is not loaded: LOADING\n")
+    answers["query"] = workspace()
+    assert located(url) == (1, "no code location: no reason was given\n")
+
+
+def test_reload_says_what_came_of_it_not_what_was_before(webserver: tuple[str, dict[str, Any]]) -> None:
+    url, answers = webserver
+    answers["query"] = workspace(("ours", "PythonError"))
+    (entry,) = workspace(("ours", "RepositoryLocation"))["workspaceOrError"]["locationEntries"]
+    answers["mutation"] = {"reloadRepositoryLocation": {"__typename": "WorkspaceLocationEntry", **entry}}
+    assert located(url, "--reload") == (0, "every code location is loaded\n")
+    answers["mutation"] = {"reloadRepositoryLocation": {"__typename": "ReloadNotSupported"}}
+    assert located(url, "--reload") == (1, "ours is not loaded: ReloadNotSupported\n")
+
+
+def test_probe_fails_where_nobody_or_another_answers(webserver: tuple[str, dict[str, Any]]) -> None:
+    url, answers = webserver
+    code, said = located("http://127.0.0.1:9")
+    assert (code, "gave no answer" in said) == (1, True)
+    answers["query"] = None
+    code, said = located(url)
+    assert (code, "gave no answer" in said) == (1, True)
+
+
+def test_ping_of_the_code_server_fails_where_nobody_answers() -> None:
+    ping = [sys.executable, DEPLOY / "ping_code_server.py", "9"]
+    run = subprocess.run(ping, capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_end_of_the_code_server_is_passed_on_with_its_exit_code(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    server.write_text("#!/bin/sh\nexit $1\n", encoding="utf-8")
+    server.chmod(0o755)
+    for code in (0, 3):
+        command = [DEPLOY / "code_server.sh", "9", server, str(code)]
+        run = subprocess.run(command, env={**os.environ, "RUN_ELT_PING_SECONDS": "0.1"}, check=False, timeout=60)
+        assert run.returncode == code
 
 
 # --- Snowflake ---

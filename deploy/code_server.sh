@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs a code server, and ends it when the process that has the code is gone: then it is started anew. Dagster's code server
+# itself neither ends nor starts that process again, and with it goes every schedule and sensor.
+#   code_server.sh PORT dagster code-server start --port PORT ...
+set -eu
+
+port=$1
+shift
+python=$(dirname "$(command -v "$1")")/python
+ping="$(dirname "$0")/ping_code_server.py"
+
+"$@" &
+server=$!
+# A stop reaches the runs too where it is sent to the whole group, as systemd and tini -g do.
+trap 'kill -TERM "$server" 2>/dev/null || true' TERM INT
+
+answered=no missed=0
+while kill -0 "$server" 2>/dev/null; do
+    # A signal ends the wait, and nothing else does before its time.
+    sleep "${RUN_ELT_PING_SECONDS:-20}" &
+    wait $! || true
+    kill -0 "$server" 2>/dev/null || break
+    if "$python" "$ping" "$port"; then
+        answered=yes missed=0
+    elif [ "$answered" = yes ]; then
+        missed=$((missed + 1))
+    fi
+    if [ "$missed" -ge 3 ]; then
+        echo "The process that has the code does not answer. The code server ends, to be started anew." >&2
+        kill -TERM "$server" 2>/dev/null || true
+        # Without that process it can wait for ever.
+        (sleep 30 && kill -KILL "$server") 2>/dev/null &
+        wait "$server" || true
+        exit 1
+    fi
+done
+wait "$server"

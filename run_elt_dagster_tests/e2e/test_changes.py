@@ -1,0 +1,173 @@
+"""A change of a table in a deployment, and who says so when it is wrong, or when a process is gone or there twice."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from run_elt_dagster.embedded import embedded_snowflake
+from run_elt_dagster.lost_runs import ALIVE_TAG
+from run_elt_dagster_tests.e2e.deployment import Deployment, kill
+from run_elt_dagster_tests.e2e.place import Place, Webserver
+from run_elt_dagster_tests.e2e.postgres import Postgres, postgres_server
+from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
+
+pytestmark = pytest.mark.thorough
+
+NEW = "/* elt\nowner: team:analytics\nelt */\nselect 1 as n"
+WRONG = "/* elt\nownr: team:analytics\nelt */\nselect 1 as n"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def deployment(postgres: Postgres, place: Place, slack: SlackStandIn, request: pytest.FixtureRequest) -> Deployment:
+    return Deployment(place, postgres.create_database(f"db{abs(hash(request.node.name)) % 10**8}"), slack)
+
+
+def assets(webserver: Webserver) -> set[str]:
+    nodes = webserver.query("{ assetNodes { assetKey { path } } }")["assetNodes"]
+    return {"/".join(node["assetKey"]["path"]) for node in nodes}
+
+
+def statuses(deployment: Deployment) -> list[Any]:
+    return deployment.database.column("select status from runs order by id")
+
+
+def is_evaluated(deployment: Deployment) -> bool:
+    """Tell whether the daemon has looked at every sensor."""
+    if deployment.database.column("select to_regclass('job_ticks')") == [None]:
+        return False
+    return deployment.database.column("select count(distinct selector_id) from job_ticks") == [3]
+
+
+def start(deployment: Deployment) -> tuple[subprocess.Popen[bytes], Webserver]:
+    code_server = deployment.start_code_server()
+    deployment.start_daemon()
+    webserver = deployment.start_webserver()
+    deployment.place.wait_for("the webserver", webserver.is_up)
+    deployment.place.wait_for("the first evaluation of the sensors", lambda: is_evaluated(deployment))
+    return code_server, webserver
+
+
+def test_changed_table_is_loaded_while_a_run_goes_on_and_a_wrong_one_is_told(
+    deployment: Deployment, slack: SlackStandIn
+) -> None:
+    place, new = deployment.place, deployment.tables / "analytics" / "new.sql"
+    _, webserver = start(deployment)
+    # The run waits for the embedded Snowflake, which this test holds, as another one would for a slow statement.
+    with embedded_snowflake(deployment.data / "embedded", wait_seconds=60, log=print):
+        deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
+        alive = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+        place.wait_for("the run", lambda: deployment.database.column(alive))
+        new.write_text(NEW, encoding="utf-8")
+        reload = deployment.reload()
+        assert (reload.returncode, reload.stdout) == (0, "every code location is loaded\n")
+        assert "analytics/new" in assets(webserver)
+        assert deployment.is_loaded()
+
+        new.write_text(WRONG, encoding="utf-8")
+        reload = deployment.reload()
+        assert reload.returncode == 1
+        assert "new.sql:2: unknown key 'ownr'" in reload.stdout
+        assert "Stack Trace" not in reload.stdout
+        assert not deployment.is_loaded()
+        assert statuses(deployment) == ["STARTED"]
+    place.wait_for("the end of the run", lambda: statuses(deployment) == ["SUCCESS"])
+
+    found = deployment.doctor()
+    for check in ("table files", "code location"):
+        assert found[check][0]["status"] == "FAIL"
+        assert "new.sql:2: unknown key 'ownr'" in found[check][0]["detail"]
+    assert [found[check][0]["status"] for check in ("schedule", "sensors", "daemon")] == ["skip", "skip", "ok"]
+    for _ in range(2):
+        assert deployment.watch().returncode == 1
+    (message,) = slack.messages
+    assert message["text"].startswith(
+        ":rotating_light: run_elt_dagster (production): table files, code location: failed"
+    )
+    assert "new.sql:2: unknown key" in message["text"]
+
+    new.write_text(NEW, encoding="utf-8")
+    assert deployment.reload().returncode == 0
+    place.wait_for("a look that finds nothing", lambda: deployment.watch().returncode == 0)
+    assert slack.messages[-1]["text"].startswith(":large_green_circle: run_elt_dagster (production): every check holds")
+    assert len(slack.messages) == 2
+    assert TOKEN not in place.logs() + slack.everything()
+
+
+def test_code_server_ends_when_the_process_with_the_code_is_gone_and_until_then_doctor_tells(
+    deployment: Deployment,
+) -> None:
+    code_server, _ = start(deployment)
+    (inner,) = processes_of(code_server.pid, "api", "grpc")
+    os.kill(inner, signal.SIGKILL)
+
+    found = deployment.doctor("dagster")
+    assert found["code location"][0]["status"] == "FAIL"
+    assert f"no code server answers at 127.0.0.1:{deployment.code_port}" in found["code location"][0]["detail"]
+    assert found["schedule"][0]["status"] == "skip"
+    # What restarts it is systemd's or Docker's part.
+    deployment.place.wait_for("its end", lambda: code_server.poll() is not None)
+    assert code_server.returncode == 1
+    assert "does not answer. The code server ends" in deployment.place.logs()
+
+
+def processes_of(group: int, *words: str) -> list[int]:
+    lines = subprocess.run(["ps", "-o", "pid=,args=", "-g", str(group)], capture_output=True, text=True, check=True)
+    split = [line.split() for line in lines.stdout.splitlines()]
+    return [int(pid) for pid, *args in split if set(words) <= set(args) and "code-server" not in args]
+
+
+def test_second_daemon_is_seen_by_doctor_and_the_watch_and_none_after_it_has_gone(
+    deployment: Deployment, slack: SlackStandIn
+) -> None:
+    start(deployment)
+    second = deployment.start_daemon()
+    deployment.place.wait_for("the second daemon", lambda: "Another SENSOR daemon" in deployment.place.logs())
+
+    (finding,) = deployment.doctor("dagster")["daemon"]
+    assert finding["status"] == "FAIL"
+    assert "requires one daemon, got 2 that give heartbeats in turn" in finding["detail"]
+    assert deployment.watch().returncode == 1
+    assert ": daemon: failed" in slack.messages[0]["text"]
+
+    kill(second)
+    (finding,) = deployment.doctor("dagster")["daemon"]
+    assert finding["status"] == "ok"
+
+
+def test_nobody_is_taken_for_a_second_daemon_who_was_started_anew(deployment: Deployment) -> None:
+    start(deployment)
+    daemon = deployment.place.processes[1]
+    kill(daemon)
+    deployment.start_daemon()
+    (finding,) = deployment.doctor("dagster")["daemon"]
+    assert finding["status"] == "ok", finding
+
+
+def test_persons_machine_with_an_account_starts_neither_schedule_nor_sensors(place: Place, tmp_path: Path) -> None:
+    account = {f"SNOWFLAKE_{name}": "x" for name in ("ACCOUNT", "USER", "ROLE", "WAREHOUSE", "DATABASE", "PASSWORD")}
+    (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in account.items()), encoding="utf-8")
+    switches = {
+        name: place.run("dagster", kind, "list", "-m", "run_elt_dagster", env=named).stdout
+        for kind in ("schedule", "sensor")
+        for name, named in ((f"{kind}", None), (f"{kind} named", {"RUN_ELT_DEPLOYMENT": "production"}))
+    }
+    assert "daily [STOPPED]" in switches["schedule"]
+    assert "daily [RUNNING]" in switches["schedule named"]
+    assert switches["sensor"].count("[STOPPED]") == switches["sensor named"].count("[RUNNING]") == 3
