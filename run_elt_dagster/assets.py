@@ -7,21 +7,22 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.audits import Audit, AuditOutcome, audits_of
+from run_elt_dagster.audits import NO_ANSWER, Audit, AuditOutcome, audits_of
+from run_elt_dagster.guards import NOTHING_PUBLISHED
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.lost_runs import sign_of_life
 from run_elt_dagster.publish import target_of
-from run_elt_dagster.redaction import excerpt, redact, redact_exception, redact_row_values
+from run_elt_dagster.redaction import excerpt, redact, redact_exception
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.run_ctas import audit_published, run_tables
+from run_elt_dagster.run_ctas import PublishedAudit, audit_published, run_tables
 from run_elt_dagster.sending import RunOptions
-from run_elt_dagster.session import Session
+from run_elt_dagster.session import Session, StatementError, told
 from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome
@@ -30,6 +31,9 @@ _OP = "run_ctas"
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 _ERROR_LIMIT = 20_000
 _QUERY_LIMIT = 4_000
+# The page of a run shows so many causes; the alert has the facts of all.
+_CAUSES_SHOWN = 50
+_NOT_REACHED = "Snowflake could not be reached"
 
 NO_ALERT = (
     "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
@@ -85,18 +89,24 @@ def analytics_assets(
             with (
                 sign_of_life(context.instance, context.run.run_id),
                 _ends_as_cancelled(context),
-                snowflake.session() as session,
+                ExitStack() as opened,
             ):
+                session = _session(opened, snowflake)
+                failed, skipped = [], []
                 if selected:
                     seconds = _last_seconds(context.instance, selected) if len(selected) > max_concurrent_tables else {}
                     outcomes = run_tables(
                         session, tables, selected, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        yield from _events(context, outcomes)
-                yield from _checks_alone(context, session, tables, options)
+                        failed, skipped = yield from _events(context, outcomes)
+                facts = [_facts(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
+                facts += yield from _checks_alone(context, session, tables, options)
+                _fail_if(facts, skipped)
+        except StatementError as error:
+            raise _early_failure("build", "Snowflake refused to say which tables exist", str(error), error) from None
         except Exception as error:
-            # Signing in and looking around fail with what the server says.
+            # Whatever it is, Dagster stores its text.
             redact_exception(error, secrets=secret_values())
             raise
         finally:
@@ -217,8 +227,31 @@ def _check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
     )
 
 
-def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]) -> Iterator[_Event]:
-    """Yield what Dagster records, table by table; at the end, fail if a table did."""
+def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
+    """Open the session of a run, with a current database.
+
+    Raises:
+        dagster.Failure: It cannot be opened. The connector's own error would bring along forty lines of its code.
+    """
+    from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
+
+    try:
+        session = opened.enter_context(snowflake.session())
+        _ = session.database
+    except Error as error:
+        failure = _early_failure("connect", _NOT_REACHED, told(error), error)
+    except (OSError, ValueError, ImportError) as error:
+        failure = _early_failure("connect", _NOT_REACHED, str(error), error)
+    else:
+        return session
+    # Raised here: as its context, the other error would be stored too.
+    raise failure
+
+
+def _events(
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]
+) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
+    """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
     progress = _Progress(context.log.info)
@@ -246,8 +279,7 @@ def _events(context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome])
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
-    if failed:
-        raise _run_failure(failed, skipped)
+    return failed, skipped
 
 
 class _Progress:
@@ -274,13 +306,14 @@ def _checks_alone(
     session: Session,
     tables: Catalogue,
     options: RunOptions,
-) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate checks that were selected without their table, on the table that readers see."""
+) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
+    """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
+    facts: list[dict[str, Any]] = []
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
-        outcomes = audit_published(session, table, options=options)
-        for evaluation in _evaluations(context, table, outcomes, audited=target):
+        audit = audit_published(session, table, options=options)
+        for evaluation in _evaluations(context, table, audit.outcomes, audited=target):
             # Dagster looks up which materialization this is about.
             yield dg.AssetCheckResult(
                 asset_key=evaluation.asset_key,
@@ -290,6 +323,39 @@ def _checks_alone(
                 description=evaluation.description,
                 metadata=evaluation.metadata,
             )
+        failed = [o for o in audit.outcomes if o.blocks and _is_selected(context, table, o)]
+        if failed:
+            facts.append(_check_run_facts(table, target, audit, failed))
+            context.log.error(facts[-1]["message"])
+    return facts
+
+
+def _check_run_facts(
+    table: AnalyticsTable, target: Relation, audit: PublishedAudit, failed: Sequence[AuditOutcome]
+) -> dict[str, Any]:
+    """Return the facts about a published table that does not hold what its checks ask."""
+    checks = f"check{'s' if len(failed) > 1 else ''}"
+    if audit.is_published is False:
+        production = NOTHING_PUBLISHED
+    elif all(outcome.error is not None for outcome in failed):
+        production = f"Readers see {target}. Whether it passes its {checks} is unknown."
+    else:
+        production = f"Readers see {target}, rows that fail the {checks} included. This run has changed nothing."
+    problem = "; ".join(map(str, failed))
+    query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
+    return {
+        "table": table.name,
+        "was_built": False,
+        "stage": "audit",
+        "message": _without_secrets(f"{table.name} as published: {problem} (query {query_id}). {production}"),
+        "cause": _without_secrets(problem),
+        "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
+        "checks": [_check_facts(outcome) for outcome in failed],
+        "query_id": query_id,
+        "production": production,
+        "owners": [table.owner] if table.owner else [],
+        "candidate": None,
+    }
 
 
 def _evaluations(
@@ -301,12 +367,11 @@ def _evaluations(
 ) -> list[dg.AssetCheckEvaluation]:
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
     key = dg.AssetKey(list(table.key))
-    selected = context.selected_asset_check_keys
-    return [
-        _evaluation(key, outcome, audited)
-        for outcome in outcomes
-        if dg.AssetCheckKey(key, outcome.audit.name) in selected
-    ]
+    return [_evaluation(key, outcome, audited) for outcome in outcomes if _is_selected(context, table, outcome)]
+
+
+def _is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcome: AuditOutcome) -> bool:
+    return dg.AssetCheckKey(dg.AssetKey(list(table.key)), outcome.audit.name) in context.selected_asset_check_keys
 
 
 def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckEvaluation:
@@ -377,9 +442,7 @@ def _published_line(outcome: TableOutcome) -> str:
 
 def _skipped_line(outcome: TableOutcome) -> str:
     names = ", ".join(".".join(key) for key in outcome.skipped_because)
-    return (
-        f"{outcome.table.name} was skipped, since it reads {names}, which failed. Readers still see the previous table."
-    )
+    return f"{outcome.table.name} was skipped, since it reads {names}, which failed. {outcome.production}"
 
 
 def _without_secrets(text: str) -> str:
@@ -387,29 +450,73 @@ def _without_secrets(text: str) -> str:
 
 
 def _error_line(failure: Failure) -> str:
-    """Return what the log says; as `exc_info`, the exception would bring along the secrets in its text."""
-    if failure.cause is None:
+    """Return what the log says. A traceback helps only where this project is wrong, not where the SQL is."""
+    if failure.cause is None or not failure.is_unexpected:
         return _without_secrets(failure.message)
-    text = "\n".join(traceback.format_exception(failure.cause))
-    # The connector's own exception, in the chain, still quotes the row that a statement failed at.
-    return _without_secrets(f"{failure.message}\n{redact_row_values(text) if failure.errno is not None else text}")
+    # As `exc_info`, the exception would bring along the secrets in its text.
+    return _without_secrets(f"{failure.message}\n{''.join(traceback.format_exception(failure.cause))}")
 
 
-def _run_failure(failed: Sequence[TableOutcome], skipped: Sequence[TableOutcome]) -> dg.Failure:
-    count = len(failed)
-    lines = [_without_secrets(outcome.failure.message) for outcome in failed if outcome.failure is not None]
-    if skipped:
-        lines.append(f"Skipped, since they read failed tables: {', '.join(outcome.table.name for outcome in skipped)}.")
+def _fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> None:
+    """Fail the run at its end, when everything is recorded.
+
+    Raises:
+        dagster.Failure: With the facts, if there are any.
+    """
+    if facts:
+        raise _run_failure(facts, skipped)
+
+
+def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
+    """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
+    built = [fact for fact in facts if fact["was_built"]]
+    checked = [fact for fact in facts if not fact["was_built"]]
+    lines = [
+        f"{_count(len(built), 'table')} failed: {_named(built)}." if built else "",
+        f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
+        f"Skipped, since they read failed tables: {', '.join(o.table.name for o in skipped)}." if skipped else "",
+        "The log and the metadata of this event have the causes.",
+    ]
     return dg.Failure(
-        description=f"{count} table{'s' if count > 1 else ''} failed.\n" + "\n".join(lines),
+        description="\n".join(filter(None, lines)),
         metadata={
-            "failed": [outcome.table.name for outcome in failed],
+            # For a person, on the page of the run.
+            **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
+            "failed": [fact["table"] for fact in built],
             "skipped": [outcome.table.name for outcome in skipped],
             # For the alert, which reads facts and parses no text.
-            "facts": [_facts(outcome, outcome.failure) for outcome in failed if outcome.failure is not None],
+            "facts": [{name: value for name, value in fact.items() if name != "message"} for fact in facts],
         },
         # run_ctas never retries by itself: a retry after a cancel would publish.
         allow_retries=False,
+    )
+
+
+def _early_failure(stage: str, summary: str, problem: str, error: Exception) -> dg.Failure:
+    """Return the failure of a run that came to no table."""
+    errno = getattr(error, "errno", None)
+    cause = _without_secrets(problem)
+    return dg.Failure(
+        description=f"{summary}: {cause}\nNothing was built.",
+        metadata={
+            "early": {
+                "stage": stage,
+                "summary": summary,
+                "cause": cause,
+                "cause_class": f"Snowflake error {errno}" if errno else type(error).__name__,
+            }
+        },
+        allow_retries=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _named(facts: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{fact['table']} in stage {fact['stage']}" if fact["was_built"] else fact["table"] for fact in facts
     )
 
 
@@ -417,8 +524,11 @@ def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
     failed = [audit for audit in outcome.audits if audit.blocks]
     return {
         "table": outcome.table.name,
+        "was_built": True,
         "stage": failure.stage,
+        "message": _without_secrets(failure.message),
         "cause": _without_secrets(failure.problem or failure.message),
+        "where": failure.where,
         "cause_class": _cause_class(failure, failed),
         "checks": [_check_facts(audit) for audit in failed],
         "query_id": failure.query_id,
@@ -440,4 +550,4 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
 def _check_facts(audit: AuditOutcome) -> dict[str, str]:
     got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
     expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
-    return {"name": audit.audit.name, "got": got or "no answer", "expected": expected or audit.audit.description}
+    return {"name": audit.audit.name, "got": got or NO_ANSWER, "expected": expected or audit.audit.description}

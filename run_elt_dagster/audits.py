@@ -21,6 +21,8 @@ from run_elt_dagster.table import AnalyticsTable
 
 # A check that counts the rows of a query stops here: to know that there are so many is enough.
 BAD_ROWS_LIMIT = 10_000
+# What a check got that could not be asked.
+NO_ANSWER = "no answer"
 Number = int | float
 
 

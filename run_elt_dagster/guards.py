@@ -16,6 +16,7 @@ from run_elt_dagster.table import AnalyticsTable
 
 # How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
 POLICIES_PER_QUERY = 500
+NOTHING_PUBLISHED = "There is no published table yet."
 _OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
 
 
@@ -50,6 +51,15 @@ class Existing:
         """Whose rows it has."""
         return marker_in(self.comment)
 
+    @property
+    def seen(self) -> str:
+        """What readers see as long as nothing is published over it, in a sentence."""
+        if self.kind not in _OVERWRITABLE:
+            return f"Readers still see the {self.kind.lower()}."
+        facts = [f"{self.row_count:,} rows"] if self.row_count is not None else []
+        facts += [self.marker.published] if self.marker is not None and self.marker.published else []
+        return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -68,6 +78,11 @@ class Stock:
     def at(self, relation: Relation) -> Existing | None:
         """Return what stands under a name, None if nothing does."""
         return self.tables.get((relation.schema, relation.name))
+
+    def seen_at(self, relation: Relation) -> str:
+        """Return what readers see under a name as long as nothing is published there, in a sentence."""
+        existing = self.at(relation)
+        return existing.seen if existing else NOTHING_PUBLISHED
 
     def leftovers(
         self, declared: Iterable[AnalyticsTable], *, older_than_hours: float

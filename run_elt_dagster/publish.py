@@ -93,6 +93,27 @@ def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> 
     return f"CREATE OR REPLACE {_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
 
 
+def file_position(table: AnalyticsTable, statement: str, *, line: int, position: int) -> str:
+    """Return where in the table's file a position of the statement that builds it is.
+
+    Args:
+        table: The table.
+        statement: What `build_sql` gave for it.
+        line: Line of the statement, from 1.
+        position: Position in that line, from 0.
+
+    Returns:
+        `path:line:column` as editors take it; empty if it is not in the author's SQL, or the table has no file.
+    """
+    before = statement.count("\n") - table.sql.count("\n") - 1
+    own = line - before
+    if table.path is None or not 1 <= own <= table.sql.count("\n") + 1:
+        return ""
+    # Front matter may end on the line on which the SQL begins; how long it is there, the table does not know.
+    column = "" if own == 1 and table.sql_line > 1 else f":{position + 1}"
+    return f"{table.path}:{table.sql_line + own - 1}{column}"
+
+
 def column_comments_sql(table: AnalyticsTable, relation: Relation) -> str | None:
     """Return the statement that comments the columns, None if none is described; safe to repeat.
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from run_elt_dagster.snowflake_errors import sentences, vocabulary
+
 REDACTED = "[redacted]"
 # A shorter value would tear ordinary words apart, and protects nothing.
 SHORTEST_SECRET = 4
@@ -20,26 +22,34 @@ _PATTERNS = (
 )
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,256}:)[^\s/@]{1,512}(@)", re.IGNORECASE)
 _NAMED = re.compile(
-    r"""(\b[\w-]{0,40}(?:password|passwd|secret|token|api_?key|access_?key|credentials?|aws_key_id|private_?key)\b
-        ["']?\s{0,3}(?:=>|=|:)\s{0,3}(?:bearer\s)?)(?:'[^']{1,4096}'|"[^"]{1,4096}"|[^\s'",;(){}]{1,4096})""",
+    r"""(?P<key>\b[\w-]{0,40}(?:password|passwd|secret|token|api_?key|access_?key|credentials?|aws_key_id|private_?key)\b
+        (?P<sign>["']?\s{0,3}(?:=>|=|:)\s{0,3})(?:bearer\s)?)
+        (?P<value>'[^']{1,4096}'|"[^"]{1,4096}"|[^\s'",;(){}]{1,4096})""",
     re.IGNORECASE | re.VERBOSE,
 )
+# A table, a column or a check may be called like a secret. It is one of these where such a word or a schema comes before, and a
+# sentence follows: `Check user_token: got 0 rows`, `analytics.user_token: invalid identifier`.
+_ANNOUNCED = re.compile(r"(?:\w\.|\b(?:check|table|column|view|object|asset|identifier)\s+)$", re.IGNORECASE)
+_SENTENCE_WORDS = frozenset(
+    [
+        "changes",
+        "check",
+        "columns",
+        "could",
+        "failed",
+        "found",
+        "got",
+        "new",
+        "published",
+        "readers",
+        "run",
+        "signing",
+        "skipped",
+        "there",
+        "whether",
+    ]
+)
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-
-# Snowflake quotes names and row values alike; a name is kept only after a word that announces one.
-_QUOTED = re.compile(
-    r"(?P<name>\b(?:identifier|object|table|view|schema|database|warehouse|role|column|columns|function|unexpected|"
-    r"sequence|stage|user|module named|attribute|policy|expression|alias|relation)\s+)?'(?:[^'\n]|'')*'",
-    re.IGNORECASE,
-)
-# https://docs.snowflake.com/en/sql-reference/functions/try_cast: what a cast refuses is named in the error.
-_UNQUOTED_VALUES = (
-    re.compile(r"(Row Values:\s*)\[[^\]]*\]?", re.IGNORECASE),
-    re.compile(r"(Failed to cast variant value\s+).*?(\s+to\s+\w+|$)", re.IGNORECASE | re.MULTILINE),
-    re.compile(r"(Error parsing (?:JSON|XML):?\s*).*", re.IGNORECASE),
-    re.compile(r"(\bvalue:?\s+)-?\d\S*", re.IGNORECASE),
-    re.compile(r"(out of (?:representable )?range:?\s+)-?\d\S*", re.IGNORECASE),
-)
 
 
 def redact(text: str, *, secrets: Sequence[str] = ()) -> str:
@@ -55,7 +65,15 @@ def redact(text: str, *, secrets: Sequence[str] = ()) -> str:
         text = pattern.sub(REDACTED, text)
     text = _URL_PASSWORD.sub(rf"\g<1>{REDACTED}\g<2>", text)
     text = _BEARER.sub(rf"\g<1>{REDACTED}", text)
-    return _NAMED.sub(rf"\g<1>{REDACTED}", text)
+    return _NAMED.sub(lambda match: match.group() if _is_name(match) else f"{match['key']}{REDACTED}", text)
+
+
+def _is_name(match: re.Match[str]) -> bool:
+    if match["sign"] != ": " or not _ANNOUNCED.search(match.string[max(match.start() - 40, 0) : match.start()]):
+        return False
+    following = match.string[match.start("value") : match.start("value") + 60].split(maxsplit=2)[:2]
+    words = [word.lower().strip(".,;:") for word in following if not word.replace(",", "").isdecimal()]
+    return len(following) > 1 and bool(words) and words[0] in vocabulary() | _SENTENCE_WORDS
 
 
 def redact_exception(error: BaseException, *, secrets: Sequence[str] = ()) -> None:
@@ -75,12 +93,14 @@ def redact_exception(error: BaseException, *, secrets: Sequence[str] = ()) -> No
         link = link.__cause__ or link.__context__
 
 
-def redact_row_values(text: str) -> str:
-    """Return an error of Snowflake without the row values that it quotes; names of tables and columns stay."""
-    text = _QUOTED.sub(lambda match: match.group() if match["name"] else "'…'", text)
-    for pattern in _UNQUOTED_VALUES:
-        text = pattern.sub(lambda match: f"{match[1]}…{match[2] if match.re.groups > 1 else ''}", text)
-    return text
+def redact_row_values(text: str, errno: int | None = None) -> str:
+    """Return an error of Snowflake without the row values that it quotes; names of tables and columns stay.
+
+    Args:
+        text: The error's text.
+        errno: Its number, which tells an error about a row from one about the statement; None if unknown.
+    """
+    return "".join(sentence.lead + sentence.text for sentence in sentences(text, errno))
 
 
 def excerpt(text: str, *, limit: int) -> str:

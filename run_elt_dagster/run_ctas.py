@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from run_elt_dagster.auditing import Auditor
 from run_elt_dagster.audits import AuditOutcome
@@ -77,10 +78,14 @@ def run_tables(
 
         if table.warehouse is None:
             return through(sender)
-        return _on_its_warehouse(session, table, lambda own: through(Sender(own, options, stop)), options)
+        production = stock.seen_at(target_of(table, database=database))
+        return _on_its_warehouse(
+            session, table, lambda own: through(Sender(own, options, stop)), options, production=production
+        )
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
-        return _skipped(catalogue[key], failed, options, database=database)
+        production = stock.seen_at(target_of(catalogue[key], database=database))
+        return _skipped(catalogue[key], failed, options, database=database, production=production)
 
     limit = options.max_concurrent_tables
     order = _Order(catalogue, keys, seconds or {})
@@ -98,25 +103,35 @@ def run_tables(
             _cancel_until_done(session, builders.stop(), warn=warn)
 
 
+@dataclass(frozen=True)
+class PublishedAudit:
+    """What an audit of a published table found.
+
+    Attributes:
+        outcomes: A verdict for every audit of the table; failed ones with the reason where the query failed.
+        is_published: Whether there is a table; None if Snowflake did not tell.
+    """
+
+    outcomes: tuple[AuditOutcome, ...]
+    is_published: bool | None
+
+
 def audit_published(
     session: Session,
     table: AnalyticsTable,
     *,
     options: RunOptions,
-) -> tuple[AuditOutcome, ...]:
-    """Audit the table that readers see, as it stands, without building anything.
-
-    Returns:
-        A verdict for every audit of the table; failed ones with the reason where the query failed.
-    """
+) -> PublishedAudit:
+    """Audit the table that readers see, as it stands, without building anything."""
     target = target_of(table, database=session.database)
     sender = Sender(session, options, threading.Event())
     tag = {"asset": "/".join(table.key), "stage": "audit"}
     auditor = Auditor(lambda sql: sender(sql, tag=tag), table, target=target, candidate=target)
     try:
-        return auditor.evaluate()[0]
+        outcomes, inspection = auditor.evaluate()
     except StatementError as error:
-        return auditor.unanswered(error)
+        return PublishedAudit(auditor.unanswered(error), None)
+    return PublishedAudit(outcomes, inspection.target is not None)
 
 
 class _Builders:
@@ -256,17 +271,25 @@ def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, fl
     return ways
 
 
-def _skipped(table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str) -> TableOutcome:
+def _skipped(
+    table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str, production: str
+) -> TableOutcome:
     return TableOutcome(
         table=table,
         target=target_of(table, database=database),
         candidate=candidate_of(table, database=database, run_id=options.run_id),
         skipped_because=failed,
+        production=production,
     )
 
 
 def _on_its_warehouse(
-    session: Session, table: AnalyticsTable, run: Callable[[Session], TableOutcome], options: RunOptions
+    session: Session,
+    table: AnalyticsTable,
+    run: Callable[[Session], TableOutcome],
+    options: RunOptions,
+    *,
+    production: str,
 ) -> TableOutcome:
     """Run a table in a session of its own, opened after its parents were published, so that it sees them."""
     outcome: TableOutcome | None = None
@@ -278,12 +301,12 @@ def _on_its_warehouse(
             # Only closing the session failed: what became of the table is known.
             return _refreshed(session, outcome)
         problem = f"no session on warehouse {table.warehouse}: {error}"
-        message = f"{table.name} was not built, got {problem}. Check that the role may use the warehouse."
+        message = f"{table.name} was not built, got {problem}. {production} Check that the role may use the warehouse."
         return TableOutcome(
             table=table,
             target=target_of(table, database=session.database),
             candidate=candidate_of(table, database=session.database, run_id=options.run_id),
-            failure=Failure("build", message, cause=error, problem=problem),
+            failure=Failure("build", message, cause=error, problem=problem, production=production),
         )
     return _refreshed(session, outcome)
 

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from run_elt_dagster.redaction import redact_row_values
 from run_elt_dagster.relation import session_name
+from run_elt_dagster.snowflake_errors import Sentence, sentences
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -51,20 +51,46 @@ class StatementError(Exception):
     """A statement that Snowflake refused, or whose answer never came.
 
     Attributes:
+        problem: What is wrong, on the first line; without row values, without where it is.
         errno: Snowflake's error number, None if it gave none.
         query_id: Id of the failed query, None if it has none.
         answered: Whether Snowflake said so itself. Otherwise the statement may have taken effect.
         session: Number of the session that it was sent on, for `Session.renew`.
+        line: Line of the statement, from 1; None if Snowflake names none.
+        position: Position in that line, from 0; None if Snowflake names none.
+        where: Where it is, in words or as `path:line:column`; empty if unknown.
+        note: What was found out about it afterwards, empty if nothing.
     """
 
     def __init__(
-        self, message: str, *, errno: int | None, query_id: str | None, answered: bool, session: int = 0
+        self,
+        problem: str,
+        *,
+        errno: int | None,
+        query_id: str | None,
+        answered: bool,
+        session: int = 0,
+        line: int | None = None,
+        position: int | None = None,
+        where: str = "",
+        note: str = "",
     ) -> None:
-        super().__init__(message)
+        if not where and line is not None:
+            where = f"line {line} at position {position} of the statement"
+        super().__init__(f"{problem}{f' ({where})' if where else ''}{f' ({note})' if note else ''}")
+        self.problem = problem
         self.errno = errno
         self.query_id = query_id
         self.answered = answered
         self.session = session
+        self.line = line
+        self.position = position
+        self.where = where
+        self.note = note
+
+    def with_changes(self, **changes: Any) -> "StatementError":
+        """Return the same error with other attributes."""
+        return StatementError(**{**vars(self), **changes})
 
     @property
     def lost_session(self) -> bool:
@@ -187,20 +213,21 @@ class ConnectorSession:
             # The session is lost, or has missed what another one has published: nothing may be built on it.
             raise self._sign_in_error
         number, connection = self._number, self._connection
-        started = time.perf_counter()
+        started, query_id = time.perf_counter(), None
         try:
             with connection.cursor() as cursor:
                 try:
                     # No bind parameters: with them, a % in the author's LIKE would be read as one.
                     cursor.execute(sql, _statement_params={"QUERY_TAG": query_tag(tag)})
                     rows = tuple(tuple(row) for row in cursor.fetchall())
-                except Error as error:
-                    raise _statement_error(error, cursor.sfqid, session=number) from error
+                finally:
+                    query_id = cursor.sfqid
                 columns = tuple(str(column.name) for column in cursor.description or ())
-                return Answer(rows, cursor.sfqid or "", time.perf_counter() - started, columns)
+                return Answer(rows, query_id or "", time.perf_counter() - started, columns)
         except Error as error:
-            # Not even a cursor: the connection is closed.
-            raise _statement_error(error, None, session=number) from error
+            failure = _statement_error(error, query_id, session=number)
+        # Raised here: as the context of this one, the connector's error would take the row that it quotes along.
+        raise failure
 
     def renew(self, number: int) -> None:
         """Sign in again in the place of the session with this number, unless another thread has done so already.
@@ -219,7 +246,8 @@ class ConnectorSession:
                 self._connection = self._opened.enter_context(self._connect())
             except Error as error:
                 self._sign_in_error = _sign_in_error(error)
-                raise self._sign_in_error from error
+            if self._sign_in_error is not None:
+                raise self._sign_in_error
             self._session_ids.append(int(self._connection.session_id))
             self._number += 1
 
@@ -254,7 +282,7 @@ class ConnectorSession:
             try:
                 connection = opened.enter_context(connect())
             except Error as error:
-                raise _sign_in_error(error) from error
+                raise _sign_in_error(error) from None
             yield opened.enter_context(ConnectorSession(connection, connect, session_ids=self._session_ids))
 
     def cancel(self) -> None:
@@ -270,16 +298,31 @@ class ConnectorSession:
 
 
 def _sign_in_error(error: Any) -> StatementError:
-    message = f"signing in again failed: {error.raw_msg or error.msg or error}"
-    return StatementError(message, errno=None, query_id=None, answered=False)
+    problem = f"signing in again failed: {told(error)}"
+    return StatementError(problem, errno=None, query_id=None, answered=False)
+
+
+def told(error: Any) -> str:
+    """Return what an error of the connector says, the cause first, without row values."""
+    return "\n".join(sentence.told for sentence in _sentences_of(error)) or type(error).__name__
+
+
+def _sentences_of(error: Any) -> tuple[Sentence, ...]:
+    return sentences(str(error.raw_msg or error.msg or error), error.errno)
 
 
 def _statement_error(error: Any, query_id: str | None, *, session: int) -> StatementError:
     errno: int = error.errno
-    answered = errno > 0 and errno not in CLIENT_ERRORS and errno not in LOST_SESSION and errno != INTERNAL_ERROR
-    # What Snowflake says of a row that it fails at ends up in events; the query id leads to the whole text.
-    message = redact_row_values(str(error.raw_msg or error.msg or error))
-    return StatementError(message, errno=errno, query_id=error.sfqid or query_id, answered=answered, session=session)
+    first = next(iter(_sentences_of(error)), Sentence(""))
+    return StatementError(
+        told(error),
+        errno=errno,
+        query_id=error.sfqid or query_id,
+        answered=errno > 0 and errno not in CLIENT_ERRORS and errno not in LOST_SESSION and errno != INTERNAL_ERROR,
+        session=session,
+        line=first.line,
+        position=first.position,
+    )
 
 
 def query_tag(tag: Mapping[str, str]) -> str:

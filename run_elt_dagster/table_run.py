@@ -7,7 +7,7 @@ from typing import Literal, TypeGuard
 
 from run_elt_dagster.auditing import Auditor
 from run_elt_dagster.audits import AuditOutcome, schema_changes
-from run_elt_dagster.guards import Stock, refusal
+from run_elt_dagster.guards import NOTHING_PUBLISHED, Stock, refusal
 from run_elt_dagster.inspection import Inspection, Listed, Marker, State
 from run_elt_dagster.lineage import Key
 from run_elt_dagster.publish import (
@@ -19,6 +19,7 @@ from run_elt_dagster.publish import (
     comment_sql,
     drop_sql,
     exchange_sql,
+    file_position,
     grant_changes_sql,
     grants_of,
     require_same_columns,
@@ -74,6 +75,7 @@ class Failure:
         cause: The exception, for the log.
         problem: The root cause alone, without the state of production and the remedy.
         production: What readers see now.
+        where: The place in the SQL file as `path:line:column`, empty if Snowflake names none.
     """
 
     stage: Stage
@@ -83,6 +85,12 @@ class Failure:
     cause: Exception | None = None
     problem: str = ""
     production: str = ""
+    where: str = ""
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether it is an error of this project: the log then shows where it was raised."""
+        return self.cause is not None and not isinstance(self.cause, StatementError)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class TableOutcome:
         skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
         superseded_by: The run with a newer snapshot whose rows readers see, None if there is none.
         schema_changes: How its columns differ from those of the table published before, in words.
+        production: What readers see of a table that was skipped.
     """
 
     table: AnalyticsTable
@@ -116,6 +125,7 @@ class TableOutcome:
     skipped_because: tuple[Key, ...] = ()
     superseded_by: str | None = None
     schema_changes: tuple[str, ...] = ()
+    production: str = ""
 
     @property
     def published(self) -> bool:
@@ -227,7 +237,11 @@ class TableRun:
         self._stage = "build"
         # A moment before the statement begins: a run that notes a later one has read later.
         self._snapshot_at = self._clock()
-        self._send(build_sql(self._table, self._candidate, marker=self._marker()))
+        statement = build_sql(self._table, self._candidate, marker=self._marker())
+        try:
+            self._send(statement)
+        except StatementError as error:
+            raise self._in_the_file(error, statement) from None
         self._built = True
         if comments := column_comments_sql(self._table, self._candidate):
             try:
@@ -236,6 +250,12 @@ class TableRun:
                 # A run with a newer snapshot may have taken the candidate away, which the audit finds out.
                 if error.errno != OBJECT_MISSING:
                     raise
+
+    def _in_the_file(self, error: StatementError, statement: str) -> StatementError:
+        if error.line is None or error.position is None:
+            return error
+        where = file_position(self._table, statement, line=error.line, position=error.position)
+        return error.with_changes(where=where or error.where)
 
     def _audit(self) -> None:
         self._stage = "audit"
@@ -250,7 +270,8 @@ class TableRun:
         if self._table.schema_change == "report":
             changes = schema_changes(self._inspection)
             self._warnings += [f"{self._table.name}: {change}" for change in changes]
-        self._warnings += [str(outcome) for outcome in self._audits if not outcome.passed and not outcome.blocks]
+        warned = [outcome for outcome in self._audits if not outcome.passed and not outcome.blocks]
+        self._warnings += [f"{self._table.name}: {outcome}" for outcome in warned]
 
     def _failed_audit(self) -> Failure | None:
         failed = [outcome for outcome in self._audits if outcome.blocks]
@@ -393,7 +414,9 @@ class TableRun:
         try:
             self._send(sql)
         except StatementError as error:
-            self._warnings.append(f"{self._target} has the new rows, but could not be commented: {error}")
+            self._warnings.append(
+                f"{self._table.name}: {self._target} has the new rows, but could not be commented: {error}"
+            )
 
     def _take_announcement_back(self) -> None:
         """Give the target its comment back after rows were not written; not if another run has commented it since."""
@@ -424,12 +447,8 @@ class TableRun:
                     return
                 # A second swap would bring the old table back, were the first one only late.
                 if pause is None or not error.transient or self._table.publish == "swap":
-                    raise StatementError(
-                        f"{error} (looked at afterwards: readers do not see the new table)",
-                        errno=error.errno,
-                        query_id=error.query_id,
-                        answered=True,
-                    ) from error
+                    note = "looked at afterwards: readers do not see the new table"
+                    raise error.with_changes(answered=True, note=note) from None
                 self._sender.wait(pause)
             else:
                 return
@@ -489,8 +508,10 @@ class TableRun:
             if unknown
             else self._production()
         )
+        number = f"Snowflake error {error.errno}, " if error.errno else ""
         message = (
-            f"{self._table.name} failed in stage {self._stage} (query {error.query_id}): {error} {production} {remedy}"
+            f"{self._table.name} failed in stage {self._stage}: {error} ({number}query {error.query_id}). {production} "
+            f"{remedy}"
         )
         return Failure(
             self._stage,
@@ -498,17 +519,13 @@ class TableRun:
             query_id=error.query_id,
             errno=error.errno,
             cause=error,
-            problem=str(error),
+            problem=error.problem,
             production=production,
+            where=error.where if self._stage == "build" else "",
         )
 
     def _production(self) -> str:
-        if self._existing is None:
-            return "There is no published table yet."
-        rows, marker = self._existing.row_count, self._existing.marker
-        facts = [f"{rows:,} rows"] if rows is not None else []
-        facts += [marker.published] if marker is not None and marker.published else []
-        return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+        return self._existing.seen if self._existing else NOTHING_PUBLISHED
 
 
 def clean_up(sender: Sender, outcome: TableOutcome) -> str | None:

@@ -32,6 +32,7 @@ from run_elt_dagster.embedded.column_views import global_columns_view_sql
 from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, syntax_error, unsupported
 from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
+from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError
 from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.statements import labels_of
@@ -385,7 +386,7 @@ class EngineSession(FakeSnowflakeConnection):
             with quietly():
                 expression = sqlglot.parse_one(sql, read="snowflake")
         except ParseError as error:
-            raise syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", "")) from error
+            raise _syntax_problem(sql, error) from error
         if _is_refused(expression):
             raise unsupported("run this kind of statement", repr(sql[:200]))
         return expression
@@ -505,6 +506,15 @@ def _roll_back(duck: DuckDBPyConnection) -> None:
             with contextlib.suppress(duckdb.TransactionException):
                 duck.rollback()
             return
+
+
+def _syntax_problem(sql: str, error: ParseError) -> SqlError:
+    found = error.errors[0] if error.errors else {}
+    start = len(str(found.get("start_context") or ""))
+    context = str(found.get("start_context") or "") + str(found.get("highlight") or "")
+    if not context or context not in sql:
+        return syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", ""))
+    return SyntaxProblemError(SyntaxProblem(sql, sql.find(context) + start, str(found["highlight"])))
 
 
 def _is_refused(expression: Expr) -> bool:

@@ -32,6 +32,7 @@ from fakesnow.transforms import SERVER_VERSION
 
 from run_elt_dagster.embedded.engine import Engine, Result
 from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.positions import located
 from run_elt_dagster.embedded.sessions import Running, Session, StatementRecord
 from run_elt_dagster.embedded.statements import CancelQueries
 
@@ -282,7 +283,7 @@ class EmbeddedServer:
                 result = self._result(statement, body)
             execution.answer = _success(_query_data(result, statement))
         except Exception as error:  # noqa: BLE001 - it becomes the statement's answer
-            failure = error if isinstance(error, SqlError) else _unexpected(error)
+            failure = located(error, statement.sql) if isinstance(error, SqlError) else _unexpected(error)
             error_code = failure.errno
             execution.answer = _failure(failure, statement)
         self._record(statement, error_code)
