@@ -151,7 +151,7 @@ def _alert() -> int:
         raise ValueError(
             f"a test alert requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. Nothing was sent. Set them."
         )
-    style = Style(settings.alerts.webserver_url, settings.alerts.owners, secret_values())
+    style = Style.of(settings.alerts, secrets=secret_values())
     outcome = post(slack.client(), slack.channel, trial_message(style=style), run_id="")
     if outcome.kind != "delivered":
         raise ValueError(

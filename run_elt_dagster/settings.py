@@ -47,6 +47,7 @@ ALERT_VARIABLES = (
     "SLACK_BASE_URL",
     "RUN_ELT_SLACK_OWNERS",
     "RUN_ELT_WEBSERVER_URL",
+    "RUN_ELT_RUNBOOK_URL",
     "RUN_ELT_ALERT_ON_CANCEL",
 )
 VARIABLES = (
@@ -60,6 +61,7 @@ SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "
 
 # These sign in as whoever the token or the workload is; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
+EMBEDDED_DATABASE = "RUN_ELT on the embedded Snowflake"
 SLACK_URL = "https://slack.com/api/"
 # https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
@@ -122,6 +124,9 @@ class AlertSettings:
         owners: Slack's id of a user or a group by owner, as in `{"team:analytics": "S0123", "a@b.c": "U0123"}`.
         webserver_url: Address of the UI for the links of a message, None for no links; without a slash at its end.
         on_cancel: Whether a cancelled run alerts.
+        runbook_url: Address of docs/operations.md as people here read it, None for the path in the repository.
+        deployment: Name of the deployment, empty on a person's machine.
+        database: Where the tables are, in words.
     """
 
     has_token: bool = False
@@ -130,6 +135,9 @@ class AlertSettings:
     owners: Mapping[str, str] = field(default_factory=dict[str, str])
     webserver_url: str | None = None
     on_cancel: bool = False
+    runbook_url: str | None = None
+    deployment: str = ""
+    database: str = EMBEDDED_DATABASE
 
 
 @dataclass(frozen=True)
@@ -305,6 +313,9 @@ class _Reader:
             owners=self._owners(),
             webserver_url=webserver_url or None,
             on_cancel=self._flag("RUN_ELT_ALERT_ON_CANCEL", default=False),
+            runbook_url=self._url("RUN_ELT_RUNBOOK_URL", default="") or None,
+            deployment=self._set.get("RUN_ELT_DEPLOYMENT", ""),
+            database=self._set.get("SNOWFLAKE_DATABASE", "") or EMBEDDED_DATABASE,
         )
 
     def _url(self, name: str, *, default: str) -> str:

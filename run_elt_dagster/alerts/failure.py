@@ -27,7 +27,8 @@ EVENT_TYPES = {
 CAUSE_LIMIT = 40_000
 _UNKNOWN = "Unknown"
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-_CONNECT_MODULES = ("snowflake/connector/connection.py", "snowflake/connector/auth", "embedded/lock.py")
+# What is read besides where a run's failure has no facts: a run may have thousands of checks.
+CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Published:
 
 @dataclass(frozen=True)
 class FailedTable:
-    """A table that was not published.
+    """A table that was not published, or one that was to be checked as it is.
 
     Attributes:
         name: `schema.table`.
@@ -66,6 +67,8 @@ class FailedTable:
         production: What readers see now, in words.
         owners: Who is responsible, as the asset says: e-mail or `team:name`.
         candidate: Where the rejected rows can be inspected, None if nothing was built.
+        was_built: Whether it was to be built, and not only its published rows to be checked.
+        where: The place of the cause in its SQL file, empty if Snowflake names none.
     """
 
     name: str
@@ -77,6 +80,8 @@ class FailedTable:
     production: str = ""
     owners: tuple[str, ...] = ()
     candidate: str | None = None
+    was_built: bool = True
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class RunFailure:
         skipped: Tables that were not refreshed because they read a failed one.
         stage: Where the first failure was.
         cause: The root cause of a failure that belongs to no single table, empty otherwise.
+        cause_class: What makes two such failures the same one, empty for a failure of tables.
         cancelled: Whether somebody cancelled it.
     """
 
@@ -107,6 +113,7 @@ class RunFailure:
     skipped: tuple[str, ...] = ()
     stage: Stage = "outside our code"
     cause: str = ""
+    cause_class: str = ""
     cancelled: bool = False
 
     @property
@@ -148,6 +155,7 @@ def run_failure(
     last_published: Callable[[str], Published | None] = lambda _: None,
     owners: Mapping[str, Sequence[str]] | None = None,
     seen: Mapping[str, Marker | None] | None = None,
+    check_events: Callable[[], Sequence[dg.EventLogEntry]] = lambda: (),
 ) -> RunFailure:
     """Return what failed in a run.
 
@@ -158,6 +166,7 @@ def run_failure(
         last_published: Tells when a table, `schema.table`, was last published before the run.
         owners: The owners of every declared table by name.
         seen: Whose rows readers see, by table; None if nobody has looked, or Snowflake did not tell.
+        check_events: Reads its events of `CHECK_EVENT_TYPES`, for a failure without facts.
     """
     story = _story(events)
     facts = [fact for failure in story.step_failures for fact in _facts(failure)]
@@ -170,13 +179,21 @@ def run_failure(
         "trigger_name": trigger_name,
         "cancelled": run.status is dg.DagsterRunStatus.CANCELED,
     }
-    if facts:
-        tables = tuple(_failed_table(fact, last_published) for fact in facts)
-        skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
+    knows_owners = owners or {}
+    tables = tuple(_failed_table(fact, last_published) for fact in facts)
+    skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
+    has_more = not tables or len(story.step_failures) > 1
+    # A check of a table that was to be built was asked of its candidate, and stands in the facts.
+    rejected = {*(table.name for table in tables), *story.planned} - story.materialized
+    others = {name: owners for name, owners in knows_owners.items() if name not in rejected}
+    checks = _Checks.of(check_events() if has_more else (), others)
+    tables += checks.failed_tables(knows_owners)
+    if tables:
         return RunFailure(
             **common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage
         )
     stage, summary, cause, cause_class = _outside(run, story)
+    named = [name for name in story.planned if name not in story.materialized]
     tables = tuple(
         FailedTable(
             name,
@@ -185,12 +202,15 @@ def run_failure(
             cause_class,
             production=_seen_production(name, run.run_id, seen)
             or _production(name, stage, run.run_id, started=story.started_steps > 0, last=last_published(name)),
-            owners=tuple((owners or {}).get(name, ())),
+            owners=tuple(knows_owners.get(name, ())),
         )
-        for name in story.planned
-        if name not in story.materialized
+        for name in named
     )
-    return RunFailure(**common, summary=summary, tables=tables, stage=stage, cause=cause)
+    if not tables:
+        tables = checks.unanswered_tables(stage, cause_class, knows_owners)
+    return RunFailure(
+        **common, summary=summary, tables=tables, stage=stage, cause=cause, cause_class=cause_class or "unknown"
+    )
 
 
 def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
@@ -205,6 +225,75 @@ def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
             return trigger, tags[tag]  # type: ignore[return-value]
     # The command line builds its job itself, so that its runs come from no loaded code location.
     return ("the command line", "") if run.remote_job_origin is None else ("the UI", tags.get("user", ""))
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """The checks of our tables that a run was to evaluate, and their verdicts."""
+
+    planned: tuple[str, ...]
+    failed: tuple[dg.AssetCheckEvaluation, ...]
+
+    @classmethod
+    def of(cls, events: Sequence[dg.EventLogEntry], tables: Mapping[str, Any]) -> "_Checks":
+        """Return what the events say of these tables."""
+        planned, failed = dict[str, None](), list[dg.AssetCheckEvaluation]()
+        for event in (entry.dagster_event for entry in events if entry.dagster_event is not None):
+            data: Any = event.event_specific_data
+            name = ".".join(data.asset_key.path)
+            if name not in tables:
+                continue
+            if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                planned[name] = None
+            elif not data.passed and data.blocking and data.severity is dg.AssetCheckSeverity.ERROR:
+                failed.append(data)
+        return cls(tuple(planned), tuple(failed))
+
+    def failed_tables(self, owners: Mapping[str, Sequence[str]]) -> tuple[FailedTable, ...]:
+        """Return the tables whose checks did not hold."""
+        names = dict.fromkeys(".".join(evaluation.asset_key.path) for evaluation in self.failed)
+        return tuple(self._failed_table(name, owners) for name in names)
+
+    def _failed_table(self, name: str, owners: Mapping[str, Sequence[str]]) -> FailedTable:
+        own = [evaluation for evaluation in self.failed if ".".join(evaluation.asset_key.path) == name]
+        checks = tuple(_failed_check(evaluation) for evaluation in own)
+        return FailedTable(
+            name,
+            "audit",
+            "; ".join(f"check {check.name} found {check.got}" for check in checks),
+            f"published: check {', '.join(check.name for check in checks)}",
+            checks,
+            production="Readers see the published table, rows that fail the check included.",
+            owners=tuple(owners.get(name, ())),
+            was_built=False,
+        )
+
+    def unanswered_tables(
+        self, stage: Stage, cause_class: str, owners: Mapping[str, Sequence[str]]
+    ) -> tuple[FailedTable, ...]:
+        """Return the tables whose checks were to be evaluated when the run ended."""
+        production = "Unchanged, since this run was to evaluate checks only."
+        return tuple(
+            FailedTable(
+                name,
+                stage,
+                "",
+                cause_class,
+                production=production,
+                owners=tuple(owners.get(name, ())),
+                was_built=False,
+            )
+            for name in self.planned
+        )
+
+
+def _failed_check(evaluation: dg.AssetCheckEvaluation) -> FailedCheck:
+    """Return a check of our own by its numbers, another one by what it says of itself."""
+    metadata = {name: value.value for name, value in evaluation.metadata.items()}
+    got = (
+        evaluation.description or ", ".join(f"{name} {value}" for name, value in metadata.items()) or "no reason given"
+    )
+    return FailedCheck(evaluation.check_name, got, "that it passes")
 
 
 def planned_tables(events: Sequence[dg.EventLogEntry]) -> tuple[str, ...]:
@@ -254,6 +343,8 @@ def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], Publi
     return FailedTable(
         name=name,
         stage=stage,
+        was_built=bool(fact.get("was_built", True)),
+        where=str(fact.get("where") or ""),
         cause=str(fact.get("cause", "")),
         cause_class=str(fact.get("cause_class", "")),
         checks=tuple(FailedCheck(**check) for check in fact.get("checks", ())),
@@ -265,15 +356,29 @@ def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], Publi
 
 
 def _tables_summary(tables: Sequence[FailedTable]) -> str:
-    if len(tables) > 1:
-        return f"{len(tables)} tables were not published"
-    return f"{tables[0].name} was not published"
+    built = [table.name for table in tables if table.was_built]
+    checked = [table for table in tables if not table.was_built]
+    parts = [
+        f"{built[0]} was not published" if len(built) == 1 else f"{len(built):,} tables were not published"
+    ] * bool(built)
+    if len(checked) == 1:
+        parts.append(f"{checked[0].name} fails {_checks_of(checked[0])}")
+    elif checked:
+        parts.append(f"{len(checked):,} published tables fail their checks")
+    return ", and ".join(parts)
 
 
-def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:  # noqa: PLR0911 - one line a case
+def _checks_of(table: FailedTable) -> str:
+    return f"check {table.checks[0].name}" if len(table.checks) == 1 else f"{len(table.checks)} checks"
+
+
+def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:
     """Return stage, summary, cause and cause class of a failure that no table reported."""
     if run.status is dg.DagsterRunStatus.CANCELED:
         return "outside our code", "The run was cancelled", story.end_message, "cancelled"
+    early = next((found for failure in story.step_failures if (found := _metadata(failure).get("early"))), None)
+    if isinstance(early, Mapping):
+        return early["stage"], early["summary"], early["cause"], f"early: {early['cause_class']}"
     error = next((failure.error for failure in story.step_failures if failure.error), None) or story.end_error
     if error is None:
         return "outside our code", "The run's process was lost", story.end_message, "killed"
@@ -284,11 +389,8 @@ def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]: 
         return "outside our code", "The run was interrupted before it was done", cause, "interrupted"
     cause_class = root.cls_name or "unknown"
     if not story.started_steps:
-        return "outside our code", "The run failed before its first step", cause, cause_class
-    if any(module in frame for link in chain for frame in link.stack for module in _CONNECT_MODULES):
-        return "connect", "Snowflake could not be reached", cause, cause_class
-    if any(link.cls_name == "StatementError" for link in chain):
-        return "build", "Snowflake refused to say which tables exist", cause, cause_class
+        summary = "The run failed before its first step"
+        return "outside our code", summary, cause, f"before the first step: {cause_class}"
     return "outside our code", "The run failed outside the building of tables", cause, cause_class
 
 

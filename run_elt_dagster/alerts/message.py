@@ -11,8 +11,11 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-from run_elt_dagster.alerts.failure import FailedTable, RunFailure, Stage
+from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
+from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
+from run_elt_dagster.audits import NO_ANSWER
 from run_elt_dagster.redaction import excerpt, redact, redact_row_values
+from run_elt_dagster.settings import AlertSettings
 
 Block = dict[str, Any]
 State = Literal["open", "recovered"]
@@ -22,13 +25,17 @@ HEADER_LIMIT, SECTION_LIMIT, CONTEXT_LIMIT, TEXT_LIMIT = 150, 3000, 2000, 3000
 BLOCKS_LIMIT = 12_000
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
 URL_LIMIT = 3000
-TABLES_SHOWN, NAMES_SHOWN, NAME_LIMIT = 8, 20, 120
+NAMES_SHOWN, NAME_LIMIT, SHORT_LIMIT = 20, 120, 200
+CAUSE_IN_LINE_LIMIT = 100
+CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
 # Redacting is linear, but there is no use in reading 10 MB for an excerpt of 2,000 characters.
 CAUSE_LIMIT = 20_000
-EXCERPT_LIMITS = (2400, 1200, 600, 200, 0)
+# How much of the causes, and how many groups of tables that failed alike; less where the whole is too long for Slack.
+SHOWN = ((2400, 8), (1200, 8), (600, 6), (200, 4), (0, 2), (0, 1))
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_SNOWFLAKE_ERROR = re.compile(r"(?:early: )?Snowflake error (\d+)")
 _NEXT_STEPS: Mapping[Stage, str] = {
     "connect": "Check that Snowflake is up, and the account, the role and the sign-in in the SNOWFLAKE_ variables.",
     "build": "Look the query up in Snowflake's history, correct the SQL or the grants, then materialize the table again.",
@@ -37,6 +44,10 @@ _NEXT_STEPS: Mapping[Stage, str] = {
     "clean-up": "Drop the candidate by hand; readers are not affected.",
     "outside our code": "Open the run's log, remove the cause, then materialize the tables again.",
 }
+_NEXT_STEP_OF_CHECKS = (
+    "If readers must not see these rows, roll back with `run-elt rollback`. Correct the SQL or the source, then materialize "
+    "the table."
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +58,29 @@ class Style:
         webserver_url: Address of the UI without a slash at its end; None leaves out links and buttons.
         mentions: Slack's id of a user or a group, by owner.
         secrets: Values that must not appear.
+        runbook_url: Address of docs/operations.md; None names the path in the repository.
+        deployment: Name of the deployment, empty if it has none.
+        database: Where the tables are, in words; empty if unknown.
     """
 
     webserver_url: str | None = None
     mentions: Mapping[str, str] = field(default_factory=dict[str, str])
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    runbook_url: str | None = None
+    deployment: str = ""
+    database: str = ""
+
+    @classmethod
+    def of(cls, settings: AlertSettings, *, secrets: tuple[str, ...]) -> "Style":
+        """Return what the settings of a deployment put into every message."""
+        return cls(
+            settings.webserver_url,
+            settings.owners,
+            secrets,
+            settings.runbook_url,
+            settings.deployment,
+            settings.database,
+        )
 
 
 @dataclass(frozen=True)
@@ -77,50 +106,66 @@ def failure_message(
         count: How many runs in a row failed alike.
         state: Whether the tables are published again; the message then turns green.
     """
-    cause = _cause(failure, style)
-    shown = (excerpt(cause, limit=limit) if limit else "" for limit in EXCERPT_LIMITS)
-    candidates = (tuple(_blocks(failure, style, cause=text, count=count, state=state)) for text in shown)
-    blocks = next((blocks for blocks in candidates if _size(blocks) <= BLOCKS_LIMIT), ())
-    title = _title(failure, state)
-    mentions = _mentions(failure, style) if state == "open" else ""
+    groups = _groups(failure, style)
+    details = _details(failure, groups, style)
+    made = (
+        tuple(
+            _blocks(
+                failure,
+                style,
+                groups[:most],
+                details=excerpt(details, limit=limit) if limit else "",
+                count=count,
+                state=state,
+            )
+        )
+        for limit, most in SHOWN
+    )
+    blocks = next((blocks for blocks in made if _size(blocks) <= BLOCKS_LIMIT), ())
     lines = [
-        f"*{_escape(title)}*",
+        f"*{_escape(_cut(_title(failure, groups, state, style), 600))}*",
         _repeats(count),
-        mentions,
-        _names([table.name for table in failure.tables], style) if len(failure.tables) > 1 else "",
-        _first_line(failure, cause),
+        _tables_line(failure, style) if len(failure.tables) > 1 or _is_unnamed(failure) else "",
         # Said once if it holds for several.
-        *dict.fromkeys(_productions(failure.tables[:3], style)),
+        *_productions(failure.tables, style),
+        _mentions(failure, style) if state == "open" else "",
+        _place_and_run(failure, style),
     ]
     return Message(text=_cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
 
 
 def repeat_message(failure: RunFailure, *, style: Style, count: int) -> Message:
     """Return the reply in the thread of the first alert, when a run failed alike again."""
-    link = _run_link(failure.run_id, style)
-    when = _date(failure.failed_at)
-    text = f":repeat: Failed the same way again, {count} times by now: {link}, {when}, launched by {_launched(failure, style)}."
-    cause = _first_line(failure, _cause(failure, style))
-    return _plain_message("\n".join(filter(None, [text, cause])))
+    cause = _causes(_groups(failure, style), failure, style)
+    lines = [
+        f":repeat: Failed the same way again, {count:,} times by now{f': {_escape(_cut(cause, 400))}' if cause else '.'}",
+        *_productions(failure.tables, style),
+        f"{_place_and_run(failure, style)} · launched by {_launched(failure, style)} · {_date(failure.failed_at)}",
+    ]
+    return _plain_message("\n".join(lines))
 
 
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:
     """Return the reply in the thread of the first alert, when every table is published again."""
     names = _names([table.name for table in failure.tables], style)
-    return _plain_message(f":large_green_circle: Published again: {names or 'all tables of the run'}.")
+    return _plain_message(
+        f":large_green_circle: Published again: {names or 'all tables of the run'}.{_in_brackets(style)}"
+    )
 
 
 def lost_message(run_id: str, *, style: Style) -> Message:
     """Return the alert for a run that cannot be described, so that it is heard of all the same."""
     return _plain_message(
-        f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run."
+        f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run.{_in_brackets(style)}"
     )
 
 
 def trial_message(*, style: Style) -> Message:
     """Return what `run-elt alert --test` posts."""
     where = f" Its links lead to {_escape(style.webserver_url)}." if style.webserver_url else ""
-    return _plain_message(f":white_check_mark: A test of run_elt_dagster: failed runs will be reported here.{where}")
+    return _plain_message(
+        f":white_check_mark: A test of run_elt_dagster: failed runs will be reported here.{where}{_in_brackets(style)}"
+    )
 
 
 def without_blocks(message: Message) -> Message:
@@ -134,75 +179,204 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _blocks(failure: RunFailure, style: Style, *, cause: str, count: int, state: State) -> Iterator[Block]:
-    yield {
-        "type": "header",
-        "text": {"type": "plain_text", "text": _cut(_title(failure, state), HEADER_LIMIT), "emoji": True},
-    }
+@dataclass(frozen=True)
+class _Group:
+    """Tables that failed alike: at the same stage, for the same cause.
+
+    Attributes:
+        tables: The tables, at least one.
+        cause: The cause in full, without secrets and row values; empty if the checks say it.
+        short: The cause in a line.
+    """
+
+    tables: tuple[FailedTable, ...]
+    cause: str
+    short: str
+
+    @property
+    def first(self) -> FailedTable:
+        return self.tables[0]
+
+    @property
+    def names(self) -> list[str]:
+        return [table.name for table in self.tables]
+
+
+def _groups(failure: RunFailure, style: Style) -> list[_Group]:
+    """Return the tables by what they failed of, in order."""
+    # The share of each, so that a thousand long causes take no longer than one.
+    share = CAUSE_LIMIT // max(len(failure.tables), 1)
+    alike: dict[Any, list[FailedTable]] = {}
+    causes: dict[Any, str] = {}
+    for table in failure.tables:
+        cause = "" if _is_told_by_checks(table) else _table_cause(table, style, share)
+        key = (table.stage, table.was_built, table.checks, cause)
+        alike.setdefault(key, []).append(table)
+        causes[key] = cause
+    return [
+        _Group(tuple(tables), causes[key], causes[key].split("\n", 1)[0] or _checks_line(tables[0], style))
+        for key, tables in alike.items()
+    ]
+
+
+def _checks_line(table: FailedTable, style: Style) -> str:
+    prefix = "Check " if table.was_built else ""
+    said = "; ".join(f"{prefix}{check.name}: got {check.got}, expected {check.expected}" for check in table.checks)
+    return _plain(said, style).replace("\n", " ")
+
+
+def _is_told_by_checks(table: FailedTable) -> bool:
+    """Tell whether the failed checks say what was got; a check without an answer has a cause of its own."""
+    return bool(table.checks) and all(check.got != NO_ANSWER for check in table.checks)
+
+
+def _table_cause(table: FailedTable, style: Style, limit: int) -> str:
+    text = _redacted_window(table.cause, style, limit)
+    if number := _SNOWFLAKE_ERROR.match(table.cause_class):
+        text = redact_row_values(text, int(number[1]))
+    return _plain(text, style)
+
+
+def _blocks(
+    failure: RunFailure, style: Style, groups: Sequence[_Group], *, details: str, count: int, state: State
+) -> Iterator[Block]:
+    title = _cut(_title(failure, groups, state, style), HEADER_LIMIT)
+    yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
     lead = [_repeats(count), _mentions(failure, style) if state == "open" else ""]
     if any(lead):
         yield _section("\n".join(filter(None, lead)))
-    for table in failure.tables[:TABLES_SHOWN]:
-        yield _section(_table_text(table, style, alone=len(failure.tables) == 1))
-    if len(failure.tables) > TABLES_SHOWN:
-        yield _section(f"*and {_names([table.name for table in failure.tables[TABLES_SHOWN:]], style)}*")
+    is_only = len(groups) == 1
+    for group in groups:
+        yield _section(
+            _group_text(group, style, says_cause=not is_only, says_names=_says_names(failure, is_only=is_only))
+        )
+    rest = failure.tables[sum(len(group.tables) for group in groups) :]
+    if rest:
+        yield _section(f"*and {_names([table.name for table in rest], style)}*")
     if failure.skipped:
         yield _section(f"*Not refreshed, since they read it:* {_names(failure.skipped, style)}")
-    if cause:
+    if details:
         yield {
             "type": "rich_text",
             # Plain by construction: no mention in an error pings anybody, and no backtick ends it.
-            "elements": [{"type": "rich_text_preformatted", "elements": [{"type": "text", "text": cause}]}],
+            "elements": [{"type": "rich_text_preformatted", "elements": [{"type": "text", "text": details}]}],
         }
     if state == "open":
-        yield _section(f"*Next:* {_NEXT_STEPS[failure.stage]}")
+        yield _section("\n".join(_next_steps(failure, style)))
     yield {"type": "context", "elements": [{"type": "mrkdwn", "text": _cut(_context(failure, style), CONTEXT_LIMIT)}]}
     if style.webserver_url:
         yield {"type": "actions", "elements": list(_buttons(failure, style))}
 
 
-def _title(failure: RunFailure, state: State) -> str:
+def _title(failure: RunFailure, groups: Sequence[_Group], state: State, style: Style) -> str:
     if state == "recovered":
         return f"🟢 Recovered: {clean(failure.summary)}"
-    return f"{'⚪' if failure.cancelled else '🔴'} {clean(failure.summary)}"
+    cause = _causes(groups, failure, style)
+    if len(failure.tables) == 1 and len(failure.tables[0].checks) == 1 and not failure.tables[0].was_built:
+        # The summary names the check.
+        cause = cause.removeprefix(f"{failure.tables[0].checks[0].name}: ")
+    # A sentence of ours begins with a capital letter; Snowflake's go on.
+    joint = ". " if cause.startswith("Check ") else ": "
+    return f"{'⚪' if failure.cancelled else '🔴'} {clean(failure.summary)}{f'{joint}{cause}' if cause else ''}"
 
 
-def _table_text(table: FailedTable, style: Style, *, alone: bool) -> str:
-    parts = [] if alone else [f"*{_name(table.name, style)}*"]
-    parts.append(f"*Stage:* {table.stage}{f' · query `{_code(table.query_id, style)}`' if table.query_id else ''}")
+def _causes(groups: Sequence[_Group], failure: RunFailure, style: Style) -> str:
+    """Return the causes in a line, each once."""
+    causes = dict.fromkeys(group.short for group in groups if group.short)
+    if not causes:
+        return _run_cause(failure, style).split("\n", 1)[0]
+    # Several share the room of one.
+    limit = TEXT_LIMIT if len(causes) == 1 else CAUSE_IN_LINE_LIMIT
+    more = len(causes) - CHECKS_SHOWN
+    line = "; ".join(_cut(cause, limit) for cause in list(causes)[:CHECKS_SHOWN])
+    return f"{line}; and {more} more causes" if more > 0 else line
+
+
+def _run_cause(failure: RunFailure, style: Style) -> str:
+    """Return the cause of a failure that belongs to no table, without secrets and row values."""
+    text = _redacted_window(failure.cause, style, CAUSE_LIMIT)
+    if number := _SNOWFLAKE_ERROR.match(failure.cause_class):
+        text = redact_row_values(text, int(number[1]))
+    return _plain(text, style)
+
+
+def _details(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
+    """Return what the causes say besides what the title and the tables say, each once; empty if nothing."""
+    title = _cut(_title(failure, groups, "open", style), HEADER_LIMIT)
+    if run_cause := _run_cause(failure, style):
+        return "" if run_cause in title else run_cause
+    if len(groups) == 1:
+        return "" if groups[0].cause in title else groups[0].cause
+    more = [group for group in groups if group.cause != _cut(group.short, SHORT_LIMIT)]
+    return "\n".join(f"{', '.join(group.names[:NAMES_SHOWN])}: {group.cause}" for group in more if group.cause)
+
+
+def _says_names(failure: RunFailure, *, is_only: bool) -> bool:
+    return len(failure.tables) > 1 or not is_only or _is_unnamed(failure)
+
+
+def _is_unnamed(failure: RunFailure) -> bool:
+    """Tell whether the title names no table though there is one, as after a lost process."""
+    return any(table.name not in failure.summary for table in failure.tables[:1])
+
+
+def _group_text(group: _Group, style: Style, *, says_cause: bool, says_names: bool) -> str:
+    table = group.first
+    query = f" · query `{_code(table.query_id, style)}`" if table.query_id else ""
+    parts = [f"*{_names(group.names, style)}*"] if says_names else []
+    parts.append(f"*Stage:* {table.stage if table.was_built else f'{table.stage}, as published'}{query}")
     # A check's numbers are counts that this project measured, not values of rows.
-    parts += [
-        f"*Check* `{_code(check.name, style)}`*:* got {_say(check.got, style, 200)}, expected {_say(check.expected, style, 200)}"
-        for check in table.checks[:5]
-    ]
-    parts += _productions([table], style)
-    if table.candidate and table.stage == "audit":
-        parts.append(f"*Rejected rows:* `{_code(table.candidate, style)}`")
-    if not alone and not table.checks and table.cause:
-        parts.append(f"*Cause:* {_say(redact_row_values(_window(table.cause)), style, 200)}")
+    parts += [_check_line(check, style) for check in table.checks[:CHECKS_SHOWN]]
+    if len(table.checks) > CHECKS_SHOWN:
+        parts.append(f"and {len(table.checks) - CHECKS_SHOWN} more checks")
+    if says_cause and group.cause:
+        parts.append(f"*Cause:* {_say(group.short, style, SHORT_LIMIT)}")
+    if places := [place for each in group.tables[:CANDIDATES_SHOWN] if (place := each.where)]:
+        parts.append(f"*In the file:* {', '.join(f'`{_code(place, style)}`' for place in places)}")
+    parts += _productions(group.tables, style)
+    rejected = [each.candidate for each in group.tables[:CANDIDATES_SHOWN] if each.candidate and each.stage == "audit"]
+    if rejected:
+        parts.append(f"*Rejected rows:* {', '.join(f'`{_code(name, style)}`' for name in rejected)}")
     return "\n".join(parts)
 
 
+def _check_line(check: FailedCheck, style: Style) -> str:
+    return f"*Check* `{_code(check.name, style)}`*:* got {_say(check.got, style, 200)}, expected {_say(check.expected, style, 200)}"
+
+
 def _productions(tables: Sequence[FailedTable], style: Style) -> list[str]:
-    return [f"*Production:* {_say(table.production, style, 400)}" for table in tables if table.production]
+    """Return what readers see, each sentence once; where it differs, of which table."""
+    words: dict[str, list[str]] = {}
+    for table in tables:
+        if table.production:
+            words.setdefault(table.production, []).append(table.name)
+    lines = [
+        f"*Production{'' if len(words) == 1 else f', {_name(names[0], style)}' + (f' and {len(names) - 1:,} more' if names[1:] else '')}:* "
+        f"{_say(text, style, 400)}"
+        for text, names in list(words.items())[:PRODUCTIONS_SHOWN]
+    ]
+    more = sum(len(names) for names in list(words.values())[PRODUCTIONS_SHOWN:])
+    return [*lines, f"*Production* of {more:,} more: open the run"] if more else lines
 
 
-def _cause(failure: RunFailure, style: Style) -> str:
-    """Return the root cause in full, without secrets and row values."""
-    tables = [table for table in failure.tables if table.cause]
-    if not tables:
-        text = _window(failure.cause)
-        return _plain(redact_row_values(text) if _is_snowflake(failure) else text, style)
-    share = CAUSE_LIMIT // len(tables)
-    texts = [redact_row_values(_redacted_window(table.cause, style, share)) for table in tables]
-    return "\n".join(
-        _plain(text if len(tables) == 1 else f"{table.name}: {text}", style)
-        for table, text in zip(tables, texts, strict=True)
-    )
+def _tables_line(failure: RunFailure, style: Style) -> str:
+    return f"*Tables:* {_names([table.name for table in failure.tables], style)}" if failure.tables else ""
 
 
-def _is_snowflake(failure: RunFailure) -> bool:
-    return failure.stage in ("connect", "build", "audit", "publish", "clean-up") or "snowflake" in failure.cause.lower()
+def _next_steps(failure: RunFailure, style: Style) -> Iterator[str]:
+    """Yield one next step for each stage, with where the runbook tells more about its causes."""
+    stages: list[Stage] = list(dict.fromkeys(table.stage for table in failure.tables)) or [failure.stage]
+    for stage in stages:
+        is_of_checks = all(not table.was_built for table in failure.tables if table.stage == stage) and stage == "audit"
+        step = _NEXT_STEP_OF_CHECKS if is_of_checks else _NEXT_STEPS[stage]
+        links = ", ".join(_runbook_link(entry, style) for entry in entries_of(failure, stage)[:ENTRIES_SHOWN])
+        yield f"*Next{'' if len(stages) == 1 else f' ({stage})'}:* {step} Runbook: {links}."
+
+
+def _runbook_link(entry: Entry, style: Style) -> str:
+    if style.runbook_url:
+        return f"<{style.runbook_url}#{entry.anchor}|{entry.title}>"
+    return f"{PATH}#{entry.anchor} ({entry.title})"
 
 
 def _window(text: str, limit: int = CAUSE_LIMIT) -> str:
@@ -218,13 +392,6 @@ def _redacted_window(text: str, style: Style, limit: int) -> str:
 
 def _plain(text: str, style: Style) -> str:
     return redact(clean(text), secrets=style.secrets).strip()
-
-
-def _first_line(failure: RunFailure, cause: str) -> str:
-    checks = [check for table in failure.tables for check in table.checks]
-    if checks:
-        return _cut(_escape(clean(f"Check {checks[0].name}: got {checks[0].got}, expected {checks[0].expected}.")), 400)
-    return _cut(_escape(cause.split("\n", 1)[0]), 400)
 
 
 def _say(text: str, style: Style, limit: int) -> str:
@@ -251,7 +418,9 @@ def _repeats(count: int) -> str:
 
 def _mentions(failure: RunFailure, style: Style) -> str:
     owners = list(dict.fromkeys(_mention(owner, style) for owner in failure.owners))
-    return f"*Owner:* {', '.join(owners[:NAMES_SHOWN])}" if owners else ""
+    more = len(owners) - NAMES_SHOWN
+    shown = ", ".join(owners[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return f"*Owner{'' if len(owners) == 1 else 's'}:* {shown}" if owners else ""
 
 
 def _mention(owner: str, style: Style) -> str:
@@ -268,12 +437,26 @@ def _mention(owner: str, style: Style) -> str:
 def _context(failure: RunFailure, style: Style) -> str:
     return " · ".join(
         [
-            f"run {_run_link(failure.run_id, style)}",
+            _place_and_run(failure, style),
             f"job {_name(failure.job, style)}",
             f"launched by {_launched(failure, style)}",
             _date(failure.failed_at),
         ]
     )
+
+
+def _place_and_run(failure: RunFailure, style: Style) -> str:
+    return " · ".join(filter(None, [_place(style), f"run {_run_link(failure.run_id, style)}"]))
+
+
+def _place(style: Style) -> str:
+    """Return which deployment and which database this is about."""
+    database = f"database {_name(style.database, style)}" if style.database else ""
+    return " · ".join(filter(None, [f"*{_name(style.deployment, style)}*" if style.deployment else "", database]))
+
+
+def _in_brackets(style: Style) -> str:
+    return f" ({place})" if (place := _place(style)) else ""
 
 
 def _launched(failure: RunFailure, style: Style) -> str:

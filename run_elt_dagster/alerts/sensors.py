@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.alerts.delivery import Clock, Draft, Entry, attempt, config_of, missing, post, update
-from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, Published, RunFailure, run_failure, utc
 from run_elt_dagster.alerts.health import Health, report_if_changed
 from run_elt_dagster.alerts.message import Style, failure_message, lost_message, recovery_message, repeat_message
 from run_elt_dagster.alerts.production import Seen, seen_from_text, seen_to_text
@@ -28,7 +28,10 @@ TICK_SECONDS, ALERTS_PER_TICK = 20, 20
 RUNS_READ, INCIDENTS_READ = 2000, 50
 INCIDENT_DAYS = 30
 RECOVERY_ATTEMPTS = 4
-ASSET_JOB = "__ASSET_JOB"
+_PLANNED = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+}
 
 _INCIDENT, _FINGERPRINT = "run_elt/alert_incident", "run_elt/alert_fingerprint"
 _LAST_FAILED = "run_elt/alert_last_failed_at"
@@ -60,7 +63,7 @@ class Alerts:
 
     def style(self) -> Style:
         """Return what goes into every message; read anew, since secrets can change."""
-        return Style(self.settings.webserver_url, self.settings.owners, secret_values())
+        return Style.of(self.settings, secrets=secret_values())
 
 
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
@@ -243,6 +246,7 @@ def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord)
         last_published=lambda name: _last_published(instance, name),
         owners=alerts.owners,
         seen=seen_from_text(record.dagster_run.tags.get(_SEEN, "")),
+        check_events=lambda: _events(instance, record.dagster_run.run_id, CHECK_EVENT_TYPES),
     )
 
 
@@ -332,35 +336,36 @@ def _undelivered(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.Ru
     statuses = [dg.DagsterRunStatus.FAILURE]
     if alerts.settings.on_cancel:
         statuses.append(dg.DagsterRunStatus.CANCELED)
-    for job in (*alerts.jobs, ASSET_JOB):
-        runs = dg.RunsFilter(job_name=job, statuses=statuses, updated_after=oldest)
-        for record in instance.get_run_records(runs, limit=RUNS_READ):
-            status = Entry.from_tags(record.dagster_run.tags).status
-            ended_at = _ended_at(record)
-            if (
-                status == "delivered"
-                or ended_at < oldest.timestamp()
-                or (not status and now < ended_at + GRACE_SECONDS)
-            ):
-                continue
-            if not _is_retried(record, now=now) and _is_ours(alerts, instance, record.dagster_run):
-                yield record
+    # Of any job: one over checks may have any name.
+    runs = dg.RunsFilter(statuses=statuses, updated_after=oldest)
+    for record in instance.get_run_records(runs, limit=RUNS_READ):
+        status = Entry.from_tags(record.dagster_run.tags).status
+        ended_at = _ended_at(record)
+        if status == "delivered" or ended_at < oldest.timestamp() or (not status and now < ended_at + GRACE_SECONDS):
+            continue
+        if not _is_retried(record, now=now) and _is_ours(alerts, instance, record.dagster_run):
+            yield record
 
 
 def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Tell whether a run was to build our tables: the names of jobs and code locations are anybody's.
+    """Tell whether a run was to build or check our tables: the names of jobs and code locations are anybody's.
 
     The command line's runs know no code location, and every location has a job for assets by the same name.
     """
     if "run_elt/alert" in run.tags:
         return True
-    if run.asset_selection:
-        return any(".".join(key.path) in alerts.owners for key in run.asset_selection)
-    events = _events(instance, run.run_id, {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
-    planned = {
-        ".".join(e.dagster_event.asset_key.path) for e in events if e.dagster_event and e.dagster_event.asset_key
-    }
+    selected = {*(run.asset_selection or ()), *(key.asset_key for key in run.asset_check_selection or ())}
+    if selected:
+        return any(".".join(key.path) in alerts.owners for key in selected)
+    # A run of a whole job, over tables or over checks alone, names neither.
+    events = _events(instance, run.run_id, _PLANNED)
+    planned = {".".join(key.path) for event in events if (key := _planned_key(event)) is not None}
     return not planned.isdisjoint(alerts.owners) or (not planned and run.job_name in alerts.jobs)
+
+
+def _planned_key(event: dg.EventLogEntry) -> dg.AssetKey | None:
+    data = event.dagster_event.event_specific_data if event.dagster_event else None
+    return getattr(data, "asset_key", None)
 
 
 def _is_retried(record: dg.RunRecord, *, now: float) -> bool:
