@@ -17,6 +17,7 @@ from dotenv import load_dotenv
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.assets import is_live
+from run_elt_dagster.history import last_publications
 from run_elt_dagster.lineage import Catalogue, Key, load_table, load_tables
 from run_elt_dagster.publish import PublishRefusedError, target_of
 from run_elt_dagster.relation import session_name
@@ -205,8 +206,9 @@ def _instance() -> dg.DagsterInstance:
 
 
 def _rows(instance: dg.DagsterInstance, tables: Catalogue) -> Iterator[list[str]]:
+    published = last_publications(instance, list(tables))
     for key in tables:
-        event = instance.get_latest_materialization_event(dg.AssetKey(list(key)))
+        event = published.get(key)
         if event is None or event.asset_materialization is None:
             yield [".".join(key), "-", "-", "-", "never", "-"]
             continue

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-ALIVE_TAG = "run_elt/alive_at"
+from run_elt_dagster.code_location import started_from
+from run_elt_dagster.run_tags import ALIVE, STARTED_FROM, bound, copies, own
+
 BEAT_SECONDS, INTERVAL_SECONDS = 20, 30
 _JOIN_SECONDS = 5
 _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS)
@@ -46,7 +48,7 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
                     return
                 _beat(instance, run_id)
 
-    _beat(instance, run_id)
+    _begin(instance, run_id)
     thread = threading.Thread(target=beat, name="sign_of_life", daemon=True)
     thread.start()
     try:
@@ -57,8 +59,19 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
         thread.join(_JOIN_SECONDS)
 
 
+def _begin(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Give the first sign of life, and take away what the run, as a re-execution, has copied of another run's alert."""
+    run = instance.get_run_by_id(run_id)
+    copied = copies(run) if run is not None else {}
+    instance.add_run_tags(run_id, {**_sign(run_id), STARTED_FROM: bound(run_id, started_from()), **copied})
+
+
 def _beat(instance: dg.DagsterInstance, run_id: str) -> None:
-    instance.add_run_tags(run_id, {ALIVE_TAG: datetime.now(UTC).isoformat(timespec="milliseconds")})
+    instance.add_run_tags(run_id, _sign(run_id))
+
+
+def _sign(run_id: str) -> dict[str, str]:
+    return {ALIVE: bound(run_id, datetime.now(UTC).isoformat(timespec="milliseconds"))}
 
 
 def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.SensorDefinition:
@@ -104,7 +117,8 @@ def end_lost_runs(
     now: dict[str, tuple[str, int]] = {}
     ended: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        sign = run.tags.get(ALIVE_TAG)
+        # A copy says nothing: the run that has it may not have come to its own first sign yet.
+        sign = own(run, ALIVE)
         if sign is None:
             continue
         last, count = seen.get(run.run_id, ("", 0))
@@ -112,8 +126,6 @@ def end_lost_runs(
         if count < looks:
             now[run.run_id] = (sign, count)
             continue
-        instance.report_run_failed(
-            run, f"The process of this run is gone: its last sign of life ({ALIVE_TAG}) is of {sign}."
-        )
+        instance.report_run_failed(run, f"The process of this run is gone: its last sign of life is of {sign}.")
         ended.append(run.run_id)
     return now, ended

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from run_elt_dagster.alerts.health import ASSET, CHECK
-from run_elt_dagster.alerts.sensors import Alerts, health_of
+from run_elt_dagster.alerts.sensors import RETRIES_SENSOR, Alerts, at_location, health_of
+from run_elt_dagster.code_location import known_locations, location_here
 from run_elt_dagster.resources.slack import Slack
 
 
@@ -24,6 +25,10 @@ def alerts_delivered(alerts: Alerts) -> dg.AssetChecksDefinition:
         asset=list(ASSET), name=CHECK, description="Every failed run of the last 48 h has a delivered alert."
     )
     def delivered(context: dg.AssetCheckExecutionContext, slack: Slack) -> dg.AssetCheckResult:
-        return health_of(alerts, context.instance, slack).check_result()
+        origin = context.run.remote_job_origin
+        known = known_locations(context.instance, RETRIES_SENSOR)
+        names = () if origin is None else (origin.repository_origin.code_location_origin.location_name,)
+        here = next((each for each in known if each.name in names), None) or location_here(known)
+        return health_of(at_location(alerts, context.instance, here), context.instance, slack).check_result()
 
     return delivered

@@ -1,15 +1,15 @@
-"""Delivery: one attempt to post an alert, what became of it, and the ledger of it as tags on the failed run."""
+"""Delivery: one attempt to post an alert, and what became of it."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
 
 import dagster as dg
 
+from run_elt_dagster.alerts.ledger import REASON_LIMIT, Entry, State, config_of, destination_of, start_of
 from run_elt_dagster.alerts.message import Message, without_blocks
 from run_elt_dagster.redaction import redact
 from run_elt_dagster.resources.slack import Slack
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from slack_sdk.errors import SlackApiError
     from slack_sdk.web.client import WebClient
 
-Status = Literal["", "posting", "delivered", "retry", "blocked", "undeliverable"]
 Kind = Literal["delivered", "transient", "rate limit", "unauthorized", "refused"]
 Clock = Callable[[], float]
 
@@ -28,13 +27,22 @@ RETRY_SECONDS = (60, 120, 240)
 PROBE_SECONDS = 600
 # After this, an attempt whose process never came back counts as one whose answer was lost.
 POSTING_SECONDS = 90
-# Several requests to Slack may belong to one attempt; the tag's reason must fit into the UI.
-REASON_LIMIT = 300
 
 # https://docs.slack.dev/reference/methods/chat.postMessage#errors
 TRANSIENT_ERRORS = {"internal_error", "service_unavailable", "request_timeout", "fatal_error", "team_added_to_org"}
 AMBIGUOUS_ERRORS = {"fatal_error"}
 FORM_ERRORS = {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "metadata_too_large"}
+# What Slack answers where a thread's first message, or its channel, is gone, or takes no replies any more.
+# https://docs.slack.dev/reference/methods/chat.update#errors
+GONE_ERRORS = {
+    "message_not_found",
+    "thread_not_found",
+    "channel_not_found",
+    "is_archived",
+    "is_inactive",
+    "cannot_reply_to_message",
+    "restricted_action_thread_locked",
+}
 REMEDIES: Mapping[str, str] = {
     "invalid_auth": "Correct SLACK_TOKEN.",
     "not_authed": "Set SLACK_TOKEN.",
@@ -58,12 +66,45 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
+class Thread:
+    """The thread that a repeat belongs into.
+
+    Attributes:
+        run_id: The run whose message is the first.
+        channel: ID of its channel.
+        ts: Slack's id of the first message.
+        message: The first message, the repeat counted.
+        reply: What to say in the thread.
+    """
+
+    run_id: str
+    channel: str
+    ts: str
+    message: Message
+    reply: Message
+
+
+@dataclass(frozen=True)
 class Draft:
-    """A message before it is sent: whose thread it belongs into, and what the run is tagged with once it is delivered."""
+    """A message before it is sent.
+
+    Attributes:
+        message: The whole message, for where there is no thread, or none any more.
+        thread: The thread it belongs into, if it repeats a failure.
+        covered: The ids of the runs that it speaks of besides its own.
+        fingerprint: What makes another failure the same one, empty if that is unknown.
+        state: How the incident stands that begins with the message.
+        last_failed_at: When the last of its runs failed, in seconds since the epoch.
+        location: The code location that alerts.
+    """
 
     message: Message
-    thread_ts: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    thread: Thread | None = None
+    covered: tuple[str, ...] = ()
+    fingerprint: str = ""
+    state: State = ""
+    last_failed_at: float = 0
+    location: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +118,8 @@ class Outcome:
         retry_after_seconds: How long Slack asked to wait.
         ts: Slack's id of the message, once delivered.
         channel: ID of the channel it is in, once delivered.
+        thread_ts: The first message of its thread, empty if it is in none, None if Slack does not say: by this Slack tells when
+            a reply became none.
     """
 
     kind: Kind
@@ -85,75 +128,7 @@ class Outcome:
     retry_after_seconds: float = 0
     ts: str = ""
     channel: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The ledger's entry of a run, kept as its tags.
-
-    Attributes:
-        status: How the alert stands; empty if it was never tried.
-        attempts: How often it was posted in vain.
-        next_at: Not before this moment, in seconds since the epoch; 0 for at once.
-        reason: Why it is not delivered.
-        ambiguous: Whether an attempt may have posted it.
-        ts: Slack's id of the message.
-        channel: ID of its channel.
-        thread_ts: The message in whose thread it is, itself if it is the first.
-        config: A fingerprint of token and channel, to notice that somebody changed them.
-    """
-
-    status: Status = ""
-    attempts: int = 0
-    next_at: float = 0
-    reason: str = ""
-    ambiguous: bool = False
-    ts: str = ""
-    channel: str = ""
-    thread_ts: str = ""
-    config: str = ""
-
-    @classmethod
-    def from_tags(cls, tags: Mapping[str, str]) -> "Entry":
-        """Read the entry of a run."""
-        return cls(
-            status=tags.get("run_elt/alert", ""),  # type: ignore[arg-type]
-            attempts=int(_number(tags.get("run_elt/alert_attempts"))),
-            next_at=_number(tags.get("run_elt/alert_next_at")),
-            reason=tags.get("run_elt/alert_reason", ""),
-            ambiguous=tags.get("run_elt/alert_ambiguous") == "true",
-            ts=tags.get("run_elt/alert_ts", ""),
-            channel=tags.get("run_elt/alert_channel", ""),
-            thread_ts=tags.get("run_elt/alert_thread_ts", ""),
-            config=tags.get("run_elt/alert_config", ""),
-        )
-
-    def tags(self) -> dict[str, str]:
-        """Return the entry as tags; all of them, so that nothing of an earlier entry stays."""
-        return {
-            "run_elt/alert": self.status,
-            "run_elt/alert_attempts": str(self.attempts),
-            "run_elt/alert_next_at": str(int(self.next_at)) if self.next_at else "",
-            "run_elt/alert_reason": self.reason[:REASON_LIMIT],
-            "run_elt/alert_ambiguous": "true" if self.ambiguous else "",
-            "run_elt/alert_ts": self.ts,
-            "run_elt/alert_channel": self.channel,
-            "run_elt/alert_thread_ts": self.thread_ts,
-            "run_elt/alert_config": self.config,
-        }
-
-    def is_due(self, *, now: float, config: str) -> bool:
-        """Tell whether an attempt may be made now, with the token and the channel as they are."""
-        if self.status in ("", "retry", "posting"):
-            return now >= self.next_at
-        if self.status in ("blocked", "undeliverable"):
-            return self.config != config or (self.next_at > 0 and now >= self.next_at)
-        return False
-
-
-def config_of(slack: Slack) -> str:
-    """Return a fingerprint of token and channel, from which neither can be read."""
-    return hashlib.sha256(f"{slack.token}|{slack.channel}|{slack.base_url}".encode()).hexdigest()[:8]
+    thread_ts: str | None = None
 
 
 def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
@@ -168,7 +143,7 @@ def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
             ambiguous=False,
             ts=outcome.ts,
             channel=outcome.channel,
-            thread_ts=entry.thread_ts or outcome.ts,
+            thread_ts=outcome.thread_ts or outcome.ts,
         )
     if outcome.kind == "unauthorized":
         return replace(entry, status="blocked", next_at=now + PROBE_SECONDS)
@@ -214,7 +189,7 @@ def attempt(
     config = config_of(slack)
     with _ONE_AT_A_TIME:
         run = instance.get_run_by_id(run_id)
-        entry = Entry.from_tags(run.tags if run else {})
+        entry = Entry.of(run) if run else Entry()
         if run is None or not entry.is_due(now=clock(), config=config):
             return entry, False
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
@@ -234,25 +209,91 @@ def _attempt(
         entry = replace(entry, attempts=0)
     # A process that died while posting left this mark; Slack may have taken the message.
     ambiguous = entry.ambiguous or entry.status == "posting"
-    entry = replace(entry, ambiguous=ambiguous, thread_ts=draft.thread_ts)
+    entry = replace(
+        entry,
+        ambiguous=ambiguous,
+        thread_ts=draft.thread.ts if draft.thread else "",
+        covers=tuple(map(start_of, draft.covered)),
+        destination=destination_of(slack),
+        location=draft.location,
+    )
     posting = replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config)
-    instance.add_run_tags(run_id, posting.tags())
-    outcome = _outcome(slack.client(), slack, entry, draft.message, run_id)
+    instance.add_run_tags(run_id, posting.tags(run_id))
+    outcome = _outcome(slack.client(), slack, entry, draft, run_id)
     entry = after(entry, outcome, now=clock(), config=config)
+    if entry.status == "delivered":
+        entry = _settle(instance, run_id, entry, draft)
     # One write: killed between two, the next failure of this kind would not find its thread.
-    instance.add_run_tags(run_id, {**entry.tags(), **(draft.tags if entry.status == "delivered" else {})})
+    instance.add_run_tags(run_id, entry.tags(run_id))
     return entry
 
 
-def _outcome(client: "WebClient", slack: Slack, entry: Entry, message: Message, run_id: str) -> Outcome:
+def _settle(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draft) -> Entry:
+    """Mark the runs that the message speaks of besides its own, and return the entry of its own: a first, or a repeat.
+
+    Killed in between, the message counts as one whose answer was lost, and covers the runs that are left.
+    """
+    is_repeat = entry.thread_ts != entry.ts
+    first = draft.thread.run_id if is_repeat and draft.thread else ""
+    entry = replace(entry, covers=(), first=first, fingerprint="", state="")
+    member = replace(entry, first=first or run_id)
+    for covered in draft.covered:
+        instance.add_run_tags(covered, member.tags(covered))
+    if draft.thread:
+        _note_on_first(instance, draft.thread.run_id, draft.last_failed_at, is_over=not first)
+    if first:
+        return entry
+    return replace(entry, fingerprint=draft.fingerprint, state=draft.state, last_failed_at=draft.last_failed_at)
+
+
+def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float, *, is_over: bool) -> None:
+    """Write down on the first of an incident when it failed last, or that another message goes on for it."""
+    run = instance.get_run_by_id(first_id)
+    if run is None:
+        return
+    entry = Entry.of(run)
+    entry = replace(
+        entry,
+        last_failed_at=max(entry.last_failed_at, failed_at),
+        state="closed" if is_over else entry.state,
+    )
+    instance.add_run_tags(first_id, entry.tags(first_id))
+
+
+def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_id: str) -> Outcome:
     if entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS):
         # Its retries are used up; only when Slack answers again is it worth another post.
         answer = call(client.auth_test)
         if answer.kind != "delivered":
             return answer
-    if entry.ambiguous and (found := _find(client, slack.channel, run_id, entry.thread_ts)):
-        return found
-    return post(client, slack.channel, message, run_id=run_id, thread_ts=entry.thread_ts)
+    outcome = _find(client, slack.channel, run_id, entry.thread_ts) if entry.ambiguous else None
+    if draft.thread is None:
+        return outcome or post(client, slack.channel, draft.message, run_id=run_id)
+    outcome = outcome or _reply(client, slack, draft.thread, run_id)
+    if is_gone(outcome):
+        return post(client, slack.channel, draft.message, run_id=run_id)
+    if outcome.kind == "delivered" and not outcome.thread_ts:
+        # Slack makes a reply to a message that was deleted meanwhile a message of its own, and does not fail:
+        # https://github.com/slack-go/slack/issues/1571. It says the whole then.
+        update(client, outcome.channel, outcome.ts, draft.message)
+    return outcome
+
+
+def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Outcome:
+    """Count the repeat on the first message, then reply to it; where the first is gone, Slack says so at the counting.
+
+    The thread of a deleted message may go on, where nobody sees it.
+    """
+    counted = update(client, thread.channel, thread.ts, thread.message)
+    if is_gone(counted) or counted.kind == "transient":
+        return counted
+    outcome = post(client, slack.channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
+    return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome
+
+
+def is_gone(outcome: Outcome) -> bool:
+    """Tell whether Slack refused since a message, or its channel, is not there any more."""
+    return outcome.kind != "delivered" and _error_of(outcome) in GONE_ERRORS
 
 
 def post(client: "WebClient", channel: str, message: Message, *, run_id: str, thread_ts: str = "") -> Outcome:
@@ -307,7 +348,13 @@ def call(request: Callable[[], Any]) -> Outcome:
         return Outcome("transient", _words("Slack did not answer", error), ambiguous=True)
     except OSError as error:
         return Outcome("transient", _words("Slack cannot be reached", error))
-    return Outcome("delivered", ts=str(answer.get("ts") or ""), channel=str(answer.get("channel") or ""))
+    message = answer.get("message")
+    return Outcome(
+        "delivered",
+        ts=str(answer.get("ts") or ""),
+        channel=str(answer.get("channel") or ""),
+        thread_ts=None if message is None else str(message.get("thread_ts") or ""),
+    )
 
 
 def _answered(error: "SlackApiError") -> Outcome:
@@ -332,27 +379,26 @@ def _answered(error: "SlackApiError") -> Outcome:
 
 
 def _find(client: "WebClient", channel: str, run_id: str, thread_ts: str) -> Outcome | None:
-    """Look for the alert of a run in the channel, by its metadata; None if it is not there or cannot be looked for.
+    """Look for the alert of a run in its thread and in the channel, by its metadata; None if it is not there.
 
     It takes the scope channels:history, which an app need not have; then a lost answer may give a second message.
     https://docs.slack.dev/reference/methods/conversations.history
     """
     found: list[Any] = []
 
-    def look() -> dict[str, Any]:
-        if thread_ts:
-            answer = client.conversations_replies(channel=channel, ts=thread_ts, include_all_metadata=True, limit=200)
-        else:
-            answer = client.conversations_history(channel=channel, include_all_metadata=True, limit=200)
+    def look(method: Callable[..., Any], **where: str) -> dict[str, Any]:
+        answer = method(channel=channel, include_all_metadata=True, limit=200, **where)
         found.extend(answer.get("messages") or ())
         return {}
 
-    if call(look).kind != "delivered":
-        return None
+    if thread_ts:
+        call(lambda: look(client.conversations_replies, ts=thread_ts))
+    call(lambda: look(client.conversations_history))
     for message in found:
         metadata = message.get("metadata") or {}
         if metadata.get("event_type") == "run_elt_alert" and metadata.get("event_payload", {}).get("run_id") == run_id:
-            return Outcome("delivered", ts=str(message.get("ts", "")), channel=channel)
+            ts, thread = str(message.get("ts", "")), str(message.get("thread_ts") or "")
+            return Outcome("delivered", ts=ts, channel=channel, thread_ts="" if thread == ts else thread)
     return None
 
 

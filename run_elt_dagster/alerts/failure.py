@@ -11,7 +11,9 @@ import dagster as dg
 from run_elt_dagster.inspection import Marker
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
-Trigger = Literal["the schedule", "a sensor", "a backfill", "the UI", "the command line"]
+Trigger = Literal[
+    "the schedule", "a sensor", "a backfill", "the UI", "the command line", "a re-execution", "an automatic retry"
+]
 
 # What tells a run's story; everything else of its log stays unread.
 EVENT_TYPES = {
@@ -93,7 +95,7 @@ class RunFailure:
         job: Name of its job.
         failed_at: When it ended, aware UTC.
         trigger: How it was launched.
-        trigger_name: Name of the schedule or sensor, or the person, where one is known.
+        trigger_name: Name of the schedule or sensor, the person, or the repeated run, where one is known.
         summary: What happened, in one sentence.
         tables: The tables that were not published because of the failure.
         skipped: Tables that were not refreshed because they read a failed one.
@@ -216,6 +218,10 @@ def run_failure(
 def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
     """Return how a run was launched, and the name of the schedule, the sensor or the user where one is known."""
     tags = run.tags
+    if parent := tags.get("dagster/parent_run_id"):
+        # It has the tags of the run that it repeats, of the schedule among them, though that has not launched it.
+        # https://docs.dagster.io/deployment/execution/run-retries
+        return "an automatic retry" if "dagster/retry_number" in tags else "a re-execution", f"of run {parent[:8]}"
     for tag, trigger in (
         ("dagster/schedule_name", "the schedule"),
         ("dagster/sensor_name", "a sensor"),

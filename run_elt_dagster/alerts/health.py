@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import Entry
+from run_elt_dagster.alerts.ledger import Entry
 
 ASSET = ("alerts", "slack")
 CHECK = "delivered"
 RUNS_NAMED = 20
+# Code locations on one instance share the page; what each said last is among these.
+REPORTS_READ = 50
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Health:
         waiting: The failed runs of the last 48 h without a delivered alert, by run id.
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; None if none ever was.
         missing: The variables that must be set before anything can be delivered, empty if none.
+        location: The code location that looks, empty if it is unknown.
     """
 
     waiting: Mapping[str, Entry]
     last_delivered_at: float | None
     missing: str = ""
+    location: str = ""
 
     @property
     def is_well(self) -> bool:
@@ -48,6 +52,7 @@ class Health:
             "undelivered_runs": ", ".join(sorted(self.waiting)[:RUNS_NAMED]),
             "last_delivery": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "never",
             "state": self.words,
+            **({"code_location": self.location} if self.location else {}),
         }
 
     def check_result(self) -> dg.AssetCheckResult:
@@ -68,20 +73,35 @@ def report_if_changed(instance: dg.DagsterInstance, health: Health) -> bool:
         Whether it had changed: an event for every tick would bury those that matter.
     """
     key = dg.AssetKey(list(ASSET))
-    shown: Sequence[dg.EventLogRecord] = instance.fetch_observations(key, limit=1).records
-    last = shown[0].asset_observation if shown else None
+    reports: Sequence[dg.EventLogRecord] = instance.fetch_observations(key, limit=REPORTS_READ).records
+    last = _last_by_location(reports)
     metadata = health.metadata()
-    if last is not None and {name: value.value for name, value in last.metadata.items()} == metadata:
+    if last.get(health.location) == metadata:
         return False
+    # Another location's waiting failures must not look delivered because this one has none.
+    others = [
+        str(each["state"]) for name, each in last.items() if name not in ("", health.location) and each["undelivered"]
+    ]
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=key,
             check_name=CHECK,
-            passed=health.is_well,
-            description=health.words,
+            passed=health.is_well and not others,
+            description=" ".join([health.words, *others]),
             metadata={name: dg.MetadataValue.text(str(value)) for name, value in metadata.items()},
         )
     )
     # Last, so that a process killed in between reports again.
     instance.report_runless_asset_event(dg.AssetObservation(key, metadata=metadata))
     return True
+
+
+def _last_by_location(reports: Sequence[dg.EventLogRecord]) -> dict[str, Mapping[str, object]]:
+    """Return what each code location said last, from what was said of late, the newest first."""
+    last: dict[str, Mapping[str, object]] = {}
+    for report in reports:
+        observation = report.asset_observation
+        if observation is not None:
+            said = {name: value.value for name, value in observation.metadata.items()}
+            last.setdefault(str(said.get("code_location", "")), said)
+    return last

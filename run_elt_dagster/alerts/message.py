@@ -145,6 +145,24 @@ def repeat_message(failure: RunFailure, *, style: Style, count: int) -> Message:
     return _plain_message("\n".join(lines))
 
 
+def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style, count: int) -> Message:
+    """Return the reply in the thread of the first alert, when many runs failed alike again: one for all of them.
+
+    Args:
+        failure: What failed in one of them.
+        run_ids: All of them.
+        style: Links and secrets.
+        count: How many runs failed alike by now.
+    """
+    links = ", ".join(_run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
+    more = len(run_ids) - NAMES_SHOWN
+    text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {_date(failure.failed_at)}"
+    cause = _first_line(failure, _cause(failure, style))
+    return _plain_message(
+        "\n".join(filter(None, [f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}.", cause]))
+    )
+
+
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:
     """Return the reply in the thread of the first alert, when every table is published again."""
     names = _names([table.name for table in failure.tables], style)

@@ -2,19 +2,36 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import Clock, Draft, Entry, attempt, config_of, missing, post, update
+from run_elt_dagster.alerts.delivery import Clock, Draft, Thread, attempt, is_gone, missing, post, update
 from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, Published, RunFailure, run_failure, utc
 from run_elt_dagster.alerts.health import Health, report_if_changed
-from run_elt_dagster.alerts.message import Style, failure_message, lost_message, recovery_message, repeat_message
+from run_elt_dagster.alerts.ledger import (
+    COVERED_LIMIT,
+    Entry,
+    config_of,
+    destination_of,
+    open_incidents,
+    start_of,
+)
+from run_elt_dagster.alerts.message import (
+    Style,
+    failure_message,
+    lost_message,
+    recovery_message,
+    repeat_message,
+    repeats_message,
+)
 from run_elt_dagster.alerts.production import Seen, seen_from_text, seen_to_text
+from run_elt_dagster.code_location import CodeLocation, known_locations, this_location, to_cursor
+from run_elt_dagster.history import is_publication, last_publications
 from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.run_tags import ALERT, INCIDENT, SEEN, copies, joined, pieces
 from run_elt_dagster.settings import AlertSettings, secret_values
 
 KEPT = timedelta(hours=48)
@@ -23,9 +40,14 @@ INTERVAL_SECONDS = 30
 GRACE_SECONDS = 15
 # Dagster's automatic retry of a run is launched within seconds; one that never comes must not hide the failure.
 RETRY_WAIT_SECONDS = 900
-# A tick has 60 s, an attempt in the worst case three requests of 10 s.
-TICK_SECONDS, ALERTS_PER_TICK = 20, 20
-RUNS_READ, INCIDENTS_READ = 2000, 50
+# A tick has 60 s, an attempt in the worst case four requests of 10 s. Slack takes one message a second and channel, and a tick
+# is every 30 s.
+TICK_SECONDS, ALERTS_PER_TICK = 20, 30
+# Of them, what reading which runs failed alike may take.
+SORTING_SECONDS = 8
+# Of a storage's answer; there is another page where it is full.
+PAGE = 500
+WAITING_READ, ALIKE_READ, INCIDENTS_READ = 200, 50, 1000
 INCIDENT_DAYS = 30
 RECOVERY_ATTEMPTS = 4
 _PLANNED = {
@@ -33,10 +55,9 @@ _PLANNED = {
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 }
 
-_INCIDENT, _FINGERPRINT = "run_elt/alert_incident", "run_elt/alert_fingerprint"
-_LAST_FAILED = "run_elt/alert_last_failed_at"
-_SEEN = "run_elt/alert_seen"
-_RECOVERY_ATTEMPTS = "run_elt/alert_recovery_attempts"
+RETRIES_SENSOR = "slack_alert_retries"
+_ENDED_WELL = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
+_STATUSES = ("posting", "delivered", "retry", "blocked", "undeliverable")
 
 
 class AlertsBlockedError(Exception):
@@ -53,6 +74,8 @@ class Alerts:
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
         look: Asks Snowflake whose rows readers see of some tables, `schema.table`.
         clock: The time in seconds since the epoch.
+        here: The code location itself; None where every location's runs are looked at.
+        others: What is known of the locations with these alerts.
     """
 
     settings: AlertSettings
@@ -60,6 +83,13 @@ class Alerts:
     jobs: tuple[str, ...]
     look: Callable[[Sequence[str], logging.Logger], Seen | None] = lambda _, __: None
     clock: Clock = field(default=time.time)
+    here: CodeLocation | None = None
+    others: tuple[CodeLocation, ...] = ()
+
+    @property
+    def location(self) -> str:
+        """The name of the code location, empty if it is unknown."""
+        return self.here.name if self.here else ""
 
     def style(self) -> Style:
         """Return what goes into every message; read anew, since secrets can change."""
@@ -69,10 +99,11 @@ class Alerts:
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
     """Return both sensors; `is_running` is whether they run until somebody switches them in the UI."""
     status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
-    return [_failure_sensor(alerts, status), _reconciling_sensor(alerts, status)]
+    located = [alerts]
+    return [_failure_sensor(located, status), _reconciling_sensor(located, status)]
 
 
-def _failure_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="slack_alert",
         # Without it, runs of `dagster asset materialize` are skipped: https://github.com/dagster-io/dagster/issues/22665
@@ -82,6 +113,12 @@ def _failure_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.Sensor
         description="Posts to Slack when a run of the analytics tables failed; one attempt.",
     )
     def slack_alert(context: dg.RunFailureSensorContext, slack: Slack) -> None:
+        alerts, run = located[0], context.dagster_run
+        if alerts.here is None and (run.remote_job_origin or run.job_code_origin):
+            # Dagster does not tell this sensor in which code location it is. The other one learns it at its first tick, and
+            # finds every run without an alert.
+            context.log.info(f"run {run.run_id} is left to {RETRIES_SENSOR}")
+            return
         # Whatever it raised would lose the alert of this run; the other sensor finds every run without one.
         try:
             alert_of_failed_run(alerts, context.instance, slack, context.dagster_run.run_id, log=context.log)
@@ -91,20 +128,28 @@ def _failure_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.Sensor
     return slack_alert
 
 
-def _reconciling_sensor(alerts: Alerts, status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     @dg.sensor(
-        name="slack_alert_retries",
+        name=RETRIES_SENSOR,
         default_status=status,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Delivers the alerts that did not get through, of failures of the last 48 h, and says what recovered.",
     )
     def slack_alert_retries(context: dg.SensorEvaluationContext, slack: Slack) -> dg.SkipReason:
+        alerts = located[0] = at_location(located[0], context.instance, this_location(context))
+        if alerts.here is not None:
+            context.update_cursor(to_cursor(alerts.here, now=time.time()))
         try:
             return dg.SkipReason(reconcile(alerts, context.instance, slack, log=context.log))
         finally:
             report_if_changed(context.instance, health_of(alerts, context.instance, slack))
 
     return slack_alert_retries
+
+
+def at_location(alerts: Alerts, instance: dg.DagsterInstance, here: CodeLocation | None) -> Alerts:
+    """Return the alerts of one code location, with what is known of the others."""
+    return alerts if here is None else replace(alerts, here=here, others=known_locations(instance, RETRIES_SENSOR))
 
 
 def alert_of_failed_run(
@@ -117,10 +162,16 @@ def alert_of_failed_run(
 ) -> None:
     """Make the first attempt to alert of a failed run, unless it is another's, Dagster retries it, or Slack is down."""
     record = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
+    if Entry.of(record.dagster_run).status:
+        return
     if not _is_ours(alerts, instance, record.dagster_run) or _is_retried(record, now=alerts.clock()):
         return
-    waiting = instance.get_runs(dg.RunsFilter(tags={"run_elt/alert": ["retry", "blocked"]}), limit=RUNS_READ)
-    if not slack.missing and any(_pauses(Entry.from_tags(run.tags), slack, alerts.clock()) for run in waiting):
+    held = dg.RunsFilter(tags={ALERT: ["posting", "retry", "blocked"]}, statuses=_alerting(alerts))
+    waiting = [Entry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
+    if any(start_of(run_id) in entry.covers for entry in waiting):
+        log.info(f"run {run_id} is in the message of another, which is under way")
+        return
+    if not slack.missing and any(_pauses(entry, slack, alerts.clock()) for entry in waiting):
         log.info(f"run {run_id} waits for its alert, since Slack takes none at the moment")
         return
     _deliver(alerts, instance, slack, record, log=log)
@@ -136,21 +187,25 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         AlertsBlockedError: Somebody must act; with the remedy. What could be done was done.
     """
     started = time.monotonic()
+    records = list(_undelivered(alerts, instance))
     tried: dict[str, Entry] = {}
-    records = sorted(_undelivered(alerts, instance), key=_turn)
+    posted = 0
     if not _is_paused(records, slack, alerts.clock()):
-        for record in records:
-            if len(tried) == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
+        for batch in _batches(alerts, instance, slack, records, until=started + SORTING_SECONDS, log=log):
+            if posted == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
                 break
-            if not _is_due(record, slack, alerts.clock()):
-                continue
-            entry = _deliver(alerts, instance, slack, record, log=log)
-            tried[record.dagster_run.run_id] = entry
+            posted += 1
+            leader, *covered = batch
+            entry = _deliver(alerts, instance, slack, leader, covered=[r.dagster_run.run_id for r in covered], log=log)
+            tried[leader.dagster_run.run_id] = entry
             if entry.status != "delivered" and not slack.missing:
                 # The next one would fare no better. Each goes on being due; none uses up its attempts in vain.
                 break
+            for record in _records(instance, [r.dagster_run.run_id for r in covered]):
+                tried[record.dagster_run.run_id] = Entry.of(record.dagster_run)
     recovered = 0 if slack.missing else _announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
-    entries = [tried.get(r.dagster_run.run_id) or Entry.from_tags(r.dagster_run.tags) for r in records]
+    _take_away_copies(alerts, instance)
+    entries = [tried.get(r.dagster_run.run_id) or Entry.of(r.dagster_run) for r in records]
     waiting = [entry for entry in entries if entry.status != "delivered"]
     if not slack.missing:
         _report_blocked(waiting)
@@ -159,13 +214,63 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
 
 def health_of(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Health:
     """Return how the alerting stands, by the ledger."""
-    waiting = {
-        record.dagster_run.run_id: Entry.from_tags(record.dagster_run.tags) for record in _undelivered(alerts, instance)
-    }
-    delivered = instance.get_runs(dg.RunsFilter(tags={"run_elt/alert": "delivered"}), limit=RUNS_READ)
+    waiting = {record.dagster_run.run_id: Entry.of(record.dagster_run) for record in _undelivered(alerts, instance)}
+    delivered = instance.get_run_records(
+        dg.RunsFilter(tags={ALERT: "delivered"}, statuses=_alerting(alerts)),
+        limit=WAITING_READ,
+        order_by="update_timestamp",
+    )
+    entries = [Entry.of(record.dagster_run) for record in delivered]
     # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
-    moments = [float(run.tags["run_elt/alert_ts"]) for run in delivered if run.tags.get("run_elt/alert_ts")]
-    return Health(waiting, max(moments, default=None), slack.missing)
+    moments = [float(entry.ts) for entry in entries if entry.ts and alerts.location in ("", entry.location)]
+    return Health(waiting, max(moments, default=None), slack.missing, location=alerts.location)
+
+
+def _batches(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    records: Sequence[dg.RunRecord],
+    *,
+    until: float,
+    log: logging.Logger,
+) -> Iterator[list[dg.RunRecord]]:
+    """Yield what is due as the runs of one message each, the run that it is kept with first.
+
+    The newest failure waits for nobody; behind it, new and old ones take turns. Runs that were not tried yet and failed alike
+    share a message, but for the first of an incident, which has its own.
+    """
+    by_start = {start_of(record.dagster_run.run_id): record for record in records}
+    covered = {start for record in records for start in Entry.of(record.dagster_run).covers}
+    due = [r for r in records if _is_due(r, slack, alerts.clock()) and start_of(r.dagster_run.run_id) not in covered]
+    alike: dict[str, list[dg.RunRecord]] = {}
+    for record in _taking_turns(due):
+        if time.monotonic() > until:
+            # What is left comes at the next tick, with those that it failed alike with.
+            break
+        is_new = not Entry.of(record.dagster_run).status and not slack.missing and len(due) > 1
+        key = _fingerprint(instance, record, log=log) if is_new else record.dagster_run.run_id
+        alike.setdefault(key, []).append(record)
+    for group in alike.values():
+        first, *others = group
+        yield [first, *(by_start[start] for start in Entry.of(first.dagster_run).covers if start in by_start)]
+        for begin in range(0, len(others), COVERED_LIMIT + 1):
+            yield others[begin : begin + COVERED_LIMIT + 1]
+
+
+def _fingerprint(instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
+    """Return what makes another failure the same one; a run that cannot be described is like no other."""
+    run = record.dagster_run
+    try:
+        return run_failure(
+            run,
+            _events(instance, run.run_id, EVENT_TYPES),
+            failed_at=utc(_ended_at(record)),
+            check_events=lambda: _events(instance, run.run_id, CHECK_EVENT_TYPES),
+        ).fingerprint
+    except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
+        log.error(f"run {run.run_id} cannot be described, got {type(error).__name__}: {error}")
+        return run.run_id
 
 
 def _deliver(
@@ -174,17 +279,23 @@ def _deliver(
     slack: Slack,
     record: dg.RunRecord,
     *,
+    covered: Sequence[str] = (),
     log: logging.Logger,
 ) -> Entry:
     run_id = record.dagster_run.run_id
     if slack.missing:
         return _keep_for_later(alerts, instance, slack, record, log=log)
     entry, asked = attempt(
-        instance, run_id, slack, clock=alerts.clock, render=lambda: _draft(alerts, instance, record, log=log)
+        instance,
+        run_id,
+        slack,
+        clock=alerts.clock,
+        render=lambda: _draft(alerts, instance, slack, record, covered=covered, log=log),
     )
     if asked and entry.status == "delivered":
-        log.info(f"the alert of run {run_id} is delivered")
-        _update_first(alerts, instance, slack, entry, run_id)
+        log.info(
+            f"the alert of {' and '.join([f'run {run_id}', *([f'{len(covered)} more'] if covered else [])])} is delivered"
+        )
     elif asked:
         log.warning(f"the alert of run {run_id} was not delivered: {entry.reason}")
     return entry
@@ -199,41 +310,79 @@ def _keep_for_later(
     log: logging.Logger,
 ) -> Entry:
     entry = missing(slack)
-    draft = _draft(alerts, instance, record, log=log)
-    log.error(f"{slack.missing} not set, so that this alert goes to the log only:\n{draft.message.text}")
-    instance.add_run_tags(record.dagster_run.run_id, entry.tags())
+    draft = _draft(alerts, instance, slack, record, log=log)
+    message = draft.thread.reply if draft.thread else draft.message
+    log.error(f"{slack.missing} not set, so that this alert goes to the log only:\n{message.text}")
+    instance.add_run_tags(record.dagster_run.run_id, entry.tags(record.dagster_run.run_id))
     return entry
 
 
-def _draft(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> Draft:
+def _draft(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    record: dg.RunRecord,
+    *,
+    covered: Sequence[str] = (),
+    log: logging.Logger,
+) -> Draft:
     """Return the message of a run: a new one, or a reply in the thread of the same failure before."""
     style = alerts.style()
     run_id = record.dagster_run.run_id
     try:
         failure = _verified(alerts, instance, record, log=log)
-        first = _first_alike(instance, failure)
+        first = _first_alike(alerts, instance, failure)
+        # The other sensor, or an attempt that was killed, may have told of some meanwhile.
+        left = [each for each in _records(instance, covered) if not Entry.of(each.dagster_run).status]
+        draft = Draft(
+            failure_message(failure, style=style, count=1 + len(left)),
+            covered=tuple(each.dagster_run.run_id for each in left),
+            fingerprint=failure.fingerprint,
+            state="open" if failure.tables else "closed",
+            # To the microsecond: a table that was published in the second of its failure is not published again since.
+            last_failed_at=max(map(_ended_at, (record, *left))),
+            location=alerts.location,
+        )
+        return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first))
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
-        return Draft(lost_message(run_id, style=style))
-    if first is None:
-        tags = {_FINGERPRINT: failure.fingerprint, _INCIDENT: "open" if failure.tables else "closed"}
-        return Draft(failure_message(failure, style=style), tags={**tags, _LAST_FAILED: _seconds(failure.failed_at)})
-    return Draft(
-        repeat_message(failure, style=style, count=_count(instance, first.run_id) + 1),
-        thread_ts=first.tags["run_elt/alert_ts"],
-        tags={_FINGERPRINT: failure.fingerprint, _INCIDENT: first.run_id},
-    )
+        return Draft(lost_message(run_id, style=style), location=alerts.location)
+
+
+def _in_thread(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    draft: Draft,
+    *,
+    of: tuple[RunFailure, dg.RunRecord],
+) -> Draft:
+    """Return the draft as a reply to the first message of its incident, if that is in the channel of today."""
+    failure, first = of
+    entry, style = Entry.of(first.dagster_run), alerts.style()
+    draft = replace(draft, last_failed_at=max(draft.last_failed_at, entry.last_failed_at))
+    first_id = first.dagster_run.run_id
+    count = _count(instance, first_id) + 1 + len(draft.covered)
+    if draft.covered:
+        reply = repeats_message(failure, [failure.run_id, *draft.covered], style=style, count=count)
+    else:
+        reply = repeat_message(failure, style=style, count=count)
+    message = failure_message(describe(alerts, instance, first), style=style, count=count)
+    if entry.destination != destination_of(slack) and entry.channel != slack.channel:
+        instance.add_run_tags(first_id, replace(entry, state="closed").tags(first_id))
+        return draft
+    return replace(draft, thread=Thread(first_id, entry.channel, entry.ts, message, reply))
 
 
 def _verified(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> RunFailure:
     """Describe a run; where its own story does not tell what readers see, ask Snowflake, and keep the answer."""
     failure = describe(alerts, instance, record)
-    if not failure.is_unclear or _SEEN in record.dagster_run.tags:
+    if not failure.is_unclear or joined(record.dagster_run, SEEN):
         return failure
     seen = alerts.look([table.name for table in failure.tables], log)
     if seen is None:
         return failure
-    instance.add_run_tags(failure.run_id, {_SEEN: seen_to_text(seen)})
+    instance.add_run_tags(failure.run_id, pieces(SEEN, failure.run_id, seen_to_text(seen)))
     return describe(alerts, instance, instance.get_run_records(dg.RunsFilter(run_ids=[failure.run_id]), limit=1)[0])
 
 
@@ -243,55 +392,55 @@ def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord)
         record.dagster_run,
         _events(instance, record.dagster_run.run_id, EVENT_TYPES),
         failed_at=utc(_ended_at(record)),
-        last_published=lambda name: _last_published(instance, name),
+        last_published=lambda name: _last_published(alerts, instance, name),
         owners=alerts.owners,
-        seen=seen_from_text(record.dagster_run.tags.get(_SEEN, "")),
+        seen=seen_from_text(joined(record.dagster_run, SEEN)),
         check_events=lambda: _events(instance, record.dagster_run.run_id, CHECK_EVENT_TYPES),
     )
 
 
-def _first_alike(instance: dg.DagsterInstance, failure: RunFailure) -> dg.DagsterRun | None:
+def _first_alike(alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailure) -> dg.RunRecord | None:
     """Return the run whose alert the thread hangs on: the open one of the same failure, if there is one."""
-    alike = dg.RunsFilter(tags={_FINGERPRINT: failure.fingerprint, _INCIDENT: "open", "run_elt/alert": "delivered"})
-    found = [run for run in instance.get_runs(alike, limit=2) if run.run_id != failure.run_id]
-    if not found or _recovered(instance, found[0], failure.tables):
+    # Oldest first: a copy is younger than what it copies.
+    alike = instance.get_run_records(
+        _open_filter(alerts, fingerprint=failure.fingerprint), limit=ALIKE_READ, ascending=True
+    )
+    found = [each for each in alike if _is_first(each.dagster_run) and each.dagster_run.run_id != failure.run_id]
+    if not found or _recovered(alerts, instance, found[-1].dagster_run, [table.name for table in failure.tables]):
         return None
-    return found[0]
+    return found[-1]
 
 
-def _update_first(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, entry: Entry, run_id: str) -> None:
-    """Count a repeat on the first message of its thread; a count that does not get through is right the next time."""
-    run = instance.get_run_by_id(run_id)
-    first_id = run.tags.get(_INCIDENT, "") if run else ""
-    if entry.thread_ts == entry.ts or first_id in ("", "open", "closed"):
-        return
-    first = instance.get_run_records(dg.RunsFilter(run_ids=[first_id]), limit=1)
-    this = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)
-    if not first:
-        return
-    tags = first[0].dagster_run.tags
-    failed_at = max(float(tags.get(_LAST_FAILED) or 0), _ended_at(this[0]))
-    instance.add_run_tags(first_id, {_LAST_FAILED: f"{failed_at:.6f}"})
-    failure = describe(alerts, instance, first[0])
-    message = failure_message(failure, style=alerts.style(), count=_count(instance, first_id))
-    update(slack.client(), entry.channel, tags["run_elt/alert_ts"], message)
+def _open_filter(alerts: Alerts, *, fingerprint: str | None = None) -> dg.RunsFilter:
+    return dg.RunsFilter(
+        tags=dict(open_incidents(alerts.location, fingerprint=fingerprint)),
+        statuses=_alerting(alerts),
+        created_after=datetime.fromtimestamp(alerts.clock(), UTC) - timedelta(days=INCIDENT_DAYS),
+    )
+
+
+def _is_first(run: dg.DagsterRun) -> bool:
+    entry = Entry.of(run)
+    return entry.status == "delivered" and entry.state == "open"
 
 
 def _count(instance: dg.DagsterInstance, first_id: str) -> int:
     """Return how many runs failed alike, by the runs themselves: a stored number would miss what a kill interrupted."""
-    return 1 + instance.get_runs_count(dg.RunsFilter(tags={_INCIDENT: first_id}))
+    repeats = _pages(instance, dg.RunsFilter(tags={INCIDENT: first_id}))
+    entries = (Entry.of(record.dagster_run) for record in repeats)
+    return 1 + sum(entry.status == "delivered" and entry.first == first_id for entry in entries)
 
 
 def _announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float) -> int:
     """Say in the thread that the tables are published again, and turn the first message green."""
-    created_after = datetime.fromtimestamp(alerts.clock(), UTC) - timedelta(days=INCIDENT_DAYS)
-    is_open = dg.RunsFilter(tags={_INCIDENT: "open", "run_elt/alert": "delivered"}, created_after=created_after)
     announced = 0
-    for record in instance.get_run_records(is_open, limit=INCIDENTS_READ):
+    for record in instance.get_run_records(_open_filter(alerts), limit=INCIDENTS_READ, ascending=True):
         if time.monotonic() > until:
             break
+        if not _is_first(record.dagster_run):
+            continue
         failure = describe(alerts, instance, record)
-        if _recovered(instance, record.dagster_run, failure.tables):
+        if _recovered(alerts, instance, record.dagster_run, [table.name for table in failure.tables]):
             announced += _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
     return announced
 
@@ -303,43 +452,85 @@ def _announce_recovery(
     first: dg.DagsterRun,
     failure: RunFailure,
 ) -> bool:
-    tags, style, client = first.tags, alerts.style(), slack.client()
-    channel, ts = tags["run_elt/alert_channel"], tags["run_elt/alert_ts"]
+    entry, style, client = Entry.of(first), alerts.style(), slack.client()
     green = failure_message(failure, style=style, count=_count(instance, first.run_id), state="recovered")
-    outcome = update(client, channel, ts, green)
+    message = recovery_message(failure, style=style)
+    outcome = update(client, entry.channel, entry.ts, green)
     if outcome.kind == "delivered":
-        outcome = post(client, channel, recovery_message(failure, style=style), run_id=first.run_id, thread_ts=ts)
-    attempts = int(tags.get(_RECOVERY_ATTEMPTS) or 0) + 1
+        outcome = post(client, entry.channel, message, run_id=first.run_id, thread_ts=entry.ts)
+    if is_gone(outcome):
+        outcome = post(client, slack.channel, message, run_id=first.run_id)
+    attempts = entry.recovery_attempts + 1
     done = outcome.kind == "delivered" or attempts == RECOVERY_ATTEMPTS
-    instance.add_run_tags(first.run_id, {_INCIDENT: "recovered" if done else "open", _RECOVERY_ATTEMPTS: str(attempts)})
+    entry = replace(entry, state="recovered" if done else "open", recovery_attempts=attempts)
+    instance.add_run_tags(first.run_id, entry.tags(first.run_id))
     return outcome.kind == "delivered"
 
 
-def _recovered(instance: dg.DagsterInstance, first: dg.DagsterRun, tables: Sequence[Any]) -> bool:
-    since = float(first.tags.get(_LAST_FAILED) or 0)
-    published = [_last_published(instance, table.name) for table in tables]
-    return bool(published) and all(last is not None and last.at.timestamp() > since for last in published)
+def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
+    since = Entry.of(first).last_failed_at
+    found = last_publications(
+        instance, [name.split(".") for name in names], counts=lambda event: _counts(alerts, instance, event)
+    )
+    return bool(names) and len(found) == len(set(names)) and all(event.timestamp > since for event in found.values())
 
 
-def _last_published(instance: dg.DagsterInstance, name: str) -> Published | None:
-    event = instance.get_latest_materialization_event(dg.AssetKey(name.split(".")))
-    if event is None or event.asset_materialization is None:
-        return None
-    rows = event.asset_materialization.metadata.get("dagster/row_count")
-    return Published(utc(event.timestamp), rows.value if rows is not None and isinstance(rows.value, int) else None)
+def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> Published | None:
+    found = last_publications(instance, [name.split(".")], counts=lambda event: _counts(alerts, instance, event))
+    for event in found.values():
+        rows = event.asset_materialization.metadata.get("dagster/row_count") if event.asset_materialization else None
+        return Published(utc(event.timestamp), rows.value if rows is not None and isinstance(rows.value, int) else None)
+    return None
+
+
+def _counts(alerts: Alerts, instance: dg.DagsterInstance, event: dg.EventLogEntry) -> bool:
+    """Tell whether a materialization says that readers see the table again: a publication by a run of this location."""
+    if not is_publication(event):
+        return False
+    if alerts.here is None:
+        return True
+    run = instance.get_run_by_id(event.run_id)
+    return run is None or alerts.here.has(run, alerts.others)
+
+
+def _take_away_copies(alerts: Alerts, instance: dg.DagsterInstance) -> None:
+    """Clear the visible tag of runs that ended well with a copy of it, as one that was cancelled before it began."""
+    recent = datetime.fromtimestamp(alerts.clock(), UTC) - KEPT
+    statuses = [status for status in _ENDED_WELL if status not in _alerting(alerts)]
+    copied = dg.RunsFilter(tags={ALERT: list(_STATUSES)}, statuses=statuses, created_after=recent)
+    for run in instance.get_runs(copied, limit=WAITING_READ):
+        if not Entry.of(run).status:
+            instance.add_run_tags(run.run_id, copies(run))
+
+
+def _alerting(alerts: Alerts) -> list[dg.DagsterRunStatus]:
+    cancelled = [dg.DagsterRunStatus.CANCELED] if alerts.settings.on_cancel else []
+    return [dg.DagsterRunStatus.FAILURE, *cancelled]
+
+
+def _pages(instance: dg.DagsterInstance, runs: dg.RunsFilter) -> Iterator[dg.RunRecord]:
+    """Yield all runs of a filter, the newest first."""
+    cursor: str | None = None
+    while True:
+        records = instance.get_run_records(runs, limit=PAGE, cursor=cursor)
+        yield from records
+        if len(records) < PAGE:
+            return
+        cursor = records[-1].dagster_run.run_id
+
+
+def _records(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> Sequence[dg.RunRecord]:
+    return instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else ()
 
 
 def _undelivered(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
     """Yield our failed runs of the last 48 h without a delivered alert."""
     now = alerts.clock()
     oldest = datetime.fromtimestamp(now, UTC) - KEPT
-    statuses = [dg.DagsterRunStatus.FAILURE]
-    if alerts.settings.on_cancel:
-        statuses.append(dg.DagsterRunStatus.CANCELED)
     # Of any job: one over checks may have any name.
-    runs = dg.RunsFilter(statuses=statuses, updated_after=oldest)
-    for record in instance.get_run_records(runs, limit=RUNS_READ):
-        status = Entry.from_tags(record.dagster_run.tags).status
+    runs = dg.RunsFilter(statuses=_alerting(alerts), updated_after=oldest)
+    for record in _pages(instance, runs):
+        status = Entry.of(record.dagster_run).status
         ended_at = _ended_at(record)
         if status == "delivered" or ended_at < oldest.timestamp() or (not status and now < ended_at + GRACE_SECONDS):
             continue
@@ -352,7 +543,9 @@ def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -
 
     The command line's runs know no code location, and every location has a job for assets by the same name.
     """
-    if "run_elt/alert" in run.tags:
+    if alerts.here is not None and not alerts.here.has(run, alerts.others):
+        return False
+    if Entry.of(run).status or (alerts.here is not None and run.job_name in alerts.jobs):
         return True
     selected = {*(run.asset_selection or ()), *(key.asset_key for key in run.asset_check_selection or ())}
     if selected:
@@ -384,13 +577,17 @@ def _ended_at(record: dg.RunRecord) -> float:
     return record.end_time or record.update_timestamp.timestamp()
 
 
-def _turn(record: dg.RunRecord) -> tuple[int, float]:
-    """Whose turn it is: who waited for the most attempts, then who failed first."""
-    return (-Entry.from_tags(record.dagster_run.tags).attempts, _ended_at(record))
+def _taking_turns(records: Sequence[dg.RunRecord]) -> Iterator[dg.RunRecord]:
+    """Yield the newest failure, then the oldest, the next newest, and so on: neither end waits for the other."""
+    left = sorted(records, key=_ended_at)
+    while left:
+        yield left.pop()
+        if left:
+            yield left.pop(0)
 
 
 def _is_due(record: dg.RunRecord, slack: Slack, now: float) -> bool:
-    return Entry.from_tags(record.dagster_run.tags).is_due(now=now, config=config_of(slack))
+    return Entry.of(record.dagster_run).is_due(now=now, config=config_of(slack))
 
 
 def _pauses(entry: Entry, slack: Slack, now: float) -> bool:
@@ -399,7 +596,7 @@ def _pauses(entry: Entry, slack: Slack, now: float) -> bool:
 
 
 def _is_paused(records: Sequence[dg.RunRecord], slack: Slack, now: float) -> bool:
-    entries = [Entry.from_tags(record.dagster_run.tags) for record in records]
+    entries = [Entry.of(record.dagster_run) for record in records]
     return any(entry.status == "blocked" and _pauses(entry, slack, now) for entry in entries)
 
 
@@ -416,8 +613,3 @@ def _report_blocked(waiting: Sequence[Entry]) -> None:
 
 def _events(instance: dg.DagsterInstance, run_id: str, kinds: set[dg.DagsterEventType]) -> list[dg.EventLogEntry]:
     return [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-
-
-def _seconds(at: datetime) -> str:
-    # To the microsecond: a table that was published in the second of its failure is not published again since.
-    return f"{at.timestamp():.6f}"

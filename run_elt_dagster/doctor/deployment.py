@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.sensors import Alerts, alert_sensors, health_of
+from run_elt_dagster.alerts.sensors import RETRIES_SENSOR, Alerts, alert_sensors, at_location, health_of
+from run_elt_dagster.code_location import known_locations, location_here
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
 from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped
 from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
@@ -340,6 +341,7 @@ def _alert_findings(
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return
     alerts = Alerts(settings.alerts, {table.name: () for table in tables.values()}, (JOB_NAME,))
+    alerts = at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))
     health = health_of(alerts, instance, Slack.from_settings(settings))
     if health.is_well:
         yield ok(name, f"{health.words} Last delivery: {health.metadata()['last_delivery']}")

@@ -42,14 +42,17 @@ class Fault:
 
 @dataclass
 class SlackStandIn:
-    """A workspace with one channel; what was posted, and every request."""
+    """A workspace with one channel, unless others are added; what was posted, and every request."""
 
     port: int = 0
+    channels: set[str] = field(default_factory=lambda: {CHANNEL})
     token: str = TOKEN
     joined: bool = True
     has_history: bool = False
     scopes: str = "chat:write,channels:read"
     archived: bool = False
+    # Ids of messages that were deleted after they had replies: their threads go on, and nobody sees them.
+    tombstones: set[str] = field(default_factory=set[str])
     messages: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -59,6 +62,7 @@ class SlackStandIn:
     released: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _posted: int = 0
     _allowance: float = 0
     _counted_at: float | None = None
 
@@ -82,6 +86,13 @@ class SlackStandIn:
     def everything(self) -> str:
         with self.lock:
             return json.dumps(self.requests, ensure_ascii=False)
+
+    def delete(self, ts: str, *, tombstone: bool = False) -> None:
+        """Delete a message, as a person does; with a tombstone where it has replies."""
+        with self.lock:
+            self.messages[:] = [message for message in self.messages if message["ts"] != ts]
+            if tombstone:
+                self.tombstones.add(ts)
 
     def fault_for(self, method: str) -> Fault | None:
         with self.lock:
@@ -108,18 +119,22 @@ class SlackStandIn:
     def _conversations_info(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         if "channels:read" not in self.scopes:
             return 200, {"ok": False, "error": "missing_scope", "needed": "channels:read"}, {}
-        if body["channel"] != CHANNEL:
+        if body["channel"] not in self.channels:
             return 200, {"ok": False, "error": "channel_not_found"}, {}
-        channel = {"id": CHANNEL, "name": "alerts", "is_member": self.joined, "is_archived": self.archived}
+        channel = {"id": body["channel"], "name": "alerts", "is_member": self.joined, "is_archived": self.archived}
         return 200, {"ok": True, "channel": channel}, {}
 
     def _conversations_join(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         self.joined = True
-        return 200, {"ok": True, "channel": {"id": CHANNEL}}, {}
+        return 200, {"ok": True, "channel": {"id": body["channel"]}}, {}
 
-    def _chat_postmessage(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        if body["channel"] != CHANNEL:
+    def _chat_postmessage(  # noqa: PLR0911 - one line an error
+        self, body: dict[str, Any]
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if body["channel"] not in self.channels:
             return 200, {"ok": False, "error": "channel_not_found"}, {}
+        if self.archived and body["channel"] == CHANNEL:
+            return 200, {"ok": False, "error": "is_archived"}, {}
         if not self.joined:
             return 200, {"ok": False, "error": "not_in_channel"}, {}
         if not body.get("text"):
@@ -128,16 +143,31 @@ class SlackStandIn:
             return 200, {"ok": False, "error": "msg_blocks_too_long"}, {}
         if not self._is_allowed():
             return 429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "1"}
-        ts = f"{1_700_000_000 + len(self.messages)}.000100"
+        ts = f"{1_700_000_000 + self._posted}.000100"
+        self._posted += 1
+        # A reply to a message that is not there becomes a message of the channel, and the answer lacks its thread:
+        # https://github.com/slack-go/slack/issues/1571
+        thread = body.get("thread_ts")
+        if thread and thread not in self.tombstones and not self._message(body["channel"], thread):
+            body = {name: value for name, value in body.items() if name != "thread_ts"}
         self.messages.append({**body, "ts": ts})
-        return 200, {"ok": True, "channel": CHANNEL, "ts": ts}, {}
+        message = {name: body[name] for name in ("text", "thread_ts") if body.get(name)}
+        return 200, {"ok": True, "channel": body["channel"], "ts": ts, "message": {**message, "ts": ts}}, {}
 
     def _chat_update(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        for message in self.messages:
-            if message["ts"] == body["ts"] and body["channel"] == CHANNEL:
-                message.update({"text": body["text"], "blocks": body["blocks"]})
-                return 200, {"ok": True, "channel": CHANNEL, "ts": body["ts"]}, {}
-        return 200, {"ok": False, "error": "message_not_found"}, {}
+        """Its errors: https://docs.slack.dev/reference/methods/chat.update#errors."""
+        if body["channel"] not in self.channels:
+            return 200, {"ok": False, "error": "channel_not_found"}, {}
+        if self.archived and body["channel"] == CHANNEL:
+            return 200, {"ok": False, "error": "is_inactive"}, {}
+        message = self._message(body["channel"], body["ts"])
+        if message is None:
+            return 200, {"ok": False, "error": "message_not_found"}, {}
+        message.update({"text": body["text"], "blocks": body["blocks"]})
+        return 200, {"ok": True, "channel": body["channel"], "ts": body["ts"]}, {}
+
+    def _message(self, channel: str, ts: str) -> dict[str, Any] | None:
+        return next((m for m in self.messages if m["ts"] == ts and m["channel"] == channel), None)
 
     def _conversations_history(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         if not self.has_history:

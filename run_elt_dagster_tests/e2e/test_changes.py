@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.lost_runs import ALIVE_TAG
+from run_elt_dagster.run_tags import ALIVE
 from run_elt_dagster_tests.e2e.deployment import Deployment, kill
 from run_elt_dagster_tests.e2e.place import Place, Webserver
 from run_elt_dagster_tests.e2e.postgres import Postgres, postgres_server
@@ -72,7 +72,7 @@ def test_changed_table_is_loaded_while_a_run_goes_on_and_a_wrong_one_is_told(
     # The run waits for the embedded Snowflake, which this test holds, as another one would for a slow statement.
     with embedded_snowflake(deployment.data / "embedded", wait_seconds=60, log=print):
         deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
-        alive = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+        alive = f"select run_id from run_tags where key = '{ALIVE}'"
         place.wait_for("the run", lambda: deployment.database.column(alive))
         new.write_text(NEW, encoding="utf-8")
         reload = deployment.reload()

@@ -15,7 +15,7 @@ import pytest
 import snowflake.connector
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.lost_runs import ALIVE_TAG
+from run_elt_dagster.run_tags import ALIVE
 from run_elt_dagster_tests.e2e.deployment import Deployment, kill
 from run_elt_dagster_tests.e2e.place import ROOT, Place, free_port
 from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
@@ -131,7 +131,7 @@ def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_
     code_server = deployment.start_code_server()
     deployment.start_daemon()
     deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
-    signs = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+    signs = f"select run_id from run_tags where key = '{ALIVE}'"
     (run_id,) = place.wait_for("its first sign of life", lambda: database.column(signs))
     kill(code_server)
     assert database.rows("select run_id, status from runs") == [(run_id, "STARTED")]
@@ -157,7 +157,7 @@ def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
         deployment.start_code_server()
         deployment.start_daemon()
         deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
-        signs = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+        signs = f"select run_id from run_tags where key = '{ALIVE}'"
         place.wait_for("its first sign of life", lambda: database.column(signs))
         postgres.stop()
         refuse_connections(postgres.port, 3)

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.alerts.ledger import Entry
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
 from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.lineage import catalogue
@@ -138,11 +139,13 @@ class Watch:
     def record(self, run_id: str) -> dg.RunRecord:
         return self.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
 
-    def ledger(self, run_id: str) -> dict[str, str]:
+    def ledger(self, run_id: str) -> Entry:
+        return Entry.of(self.record(run_id).dagster_run)
+
+    def visible(self, run_id: str) -> dict[str, str]:
+        """The tags of this project that the Runs page shows."""
         tags = self.record(run_id).dagster_run.tags
-        return {
-            name.removeprefix("run_elt/"): value for name, value in tags.items() if name.startswith("run_elt/alert")
-        }
+        return {name: value for name, value in tags.items() if name.startswith("run_elt/")}
 
     def posts(self) -> int:
         return len(self.stand_in.calls("chat.postMessage"))

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
+from run_elt_dagster.alerts.ledger import Entry
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
 from run_elt_dagster.session import StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
@@ -38,9 +39,8 @@ def test_failed_check_is_posted_once_with_its_cause(watch: Watch) -> None:
     assert "Unchanged: readers still see the table published" in message["text"]
     assert "with 5 rows" in message["text"]
     ledger = watch.ledger(run)
-    assert ledger["alert"] == "delivered"
-    assert ledger["alert_channel"] == CHANNEL
-    assert ledger["alert_ts"] == message["ts"]
+    assert (ledger.status, ledger.channel, ledger.ts) == ("delivered", CHANNEL, message["ts"])
+    assert watch.visible(run) == {"run_elt/alert": "delivered"}
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_outage_is_retried_after_60_120_and_240_seconds_and_delivered_once(watch
     run = watch.fail()
     watch.first_attempt(run)
     for wait, attempts in [(60, 1), (120, 2), (240, 3)]:
-        assert watch.ledger(run)["alert_attempts"] == str(attempts)
-        assert int(watch.ledger(run)["alert_next_at"]) == int(watch.now + wait)
+        assert watch.ledger(run).attempts == attempts
+        assert watch.ledger(run).next_at == watch.now + wait
         watch.tick(wait - 1)
         assert watch.posts() == attempts
         if attempts == 3:
@@ -69,7 +69,7 @@ def test_outage_is_retried_after_60_120_and_240_seconds_and_delivered_once(watch
         assert watch.posts() == attempts + 1
     watch.tick(1000)
     assert watch.stand_in.run_ids() == [run]
-    assert watch.ledger(run)["alert"] == "delivered"
+    assert watch.ledger(run).status == "delivered"
 
 
 def test_three_retries_at_most_and_then_slack_is_asked_whether_it_is_up(watch: Watch) -> None:
@@ -79,8 +79,8 @@ def test_three_retries_at_most_and_then_slack_is_asked_whether_it_is_up(watch: W
     for _ in range(60):
         watch.tick(30)
     assert watch.posts() == 4
-    assert watch.ledger(run)["alert"] == "undeliverable"
-    assert watch.ledger(run)["alert_reason"] == "gave up after 3 retries: Slack answered HTTP 500"
+    assert watch.ledger(run).status == "undeliverable"
+    assert watch.ledger(run).reason == "gave up after 3 retries: Slack answered HTTP 500"
     watch.stand_in.faults.clear()
     watch.tick(600)
     assert watch.stand_in.run_ids() == [run]
@@ -102,8 +102,8 @@ def test_refused_connection_is_retried(watch: Watch) -> None:
         port = gone.port
     up, watch.stand_in = watch.stand_in, gone
     watch.first_attempt(run)
-    assert watch.ledger(run)["alert"] == "retry"
-    assert watch.ledger(run)["alert_ambiguous"] == ""
+    assert watch.ledger(run).status == "retry"
+    assert watch.ledger(run).ambiguous is False
     assert gone.port == port
     watch.stand_in = up
     # Another address is another configuration, which waits for nothing; the retry is due by its time.
@@ -119,7 +119,7 @@ def test_lost_answer_gives_one_duplicate_at_most_and_none_where_the_channel_can_
     watch.stand_in.has_history = has_history
     run = watch.fail()
     watch.first_attempt(run)
-    assert watch.ledger(run)["alert_ambiguous"] == "true"
+    assert watch.ledger(run).ambiguous is True
     for _ in range(20):
         watch.tick(60)
     assert watch.stand_in.run_ids() == [run] * (1 if has_history else 2)
@@ -142,8 +142,7 @@ def test_hanging_slack_ends_the_attempt_in_time_and_the_next_run_does_not_wait_f
 def test_process_killed_while_posting_or_before_is_made_up_for(watch: Watch, kept_mark: str) -> None:
     run = watch.fail()
     if kept_mark:
-        next_at = str(int(watch.now) + 90)
-        watch.instance.add_run_tags(run, {"run_elt/alert": kept_mark, "run_elt/alert_next_at": next_at})
+        watch.instance.add_run_tags(run, Entry(status="posting", next_at=watch.now + 90).tags(run))
     watch.tick(20)
     assert watch.stand_in.run_ids() == ([] if kept_mark else [run])
     watch.tick(90)
@@ -186,12 +185,12 @@ def test_process_killed_while_it_posts_duplicates_at_most_what_slack_took_withou
         finally:
             process.kill()
             process.wait(10)
-        assert watch.ledger(run)["alert"] == "posting"
+        assert watch.ledger(run).status == "posting"
         assert len(stand_in.run_ids()) == taken
         for _ in range(5):
             watch.tick(60)
         assert stand_in.run_ids() == [run] * messages
-        assert watch.ledger(run)["alert"] == "delivered"
+        assert watch.ledger(run).status == "delivered"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_missing_token_goes_to_the_log_and_is_delivered_once_it_is_set(
     assert watch.posts() == 0
     assert caplog.text.count("SLACK_TOKEN not set, so that this alert goes to the log only") == 1
     assert "analytics.mau was not published" in caplog.text
-    assert (watch.ledger(run)["alert"], watch.ledger(run)["alert_reason"]) == ("undeliverable", "SLACK_TOKEN not set")
+    assert (watch.ledger(run).status, watch.ledger(run).reason) == ("undeliverable", "SLACK_TOKEN not set")
     watch.token = "xoxb-stand-in"
     watch.tick(30)
     assert watch.stand_in.run_ids() == [run]
@@ -264,7 +263,7 @@ def test_refused_blocks_are_sent_as_text_once(watch: Watch) -> None:
     (message,) = watch.stand_in.messages
     assert not message.get("blocks")
     assert "row_count" in message["text"]
-    assert watch.ledger(run)["alert"] == "delivered"
+    assert watch.ledger(run).status == "delivered"
 
 
 def test_same_failure_again_replies_in_the_thread_and_recovery_turns_it_green(watch: Watch) -> None:
@@ -314,7 +313,7 @@ def test_run_of_another_code_location_is_left_alone(watch: Watch) -> None:
     watch.first_attempt(run)
     watch.tick(60)
     assert watch.posts() == 0
-    assert watch.ledger(run) == {}
+    assert watch.visible(run) == {}
 
 
 def test_many_runs_failing_at_once_under_the_rate_limit_are_all_delivered_and_none_twice(watch: Watch) -> None:

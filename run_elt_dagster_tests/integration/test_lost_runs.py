@@ -7,7 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.lost_runs import ALIVE_TAG, end_lost_runs, lost_runs_sensor, sign_of_life
+from run_elt_dagster.lost_runs import end_lost_runs, lost_runs_sensor, sign_of_life
+from run_elt_dagster.run_tags import ALIVE, own
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def in_a_run(instance: dg.DagsterInstance, body: Callable[[str], None]) -> dg.Da
 def sign(instance: dg.DagsterInstance, run_id: str) -> str:
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    return run.tags[ALIVE_TAG]
+    return own(run, ALIVE) or ""
 
 
 def wait_for_another(instance: dg.DagsterInstance, run_id: str, last: str) -> None:
@@ -69,7 +70,7 @@ def test_run_that_gives_signs_of_life_goes_on_and_is_lost_once_it_gives_none(ins
     assert ended == [[], [], [], [run.run_id]]
     told = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)]
     assert [event and event.message for event in told] == [
-        f"The process of this run is gone: its last sign of life ({ALIVE_TAG}) is of {run.tags[ALIVE_TAG]}."
+        f"The process of this run is gone: its last sign of life is of {own(run, ALIVE)}."
     ]
 
 

@@ -1,0 +1,41 @@
+"""What Dagster's history says of a table: its publications by this project, and no event that a person reports."""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+
+# A publication older than so many events of others is not looked for.
+EVENTS_READ = 200
+
+
+def is_publication(event: dg.EventLogEntry) -> bool:
+    """Tell whether a materialization was recorded by a run that published the table.
+
+    "Report materialization" in the UI records one without a run: https://docs.dagster.io/guides/build/assets/external-assets
+    """
+    published = event.asset_materialization
+    return bool(event.run_id) and published is not None and "dagster/table_name" in published.metadata
+
+
+def last_publications(
+    instance: dg.DagsterInstance,
+    keys: Sequence[Sequence[str]],
+    *,
+    counts: Callable[[dg.EventLogEntry], bool] = is_publication,
+) -> dict[tuple[str, ...], dg.EventLogEntry]:
+    """Return the last publication of each table that has one: one query, and one more where others recorded something since.
+
+    Args:
+        instance: Where they are recorded.
+        keys: The tables' asset keys.
+        counts: Tells whether a materialization is a publication.
+    """
+    found: dict[tuple[str, ...], dg.EventLogEntry] = {}
+    for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]) if keys else ():
+        key, event = record.asset_entry.asset_key, record.asset_entry.last_materialization
+        if event is not None and not counts(event):
+            records = instance.fetch_materializations(key, limit=EVENTS_READ).records
+            event = next((each.event_log_entry for each in records if counts(each.event_log_entry)), None)
+        if event is not None:
+            found[tuple(key.path)] = event
+    return found

@@ -1,0 +1,49 @@
+"""Tags of one run: a re-execution copies its parent's tags, so each of ours names the run that it belongs to."""
+
+import dagster as dg
+
+# The one tag to read on the Runs page, and to filter by.
+ALERT = "run_elt/alert"
+# Dagster's pages and its API leave out tags with this prefix, as they do with those of its own launcher. A tag's value is in
+# an index, which in Postgres takes 2,704 bytes: https://www.postgresql.org/docs/current/btree.html
+_HIDDEN = ".dagster/run_elt/"
+VALUE_LIMIT = 2400
+
+ALIVE = f"{_HIDDEN}alive_at"
+DETAIL = f"{_HIDDEN}alert"
+INCIDENT = f"{_HIDDEN}incident"
+OPEN = f"{_HIDDEN}open"
+STARTED_FROM = f"{_HIDDEN}started_from"
+SEEN = f"{_HIDDEN}seen"
+
+
+def bound(run_id: str, value: str) -> str:
+    """Return a tag's value that counts for this run alone."""
+    return f"{run_id} {value}"
+
+
+def own(run: dg.DagsterRun, tag: str) -> str | None:
+    """Return the value of a tag that belongs to the run; None if it has none, or a copy of another run's."""
+    owner, _, value = run.tags.get(tag, "").partition(" ")
+    return value if owner == run.run_id else None
+
+
+def copies(run: dg.DagsterRun) -> dict[str, str]:
+    """Return the tags that take away what a run, before its first own tag, has copied of another run's alert."""
+    return {tag: "" for tag in (ALERT, INCIDENT, OPEN) if run.tags.get(tag)}
+
+
+def pieces(tag: str, run_id: str, text: str) -> dict[str, str]:
+    """Return tags that keep a text of any length; `joined` reads it."""
+    size = VALUE_LIMIT // 4
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    return {f"{tag}/{number}": bound(run_id, f"{len(parts)} {part}") for number, part in enumerate(parts)}
+
+
+def joined(run: dg.DagsterRun, tag: str) -> str:
+    """Return the text that `pieces` has put into tags; empty if there is none, or a part is missing."""
+    first = own(run, f"{tag}/0")
+    if first is None:
+        return ""
+    parts = [own(run, f"{tag}/{number}") or "" for number in range(int(first.partition(" ")[0]))]
+    return "".join(part.partition(" ")[2] for part in parts) if all(parts) else ""
