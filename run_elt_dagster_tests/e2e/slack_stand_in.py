@@ -29,6 +29,7 @@ class Fault:
         drop_answer: Take the request in earnest, then close without an answer.
         method: Only for this method; every one if empty.
         times: How often; negative for until it is taken away.
+        skip: How many requests are answered before.
     """
 
     status: int = 200
@@ -38,6 +39,7 @@ class Fault:
     drop_answer: bool = False
     method: str = "chat.postMessage"
     times: int = -1
+    skip: int = 0
 
 
 @dataclass
@@ -53,6 +55,8 @@ class SlackStandIn:
     archived: bool = False
     # Ids of messages that were deleted after they had replies: their threads go on, and nobody sees them.
     tombstones: set[str] = field(default_factory=set[str])
+    # A message that is deleted once it was updated.
+    vanishing: str = ""
     messages: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -98,6 +102,9 @@ class SlackStandIn:
         with self.lock:
             for fault in self.faults:
                 if fault.times != 0 and fault.method in ("", method):
+                    if fault.skip > 0:
+                        fault.skip -= 1
+                        continue
                     fault.times -= 1
                     return fault
             return None
@@ -164,6 +171,8 @@ class SlackStandIn:
         if message is None:
             return 200, {"ok": False, "error": "message_not_found"}, {}
         message.update({"text": body["text"], "blocks": body["blocks"]})
+        if body["ts"] == self.vanishing:
+            self.messages.remove(message)
         return 200, {"ok": True, "channel": body["channel"], "ts": body["ts"]}, {}
 
     def _message(self, channel: str, ts: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 
@@ -128,6 +129,37 @@ class Watch:
     def fail(self) -> str:
         self.session = ScriptedSession(published_rows=self.published_rows)
         return self.run()
+
+    def fail_only(self, name: str) -> str:
+        """Let one of several tables fail, as Dagster records it: a run of that table alone."""
+        names, self.names = self.names, (name,)
+        run = self.fail()
+        self.names = names
+        return run
+
+    def fail_alike(self, count: int) -> list[str]:
+        """Return as many failed runs as the storage would have after so many failures; running each takes too long here."""
+        first = self.fail()
+        return [
+            first,
+            *(self.copy(first, run_id=f"{number:08d}-0000-4000-8000-000000000000") for number in range(1, count)),
+        ]
+
+    def copy(
+        self,
+        of: str,
+        *,
+        tags: dict[str, str] | None = None,
+        run_id: str | None = None,
+        status: dg.DagsterRunStatus | None = None,
+    ) -> str:
+        """Record another run with the events of one, and return its id."""
+        template, run_id = self.record(of).dagster_run, run_id or str(uuid4())
+        tags = {} if tags is None else tags
+        self.instance.add_run(template._replace(run_id=run_id, tags=tags, status=status or template.status))
+        for event in self.instance.all_logs(of):
+            self.instance.event_log_storage.store_event(event._replace(run_id=run_id))
+        return run_id
 
     def first_attempt(self, run_id: str) -> None:
         alert_of_failed_run(self.alerts, self.instance, self.slack, run_id, log=LOG)

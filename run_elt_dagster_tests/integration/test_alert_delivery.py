@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.ledger import Entry, config_of
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
 from run_elt_dagster.session import StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
@@ -316,27 +316,113 @@ def test_run_of_another_code_location_is_left_alone(watch: Watch) -> None:
     assert watch.visible(run) == {}
 
 
-def test_many_runs_failing_at_once_under_the_rate_limit_are_all_delivered_and_none_twice(watch: Watch) -> None:
+def test_many_runs_failing_alike_under_the_rate_limit_are_all_told_of_and_none_twice(watch: Watch) -> None:
     watch.stand_in.burst, watch.stand_in.clock = 1, lambda: watch.now
-    runs = [watch.fail()]
-    # As the storage would have it after so many failures; running each takes too long here.
     count = effort(usual=25, thorough=100)
-    template = watch.record(runs[0]).dagster_run
-    events = watch.instance.all_logs(runs[0])
-    for number in range(1, count):
-        run_id = f"{number:08d}-0000-4000-8000-000000000000"
-        copy = template._replace(run_id=run_id)
-        watch.instance.add_run(copy)
-        for event in events:
-            watch.instance.event_log_storage.store_event(event._replace(run_id=run_id))
-        runs.append(run_id)
+    runs = watch.fail_alike(count)
     for run in runs[:5]:
         watch.first_attempt(run)
     for _ in range(400):
         watch.tick(30)
-        if len(watch.stand_in.run_ids()) == count:
+        if all(watch.ledger(run).status == "delivered" for run in runs):
             break
-    assert sorted(watch.stand_in.run_ids()) == sorted(runs)
+    assert told_of(watch) == dict.fromkeys(runs, 1)
+    assert {watch.ledger(run).ts for run in runs} <= {message["ts"] for message in watch.stand_in.messages}
+    assert len(watch.stand_in.first_messages()) == 1
+    assert f"Failed the same way {count} times" in watch.stand_in.first_messages()[0]["text"]
+
+
+def told_of(watch: Watch) -> dict[str, int]:
+    """How many messages are kept for each run that was told of, by the ledger and by the messages' own words."""
+    counts: dict[str, int] = {}
+    for message in watch.stand_in.messages:
+        leader = message["metadata"]["event_payload"]["run_id"]
+        covered = [
+            record.dagster_run.run_id
+            for record in watch.instance.get_run_records()
+            if Entry.of(record.dagster_run).ts == message["ts"]
+        ]
+        assert leader in covered
+        if len(covered) > 1:
+            assert f"{len(covered)} more runs failed the same way" in message["text"]
+        for run in covered:
+            counts[run] = counts.get(run, 0) + 1
+    return counts
+
+
+def test_many_runs_failing_alike_take_one_message_and_a_reply_for_every_61(watch: Watch) -> None:
+    runs = watch.fail_alike(70)
+    watch.tick(60)
+    assert told_of(watch) == dict.fromkeys(runs, 1)
+    assert [message["text"].split(" runs")[0] for message in watch.stand_in.messages[1:]] == [
+        ":repeat: 61 more",
+        ":repeat: 8 more",
+    ]
+    assert "Failed the same way 70 times" in watch.stand_in.messages[0]["text"]
+    watch.publish()
+    watch.tick(60)
+    assert [m["text"] for m in watch.stand_in.messages[3:]] == [":large_green_circle: Published again: analytics.mau."]
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+def test_lost_answer_about_many_runs_tells_of_none_of_them_twice(watch: Watch, taken: bool) -> None:
+    watch.stand_in.has_history = True
+    runs = watch.fail_alike(10)
+    watch.first_attempt(runs[0])
+    # The first reply of a tick is about one run, the second about the others.
+    fault = Fault(drop_answer=True, times=1, skip=1) if taken else Fault(status=500, times=1, skip=1)
+    watch.stand_in.faults = [fault]
+    watch.tick(60)
+    # The runs that the lost answer was about wait for it; none of them has a message of its own.
+    for run in runs:
+        watch.first_attempt(run)
+    assert len(watch.stand_in.messages) == 2 + taken
+    late = watch.fail()
+    for _ in range(4):
+        watch.tick(60)
+    assert told_of(watch) == dict.fromkeys([*runs, late], 1)
+    assert watch.stand_in.run_ids().count(runs[0]) == 1
+    assert len(watch.stand_in.messages) == 4
+
+
+def test_process_killed_while_it_marks_many_runs_tells_of_none_of_them_twice(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.stand_in.has_history = True
+    runs = watch.fail_alike(10)
+    watch.first_attempt(runs[0])
+    add_run_tags, marked = watch.instance.add_run_tags, list[str]()
+
+    def killed_at_the_fifth(run_id: str, tags: dict[str, str]) -> None:
+        if tags.get("run_elt/alert") == "delivered":
+            marked.append(run_id)
+            if len(marked) == 5:
+                raise KeyboardInterrupt
+        add_run_tags(run_id, tags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watch.instance, "add_run_tags", killed_at_the_fifth)
+        with pytest.raises(KeyboardInterrupt):
+            watch.tick(60)
+    assert 2 < sum(watch.ledger(run).status == "delivered" for run in runs) < 10
+    for _ in range(4):
+        watch.tick(60)
+    assert {run: watch.ledger(run).status for run in runs} == dict.fromkeys(runs, "delivered")
+    assert len(watch.stand_in.messages) == 3
+    assert {watch.ledger(run).ts for run in runs} == {message["ts"] for message in watch.stand_in.messages}
+
+
+def test_newest_failure_is_told_of_first_though_many_others_wait(watch: Watch) -> None:
+    watch.names = tuple(f"t{number}" for number in range(40))
+    for name in watch.names:
+        watch.fail_only(name)
+    watch.tick(60)
+    told = [message["text"].split("🔴 ")[1].split(" ")[0] for message in watch.stand_in.messages]
+    assert len(told) == 30
+    assert told[:4] == ["analytics.t39", "analytics.t0", "analytics.t38", "analytics.t1"]
+    newest = watch.fail_only("t7")
+    watch.tick(60)
+    assert watch.stand_in.run_ids()[30] == newest
 
 
 def test_canary_is_in_no_message_and_in_no_event(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,3 +508,178 @@ def test_check_of_the_alerting_fails_while_a_failure_is_unheard_of(watch: Watch,
     watch.now += 60
     check = alerts_delivered(watch.alerts)
     assert not passes()
+
+
+def copied(watch: Watch, parent: str) -> dict[str, str]:
+    """What Dagster's re-execution takes over, and what it adds."""
+    return {**watch.record(parent).dagster_run.tags, "dagster/parent_run_id": parent, "dagster/root_run_id": parent}
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["begins", "fails before its first step"])
+def test_reexecution_alerts_though_it_copies_the_tags_of_a_delivered_alert(watch: Watch, begins: bool) -> None:
+    def again(parent: str) -> str:
+        if begins:
+            return watch.run(tags=copied(watch, parent))
+        return watch.copy(parent, tags=copied(watch, parent))
+
+    runs = [watch.fail()]
+    for _ in range(3):
+        watch.first_attempt(runs[-1])
+        watch.tick(30)
+        runs.append(again(runs[-1]))
+    watch.tick(60)
+    assert watch.stand_in.run_ids() == runs
+    first, *replies = watch.stand_in.messages
+    assert [reply["thread_ts"] for reply in replies] == [first["ts"]] * 3
+    assert "Failed the same way 4 times" in first["text"]
+    assert "launched by a re-execution of run" in replies[-1]["text"]
+
+    watch.session = ScriptedSession(rows=5)
+    published = watch.run(tags=copied(watch, runs[-1]))
+    assert watch.visible(published) == {"run_elt/alert": ""}
+    for _ in range(3):
+        watch.tick(30)
+    assert [m["text"] for m in watch.stand_in.messages[4:]] == [":large_green_circle: Published again: analytics.mau."]
+    assert watch.visible(published) == {"run_elt/alert": ""}
+
+
+def test_copies_of_an_open_incident_are_neither_counted_nor_taken_for_its_first(watch: Watch) -> None:
+    first = watch.fail()
+    watch.first_attempt(first)
+    again = watch.fail()
+    watch.first_attempt(again)
+    # Dagster retries these, so that they are not told of; their tags are copies all the same.
+    for parent in (first, again):
+        for _ in range(3):
+            watch.copy(parent, tags={**copied(watch, parent), "dagster/will_retry": "true"})
+    third = watch.fail()
+    watch.first_attempt(third)
+    assert watch.ledger(third).first == first
+    assert "Failed the same way 3 times" in watch.stand_in.messages[0]["text"]
+    watch.publish()
+    watch.tick(30)
+    watch.tick(30)
+    assert [m["text"] for m in watch.stand_in.messages[3:]] == [":large_green_circle: Published again: analytics.mau."]
+
+
+def test_copy_of_a_waiting_alert_holds_up_no_other(watch: Watch) -> None:
+    waiting = watch.fail()
+    tags = Entry(status="retry", next_at=watch.now + 900, config=config_of(watch.slack)).tags(waiting)
+    copy = watch.copy(waiting, tags={**tags, "dagster/parent_run_id": waiting})
+    watch.first_attempt(copy)
+    assert watch.stand_in.run_ids() == [copy]
+
+
+def test_run_that_was_cancelled_before_it_began_loses_the_visible_copy(watch: Watch) -> None:
+    first = watch.fail()
+    watch.first_attempt(first)
+    cancelled = watch.copy(first, tags=copied(watch, first), status=dg.DagsterRunStatus.CANCELED)
+    assert watch.visible(cancelled) == {"run_elt/alert": "delivered"}
+    watch.tick(30)
+    assert watch.visible(cancelled) == {"run_elt/alert": ""}
+    assert watch.posts() == 1
+
+
+def test_tags_of_another_version_count_for_nothing_and_break_nothing(watch: Watch) -> None:
+    run = watch.fail()
+    old = {
+        "run_elt/alert": "retry",
+        "run_elt/alert_attempts": "x",
+        "run_elt/alert_next_at": "1e99",
+        ".dagster/run_elt/alert": "?",
+    }
+    watch.instance.add_run_tags(run, old)
+    watch.tick(60)
+    assert watch.stand_in.run_ids() == [run]
+
+
+def test_alert_is_sent_again_when_a_person_empties_its_tag(watch: Watch) -> None:
+    run = watch.fail()
+    watch.first_attempt(run)
+    watch.instance.add_run_tags(run, {"run_elt/alert": ""})
+    watch.tick(60)
+    assert watch.stand_in.run_ids() == [run, run]
+
+
+@pytest.mark.parametrize(
+    "gone", ["other channel", "deleted", "deleted with replies", "archived", "deleted between count and reply"]
+)
+def test_repeat_is_a_whole_message_in_the_channel_of_today_when_the_first_is_gone(watch: Watch, gone: str) -> None:
+    watch.first_attempt(watch.fail())
+    watch.first_attempt(watch.fail())
+    first = watch.stand_in.messages[0]
+    if gone in ("other channel", "archived"):
+        watch.stand_in.channels.add("C0ANOTHER")
+        watch.stand_in.archived = gone == "archived"
+        watch.channel = "C0ANOTHER"
+    elif gone == "deleted between count and reply":
+        watch.stand_in.vanishing = first["ts"]
+    else:
+        watch.stand_in.delete(first["ts"], tombstone=gone == "deleted with replies")
+    run = watch.fail()
+    watch.first_attempt(run)
+    whole = watch.stand_in.messages[-1]
+    assert not whole.get("thread_ts")
+    assert whole["channel"] == watch.channel
+    assert "🔴 analytics.mau was not published" in whole["text"]
+    assert ":repeat:" not in whole["text"]
+    assert watch.ledger(run).status == "delivered"
+
+    # It is the first of the incident now: the next one replies to it, and it alone recovers.
+    watch.first_attempt(watch.fail())
+    assert watch.stand_in.messages[-1]["thread_ts"] == whole["ts"]
+    assert "Failed the same way 2 times" in whole["text"]
+    watch.publish()
+    for _ in range(3):
+        watch.tick(30)
+    said = [m for m in watch.stand_in.messages if "Published again" in m["text"]]
+    assert [(m["channel"], m["thread_ts"]) for m in said] == [(watch.channel, whole["ts"])]
+    assert "🟢 Recovered" in whole["blocks"][0]["text"]["text"]
+
+
+@pytest.mark.parametrize("error", ["cant_update_message", "edit_window_closed", "ratelimited"])
+def test_repeat_replies_though_the_first_message_cannot_be_changed(watch: Watch, error: str) -> None:
+    watch.first_attempt(watch.fail())
+    watch.stand_in.faults = [Fault(error=error, method="chat.update")]
+    watch.first_attempt(watch.fail())
+    first, reply = watch.stand_in.messages
+    assert reply["thread_ts"] == first["ts"]
+
+
+def test_repeat_waits_when_slack_is_down_at_the_counting(watch: Watch) -> None:
+    watch.first_attempt(watch.fail())
+    watch.stand_in.faults = [Fault(status=500, method="chat.update", times=1)]
+    run = watch.fail()
+    watch.first_attempt(run)
+    assert (watch.posts(), watch.ledger(run).status) == (1, "retry")
+    watch.tick(60)
+    assert watch.stand_in.messages[1]["thread_ts"] == watch.stand_in.messages[0]["ts"]
+
+
+def test_recovery_is_told_in_the_channel_when_the_first_message_is_gone(watch: Watch) -> None:
+    watch.first_attempt(watch.fail())
+    watch.stand_in.delete(watch.stand_in.messages[0]["ts"])
+    watch.publish()
+    for _ in range(3):
+        watch.tick(30)
+    (said,) = watch.stand_in.messages
+    assert "Published again: analytics.mau" in said["text"]
+    assert not said.get("thread_ts")
+
+
+def test_reported_materialization_is_no_recovery(watch: Watch) -> None:
+    watch.publish()
+    watch.first_attempt(watch.fail())
+    reported = dg.AssetMaterialization(["analytics", "mau"], description="reported in the UI")
+    watch.instance.report_runless_asset_event(reported)
+    watch.tick(30)
+    assert len(watch.stand_in.messages) == 1
+    again = watch.fail()
+    watch.first_attempt(again)
+    # Nor does it begin another incident, or change what readers are said to see.
+    assert watch.stand_in.messages[1]["thread_ts"] == watch.stand_in.messages[0]["ts"]
+    assert "with 5 rows" in watch.stand_in.messages[0]["text"]
+    watch.publish()
+    watch.instance.report_runless_asset_event(reported)
+    watch.tick(30)
+    assert "Published again: analytics.mau" in watch.stand_in.messages[2]["text"]
