@@ -80,6 +80,7 @@ def analytics_assets(
             copy_tags=copy_tags,
             check_policies=check_policies,
             keep_candidates_hours=keep_candidates_hours,
+            creates_schemas=snowflake.is_embedded,
             is_live=lambda start: is_live(context.instance, start),
         )
         context.log.addFilter(_is_no_list_of_missing_outputs)

@@ -4,6 +4,7 @@ A clone or a swap puts another object under the name, and what hangs on the old 
 foreign owner. Where it cannot be known that nothing is lost, nothing is published.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,12 +12,15 @@ from typing import Any
 
 from run_elt_dagster.inspection import Marker, instant, marker_in
 from run_elt_dagster.publish import is_candidate_name, is_candidate_of, is_from_its_run
-from run_elt_dagster.relation import Relation, exact_sql, stored_names, string_sql
+from run_elt_dagster.relation import Relation, exact_sql, shown, stored_names, string_sql
+from run_elt_dagster.session import StatementError
 from run_elt_dagster.table import AnalyticsTable
 
 # How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
 POLICIES_PER_QUERY = 500
 NOTHING_PUBLISHED = "There is no published table yet."
+# "Object does not exist or not authorized", and "Insufficient privileges".
+OBJECT_MISSING, NO_PRIVILEGE = 2003, 3001
 _OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
 
 
@@ -69,11 +73,13 @@ class Stock:
         role: The session's role.
         server_time: Snowflake's clock when it answered; None if no target schema exists.
         tables: Everything by schema and name, as stored.
+        schemas: Those that were asked for and exist, as stored; Snowflake lists no schema that the role has no right on.
     """
 
     role: str = ""
     server_time: datetime | None = None
     tables: Mapping[tuple[str, str], Existing] = field(default_factory=dict[tuple[str, str], Existing])
+    schemas: frozenset[str] = frozenset()
 
     def at(self, relation: Relation) -> Existing | None:
         """Return what stands under a name, None if nothing does."""
@@ -172,7 +178,7 @@ def stock_of(rows: Sequence[Sequence[Any]]) -> Stock:
             managed_by=str(schema_owner or "") if managed == "YES" else None,
         )
     now: datetime = rows[0][1]
-    return Stock(str(rows[0][0] or ""), now.astimezone(UTC), tables)
+    return Stock(str(rows[0][0] or ""), now.astimezone(UTC), tables, frozenset(str(row[2]) for row in rows))
 
 
 _SPECIAL = ("DYNAMIC", "ICEBERG", "HYBRID")
@@ -292,6 +298,54 @@ def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
             "Policies or streams could be lost.",
             f"{overwrite[:-1]}, or set RUN_ELT_CHECK_POLICIES=false where the account has no policies.",
         )
+
+
+def schema_of(relation: Relation) -> str:
+    """Return the full name of a table's schema, as SQL and a person write it."""
+    return f"{shown(relation.database)}.{shown(relation.schema)}"
+
+
+def create_schema_sql(relation: Relation) -> str:
+    """Return the statement that creates a table's schema; safe to repeat.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-schema
+    """
+    return f"CREATE SCHEMA IF NOT EXISTS {exact_sql(relation.database)}.{exact_sql(relation.schema)}"
+
+
+def schema_remedy(relation: Relation, *, role: str) -> str:
+    """Return who has to do what, so that a role can create tables in a table's schema.
+
+    A run never creates a schema on an account: who owns it decides who may grant on its tables.
+    https://docs.snowflake.com/en/user-guide/security-access-control-privileges#schema-privileges
+    """
+    schema = schema_of(relation)
+    return (
+        f"Let an administrator with CREATE SCHEMA on database {shown(relation.database)}, such as SYSADMIN, run: "
+        f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE TABLE ON SCHEMA {schema} TO ROLE {role};"
+    )
+
+
+def missing_schema(target: Relation, error: StatementError, *, role: str) -> tuple[str, str] | None:
+    """Return what is wrong with the schema of a target, and the remedy; None if the error is about something else.
+
+    Snowflake gives one error for a schema that does not exist and for one that the role may not use.
+
+    Args:
+        target: What readers see.
+        error: Why the build failed.
+        role: The session's role.
+    """
+    schema = schema_of(target)
+    problems = {
+        OBJECT_MISSING: f"schema {schema} does not exist, or role {role} may not use it.",
+        NO_PRIVILEGE: f"role {role} may not create tables in schema {schema}.",
+    }
+    named = re.search("schema '([^']+)'", str(error), re.IGNORECASE)
+    own = {schema, shown(target.schema), target.schema, f"{target.database}.{target.schema}"}
+    if error.errno not in problems or named is None or named[1] not in own:
+        return None
+    return problems[error.errno], schema_remedy(target, role=role)
 
 
 def server_instant(stock: Stock, *, elapsed_seconds: float) -> str:

@@ -19,7 +19,7 @@ from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import candidate_of, target_of
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import Session, StatementError
-from run_elt_dagster.stocktaking import look_around, sweep
+from run_elt_dagster.stocktaking import create_schemas, look_around, sweep
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome, TableRun, clean_up
 
@@ -62,9 +62,11 @@ def run_tables(
     stop = threading.Event()
     sender = Sender(session, options, stop)
     database = session.database
-    stock = look_around(sender, [catalogue[key] for key in keys], database=database, options=options)
+    tables = [catalogue[key] for key in keys]
+    stock = look_around(sender, tables, database=database, options=options)
     looked_at = time.monotonic()
-    for problem in sweep(sender, stock, catalogue.values(), database=database, options=options):
+    problems = create_schemas(sender, stock, tables, database=database) if options.creates_schemas else []
+    for problem in [*problems, *sweep(sender, stock, catalogue.values(), database=database, options=options)]:
         warn(problem)
 
     def clock() -> str:

@@ -30,6 +30,7 @@ class RunOptions:
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
         is_live: Tells whether the run whose id starts with these characters still runs; its candidates are never dropped.
+        creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
         retry_seconds: Pauses before a statement that failed for a transient reason is sent again.
         wait_seconds: How long a build waits for a newer one of the same table to be published or to fail.
         poll_seconds: How often it looks.
@@ -42,6 +43,7 @@ class RunOptions:
     check_policies: bool = True
     keep_candidates_hours: float = 72
     is_live: Callable[[str], bool] = _never
+    creates_schemas: bool = False
     retry_seconds: tuple[float, ...] = (1, 4, 16)
     wait_seconds: float = 600
     poll_seconds: float = 2

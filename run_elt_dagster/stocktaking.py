@@ -6,6 +6,7 @@ from run_elt_dagster.guards import (
     POLICIES_PER_QUERY,
     STREAMS_SQL,
     Stock,
+    create_schema_sql,
     policies_sql,
     stock_of,
     stock_sql,
@@ -14,7 +15,7 @@ from run_elt_dagster.guards import (
     with_unknown,
 )
 from run_elt_dagster.publish import drop_sql, run_suffix, target_of
-from run_elt_dagster.relation import Relation
+from run_elt_dagster.relation import Relation, exact_sql
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.table import AnalyticsTable
@@ -69,6 +70,25 @@ def policies_looked_up(send: Sender, stock: Stock, targets: Sequence[Relation]) 
                 half = len(group) // 2
                 waiting += [group[:half], group[half:]]
     return stock
+
+
+def create_schemas(send: Sender, stock: Stock, tables: Sequence[AnalyticsTable], *, database: str) -> list[str]:
+    """Create the target schemas that do not exist.
+
+    Returns:
+        What could not be created, in words. The tables in it fail by themselves.
+    """
+    missing = {table.stored_schema for table in tables} - stock.schemas
+    problems: list[str] = []
+    for schema in sorted(missing):
+        try:
+            send(create_schema_sql(Relation(database, schema, "")), tag={"stage": "inspect"})
+        except StatementError as error:
+            problems.append(f"schema {schema} could not be created: {error}")
+    if missing:
+        # Creating a schema makes it the session's current one: https://docs.snowflake.com/en/sql-reference/sql/create-schema
+        send(f"USE SCHEMA {exact_sql(database)}.PUBLIC", tag={"stage": "inspect"})
+    return problems
 
 
 def sweep(

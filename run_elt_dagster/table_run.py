@@ -7,7 +7,7 @@ from typing import Literal, TypeGuard
 
 from run_elt_dagster.auditing import Auditor
 from run_elt_dagster.audits import AuditOutcome, schema_changes
-from run_elt_dagster.guards import NOTHING_PUBLISHED, Stock, refusal
+from run_elt_dagster.guards import NOTHING_PUBLISHED, Stock, missing_schema, refusal
 from run_elt_dagster.inspection import Inspection, Listed, Marker, State
 from run_elt_dagster.lineage import Key
 from run_elt_dagster.publish import (
@@ -501,6 +501,10 @@ class TableRun:
         remedy = "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
         if error.errno == SYNTAX_ERROR and self._stage == "publish" and self._options.copy_tags:
             remedy = "If the account does not know COPY TAGS, set RUN_ELT_COPY_TAGS=false."
+        said, problem = str(error), error.problem
+        if self._stage == "build" and (missing := missing_schema(self._target, error, role=self._role)):
+            problem, remedy = missing
+            said = problem
         unknown = self._stage == "publish" and not error.answered
         production = (
             f"Whether readers see the new table is unknown, since no answer came: look for {self._options.run_id} in "
@@ -510,7 +514,7 @@ class TableRun:
         )
         number = f"Snowflake error {error.errno}, " if error.errno else ""
         message = (
-            f"{self._table.name} failed in stage {self._stage}: {error} ({number}query {error.query_id}). {production} "
+            f"{self._table.name} failed in stage {self._stage}: {said} ({number}query {error.query_id}). {production} "
             f"{remedy}"
         )
         return Failure(
@@ -519,10 +523,20 @@ class TableRun:
             query_id=error.query_id,
             errno=error.errno,
             cause=error,
-            problem=error.problem,
+            problem=problem,
             production=production,
             where=error.where if self._stage == "build" else "",
         )
+
+    @property
+    def _role(self) -> str:
+        """The session's role, whose name is not known yet where no target schema exists."""
+        if self._stock.role:
+            return self._stock.role
+        try:
+            return str(self._sender.once("SELECT CURRENT_ROLE()", tag={"stage": "inspect"}).rows[0][0])
+        except (StatementError, RunStoppedError, IndexError):
+            return "of the session"
 
     def _production(self) -> str:
         return self._existing.seen if self._existing else NOTHING_PUBLISHED

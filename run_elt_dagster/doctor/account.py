@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
-from run_elt_dagster.guards import Stock, refusal
+from run_elt_dagster.guards import OBJECT_MISSING, Stock, refusal, schema_remedy
 from run_elt_dagster.inspection import Marker, instant
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.publish import drop_sql, is_candidate_name, target_of
@@ -37,11 +37,12 @@ _TAG = {"stage": "doctor"}
 
 @dataclass(frozen=True)
 class _Look:
-    """A session to look with, and what the looks need of it: the stored names of its database and its role."""
+    """A session to look with, and what the looks need of it: the stored names of its database and its role; and whether it is the embedded Snowflake's."""
 
     send: Sender
     database: str
     role: str
+    is_embedded: bool = False
 
 
 def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Finding]:
@@ -115,7 +116,7 @@ def _looks(
         why = "there is no database" if not database else "the check of the table files failed"
         yield from skipped(NAMES[2:], why)
         return
-    look = _Look(send, session.database, role)
+    look = _Look(send, session.database, role, is_embedded=settings.snowflake is None)
     yield from _source_findings(look, tables)
     yield from _schema_findings(look, tables)
     yield from _target_findings(look, tables, options, settings)
@@ -212,11 +213,14 @@ def _cannot_create(look: _Look, schema: str) -> Finding | None:
             f"CREATE TRANSIENT TABLE {probe.sql} (N INT) DATA_RETENTION_TIME_IN_DAYS = 0 COMMENT = {string_sql(str(marker))}",
         )
         created = error is None
+        if error is not None and look.is_embedded and error.errno == OBJECT_MISSING:
+            # The run creates it.
+            return None
         if error is not None:
             return failed(
                 NAMES[3],
                 f"role {look.role} cannot create tables in {where}: {error}",
-                f"GRANT USAGE, CREATE TABLE ON SCHEMA {where} TO ROLE {look.role}; create the schema if there is none.",
+                schema_remedy(probe, role=look.role),
             )
     finally:
         left = _error_of(look.send, drop_sql(probe)) if created else None

@@ -29,7 +29,7 @@ from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.column_views import global_columns_view_sql
-from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, syntax_error, unsupported
+from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, missing_schema, syntax_error, unsupported
 from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
 from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError
@@ -289,7 +289,7 @@ class EngineSession(FakeSnowflakeConnection):
         located = [self._complete(name) for name in names]
         for database, schema in dict.fromkeys((table.database, table.schema) for table in located):
             if not self.register(database).has_schema(schema):
-                raise missing_object(f"{database}.{schema}")
+                raise missing_schema(database, schema)
         for table in located:
             if table.name.startswith(KEPT_PREFIX):
                 raise missing_object(str(table))

@@ -56,6 +56,15 @@ def missing_object(name: str) -> SqlError:
     )
 
 
+def missing_schema(database: str, schema: str) -> SqlError:
+    """Return the error for a schema that is not there."""
+    return SqlError(
+        f"SQL compilation error:\nSchema '{database}.{schema}' does not exist or not authorized.",
+        errno=2003,
+        sqlstate="02000",
+    )
+
+
 def existing_object(name: str) -> SqlError:
     """Return the error for a name that is taken."""
     return SqlError(f"SQL compilation error:\nObject '{name}' already exists.", errno=2002, sqlstate="42710")
