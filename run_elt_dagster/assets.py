@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audits import NO_ANSWER, Audit, AuditOutcome, audits_of
+from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.guards import NOTHING_PUBLISHED
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.lost_runs import sign_of_life
@@ -106,6 +107,9 @@ def analytics_assets(
                 _fail_if(facts, skipped)
         except StatementError as error:
             raise _early_failure("build", "Snowflake refused to say which tables exist", str(error), error) from None
+        except NotInstalledError as error:
+            # Its text says all; the traceback of an import adds nothing.
+            raise dg.Failure(str(error), allow_retries=False) from None
         except Exception as error:
             # Whatever it is, Dagster stores its text.
             redact_exception(error, secrets=secret_values())

@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +17,23 @@ from dotenv import load_dotenv
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.assets import is_live
-from run_elt_dagster.history import last_publications
-from run_elt_dagster.lineage import Catalogue, Key, load_table, load_tables
-from run_elt_dagster.publish import PublishRefusedError, target_of
-from run_elt_dagster.relation import session_name
+from run_elt_dagster.embedded import NotInstalledError
+from run_elt_dagster.lineage import load_declared, load_table
+from run_elt_dagster.publish import PublishRefusedError
+from run_elt_dagster.redaction import redact
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.rollback import Rollback, RollbackPlan
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
-from run_elt_dagster.settings import Settings, SettingsError, secret_values
-from run_elt_dagster.table import AnalyticsTable, TableProblemsError
+from run_elt_dagster.settings import Settings, history_is_kept, secret_values
+from run_elt_dagster.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
 
 if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
     from run_elt_dagster.doctor import Finding
 
-ROWS_SHOWN = 20
 SECTIONS = ("installation", "snowflake", "slack", "dagster")
 
 
@@ -42,8 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_dotenv(Path(".env"))
     parser = argparse.ArgumentParser(prog="run-elt", description="Look at the tables of run_elt_dagster.")
     commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="list the published tables, then the rows of those that are named")
-    show.add_argument("tables", nargs="*", metavar="SCHEMA.TABLE", help="tables whose rows to print")
+    show = commands.add_parser("show", help="list what readers see, then the rows of the tables that are named")
+    show.add_argument(
+        "tables",
+        nargs="*",
+        metavar="SCHEMA.TABLE",
+        help="tables whose rows to print: declared ones, sources, candidates",
+    )
     rollback = commands.add_parser("rollback", help="put the previous version of a table back")
     rollback.add_argument("table", metavar="SCHEMA.TABLE")
     rollback.add_argument("--yes", action="store_true", help="do it without asking")
@@ -75,33 +81,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "watch":
             return _watch(options)
         return _alert() if options.command == "alert" else _show(options.tables)
-    except (SettingsError, TableProblemsError, StatementError, PublishRefusedError, ValueError) as error:
+    except (NotInstalledError, StatementError, PublishRefusedError, TimeoutError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
         return 1
 
 
 def _show(names: Sequence[str]) -> int:
     settings = Settings.from_environment()
-    tables = load_tables(settings.tables_dir)
-    keys = [_key_of(name, tables) for name in names]
+    tables, problems = load_declared(settings.tables_dir)
+    for problem in problems:
+        # Of another file, it is no reason not to look at a table.
+        print(f"run-elt: {problem}", file=sys.stderr)
+    with _history() as instance, _signed_in(settings) as connection:
+        found = look(connection, tables, names, instance=instance)
+        print(_table_of(HEADER, [shown.line for shown in found.declared]))
+        _print_notes(found.declared, instance)
+        _print_candidates(found.candidates)
+        for shown in found.named:
+            print(f"\n{shown.facts}")
+            if shown.existing is not None:
+                columns, rows = read_rows(connection, shown)
+                print(f"{shown.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
+                print(_table_of(columns, rows))
+    _print_place(settings, instance)
+    return 1 if problems and not names else 0
+
+
+def _print_notes(overview: Iterable[Shown], instance: dg.DagsterInstance | None) -> None:
+    notes = [f"{shown.name}: {note}" for shown in overview for note in differences(shown, instance)] if instance else []
+    if notes:
+        print("\nWhat readers see is not what Dagster recorded last:\n" + "\n".join(f"  {note}" for note in notes))
+
+
+def _print_candidates(found: Sequence[Shown]) -> None:
+    if found:
+        shown = "\n".join(f"  {candidate.facts}" for candidate in found[:ROWS_SHOWN])
+        more = f"\n  and {len(found) - ROWS_SHOWN} more" if len(found) > ROWS_SHOWN else ""
+        print(f"\nCandidates, which readers do not look at:\n{shown}{more}")
+
+
+def _print_place(settings: Settings, instance: dg.DagsterInstance | None) -> None:
+    if instance is None:
+        print("\nDagster's history: none here, since there is neither DAGSTER_HOME nor a dagster.yaml in this folder")
+    account = f"account {settings.snowflake.account}" if settings.snowflake else None
+    print(f"\nSnowflake: {account or f'embedded Snowflake in {settings.embedded_dir}'}")
+
+
+@contextmanager
+def _history() -> Generator[dg.DagsterInstance | None]:
+    """Open the instance of Dagster's commands, None where they keep no history."""
+    if not history_is_kept():
+        yield None
+        return
     with _instance() as instance:
-        print(
-            _table_of(["table", "rows", "seconds", "checks passed", "published (UTC)", "at"], _rows(instance, tables))
-        )
-    snowflake = Snowflake.from_settings(settings).resolved()
-    for key in keys:
-        _print_rows(snowflake, tables[key])
-    where = (
-        f"embedded Snowflake in {settings.embedded_dir}" if settings.snowflake is None else settings.snowflake.account
-    )
-    print(f"\nSnowflake: {where}")
-    return 0
+        yield instance
+
+
+@contextmanager
+def _signed_in(settings: Settings) -> Generator["SnowflakeConnection"]:
+    """Open a connection; what Snowflake or the connector refuses is an error for a person, with the next step."""
+    with _told(settings), Snowflake.from_settings(settings).resolved().connect(log=_log) as connection:
+        yield connection
+
+
+@contextmanager
+def _told(settings: Settings) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Imported by whatever has raised it, and half a second otherwise.
+        connector = sys.modules.get("snowflake.connector.errors")
+        if connector is None or not isinstance(error, connector.Error):
+            raise
+        from run_elt_dagster.doctor.sign_in import sign_in_remedy  # noqa: PLC0415 - a failure is rare
+
+        text = " ".join(redact(str(getattr(error, "msg", None) or error), secrets=secret_values()).split()).rstrip(".")
+        remedy = "Check the grants." if getattr(error, "sfqid", None) else sign_in_remedy(settings, error)
+        raise ValueError(f"Snowflake cannot be asked, got {text}. {remedy}") from error
+
+
+def _log(text: str) -> None:
+    print(f"run-elt: {text}", file=sys.stderr, flush=True)
 
 
 def _rollback(name: str, *, is_agreed: bool) -> int:
     settings = Settings.from_environment()
     table = load_table(settings.tables_dir, name)
-    with _instance() as instance, Snowflake.from_settings(settings).resolved().session() as session:
+    snowflake = Snowflake.from_settings(settings).resolved()
+    with _instance() as instance, _told(settings), snowflake.session(log=_log) as session:
         options = RunOptions(
             run_id="rollback",
             job="run-elt rollback",
@@ -185,14 +252,6 @@ def _doctor(sections: Sequence[str], *, as_json: bool) -> int:
     return 1 if any(finding.status == "FAIL" for finding in findings) else 0
 
 
-def _key_of(name: str, tables: Catalogue) -> Key:
-    key = tuple(name.lower().replace("/", ".").split("."))
-    if key not in tables:
-        known = ", ".join(table.name for table in tables.values())
-        raise ValueError(f"run-elt requires declared tables, got {name}. Nothing was done. Known tables: {known}.")
-    return key
-
-
 def _instance() -> dg.DagsterInstance:
     """Return the instance that Dagster's commands use here: DAGSTER_HOME, or the folder with dagster.yaml."""
     if not os.environ.get("DAGSTER_HOME"):
@@ -205,44 +264,7 @@ def _instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-def _rows(instance: dg.DagsterInstance, tables: Catalogue) -> Iterator[list[str]]:
-    published = last_publications(instance, list(tables))
-    for key in tables:
-        event = published.get(key)
-        if event is None or event.asset_materialization is None:
-            yield [".".join(key), "-", "-", "-", "never", "-"]
-            continue
-        metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
-        yield [
-            ".".join(key),
-            f"{metadata['dagster/row_count']:,}",
-            str(metadata["seconds"]),
-            str(metadata["checks_passed"]),
-            f"{datetime.fromtimestamp(event.timestamp, UTC):%Y-%m-%d %H:%M:%S}",
-            str(metadata["dagster/table_name"]),
-        ]
-
-
-def _print_rows(snowflake: Snowflake, table: AnalyticsTable) -> None:
-    from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import, and only needed for rows
-
-    try:
-        columns, rows = _read_rows(snowflake, table)
-    except Error as error:
-        raise ValueError(f"{table.name} cannot be read: {error.msg}. Materialize it, or check the grants.") from error
-    print(f"\n{table.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
-    print(_table_of(columns, iter(rows)))
-
-
-def _read_rows(snowflake: Snowflake, table: AnalyticsTable) -> tuple[list[str], list[list[str]]]:
-    with snowflake.connect() as connection, connection.cursor() as cursor:
-        relation = target_of(table, database=session_name(connection.database or ""))
-        cursor.execute(f"SELECT * FROM {relation.sql} ORDER BY 1 LIMIT {ROWS_SHOWN}")
-        columns = [column.name.lower() for column in cursor.description]
-        return columns, [[str(value) for value in row] for row in cursor.fetchall()]
-
-
-def _table_of(header: list[str], rows: Iterator[list[str]]) -> str:
+def _table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

@@ -150,6 +150,26 @@ def load_table(directory: Path, name: str) -> AnalyticsTable:
     return _load_table(directory, found[0])
 
 
+def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[TableProblem]]:
+    """Return the tables whose files can be read, and what is wrong with the others; no SQL is parsed.
+
+    For looking at tables only: what is built comes from `load_tables`, where one wrong file is not left out.
+
+    Raises:
+        TableProblemsError: There is no folder, or no SQL file in it.
+    """
+    tables: dict[Key, AnalyticsTable] = {}
+    problems: list[TableProblem] = []
+    for path in _table_files(directory):
+        try:
+            table = _load_table(directory, path)
+        except TableProblemsError as error:
+            problems += error.problems
+        else:
+            tables[table.key] = table
+    return tables, problems
+
+
 def catalogue(
     tables: Sequence[AnalyticsTable],
     *,

@@ -29,7 +29,7 @@ from run_elt_dagster.stocktaking import look_around
 from run_elt_dagster.table import AnalyticsTable
 
 Method = Literal["swap", "undrop", "time travel"]
-_ROLLED_BACK = "rollback-of-"
+ROLLED_BACK = "rollback-of-"
 _TAG = {"stage": "rollback"}
 
 
@@ -206,7 +206,7 @@ class Rollback:
             raise self._refused(
                 "got a table without the mark of a run in its comment, so that nobody knows what it replaced"
             )
-        if marker.run_id.startswith(_ROLLED_BACK):
+        if marker.run_id.startswith(ROLLED_BACK):
             raise self._refused("got one that was rolled back already, and one version is as far as this goes")
         if _is_before(existing.created_at, marker):
             # The object is older than its rows: they were written over others.
@@ -295,7 +295,7 @@ class Rollback:
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
         marker = plan.present.marker if plan.present else None
         run, at = (marker.run_id[:8], marker.at) if marker else ("", "")
-        return comment_of(self._table, Marker("run", f"{_ROLLED_BACK}{run}", at))
+        return comment_of(self._table, Marker("run", f"{ROLLED_BACK}{run}", at))
 
     def _require_no_pending_build(self, candidates: Sequence[Existing]) -> None:
         for found in candidates:

@@ -157,10 +157,9 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     links = ", ".join(_run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
     more = len(run_ids) - NAMES_SHOWN
     text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {_date(failure.failed_at)}"
-    cause = _first_line(failure, _cause(failure, style))
-    return _plain_message(
-        "\n".join(filter(None, [f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}.", cause]))
-    )
+    cause = _causes(_groups(failure, style), failure, style)
+    listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
+    return _plain_message("\n".join(filter(None, [listed, _escape(_cut(cause, 400)), _in_brackets(style)])))
 
 
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:

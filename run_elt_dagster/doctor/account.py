@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
+from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.guards import OBJECT_MISSING, Stock, refusal, schema_remedy
 from run_elt_dagster.inspection import Marker, instant
 from run_elt_dagster.lineage import Catalogue, Key
@@ -64,7 +65,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
         except Exception as error:  # noqa: BLE001 - a key file alone can be wrong in a dozen ways
             yield failed(
                 NAMES[0],
-                f"cannot sign in to {_place(settings)}: {_problem(settings, error)}",
+                f"cannot sign in to {_place(settings)}: {_problem(error)}",
                 sign_in_remedy(settings, error),
             )
             yield from skipped(NAMES[1:], "signing in to Snowflake failed")
@@ -72,9 +73,9 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
         yield from _looks(settings, tables, snowflake, connection, seconds=time.monotonic() - started)
 
 
-def _problem(settings: Settings, error: Exception) -> str:
-    if settings.snowflake is None and isinstance(error, ImportError):
-        return f"it is not installed here ({error})"
+def _problem(error: Exception) -> str:
+    if isinstance(error, NotInstalledError):
+        return f"it is not installed here (no {', no '.join(error.missing)})"
     return getattr(error, "msg", None) or str(error)
 
 

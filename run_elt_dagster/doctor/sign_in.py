@@ -1,5 +1,6 @@
 """What to do about a failed sign-in, by what Snowflake or the connector says of it. Pure."""
 
+from run_elt_dagster.embedded import INSTALL, NotInstalledError
 from run_elt_dagster.settings import Settings
 
 ONCE = "Try again only when it is corrected: five failures lock the user for 15 minutes."
@@ -54,9 +55,6 @@ def sign_in_remedy(settings: Settings, error: Exception) -> str:
 def _embedded_remedy(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "Wait until the other process has ended, then try again."
-    if isinstance(error, ImportError):
-        return (
-            "Set the variables of an account, as .env.example describes them; or, to try it without one, run "
-            "pip install -c constraints.txt -e '.[embedded]'."
-        )
+    if isinstance(error, NotInstalledError):
+        return f"Run {INSTALL}; or set the variables of an account, as .env.example describes them."
     return "Look at RUN_ELT_EMBEDDED_DIR, which must be a folder that can be written. It holds the embedded Snowflake's data only."

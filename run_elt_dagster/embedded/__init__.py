@@ -21,13 +21,33 @@ package. What cannot be done fails loudly. Known differences from an account:
 Importing this module is cheap: DuckDB and fakesnow are only imported when a server starts.
 """
 
+import importlib.util
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+# What the extra `embedded` of this package installs, and how it is asked for: no registry has the package.
+INSTALL = "pip install -c constraints.txt -e '.[embedded]' in the project's folder"
+LIBRARIES = ("fakesnow", "duckdb", "filelock", "pyarrow")
+
+
+class NotInstalledError(ImportError):
+    """The libraries of the embedded Snowflake are not all there: nobody asked for them when this package was installed.
+
+    Attributes:
+        missing: Which.
+    """
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        self.missing = tuple(missing)
+        super().__init__(
+            f"The embedded Snowflake requires {', '.join(LIBRARIES)}, got no {', no '.join(missing)}. Nothing was executed. "
+            f"Run {INSTALL}, or set the SNOWFLAKE_ variables of an account."
+        )
 
 
 @dataclass(frozen=True)
@@ -136,6 +156,7 @@ def embedded_snowflake(
         Where it answers.
 
     Raises:
+        NotInstalledError: A library is missing.
         TimeoutError: Another process used the directory all the time.
         ValueError: The database's name is no plain identifier, or another user in this process has another database.
     """
@@ -144,6 +165,8 @@ def embedded_snowflake(
             f"The embedded Snowflake's database requires a plain identifier as its name, got {database!r}. Nothing was "
             "started. Use letters, digits and underscores."
         )
+    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        raise NotInstalledError(missing)
     place = directory.resolve()
     # A forked child has the parent's memory but not its threads.
     shared = _joined((os.getpid(), place))
@@ -175,10 +198,14 @@ def _start(
     wait_seconds: float,
     log: Callable[[str], None],
 ) -> Endpoint:
-    from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415 - cheap import of the package
-    from run_elt_dagster.embedded.proxy import without_proxy_for  # noqa: PLC0415
-    from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
-    from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
+    try:
+        from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415 - cheap import of the package
+        from run_elt_dagster.embedded.proxy import without_proxy_for  # noqa: PLC0415
+        from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
+        from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
+    except ImportError as error:
+        # A library is there, and one that it needs is not; or it is another version.
+        raise NotInstalledError([error.name or str(error)]) from error
 
     directory.mkdir(parents=True, exist_ok=True)
     resources.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))

@@ -29,7 +29,14 @@ from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.column_views import global_columns_view_sql
-from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, missing_schema, syntax_error, unsupported
+from run_elt_dagster.embedded.errors import (
+    SqlError,
+    from_duckdb,
+    missing_object,
+    missing_schema,
+    syntax_error,
+    unsupported,
+)
 from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
 from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError

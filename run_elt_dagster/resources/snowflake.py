@@ -1,7 +1,7 @@
 """The Snowflake resource: sessions of an account, or of the embedded Snowflake behind the same interface."""
 
 import base64
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,14 +71,18 @@ class Snowflake(dg.ConfigurableResource[None]):
         return self.account is None
 
     @contextmanager
-    def connect(self, *, patience_seconds: int | None = None) -> Generator["SnowflakeConnection"]:
+    def connect(
+        self, *, patience_seconds: int | None = None, log: Callable[[str], None] | None = None
+    ) -> Generator["SnowflakeConnection"]:
         """Open a connection of the Snowflake connector; it is closed on every path.
 
         Args:
             patience_seconds: How long signing in, a statement, or another process's use of the embedded Snowflake may
                 take, for somebody who only has a question; None for the work itself.
+            log: Told what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
 
         Raises:
+            NotInstalledError: The embedded Snowflake's libraries are missing.
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
@@ -89,20 +93,22 @@ class Snowflake(dg.ConfigurableResource[None]):
             with _connected({**self._account_arguments(), "private_key": self._der_key(), **hurry}) as connection:
                 yield connection
             return
-        log = dg.get_dagster_logger().info
         with embedded_snowflake(
             Path(self.embedded_dir),
             sample_data=self.sample_data,
             wait_seconds=EMBEDDED_WAIT_SECONDS if patience_seconds is None else patience_seconds,
-            log=log,
+            log=log or dg.get_dagster_logger().info,
         ) as endpoint:
             arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
             with _connected(arguments) as connection:
                 yield connection
 
     @contextmanager
-    def session(self) -> Generator[ConnectorSession]:
+    def session(self, *, log: Callable[[str], None] | None = None) -> Generator[ConnectorSession]:
         """Open a session for `run_ctas`.
+
+        Args:
+            log: As of `connect`.
 
         Raises:
             snowflake.connector.errors.Error: Signing in failed.
@@ -112,7 +118,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         def connect_on(warehouse: str) -> AbstractContextManager["SnowflakeConnection"]:
             return self.model_copy(update={"warehouse": warehouse}).connect()
 
-        with self.connect() as connection, ConnectorSession(connection, self.connect, connect_on) as session:
+        with self.connect(log=log) as connection, ConnectorSession(connection, self.connect, connect_on) as session:
             yield session
 
     def dagster_snowflake(self) -> "SnowflakeResource":

@@ -325,7 +325,10 @@ def test_missing_schema_is_said(set_up: SetUp) -> None:
     ((name, detail, remedy),) = set_up.account()
     assert name == "schemas"
     assert "cannot create tables in RUN_ELT.NOWHERE" in detail
-    assert "CREATE SCHEMA IF NOT EXISTS RUN_ELT.NOWHERE; GRANT USAGE, CREATE TABLE ON SCHEMA RUN_ELT.NOWHERE TO ROLE ELT" in remedy
+    assert (
+        "CREATE SCHEMA IF NOT EXISTS RUN_ELT.NOWHERE; GRANT USAGE, CREATE TABLE ON SCHEMA RUN_ELT.NOWHERE TO ROLE ELT"
+        in remedy
+    )
 
 
 def test_table_that_cannot_be_dropped_again_is_named(set_up: SetUp) -> None:

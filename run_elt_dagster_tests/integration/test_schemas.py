@@ -43,7 +43,7 @@ def test_schema_whose_name_needs_quotes_is_created_too(house: House) -> None:
     declare(
         house,
         "marketing/spend.sql",
-        "/* elt\nidentifier: '\"my schema\".\"Net sales\"'\nelt */ select 1 as n",
+        '/* elt\nidentifier: \'"my schema"."Net sales"\'\nelt */ select 1 as n',
     )
     result = house.materialize()
     assert result.success, failure_text(result)

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,6 +11,7 @@ from run_elt_dagster.doctor.account import refusal_finding, sources_sql
 from run_elt_dagster.doctor.finding import Finding, failed, ok, summary, within
 from run_elt_dagster.doctor.installation import version_findings
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
+from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.guards import Existing, Stock
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.settings import Settings
@@ -191,23 +190,9 @@ def test_failed_sign_in_says_what_to_correct(error: Exception, remedy: str) -> N
     ("error", "remedy"),
     [
         (TimeoutError(), "Wait"),
-        (ImportError(), "Set the variables of an account"),
+        (NotInstalledError(["pyarrow"]), "pip install -c constraints.txt -e '.[embedded]'"),
         (NotADirectoryError(), "RUN_ELT_EMBEDDED_DIR"),
     ],
 )
 def test_embedded_snowflake_that_does_not_start_says_what_to_do(error: Exception, remedy: str, tmp_path: Path) -> None:
     assert remedy in sign_in_remedy(Settings.from_environment({}), error)
-
-
-def test_embedded_snowflake_that_is_not_installed_is_said_so(tmp_path: Path) -> None:
-    # As on a deployment, which leaves the extra out; in a process of its own, since modules are remembered.
-    script = """
-import sys
-sys.modules["pyarrow"] = None
-from run_elt_dagster.doctor.account import check_account
-from run_elt_dagster.settings import Settings
-print(next(check_account(Settings.from_environment({}), None)))
-"""
-    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "it is not installed here (" in ran.stdout
-    assert "Set the variables of an account" in ran.stdout

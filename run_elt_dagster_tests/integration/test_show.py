@@ -1,0 +1,229 @@
+"""What `run-elt show` says of tables on the embedded Snowflake, beside what Dagster has recorded."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.cli import main
+from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster_tests.integration.warehouse import METHODS, mau
+
+TABLES = "RUN_ELT_TABLES_DIR"
+
+
+@dataclass
+class Shop:
+    """A folder of tables, an embedded Snowflake that stays open, a history, and the command."""
+
+    directory: Path
+    resource: Snowflake
+    instance: dg.DagsterInstance
+    capsys: pytest.CaptureFixture[str]
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    def declare(self, path: str, text: str) -> None:
+        file = self.directory / "tables" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def materialize(self, *, instance: dg.DagsterInstance | None = None) -> str:
+        """Run all tables and return the start of the run's id."""
+        assets = [analytics_assets(load_tables(self.directory / "tables"), max_concurrent_tables=1)]
+        resources = {"snowflake": self.resource}
+        result = dg.materialize(assets, resources=resources, instance=instance or self.instance, raise_on_error=False)
+        # The run's own log.
+        self.capsys.readouterr()
+        return result.run_id[:8]
+
+    def sql(self, *statements: str) -> None:
+        with self.resource.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        told = self.capsys.readouterr()
+        return code, told.out, told.err
+
+    def shown(self, *names: str) -> str:
+        code, out, err = self.run("show", *names)
+        assert (code, err) == (0, ""), f"{out}\n{err}"
+        return out
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
+    monkeypatch.setenv(TABLES, str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with ExitStack() as opened, dg.DagsterInstance.get() as instance:
+        opened.enter_context(resource.connect())
+        yield Shop(tmp_path, resource, instance, capsys, opened)
+
+
+def line_of(told: str, name: str) -> list[str]:
+    return next(line.split() for line in told.splitlines() if line.startswith(f"{name} "))
+
+
+def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    run = shop.materialize()
+    told = shop.shown("analytics.mau")
+    assert line_of(told, "analytics.mau")[1] == "3"
+    assert line_of(told, "analytics.mau")[-2:] == [run, "RUN_ELT.ANALYTICS.MAU"]
+    assert f"by run {run}" in told
+    assert "What readers see is not what Dagster recorded last" not in told
+    assert "Candidates" not in told
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_rolled_back_table_is_shown_as_readers_see_it(shop: Shop, publish: str) -> None:
+    runs: list[str] = []
+    for rows in (3, 5):
+        shop.declare("analytics/mau.sql", mau(rows, rows, publish=publish))
+        runs.append(shop.materialize())
+    assert shop.run("rollback", "analytics.mau", "--yes")[0] == 0
+    told = shop.shown("analytics.mau")
+    first, second = runs
+    # Rows that are written back over others are known by the run whose rows they replaced.
+    assert line_of(told, "analytics.mau")[1] == "3"
+    assert line_of(told, "analytics.mau")[-2] == (second if publish == "overwrite" else first)
+    assert "  analytics.mau: rolled back " in told
+    assert f"Dagster's last materialization is of run {second}" in told
+
+
+def test_table_that_another_history_has_published_is_said_so(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    run = shop.materialize()
+    with dg.DagsterInstance.ephemeral() as elsewhere:
+        other = shop.materialize(instance=elsewhere)
+    told = shop.shown()
+    assert (
+        f"analytics.mau: readers see the rows of run {other}, and Dagster's last materialization is of run {run}"
+        in told
+    )
+    assert line_of(told, "analytics.mau")[2:4] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "note"),
+    [
+        ("drop table analytics.mau", "and there is no table any more"),
+        ("insert into analytics.mau values (9, 9)", "it was published with 3 rows: something else has changed them"),
+        ("comment on table analytics.mau is 'mine'", "its comment names no run"),
+        ("create or replace table analytics.mau as select 1 as a", "its comment names no run"),
+    ],
+)
+def test_change_from_outside_is_said(shop: Shop, statement: str, note: str) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    shop.materialize()
+    shop.sql(statement)
+    assert note in shop.shown("analytics.mau")
+
+
+def test_materialization_that_a_person_reported_is_said_so(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    run = shop.materialize()
+    shop.instance.report_runless_asset_event(dg.AssetMaterialization(["analytics", "mau"]))
+    told = shop.shown("analytics.mau")
+    assert line_of(told, "analytics.mau")[-2] == run
+    assert "Dagster's last materialization is reported by hand" in told
+
+
+def test_candidate_of_a_failed_run_is_listed_and_shown_by_name(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", "/* elt\nprimary_key: [n]\nelt */ select column1 as n from values (4), (4)")
+    run = shop.materialize()
+    name = f"analytics.temp_mau__{run}"
+    told = shop.shown()
+    assert line_of(told, "analytics.mau")[-2:] == ["no", "table"]
+    assert f"  {name} at RUN_ELT.ANALYTICS.{name.split('.')[1].upper()}: 2 rows, built " in told
+    assert "a candidate that failed" in told
+    assert shop.shown(name).count("\n4\n") == 1
+
+
+def test_source_is_shown_by_name_whatever_the_spelling(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    shop.sql("create table raw_data.orders as select 42 as n", 'create schema "my schema"')
+    shop.sql('create table "my schema"."Net sales" as select 43 as n')
+    for name in ("raw_data.orders", "RAW_DATA/ORDERS", "run_elt.raw_data.Orders"):
+        assert "\n42\n" in shop.shown(name)
+    assert "\n43\n" in shop.shown('"my schema"."Net sales"')
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("analytics.maus", "Did you mean analytics.mau?"),
+        ("mau", "Did you mean analytics.mau?"),
+        ("raw_dat.orders", "Did you mean raw_data.orders?"),
+        ("analytics.orders", "raw_data.orders"),
+        ("zz.qqqqqq", "run-elt show lists the declared tables."),
+        ("a b", "in double quotes"),
+    ],
+)
+def test_unknown_name_is_an_error_with_what_may_have_been_meant(shop: Shop, name: str, remedy: str) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    shop.materialize()
+    shop.sql("create table raw_data.orders as select 42 as n")
+    code, out, err = shop.run("show", name)
+    assert (code, out) == (1, "")
+    assert remedy in err
+
+
+def test_other_table_with_a_wrong_file_stops_neither_show_nor_rollback(shop: Shop) -> None:
+    for rows in (3, 5):
+        shop.declare("analytics/mau.sql", mau(rows, rows))
+        shop.materialize()
+    shop.declare("analytics/bad.sql", "drop table everything")
+    code, out, err = shop.run("show", "analytics.mau")
+    assert code == 0
+    assert line_of(out, "analytics.mau")[1] == "5"
+    assert "bad.sql:1: " in err
+    assert shop.run("show")[0] == 1
+    assert shop.run("rollback", "analytics.mau", "--yes")[0] == 0
+
+
+def test_deployment_without_history_is_asked_about_what_readers_see(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    run = shop.materialize()
+    monkeypatch.delenv("DAGSTER_HOME")
+    (shop.directory / "dagster.yaml").unlink()
+    told = shop.shown("analytics.mau")
+    assert line_of(told, "analytics.mau")[-2] == run
+    assert "Dagster's history: none here" in told
+
+
+@pytest.mark.parametrize("arguments", [("show",), ("rollback", "analytics.mau", "--yes")])
+def test_command_that_waits_says_for_whom(shop: Shop, arguments: tuple[str, ...]) -> None:
+    for rows in (3, 5):
+        shop.declare("analytics/mau.sql", mau(rows, rows))
+        shop.materialize()
+    # Where there are tables of one's own, no sample data is loaded.
+    shop.sql("create table raw_data.session_timestamp as select 1 as a")
+    command = [sys.executable, "-c", "import sys; from run_elt_dagster.cli import main; sys.exit(main())", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        message = process.stderr.readline()
+        assert message.startswith("run-elt: Waiting for the embedded Snowflake in "), message
+        assert f"used by process {os.getpid()} (" in message
+        shop.opened.close()
+        out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    assert "analytics.mau" in out
