@@ -15,6 +15,7 @@ import dagster as dg
 from run_elt_dagster.audits import NO_ANSWER, Audit, AuditOutcome, audits_of
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.guards import NOTHING_PUBLISHED
+from run_elt_dagster.interruption import repeat_lost_interruptions
 from run_elt_dagster.lineage import Catalogue, Key
 from run_elt_dagster.lost_runs import sign_of_life
 from run_elt_dagster.publish import target_of
@@ -89,6 +90,7 @@ def analytics_assets(
         context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
         try:
             with (
+                repeat_lost_interruptions(),
                 sign_of_life(context.instance, context.run.run_id),
                 _ends_as_cancelled(context),
                 ExitStack() as opened,

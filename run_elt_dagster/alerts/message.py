@@ -159,7 +159,7 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {_date(failure.failed_at)}"
     cause = _causes(_groups(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
-    return _plain_message("\n".join(filter(None, [listed, _escape(_cut(cause, 400)), _in_brackets(style)])))
+    return _plain_message("\n".join(filter(None, [listed, _escape(_cut(cause, 400)), _in_brackets(style).strip()])))
 
 
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:

@@ -1,0 +1,58 @@
+"""A signal that comes up in a finalizer, from which Python lets no exception out, ends the run all the same."""
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster_tests.e2e.place import Place
+
+# The first interruption falls into a finalizer, before the query that would go on for hours begins.
+LOCATION = """
+import signal
+from contextlib import contextmanager
+
+import dagster as dg
+
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.lineage import catalogue
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.table import AnalyticsTable
+
+ENDLESS = '''
+with n as (select seq4() as n from table(generator(rowcount => 1000000)))
+select count(*) as n from n as a, n as b, n as c where a.n + b.n = c.n
+'''
+
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Interrupted(Snowflake):
+    @contextmanager
+    def session(self, **options):
+        with super().session(**options) as session:
+            Finalized()
+            yield session
+
+
+table = AnalyticsTable.model_validate({"schema": "analytics", "table": "endless", "sql": ENDLESS})
+defs = dg.Definitions(
+    assets=[analytics_assets(catalogue([table]), max_concurrent_tables=1)],
+    resources={"snowflake": Interrupted(sample_data=False, statement_timeout_seconds=90)},
+    executor=dg.in_process_executor,
+)
+"""
+
+
+def test_interruption_that_falls_into_a_finalizer_ends_the_run_as_cancelled(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.directory / "location.py").write_text(LOCATION, encoding="utf-8")
+    run = place.run("dagster", "asset", "materialize", "--select", "*", "-f", "location.py")
+    assert run.returncode == 1, run.stderr
+    assert "is published" not in run.stderr
+    monkeypatch.chdir(place.directory)
+    monkeypatch.setenv("DAGSTER_HOME", str(place.directory))
+    with dg.DagsterInstance.get() as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
