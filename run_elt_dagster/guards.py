@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from run_elt_dagster.inspection import Marker, instant, marker_in
+from run_elt_dagster.inspection import Marker, instant, marker_in, previous_table
 from run_elt_dagster.publish import is_candidate_name, is_candidate_of, is_from_its_run
 from run_elt_dagster.relation import Relation, exact_sql, shown, stored_names, string_sql
 from run_elt_dagster.session import StatementError
@@ -60,9 +60,7 @@ class Existing:
         """What readers see as long as nothing is published over it, in a sentence."""
         if self.kind not in _OVERWRITABLE:
             return f"Readers still see the {self.kind.lower()}."
-        facts = [f"{self.row_count:,} rows"] if self.row_count is not None else []
-        facts += [self.marker.published] if self.marker is not None and self.marker.published else []
-        return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+        return previous_table(self.row_count, self.marker)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ def marker_in(comment: str | None) -> Marker | None:
     return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
 
 
+def previous_table(row_count: int | None, marker: Marker | None) -> str:
+    """Return what readers see as long as nothing is published over a table, in a sentence."""
+    facts = [f"{row_count:,} rows"] if row_count is not None else []
+    facts += [marker.published] if marker is not None and marker.published else []
+    return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+
+
 def instant(moment: datetime) -> str:
     """Return an instant as markers have it: text whose order is that of time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -104,6 +111,11 @@ class Listed:
     name: str
     row_count: int | None
     marker: Marker | None
+
+    @property
+    def seen(self) -> str:
+        """What readers see as long as nothing is published over it, in a sentence."""
+        return previous_table(self.row_count, self.marker)
 
 
 @dataclass(frozen=True)

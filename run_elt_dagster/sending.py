@@ -1,7 +1,8 @@
 """What a run is, and how it sends its statements: tagged, stopped when it is interrupted, again where that is safe."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from run_elt_dagster.session import INTERNAL_ERROR, Answer, Session, StatementError
@@ -90,6 +91,19 @@ class Sender:
                     raise
                 self.wait(pauses.pop(0))
                 self.recover(error)
+
+    @contextmanager
+    def fresh(self) -> Generator["Sender"]:
+        """Open a sender whose session sees what every other one has committed.
+
+        Raises:
+            StatementError: Signing in failed.
+            RunStoppedError: The run was interrupted before.
+        """
+        if self._stop.is_set():
+            raise RunStoppedError("the run was interrupted before it could look at production")
+        with self._session.fresh() as session:
+            yield Sender(session, self.options, self._stop)
 
     def recover(self, error: StatementError) -> None:
         """Open a new session where the old one is lost.

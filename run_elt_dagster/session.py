@@ -28,6 +28,8 @@ LOST_SESSION = frozenset({250002, 390111, 390112, 390114})
 REQUEST_FAILED = 250003
 HTTP_ERRORS = range(290000, 300000)
 INTERNAL_ERROR = 603
+# Five failed sign-ins lock the user: https://docs.snowflake.com/en/user-guide/admin-user-management
+MOST_FAILED_SIGN_INS = 2
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,14 @@ class Session(Protocol):
         """
         ...
 
+    def fresh(self) -> AbstractContextManager["Session"]:
+        """Open a session that sees what every other one has committed; `cancel` ends its statements too.
+
+        Raises:
+            StatementError: Signing in failed.
+        """
+        ...
+
     def cancel(self) -> None:
         """End every statement that runs in the session; safe to call while other threads wait for one."""
         ...
@@ -176,6 +186,7 @@ class ConnectorSession:
         self._number = 0
         self._renewing = threading.Lock()
         self._sign_in_error: StatementError | None = None
+        self._failed_sign_ins: list[StatementError] = []
         self._opened = ExitStack()
         self._canceller: SnowflakeConnection | None = None
 
@@ -269,14 +280,41 @@ class ConnectorSession:
         Raises:
             StatementError: Signing in failed.
         """
-        from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
-
         if self._connect_on is None:
             raise ValueError(f"a session on warehouse {name} requires a way to open it, got none")
 
         def connect() -> AbstractContextManager["SnowflakeConnection"]:
             assert self._connect_on is not None  # noqa: S101 - seen above
             return self._connect_on(name)
+
+        with self._another(connect) as session:
+            yield session
+
+    @contextmanager
+    def fresh(self) -> Generator["Session"]:
+        """Open a session that sees what every other one has committed.
+
+        An open session may see an older version for a moment:
+        https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
+
+        Raises:
+            StatementError: Signing in failed, now or MOST_FAILED_SIGN_INS times before.
+        """
+        if len(self._failed_sign_ins) >= MOST_FAILED_SIGN_INS:
+            raise self._failed_sign_ins[-1]
+        with ExitStack() as opened:
+            try:
+                session = opened.enter_context(self._another(self._connect))
+            except StatementError as error:
+                self._failed_sign_ins.append(error)
+                raise
+            yield session
+
+    @contextmanager
+    def _another(
+        self, connect: Callable[[], AbstractContextManager["SnowflakeConnection"]]
+    ) -> Generator["ConnectorSession"]:
+        from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
         with ExitStack() as opened:
             try:

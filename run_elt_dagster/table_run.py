@@ -1,5 +1,6 @@
 """One table on its way: build, audit, publish, and what becomes of it when a step fails or another run is in the way."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Literal, TypeGuard
 
 from run_elt_dagster.auditing import Auditor
 from run_elt_dagster.audits import AuditOutcome, schema_changes
-from run_elt_dagster.guards import NOTHING_PUBLISHED, Stock, missing_schema, refusal
+from run_elt_dagster.guards import NOTHING_PUBLISHED, Existing, Stock, missing_schema, refusal
 from run_elt_dagster.inspection import Inspection, Listed, Marker, State
 from run_elt_dagster.lineage import Key
 from run_elt_dagster.publish import (
@@ -24,6 +25,7 @@ from run_elt_dagster.publish import (
     grants_of,
     require_same_columns,
     run_suffix,
+    same_rows_sql,
     show_grants_sql,
     target_of,
 )
@@ -159,7 +161,10 @@ class TableRun:
         self._target = target_of(table, database=database)
         self._candidate = candidate_of(table, database=database, run_id=options.run_id)
         self._existing = stock.at(self._target)
-        self._auditor = Auditor(self._send, table, target=self._target, candidate=self._candidate)
+        self._auditor = self._auditor_of(sender)
+        # What readers see, by the last look at the catalogue; where no look was possible, nobody knows.
+        self._standing: Existing | Listed | None = self._existing
+        self._is_unknown = False
         self._snapshot_at = ""
         self._built = False
         self._inspection = Inspection()
@@ -188,6 +193,9 @@ class TableRun:
                     audited()
                 self._publish()
         except StatementError as error:
+            if self._stage == "build" and error.answered:
+                with contextlib.suppress(StatementError, RunStoppedError):
+                    self._inspect(self._auditor)
             failure = self._failed_statement(error)
         except PublishRefusedError as error:
             failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
@@ -212,11 +220,17 @@ class TableRun:
             schema_changes=schema_changes(self._inspection),
         )
 
-    def _send(self, sql: str, *, once: bool = False) -> Answer:
+    def _auditor_of(self, sender: Sender) -> Auditor:
+        return Auditor(
+            lambda sql: self._send(sql, sender=sender), self._table, target=self._target, candidate=self._candidate
+        )
+
+    def _send(self, sql: str, *, once: bool = False, sender: Sender | None = None) -> Answer:
         tag = {"asset": "/".join(self._table.key), "stage": self._stage}
+        chosen = sender or self._sender
         started = time.perf_counter()
         try:
-            answer = self._sender.once(sql, tag=tag) if once else self._sender(sql, tag=tag)
+            answer = chosen.once(sql, tag=tag) if once else chosen(sql, tag=tag)
         finally:
             elapsed = time.perf_counter() - started
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + elapsed
@@ -264,6 +278,7 @@ class TableRun:
         except StatementError as error:
             self._audits = self._auditor.unanswered(error)
             raise
+        self._standing = self._inspection.target
         if not any(listed.name == self._candidate.name for listed in self._inspection.candidates):
             # A newer run may have taken it away; otherwise its audits have failed, and say so.
             self._wait_for_newer_builds()
@@ -319,7 +334,7 @@ class TableRun:
         if (self._inspection.target is None) == (self._existing is None):
             return
         self._stock = look_around(self._sender, [self._table], database=self._target.database, options=self._options)
-        self._existing = self._stock.at(self._target)
+        self._existing = self._standing = self._stock.at(self._target)
         self._refuse_what_would_be_lost()
 
     def _wait_for_newer_builds(self) -> None:
@@ -351,7 +366,7 @@ class TableRun:
                 )
             self._sender.wait(self._options.poll_seconds)
             waited += self._options.poll_seconds
-            self._inspection = self._auditor.inspect()
+            self._inspect(self._auditor)
 
     def _take_older_candidates_away(self) -> None:
         """Drop what older runs of the table have built and not yet published; their publishing then finds nothing."""
@@ -388,7 +403,7 @@ class TableRun:
         require_same_columns(self._table, self._target, new=columns, published=published)
         is_owner = self._existing is not None and self._existing.owner == self._stock.role
         if is_owner:
-            self._send(comment_sql(self._target, comment_of(self._table, self._marker("publishing"))))
+            self._announce()
         else:
             self._warnings.append(
                 f"{self._table.name}: {self._target} belongs to another role, so that its comment cannot tell which run's "
@@ -398,34 +413,80 @@ class TableRun:
             # Safe to repeat: the rows are the candidate's each time.
             self._send(self._exchange_sql(columns))
         except StatementError as error:
-            if error.answered:
-                self._take_announcement_back()
-            if error.errno == OBJECT_MISSING:
-                self._yield_to_the_newer(error)
-                raise _TargetChangedError from error
-            raise
+            if not self._is_written(columns, error):
+                if error.errno == OBJECT_MISSING:
+                    self._yield_to_the_newer(error)
+                    raise _TargetChangedError from error
+                raise
         if is_owner:
-            self._comment_what_is_published(comment_sql(self._target, comment_of(self._table, self._marker())))
+            written = "has the new rows"
+            self._comment_target(comment_sql(self._target, comment_of(self._table, self._marker())), otherwise=written)
             if comments := column_comments_sql(self._table, self._target):
-                self._comment_what_is_published(comments)
+                self._comment_target(comments, otherwise=written)
 
-    def _comment_what_is_published(self, sql: str) -> None:
-        """Send what comes after the rows: readers see them already, so that a failure is no reason to say otherwise."""
+    def _announce(self) -> None:
+        """Say in the target's comment that its rows are being written; where that is reported as failed, take it back."""
+        try:
+            self._send(comment_sql(self._target, comment_of(self._table, self._marker("publishing"))))
+        except StatementError:
+            with contextlib.suppress(StatementError, RunStoppedError), self._sender.fresh() as fresh:
+                self._inspect(self._auditor_of(fresh))
+            self._take_announcement_back()
+            raise
+
+    def _comment_target(self, sql: str, *, otherwise: str) -> None:
+        """Comment the target; tried again in new sessions, since `publishing` for ever would leave open whose rows these are.
+
+        Its rows are what they are, so that a failure is a warning.
+        """
         try:
             self._send(sql)
         except StatementError as error:
-            self._warnings.append(
-                f"{self._table.name}: {self._target} has the new rows, but could not be commented: {error}"
-            )
+            if not self._is_sent_afresh(sql):
+                self._warnings.append(
+                    f"{self._table.name}: {self._target} {otherwise}, but could not be commented, got: {error}. Its comment is "
+                    "that of a run that is publishing until the next publish."
+                )
+
+    def _is_sent_afresh(self, sql: str) -> bool:
+        for pause in self._options.retry_seconds:
+            try:
+                self._sender.wait(pause)
+                with self._sender.fresh() as fresh:
+                    self._send(sql, once=True, sender=fresh)
+            except (StatementError, RunStoppedError):
+                continue
+            return True
+        return False
+
+    def _is_written(self, columns: Sequence[str], error: StatementError) -> bool:
+        """Ask whether readers see the candidate's rows, whatever Snowflake said of the statement that writes them.
+
+        Where they do not, the target gets its comment back; where nobody can tell, it keeps saying that it is being written.
+        """
+        same: bool | None = None
+        with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
+            answer = self._send(same_rows_sql(self._target, self._candidate, columns), sender=fresh)
+            self._inspect(self._auditor_of(fresh))
+            same = not int(answer.rows[0][0])
+        self._is_unknown = same is None
+        if same:
+            self._warnings.append(self._reported_as_failed(error))
+        if same is False:
+            self._take_announcement_back()
+        return bool(same)
 
     def _take_announcement_back(self) -> None:
         """Give the target its comment back after rows were not written; not if another run has commented it since."""
-        target = self._auditor.inspect().target
-        if target is not None and target.marker == self._marker("publishing") and self._existing is not None:
-            self._try(comment_sql(self._target, self._existing.comment))
+        standing = self._standing
+        if standing is not None and standing.marker == self._marker("publishing") and self._existing is not None:
+            self._comment_target(comment_sql(self._target, self._existing.comment), otherwise="has the rows of before")
+            self._standing = self._existing
 
     def _exchange(self) -> None:
-        """Send the one statement that publishes; where no answer comes, look what readers see before anything else.
+        """Send the one statement that publishes; whatever is said of it but success, look what readers see before all else.
+
+        Snowflake may report a statement as failed, cancelled or timed out that has taken effect, and an answer may be lost.
 
         Raises:
             StatementError: It failed, and readers see what they saw before; or nobody can tell.
@@ -437,19 +498,18 @@ class TableRun:
             try:
                 self._send(statement, once=True)
             except StatementError as error:
+                if self._is_published(looks=1 if error.answered else VERIFICATIONS):
+                    if error.answered:
+                        self._warnings.append(self._reported_as_failed(error))
+                    return
                 if error.errno in (OBJECT_EXISTS, OBJECT_MISSING):
                     self._yield_to_the_newer(error)
                     raise _TargetChangedError from error
-                if error.answered and not error.transient:
-                    raise
-                self._sender.recover(error)
-                if self._is_published():
-                    return
                 # A second swap would bring the old table back, were the first one only late.
-                if pause is None or not error.transient or self._table.publish == "swap":
-                    note = "looked at afterwards: readers do not see the new table"
-                    raise error.with_changes(answered=True, note=note) from None
+                if pause is None or not error.transient or self._is_unknown or self._table.publish == "swap":
+                    raise
                 self._sender.wait(pause)
+                self._sender.recover(error)
             else:
                 return
 
@@ -470,21 +530,35 @@ class TableRun:
             SupersededError: A run with a newer snapshot has published, or is about to.
             StatementError: The error, where there is no newer run to blame.
         """
-        self._inspection = self._auditor.inspect()
+        self._inspect(self._auditor)
         self._wait_for_newer_builds()
         has_candidate = any(listed.name == self._candidate.name for listed in self._inspection.candidates)
         if not has_candidate or (self._inspection.target is None) == (self._existing is None):
             raise error
         self._look_again_if_the_target_came_or_went()
 
-    def _is_published(self) -> bool:
+    def _is_published(self, *, looks: int) -> bool:
         """Look whether readers see this run's table: its comment says whose it is."""
-        for _ in range(VERIFICATIONS):
-            target = self._auditor.inspect().target
-            if target is not None and target.marker == self._marker():
+        for look in range(looks):
+            if look:
+                self._sender.wait(min(self._options.poll_seconds, 1))
+            self._is_unknown = True
+            with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
+                self._inspect(self._auditor_of(fresh))
+                self._is_unknown = False
+            if not self._is_unknown and self._standing is not None and self._standing.marker == self._marker():
                 return True
-            self._sender.wait(min(self._options.poll_seconds, 1))
         return False
+
+    def _inspect(self, auditor: Auditor) -> None:
+        self._inspection = auditor.inspect()
+        self._standing = self._inspection.target
+
+    def _reported_as_failed(self, error: StatementError) -> str:
+        return (
+            f"{self._table.name}: Snowflake reported its publishing as failed ({error}; query {error.query_id}), yet it took "
+            "effect: the catalogue says that readers see the new table."
+        )
 
     def _mark_as_failed(self) -> None:
         """Say in the candidate's comment that nobody need wait for it."""
@@ -505,13 +579,7 @@ class TableRun:
         if self._stage == "build" and (missing := missing_schema(self._target, error, role=self._role)):
             problem, remedy = missing
             said = problem
-        unknown = self._stage == "publish" and not error.answered
-        production = (
-            f"Whether readers see the new table is unknown, since no answer came: look for {self._options.run_id} in "
-            f"the comment of {self._target}."
-            if unknown
-            else self._production()
-        )
+        production = self._production()
         number = f"Snowflake error {error.errno}, " if error.errno else ""
         message = (
             f"{self._table.name} failed in stage {self._stage}: {said} ({number}query {error.query_id}). {production} "
@@ -539,7 +607,12 @@ class TableRun:
             return "of the session"
 
     def _production(self) -> str:
-        return self._existing.seen if self._existing else NOTHING_PUBLISHED
+        if self._is_unknown:
+            return (
+                "Whether readers see the new table is unknown, since the catalogue could not be asked: look for "
+                f"{self._options.run_id} in the comment of {self._target}."
+            )
+        return self._standing.seen if self._standing else NOTHING_PUBLISHED
 
 
 def clean_up(sender: Sender, outcome: TableOutcome) -> str | None:

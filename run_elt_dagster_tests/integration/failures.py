@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -54,6 +54,9 @@ class ScriptedSession:
 
     def refresh(self) -> None:
         """There is one session."""
+
+    def fresh(self) -> Any:
+        return nullcontext(self)
 
     def on_warehouse(self, name: str) -> Any:
         raise NotImplementedError(name)

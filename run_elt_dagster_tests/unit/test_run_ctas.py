@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,9 @@ class RecordingSession:
 
     def refresh(self) -> None:
         """There is one session."""
+
+    def fresh(self) -> Any:
+        return nullcontext(self)
 
     def on_warehouse(self, name: str) -> Any:
         raise NotImplementedError(name)
@@ -197,8 +201,24 @@ def test_lost_answer_while_publishing_is_looked_into_and_says_what_readers_see()
     ]
     assert outcome.failure is not None
     assert outcome.failure.stage == "publish"
-    assert "readers do not see the new table" in outcome.failure.message
-    assert "There is no published table yet." in outcome.failure.message
+    assert outcome.failure.production == "There is no published table yet."
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("publish", ["clone", "overwrite"])
+def test_publishing_that_cannot_be_looked_into_is_said_to_be_unknown(answered: bool, publish: str) -> None:
+    class DeafSession(RecordingSession):
+        def fresh(self) -> Any:
+            raise refused("no sign-in", answered=False)
+
+    declared = catalogue(
+        [AnalyticsTable.model_validate({"schema": "a", "table": "mau", "sql": "select 1 as n", "publish": publish})]
+    )
+    session = DeafSession(failing={"CLONE": refused("cancelled", answered=answered)})
+    failure = outcomes_of(session, declared)["mau"].failure
+    assert failure is not None
+    assert failure.production.startswith("Whether readers see the new table is unknown")
+    assert failure.production in failure.message
 
 
 def test_audit_query_that_fails_publishes_nothing() -> None:
