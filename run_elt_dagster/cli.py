@@ -181,17 +181,25 @@ def _rollback(name: str, *, is_agreed: bool) -> int:
         if not is_agreed and not _agrees():
             print("Nothing was changed.")
             return 1
-        for warning in rollback.carry_out(plan):
-            print(f"run-elt: {warning}", file=sys.stderr)
-        instance.report_runless_asset_event(
-            dg.AssetObservation(
-                list(table.key),
-                description=f"Rolled back to the previous version: {plan.previous}.",
-                metadata={"rolled_back_to": str(plan.previous), "rolled_back_from": str(plan.present or "no table")},
+        left = list(rollback.carry_out(plan))
+        try:
+            instance.report_runless_asset_event(_observation(plan))
+        except Exception as error:  # noqa: BLE001 - readers see the previous version, whatever becomes of the history
+            left.append(
+                f"the rollback is done, but Dagster's history could not note it, got {type(error).__name__}: {error}"
             )
-        )
     print(f"{plan.target} is back at {plan.previous}. The next run of {table.name} publishes again: fix its SQL first.")
-    return 0
+    for problem in left:
+        print(f"run-elt: {problem}", file=sys.stderr)
+    return 1 if left else 0
+
+
+def _observation(plan: RollbackPlan) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        list(plan.table.key),
+        description=f"Rolled back to the previous version: {plan.previous}.",
+        metadata={"rolled_back_to": str(plan.previous), "rolled_back_from": str(plan.present or "no table")},
+    )
 
 
 def _plan_text(plan: RollbackPlan) -> str:
@@ -201,7 +209,7 @@ def _plan_text(plan: RollbackPlan) -> str:
         f"  they will see      {plan.previous}",
         f"  by                 {plan.method}. {plan.consequence}",
     ]
-    if plan.aside is not None:
+    if plan.aside is not None and plan.moved is None:
         lines.append(f"  present rows go to {plan.aside}")
     return "\n".join(lines)
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from run_elt_dagster.column_type import ColumnType, actual_type
 from run_elt_dagster.relation import Relation, exact_sql, string_sql
 
-State = Literal["run", "publishing", "failed"]
-_MARKER = re.compile(r"\[run_elt (run|publishing|failed) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+State = Literal["run", "publishing", "failed", "rollback"]
+_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _UNKNOWN_TIME = ""
 # What Snowflake gives to text and to seconds without a parameter.
 _USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
@@ -26,7 +26,8 @@ class Marker:
     """What the comment of a table says about its rows.
 
     Attributes:
-        state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones.
+        state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
+            `rollback` for those that a rollback is taking away from readers.
         run_id: Dagster's id of the run.
         at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if nobody noted it.
     """

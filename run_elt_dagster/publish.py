@@ -172,18 +172,22 @@ def _first_publish_sql(table: AnalyticsTable, target: Relation, candidate: Relat
     return f"CREATE {_kind(table)} {target.sql} CLONE {candidate.sql}"
 
 
-def same_rows_sql(target: Relation, candidate: Relation, columns: Sequence[str]) -> str:
+def same_rows_sql(one: str, other: str, columns: Sequence[str]) -> str:
     """Return the query for how many distinct rows the one table has more or less often than the other.
 
     https://docs.snowflake.com/en/sql-reference/operators-query#minus-except
+
+    Args:
+        one: What stands behind FROM.
+        other: Likewise.
+        columns: Stored names of the columns that count.
     """
     names = ", ".join(exact_sql(column) for column in columns)
     places = ", ".join(str(place) for place in range(1, len(columns) + 1))
-    one, other = (
-        f'SELECT {names}, COUNT(*) AS "run_elt copies" FROM {relation.sql} GROUP BY {places}'
-        for relation in (target, candidate)
+    here, there = (
+        f'SELECT {names}, COUNT(*) AS "run_elt copies" FROM {table} GROUP BY {places}' for table in (one, other)
     )
-    return f"SELECT COUNT(*) FROM (({one} MINUS {other}) UNION ALL ({other} MINUS {one}))"
+    return f"SELECT COUNT(*) FROM (({here} MINUS {there}) UNION ALL ({there} MINUS {here}))"
 
 
 def require_same_columns(

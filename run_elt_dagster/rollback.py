@@ -4,8 +4,9 @@ Snowflake keeps what was replaced or dropped for DATA_RETENTION_TIME_IN_DAYS, a 
 https://docs.snowflake.com/en/user-guide/data-time-travel
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from run_elt_dagster.publish import (
     grant_changes_sql,
     grants_of,
     is_candidate_of,
+    same_rows_sql,
     show_grants_sql,
     target_of,
 )
@@ -28,9 +30,10 @@ from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.stocktaking import look_around
 from run_elt_dagster.table import AnalyticsTable
 
-Method = Literal["swap", "undrop", "time travel"]
+Method = Literal["swap", "undrop", "time travel", "clean-up"]
 ROLLED_BACK = "rollback-of-"
 _TAG = {"stage": "rollback"}
+_FINISH = "Repeat the command to finish it; what readers see does not change."
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class RollbackPlan:
     Attributes:
         table: The table.
         target: What readers see.
-        method: `swap` is one atomic statement, `undrop` two with a gap between them, `time travel` one that rewrites rows.
+        method: `swap` is one atomic statement, `undrop` two with a gap between them, `time travel` one that rewrites rows;
+            `clean-up` where an earlier command has put the version back and was then stopped.
         present: What readers see now, None if the table is gone.
         previous: What they will see again.
         aside: Where the present version stays for inspection, None where it does not.
         restore: Whether `aside` has to be restored first, since it was dropped.
+        moved: Whose rows an earlier command has moved to `aside` already; None if it has not.
         read_at: For time travel: the moment whose rows are read, ISO 8601 in UTC.
         columns: The present columns in order, for time travel.
     """
@@ -75,6 +80,7 @@ class RollbackPlan:
     previous: Version
     aside: Relation | None = None
     restore: bool = False
+    moved: Marker | None = None
     read_at: str = ""
     columns: tuple[str, ...] = ()
 
@@ -82,17 +88,26 @@ class RollbackPlan:
     def statements(self) -> tuple[str, ...]:
         """What changes what readers see, in order."""
         target = self.target.sql
+        if self.method == "clean-up":
+            return ()
         if self.method == "swap" and self.aside is not None:
             return (f"ALTER TABLE {target} SWAP WITH {self.aside.sql}",)
         if self.method == "time travel":
             names = ", ".join(exact_sql(column) for column in self.columns)
             return (f"INSERT OVERWRITE INTO {target} ({names}) SELECT {names} FROM {_at(self.target, self.read_at)}",)
-        rename = () if self.aside is None else (f"ALTER TABLE {target} RENAME TO {self.aside.sql}",)
+        rename = () if self.aside is None or self.moved else (f"ALTER TABLE {target} RENAME TO {self.aside.sql}",)
         return (*rename, undrop_sql(self.target))
+
+    @property
+    def taken_back(self) -> Marker | None:
+        """Whose rows readers saw when the first command began; None if nobody knows."""
+        return self.moved or (self.present.marker if self.present else None)
 
     @property
     def consequence(self) -> str:
         """What readers notice of it."""
+        if self.method == "clean-up":
+            return "An earlier command has put this version back. Only its clean-up is left: readers notice nothing."
         if self.method == "undrop":
             return "Between two metadata statements there is no table: a query that starts just then fails."
         return "Readers see the one version or the other at every moment."
@@ -156,10 +171,13 @@ class Rollback:
         replacing = self._table.model_copy(update={"publish": "clone"})
         stock = look_around(self._sender, [replacing], database=self._target.database, options=self._sender.options)
         existing = stock.at(self._target)
-        self._require_no_pending_build(
-            [found for (schema, name), found in stock.tables.items() if self._is_candidate(schema, name)]
-        )
-        plan = self._plan(existing)
+        candidates = {name: found for (schema, name), found in stock.tables.items() if self._is_candidate(schema, name)}
+        self._require_no_pending_build(list(candidates.values()))
+        begun = self._moved_aside(candidates, existing)
+        if existing is not None and begun is not None:
+            version = Version(existing.row_count, existing.comment)
+            return RollbackPlan(self._table, self._target, "clean-up", version, version, begun[0], moved=begun[1])
+        plan = self._plan(existing, begun)
         if not plan.previous.row_count:
             raise self._refused(f"got a previous version of {plan.previous.row_count or 'no known'} rows")
         if plan.method != "time travel" and (reason := refusal(replacing, self._target, existing, role=stock.role)):
@@ -169,37 +187,74 @@ class Rollback:
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.
 
+        Before anything changes, the present version is marked as one that is being taken back. A repeated command tells by that
+        mark what has been done, and never goes back one version more.
+
         Returns:
-            What should be looked at, in words.
+            What is left to do after readers see the previous version, in words.
 
         Raises:
             PublishRefusedError: Its grants could not be made those of the present version; nothing has changed.
-            StatementError: A statement failed. The error says what readers see.
+            StatementError: A statement failed before readers saw the previous version. The error says what they see.
         """
         try:
-            return self._carry_out(plan)
+            self._prepare(plan)
+            self._exchange(plan)
         except StatementError as error:
-            raise self._told(error) from error
+            raise self._told(plan, error) from error
+        return tuple(
+            f"the rollback is done: {self._target} is back at {plan.previous}. {problem}"
+            for problem in self._clean_up(plan)
+        )
 
-    def _carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
+    def _prepare(self, plan: RollbackPlan) -> None:
         if plan.method == "swap" and plan.aside is not None:
             if plan.restore:
                 self._send(undrop_sql(plan.aside))
             self._carry_grants_over(giver=self._target, taker=plan.aside)
-        self._exchange(plan)
-        if plan.method == "time travel":
-            self._send(comment_sql(self._target, self._comment_after_time_travel(plan)))
-        if plan.method == "undrop" and plan.aside is not None:
-            # Only now has the previous version a name. The grants that it was replaced with are there from the start.
-            self._carry_grants_over(giver=plan.aside, taker=self._target)
-        return self._mark_aside(plan)
+        if plan.method != "clean-up" and plan.present is not None and (marker := plan.taken_back):
+            self._send(comment_sql(self._target, comment_of(self._table, replace(marker, state="rollback"))))
 
-    def _plan(self, existing: Existing | None) -> RollbackPlan:
+    def _clean_up(self, plan: RollbackPlan) -> Iterator[str]:
+        """Do what comes after the exchange, and yield what could not be done, with the remedy."""
+        if plan.method == "time travel":
+            yield from self._commented(self._target, self._comment_after_time_travel(plan))
+        if plan.method in ("undrop", "clean-up") and plan.aside is not None:
+            # Only now has the previous version a name. The grants that it was replaced with are there from the start.
+            try:
+                self._carry_grants_over(giver=plan.aside, taker=self._target)
+            except (StatementError, PublishRefusedError) as error:
+                # Not marked as done: the next command carries them over.
+                yield f"The grants of {plan.aside} are not carried over to it, got: {error}. {_FINISH}"
+                return
+        if plan.aside is not None and (marker := plan.taken_back):
+            rejected = comment_of(self._table, replace(marker, state="failed"))
+            yield from self._commented(plan.aside, rejected)
+
+    def _commented(self, relation: Relation, comment: str) -> Iterator[str]:
+        """Comment a table, and look whether that took effect where Snowflake says that it failed."""
+        try:
+            self._send_surely(comment_sql(relation, comment))
+        except StatementError as error:
+            try:
+                with self._sender.fresh() as fresh:
+                    is_done = any(row.get("comment") == comment for row in self._standing_rows(relation, fresh))
+            except StatementError:
+                yield (
+                    f"Whether the comment of {relation} says so is unknown, got: {error}. Look at it before you repeat the command: "
+                    "only while it says `rollback` does that change nothing."
+                )
+                return
+            if not is_done:
+                yield f"The comment of {relation} does not say so yet, got: {error}. {_FINISH}"
+
+    def _plan(self, existing: Existing | None, begun: tuple[Relation, Marker] | None) -> RollbackPlan:
         dropped = self._dropped(self._target)
         if existing is None:
             if not dropped:
                 raise self._refused("got neither a table nor a dropped one")
-            return RollbackPlan(self._table, self._target, "undrop", None, dropped[0])
+            aside, moved = begun or (None, None)
+            return RollbackPlan(self._table, self._target, "undrop", None, dropped[0], aside, moved=moved)
         present = Version(existing.row_count, existing.comment)
         marker = existing.marker
         if marker is None:
@@ -240,57 +295,87 @@ class Rollback:
         )
 
     def _exchange(self, plan: RollbackPlan) -> None:
-        """Send what readers notice; a statement without an answer is looked after before anything else."""
-        statements = plan.statements
-        for statement in statements:
+        """Send what readers notice; whatever is said of a statement but success, look whether it happened before all else."""
+        for statement in plan.statements:
             try:
                 self._sender.once(statement, tag=self._tag)
             except StatementError as error:
                 self._sender.recover(error)
-                if not error.answered and self._has_happened(plan, statement):
+                if self._has_happened(plan, statement):
                     continue
                 if plan.aside is not None and statement == undrop_sql(self._target):
                     # The present table goes back to its place; if that fails too, the command takes it up.
-                    self._send(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}")
+                    with self._sender.fresh() as fresh:
+                        fresh(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}", tag=self._tag)
                 raise
 
     def _has_happened(self, plan: RollbackPlan, statement: str) -> bool:
-        if plan.method == "time travel":
-            # The same rows each time.
-            self._send(statement)
-            return True
-        standing = self._standing()
+        """Ask in a session of its own whether a statement took effect.
+
+        Raises:
+            StatementError: Snowflake cannot be asked.
+        """
+        with self._sender.fresh() as fresh:
+            if plan.method == "time travel":
+                before = _at(self._target, plan.read_at)
+                question = same_rows_sql(self._target.sql, before, plan.columns)
+                return not int(fresh(question, tag=self._tag).rows[0][0])
+            standing = self._standing(fresh)
         if statement.startswith("UNDROP") or plan.method == "swap":
             return standing is not None and standing.marker == plan.previous.marker
         return standing is None
 
-    def _told(self, error: StatementError) -> StatementError:
-        """Return the error with what readers see now."""
+    def _told(self, plan: RollbackPlan, error: StatementError) -> StatementError:
+        """Return the error with what readers see now, asked in a session of its own."""
         try:
-            standing = self._standing()
-            seen = f"Readers see {standing}" if standing else f"There is no {self._target}"
+            seen = self._seen_now(plan)
         except StatementError:
-            seen = "What readers see is unknown"
+            seen = f"What readers see is unknown, since Snowflake could not be asked: look at the comment of {self._target}"
         return StatementError(
-            f"{error}. {seen}. Repeat the command.", errno=error.errno, query_id=error.query_id, answered=error.answered
+            f"{error}. {seen}. Repeat the command: it goes to the version before the one that readers saw when this one began.",
+            errno=error.errno,
+            query_id=error.query_id,
+            answered=error.answered,
         )
 
-    def _carry_grants_over(self, *, giver: Relation, taker: Relation) -> None:
-        wanted = grants_of(self._send(show_grants_sql(giver)).rows, giver)
-        present = grants_of(self._send(show_grants_sql(taker)).rows, taker)
-        for statement in grant_changes_sql(taker, present=present, wanted=wanted):
-            self._send(statement)
+    def _seen_now(self, plan: RollbackPlan) -> str:
+        with self._sender.fresh() as fresh:
+            standing = self._standing(fresh)
+            if standing is None:
+                return f"There is no {self._target}"
+            if plan.present is None or _order(standing) != _order(plan.present):
+                return f"Readers see {standing}"
+            if standing.comment != plan.present.comment:
+                # It is not being taken back any more. Where this fails, the next publish comments it anew.
+                with contextlib.suppress(StatementError):
+                    fresh(comment_sql(self._target, plan.present.comment), tag=self._tag)
+            return f"Nothing has changed: readers see {standing}"
 
-    def _mark_aside(self, plan: RollbackPlan) -> tuple[str, ...]:
-        """Mark what was rolled back as failed, so that no run waits for it, and it is swept by age."""
-        if plan.aside is None or plan.present is None or plan.present.marker is None:
-            return ()
-        marker = Marker("failed", plan.present.marker.run_id, plan.present.marker.at)
+    def _send_surely(self, sql: str) -> None:
+        """Send a statement that is safe to repeat, at last in a session of its own.
+
+        Raises:
+            StatementError: It failed there too.
+        """
         try:
-            self._send(comment_sql(plan.aside, comment_of(self._table, marker)))
-        except StatementError as error:
-            return (f"{plan.aside} has the rows that were rolled back, and could not be marked so: {error}",)
-        return ()
+            self._send(sql)
+        except StatementError:
+            with self._sender.fresh() as fresh:
+                fresh(sql, tag=self._tag)
+
+    def _carry_grants_over(self, *, giver: Relation, taker: Relation) -> None:
+        for statement in self._missing_grants(self._sender, giver=giver, taker=taker):
+            try:
+                self._send(statement)
+            except StatementError:
+                with self._sender.fresh() as fresh:
+                    if statement in self._missing_grants(fresh, giver=giver, taker=taker):
+                        raise
+
+    def _missing_grants(self, sender: Sender, *, giver: Relation, taker: Relation) -> list[str]:
+        wanted = grants_of(sender(show_grants_sql(giver), tag=self._tag).rows, giver)
+        present = grants_of(sender(show_grants_sql(taker), tag=self._tag).rows, taker)
+        return grant_changes_sql(taker, present=present, wanted=wanted)
 
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
         marker = plan.present.marker if plan.present else None
@@ -300,22 +385,37 @@ class Rollback:
     def _require_no_pending_build(self, candidates: Sequence[Existing]) -> None:
         for found in candidates:
             marker = found.marker
-            if marker is not None and marker.state != "failed" and self._sender.options.is_live(marker.run_id):
+            pending = marker is not None and marker.state in ("run", "publishing")
+            if marker is not None and pending and self._sender.options.is_live(marker.run_id):
                 raise self._refused(f"got run {marker.run_id}, which is about to publish it. Cancel or await it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:
         return schema == self._target.schema and is_candidate_of(self._table, name)
 
-    def _standing(self) -> Version | None:
-        return next((_version(row) for row in self._versions(self._target) if row.get("dropped_on") is None), None)
+    def _moved_aside(
+        self, candidates: Mapping[str, Existing], existing: Existing | None
+    ) -> tuple[Relation, Marker] | None:
+        """Return the version that an earlier command has taken away from readers without ending its clean-up."""
+        present = existing.marker if existing is not None else None
+        for name, found in candidates.items():
+            marker = found.marker
+            if marker is not None and marker.state == "rollback" and (present is None or present.order < marker.order):
+                return Relation(self._target.database, self._target.schema, name), marker
+        return None
+
+    def _standing(self, sender: Sender) -> Version | None:
+        return next((_version(row) for row in self._standing_rows(self._target, sender)), None)
+
+    def _standing_rows(self, relation: Relation, sender: Sender | None = None) -> list[Mapping[str, Any]]:
+        return [row for row in self._versions(relation, sender) if row.get("dropped_on") is None]
 
     def _dropped(self, relation: Relation) -> list[Version]:
         """Return the dropped versions of a table, the latest first: the one that UNDROP restores."""
         rows = [row for row in self._versions(relation) if row.get("dropped_on") is not None]
         return [_version(row) for row in sorted(rows, key=_age)]
 
-    def _versions(self, relation: Relation) -> list[Mapping[str, Any]]:
-        answer = self._send(versions_sql(relation))
+    def _versions(self, relation: Relation, sender: Sender | None = None) -> list[Mapping[str, Any]]:
+        answer = (sender or self._sender)(versions_sql(relation), tag=self._tag)
         return [row for row in _named(answer) if row["name"] == relation.name]
 
     def _refused(self, got: str) -> PublishRefusedError:
@@ -330,6 +430,10 @@ class Rollback:
 
     def _send(self, sql: str) -> Answer:
         return self._sender(sql, tag=self._tag)
+
+
+def _order(version: Version | None) -> tuple[str, str] | None:
+    return version.marker.order if version is not None and version.marker is not None else None
 
 
 def _named(answer: Answer) -> list[Mapping[str, Any]]:

@@ -351,7 +351,7 @@ class TableRun:
         while True:
             target = self._inspection.target
             live = target.marker if target else None
-            if live is not None and live.order > own and live.state == "run":
+            if live is not None and live.order > own and live.state in ("run", "rollback"):
                 raise SupersededError(live)
             newer = [
                 m for m in [live, *map(_marker_of, self._inspection.candidates)] if _is_pending(m) and m.order > own
@@ -466,7 +466,7 @@ class TableRun:
         """
         same: bool | None = None
         with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
-            answer = self._send(same_rows_sql(self._target, self._candidate, columns), sender=fresh)
+            answer = self._send(same_rows_sql(self._target.sql, self._candidate.sql, columns), sender=fresh)
             self._inspect(self._auditor_of(fresh))
             same = not int(answer.rows[0][0])
         self._is_unknown = same is None
@@ -641,4 +641,4 @@ def _marker_of(listed: Listed) -> Marker | None:
 
 def _is_pending(marker: Marker | None) -> TypeGuard[Marker]:
     """Tell whether a run may still publish what it has built, or is just writing it over the target."""
-    return marker is not None and marker.state != "failed"
+    return marker is not None and marker.state in ("run", "publishing")
