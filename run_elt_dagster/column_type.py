@@ -169,7 +169,7 @@ class _Reader:
         return ColumnType(family.names, (*parameters, *scale))
 
     def accept_collation(self) -> None:
-        """Go past a collation: the catalogue says none, so that it is not compared."""
+        """Go past a collation, which the catalogue does not say: it is not compared."""
         if self._accept("COLLATE"):
             self._at += 1
 
