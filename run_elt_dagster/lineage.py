@@ -1,67 +1,31 @@
-"""Which tables a SELECT reads, and which tables stand in a folder of SQL files, in an order that can be built."""
+"""Which tables stand in a folder of SQL files, what they read, and in what order they can be built."""
 
 import difflib
 import graphlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from run_elt_dagster.checks import TABLE_PLACEHOLDER
-from run_elt_dagster.lineage_cache import LineageCache, cache_file
-from run_elt_dagster.relation import shown
+from run_elt_dagster.checks import TABLE_PLACEHOLDER, SqlCheck
+from run_elt_dagster.lineage_cache import LineageCache, Reads, Unclear, cache_file
+from run_elt_dagster.near_misses import NearMisses
+from run_elt_dagster.relation import Key, key_of, stored_names
 from run_elt_dagster.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
+from run_elt_dagster.templates import template_in
 
+# What a name in a folder leads to.
+_FILE, _FOLDER, _DANGLING = "a file", "a folder", "a link that leads nowhere"
 # What stands for the table under audit while the query of a check is read.
-_UNDER_AUDIT = "run_elt_audit.table_under_audit"
-
-Key = tuple[str, ...]
-"""`(schema, table)` of a table, or `(database, schema, table)` of one in another database; lower case.
-
-A name that Snowflake stores with small letters or signs stands in double quotes, as SQL has it.
-"""
+_UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
 
 
-class UnreadableSqlError(ValueError):
-    """SQL whose upstream tables cannot be read off it."""
+def read_sql(sql: str) -> Reads:
+    """Return what a SELECT reads."""
+    # sqlglot takes half a second to import, and is not needed where everything is remembered.
+    from run_elt_dagster.reads import reads_of  # noqa: PLC0415
 
-
-def upstream_tables(sql: str) -> tuple[Key, ...]:
-    """Return the tables that a SELECT reads, sorted, each once; common table expressions are left out.
-
-    sqlglot only reads here: the SQL that runs is always the author's.
-
-    Raises:
-        UnreadableSqlError: sqlglot cannot read the SQL, or a table in it has no schema.
-    """
-    # Not needed where nothing is parsed, and half a second to import.
-    import sqlglot  # noqa: PLC0415
-    from sqlglot import exp  # noqa: PLC0415
-    from sqlglot.errors import SqlglotError  # noqa: PLC0415
-
-    try:
-        query = sqlglot.parse_one(sql, read="snowflake")
-    except SqlglotError as error:
-        raise UnreadableSqlError(str(error).split("\n", maxsplit=1)[0]) from error
-    if not isinstance(query, exp.Query):
-        raise UnreadableSqlError(f"it reads as {type(query).__name__.upper()}, not as a query")
-    expressions = {cte.alias_or_name.upper() for cte in query.find_all(exp.CTE)}
-    keys: set[Key] = set()
-    for table in query.find_all(exp.Table):
-        # A table function or a stage has no identifier: it is no table that somebody could build.
-        if not isinstance(table.this, exp.Identifier):
-            continue
-        parts = [part for part in (table.args.get("catalog"), table.args.get("db"), table.this) if part]
-        names = [part.name if part.quoted else part.name.upper() for part in parts]
-        if len(names) == 1 and names[0].upper() in expressions:
-            continue
-        if len(names) == 1:
-            raise UnreadableSqlError(f"table {parts[0].name} has no schema; write schema.{parts[0].name}")
-        keys.add(key_of(names))
-    return tuple(sorted(keys))
-
-
-def key_of(names: Iterable[str]) -> Key:
-    """Return the key of stored names: lower case, but quoted where Snowflake needs quotes."""
-    return tuple(name.lower() if shown(name) == name else shown(name) for name in names)
+    return reads_of(sql)
 
 
 class Catalogue(Mapping[Key, AnalyticsTable]):
@@ -108,14 +72,8 @@ def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path
     Raises:
         TableProblemsError: With all problems of all files; a bad file never hides another's.
     """
-    cache = LineageCache(cache_file(cache_dir, directory), upstream_tables)
-    tables: list[AnalyticsTable] = []
-    problems: list[TableProblem] = []
-    for path in _table_files(directory):
-        try:
-            tables.append(_load_table(directory, path))
-        except TableProblemsError as error:
-            problems += error.problems
+    cache = LineageCache(cache_file(cache_dir, directory), read_sql)
+    tables, problems = _load_files(directory)
     found = catalogue(tables, database=database, known_problems=problems, read=cache)
     cache.save()
     return found
@@ -158,16 +116,8 @@ def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[Tabl
     Raises:
         TableProblemsError: There is no folder, or no SQL file in it.
     """
-    tables: dict[Key, AnalyticsTable] = {}
-    problems: list[TableProblem] = []
-    for path in _table_files(directory):
-        try:
-            table = _load_table(directory, path)
-        except TableProblemsError as error:
-            problems += error.problems
-        else:
-            tables[table.key] = table
-    return tables, problems
+    tables, problems = _load_files(directory)
+    return {table.key: table for table in tables}, problems
 
 
 def catalogue(
@@ -175,7 +125,7 @@ def catalogue(
     *,
     database: str | None = None,
     known_problems: Sequence[TableProblem] = (),
-    read: Callable[[str], tuple[Key, ...]] = upstream_tables,
+    read: Callable[[str], Reads] = read_sql,
 ) -> Catalogue:
     """Return the tables with their upstream tables, checked as a whole.
 
@@ -183,7 +133,7 @@ def catalogue(
         tables: The declared tables.
         database: Name of the session's database.
         known_problems: What was found before.
-        read: Returns the tables that a SQL text reads.
+        read: Returns what a SQL text reads.
 
     Raises:
         TableProblemsError: Two tables share a target, SQL cannot be read, or tables depend on each other in a circle;
@@ -191,18 +141,31 @@ def catalogue(
     """
     problems = [*known_problems, *_duplicates(tables)]
     declared = {own_key(table): table.key for table in tables}
-    upstream: dict[Key, tuple[Key, ...]] = {}
-    for table in tables:
-        try:
-            upstream[table.key] = _upstream_of(table, database, declared, read)
-        except TableProblemsError as error:
-            problems += error.problems
-    found = Catalogue(tables, upstream)
+    readings = [_TableReading(table, database, read) for table in tables]
+    for reading in readings:
+        problems += sorted(reading.problems(declared), key=lambda problem: problem.line)
+    problems += _misspelt(readings, declared, problems)
+    upstream = {
+        reading.table.key: {declared.get(key, key): line for key, line in reading.tables.items()}
+        for reading in readings
+    }
+    found = Catalogue(tables, {key: tuple(sorted(reads)) for key, reads in upstream.items()})
     if not problems:
-        problems += _cycles(found)
+        problems += _cycles(found, upstream)
     if problems:
         raise TableProblemsError(problems)
     return found
+
+
+def _load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem]]:
+    tables: list[AnalyticsTable] = []
+    files, problems = _table_files(directory)
+    for path in files:
+        try:
+            tables.append(_load_table(directory, path))
+        except TableProblemsError as error:
+            problems += error.problems
+    return tables, problems
 
 
 def _require_folder(directory: Path) -> None:
@@ -211,13 +174,70 @@ def _require_folder(directory: Path) -> None:
         raise TableProblemsError([TableProblem(directory, 1, message)])
 
 
-def _table_files(directory: Path) -> list[Path]:
+def _table_files(directory: Path) -> tuple[list[Path], list[TableProblem]]:
+    """Return the SQL files below a folder in the order of their names, and a problem for each name that hides some.
+
+    A mounted ConfigMap of Kubernetes consists of links, so they are followed. Names that begin with a dot are no tables: the
+    folders of such a mount, checkpoints of notebooks, the files that macOS adds.
+    """
     _require_folder(directory)
-    files = sorted(path for path in directory.rglob("*.sql") if path.is_file())
-    if not files:
+    found = list(_entries(directory, depth=0))
+    if not found:
         message = "a folder of tables requires <schema>/<table>.sql, got no SQL file. Add one."
         raise TableProblemsError([TableProblem(directory, 1, message)])
-    return files
+    files = [entry for entry in found if isinstance(entry, Path)]
+    return files, [entry for entry in found if isinstance(entry, TableProblem)]
+
+
+def _entries(folder: Path, *, depth: int) -> Iterator[Path | TableProblem]:
+    """Yield the SQL files below a folder, and a problem for what cannot be read but may be one, or a folder of them."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(
+                (entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name
+            )
+    except OSError as error:
+        yield TableProblem(
+            folder, 1, f"a folder of tables requires to be readable, got {error.strerror}. Make it readable."
+        )
+        return
+    for entry in entries:
+        path, kind = folder / entry.name, _kind(entry)
+        if path.suffix.lower() == ".sql":
+            yield (
+                path
+                if kind == _FILE
+                else TableProblem(path, 1, f"a table requires a file, got {kind}. Rename or remove it.")
+            )
+        elif kind == _FOLDER:
+            # Links lead to schemas only: one below could lead in a circle, or through the whole disk.
+            is_too_deep = depth > 0 and entry.is_symlink()
+            yield from [_refused_link(path)] if is_too_deep or _is_above(path) else _entries(path, depth=depth + 1)
+        elif kind == _DANGLING and not path.suffix:
+            yield TableProblem(path, 1, f"a folder of tables requires to be there, got {kind}. Correct or remove it.")
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return what a name leads to, through links."""
+    try:
+        if entry.is_file():
+            return _FILE
+        if entry.is_dir():
+            return _FOLDER
+        entry.stat()
+    except OSError:
+        return _DANGLING
+    return "a pipe or a device"
+
+
+def _is_above(folder: Path) -> bool:
+    """Return whether a link leads to a folder that holds it."""
+    return folder.is_symlink() and folder.resolve() in folder.absolute().parent.resolve().joinpath("x").parents
+
+
+def _refused_link(path: Path) -> TableProblem:
+    message = f"a link cannot lead to folders below a schema or to a folder above it, got {path.readlink()}. Remove it."
+    return TableProblem(path, 1, message)
 
 
 def _is_hidden(path: Path) -> bool:
@@ -225,77 +245,154 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _load_table(directory: Path, path: Path) -> AnalyticsTable:
-    parts = path.relative_to(directory).with_suffix("").parts
-    if len(parts) != 2:  # noqa: PLR2004 - schema and table
-        message = (
-            f"the path requires <schema>/<table>.sql below {directory}, got {path.relative_to(directory)}. Move it."
-        )
+    inside = path.parts[len(directory.parts) :]
+    if len(inside) != 2:  # noqa: PLR2004 - schema and table
+        message = f"the path requires <schema>/<table>.sql below {directory}, got {'/'.join(inside)}. Move it."
         raise TableProblemsError([TableProblem(path, 1, message)])
     try:
-        # newline="": the SQL runs byte for byte, its line ends included.
-        with path.open(encoding="utf-8", newline="") as file:
-            text = file.read()
+        # The SQL runs byte for byte, its line ends included.
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        message = f"a table requires a file that can be read, got {error.strerror}. Make it readable."
+        raise TableProblemsError([TableProblem(path, 1, message)]) from error
     except UnicodeDecodeError as error:
         message = f"requires UTF-8, got byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
         raise TableProblemsError([TableProblem(path, 1, message)]) from error
-    return parse_table_file(path, text, schema=parts[0], table=parts[1])
-
-
-def _upstream_of(
-    table: AnalyticsTable,
-    database: str | None,
-    declared: Mapping[Key, Key],
-    read_off: Callable[[str], tuple[Key, ...]],
-) -> tuple[Key, ...]:
-    stated = {tuple(name.lower().split(".")) for name in table.upstream}
-    try:
-        read = set(read_off(table.sql))
-    except UnreadableSqlError as error:
-        if not stated:
-            message = (
-                f"cannot tell which tables the SQL reads: {error}. Without them it could be built before its parents. "
-                "Correct the SQL, or name them in the front matter, as in upstream: [raw_data.events]."
-            )
-            raise TableProblemsError([TableProblem(table.path, table.sql_line, message)]) from error
-        read = set[Key]()
-    if own_key(table) in {_local(key, database) for key in stated | read}:
-        message = f"{table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
-        raise TableProblemsError([TableProblem(table.path, table.sql_line, message)])
-    keys = {_local(key, database) for key in stated | read | set(_read_by_checks(table, database, read_off))}
-    return tuple(sorted({declared.get(key, key) for key in keys}))
+    return parse_table_file(path, text, schema=inside[0], table=path.stem)
 
 
 def own_key(table: AnalyticsTable) -> Key:
     """Return the key under which SQL reads a table; another one than the table's where its name needs quotes."""
-    return key_of((table.stored_schema, table.stored_table))
+    return key_of((table.stored_schema, table.stored_table)) if table.identifier else table.key
 
 
-def _read_by_checks(
-    table: AnalyticsTable, database: str | None, read_off: Callable[[str], tuple[Key, ...]]
-) -> Iterator[Key]:
-    """Yield the tables that the checks read: built before, or a check would compare with yesterday's."""
-    for rule in table.checks.relationship.values():
-        if _local(key_of(rule.table), database) != own_key(table):
-            yield key_of(rule.table)
-    for name, rule in table.checks.sql.items():
-        try:
-            keys = read_off(rule.query.replace(TABLE_PLACEHOLDER, _UNDER_AUDIT))
-        except UnreadableSqlError as error:
-            message = f"checks.sql.{name} requires a query that can be read, got one that cannot: {error}."
-            raise TableProblemsError([TableProblem(table.path, 1, message)]) from error
-        for key in keys:
-            if _local(key, database) == own_key(table):
-                message = (
-                    f"checks.sql.{name} cannot read {table.name} by its name: that is what is published, not the candidate. "
-                    f"Write {TABLE_PLACEHOLDER}."
-                )
-                raise TableProblemsError([TableProblem(table.path, 1, message)])
-            if key != (_UNDER_AUDIT.split(".", maxsplit=1)[0], _UNDER_AUDIT.split(".")[1]):
-                yield key
+class _TableReading:
+    """What the SQL, the checks and `upstream` of one table read, and what is wrong with it.
+
+    Attributes:
+        table: The table.
+        read: The tables that its SQL and its checks read, each with the first line of the file that does.
+        stated: The tables in `upstream`, as they are written there, each with its line.
+    """
+
+    def __init__(self, table: AnalyticsTable, database: str | None, read: Callable[[str], Reads]) -> None:
+        self.table = table
+        self._own = own_key(table)
+        self._database = database
+        self._sql = read(table.sql)
+        self._checks = {name: read(_query_of(rule)) for name, rule in table.checks.sql.items()}
+        self.stated = {
+            key_of(stored_names(name)): table.line_of("upstream", at) for at, name in enumerate(table.upstream)
+        }
+        self._in_sql = {self._local(key): table.sql_line + line - 1 for key, line in self._sql.tables.items()}
+        self.read = {**dict(self._read_by_checks()), **self._in_sql}
+
+    @property
+    def tables(self) -> dict[Key, int]:
+        """The tables that are built before it, each with a line of the file that names it."""
+        return {**{self._local(key): line for key, line in self.stated.items()}, **self.read}
+
+    def problems(self, declared: Collection[Key]) -> Iterator[TableProblem]:
+        """Yield what cannot be read, and what must not be."""
+        for place in self._sql.unclear:
+            if not self._is_stated(place):
+                yield self.problem(self.table.sql_line + place.line - 1, _unclear(place, "the SQL", declared))
+        own = [line for key, line in self.stated.items() if self._local(key) == self._own]
+        for line in [self._in_sql[self._own]] if self._own in self._in_sql else own:
+            yield self.problem(
+                line, f"{self.table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
+            )
+        for name, reads in self._checks.items():
+            yield from self._problems_of_check(name, reads, declared)
+
+    def problem(self, line: int, message: str) -> TableProblem:
+        """Return a problem of the table's file."""
+        return TableProblem(self.table.path, line, message)
+
+    def _problems_of_check(self, name: str, reads: Reads, declared: Collection[Key]) -> Iterator[TableProblem]:
+        line = self.table.line_of("checks", "sql", name, "query")
+        if template := template_in(self.table.checks.sql[name].query):
+            message = (
+                f"checks.sql.{name} cannot hold templates, got {template[0]}. Nothing fills them in here. Write schema.table for a "
+                f"table, and {TABLE_PLACEHOLDER} for the candidate."
+            )
+            yield self.problem(line, message)
+            return
+        for place in reads.unclear:
+            if not self._is_stated(place):
+                yield self.problem(line, _unclear(place, f"checks.sql.{name}", declared))
+        if self._own in map(self._local, reads.tables):
+            message = (
+                f"checks.sql.{name} cannot read {self.table.name} by its name: that is what is published, not the candidate. "
+                f"Write {TABLE_PLACEHOLDER}."
+            )
+            yield self.problem(line, message)
+
+    def _read_by_checks(self) -> Iterator[tuple[Key, int]]:
+        """Yield the tables that the checks read: built before, or a check would compare with yesterday's."""
+        for column, rule in self.table.checks.relationship.items():
+            if (key := self._local(key_of(rule.table))) != self._own:
+                yield key, self.table.line_of("checks", "relationship", column)
+        for name, reads in self._checks.items():
+            for key in map(self._local, reads.tables):
+                if key not in (self._own, _UNDER_AUDIT):
+                    yield key, self.table.line_of("checks", "sql", name, "query")
+
+    def _is_stated(self, place: Unclear) -> bool:
+        """Return whether `upstream` stands in for a place that does not tell: by name, where it has one."""
+        return any(place.name in (None, key[-1]) for key in self.stated)
+
+    def _local(self, key: Key) -> Key:
+        return key[1:] if len(key) == 3 and self._database and key[0] == self._database.lower() else key  # noqa: PLR2004
 
 
-def _local(key: Key, database: str | None) -> Key:
-    return key[1:] if len(key) == 3 and database and key[0] == database.lower() else key  # noqa: PLR2004
+def _query_of(check: SqlCheck) -> str:
+    return check.query.replace(TABLE_PLACEHOLDER, ".".join(_UNDER_AUDIT))
+
+
+def _unclear(place: Unclear, subject: str, declared: Collection[Key]) -> str:
+    named = [key for key in declared if place.name is not None and key[-1] == place.name]
+    remedy = f"Write {' or '.join(map('.'.join, sorted(named)))}" if named else place.remedy
+    reason = re.sub("|".join(_UNDER_AUDIT), TABLE_PLACEHOLDER, place.reason)
+    return (
+        f"cannot tell which tables {subject} reads: {reason}. Without them the table could be built before its parents. "
+        f"{remedy}."
+    )
+
+
+def _misspelt(
+    readings: Sequence[_TableReading], declared: Collection[Key], known: Sequence[TableProblem]
+) -> Iterator[TableProblem]:
+    """Yield the names that no file declares and that are close to one that a file does.
+
+    A table that something else builds may have such a name. So it is no slip where `upstream` names it too, in any file; and in
+    `upstream` itself, where SQL reads it too, or where its database is written with it.
+    """
+    read = {key for reading in readings for key in reading.read}
+    stated = {key for reading in readings for key in reading.stated}
+    # What a file declares that has another problem is no slip either.
+    failed = {(problem.path.parent.name.lower(), problem.path.stem.lower()) for problem in known if problem.path}
+    meant_so = {key[-2:] for key in stated}
+    near = NearMisses(declared)
+    slips = {key: near.of(key) for key in {*(read - meant_so), *(stated - read)} - {*declared, *failed}}
+    for reading in readings:
+        for key, line in (*reading.read.items(), *reading.stated.items()):
+            meant = slips.get(key)
+            if meant and meant != own_key(reading.table):
+                yield reading.problem(line, _slip(".".join(key), ".".join(meant), is_stated=key in stated))
+
+
+def _slip(name: str, meant: str, *, is_stated: bool) -> str:
+    # A name in quotes stands in quotes of YAML.
+    entry = f"{'my_database.' if is_stated else ''}{name}"
+    entry = f"'{entry}'" if '"' in entry else entry
+    if is_stated:
+        rule = f"upstream: {name} requires a file that declares it or SQL that reads it, got neither"
+        remedy = f"write it with its database, as in upstream: [{entry}]"
+    else:
+        rule = f"table {name} requires a file that declares it, or to be named in upstream, got neither"
+        remedy = f"name it in the front matter: upstream: [{entry}]"
+    return f"{rule}. Did you mean {meant}? If something else builds {name}, {remedy}."
 
 
 def _duplicates(tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
@@ -313,7 +410,7 @@ def _duplicates(tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
                 break
 
 
-def _cycles(tables: Catalogue) -> Iterator[TableProblem]:
+def _cycles(tables: Catalogue, lines: Mapping[Key, Mapping[Key, int]]) -> Iterator[TableProblem]:
     try:
         graphlib.TopologicalSorter({key: tables.parents(key) for key in tables}).prepare()
     except graphlib.CycleError as error:
@@ -322,5 +419,4 @@ def _cycles(tables: Catalogue) -> Iterator[TableProblem]:
             f"tables cannot depend on each other in a circle, got {' -> '.join('.'.join(key) for key in circle)}. None "
             "of them could be built first. Take one of the reads out."
         )
-        first = tables[circle[0]]
-        yield TableProblem(first.path, first.sql_line, message)
+        yield TableProblem(tables[circle[0]].path, lines[circle[0]][circle[1]], message)

@@ -10,45 +10,78 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Keys = tuple[tuple[str, ...], ...]
+from run_elt_dagster.relation import Key
+
 # Raised when the reading of SQL changes.
-_FORMAT = 1
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A place of a SQL text that does not tell which table it reads.
+
+    Attributes:
+        line: Line of the SQL, from 1.
+        reason: What stands there, as a sentence without its full stop.
+        remedy: What to write instead.
+        name: The table, as a part of a key, where only its schema is missing.
+    """
+
+    line: int
+    reason: str
+    remedy: str
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a SQL text reads.
+
+    Attributes:
+        tables: The tables by key, each with the first line of the SQL that reads it, from 1.
+        unclear: The places that do not tell which table they read, in the order of their lines.
+    """
+
+    tables: Mapping[Key, int]
+    unclear: tuple[Unclear, ...] = ()
 
 
 class LineageCache:
-    """The tables that SQL texts read, in one file; without a file, or with one that cannot be read, everything is parsed.
+    """What SQL texts read, in one file; without a file, or with one that cannot be read, everything is parsed.
 
     Args:
         path: The file, None for none.
-        parse: Returns the tables that a SQL text reads; what it raises is not remembered.
+        parse: Returns what a SQL text reads; what it raises is not remembered.
     """
 
-    def __init__(self, path: Path | None, parse: Callable[[str], Keys]) -> None:
+    def __init__(self, path: Path | None, parse: Callable[[str], Reads]) -> None:
         self._path = path
         self._parse = parse
         self._known = _read(path) if path else {}
-        self._used: dict[str, Keys] = {}
+        self._used: dict[str, Reads] = {}
 
-    def __call__(self, sql: str) -> Keys:
-        """Return the tables that a SQL text reads."""
+    def __call__(self, sql: str) -> Reads:
+        """Return what a SQL text reads."""
         digest = hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
-        keys = self._known.get(digest)
-        if keys is None:
-            keys = self._parse(sql)
-        self._used[digest] = keys
-        return keys
+        reads = self._known.get(digest)
+        if reads is None:
+            reads = self._parse(sql)
+        self._used[digest] = reads
+        return reads
 
     def save(self) -> None:
         """Write down what was asked for, in one piece, if it is not what the file says; a read-only place is no error."""
         if self._path is None or self._used == self._known:
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        texts = {digest: _written(reads) for digest, reads in self._used.items()}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps({"version": _version(), "tables": self._used}), encoding="utf-8")
+            draft.write_text(json.dumps({"version": _version(), "texts": texts}), encoding="utf-8")
             draft.replace(self._path)
 
 
@@ -63,13 +96,21 @@ def _version() -> str:
     return f"{_FORMAT} {importlib.metadata.version('sqlglot')}"
 
 
-def _read(path: Path) -> dict[str, Keys]:
+def _written(reads: Reads) -> list[Any]:
+    tables = [[line, *key] for key, line in reads.tables.items()]
+    return [tables, [[place.line, place.reason, place.remedy, place.name] for place in reads.unclear]]
+
+
+def _read(path: Path) -> dict[str, Reads]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != _version():
             return {}
-        entries: Mapping[str, Any] = content["tables"]
-        return {digest: tuple(tuple(map(str, key)) for key in keys) for digest, keys in entries.items()}
+        entries: Mapping[str, Any] = content["texts"]
+        return {
+            digest: Reads({tuple(key): line for line, *key in tables}, tuple(Unclear(*place) for place in unclear))
+            for digest, (tables, unclear) in entries.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Not there yet, cut off, or somebody else's: everything is parsed again.
         return {}

@@ -1,6 +1,7 @@
 """Names of tables and columns as Snowflake's SQL takes them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # https://docs.snowflake.com/en/sql-reference/identifiers-syntax
@@ -11,6 +12,12 @@ _FOLDED = re.compile(r"[A-Z_][A-Z0-9_$]*")
 RUN_ID_CHARACTERS = 8
 _CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
 _PART = re.compile(rf"{_QUOTED.pattern}|{_UNQUOTED.pattern}")
+
+Key = tuple[str, ...]
+"""`(schema, table)` of a table, or `(database, schema, table)` of one in another database; lower case.
+
+A name that Snowflake stores with small letters or signs stands in double quotes, as SQL has it.
+"""
 
 
 def stored_name(identifier: str) -> str:
@@ -73,6 +80,11 @@ def exact_sql(name: str) -> str:
 def shown(name: str) -> str:
     """Return a stored name as a person would type it: quoted only where it has to be."""
     return name if _FOLDED.fullmatch(name) else exact_sql(name)
+
+
+def key_of(names: Iterable[str]) -> Key:
+    """Return the key of stored names: lower case, but quoted where Snowflake needs quotes."""
+    return tuple(name.lower() if shown(name) == name else shown(name) for name in names)
 
 
 def string_sql(text: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    SkipValidation,
     ValidationError,
     field_validator,
     model_validator,
@@ -36,6 +37,7 @@ from run_elt_dagster.front_matter import (
     require_no_settings,
 )
 from run_elt_dagster.relation import IDENTIFIER_LIMIT, is_candidate_name, shown, stored_name, stored_names
+from run_elt_dagster.templates import template_in
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -59,7 +61,9 @@ class TableProblem:
 
     def __str__(self) -> str:
         """Return `path:line: message`, which editors and terminals turn into a link."""
-        return f"{self.path or 'table'}:{self.line}: {self.message}"
+        # A name on disk may be no text at all, and neither a terminal nor Dagster takes that.
+        path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
+        return f"{path}:{self.line}: {self.message}"
 
 
 class TableProblemsError(ValueError):
@@ -111,6 +115,7 @@ class AnalyticsTable(Strict):
         upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
         path: The SQL file, None for a mapping.
         sql_line: Line of the file on which `sql` starts, from 1.
+        lines: Lines of the file on which the settings stand.
     """
 
     schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
@@ -132,6 +137,13 @@ class AnalyticsTable(Strict):
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     path: Path | None = None
     sql_line: int = 1
+    lines: Annotated[dict[Location, int], SkipValidation] = Field(
+        default_factory=dict[Location, int], exclude=True, repr=False
+    )
+
+    def line_of(self, *location: str | int) -> int:
+        """Return the line of the file on which a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
+        return _line_of(location, self.lines)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -235,8 +247,7 @@ class AnalyticsTable(Strict):
     @classmethod
     def _upstream_is_qualified(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            parts = name.split(".")
-            if len(parts) not in (2, 3) or not all(_IDENTIFIER.fullmatch(part) for part in parts):
+            if len(stored_names(name)) not in (2, 3):
                 raise ValueError("requires schema.table or database.schema.table")
         return value
 
@@ -246,7 +257,9 @@ _NAMES_OF_CHECKS = ("row_count", "row_count_change", "primary_key", "columns", "
 
 # Facts that the path states, or that the parser finds: typing them again in the front matter could contradict them.
 FRONT_MATTER_KEYS = tuple(
-    field for field in AnalyticsTable.model_fields if field not in {"schema_name", "table", "sql", "path", "sql_line"}
+    field
+    for field in AnalyticsTable.model_fields
+    if field not in {"schema_name", "table", "sql", "path", "sql_line", "lines"}
 )
 
 
@@ -268,6 +281,7 @@ def single_select(sql: str) -> str:
     Raises:
         SqlRuleError: There is no statement, more than one, or one that is not a SELECT; or a comment looks like settings.
     """
+    _require_no_template(sql)
     try:
         require_no_settings(sql)
     except MisplacedSettingsError as error:
@@ -282,6 +296,16 @@ def single_select(sql: str) -> str:
         return sql
     _require_nothing_after(statement, end)
     return sql[:end]
+
+
+def _require_no_template(sql: str) -> None:
+    if found := template_in(sql):
+        template, offset = found
+        raise SqlRuleError(
+            f"cannot hold templates, got {template}. Nothing fills them in here: there is no ref(), no source() and no macro. "
+            "Write schema.table for a table, and plain SQL for everything else.",
+            offset=offset,
+        )
 
 
 def _require_select(statement: Sequence[re.Match[str]]) -> None:
@@ -327,8 +351,15 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
         problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS)))
         del settings[key]
     sql_line = _line_at(text, matter.end)
-    sql = text[matter.end :]
-    values = {**settings, "schema": schema, "table": table, "sql": sql, "path": path, "sql_line": sql_line}
+    values = {
+        **settings,
+        "schema": schema,
+        "table": table,
+        "sql": text[matter.end :],
+        "path": path,
+        "sql_line": sql_line,
+        "lines": lines,
+    }
     try:
         parsed = AnalyticsTable.model_validate(values)
     except ValidationError as error:

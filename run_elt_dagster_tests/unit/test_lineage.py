@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.lineage import Catalogue, UnreadableSqlError, load_table, load_tables, upstream_tables
+from run_elt_dagster.lineage import Catalogue, load_table, load_tables
 from run_elt_dagster.table import TableProblemsError
 
 PACKAGE_TABLES = Path(__file__).parents[2] / "run_elt_dagster" / "tables"
@@ -20,36 +21,6 @@ def problems_of(directory: Path, **options: str) -> list[str]:
     with pytest.raises(TableProblemsError) as caught:
         load_tables(directory, **options)
     return [str(problem).replace(f"{directory}/", "") for problem in caught.value.problems]
-
-
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
-        ("select 1", ()),
-        ("select * from raw.a join raw.b using (id)", (("raw", "a"), ("raw", "b"))),
-        ("select * from Raw.A, RAW.a", (("raw", "a"),)),
-        ("select * from db.raw.a", (("db", "raw", "a"),)),
-        ('select * from raw."Mixed Case"', (("raw", '"Mixed Case"'),)),
-        ("with a as (select * from raw.x) select * from a", (("raw", "x"),)),
-        ("with a as (select 1 as i) select * from a join raw.a on true", (("raw", "a"),)),
-        (
-            "select (select max(id) from raw.b) from raw.a where exists (select 1 from raw.c)",
-            (("raw", "a"), ("raw", "b"), ("raw", "c")),
-        ),
-        ("select * from raw.a union all select * from raw.b", (("raw", "a"), ("raw", "b"))),
-        ("select f.value from raw.a, lateral flatten(input => a.v) f", (("raw", "a"),)),
-        ("select seq4() from table(generator(rowcount => 10))", ()),
-        ("select id from raw.a qualify row_number() over (partition by id order by ts) = 1", (("raw", "a"),)),
-    ],
-)
-def test_upstream_tables_are_read_off_the_sql(sql: str, expected: tuple[tuple[str, ...], ...]) -> None:
-    assert upstream_tables(sql) == expected
-
-
-@pytest.mark.parametrize("sql", ["select from from", "select * from orders", "describe table x"])
-def test_sql_whose_upstream_is_unclear_is_unreadable(sql: str) -> None:
-    with pytest.raises(UnreadableSqlError):
-        upstream_tables(sql)
 
 
 def test_shipped_tables_know_their_parents_and_sources() -> None:
@@ -109,16 +80,201 @@ def test_name_with_the_session_database_is_the_declared_table(tmp_path: Path) ->
     assert load_tables(directory, database="OTHER").sources == (("prod", "a", "x"),)
 
 
+def names_of(directory: Path) -> list[str]:
+    return [table.name for table in load_tables(directory).values()]
+
+
 def test_unreadable_sql_requires_upstream_and_is_built_with_it(tmp_path: Path) -> None:
     sql = "select * from a.x match_something_new (( partition"
     directory = write_tables(tmp_path, {"a/x.sql": "select 1 as i", "a/y.sql": sql})
     (problem,) = problems_of(directory)
-    assert problem.startswith("a/y.sql:1: cannot tell which tables the SQL reads:")
+    assert problem.startswith("a/y.sql:1: cannot tell which tables the SQL reads: it cannot be read near ")
+    assert "if Snowflake takes it as it is, name every table that it reads" in problem
     assert "upstream: [raw_data.events]" in problem
     write_tables(tmp_path, {"a/y.sql": f"/* elt\nupstream: [a.x]\nelt */{sql}"})
     tables: Catalogue = load_tables(directory)
     assert tables.parents(("a", "y")) == (("a", "x"),)
     assert tables["a", "y"].sql == sql
+
+
+def test_upstream_adds_to_what_can_be_read_beside_a_computed_name(tmp_path: Path) -> None:
+    sql = "select * from s.a join identifier($v) using (i)"
+    directory = write_tables(tmp_path, {"a/y.sql": sql})
+    assert "the name in identifier(...) is computed when it runs" in problems_of(directory)[0]
+    write_tables(tmp_path, {"a/y.sql": f"/* elt\nupstream: s.b\nelt */{sql}"})
+    assert load_tables(directory).upstream["a", "y"] == (("s", "a"), ("s", "b"))
+
+
+def test_upstream_does_not_hide_a_name_without_a_schema_that_it_does_not_name(tmp_path: Path) -> None:
+    sql = "select * from orders join users using (i)"
+    directory = write_tables(
+        tmp_path, {"a/y.sql": f"/* elt\nupstream: [raw.orders]\nelt */{sql}", "b/users.sql": "select 1 as i"}
+    )
+    (problem,) = problems_of(directory)
+    assert problem.startswith("a/y.sql:3: cannot tell which tables the SQL reads: table users has no schema")
+    # Where a file declares a table of that name, it is offered.
+    assert problem.endswith("Write b.users.")
+
+
+def test_upstream_takes_names_in_quotes(tmp_path: Path) -> None:
+    directory = write_tables(
+        tmp_path,
+        {
+            "a/net.sql": "/* elt\nidentifier: '\"Net sales\"'\nelt */ select 1 as i",
+            "a/y.sql": "/* elt\nupstream: ['A.\"Net sales\"']\nelt */ select * from s.view",
+        },
+    )
+    assert load_tables(directory).parents(("a", "y")) == (("a", "net"),)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
+def test_error_in_the_sql_names_the_line_of_the_file(tmp_path: Path, start: str, line_end: str) -> None:
+    matter = f"{start}/* elt\nowner: team:a\nelt */\n-- first\nselect *\n"
+    bodies = {
+        "a/circle.sql": "from s.x\njoin a.back using (i)",
+        "a/back.sql": "from s.x\njoin a.circle using (i)",
+    }
+    others = {
+        "a/broken.sql": "from s.x\nwhere i::array(number not null)",
+        "a/computed.sql": "from s.x\n, identifier($v)",
+        "a/itself.sql": "from s.x\njoin a.itself using (i)",
+        "a/names.sql": "from s.x\njoin orders using (i) join users using (i)",
+        "a/template.sql": "from s.x\njoin {{ ref('orders') }} using (i)",
+    }
+    line = 7 + start.count("\n")
+    for files in (bodies, others):
+        (tmp_path / str(len(files))).mkdir()
+        text = {name: (matter + body).replace("\n", line_end) for name, body in files.items()}
+        found = problems_of(write_tables(tmp_path / str(len(files)), text))
+        assert {problem.split(": ")[0].partition(":")[2] for problem in found} == {str(line)}, found
+
+
+def test_messages_about_sql_are_words_of_the_author(tmp_path: Path) -> None:
+    broken = [
+        "select 'abc",
+        "select * from",
+        "select x::array(int not null) from s.t",
+        "select * from <% t %>",
+        "select * from t",
+    ]
+    files = {f"a/t{at}.sql": text for at, text in enumerate(broken)}
+    for problem in problems_of(write_tables(tmp_path, files)):
+        assert not any(
+            word in problem for word in ("Token", "ParseError", "sqlglot", "\x1b", "..", "None", "class ")
+        ), problem
+
+
+def test_check_that_cannot_be_read_is_reported_with_its_line(tmp_path: Path) -> None:
+    text = """/* elt
+checks:
+  sql:
+    first: select * from {table} join x using (i)
+    second:
+      severity: warn
+      query: |
+        select * from {table}
+        where y::array(int not null)
+    third: select * from {{ table }} join {table} using (i)
+    fourth: select * from {table} join a.y using (i)
+  relationship:
+    i: s.parents.i
+elt */
+select 1 as i
+"""
+    found = problems_of(write_tables(tmp_path, {"a/y.sql": text}))
+    assert [problem.split(": ")[0] for problem in found] == ["a/y.sql:4", "a/y.sql:7", "a/y.sql:10", "a/y.sql:11"]
+    assert "checks.sql.first reads: table x has no schema" in found[0]
+    assert "checks.sql.second reads: it cannot be read near 'array'" in found[1]
+    assert "checks.sql.third cannot hold templates, got {{ table }}" in found[2]
+
+
+def test_misspelt_table_is_an_error_that_offers_the_declared_one(tmp_path: Path) -> None:
+    texts = {
+        "sql": "/* elt\nelt */\nselect *\nfrom analytics.mau_sumary",
+        "schema": "/* elt\nelt */\nselect *\nfrom analytic.mau_summary",
+        "check": "/* elt\nchecks:\n  sql:\n    c: select * from {table} join analytics.mau_sumary using (i)\nelt */select 1 as i",
+        "parent": "/* elt\nchecks:\n  relationship:\n    i: analytics.mau_sumary.i\nelt */select 1 as i",
+        "upstream": "/* elt\nowner: team:a\nupstream:\n  - analytics.mau_sumary\nelt */select * from s.view",
+    }
+    for name, text in texts.items():
+        directory = write_tables(tmp_path / name, {"analytics/mau_summary.sql": "select 1 as i", f"a/{name}.sql": text})
+        (problem,) = problems_of(directory)
+        assert problem.startswith(f"a/{name}.sql:4: ")
+        assert "Did you mean analytics.mau_summary?" in problem
+
+
+def test_table_that_something_else_builds_may_have_a_near_name_when_upstream_says_so(tmp_path: Path) -> None:
+    declared = {"analytics/mau_summary.sql": "select 1 as i"}
+    reading = {"a/x.sql": "select * from analytics.wau_summary", "b/y.sql": "select * from analytics.wau_summary"}
+    assert len(problems_of(write_tables(tmp_path / "1", declared | reading))) == 2
+    meant = {"a/x.sql": "/* elt\nupstream: [analytics.wau_summary]\nelt */ select * from analytics.wau_summary"}
+    tables = load_tables(write_tables(tmp_path / "2", declared | reading | meant))
+    assert tables.sources == (("analytics", "wau_summary"),)
+    # In upstream alone, with its database.
+    view = {"a/x.sql": "/* elt\nupstream: [prod.analytics.wau_summary]\nelt */ select * from s.view"}
+    tables = load_tables(write_tables(tmp_path / "3", declared | view), database="PROD")
+    assert tables.sources == (("analytics", "wau_summary"), ("s", "view"))
+
+
+def test_table_whose_file_has_another_problem_is_no_misspelt_one(tmp_path: Path) -> None:
+    files = {"a/orders.sql": "select 1 as i", "a/order.sql": "selec 1", "b/x.sql": "select * from a.order"}
+    (problem,) = problems_of(write_tables(tmp_path, files | {"b/x.sql": 'select * from a."ORDER"'}))
+    assert problem.startswith("a/order.sql:1: ")
+
+
+def test_mounted_config_map_is_each_table_once(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"..2026_11_27/x.sql": "select 1 as i", "..2026_11_27/y.sql": "select * from analytics.x"})
+    (tmp_path / "..data").symlink_to("..2026_11_27")
+    (tmp_path / "analytics").mkdir()
+    for name in ("x.sql", "y.sql"):
+        (tmp_path / "analytics" / name).symlink_to(f"../..data/{name}")
+    assert names_of(tmp_path) == ["analytics.x", "analytics.y"]
+
+
+def test_names_that_begin_with_a_dot_are_no_tables(tmp_path: Path) -> None:
+    names = ["a/.ipynb_checkpoints/x-checkpoint.sql", "a/._x.sql", "a/.sql", ".git/a/x.sql", ".a/x.sql"]
+    write_tables(
+        tmp_path, {**dict.fromkeys(names, "no SQL"), "a/x.sql": "select 1 as i", "a/x.sql~": "", "a/x.sql.bak": ""}
+    )
+    (tmp_path / "a" / ".#x.sql").symlink_to("nobody@host:1")
+    assert names_of(tmp_path) == ["a.x"]
+
+
+def test_linked_schema_and_upper_case_suffix_are_read(tmp_path: Path) -> None:
+    write_tables(tmp_path / "elsewhere", {"x.sql": "select 1 as i"})
+    tables = write_tables(tmp_path / "tables", {"a/Y.SQL": "select 1 as i", "a/z.Sql": "select 1 as i"})
+    (tables / "linked").symlink_to("../elsewhere")
+    (tables / "a" / "w.sql").symlink_to("Y.SQL")
+    assert names_of(tables) == ["a.y", "a.w", "a.z", "linked.x"]
+
+
+def test_what_cannot_be_read_is_an_error_with_its_path(tmp_path: Path) -> None:
+    directory = write_tables(
+        tmp_path, {"a/good.sql": "select 1 as i", "a/folder.sql/x.sql": "select 1", "1a/x.sql": "select 1"}
+    )
+    os.mkfifo(directory / "a" / "pipe.sql")
+    links = {
+        "a/dangling.sql": "nowhere.sql",
+        "a/itself.sql": "itself.sql",
+        "a/device.sql": "/dev/null",
+        # A file that exists and refuses to be read, whoever asks.
+        "a/refused.sql": "/proc/self/mem",
+        "a/up": "..",
+        "gone": "nowhere",
+        "circle": ".",
+    }
+    for name, target in links.items():
+        (directory / name).symlink_to(target)
+    names = {problem.partition(":")[0] for problem in problems_of(directory)}
+    assert names == {*links, "a/folder.sql", "a/pipe.sql", "1a/x.sql"}
+
+
+def test_name_that_is_no_text_is_an_error_that_can_be_shown(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"a/good.sql": "select 1 as i"})
+    Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/\xff.sql")).write_text("select 1", encoding="utf-8")
+    (problem,) = problems_of(tmp_path)
+    assert problem.encode().startswith(b"a/\\udcff.sql:1: ")
 
 
 def test_folder_without_tables_is_an_error(tmp_path: Path) -> None:

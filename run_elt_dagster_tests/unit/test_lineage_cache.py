@@ -6,7 +6,8 @@ import pytest
 
 from run_elt_dagster import lineage_cache
 from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.lineage_cache import LineageCache, cache_file
+from run_elt_dagster.lineage_cache import LineageCache, Reads, Unclear, cache_file
+from run_elt_dagster.table import TableProblemsError
 
 
 class Parser:
@@ -15,11 +16,18 @@ class Parser:
     def __init__(self) -> None:
         self.parsed: list[str] = []
 
-    def __call__(self, sql: str) -> tuple[tuple[str, ...], ...]:
+    def __call__(self, sql: str) -> Reads:
         if sql == "bad":
             raise ValueError(sql)
         self.parsed.append(sql)
-        return (("raw_data", sql),)
+        return reads(sql)
+
+
+def reads(sql: str) -> Reads:
+    return Reads(
+        {("raw_data", sql): 3, ("db", "s", '"T"'): 1},
+        (Unclear(2, "because", "Write it"), Unclear(4, "b", "r", "orders")),
+    )
 
 
 def asked(path: Path | None, *texts: str) -> list[str]:
@@ -27,7 +35,7 @@ def asked(path: Path | None, *texts: str) -> list[str]:
     parser = Parser()
     cache = LineageCache(path, parser)
     for text in texts:
-        assert cache(text) == (("raw_data", text),)
+        assert cache(text) == reads(text)
     cache.save()
     return parser.parsed
 
@@ -54,7 +62,7 @@ def test_file_that_cannot_be_read_is_parsed_again_and_written_anew(tmp_path: Pat
 def test_another_version_of_the_parser_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lineage.json"
     asked(path, "a")
-    monkeypatch.setattr(lineage_cache, "_FORMAT", 2)
+    monkeypatch.setattr(lineage_cache, "_FORMAT", 99)
     assert asked(path, "a") == ["a"]
 
 
@@ -66,7 +74,16 @@ def test_without_a_place_to_write_everything_is_parsed(tmp_path: Path) -> None:
         assert asked(path, "a") == ["a"]
 
 
-def test_what_cannot_be_parsed_is_not_remembered(tmp_path: Path) -> None:
+def test_what_another_version_of_the_project_remembered_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "lineage.json"
+    asked(path, "a")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"version": "2 ', '"version": "1 '), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    assert asked(path, "a") == ["a"]
+
+
+def test_what_raises_is_not_remembered(tmp_path: Path) -> None:
     path = tmp_path / "lineage.json"
     cache = LineageCache(path, Parser())
     for _ in range(2):
@@ -74,6 +91,23 @@ def test_what_cannot_be_parsed_is_not_remembered(tmp_path: Path) -> None:
             cache("bad")
     cache.save()
     assert not path.exists()
+
+
+def test_unclear_sql_is_remembered_and_stays_an_error(tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    (tables / "analytics").mkdir(parents=True)
+    (tables / "analytics" / "a.sql").write_text("select *\nfrom orders", encoding="utf-8")
+    (tables / "analytics" / "b.sql").write_text("/* elt\nupstream: s.t\nelt */ select * from $v", encoding="utf-8")
+    messages: list[str] = []
+    for _ in range(2):
+        with pytest.raises(TableProblemsError) as caught:
+            load_tables(tables, cache_dir=tmp_path / "cache")
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "a.sql:2: " in messages[0]
+    (tables / "analytics" / "a.sql").unlink()
+    first, again = (load_tables(tables, cache_dir=tmp_path / "cache") for _ in range(2))
+    assert first.upstream == again.upstream == {("analytics", "b"): (("s", "t"),)}
 
 
 def test_folder_of_tables_is_loaded_from_the_cache_with_the_same_result(tmp_path: Path) -> None:

@@ -110,6 +110,49 @@ def test_single_select_refuses_everything_else_and_says_where(sql: str, rule: st
     assert caught.value.offset == offset
 
 
+@pytest.mark.parametrize(
+    ("sql", "template", "offset"),
+    [
+        ("select *\nfrom {{ ref('orders') }}", "{{ ref('orders') }}", 14),
+        ("{{ config(materialized='table') }}\nselect 1", "{{ config(materialized='table') }}", 0),
+        ("select 1 {# it's a comment #} as a", "{# it's a comment #}", 9),
+        ("select 1 {%- if x -%} as a", "{%- if x -%}", 9),
+        ("select 1 where a = {{ b", "{{", 19),
+        ("select 1 where day = '{{ ds }}'", "{{ ds }}", 22),
+        ("select 1 where day > '{{ macros.ds_add(ds, -1) }}'", "{{ macros.ds_add(ds, -1) }}", 22),
+        ('select 1 from "{{ target.schema }}".t', "{{ target.schema }}", 15),
+    ],
+)
+def test_single_select_refuses_templates_of_other_tools(sql: str, template: str, offset: int) -> None:
+    with pytest.raises(SqlRuleError, match="there is no ref") as caught:
+        single_select(sql)
+    assert f"got {template}. " in str(caught.value)
+    assert caught.value.offset == offset
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select '{{name}} {% x %}' as a",
+        "select 1 -- {{ ref('x') }}",
+        "select {'a': {'b': 1}} as o",
+        "select 1 /* {# */ as a",
+    ],
+)
+def test_single_select_takes_braces_that_are_data(sql: str) -> None:
+    assert single_select(sql) == sql
+
+
+def test_setting_knows_its_line() -> None:
+    table = parse(with_front_matter("owner: team:a\nupstream:\n  - s.t\n  - s.u"))
+    assert [table.line_of("owner"), table.line_of("upstream", 1), table.line_of("upstream"), table.line_of("tags")] == [
+        2,
+        5,
+        3,
+        1,
+    ]
+
+
 def test_byte_order_mark_and_crlf_do_not_disturb_front_matter() -> None:
     table = parse("\ufeff/* elt\r\ndescription: x\r\nelt */\r\nselect 1 as id\r\n")
     assert table.description == "x"
