@@ -19,8 +19,7 @@ from run_elt_dagster.settings import Settings
 settings = Settings.from_environment()
 
 # One SQL file is one table: tables/<schema>/<table>.sql
-database = settings.snowflake and settings.snowflake.database
-tables = load_tables(settings.tables_dir, database=database, cache_dir=settings.cache_dir)
+tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
 analytics = analytics_assets(

@@ -10,7 +10,7 @@ from pathlib import Path
 from run_elt_dagster.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.near_misses import NearMisses
-from run_elt_dagster.relation import Key, key_of, stored_names
+from run_elt_dagster.relation import Key, key_of, stored_name, stored_names
 from run_elt_dagster.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
 from run_elt_dagster.templates import template_in
 
@@ -141,6 +141,7 @@ def catalogue(
     """
     problems = [*known_problems, *_duplicates(tables)]
     declared = {own_key(table): table.key for table in tables}
+    database = _part_of_a_key(database) if database else None
     readings = [_TableReading(table, database, read) for table in tables]
     for reading in readings:
         problems += sorted(reading.problems(declared), key=lambda problem: problem.line)
@@ -343,7 +344,15 @@ class _TableReading:
         return any(place.name in (None, key[-1]) for key in self.stated)
 
     def _local(self, key: Key) -> Key:
-        return key[1:] if len(key) == 3 and self._database and key[0] == self._database.lower() else key  # noqa: PLR2004
+        return key[1:] if len(key) == 3 and key[0] == self._database else key  # noqa: PLR2004 - with a database
+
+
+def _part_of_a_key(database: str) -> str:
+    """Return the session's database as keys have it; a setting that is no name, as Snowflake reads it, stays as it is."""
+    try:
+        return key_of([stored_name(database)])[0]
+    except ValueError:
+        return key_of([database])[0]
 
 
 def _query_of(check: SqlCheck) -> str:
@@ -361,7 +370,7 @@ def _unclear(place: Unclear, subject: str, declared: Collection[Key]) -> str:
 
 
 def _misspelt(
-    readings: Sequence[_TableReading], declared: Collection[Key], known: Sequence[TableProblem]
+    readings: Sequence[_TableReading], declared: Mapping[Key, Key], known: Sequence[TableProblem]
 ) -> Iterator[TableProblem]:
     """Yield the names that no file declares and that are close to one that a file does.
 
@@ -374,7 +383,9 @@ def _misspelt(
     failed = {(problem.path.parent.name.lower(), problem.path.stem.lower()) for problem in known if problem.path}
     meant_so = {key[-2:] for key in stated}
     near = NearMisses(declared)
-    slips = {key: near.of(key) for key in {*(read - meant_so), *(stated - read)} - {*declared, *failed}}
+    slips = {
+        key: near.of(key) for key in {*(read - meant_so), *(stated - read)} - {*declared, *declared.values(), *failed}
+    }
     for reading in readings:
         for key, line in (*reading.read.items(), *reading.stated.items()):
             meant = slips.get(key)

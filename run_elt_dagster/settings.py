@@ -140,6 +140,10 @@ class AlertSettings:
     database: str = EMBEDDED_DATABASE
 
 
+# The database that the embedded Snowflake opens its sessions in.
+EMBEDDED_DATABASE = "RUN_ELT"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a deployment.
@@ -179,6 +183,11 @@ class Settings:
         A person's machine with an account would otherwise build production's tables at midnight, beside the deployment.
         """
         return bool(self.deployment) or self.snowflake is None
+
+    @property
+    def database(self) -> str:
+        """The session's database: the one that a name in SQL means that leaves it out."""
+        return self.snowflake.database if self.snowflake else EMBEDDED_DATABASE
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

@@ -103,7 +103,7 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
 def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
     """Return the declared tables, None if a file is wrong, and a finding for each problem with its path and line."""
     try:
-        tables = load_tables(settings.tables_dir, database=settings.snowflake and settings.snowflake.database)
+        tables = load_tables(settings.tables_dir, database=settings.database)
     except TableProblemsError as error:
         remedy = "Correct that line: docs/tables.md lists every key."
         return None, [failed("table files", str(problem), remedy) for problem in error.problems]

@@ -80,6 +80,22 @@ def test_name_with_the_session_database_is_the_declared_table(tmp_path: Path) ->
     assert load_tables(directory, database="OTHER").sources == (("prod", "a", "x"),)
 
 
+@pytest.mark.parametrize(
+    ("database", "written"), [("prod", "PROD"), ('"my-db"', '"my-db"'), ("my-db", '"my-db"'), ("PROD", "prod")]
+)
+def test_session_database_is_recognised_however_it_is_written(tmp_path: Path, database: str, written: str) -> None:
+    directory = write_tables(
+        tmp_path,
+        {
+            "public/x.sql": "select 1 as i",
+            "a/y.sql": f"select * from {written}.public.x",
+            "a/z.sql": f"select * from {written}..x",
+        },
+    )
+    tables = load_tables(directory, database=database)
+    assert tables.parents(("a", "y")) == tables.parents(("a", "z")) == (("public", "x"),)
+
+
 def names_of(directory: Path) -> list[str]:
     return [table.name for table in load_tables(directory).values()]
 

@@ -1,7 +1,9 @@
+import inspect
 from pathlib import Path
 
 import pytest
 
+from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError, reachable_settings
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +126,9 @@ def test_where_alerts_go_is_known_whatever_else_is_wrong() -> None:
     reachable = {"SLACK_TOKEN": "xoxb-hunter2", "SLACK_CHANNEL": "C01", "RUN_ELT_DEPLOYMENT": "production"}
     alerts, deployment = reachable_settings({**wrong, **reachable})
     assert (alerts.has_token, alerts.channel, deployment) == (True, "C01", "production")
+
+
+def test_database_is_the_accounts_or_the_one_of_the_embedded_snowflake() -> None:
+    assert Settings.from_environment(ACCOUNT).database == "prod"
+    default = inspect.signature(embedded_snowflake).parameters["database"].default
+    assert Settings.from_environment({}).database == default
