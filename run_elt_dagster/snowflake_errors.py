@@ -356,7 +356,8 @@ _IN_A_BODY = re.compile(rf"expansion of view '(?P<view>{_NAME})'|Uncaught except
 _POSITION = re.compile(r" line (\d{1,9}) at position (\d{1,9})(?= (?P<what>unexpected|near) )")
 # Where a loaded row was, and how to go on: a file's name may be a value, and the rest says nothing of the cause.
 _LOADED_FROM = re.compile(r"\n\s*File '[\s\S]*\Z")
-# An apostrophe inside a word opens nothing, and in double quotes a statement has names.
+_DUCKDB = re.compile(r"(?:Binder|Catalog|Parser) Error:")
+# An apostrophe inside a word opens nothing.
 _OPENING = re.compile(r"""(?<!\w)(?:['`]|"(?![A-Za-z_][A-Za-z0-9_$.]*"))|[\[{]""")
 _ANY_OPENING = re.compile(r"""(?<!\w)['"`]|[\[{]""")
 _CLOSING = "'\"`]}"
@@ -415,25 +416,27 @@ def sentences(text: str, errno: int | None = None) -> tuple[Sentence, ...]:
 
 def _statement_sentences(body: str, first: Sentence) -> Iterator[Sentence]:
     """Yield the lines of an error about the statement; after one that no template knows, none is trusted."""
-    lead, line, position, rest = first.lead, first.line, first.position, body
-    while rest:
-        if announced := _ANNOUNCEMENT.match(rest):
+    lead, line, position = first.lead, first.line, first.position
+    # DuckDB's names of the embedded Snowflake are in double quotes; Snowflake's values may be.
+    opening = _OPENING if _DUCKDB.search(lead) else _ANY_OPENING
+    lines = body.split("\n")
+    for number, here in enumerate(lines):
+        while announced := _ANNOUNCEMENT.match(here):
             if announced["line"]:
                 line, position = int(announced["line"]), int(announced["position"])
-            lead, rest = lead + announced.group(), rest[announced.end() :]
-            continue
-        here, end, after = rest.partition("\n")
+            lead, here = lead + announced.group(), here[announced.end() :]  # noqa: PLW2901 - what is left of it
+        end = "\n" if number + 1 < len(lines) else ""
         if not here.strip():
-            lead, rest = lead + here + end, after
+            lead += here + end
             continue
         if at := _POSITION.search(here):
             line, position = int(at[1]), int(at[2])
         known = _matched(here.strip(), STATEMENT_TEMPLATES)
         if known is None:
-            yield Sentence(_without_quotes(rest, _OPENING), line, position, lead)
+            yield Sentence(_without_quotes(here + end + "\n".join(lines[number + 1 :]), opening), line, position, lead)
             return
         yield Sentence(known, line, position, lead)
-        lead, rest, line, position = end, after, None, None
+        lead, line, position = end, None, None
 
 
 def _matched(text: str, templates: tuple[Template, ...]) -> str | None:

@@ -73,6 +73,10 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
+    """Return what the page of the run says: the failure, and the causes in its metadata."""
     (event,) = [event for event in result.all_events if event.is_step_failure]
     failure = event.step_failure_data.user_failure_data
-    return failure.description if failure else str(event.step_failure_data.error)
+    if failure is None:
+        return str(event.step_failure_data.error)
+    causes = [str(value.value) for name, value in failure.metadata.items() if "." in name]
+    return "\n".join([failure.description or "", *causes])

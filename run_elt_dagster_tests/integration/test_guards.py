@@ -172,7 +172,7 @@ def test_refused_query_for_policies_is_asked_again_in_halves(many: Warehouse) ->
     found, queries = looked_up(many, 24, lambda sql: sql.count("POLICY_REFERENCES") > 6 or '"T17"' in sql)
     assert [number for number, existing in enumerate(found) if existing.policies] == [5]
     assert [(n, existing.unknown) for n, existing in enumerate(found) if existing.unknown] == [
-        (17, ("policies: SQL compilation memory exhausted.",))
+        (17, ("policies: SQL compilation memory exhausted",))
     ]
     # 24, twice 12, four times 6; the half with the hidden one once more: 3, 3, then 1, 2 and so on.
     assert queries <= 13

@@ -161,7 +161,7 @@ def test_failed_table_skips_its_descendants_only(house: House) -> None:
     assert not result.success
     assert set(materialized(result)) == {"other"}
     text = failure_text(result)
-    assert "1 table failed." in text
+    assert "1 table failed: analytics.bad in stage build." in text
     assert "analytics.bad failed in stage build" in text
     assert "Skipped, since they read failed tables: analytics.child, analytics.grandchild." in text
 

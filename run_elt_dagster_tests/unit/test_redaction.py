@@ -40,6 +40,41 @@ def test_named_secret_is_taken_out(text: str) -> None:
     assert "hunter2" not in redact(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Check user_token: got 0 rows, expected at least 1 rows",
+        "analytics.user_token was not published: check row_count found 0 rows",
+        "analytics.user_token: invalid identifier 'X'",
+        "analytics.api_key: column X is new",
+        "DB.ANALYTICS.USER_SECRET: 3 rows with a duplicate key",
+        "check api_key: got 5 rows, expected exactly 0 rows",
+        "invalid identifier 'API_KEY'",
+        "Object 'A.USER_TOKEN' does not exist or not authorized.",
+        "analytics.password_hash: check unique_password_hash found 3 rows",
+    ],
+)
+def test_table_or_column_that_is_called_like_a_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: hunter2",
+        "snowflake.password: hunter2",
+        "snowflake.password: hunter2 and more",
+        "check token: hunter2",
+        "table password=hunter2",
+        "column api_key: 'got hunter2'",
+        "analytics.user_token=hunter2",
+        "token: got-hunter2",
+    ],
+)
+def test_secret_goes_wherever_it_stands(text: str) -> None:
+    assert "hunter2" not in redact(text)
+
+
 def test_value_of_a_secret_setting_is_taken_out_in_every_form() -> None:
     secret = "p/ss w:rd+1"
     encoded = base64.b64encode(secret.encode()).decode()
