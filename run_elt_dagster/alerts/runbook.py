@@ -36,8 +36,8 @@ _STATEMENT: tuple[Stage, ...] = ("build", "audit", "publish")
 
 # The first that fits. What is compared is the class of the cause, then its text.
 ENTRIES = (
-    Entry("published-check", "a published table fails a check", _AUDIT, r"^published: check"),
     Entry("check-without-answer", "a check got no answer", _AUDIT, r"could not be evaluated|got no answer"),
+    Entry("published-check", "a published table fails a check", _AUDIT, r"^published: check"),
     Entry("row-count-change", "the number of rows changed", _AUDIT, r"^check row_count_change"),
     Entry("row-count", "the number of rows", _AUDIT, r"^check row_count"),
     Entry("keys", "keys that are not unique", _AUDIT, r"^check (?:primary_key|unique)"),

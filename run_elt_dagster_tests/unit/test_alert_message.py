@@ -17,9 +17,12 @@ from run_elt_dagster.alerts.message import (
     Message,
     Style,
     failure_message,
+    lost_message,
     recovery_message,
     repeat_message,
+    trial_message,
 )
+from run_elt_dagster.alerts.runbook import ENTRIES, entry_of
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = "8f3a01c2-0000-4000-8000-000000000000"
@@ -209,3 +212,85 @@ def test_any_text_anywhere_fits(text: str, count: int, times: int) -> None:
     )
     failure = a_failure(*[table] * count, skipped=(text,) * 60, summary=text + "x", trigger_name=text)
     assert_slack_takes(failure_message(failure, style=STYLE, count=times))
+
+
+def test_each_stage_has_one_next_step_and_the_same_cause_is_told_once() -> None:
+    wrong: dict[str, Any] = {"stage": "build", "checks": (), "candidate": None, "cause_class": "Snowflake error 904"}
+    tables = [a_table(name=f"analytics.t{n}", cause="invalid identifier 'FOO'", **wrong) for n in range(5)]
+    tables += [a_table(name=f"analytics.c{n}") for n in range(2)]
+    message = failure_message(a_failure(*tables), style=STYLE)
+    assert_slack_takes(message)
+    body = json.dumps(message.blocks, ensure_ascii=False)
+    assert body.count("*Next (build):*") == body.count("*Next (audit):*") == 1
+    assert body.count("*Cause:* invalid identifier 'FOO'") == 1
+    assert message.text.count("invalid identifier 'FOO'") == 1
+    assert message.text.startswith(
+        "*🔴 7 tables were not published: invalid identifier 'FOO'; Check row_count: got 0 rows"
+    )
+
+
+def test_production_comes_before_the_run_and_the_deployment_is_named() -> None:
+    style = replace(STYLE, deployment="production", database="SALES & <co>")
+    for message in (failure_message(a_failure(), style=style), repeat_message(a_failure(), style=style, count=2)):
+        assert message.text.index("Unchanged: readers still see") < message.text.index("run <https://")
+        assert "*production* · database SALES &amp; &lt;co&gt;" in message.text
+    for message in (
+        recovery_message(a_failure(), style=style),
+        lost_message(RUN, style=style),
+        trial_message(style=style),
+    ):
+        assert "*production*" in message.text
+
+
+def test_owners_beyond_the_limit_are_counted() -> None:
+    tables = [a_table(name=f"analytics.t{n}", owners=(f"team:t{n}",)) for n in range(23)]
+    assert "team:t19 and 3 more" in failure_message(a_failure(*tables), style=STYLE).text
+
+
+def test_published_table_that_fails_a_check_is_not_said_to_be_unpublished() -> None:
+    table = a_table(
+        was_built=False, candidate=None, cause_class="published: check row_count", production="Readers see it."
+    )
+    failure = replace(a_failure(table), summary="analytics.mau_summary fails check row_count")
+    message = failure_message(failure, style=STYLE)
+    assert message.text.startswith(
+        "*🔴 analytics.mau_summary fails check row_count: got 0 rows, expected at least 1 rows*"
+    )
+    assert "not published" not in everything(message)
+    assert "run-elt rollback" in everything(message)
+
+
+@pytest.mark.parametrize("url", [None, "https://git.example.com/docs/operations.md"])
+def test_runbook_of_the_cause_is_named(url: str | None) -> None:
+    table = a_table(stage="build", checks=(), cause="Object 'X' does not exist", cause_class="Snowflake error 2003")
+    shown = everything(failure_message(a_failure(table), style=replace(STYLE, runbook_url=url)))
+    assert f"{url or 'docs/operations.md'}#missing-object" in shown
+
+
+def test_every_part_of_the_runbook_that_a_message_names_is_in_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [entry.anchor for entry in ENTRIES if page.count(f'<a id="{entry.anchor}"></a>') != 1] == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "cause_class", "cause", "anchor"),
+    [
+        ("build", "Snowflake error 904", "invalid identifier 'A'", "sql"),
+        ("build", "Snowflake error 1003", "syntax error, unexpected 'A'", "sql"),
+        ("build", "Snowflake error 100038", "Numeric value '…' is not recognized", "row-values"),
+        ("build", "Snowflake error 90073", "Warehouse 'W' cannot be resumed", "quota"),
+        ("build", "Snowflake error 630", "Statement reached its timeout", "timeout"),
+        ("build", "Snowflake error 3001", "Insufficient privileges", "privileges"),
+        ("build", "StatementError", "signing in again failed: x", "passing-trouble"),
+        ("build", "KeyError", "KeyError in stage build: x", "build"),
+        ("audit", "check row_count", "check row_count found 0 rows", "row-count"),
+        ("audit", "check row_count_change", "check row_count_change found", "row-count-change"),
+        ("audit", "check odd", "check odd could not be evaluated: x", "check-without-answer"),
+        ("audit", "published: check row_count", "check row_count found 0 rows", "published-check"),
+        ("publish", "refused", "x, got masking policy M on it. y", "policies"),
+        ("publish", "Snowflake error 1003", "syntax error, unexpected 'COPY'", "copy-tags"),
+        ("publish", "refused", "the grants of X on its candidate", "publish"),
+    ],
+)
+def test_cause_leads_to_its_part_of_the_runbook(stage: Any, cause_class: str, cause: str, anchor: str) -> None:
+    assert entry_of(a_table(stage=stage, cause_class=cause_class, cause=cause)).anchor == anchor

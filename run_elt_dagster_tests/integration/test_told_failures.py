@@ -1,0 +1,222 @@
+"""What a failed run says in its log, its events and its alert: the cause once, where it is, and no row's value."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.server import HOST, USER, StatementEvent
+from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.integration.house import House
+from run_elt_dagster_tests.integration.warehouse import Warehouse
+
+LOG = logging.getLogger("told-failures")
+CANARY = "Qx7Zjane"
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as stand_in:
+        yield stand_in
+
+
+def run_job(house: House, selection: dg.AssetSelection, *, job: str = "nightly") -> str:
+    """Run a job of any name over the tables of the house and return the run's id."""
+    tables = load_tables(house.directory / "tables")
+    definitions = dg.Definitions(
+        assets=[analytics_assets(tables, max_concurrent_tables=2)],
+        jobs=[dg.define_asset_job(job, selection=selection)],
+        resources={"snowflake": house.resource},
+    )
+    return definitions.resolve_job_def(job).execute_in_process(instance=house.instance, raise_on_error=False).run_id
+
+
+def alerted(house: House, slack: SlackStandIn, run_id: str, *, by_retries: bool = False) -> list[str]:
+    """Return the texts that Slack has got after the run's end."""
+    client = Slack(token=TOKEN, channel=CHANNEL, base_url=slack.url)
+    record = house.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0]
+    owners = {f"analytics.{name}": [f"team:{name}"] for name in "abc"}
+    alerts = Alerts(AlertSettings(), owners, ("RunELT_Alert",), clock=lambda: (record.end_time or 0) + 60)
+    if by_retries:
+        reconcile(alerts, house.instance, client, log=LOG)
+    else:
+        alert_of_failed_run(alerts, house.instance, client, run_id, log=LOG)
+    return [f"{message['text']}\n{json.dumps(message['blocks'], ensure_ascii=False)}" for message in slack.messages]
+
+
+def everything_stored(instance: dg.DagsterInstance) -> str:
+    return "\n".join(str(entry) for run in instance.get_runs() for entry in instance.all_logs(run.run_id))
+
+
+@pytest.mark.parametrize("by_retries", [False, True], ids=["at once", "by the retries"])
+def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
+    house: House, slack: SlackStandIn, by_retries: bool
+) -> None:
+    house.declare(a="/* elt\nowner: team:a\nelt */ select 1 as n", b="select 1 as n")
+    assert house.materialize().success
+    house.declare(a="/* elt\nowner: team:a\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n")
+    run_id = run_job(house, dg.AssetSelection.all_asset_checks())
+    (text,) = alerted(house, slack, run_id, by_retries=by_retries)
+    first_line = text.split("\n", 1)[0]
+    assert "analytics.a fails check row_count: got 1 rows, expected at least 5 rows" in first_line
+    assert "Readers see RUN_ELT.ANALYTICS.A, rows that fail the check included" in text
+    assert "team:a" in text
+    assert "not published" not in text
+    assert "analytics.b" not in text
+
+
+def test_checks_alone_that_only_warn_do_not_alert(house: House, slack: SlackStandIn) -> None:
+    house.declare(a="select 1 as n")
+    assert house.materialize().success
+    house.declare(a="/* elt\nchecks: {row_count: {min: 5, severity: warn}}\nelt */ select 1 as n")
+    run_id = run_job(house, dg.AssetSelection.all_asset_checks())
+    run = house.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+
+
+def test_check_alone_without_an_answer_and_without_a_table_says_so(house: House, slack: SlackStandIn) -> None:
+    house.declare(
+        a="/* elt\nchecks: {sql: {odd: {query: 'select nosuch from {table}'}}}\nelt */ select 1 as n", b="select 1 as n"
+    )
+    house.sql("create schema if not exists analytics")
+    house.sql("create table analytics.a as select 1 as n")
+    (text,) = alerted(house, slack, run_job(house, dg.AssetSelection.all_asset_checks()))
+    assert "check odd could not be evaluated: invalid identifier 'NOSUCH'" in text
+    assert "There is no published table yet." in text
+    assert "check-without-answer" in text
+
+
+def test_mixed_run_names_the_failed_check_of_a_table_that_was_not_built(house: House, slack: SlackStandIn) -> None:
+    house.declare(a="select 1 as n", b="select 1 as n")
+    assert house.materialize().success
+    house.declare(a="/* elt\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n", b="select nosuch as n")
+    selection = dg.AssetSelection.assets(["analytics", "b"]) | dg.AssetSelection.checks_for_assets(
+        dg.AssetKey(["analytics", "a"])
+    )
+    (text,) = alerted(house, slack, run_job(house, selection))
+    assert "analytics.b was not published, and analytics.a fails check row_count" in text
+    assert "invalid identifier 'NOSUCH'" in text
+    assert "*Next (build):*" in text
+    assert "*Next (audit):*" in text
+
+
+def test_blocking_check_of_somebody_else_alerts_with_its_table(house: House, slack: SlackStandIn) -> None:
+    @dg.asset_check(asset=["analytics", "a"], blocking=True)
+    def theirs() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description="the report has gaps")
+
+    house.declare(a="select 1 as n")
+    definitions = dg.Definitions(
+        assets=[analytics_assets(load_tables(house.directory / "tables"), max_concurrent_tables=2)],
+        asset_checks=[theirs],
+        jobs=[dg.define_asset_job("nightly", selection=dg.AssetSelection.checks(theirs))],
+        resources={"snowflake": house.resource},
+    )
+    job = definitions.resolve_job_def("nightly")
+    run_id = job.execute_in_process(instance=house.instance, raise_on_error=False).run_id
+    (text,) = alerted(house, slack, run_id)
+    assert "analytics.a fails check theirs: got the report has gaps" in text
+    assert "team:a" in text
+
+
+def test_typo_is_told_once_with_its_place_in_the_file_and_without_a_traceback(house: House) -> None:
+    house.declare(a="/* elt\ndescription: |\n  One.\n  Two.\nelt */\nselect\n    1 as n,\n    nosuch as m")
+    result = house.materialize()
+    path = house.directory / "tables" / "analytics" / "a.sql"
+    logs = [entry for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
+    (line,) = [entry.user_message for entry in logs if entry.dagster_event is None]
+    assert line.startswith(f"analytics.a failed in stage build: invalid identifier 'NOSUCH' ({path}:8:5)")
+    assert "Traceback" not in line
+    assert "\n" not in line
+    (failure,) = [entry.dagster_event for entry in logs if entry.dagster_event and entry.dagster_event.is_step_failure]
+    assert "NOSUCH" not in failure.step_failure_data.error.to_string()
+    assert line in str(failure.step_failure_data.user_failure_data)
+
+
+def test_error_of_this_project_keeps_its_traceback(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("run_elt_dagster.table_run.build_sql", broken)
+    house.declare(a="select 1 as n")
+    result = house.materialize()
+    lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
+    assert any("Traceback" in line and "a mistake of ours" in line for line in lines)
+
+
+def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(house: House) -> None:
+    house.declare(a="select 1 as n", b="select n from analytics.a")
+    assert house.materialize("a").success
+    house.declare(a="select nosuch as n", c="select n from analytics.b")
+    result = house.materialize()
+    told = "\n".join(entry.user_message for entry in house.instance.all_logs(result.run_id))
+    assert "analytics.b was skipped, since it reads analytics.a, which failed. There is no published table yet." in told
+    assert told.count("Readers still see the previous table (1 rows") == 1
+
+
+@pytest.mark.parametrize(
+    ("errno", "text"),
+    [
+        (100097, f"Can't parse '{CANARY}' as date with format 'YYYY'"),
+        (100038, f"Numeric value '12\n{CANARY}' is not recognized"),
+        (100038, f"Numeric value 'O'{CANARY}' is not recognized"),
+        (100205, f"Error parsing Geo input: {CANARY}. Did not recognize valid GeoJSON, (E)WKT or (E)WKB."),
+        (100071, f'Failed to cast variant value {{\n  "name": "{CANARY}"\n}} to FIXED'),
+        (100090, f"Duplicate row detected during DML action\nRow Values: [1, {CANARY}]"),
+        (100132, f"JavaScript execution error: Uncaught {CANARY} in F at 'x' position 3"),
+        (100999, f"A new error about {CANARY} here"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stage", ["build", "audit"])
+def test_row_value_is_in_no_log_event_and_message(
+    warehouse: Warehouse, house: House, slack: SlackStandIn, *, errno: int, text: str, stage: str
+) -> None:
+    """Over the real connector, which keeps the whole text in its own exception."""
+    server = warehouse.server
+    house.resource = Snowflake(
+        account="embedded",
+        user=USER,
+        password=server.password,
+        host=HOST,
+        port=server.port,
+        protocol="http",
+        database="RUN_ELT",
+    )
+    house.declare(a="/* elt\nprimary_key: n\nelt */ select 1 as n")
+    head = "CREATE OR REPLACE" if stage == "build" else "COUNT("
+
+    def fail(event: StatementEvent) -> None:
+        if event.phase == "before" and head in event.sql:
+            raise SqlError(text, errno=errno, sqlstate="22000")
+
+    with warehouse.account.hooked(fail):
+        run_id = run_job(house, dg.AssetSelection.all())
+    told = alerted(house, slack, run_id)
+    assert len(told) == 1
+    assert CANARY not in everything_stored(house.instance)
+    assert CANARY not in slack.everything()
+
+
+def test_refused_sign_in_is_told_without_the_connectors_own_code(
+    warehouse: Warehouse, house: House, slack: SlackStandIn
+) -> None:
+    house.resource = Snowflake(
+        account="embedded", user=USER, password="wrong", host=HOST, port=warehouse.server.port, protocol="http"
+    )
+    house.declare(a="select 1 as n")
+    run_id = run_job(house, dg.AssetSelection.all())
+    (text,) = alerted(house, slack, run_id)
+    assert "Snowflake could not be reached: " in text.split("\n", 1)[0]
+    assert "docs/operations.md#sign-in" in text
+    assert "snowflake/connector" not in everything_stored(house.instance)
