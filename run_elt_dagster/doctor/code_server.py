@@ -33,7 +33,7 @@ def ask_code_server(home: Path) -> Answer:
     if not place:
         return "unknown", ""
     # The public way to ask; a library call for it is none of Dagster's public API.
-    command = [sys.executable, "-m", "dagster", "schedule", "list", "--workspace", str(workspace)]
+    command = [sys.executable, "-P", "-m", "dagster", "schedule", "list", "--workspace", str(workspace)]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:

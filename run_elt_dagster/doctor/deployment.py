@@ -101,14 +101,12 @@ def _daemon_finding(instance: dg.DagsterInstance, *, now: float) -> Finding:
         return failed(name, "the schedule and the alerts require a daemon, got none on this history ever.", remedy)
     age = max(now - max(beats), 0)
     if age > HEARTBEAT_SECONDS:
-        return failed(
-            name, f"requires a sign of life every {HEARTBEAT_SECONDS} s, got the last {age:,.0f} s ago.", remedy
-        )
+        return failed(name, f"requires a heartbeat every {HEARTBEAT_SECONDS} s, got the last {age:,.0f} s ago.", remedy)
     ill = [kind for kind in _NEEDED if kind in statuses and not statuses[kind].healthy]
     if ill:
         remedy = "Look at Deployment, Daemons in the UI and at the daemon's log."
         return failed(name, f"it runs, but not its part {', '.join(ill)}.", remedy)
-    return ok(name, f"its last sign of life was {age:.0f} s ago")
+    return ok(name, f"its last heartbeat was {age:.0f} s ago")
 
 
 def _beats(instance: dg.DagsterInstance) -> Beats:
@@ -150,7 +148,8 @@ class _Automation:
     def is_on(self, state: Any) -> bool:
         """Tell whether it runs: switched on by hand, or by default here, or by default in the deployment that evaluates it."""
         if state.status.value == "DECLARED_IN_CODE":
-            return self.is_automated or self.age(state) < EVALUATION_SECONDS
+            beside = (sensor for sensor in self.of("SENSOR") if _location(sensor) == _location(state))
+            return self.is_automated or any(self.age(sensor) < EVALUATION_SECONDS for sensor in beside)
         return bool(state.status.value == "RUNNING")
 
     def age(self, state: Any) -> float:

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,51 @@ pytestmark = pytest.mark.thorough
 
 MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
 NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
-NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "schedule", "sensors", "alerts"]
+NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
+NAMES += ["sensors", "alerts"]
+SENSORS = ("slack_alert", "slack_alert_retries", "lost_runs")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A history with a daemon that has just given a sign of life."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A history on which a daemon works, and evaluates everything."""
     directory = tmp_path_factory.mktemp("home")
     (directory / "dagster.yaml").write_text(json.dumps({**MONITORING, "telemetry": {"enabled": False}}))
+    with beating(directory):
+        yield directory
+
+
+@contextmanager
+def beating(directory: Path, *daemons: str) -> Generator[None]:
+    """Give the heartbeats of a daemon, and evaluate its sensors, while the block lasts."""
+    ended = threading.Event()
+
+    def beats() -> None:
+        with dg.DagsterInstance.from_config(str(directory)) as instance:
+            while True:
+                for daemon in daemons or ("test",):
+                    beat(instance, seconds_ago=0, daemon=daemon)
+                    if ended.wait(0.7):
+                        return
+
     with dg.DagsterInstance.from_config(str(directory)) as instance:
-        beat(instance, seconds_ago=1)
-    return directory
+        evaluated(instance)
+        beat(instance, seconds_ago=0, daemon=daemons[0] if daemons else "test")
+    thread = threading.Thread(target=beats, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(20)
+
+
+def evaluated(instance: dg.DagsterInstance, *, seconds_ago: float = 0, location: str = "run_elt") -> None:
+    """Note what the daemon notes when it has evaluated schedule and sensors."""
+    at = time.time() - seconds_ago
+    switch(instance, "daily", "SCHEDULE", "DECLARED_IN_CODE", location=location)
+    for name in SENSORS:
+        switch(instance, name, "SENSOR", "DECLARED_IN_CODE", location=location, last_tick_success_timestamp=at)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +107,7 @@ class SetUp:
             SLACK_TOKEN=TOKEN,
             SLACK_CHANNEL=CHANNEL,
             SLACK_BASE_URL=slack.url,
+            RUN_ELT_DEPLOYMENT="production",
             RUN_ELT_TABLES_DIR=str(directory / "tables"),
             DAGSTER_HOME=str(request.getfixturevalue("home")),
         )
@@ -138,12 +175,12 @@ def session(set_up: SetUp) -> Iterator[Session]:
         yield account.session(role="elt")
 
 
-def beat(instance: dg.DagsterInstance, *, seconds_ago: float) -> None:
+def beat(instance: dg.DagsterInstance, *, seconds_ago: float, daemon: str = "test") -> None:
     """Give a sign of life as the daemon does; the classes have no public name, their stored form has."""
     for kind in instance.get_required_daemon_types():
         stored = {
             "__class__": "DaemonHeartbeat",
-            "daemon_id": "test",
+            "daemon_id": daemon,
             "daemon_type": kind,
             "errors": [],
             "timestamp": time.time() - seconds_ago,
@@ -151,11 +188,13 @@ def beat(instance: dg.DagsterInstance, *, seconds_ago: float) -> None:
         instance.add_daemon_heartbeat(deserialize_value(json.dumps(stored)))  # type: ignore[arg-type]
 
 
-def switch(instance: dg.DagsterInstance, name: str, kind: str, status: str, *, location: str = "run_elt") -> None:
-    """Note the state of a schedule or a sensor as the UI does."""
-    data = {"__class__": "SensorInstigatorData"}
+def switch(
+    instance: dg.DagsterInstance, name: str, kind: str, status: str, *, location: str = "run_elt", **moments: float
+) -> None:
+    """Note the state of a schedule or a sensor as the UI and the daemon do."""
+    data: dict[str, Any] = {"__class__": "SensorInstigatorData", **moments}
     if kind == "SCHEDULE":
-        data = {"__class__": "ScheduleInstigatorData", "cron_schedule": "@daily"}
+        data = {"__class__": "ScheduleInstigatorData", "cron_schedule": "@daily", **moments}
     stored = {
         "__class__": "InstigatorState",
         "job_specific_data": data,
@@ -177,7 +216,11 @@ def switch(instance: dg.DagsterInstance, name: str, kind: str, status: str, *, l
         },
         "status": {"__enum__": f"InstigatorStatus.{status}"},
     }
-    instance.add_instigator_state(deserialize_value(json.dumps(stored)))  # type: ignore[arg-type]
+    state: Any = deserialize_value(json.dumps(stored))
+    if instance.get_instigator_state(state.instigator_origin_id, state.selector_id) is None:
+        instance.add_instigator_state(state)
+    else:
+        instance.update_instigator_state(state)
 
 
 class Deployment:
@@ -194,8 +237,12 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(home: Path, tmp_path: Path) -> Deployment:
-    return Deployment(shutil.copytree(home, tmp_path / "copy"))
+def deployment(home: Path, tmp_path: Path) -> Iterator[Deployment]:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(home / "dagster.yaml", copy)
+    with beating(copy):
+        yield Deployment(copy)
 
 
 def test_everything_right_is_a_line_each_and_little_is_sent(set_up: SetUp) -> None:
@@ -431,15 +478,99 @@ def test_history_without_run_monitoring_and_without_daemon_fails(tmp_path: Path)
     found = Deployment(tmp_path).look()
     assert found["run monitoring"][0] == "FAIL"
     assert found["daemon"] == ("FAIL", "the schedule and the alerts require a daemon, got none on this history ever.")
-    assert found["schedule"] == ("ok", "daily: running by default; no daemon has taken up daily yet")
+    # They do not run: that they are switched on is no comfort.
+    for name in ("schedule", "sensors"):
+        assert found[name] == ("skip", "it does not run without a daemon")
 
 
-def test_daemon_that_has_gone_fails(deployment: Deployment) -> None:
+def a_home(directory: Path) -> Deployment:
+    (directory / "dagster.yaml").write_text(json.dumps({**MONITORING, "telemetry": {"enabled": False}}))
+    return Deployment(directory)
+
+
+def test_daemon_that_has_gone_fails_and_nothing_that_it_ran_is_ok(tmp_path: Path) -> None:
+    deployment = a_home(tmp_path)
     with deployment.open() as instance:
+        evaluated(instance, seconds_ago=400)
         beat(instance, seconds_ago=400)
-    status, detail = deployment.look()["daemon"]
+    found = deployment.look()
+    status, detail = found["daemon"]
     assert status == "FAIL"
-    assert detail.startswith("requires a sign of life every 300 s, got the last 40")
+    assert detail.startswith("requires a heartbeat every 300 s, got the last 40")
+    assert [found[name][0] for name in ("code location", "schedule", "sensors")] == ["skip"] * 3
+
+
+def test_code_location_that_the_daemon_does_not_evaluate_fails(deployment: Deployment) -> None:
+    with deployment.open() as instance:
+        evaluated(instance, seconds_ago=400)
+    found = deployment.look()
+    status, detail = found["code location"]
+    assert status == "FAIL"
+    assert "requires sensors that are evaluated every 30 s, got none of run_elt evaluated in the last 40" in detail
+    for name in ("schedule", "sensors"):
+        assert found[name] == ("skip", "it does not run while the code location is not loaded")
+
+
+def test_code_location_of_the_same_tables_that_is_not_evaluated_fails_though_another_is(deployment: Deployment) -> None:
+    with deployment.open() as instance:
+        evaluated(instance, seconds_ago=400, location="another")
+    status, detail = deployment.look()["code location"]
+    assert (status, "none of another evaluated" in detail) == ("FAIL", True)
+
+
+def test_code_location_that_was_never_evaluated_fails(tmp_path: Path) -> None:
+    deployment = a_home(tmp_path)
+    with beating(tmp_path), deployment.open() as instance:
+        for state in instance.all_instigator_state():
+            instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
+        found = deployment.look()
+    assert (found["code location"][0], found["schedule"][0]) == ("FAIL", "skip")
+
+
+def test_two_daemons_fail(tmp_path: Path) -> None:
+    deployment = a_home(tmp_path)
+    with beating(tmp_path, "daemon-a", "daemon-b"):
+        found = deployment.look()
+    status, detail = found["daemon"]
+    assert status == "FAIL"
+    assert "requires one daemon, got 2 that give heartbeats in turn (daemon-a, daemon-b)" in detail
+    assert found["schedule"][0] == "ok"
+
+
+def test_midnight_that_the_schedule_owes_fails(deployment: Deployment) -> None:
+    yesterday = (datetime.now(UTC) - timedelta(days=2)).timestamp()
+    with deployment.open() as instance:
+        switch(instance, "daily", "SCHEDULE", "DECLARED_IN_CODE", start_timestamp=yesterday)
+    status, detail = deployment.look()["schedule"]
+    assert status == "FAIL"
+    assert "daily requires a tick of " in detail
+
+
+def test_tick_that_launched_two_runs_fails_but_a_retry_is_no_second_run(deployment: Deployment) -> None:
+    tags = {"dagster/schedule_name": "daily", "dagster/run_key": "2026-11-27T00:00:00+00:00"}
+    with deployment.open() as instance:
+        instance.add_run(dg.DagsterRun(job_name="RunELT_Alert", tags=tags))
+        instance.add_run(dg.DagsterRun(job_name="RunELT_Alert", tags={**tags, "dagster/parent_run_id": "it"}))
+    assert deployment.look()["schedule"][0] == "ok"
+    with deployment.open() as instance:
+        instance.add_run(dg.DagsterRun(job_name="RunELT_Alert", tags=tags))
+    status, detail = deployment.look()["schedule"]
+    assert (status, "a tick requires one run, got 2026-11-27T00:00:00+00:00 launched " in detail) == ("FAIL", True)
+
+
+def test_machine_with_an_account_and_no_deployment_skips_schedule_and_sensors_unless_they_run(tmp_path: Path) -> None:
+    account = {f"SNOWFLAKE_{name}": "x" for name in ("ACCOUNT", "USER", "ROLE", "WAREHOUSE", "DATABASE", "PASSWORD")}
+    mine, deployment = Settings.from_environment(account), a_home(tmp_path)
+    with beating(tmp_path), deployment.open() as instance:
+        # Evaluated a moment ago: a deployment works on this history.
+        assert deployment.look(mine)["schedule"] == ("ok", "daily: running")
+        evaluated(instance, seconds_ago=400)
+        found = deployment.look(mine)
+        assert found["schedule"][0] == found["sensors"][0] == found["code location"][0] == "skip"
+        assert "RUN_ELT_DEPLOYMENT" in found["schedule"][1]
+        # Switched on by hand, and then not evaluated.
+        switch(instance, "lost_runs", "SENSOR", "RUNNING")
+        assert deployment.look(mine)["code location"][0] == "FAIL"
 
 
 def test_schedule_and_sensors_that_are_switched_off_fail_but_not_those_of_another_location(
@@ -448,7 +579,6 @@ def test_schedule_and_sensors_that_are_switched_off_fail_but_not_those_of_anothe
     with deployment.open() as instance:
         switch(instance, "daily", "SCHEDULE", "STOPPED", location="another")
         switch(instance, "daily", "SCHEDULE", "RUNNING")
-        switch(instance, "slack_alert", "SENSOR", "DECLARED_IN_CODE")
         switch(instance, "slack_alert_retries", "SENSOR", "STOPPED")
     found = deployment.look()
     assert found["schedule"] == ("ok", "daily: running")

@@ -239,6 +239,8 @@ def test_command_shows_what_it_will_do_and_asks(
             table.write_text(mau(rows, rows), encoding="utf-8")
             assets = [analytics_assets(load_tables(tmp_path / "tables"), max_concurrent_tables=1)]
             assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
+        # Another table's file can be wrong just then.
+        table.with_name("wrong.sql").write_text("/* elt\nownr: x\nelt */ select", encoding="utf-8")
         assert main(["rollback", "analytics.mau"]) == 1
         assert "Pass --yes" in capsys.readouterr().err
         assert main(["rollback", "analytics.mau", "--yes"]) == 0

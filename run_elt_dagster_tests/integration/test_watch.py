@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from run_elt_dagster.cli import main
 from run_elt_dagster.doctor.finding import Finding, failed, ok
-from run_elt_dagster.doctor.watch import Watch, message_of, read_state
+from run_elt_dagster.doctor.watch import Watch, message_of, read_state, run_doctor
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 FILES = failed("table files", "/tables/a/b.sql:2: unknown key 'ownr'.", "Correct that line.")
@@ -160,3 +161,35 @@ def test_message_mentions_nobody_shows_no_secret_and_fits(monkeypatch: pytest.Mo
     # Preformatted: there a mention is text.
     assert text["elements"][0]["type"] == "rich_text_preformatted"
     assert text["elements"][0]["elements"][0]["text"].startswith("settings: <!channel> ")
+
+
+def test_command_tells_what_its_own_process_of_the_doctor_finds_without_files_and_settings_that_load(
+    situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing works: half an account, a wrong table file, a history without run monitoring and without a daemon."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    (tmp_path / "tables" / "a").mkdir(parents=True)
+    (tmp_path / "tables" / "a" / "b.sql").write_text("/* elt\nownr: x\nelt */ select 1 as n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SNOWFLAKE_ACCOUNT", "half")
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    command = ["watch", "--confirm-seconds", "0", "--state", str(situation.state)]
+    assert main(command) == 1
+    assert situation.titles == [
+        ":rotating_light: run_elt_dagster (production): settings, run monitoring, daemon: failed"
+    ]
+    assert "a Snowflake account requires SNOWFLAKE_USER" in situation.slack.messages[0]["text"]
+    # What nothing depends on was not asked.
+    assert "connect" not in capsys.readouterr().out
+    assert TOKEN not in situation.slack.everything()
+
+
+def test_doctor_that_hangs_or_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (late,) = run_doctor(seconds=0.01)
+    assert (late.name, late.detail) == ("doctor", "requires an answer within 0 s, got none.")
+    monkeypatch.setenv("SLACK_TOKEN", "canary-of-slack")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "run_elt_dagster").mkdir()
+    (tmp_path / "run_elt_dagster" / "__init__.py").write_text("raise RuntimeError('canary-of-slack')")
+    (broken,) = run_doctor()
+    assert (broken.name, "got exit code 1" in broken.detail, "canary" in broken.detail) == ("doctor", True, False)
