@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watch.add_argument("--state", type=Path, default=Path("run_elt_watch.json"), help="file of what was told")
     watch.add_argument("--every", type=int, metavar="SECONDS", help="go on for ever; once without it, as a timer wants")
     watch.add_argument("--again-after-hours", type=float, default=6, help="when a failure that lasts is told again: 6")
-    watch.add_argument("--confirm-seconds", type=float, default=30, help="look again after so long before telling: 30")
+    watch.add_argument("--confirm-seconds", type=float, default=60, help="look again after so long before telling: 60")
     options = parser.parse_args(arguments)
     try:
         if options.command == "rollback":
@@ -241,11 +241,16 @@ def _watch(options: argparse.Namespace) -> int:
     from run_elt_dagster.doctor.watch import Watch, run_doctor  # noqa: PLC0415 - the other commands need nothing of it
 
     watch = Watch(options.state, options.again_after_hours * 3600, options.confirm_seconds, run_doctor)
+    if options.every is None:
+        return 0 if watch.once(_say) else 1
     while True:
-        is_well = watch.once(lambda line: print(line, flush=True))
-        if options.every is None:
-            return 0 if is_well else 1
+        # First the wait: what is started together with it is not up yet.
         time.sleep(options.every)
+        watch.once(_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _doctor(sections: Sequence[str], *, as_json: bool) -> int:

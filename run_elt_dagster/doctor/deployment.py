@@ -57,7 +57,8 @@ def check_deployment(
         instance = open_instance()
     except Exception as error:  # noqa: BLE001 - Dagster and the libraries of its storages raise what they like
         remedy = (
-            "Start it in the folder in which Dagster is started, or set DAGSTER_HOME to a folder with a dagster.yaml."
+            "Look whether the database of its dagster.yaml is up. Where there is no dagster.yaml, start it in the folder in which "
+            "Dagster is started, or set DAGSTER_HOME."
         )
         yield failed(HISTORY, f"cannot be opened: {error}", remedy)
         yield from skipped(DEPENDENTS, "the history cannot be opened")

@@ -207,5 +207,7 @@ def _message(title: str, details: str) -> Message:
     if not details:
         return Message(escaped)
     shown = {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": details[:TEXT_LIMIT]}]}
-    header = {"type": "plain_text", "text": title[: HEADER_LIMIT // 2], "emoji": True}
+    # Slack counts UTF-16 units.
+    short = title.encode("utf-16-le", "replace")[: HEADER_LIMIT * 2].decode("utf-16-le", "ignore")
+    header = {"type": "plain_text", "text": short, "emoji": True}
     return Message(escaped, ({"type": "header", "text": header}, {"type": "rich_text", "elements": [shown]}))
