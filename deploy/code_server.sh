@@ -12,17 +12,20 @@ ping="$(dirname "$0")/ping_code_server.py"
 "$@" &
 server=$!
 # A stop reaches the runs too where it is sent to the whole group, as systemd and tini -g do.
-trap 'kill -TERM "$server" 2>/dev/null || true' TERM INT
+stopped=no nap=
+trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null || true' EXIT
+trap 'stopped=yes; kill -TERM "$server" 2>/dev/null || true' TERM INT
 
 answered=no missed=0
-while kill -0 "$server" 2>/dev/null; do
+while [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null; do
     # A signal ends the wait, and nothing else does before its time.
     sleep "${RUN_ELT_PING_SECONDS:-20}" &
-    wait $! || true
-    kill -0 "$server" 2>/dev/null || break
+    nap=$!
+    wait "$nap" || true
+    [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null || break
     if "$python" "$ping" "$port"; then
         answered=yes missed=0
-    elif [ "$answered" = yes ]; then
+    elif [ $? -eq 1 ] && [ "$answered" = yes ]; then
         missed=$((missed + 1))
     fi
     if [ "$missed" -ge 3 ]; then

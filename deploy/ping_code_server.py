@@ -1,4 +1,6 @@
-"""Asks the code server's port for a sign that the process behind it, which has the code, lives: exit code 0 or 1.
+"""Asks the code server's port for a sign that the process behind it, which has the code, lives.
+
+Exit code 0: it lives. 1: it is gone. 2: no answer in time, as on a machine that is busy.
 
 `dagster api grpc-health-check` asks only whether somebody listens, which `dagster code-server start` does without that process
 too. A load error is no failure here: a restart would not mend it, and the process is what a reload needs.
@@ -10,17 +12,19 @@ import grpc
 
 # Whoever listens forwards this call of Dagster's own protocol. A later Dagster that lacks it counts as alive.
 CALL = "/api.DagsterApi/Ping"
+SECONDS = 15
 
 
-def lives(address: str, *, seconds: float = 15) -> bool:
-    """Return whether an answer came in time."""
+def exit_code(address: str) -> int:
+    """Return what became of one call."""
     with grpc.insecure_channel(address) as channel:
         try:
-            channel.unary_unary(CALL)(b"", timeout=seconds)
+            channel.unary_unary(CALL)(b"", timeout=SECONDS)
         except grpc.RpcError as error:
-            return error.code() is grpc.StatusCode.UNIMPLEMENTED
-    return True
+            codes = {grpc.StatusCode.UNIMPLEMENTED: 0, grpc.StatusCode.DEADLINE_EXCEEDED: 2}
+            return codes.get(error.code(), 1)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(0 if lives(f"127.0.0.1:{sys.argv[1]}") else 1)
+    sys.exit(exit_code(f"127.0.0.1:{sys.argv[1]}"))

@@ -573,6 +573,20 @@ def test_end_of_the_code_server_is_passed_on_with_its_exit_code(tmp_path: Path) 
         assert run.returncode == code
 
 
+def test_stop_of_the_code_server_is_passed_on_at_once_and_waited_for(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    server.write_text("#!/bin/sh\ntrap 'exit 7' TERM\necho up\nwhile :; do sleep 0.1; done\n", encoding="utf-8")
+    server.chmod(0o755)
+    quiet = {**os.environ, "RUN_ELT_PING_SECONDS": "300"}
+    with subprocess.Popen([DEPLOY / "code_server.sh", "9", server], env=quiet, stdout=subprocess.PIPE) as guard:
+        assert guard.stdout is not None
+        assert guard.stdout.readline() == b"up\n"
+        guard.terminate()
+        assert guard.wait(60) == 7
+        # Its own wait goes on without it; nobody reads what it says.
+        guard.stdout.close()
+
+
 # --- Snowflake ---
 
 
