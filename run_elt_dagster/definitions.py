@@ -13,6 +13,7 @@ from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.scaffolded import scaffolded_definitions
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import Settings
 
@@ -60,6 +61,8 @@ defs = dg.Definitions(
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     executor=dg.in_process_executor,
 )
+# What `dg scaffold defs` has written into defs/ belongs to it.
+defs = dg.Definitions.merge(defs, scaffolded_definitions())
 
 # What is loaded stays: left out of garbage collection, no process looks through it again, the last time when it ends (1 s).
 gc.freeze()
