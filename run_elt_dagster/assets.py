@@ -23,6 +23,7 @@ from run_elt_dagster.redaction import excerpt, redact, redact_exception
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.run_ctas import PublishedAudit, audit_published, run_tables
+from run_elt_dagster.selection import KINDS, refuse_empty_selection
 from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import Session, StatementError, told
 from run_elt_dagster.settings import history_is_kept, secret_values
@@ -87,8 +88,10 @@ def analytics_assets(
         )
         context.log.addFilter(_is_no_list_of_missing_outputs)
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
-        context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
         try:
+            root = context.instance.get_run_by_id(context.run.root_run_id) if context.run.root_run_id else None
+            refuse_empty_selection(context.run, selected, tables, root=root)
+            context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
                 sign_of_life(context.instance, context.run.run_id),
@@ -181,7 +184,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             _asset_key(key),
             group_name=_asset_key(key)[-2],
-            kinds={"snowflake", "table"},
+            kinds=KINDS,
             description="Loaded by somebody else.",
         )
         for key in tables.sources
@@ -206,7 +209,7 @@ def _asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
         tags=table.tags,
-        kinds={"snowflake", "table"},
+        kinds=KINDS,
         metadata=_definition_metadata(table),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,

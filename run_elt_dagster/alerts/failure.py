@@ -9,6 +9,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from run_elt_dagster.inspection import Marker
+from run_elt_dagster.selection import REFUSED
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
 Trigger = Literal[
@@ -194,6 +195,11 @@ def run_failure(
         return RunFailure(
             **common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage
         )
+    refused = [metadata[REFUSED] for metadata in map(_metadata, story.step_failures) if REFUSED in metadata]
+    if refused:
+        # Dagster planned every table, and none of them was touched.
+        summary = "The selection of a run matches no table"
+        return RunFailure(**common, summary=summary, tables=(), cause=str(refused[0]))
     stage, summary, cause, cause_class = _outside(run, story)
     named = [name for name in story.planned if name not in story.materialized]
     tables = tuple(

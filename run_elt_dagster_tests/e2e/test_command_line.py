@@ -1,3 +1,5 @@
+import pytest
+
 from run_elt_dagster_tests.e2e.place import Place
 
 MONTHS = {
@@ -40,6 +42,23 @@ def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(pla
     run = place.run(*MATERIALIZE, env={"RUN_ELT_TABLES_DIR": str(place.directory / "tables")})
     assert run.returncode == 1
     assert "check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.TEMP_EMPTY__" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dagster", "asset", "materialize", "-m", "run_elt_dagster", "--select", "key:mau_summary"),
+        ("dg", "launch", "--assets", "key:mau_summary"),
+    ],
+)
+def test_selection_that_matches_nothing_builds_nothing(place: Place, command: tuple[str, ...]) -> None:
+    """Dagster 1.13.27 records such a run without a selection, and would build every table."""
+    run = place.run(*command)
+    assert run.returncode == 1
+    assert "got key:mau_summary. Dagster would build every table" in run.stderr
+    assert 'Did you mean key:"analytics/mau_summary"?' in run.stderr
+    # The embedded Snowflake was not even opened.
+    assert not (place.directory / ".run_elt").exists()
 
 
 def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(place: Place) -> None:

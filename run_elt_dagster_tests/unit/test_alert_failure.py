@@ -69,6 +69,15 @@ def test_facts_of_the_step_are_taken_over_and_production_is_dated(instance: dg.D
     assert failure.owners == ("team:analytics",)
 
 
+def test_refused_selection_names_its_cause_and_no_table(instance: dg.DagsterInstance) -> None:
+    """Dagster has planned every table, but the run touched none: nothing is unknown about them."""
+    refused = dg.Failure("a run requires a selection", metadata={"refused_selection": "a run requires a selection"})
+    failure = failure_of(instance, run_of(instance, refused))
+    assert failure.summary == "The selection of a run matches no table"
+    assert failure.cause == "a run requires a selection"
+    assert failure.tables == ()
+
+
 def test_unknown_production_stays_unknown(instance: dg.DagsterInstance) -> None:
     unknown = "Whether readers see the new table is unknown, since no answer came: look for r in the comment of t."
     failure = dg.Failure("x", metadata={"facts": [facts(stage="publish", production=unknown)], "skipped": []})
