@@ -13,7 +13,6 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audits import NO_ANSWER, Audit, AuditOutcome, audits_of
-from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.guards import NOTHING_PUBLISHED
 from run_elt_dagster.interruption import repeat_lost_interruptions
 from run_elt_dagster.lineage import Catalogue, Key
@@ -29,6 +28,7 @@ from run_elt_dagster.session import Session, StatementError, told
 from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome
+from run_elt_dagster.waiting import awaited_tables, ops_behind
 
 _OP = "run_ctas"
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
@@ -46,7 +46,7 @@ NO_ALERT = (
 # Named so by Dagster, which offers no constant for it.
 _DATA_VERSION = "dagster/data_version"
 
-_Event = dg.AssetMaterialization | dg.AssetCheckResult | dg.AssetCheckEvaluation
+_Event = dg.AssetMaterialization | dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation
 
 
 def analytics_assets(
@@ -112,9 +112,6 @@ def analytics_assets(
                 _fail_if(facts, skipped)
         except StatementError as error:
             raise _early_failure("build", "Snowflake refused to say which tables exist", str(error), error) from None
-        except NotInstalledError as error:
-            # Its text says all; the traceback of an import adds nothing.
-            raise dg.Failure(str(error), allow_retries=False) from None
         except Exception as error:
             # Whatever it is, Dagster stores its text.
             redact_exception(error, secrets=secret_values())
@@ -265,19 +262,18 @@ def _events(
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
     progress = _Progress(context.log.info)
+    awaited = awaited_tables(context)
     for outcome in outcomes:
+        key = dg.AssetKey(list(outcome.table.key))
         for warning in outcome.warnings:
             context.log.warning(_without_secrets(warning))
         if outcome.published:
             progress.tell(_published_line(outcome))
-            # Not as MaterializeResult: Dagster would store an output of each table besides, which nobody reads, and the
-            # versions of all that it reads. What this run published is a version of its own: whoever reads it in Dagster
-            # learns by that tag that it is new.
-            yield dg.AssetMaterialization(
-                list(outcome.table.key), metadata=_metadata(outcome), tags={_DATA_VERSION: context.run.run_id}
-            )
+            yield _record(key, _metadata(outcome), version=context.run.run_id, is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
+            if key in awaited:
+                yield _superseding(context.instance, key, outcome.superseded_by)
         elif outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
@@ -289,7 +285,31 @@ def _events(
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
+    if failed and (held_back := ops_behind(context, awaited)):
+        context.log.warning(_held_back_line(held_back))
     return failed, skipped
+
+
+def _record(
+    key: dg.AssetKey, metadata: Mapping[str, Any], *, version: str, is_awaited: bool
+) -> dg.AssetMaterialization | dg.MaterializeResult[Any]:
+    """Return the event of a published table.
+
+    A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
+    versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
+    the run: what reads the table in Dagster learns by it that the table is new.
+    """
+    if is_awaited:
+        return dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
+    return dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version})
+
+
+def _superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> dg.MaterializeResult[Any]:
+    """Return the result of a table that a newer run has published: what waits for it here can run, as its children can."""
+    event = instance.get_latest_materialization_event(key)
+    published = event.asset_materialization if event is not None and event.run_id == run_id else None
+    metadata = dict(published.metadata) if published is not None else {}
+    return dg.MaterializeResult(key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(run_id))
 
 
 class _Progress:
@@ -439,6 +459,13 @@ def _superseded_line(outcome: TableOutcome) -> str:
     return (
         f"{outcome.table.name} was not published by this run: run {outcome.superseded_by} has published it from a newer "
         "snapshot, which readers see."
+    )
+
+
+def _held_back_line(ops: Sequence[str]) -> str:
+    return (
+        f"{', '.join(ops)} waited for tables of this run and cannot run: Dagster starts nothing behind an op that failed, not "
+        "even where the table is published. Materialize them when the failed tables are published."
     )
 
 

@@ -1,0 +1,152 @@
+"""What others let wait for a table in the same run: their assets, their checks, and tables behind these."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.assets import analytics_assets, source_assets
+from run_elt_dagster.lineage import load_tables
+from run_elt_dagster_tests.integration.house import House, failure_text, materialized
+
+A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])
+FAILS = "select * from raw_data.nowhere"
+
+
+def materialize(house: House, *others: Any, selection: Any = None) -> dg.ExecuteInProcessResult:
+    tables = load_tables(house.directory / "tables")
+    ours = [analytics_assets(tables, max_concurrent_tables=4)]
+    own = {key for other in others for key in getattr(other, "keys", ())}
+    sources = [spec for spec in source_assets(tables) if spec.key not in own]
+    return dg.materialize(
+        [*ours, *sources, *others],
+        selection=selection,
+        instance=house.instance,
+        resources={"snowflake": house.resource},
+        raise_on_error=False,
+    )
+
+
+def steps(result: dg.ExecuteInProcessResult, kind: dg.DagsterEventType) -> set[str]:
+    return {str(event.step_key) for event in result.all_events if event.event_type is kind}
+
+
+def ran(result: dg.ExecuteInProcessResult) -> set[str]:
+    return steps(result, dg.DagsterEventType.STEP_SUCCESS)
+
+
+@dg.asset(deps=[A])
+def report() -> None: ...
+
+
+@dg.asset(deps=[B])
+def report_of_b() -> None: ...
+
+
+@dg.asset_check(asset=A)
+def looked_at() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.multi_asset(specs=[dg.AssetSpec("one", deps=[A]), dg.AssetSpec("two", deps=[B])])
+def several() -> Iterator[dg.MaterializeResult[Any]]:
+    yield from (dg.MaterializeResult("one"), dg.MaterializeResult("two"))
+
+
+@dg.op(ins={"start": dg.In(dg.Nothing)})
+def first() -> int:
+    return 1
+
+
+@dg.op
+def second(number: int) -> int:
+    return number
+
+
+@dg.graph_asset(ins={"start": dg.AssetIn(A, dagster_type=dg.Nothing)})
+def graphed(start: Any) -> Any:
+    return second(first(start))
+
+
+def test_what_waits_for_a_table_runs_when_it_is_published(house: House) -> None:
+    house.declare(a="select 1 as n", b="select n from analytics.a")
+    result = materialize(house, report, report_of_b, looked_at, several, graphed)
+    assert result.success
+    expected = {
+        "run_ctas",
+        "report",
+        "report_of_b",
+        "analytics__a_looked_at",
+        "several",
+        "graphed.first",
+        "graphed.second",
+    }
+    assert ran(result) == expected
+    assert steps(result, dg.DagsterEventType.STEP_SKIPPED) == set()
+
+
+def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(house: House) -> None:
+    house.declare(a="select 1 as n where false", b="select 1 as n")
+    result = materialize(house, report, looked_at)
+    assert not result.success
+    assert "check row_count found 0 rows" in failure_text(result)
+    assert ran(result) == set()
+    assert set(materialized(result)) == {"b"}
+
+
+def test_what_waits_for_a_published_table_is_named_when_another_one_fails(house: House) -> None:
+    """Dagster starts nothing behind an op that failed."""
+    house.declare(a="select 1 as n", b=FAILS)
+    result = materialize(house, report, looked_at, graphed)
+    assert not result.success
+    assert set(materialized(result)) == {"a"}
+    assert ran(result) == set()
+    lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level == 30]
+    assert [line.partition(" waited for")[0] for line in lines if " waited for" in line] == [
+        "analytics__a_looked_at, graphed, report"
+    ]
+
+
+def test_asset_of_somebody_else_between_two_tables_runs_between_them(house: House) -> None:
+    """Dagster splits the op in two there, and the second part waits for the first."""
+    ran_between: list[set[str]] = []
+
+    @dg.asset(key=["raw_data", "scored"], deps=[A])
+    def scored() -> None:
+        house.sql("create or replace table raw_data.scored as select n + 1 as n from analytics.a")
+        ran_between.append(house.tables())
+
+    house.declare(a="select 1 as n", b="select s.n from raw_data.scored s join analytics.a on true")
+    result = materialize(house, scored, report_of_b)
+    assert result.success, failure_text(result)
+    assert ran_between == [{"A"}]
+    assert ran(result) == {"run_ctas", "raw_data__scored", "run_ctas_2", "report_of_b"}
+    assert house.sql("select n from analytics.b") == [(2,)]
+
+
+def test_only_awaited_tables_cost_more_events(house: House) -> None:
+    house.declare(a="select 1 as n", b="select n from analytics.a", c="select n from analytics.b")
+    result = materialize(house, report_of_b)
+    outputs = [e.step_output_data.output_name for e in result.all_events if e.is_successful_output]
+    assert [name for name in outputs if name.startswith("analytics")] == ["analytics__b"]
+    kinds = Counter(e.event_type for e in result.all_events)
+    assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == 4
+
+
+def test_awaited_table_is_recorded_as_any_other(house: House) -> None:
+    house.declare(a="select 1 as n")
+    alone, awaited = materialize(house), materialize(house, report)
+    for result in (alone, awaited):
+        event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
+        assert event.materialization.tags["dagster/data_version"] == result.run_id
+    assert set(materialized(awaited)["a"]) == set(materialized(alone)["a"])
+
+
+@pytest.mark.parametrize("selected", [["analytics/a"], ["analytics/a", "analytics/b"]])
+def test_asset_that_was_not_selected_does_not_make_a_table_awaited(house: House, selected: list[str]) -> None:
+    house.declare(a="select 1 as n", b="select n from analytics.a")
+    result = materialize(house, report, selection=dg.AssetSelection.assets(*selected))
+    assert result.success
+    assert [e for e in result.all_events if e.is_successful_output] == []
