@@ -48,7 +48,7 @@ def refuse_empty_selection(
     asked = _asked_for(sys.argv if arguments is None else arguments)
     message = (
         f"a run requires a selection that matches an asset, got {excerpt(asked or 'an empty one', limit=_LIMIT)}. Dagster would build every table "
-        f"instead: this run is refused, nothing was built, and readers still see the previous tables. "
+        f"instead: this run is refused, nothing was built, and readers see what they saw before. "
         f"{' '.join(_hints(asked, tables))} For every table, select '*' or launch a job."
     )
     raise dg.Failure(message, metadata={REFUSED: message}, allow_retries=False)
