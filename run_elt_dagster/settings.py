@@ -61,7 +61,9 @@ SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "
 
 # These sign in as whoever the token or the workload is; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
-EMBEDDED_DATABASE = "RUN_ELT on the embedded Snowflake"
+# The database that the embedded Snowflake opens its sessions in.
+EMBEDDED_DATABASE = "RUN_ELT"
+_EMBEDDED_PLACE = f"{EMBEDDED_DATABASE} on the embedded Snowflake"
 SLACK_URL = "https://slack.com/api/"
 # https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
@@ -137,11 +139,7 @@ class AlertSettings:
     on_cancel: bool = False
     runbook_url: str | None = None
     deployment: str = ""
-    database: str = EMBEDDED_DATABASE
-
-
-# The database that the embedded Snowflake opens its sessions in.
-EMBEDDED_DATABASE = "RUN_ELT"
+    database: str = _EMBEDDED_PLACE
 
 
 @dataclass(frozen=True)
@@ -324,7 +322,7 @@ class _Reader:
             on_cancel=self._flag("RUN_ELT_ALERT_ON_CANCEL", default=False),
             runbook_url=self._url("RUN_ELT_RUNBOOK_URL", default="") or None,
             deployment=self._set.get("RUN_ELT_DEPLOYMENT", ""),
-            database=self._set.get("SNOWFLAKE_DATABASE", "") or EMBEDDED_DATABASE,
+            database=self._set.get("SNOWFLAKE_DATABASE", "") or _EMBEDDED_PLACE,
         )
 
     def _url(self, name: str, *, default: str) -> str:

@@ -18,6 +18,8 @@ from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slac
 from run_elt_dagster_tests.effort import effort
 from run_elt_dagster_tests.integration.failures import ScriptedSession, Watch
 
+RECOVERED = ":large_green_circle: Published again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
+
 
 @pytest.fixture
 def watch() -> Iterator[Watch]:
@@ -361,7 +363,7 @@ def test_many_runs_failing_alike_take_one_message_and_a_reply_for_every_61(watch
     assert "Failed the same way 70 times" in watch.stand_in.messages[0]["text"]
     watch.publish()
     watch.tick(60)
-    assert [m["text"] for m in watch.stand_in.messages[3:]] == [":large_green_circle: Published again: analytics.mau."]
+    assert [m["text"] for m in watch.stand_in.messages[3:]] == [RECOVERED]
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
@@ -539,7 +541,7 @@ def test_reexecution_alerts_though_it_copies_the_tags_of_a_delivered_alert(watch
     assert watch.visible(published) == {"run_elt/alert": ""}
     for _ in range(3):
         watch.tick(30)
-    assert [m["text"] for m in watch.stand_in.messages[4:]] == [":large_green_circle: Published again: analytics.mau."]
+    assert [m["text"] for m in watch.stand_in.messages[4:]] == [RECOVERED]
     assert watch.visible(published) == {"run_elt/alert": ""}
 
 
@@ -559,7 +561,7 @@ def test_copies_of_an_open_incident_are_neither_counted_nor_taken_for_its_first(
     watch.publish()
     watch.tick(30)
     watch.tick(30)
-    assert [m["text"] for m in watch.stand_in.messages[3:]] == [":large_green_circle: Published again: analytics.mau."]
+    assert [m["text"] for m in watch.stand_in.messages[3:]] == [RECOVERED]
 
 
 def test_copy_of_a_waiting_alert_holds_up_no_other(watch: Watch) -> None:
