@@ -93,7 +93,7 @@ def test_run_of_before_a_reload_can_be_cancelled_after_it(deployment: Deployment
     _, webserver = start(deployment)
     with embedded_snowflake(deployment.data / "embedded", wait_seconds=60, log=print):
         deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
-        alive = f"select run_id from run_tags where key = '{ALIVE_TAG}'"
+        alive = f"select run_id from run_tags where key = '{ALIVE}'"
         (run_id,) = deployment.place.wait_for("the run", lambda: deployment.database.column(alive))
         assert deployment.reload().returncode == 0
         answer = webserver.query("mutation($r: String!) { terminateRun(runId: $r) { __typename } }", r=run_id)
