@@ -192,7 +192,6 @@ STATEMENT_TEMPLATES = (
         "Processing aborted due to error {number}:{number}; incident {number}",
         _ISSUES + "brooklyn-data/dbt_artifacts/issues/109",
     ),
-    Template(1008, "invalid value [{name}] for parameter '{name}'", _DOCS + "sql-reference/parameters"),
     Template(1008, "invalid value [{value}] for parameter '{name}'", _DOCS + "sql-reference/parameters"),
     Template(1008, "invalid parameter '{name}'", _DOCS + "sql-reference/parameters"),
     Template(1006, "invalid property '{name}' for '{name}'", _DOCS + "sql-reference/sql/create-warehouse"),

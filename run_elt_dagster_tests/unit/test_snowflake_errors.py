@@ -176,7 +176,7 @@ STATEMENT_TEXTS = [
         ("300010:391167117", "incident 7185034"),
         source=GITHUB + "brooklyn-data/dbt_artifacts/issues/109",
     ),
-    Text(1008, "SQL compilation error:\ninvalid value [FOO] for parameter 'TYPE'", ("[FOO]", "'TYPE'")),
+    Text(1008, "SQL compilation error:\ninvalid value [FOO] for parameter 'TYPE'", ("'TYPE'",), ("FOO",)),
     Text(1008, "SQL compilation error:\ninvalid value ['Jane'] for parameter 'TYPE'", ("'TYPE'",), ("Jane",)),
     Text(2, "Unsupported feature 'HYBRID TABLE'.", ("'HYBRID TABLE'",)),
     Text(
