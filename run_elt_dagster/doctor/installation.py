@@ -97,7 +97,8 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
         return None, [failed("settings", problem, remedy) for problem in error.problems]
     account = f"account {settings.snowflake.account}" if settings.snowflake else "the embedded Snowflake, no account"
     slack = f"Slack's channel {settings.alerts.channel or '-'}" if settings.alerts.has_token else "no Slack"
-    return settings, [ok("settings", f"{account}; {slack}")]
+    deployment = f"deployment {settings.deployment}" if settings.deployment else "no deployment"
+    return settings, [ok("settings", f"{account}; {slack}; {deployment}")]
 
 
 def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
