@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from run_elt_dagster.alerts.failure import EVENT_TYPES
 from run_elt_dagster.alerts.ledger import Entry
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
 from run_elt_dagster.assets import analytics_assets
@@ -162,7 +163,7 @@ class Watch:
         template, run_id = self.record(of).dagster_run, run_id or str(uuid4())
         tags = {} if tags is None else tags
         self.instance.add_run(template._replace(run_id=run_id, tags=tags, status=status or template.status))
-        for event in self.instance.all_logs(of):
+        for event in self.instance.all_logs(of, of_type=EVENT_TYPES):
             self.instance.event_log_storage.store_event(event._replace(run_id=run_id))
         return run_id
 

@@ -110,6 +110,14 @@ def test_failing_resource_is_a_failure_before_the_first_step(instance: dg.Dagste
         ({"dagster/sensor_name": "files"}, ("a sensor", "files")),
         ({"dagster/backfill": "abc"}, ("a backfill", "abc")),
         ({}, ("the command line", "")),
+        (
+            {"dagster/schedule_name": "daily", "dagster/parent_run_id": "11111111-0000"},
+            ("a re-execution", "of run 11111111"),
+        ),
+        (
+            {"dagster/sensor_name": "s", "dagster/parent_run_id": "11111111-0000", "dagster/retry_number": "1"},
+            ("an automatic retry", "of run 11111111"),
+        ),
     ],
 )
 def test_trigger_is_told_from_the_tags(
