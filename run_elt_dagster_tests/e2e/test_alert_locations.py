@@ -9,6 +9,8 @@ from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, slack_stand_in
 
 NAMES = ("one", "two")
+# A bound, no pause: two code servers and their runs share two cores with other tests.
+WAIT_SECONDS = 600
 EMPTY = "select 1 as n where 1 = 0"
 LOCATION = """
 import os
@@ -58,7 +60,7 @@ def reexecute(webserver: Webserver, parent: str) -> str:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: Place) -> None:
     for name in NAMES:
         declare(place, name, EMPTY)
@@ -87,18 +89,18 @@ def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: P
         place.wait_for("the webserver", is_loaded)
         place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
         by_name = {name: [launch(webserver, name)] for name in NAMES}
-        place.wait_for("the alerts of the page", lambda: told() == by_name)
+        place.wait_for("the alerts of the page", lambda: told() == by_name, WAIT_SECONDS)
 
         materialize = ("dagster", "asset", "materialize", "--select", "*")
         for name in NAMES:
             assert place.run(*materialize, "-f", f"{name}.py", env=home).returncode == 1
             known = {run for runs in by_name.values() for run in runs}
             by_name[name] += [run["runId"] for run in webserver.runs() if run["runId"] not in known]
-        place.wait_for("the alerts of the command line", lambda: told() == by_name)
+        place.wait_for("the alerts of the command line", lambda: told() == by_name, WAIT_SECONDS)
 
         for _ in range(2):
             by_name["two"].append(reexecute(webserver, by_name["two"][-1 if len(by_name["two"]) > 2 else 0]))
-            place.wait_for("the alert of a re-execution", lambda: told() == by_name)
+            place.wait_for("the alert of a re-execution", lambda: told() == by_name, WAIT_SECONDS)
         first = next(message for message in slack.messages if message["channel"] == "C0TWO")
         replies = [message for message in slack.messages if message.get("thread_ts") == first["ts"]]
         assert [message["metadata"]["event_payload"]["run_id"] for message in replies] == by_name["two"][1:]
@@ -114,10 +116,14 @@ def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: P
         # The table of the same name in the other location is no recovery either.
         declare(place, "one", "select 1 as n")
         assert place.run(*materialize, "-f", "one.py", env=home).returncode == 0
-        place.wait_for("the recovery", lambda: any("Published again" in m["text"] for m in slack.messages))
+        place.wait_for(
+            "the recovery", lambda: any("Published again" in m["text"] for m in slack.messages), WAIT_SECONDS
+        )
         declare(place, "two", "select 1 as n")
         published = reexecute(webserver, by_name["two"][-1])
-        place.wait_for("both recoveries", lambda: sum("Published again" in m["text"] for m in slack.messages) == 2)
+        place.wait_for(
+            "both recoveries", lambda: sum("Published again" in m["text"] for m in slack.messages) == 2, WAIT_SECONDS
+        )
         said = [(m["channel"], m["text"]) for m in slack.messages if "Published again" in m["text"]]
         assert [channel for channel, _ in said] == ["C0ONE", "C0TWO"]
 
