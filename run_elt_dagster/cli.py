@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from run_elt_dagster.publish import PublishRefusedError
 from run_elt_dagster.redaction import redact
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.retry import retry_of
 from run_elt_dagster.rollback import Rollback, RollbackPlan
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
@@ -53,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rollback = commands.add_parser("rollback", help="put the previous version of a table back")
     rollback.add_argument("table", metavar="SCHEMA.TABLE")
     rollback.add_argument("--yes", action="store_true", help="do it without asking")
+    retry = commands.add_parser("retry", help="build what a failed run left unpublished, and nothing else")
+    retry.add_argument(
+        "run", nargs="?", metavar="RUN", help="the run's id or its beginning; the newest failed run by default"
+    )
+    retry.add_argument("--dry-run", action="store_true", help="only print what would be built")
     alert = commands.add_parser("alert", help="try out the alerts")
     alert.add_argument("--test", action="store_true", required=True, help="post a test message to Slack")
     doctor = commands.add_parser(
@@ -76,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "rollback":
             return _rollback(options.table, is_agreed=options.yes)
+        if options.command == "retry":
+            return _retry(options.run, is_dry_run=options.dry_run)
         if options.command == "doctor":
             return _doctor(options.only, as_json=options.json)
         if options.command == "watch":
@@ -218,6 +227,32 @@ def _agrees() -> bool:
     if not sys.stdin.isatty():
         raise ValueError("rolling back requires an answer, got no terminal. Nothing was changed. Pass --yes.")
     return input("Roll back? Type yes: ").strip().lower() == "yes"
+
+
+def _retry(run: str | None, *, is_dry_run: bool) -> int:
+    from run_elt_dagster.definitions import defs  # noqa: PLC0415 - the other commands need no code location
+
+    # As it was, so that Dagster finds its instance as it does without this command.
+    environment = dict(os.environ)
+    with _instance() as instance:
+        retry = retry_of(instance, list(defs.resolve_all_asset_specs()), run)
+    for key in retry.published_since:
+        print(f"{'.'.join(key.path)} is published since run {retry.run_id[:8]}, and is left out.")
+    if not retry.keys:
+        print(f"All that run {retry.run_id[:8]} left is published since. Nothing was built.")
+        return 0
+    print(f"Left by run {retry.run_id[:8]}: {', '.join('.'.join(key.path) for key in retry.keys)}")
+    print(f"dagster {shlex.join(retry.command)}", flush=True)
+    if is_dry_run:
+        return 0
+    try:
+        # In place of this process: a signal reaches Dagster, and its exit code is the command's.
+        os.execve(sys.executable, [sys.executable, "-m", "dagster", *retry.command], environment)  # noqa: S606
+    except OSError as error:
+        raise ValueError(
+            f"run-elt retry requires a selection that fits into a command line, got {len(retry.keys):,} tables ({error}). "
+            "Nothing was built. Re-execute the run from asset failure in the UI, or select a schema with group:."
+        ) from error
 
 
 def _alert() -> int:

@@ -84,3 +84,27 @@ def test_variables_of_an_env_file_count_for_both_commands(place: Place) -> None:
         run = place.run(*command)
         assert run.returncode != 0
         assert "RUN_ELT_TABLES_DIR requires a folder" in run.stderr
+
+
+def test_retry_builds_what_a_failed_run_left_and_nothing_else(place: Place) -> None:
+    folder = place.directory / "tables" / "analytics"
+    folder.mkdir(parents=True)
+    for name, sql in {
+        "good": "select 1 as n",
+        "bad": "select 1 / 0 as n",
+        "child": "select n from analytics.bad",
+    }.items():
+        (folder / f"{name}.sql").write_text(sql, encoding="utf-8")
+    env = {"RUN_ELT_TABLES_DIR": str(place.directory / "tables")}
+    assert place.run(*MATERIALIZE, env=env).returncode == 1
+    (folder / "bad.sql").write_text("select 2 as n", encoding="utf-8")
+    retry = place.run("run-elt", "retry", env=env)
+    assert retry.returncode == 0, retry.stderr
+    assert (
+        "analytics.bad, analytics.child\ndagster asset materialize --select analytics/bad,analytics/child"
+        in retry.stdout
+    )
+    assert "for 2 of 3 tables" in retry.stderr
+    again = place.run("run-elt", "retry", env=env)
+    assert again.returncode == 1
+    assert "requires a failed run with something left to build, got none" in again.stderr
