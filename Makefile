@@ -7,6 +7,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+COMMA := ,
+
+# Dagster's commands without the warnings that nobody here can act on: `dagster` is superseded by `dg`, which `make run` does
+# without; and of a parameter that Dagster itself passes. PYTHONWARNINGS reaches the processes that they start.
+SUPERSEDED := ignore:Function `dev_command` is superseded,ignore:Function `asset_materialize_command` is superseded
+QUIET := $(SUPERSEDED),ignore:Parameter `include_sources` of function `AssetSelection.all`
+run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMMA))$(QUIET)
+# The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
+run dev: export DAGSTER_HOME ?= $(CURDIR)
 
 .PHONY: run dev test lint bench clean
 
