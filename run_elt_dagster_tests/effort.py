@@ -2,6 +2,10 @@
 
 import os
 
+# How long a test waits for what is bound to happen, on a machine that does ten other things as well: only a failure takes so
+# long. Where a test waits, it waits for an event and not for a time.
+PATIENCE_SECONDS = 240
+
 
 def effort(*, usual: int, thorough: int) -> int:
     return thorough if os.environ.get("RUN_ELT_TESTS_THOROUGH") else usual

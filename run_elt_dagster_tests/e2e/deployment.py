@@ -20,6 +20,7 @@ import yaml
 from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
 from run_elt_dagster_tests.e2e.postgres import Database
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -159,4 +160,4 @@ def is_listening(port: int) -> bool:
 def kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from run_elt_dagster.settings import VARIABLES
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-START_SECONDS = 150
+START_SECONDS = 300
 _SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
 _SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
@@ -44,7 +45,7 @@ class Place:
             env=self.environment(env),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -67,10 +68,10 @@ class Place:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+                process.wait(PATIENCE_SECONDS)
 
     def _schedules(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self.directory / ".dagster_storage" / "schedules" / "schedules.db"))
@@ -117,7 +118,7 @@ class Webserver:
     def query(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - loopback
             answer = json.load(response)
         assert "errors" not in answer, answer
         return answer["data"]

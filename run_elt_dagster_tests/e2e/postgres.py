@@ -27,7 +27,7 @@ from run_elt_dagster_tests.e2e.place import free_port
 
 PASSWORD = "canary-password-of-postgres"
 USER = "dagster"
-START_SECONDS = 30
+START_SECONDS = 240
 _SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
 _SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
@@ -116,7 +116,7 @@ class Postgres:
         if self._process is not None:
             # Immediate shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(20)
+            self._process.wait(240)
             self._process = None
 
 

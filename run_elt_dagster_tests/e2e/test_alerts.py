@@ -10,6 +10,7 @@ import pytest
 
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 CANARY = "canary-value-in-the-environment"
 BROKEN = f"""/* elt
@@ -71,7 +72,7 @@ def start_daemon(place: Place, home: dict[str, str]) -> subprocess.Popen[bytes]:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE_SECONDS)
 
 
 def launch(webserver: Webserver) -> str:
@@ -123,7 +124,7 @@ def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_thoug
     place.wait_for("the alerts of the downtime and of the schedule", lambda: len(delivered(webserver)) == 4)
     assert [known.get("dagster/schedule_name") for known in tags(webserver).values()].count("daily") == 1
 
-    place.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"], 60)
+    place.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"])
     assert sorted(slack.run_ids()) == sorted(tags(webserver))
     first, *repeats = slack.messages
     assert "launched by the command line" in str(first["blocks"])
@@ -147,7 +148,7 @@ def test_killed_worker_is_heard_of(place: Place, slack: SlackStandIn, home: dict
     place.wait_for("the run's start", lambda: [r["status"] for r in webserver.runs()] == ["STARTED"])
     pid = place.wait_for("the run's process", lambda: worker_of(webserver, run_id))
     os.kill(pid, signal.SIGKILL)
-    place.wait_for("the alert", lambda: slack.run_ids() == [run_id], 120)
+    place.wait_for("the alert", lambda: slack.run_ids() == [run_id])
     (message,) = slack.messages
     assert "The run's process was lost" in message["text"]
     assert "Unchanged, verified in Snowflake: there is no published table yet." in message["text"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 DAEMON = ("dagster-daemon", "run", "-w", "workspace.yaml")
 STATE = """
@@ -34,7 +35,7 @@ def webserver(place: Place) -> Webserver:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE_SECONDS)
 
 
 def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place, webserver: Webserver) -> None:
@@ -51,7 +52,7 @@ def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place
     place.date_schedule_back(days=3)
 
     place.start(*DAEMON, env=home)
-    place.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"], 180)
+    place.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"])
     (run,) = webserver.runs()
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert run["jobName"] == "RunELT_Alert"

@@ -16,6 +16,7 @@ from snowflake.connector.errors import ProgrammingError
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, Hook, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 _numbers = itertools.count(1)
 
@@ -129,7 +130,7 @@ class In:
     def done(self) -> bool:
         return not self._thread.is_alive()
 
-    def result(self, timeout_seconds: float = 20) -> Any:
+    def result(self, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
         self._thread.join(timeout_seconds)
         assert self.done, f"still running after {timeout_seconds} s"
         if self._error is not None:

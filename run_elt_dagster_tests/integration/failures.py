@@ -22,6 +22,7 @@ from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 LOG = logging.getLogger("alerts-in-tests")
 
@@ -89,7 +90,7 @@ class Watch:
     now: float = 0
     token: str | None = TOKEN
     channel: str = CHANNEL
-    timeout_seconds: int = 10
+    timeout_seconds: int = PATIENCE_SECONDS
     settings: AlertSettings = field(default_factory=AlertSettings)
     session: ScriptedSession = field(default_factory=ScriptedSession)
     published_rows: int | None = None

@@ -78,6 +78,6 @@ def test_sessions_that_write_at_once_do_not_disturb_each_other(account: Account,
             other.sql(f"update log set writer = writer where writer = {number}")
 
     for call in [In(lambda number=number: write(number)) for number in range(3)]:
-        call.result(60)
+        call.result()
     assert session.value("select count(*) from log") == 30
     assert [session.value(f"select v from p{number}") for number in range(3)] == [9, 9, 9]

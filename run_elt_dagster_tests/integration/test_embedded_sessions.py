@@ -10,6 +10,7 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import DropAnswerError, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.sessions import Running, StatementRecord
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, Gate, In, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
@@ -34,7 +35,7 @@ def until_running(server: EmbeddedServer, sql: str) -> str:
 
 
 def until(server: EmbeddedServer, condition: Callable[[Running], bool]) -> Running:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for statement in server.running():
             if condition(statement):
@@ -192,7 +193,8 @@ def test_threads_share_a_session(session: Session) -> None:
 def test_running_query_is_cancelled(account: Account, session: Session, endless: str, how: str) -> None:
     other = account.session()
     running = In(lambda: session.sql(endless, timeout=2 if how == "the connector" else None))
-    query_id = until_running(account.server, endless)
+    # Nobody says when the connector's own time is over: before DuckDB begins, or after.
+    query_id = "" if how == "the connector" else until_running(account.server, endless)
     if how == "one query":
         assert "terminated" in other.value(f"select system$cancel_query('{query_id}')")
     elif how == "all queries of the session":
@@ -219,7 +221,7 @@ def test_query_is_cancelled_in_a_hook(account: Account, session: Session) -> Non
     gate = Gate("held")
     with account.hooked(gate):
         running = In(lambda: session.sql("select 'held'"))
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(PATIENCE_SECONDS)
         assert account.session().value(f"select system$cancel_all_queries({session.id})") == "1 statements canceled."
         with pytest.raises(ProgrammingError, match="SQL execution canceled"):
             running.result()
@@ -284,6 +286,9 @@ def test_answer_that_never_comes_is_no_answer(account: Account, session: Session
 
     with account.hooked(lose_all), pytest.raises(OperationalError):
         impatient.sql("insert into x values (1)")
+    # The server may need longer than the connector waits.
+    while session.value("select count(*) from x") == 0:
+        threading.Event().wait(0.01)
     assert session.value("select count(*) from x") == 1
 
 
@@ -293,7 +298,7 @@ def test_long_query_is_answered_in_instalments(account: Account, session: Sessio
     try:
         with account.hooked(gate):
             running = In(lambda: session.value("select 'slow'"))
-            assert gate.reached.wait(10)
+            assert gate.reached.wait(PATIENCE_SECONDS)
             threading.Event().wait(0.3)
             gate.opened.set()
             assert running.result() == "slow"
@@ -306,7 +311,7 @@ def test_asynchronous_query_is_fetched_by_its_id(account: Account, session: Sess
     with account.hooked(gate), session.connection.cursor() as cursor:
         cursor.execute_async("select 'async' as a")
         query_id = cursor.sfqid
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(PATIENCE_SECONDS)
         assert session.connection.is_still_running(session.connection.get_query_status(query_id))
         gate.opened.set()
         cursor.get_results_from_sfqid(query_id)
@@ -326,16 +331,18 @@ def test_failed_asynchronous_query_says_why(session: Session) -> None:
 def test_unexpected_failure_is_an_answer_and_not_retried(
     account: Account, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts: list[int] = []
+
     def broken(event: StatementEvent) -> None:
         if event.phase == "before":
+            attempts.append(event.attempt)
             raise RuntimeError("a bug")
 
-    started = time.monotonic()
     with account.hooked(broken):
         error = session.error("select 1")
     assert (error.errno, error.sqlstate) == (9999, "99999")
     assert "RuntimeError: a bug" in str(error)
-    assert time.monotonic() - started < 5
+    assert attempts == [1]
 
 
 def test_closed_session_is_told_so(account: Account) -> None:

@@ -31,7 +31,7 @@ from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import ConnectorSession, StatementError
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import OBJECT_MISSING, TableOutcome
-from run_elt_dagster_tests.effort import effort
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, Session, running_server
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -85,11 +85,11 @@ class Cell:
             return
         self.met.set()
         if kind == "kill":
-            assert self.started.wait(20)
+            assert self.started.wait(PATIENCE_SECONDS)
             assert self.process is not None
             assert self.process.pid
             os.kill(self.process.pid, signal.SIGKILL)
-            assert self.ended.wait(20)
+            assert self.ended.wait(PATIENCE_SECONDS)
         raise SqlError("a fault", errno=kind if isinstance(kind, int) else 3001, sqlstate="08001")
 
 
@@ -213,7 +213,7 @@ def run_cell(laboratory: Laboratory, cell: Cell) -> TableOutcome | None:
     cell.process = PROCESSES.Process(target=run, args=(arguments, [cell.table], cell.publish, cell.run_id, NEW))
     cell.process.start()
     cell.started.set()
-    cell.process.join(30)
+    cell.process.join(PATIENCE_SECONDS)
     cell.ended.set()
     assert cell.process.exitcode == -signal.SIGKILL
     return None
@@ -344,7 +344,7 @@ class Interleaving:
         with self._changed:
             self._waiting[run_id] = True
             self._give_a_turn()
-            assert self._changed.wait_for(lambda: self._is_free or self._turn == run_id, 30)
+            assert self._changed.wait_for(lambda: self._is_free or self._turn == run_id, PATIENCE_SECONDS)
             self._turn, self._waiting[run_id] = None, False
 
     def ended(self, run_id: str) -> None:
@@ -392,7 +392,7 @@ def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(
 
         with laboratory.account.hooked(order.hook):
             runs = [In(lambda item=item: build(*item)) for item in versions.items()]
-            outcomes = [one.result(60) for one in runs]
+            outcomes = [one.result(PATIENCE_SECONDS) for one in runs]
         assert [outcome.failure for outcome in outcomes] == [None, None]
         comments = laboratory.comments([cell])
         marker = marker_in(comments[cell.table.upper()])

@@ -9,6 +9,7 @@ import pytest
 
 from run_elt_dagster.lost_runs import end_lost_runs, lost_runs_sensor, sign_of_life
 from run_elt_dagster.run_tags import ALIVE, own
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def sign(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def wait_for_another(instance: dg.DagsterInstance, run_id: str, last: str) -> None:
-    for _ in range(400):
+    for _ in range(20 * PATIENCE_SECONDS):
         if sign(instance, run_id) != last:
             return
         threading.Event().wait(0.05)
@@ -94,7 +95,7 @@ def test_run_that_was_ended_elsewhere_is_interrupted(instance: dg.DagsterInstanc
         try:
             with sign_of_life(instance, run_id, beat_seconds=0.02):
                 instance.report_run_failed(run, "ended elsewhere")
-                threading.Event().wait(20)
+                threading.Event().wait(PATIENCE_SECONDS)
         except dg.DagsterExecutionInterruptedError:
             interrupted.append(run_id)
 

@@ -11,7 +11,7 @@ from run_elt_dagster.run_ctas import run_tables
 from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.table import parse_table_file
-from run_elt_dagster_tests.effort import effort
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.integration.house import House, checks, failure_text, materialized
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -291,7 +291,7 @@ def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publis
             publish_once(number)
     finally:
         stop.set()
-        reader.join(30)
+        reader.join(PATIENCE_SECONDS)
     assert errors == []
     assert set(seen) == {(3, 1, 1), (5, 2, 2)}
     assert len(seen) > publishes / 4

@@ -15,6 +15,7 @@ from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.cli import main
 from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.warehouse import METHODS, mau
 
 TABLES = "RUN_ELT_TABLES_DIR"
@@ -224,6 +225,6 @@ def test_command_that_waits_says_for_whom(shop: Shop, arguments: tuple[str, ...]
         assert message.startswith("run-elt: Waiting for the embedded Snowflake in "), message
         assert f"used by process {os.getpid()} (" in message
         shop.opened.close()
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, err) == (0, "")
     assert "analytics.mau" in out

@@ -27,6 +27,7 @@ from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 
 class Account:
@@ -51,7 +52,7 @@ class Account:
     def _hold(self, event: StatementEvent) -> None:
         if event.phase == "before" and "slow" in event.sql:
             self.slow.set()
-            event.statement.wait(60)
+            event.statement.wait(PATIENCE_SECONDS)
 
     def resource(self, **changes: str) -> Snowflake:
         """Make the resource as definitions.py does; Dagster would resolve the variable of the password."""
@@ -242,20 +243,20 @@ def test_cancelling_a_session_ends_the_query_on_another_warehouse_too(account: A
         ThreadPoolExecutor(1) as pool,
     ):
         running = pool.submit(own.execute, "select 'slow'", tag={})
-        assert account.slow.wait(30)
+        assert account.slow.wait(PATIENCE_SECONDS)
         session.cancel()
         with pytest.raises(StatementError, match="cancel"):
-            running.result(30)
+            running.result(PATIENCE_SECONDS)
 
 
 def test_cancelling_a_session_ends_its_query(account: Account) -> None:
     resource = account.resource()
     with resource.session() as session, ThreadPoolExecutor(1) as pool:
         running = pool.submit(session.execute, "select 'slow'", tag={})
-        assert account.slow.wait(30)
+        assert account.slow.wait(PATIENCE_SECONDS)
         session.cancel()
         with pytest.raises(StatementError, match="cancel") as cancelled:
-            running.result(30)
+            running.result(PATIENCE_SECONDS)
     assert cancelled.value.answered
 
 
@@ -268,7 +269,7 @@ def test_interrupted_run_cancels_its_query_and_publishes_nothing(
         cursor.execute("create schema analytics")
 
     def interrupt() -> None:
-        assert account.slow.wait(60)
+        assert account.slow.wait(PATIENCE_SECONDS)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -278,7 +279,7 @@ def test_interrupted_run_cancels_its_query_and_publishes_nothing(
         result = dg.materialize(
             assets, resources={"snowflake": account.resource()}, instance=instance, raise_on_error=False
         )
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
     assert not result.success
     statements = [record.sql for record in account.server.history]
     assert not any("CLONE" in sql for sql in statements)

@@ -126,11 +126,11 @@ def test_message_is_the_golden_one(name: str) -> None:
 
 
 def test_10_mb_of_error_fits_and_takes_no_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for tables in ([a_table(cause="x" * 10_000_000, checks=())], [a_table(cause="'" * 10_000_000 + "end", checks=())]):
         assert_slack_takes(failure_message(a_failure(*tables), style=Style(secrets=("canary",))))
     assert_slack_takes(failure_message(a_failure(tables=(), cause="eyJ" + "a" * 10_000_000), style=STYLE))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_200_failed_tables_fit_and_are_counted() -> None:

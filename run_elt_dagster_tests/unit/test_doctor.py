@@ -16,6 +16,7 @@ from run_elt_dagster.guards import Existing, Stock
 from run_elt_dagster.relation import Relation
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 REQUIREMENTS = {
     "run_elt_dagster": (
@@ -99,7 +100,7 @@ def test_look_that_hangs_is_a_finding_and_what_it_found_before_is_kept() -> None
 
     def look() -> Iterator[Finding]:
         yield ok("first", "fine")
-        let_go.wait(30)
+        let_go.wait(PATIENCE_SECONDS)
 
     first, second = within(0.1, "slack", look)
     let_go.set()
@@ -113,7 +114,7 @@ def test_look_that_breaks_off_is_a_finding() -> None:
         yield ok("first", "fine")
         raise KeyError("gone")
 
-    assert [finding.status for finding in within(5, "slack", look)] == ["ok", "FAIL"]
+    assert [finding.status for finding in within(PATIENCE_SECONDS, "slack", look)] == ["ok", "FAIL"]
 
 
 def test_sources_are_asked_for_in_one_query_that_reads_no_row() -> None:

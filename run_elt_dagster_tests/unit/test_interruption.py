@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+
 SCRIPT = """
 import gc, signal, sys, threading, time, weakref
 from run_elt_dagster.interruption import repeat_lost_interruptions
@@ -75,7 +77,9 @@ WAYS = [
 
 
 def run(way: str, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", script, way], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)

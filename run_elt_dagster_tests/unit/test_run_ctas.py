@@ -17,6 +17,7 @@ from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import Answer, StatementError, query_tag
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import TableOutcome
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 RUN = RunOptions(run_id="8f3a01c2-0000", retry_seconds=(0, 0, 0), poll_seconds=0)
 
@@ -43,7 +44,7 @@ class RecordingSession:
                 raise error
         if self._held and re.search(self._held, sql):
             self.holding.set()
-            assert self.cancelled.wait(30)
+            assert self.cancelled.wait(PATIENCE_SECONDS)
             raise StatementError("SQL execution canceled", errno=604, query_id="q", answered=True)
         if sql.startswith("SELECT\n  (SELECT"):
             return Answer((("[]", "[]"),), "q", 0.0)
@@ -121,7 +122,7 @@ def test_no_more_tables_are_built_at_once_than_allowed(limit: int) -> None:
                 with self._lock:
                     self.building += 1
                     self.most_building = max(self.most_building, self.building)
-                gate.wait(30)
+                gate.wait(PATIENCE_SECONDS)
                 with self._lock:
                     self.building -= 1
             return super().execute(sql, tag=tag)
@@ -145,7 +146,7 @@ def test_tables_are_built_while_nobody_takes_the_outcomes() -> None:
     outcomes = run_tables(WatchedSession(), declared, list(declared), options=RUN)
     first = next(outcomes)
     # Whoever records the first outcome is still at it.
-    assert last.wait(30)
+    assert last.wait(PATIENCE_SECONDS)
     assert [first.table.table, *(outcome.table.table for outcome in outcomes)] == ["parent", "child", "grandchild"]
 
 
@@ -258,9 +259,9 @@ def test_table_that_only_has_to_be_published_keeps_no_other_from_being_built(pub
                 last.set()
             if "select 1 as second" in sql:
                 # Not done before the first table is, so that the last one can begin in the place of that alone.
-                assert published.wait(30)
+                assert published.wait(PATIENCE_SECONDS)
             if (tag.get("asset"), tag["stage"]) == ("a/first", "publish"):
-                waited.append(last.wait(0.2 if publish == "overwrite" else 30))
+                waited.append(last.wait(0.2 if publish == "overwrite" else PATIENCE_SECONDS))
                 published.set()
             return super().execute(sql, tag=tag)
 
@@ -280,7 +281,7 @@ def test_children_do_not_wait_until_the_candidate_of_their_parent_is_dropped() -
             if "select 1 as child" in sql:
                 child.set()
             if tag["stage"] == "clean-up" and tag["asset"] == "a/parent":
-                waited.append(child.wait(30))
+                waited.append(child.wait(PATIENCE_SECONDS))
             return super().execute(sql, tag=tag)
 
     session = WatchedSession()
@@ -316,9 +317,9 @@ def test_interruption_cancels_the_queries_and_publishes_nothing_afterwards() -> 
         session, tables(quick="", slow="", later="slow"), [("a", "quick"), ("a", "slow"), ("a", "later")], options=RUN
     )
     assert next(outcomes).table.table == "quick"
-    assert session.holding.wait(30)
+    assert session.holding.wait(PATIENCE_SECONDS)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(outcomes.close).result(30)
+        pool.submit(outcomes.close).result(PATIENCE_SECONDS)
     assert session.cancelled.is_set()
     assert not any("SLOW" in sql and "CLONE" in sql for sql in session.statements)
     assert not any("later" in sql for sql in session.statements)
