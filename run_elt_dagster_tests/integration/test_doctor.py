@@ -60,7 +60,7 @@ def beating(directory: Path, *daemons: str) -> Generator[None]:
 
     with dg.DagsterInstance.from_config(str(directory)) as instance:
         evaluated(instance)
-        beat(instance, seconds_ago=0, daemon=daemons[0] if daemons else "test")
+        beat(instance, seconds_ago=0, daemon=daemons[-1] if daemons else "test")
     thread = threading.Thread(target=beats, daemon=True)
     thread.start()
     try:
