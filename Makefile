@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 COMMA := ,
 
-# Dagster's commands without the warnings that nobody here can act on: `dagster` is superseded by `dg`, which `make run` does
-# without; and of a parameter that Dagster itself passes. PYTHONWARNINGS reaches the processes that they start.
+# Three warnings that nobody here can act on: two say that `dg` supersedes `dagster`, one is about a parameter that Dagster passes
+# itself. PYTHONWARNINGS reaches the processes that a command starts, too. Every other warning is shown.
 SUPERSEDED := ignore:Function `dev_command` is superseded,ignore:Function `asset_materialize_command` is superseded
 QUIET := $(SUPERSEDED),ignore:Parameter `include_sources` of function `AssetSelection.all`
 run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMMA))$(QUIET)
