@@ -281,7 +281,9 @@ def _events(
             skipped.append(outcome)
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
-        yield from _evaluations(context, outcome.table, outcome.audits, audited=outcome.candidate)
+        evaluations = _evaluations(context, outcome.table, outcome.audits, audited=outcome.candidate)
+        # Of an awaited table they are: Dagster would warn that what waits is not gated by them.
+        yield from map(_check_result, evaluations) if outcome.in_production and key in awaited else evaluations
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
@@ -345,14 +347,7 @@ def _checks_alone(
         audit = audit_published(session, table, options=options)
         for evaluation in _evaluations(context, table, audit.outcomes, audited=target):
             # Dagster looks up which materialization this is about.
-            yield dg.AssetCheckResult(
-                asset_key=evaluation.asset_key,
-                check_name=evaluation.check_name,
-                passed=evaluation.passed,
-                severity=evaluation.severity,
-                description=evaluation.description,
-                metadata=evaluation.metadata,
-            )
+            yield _check_result(evaluation)
         failed = [o for o in audit.outcomes if o.blocks and _is_selected(context, table, o)]
         if failed:
             facts.append(_check_run_facts(table, target, audit, failed))
@@ -386,6 +381,17 @@ def _check_run_facts(
         "owners": [table.owner] if table.owner else [],
         "candidate": None,
     }
+
+
+def _check_result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=evaluation.asset_key,
+        check_name=evaluation.check_name,
+        passed=evaluation.passed,
+        severity=evaluation.severity,
+        description=evaluation.description,
+        metadata=evaluation.metadata,
+    )
 
 
 def _evaluations(

@@ -1,7 +1,8 @@
 """What others let wait for a table in the same run: their assets, their checks, and tables behind these."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ import pytest
 
 from run_elt_dagster.assets import analytics_assets, source_assets
 from run_elt_dagster.lineage import load_tables
+from run_elt_dagster.table_run import TableOutcome, TableRun
 from run_elt_dagster_tests.integration.house import House, failure_text, materialized
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])
@@ -31,6 +33,16 @@ def materialize(house: House, *others: Any, selection: Any = None) -> dg.Execute
 
 def steps(result: dg.ExecuteInProcessResult, kind: dg.DagsterEventType) -> set[str]:
     return {str(event.step_key) for event in result.all_events if event.event_type is kind}
+
+
+def superseded_by(run_id: str) -> Callable[[TableRun, Callable[[], None]], TableOutcome]:
+    """Let a table end as it does when a newer run has published it, which takes two runs and a pause to happen."""
+    run = TableRun.run
+
+    def ended(self: TableRun, audited: Callable[[], None]) -> TableOutcome:
+        return dataclasses.replace(run(self, audited), superseded_by=run_id)
+
+    return ended
 
 
 def ran(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -70,7 +82,7 @@ def graphed(start: Any) -> Any:
     return second(first(start))
 
 
-def test_what_waits_for_a_table_runs_when_it_is_published(house: House) -> None:
+def test_what_waits_for_a_table_runs_when_it_is_published(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.declare(a="select 1 as n", b="select n from analytics.a")
     result = materialize(house, report, report_of_b, looked_at, several, graphed)
     assert result.success
@@ -85,6 +97,28 @@ def test_what_waits_for_a_table_runs_when_it_is_published(house: House) -> None:
     }
     assert ran(result) == expected
     assert steps(result, dg.DagsterEventType.STEP_SKIPPED) == set()
+    # Dagster says so of a blocking check that is no output of the op.
+    assert "without gating" not in caplog.text
+    evaluations = {(e.asset_key, e.check_name): e for e in result.get_asset_check_evaluations()}
+    assert set(evaluations) == {(A, "row_count"), (B, "row_count"), (A, "looked_at")}
+    target = evaluations[A, "row_count"].target_materialization_data
+    assert target is not None
+    assert target.run_id == result.run_id
+
+
+def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers see the newer rows, so that its children are built, and others' assets run."""
+    house.declare(a="select 1 as n", b="select n from analytics.a")
+    newer = materialize(house)
+    monkeypatch.setattr(TableRun, "run", superseded_by(newer.run_id))
+    result = materialize(house, report)
+    assert result.success
+    assert "report" in ran(result)
+    event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
+    assert event.materialization.tags["dagster/data_version"] == newer.run_id
+    assert materialized(result)["a"] == {**materialized(newer)["a"], "published_by": newer.run_id}
 
 
 def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(house: House) -> None:
@@ -130,7 +164,7 @@ def test_only_awaited_tables_cost_more_events(house: House) -> None:
     house.declare(a="select 1 as n", b="select n from analytics.a", c="select n from analytics.b")
     result = materialize(house, report_of_b)
     outputs = [e.step_output_data.output_name for e in result.all_events if e.is_successful_output]
-    assert [name for name in outputs if name.startswith("analytics")] == ["analytics__b"]
+    assert [name for name in outputs if name.startswith("analytics")] == ["analytics__b", "analytics__b_row_count"]
     kinds = Counter(e.event_type for e in result.all_events)
     assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == 4
 
