@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,9 +118,14 @@ def _show(names: Sequence[str]) -> int:
 
 
 def _print_notes(overview: Iterable[Shown], instance: dg.DagsterInstance | None) -> None:
-    notes = [f"{shown.name}: {note}" for shown in overview for note in differences(shown, instance)] if instance else []
+    if instance is None:
+        return
+    found = (f"  {shown.name}: {note}" for shown in overview for note in differences(shown, instance))
+    # One more than is printed: some take a query each.
+    notes = list(islice(found, ROWS_SHOWN + 1))
     if notes:
-        print("\nWhat readers see is not what Dagster recorded last:\n" + "\n".join(f"  {note}" for note in notes))
+        more = ["  and more"] if len(notes) > ROWS_SHOWN else []
+        print("\n".join(["\nWhat readers see is not what Dagster recorded last:", *notes[:ROWS_SHOWN], *more]))
 
 
 def _print_candidates(found: Sequence[Shown]) -> None:
