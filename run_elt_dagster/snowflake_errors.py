@@ -12,10 +12,12 @@ A template is Snowflake's text with placeholders:
 | `{expression}` | names, functions and signs, no literals | yes |
 | `{type}`, `{types}` | data types | yes |
 | `{number}` | digits | yes |
-| `{words}` | words that are not in quotes, as a kind of object | yes |
+| `{kind}` | a kind of object, as `Table` or `File format` | yes |
+| `{words}` | words that are not in quotes | yes |
 | `{value}` | anything, also over several lines and with quotes inside | no |
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,19 @@ CLIENT_ERRORS = (range(250000, 252000), range(290000, 300000), range(390000, 400
 _IDENTIFIER = r'(?:"(?:[^"\n]|""){1,255}"|[$@~]?[^\W\d][\w$-]{0,255}|\$\d{1,4})'
 _NAME = rf"{_IDENTIFIER}(?:\.{{1,2}}{_IDENTIFIER}){{0,4}}"
 _TYPE = r"[A-Z][A-Z_]{1,30}(?:\[\w{1,10}\])?(?:\([\d, ]{1,20}\))?(?:\{[a-z ]{1,30}\})?"
+# What may stand before a name that is missing or there already. Words alone do not do: `Numeric value 'Jane'` has some too.
+# https://docs.snowflake.com/en/sql-reference/sql/show
+_KINDS = (
+    "account|aggregation policy|alert|api integration|application|authentication policy|catalog integration|column|"
+    "compute pool|connection|cortex search service|data metric function|database|database role|dataset|directory table|"
+    "dynamic table|event table|external access integration|external function|external table|external volume|"
+    "failover group|file format|function|git repository|hybrid table|iceberg table|image repository|integration|"
+    "join policy|listing|managed account|masking policy|materialized view|model|network policy|network rule|"
+    "notebook|notification integration|object|package|packages policy|password policy|pipe|policy|primary key|"
+    "privacy policy|procedure|projection policy|replication group|resource monitor|role|row access policy|schema|"
+    "secret|security integration|semantic view|sequence|service|session|session policy|share|snapshot|stage|"
+    "storage integration|stored procedure|stream|streamlit|table|tag|task|user|user function|view|warehouse"
+)
 _KEPT = {
     "name": _NAME,
     "token": rf"(?:{_NAME}|<EOF>|[^\s\w'\"]{{1,3}})",
@@ -41,9 +56,10 @@ _KEPT = {
     "type": _TYPE,
     "types": rf"(?:{_TYPE}|unknown)(?:, (?:{_TYPE}|unknown)){{0,30}}",
     "number": r"\d{1,20}",
+    "kind": rf"(?i:{_KINDS})",
     "words": r"[A-Za-z_][A-Za-z_/]{0,30}(?: [A-Za-z_/]{1,30}){0,5}",
 }
-_PLACEHOLDER = re.compile(r"\{(name|token|expression|type|types|number|words|value)\}")
+_PLACEHOLDER = re.compile(r"\{(name|token|expression|type|types|number|kind|words|value)\}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ STATEMENT_TEMPLATES = (
     Template(1003, "unexpected '{token}'", _ISSUES + "dbt-labs/dbt-adapters/issues/1504"),
     Template(
         2003,
-        "{words} '{name}' does not exist or not authorized",
+        "{kind} '{name}' does not exist or not authorized",
         _ISSUES + "hashicorp/terraform/issues/31705",
     ),
     Template(
@@ -90,7 +106,7 @@ STATEMENT_TEMPLATES = (
         "{words} does not exist, or operation cannot be performed",
         _ISSUES + "j3-signalroom/apache_flink-kickstarter/issues/545",
     ),
-    Template(2002, "{words} '{name}' already exists", _DOCS + "sql-reference/sql/create-table"),
+    Template(2002, "{kind} '{name}' already exists", _DOCS + "sql-reference/sql/create-table"),
     Template(2025, "duplicate column name '{name}'", _ISSUES + "infinitelambda/dq-tools/pull/48"),
     Template(2028, "ambiguous column name '{name}'", _ISSUES + "fivetran/dbt_jira/issues/35"),
     Template(2027, "duplicate alias '{name}'", _DOCS + "sql-reference/constructs/from"),
@@ -151,7 +167,7 @@ STATEMENT_TEMPLATES = (
         _DOCS + "sql-reference/sql/create-view",
     ),
     Template(
-        3001, "Insufficient privileges to operate on {words} '{name}'", _DOCS + "user-guide/security-access-control"
+        3001, "Insufficient privileges to operate on {kind} '{name}'", _DOCS + "user-guide/security-access-control"
     ),
     Template(3001, "Your primary role {name} must have {words} granted", _DOCS + "user-guide/security-access-control"),
     Template(
@@ -442,10 +458,10 @@ def _matched(text: str, templates: tuple[Template, ...]) -> str | None:
     """Return the text of the first template that it has as a whole, without values; None if it has none."""
     if len(text) > TEMPLATE_LIMIT:
         return None
-    text = _LOADED_FROM.sub("", text)
-    for template in templates:
+    # As it is first: a value may look like the place that COPY names behind its errors.
+    for said, template in itertools.product(dict.fromkeys([text, _LOADED_FROM.sub("", text)]), templates):
         pattern, kept = _compiled(template.text)
-        if match := pattern.fullmatch(text):
+        if match := pattern.fullmatch(said):
             return "".join(match[part] if part.startswith("p_") else part for part in kept) + match["stop"]
     return None
 

@@ -23,4 +23,4 @@ def test_show_does_not_take_a_reported_materialization_for_a_publication(
         assert last_publications(instance, [KEY]) == {}
     assert main(["show"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("analytics.mau_summary")]
-    assert line.split() == ["analytics.mau_summary", "-", "-", "-", "never", "-"]
+    assert line.split() == ["analytics.mau_summary", "-", "-", "-", "-", "-", "no", "table"]

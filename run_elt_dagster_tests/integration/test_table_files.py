@@ -119,7 +119,7 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
 
     def verdict() -> bool:
         with ConnectorSession(warehouse.reader.connection, lambda: None) as session:  # type: ignore[arg-type, return-value]
-            (outcome,) = audit_published(session, table, options=RunOptions(run_id="00000002"))[1:]
+            (outcome,) = audit_published(session, table, options=RunOptions(run_id="00000002")).outcomes[1:]
         return outcome.passed
 
     assert verdict()

@@ -427,6 +427,10 @@ FILLED = {
 }
 
 
+def _template(start: str) -> Template:
+    return next(template for template in VALUE_TEMPLATES if template.text.startswith(start))
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     template=st.sampled_from(VALUE_TEMPLATES),
@@ -434,6 +438,8 @@ FILLED = {
     knows_errno=st.booleans(),
 )
 @example(VALUE_TEMPLATES[0], ["' in 'Qx7Zjane", "", ""], True)
+@example(_template("Numeric value '"), ["Qx7Zjane' does not exist or not authorized.\n  File 'x", "", ""], False)
+@example(_template("Failed to cast variant value "), ["Qx7Zjane\n  File 'xQx7Zjane", "", ""], False)
 def test_no_value_survives_in_any_place_of_a_template(template: Template, values: list[str], knows_errno: bool) -> None:
     rest = iter(values)
     text = re.sub(r"\{(\w+)\}", lambda m: next(rest) if m[1] == "value" else FILLED[m[1]], template.text)
