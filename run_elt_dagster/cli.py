@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,20 +27,20 @@ from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.retry import retry_of
 from run_elt_dagster.rollback import Rollback, RollbackPlan
 from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import StatementError
+from run_elt_dagster.session import ConnectorSession, StatementError
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values
 from run_elt_dagster.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
 
 if TYPE_CHECKING:
-    from snowflake.connector import SnowflakeConnection
-
     from run_elt_dagster.doctor import Finding
 
+# What shells expect of a command that SIGINT has ended.
+INTERRUPTED = 130
 SECTIONS = ("installation", "snowflake", "slack", "dagster")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 something is wrong, 2 wrong usage."""
+    """Run the command and return its exit code: 0 done, 1 something is wrong, 2 wrong usage, 130 interrupted."""
     # Dagster's own commands read .env in the working directory; this one then sees the same settings.
     load_dotenv(Path(".env"))
     parser = argparse.ArgumentParser(prog="run-elt", description="Look at the tables of run_elt_dagster.")
@@ -82,18 +81,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watch.add_argument("--confirm-seconds", type=float, default=60, help="look again after so long before telling: 60")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "rollback":
-            return _rollback(options.table, is_agreed=options.yes)
-        if options.command == "retry":
-            return _retry(options.run, is_dry_run=options.dry_run)
-        if options.command == "doctor":
-            return _doctor(options.only, as_json=options.json)
-        if options.command == "watch":
-            return _watch(options)
-        return _alert() if options.command == "alert" else _show(options.tables)
+        return _run(options)
+    except KeyboardInterrupt:
+        print(f"run-elt: interrupted.{_unknown(options)}", file=sys.stderr)
+        return INTERRUPTED
     except (NotInstalledError, StatementError, PublishRefusedError, TimeoutError, ValueError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "rollback":
+        return _rollback(options.table, is_agreed=options.yes)
+    if options.command == "retry":
+        return _retry(options.run, is_dry_run=options.dry_run)
+    if options.command == "doctor":
+        return _doctor(options.only, as_json=options.json)
+    if options.command == "watch":
+        return _watch(options)
+    return _alert() if options.command == "alert" else _show(options.tables)
+
+
+def _unknown(options: argparse.Namespace) -> str:
+    """Return what an interruption leaves unknown."""
+    if options.command != "rollback":
+        return ""
+    return (
+        f" What readers see of {options.table} is unknown if its exchange was under way: run-elt show {options.table}"
+    )
 
 
 def _show(names: Sequence[str]) -> int:
@@ -102,15 +117,15 @@ def _show(names: Sequence[str]) -> int:
     for problem in problems:
         # Of another file, it is no reason not to look at a table.
         print(f"run-elt: {problem}", file=sys.stderr)
-    with _history() as instance, _signed_in(settings) as connection:
-        found = look(connection, tables, names, instance=instance)
+    with _history() as instance, _signed_in(settings) as session:
+        found = look(session, tables, names, instance=instance)
         print(_table_of(HEADER, [shown.line for shown in found.declared]))
         _print_notes(found.declared, instance)
         _print_candidates(found.candidates)
         for shown in found.named:
             print(f"\n{shown.facts}")
             if shown.existing is not None:
-                columns, rows = read_rows(connection, shown)
+                columns, rows = read_rows(session, shown)
                 print(f"{shown.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
                 print(_table_of(columns, rows))
     _print_place(settings, instance)
@@ -118,14 +133,9 @@ def _show(names: Sequence[str]) -> int:
 
 
 def _print_notes(overview: Iterable[Shown], instance: dg.DagsterInstance | None) -> None:
-    if instance is None:
-        return
-    found = (f"  {shown.name}: {note}" for shown in overview for note in differences(shown, instance))
-    # One more than is printed: some take a query each.
-    notes = list(islice(found, ROWS_SHOWN + 1))
+    notes = [f"{shown.name}: {note}" for shown in overview for note in differences(shown, instance)] if instance else []
     if notes:
-        more = ["  and more"] if len(notes) > ROWS_SHOWN else []
-        print("\n".join(["\nWhat readers see is not what Dagster recorded last:", *notes[:ROWS_SHOWN], *more]))
+        print("\nWhat readers see is not what Dagster recorded last:\n" + "\n".join(f"  {note}" for note in notes))
 
 
 def _print_candidates(found: Sequence[Shown]) -> None:
@@ -153,10 +163,14 @@ def _history() -> Generator[dg.DagsterInstance | None]:
 
 
 @contextmanager
-def _signed_in(settings: Settings) -> Generator["SnowflakeConnection"]:
-    """Open a connection; what Snowflake or the connector refuses is an error for a person, with the next step."""
-    with _told(settings), Snowflake.from_settings(settings).resolved().connect(log=_log) as connection:
-        yield connection
+def _signed_in(settings: Settings) -> Generator[ConnectorSession]:
+    """Open a session; what Snowflake or the connector refuses is an error for a person, with the next step."""
+    with _told(settings), Snowflake.from_settings(settings).resolved().session(log=_log) as session:
+        try:
+            yield session
+        except StatementError as error:
+            remedy = "Check the grants." if error.answered else "Look at the network and at Snowflake's status page."
+            raise ValueError(f"Snowflake cannot be asked, got {error}. {remedy}") from error
 
 
 @contextmanager

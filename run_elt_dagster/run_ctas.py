@@ -23,8 +23,9 @@ from run_elt_dagster.stocktaking import create_schemas, look_around, sweep
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome, TableRun, clean_up
 
-CANCEL_ATTEMPTS = 10
-CANCEL_INTERVAL_SECONDS = 2.0
+# How long an interrupted run waits for the end of what it has begun, how often it asks for that, and how long threads that
+# nobody answers take to say so.
+END_SECONDS, CANCEL_INTERVAL_SECONDS, GIVE_UP_SECONDS = 12.0, 2.0, 3.0
 
 
 def run_tables(
@@ -41,7 +42,8 @@ def run_tables(
     A failed table skips its descendants only. Once a table has passed its audits, the next one is built, since publishing by
     clone or swap takes no warehouse; once it is published, its children are, while its candidate is dropped. Where only one
     table is built at a time, all of that comes first. Interrupting the iteration cancels the session's queries and waits for
-    its threads, so that nothing is published afterwards. Repeating a run is safe: production is exchanged whole.
+    its threads, for END_SECONDS and no longer, so that nothing is published afterwards; what it cannot know any more, it
+    says. Repeating a run is safe: production is exchanged whole.
 
     Args:
         session: Shared by all threads, so that a child reads its parent's new version:
@@ -102,7 +104,7 @@ def run_tables(
                 warn(problem)
         finally:
             stop.set()
-            _cancel_until_done(session, builders.stop(), warn=warn)
+            _end_what_runs(session, builders, warn=warn)
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,12 @@ class _Builders:
         for future in self._futures:
             if problem := future.result():
                 yield problem
+
+    def untaken(self) -> Iterator[TableOutcome]:
+        """Yield the outcomes that nobody has taken."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self.done.get_nowait()
 
     def stop(self) -> Sequence[Future[str | None]]:
         """Begin no other table, and return what was begun."""
@@ -323,17 +331,33 @@ def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
     return outcome
 
 
+def _end_what_runs(session: Session, builders: _Builders, *, warn: Callable[[str], None]) -> None:
+    """End what still runs after an interruption, and say what became of it; without one, nothing does.
+
+    A second interruption, raised while the first is dealt with, ends the waiting at once.
+    """
+    futures = builders.stop()
+    try:
+        _cancel_until_done(session, futures, warn=warn)
+    finally:
+        if wait(futures, timeout=0).not_done:
+            session.give_up()
+            wait(futures, timeout=GIVE_UP_SECONDS)
+        for outcome in builders.untaken():
+            if text := _last_word(outcome):
+                warn(text)
+
+
 def _cancel_until_done(session: Session, futures: Sequence[Future[str | None]], *, warn: Callable[[str], None]) -> None:
-    """End what still runs after an interruption; without one, nothing does and nothing is sent.
+    """Cancel what runs, until nothing does or Snowflake has not ended it in END_SECONDS.
 
     Once is not enough: a thread may send its next statement just after the cancelling. It sends no other, since it
     looks for the stop before each.
     """
     for future in futures:
         future.cancel()
-    for _ in range(CANCEL_ATTEMPTS):
-        if not wait(futures, timeout=0).not_done:
-            return
+    until = time.monotonic() + END_SECONDS
+    while wait(futures, timeout=0).not_done and time.monotonic() < until:
         try:
             session.cancel()
         except Exception as error:  # noqa: BLE001 - whatever it is, the interruption itself must go on
@@ -344,3 +368,26 @@ def _cancel_until_done(session: Session, futures: Sequence[Future[str | None]], 
             )
             return
         wait(futures, timeout=CANCEL_INTERVAL_SECONDS)
+
+
+def _last_word(outcome: TableOutcome) -> str | None:
+    """Return what readers see of a table whose outcome came too late to be recorded; None if it is what they saw before."""
+    if outcome.published:
+        return (
+            f"{outcome.table.name} was published while the run was interrupted: readers see the new table, though no "
+            "materialization of this run is recorded."
+        )
+    failure = outcome.failure
+    if failure is None or failure.stage != "publish":
+        return None
+    if failure.production in failure.message:
+        return failure.message
+    return f"{outcome.table.name} failed in stage publish (query {_query_id(failure)}): {failure.message}. {failure.production}"
+
+
+def _query_id(failure: Failure) -> str | None:
+    """Return the id of the failed query, which may be that of an error before the last one."""
+    error: BaseException | None = failure.cause
+    while error is not None and not (isinstance(error, StatementError) and error.query_id):
+        error = error.__cause__ or error.__context__
+    return failure.query_id or (error.query_id if error is not None else None)

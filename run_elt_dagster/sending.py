@@ -109,8 +109,10 @@ class Sender:
         """Open a new session where the old one is lost.
 
         Raises:
-            StatementError: Signing in failed.
+            StatementError: Signing in failed; or the run was interrupted, and nothing more is asked.
         """
+        if self._stop.is_set():
+            raise error
         if error.lost_session:
             self._session.renew(error.session)
 

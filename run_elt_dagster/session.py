@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from run_elt_dagster.answers import Answers, NoAnswerError
 from run_elt_dagster.relation import session_name
 from run_elt_dagster.snowflake_errors import Sentence, sentences
 
@@ -30,6 +31,8 @@ HTTP_ERRORS = range(290000, 300000)
 INTERNAL_ERROR = 603
 # Five failed sign-ins lock the user: https://docs.snowflake.com/en/user-guide/admin-user-management
 MOST_FAILED_SIGN_INS = 2
+# What cancelling may take, a sign-in included: who interrupts a run waits for its end.
+CANCEL_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ class Session(Protocol):
         """End every statement that runs in the session; safe to call while other threads wait for one."""
         ...
 
+    def give_up(self) -> None:
+        """Let nobody wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
+        ...
+
 
 class ConnectorSession:
     """A session of the Snowflake connector; `close` it, or use it in a `with`.
@@ -183,7 +190,12 @@ class ConnectorSession:
         # Sessions of this run in which a statement may be running.
         self._session_ids: list[int] = [] if session_ids is None else session_ids
         self._session_ids.append(int(connection.session_id))
+        self._answers = Answers.of(connection)
         self._number = 0
+        # Connections on which Snowflake has left a request without an answer: nothing else is sent there.
+        self._silent: set[int] = set()
+        # Whether a statement's caller was interrupted while it waited.
+        self._interrupted = False
         self._renewing = threading.Lock()
         self._sign_in_error: StatementError | None = None
         self._failed_sign_ins: list[StatementError] = []
@@ -195,8 +207,16 @@ class ConnectorSession:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what the session has opened itself."""
-        self._opened.close()
+        """Close what the session has opened itself; a statement whose caller was interrupted is cancelled."""
+        try:
+            if self._interrupted:
+                self.cancel()
+        except BaseException as error:
+            self.give_up()
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._opened.close()
 
     @property
     def database(self) -> str:
@@ -213,11 +233,28 @@ class ConnectorSession:
         return session_name(self._connection.database)
 
     def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
-        """Run one statement on a cursor of its own.
+        """Run one statement on a cursor of its own; where Snowflake does not answer, not for ever.
 
         Raises:
             StatementError: It failed.
         """
+        if self._number in self._silent:
+            self.renew(self._number)
+        number = self._number
+        try:
+            return self._answers.ask(_words(tag), lambda: self._execute(sql, tag=tag))
+        except NoAnswerError as error:
+            self._silent.add(number)
+            raise StatementError(
+                str(error), errno=None, query_id=error.query_id, answered=False, session=number
+            ) from error
+        except Exception:
+            raise
+        except BaseException:
+            self._interrupted = True
+            raise
+
+    def _execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
         if self._sign_in_error is not None:
@@ -328,6 +365,13 @@ class ConnectorSession:
 
         https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries
         """
+        self._answers.ask("cancelling", self._cancel, limit_seconds=CANCEL_SECONDS)
+
+    def give_up(self) -> None:
+        """Let nobody wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
+        self._answers.give_up()
+
+    def _cancel(self) -> None:
         if self._canceller is None:
             self._canceller = self._opened.enter_context(self._connect())
         with self._canceller.cursor() as cursor:
@@ -371,3 +415,9 @@ def query_tag(tag: Mapping[str, str]) -> str:
     longest = max(tag, key=lambda name: len(tag[name]))
     excess = len(text) - QUERY_TAG_LIMIT
     return query_tag({**tag, longest: tag[longest][: -excess - 1]})
+
+
+def _words(tag: Mapping[str, str]) -> str:
+    """Return what a statement is for, as the log says it."""
+    stage, asset = tag.get("stage", "a statement"), tag.get("asset", "").replace("/", ".")
+    return f"{stage} of {asset}" if asset else stage

@@ -33,6 +33,7 @@ RUN_ELT_VARIABLES = (
     "RUN_ELT_TABLES_DIR",
     "RUN_ELT_MAX_CONCURRENT_TABLES",
     "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
+    "RUN_ELT_ANSWER_TIMEOUT_SECONDS",
     "RUN_ELT_COPY_TAGS",
     "RUN_ELT_CHECK_POLICIES",
     "RUN_ELT_KEEP_CANDIDATES_HOURS",
@@ -150,6 +151,7 @@ class Settings:
         tables_dir: Folder of `<schema>/<table>.sql` files.
         max_concurrent_tables: Tables that are built at the same time.
         statement_timeout_seconds: When Snowflake ends a statement by itself.
+        answer_timeout_seconds: How long Snowflake may leave a request without an answer.
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How long what a run left behind is kept for inspection.
@@ -164,6 +166,7 @@ class Settings:
     tables_dir: Path
     max_concurrent_tables: int
     statement_timeout_seconds: int
+    answer_timeout_seconds: int
     copy_tags: bool
     check_policies: bool
     keep_candidates_hours: int
@@ -237,6 +240,8 @@ class _Reader:
             statement_timeout_seconds=self._number(
                 "RUN_ELT_STATEMENT_TIMEOUT_SECONDS", default=4 * 3600, low=1, high=7 * 86400
             ),
+            # Snowflake takes up to 45 s to say that a query is still running.
+            answer_timeout_seconds=self._number("RUN_ELT_ANSWER_TIMEOUT_SECONDS", default=900, low=60, high=86400),
             copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
             check_policies=self._flag("RUN_ELT_CHECK_POLICIES", default=True),
             keep_candidates_hours=self._number("RUN_ELT_KEEP_CANDIDATES_HOURS", default=72, low=24, high=8760),

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -16,15 +16,14 @@ from run_elt_dagster.guards import Existing, Stock, stock_of, stock_sql
 from run_elt_dagster.inspection import Marker
 from run_elt_dagster.lineage import Key, own_key
 from run_elt_dagster.publish import is_candidate_name, target_of
-from run_elt_dagster.relation import Relation, exact_sql, session_name, stored_names
+from run_elt_dagster.relation import Relation, exact_sql, stored_names
 from run_elt_dagster.rollback import ROLLED_BACK
+from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.table import AnalyticsTable
-
-if TYPE_CHECKING:
-    from snowflake.connector import SnowflakeConnection
 
 ROWS_SHOWN = 20
 HEADER = ("table", "rows", "seconds", "checks passed", "built (UTC)", "by run", "at")
+_TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
 
 Query = Callable[[str], Sequence[Sequence[Any]]]
@@ -115,7 +114,7 @@ class Found:
 
 
 def look(
-    connection: "SnowflakeConnection",
+    session: ConnectorSession,
     tables: Mapping[Key, AnalyticsTable],
     names: Sequence[str],
     *,
@@ -124,22 +123,20 @@ def look(
     """Ask Snowflake and Dagster, in one query each for all declared tables.
 
     Args:
-        connection: An open connection.
+        session: An open session.
         tables: The declared tables.
         names: Tables to look at besides: declared ones, sources, candidates.
         instance: Dagster's history, None if none is kept.
 
     Raises:
         ValueError: There is nothing under a name.
-        snowflake.connector.errors.Error: Snowflake would not tell.
+        StatementError: Snowflake would not tell.
     """
 
     def query(sql: str) -> Sequence[Sequence[Any]]:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall()
+        return session.execute(sql, tag=_TAG).rows
 
-    database = session_name(connection.database or "")
+    database = session.database
     places = {key: target_of(table, database=database) for key, table in tables.items()}
     wanted = {name: find(name, tables, database=database) for name in names}
     stock = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
@@ -299,11 +296,9 @@ def candidates(stock: Mapping[str, Stock]) -> list[Shown]:
     ]
 
 
-def read_rows(connection: "SnowflakeConnection", shown: Shown) -> tuple[list[str], list[list[str]]]:
+def read_rows(session: ConnectorSession, shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return the columns of a table and its first rows; those of a table of ours are sorted by the first column."""
     # A source may be too large to sort.
     order = " ORDER BY 1" if shown.table is not None else ""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM {shown.relation.sql}{order} LIMIT {ROWS_SHOWN}")
-        columns = [column.name.lower() for column in cursor.description]
-        return columns, [[str(value) for value in row] for row in cursor.fetchall()]
+    answer = session.execute(f"SELECT * FROM {shown.relation.sql}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
+    return [column.lower() for column in answer.columns], [[str(value) for value in row] for row in answer.rows]

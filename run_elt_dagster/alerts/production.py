@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from run_elt_dagster.inspection import Marker, marker_in
 from run_elt_dagster.lineage import Catalogue
 from run_elt_dagster.publish import target_of
-from run_elt_dagster.relation import exact_sql, session_name
+from run_elt_dagster.relation import exact_sql
 from run_elt_dagster.resources.snowflake import Snowflake
 
 # A tick of a sensor has 60 s, and Slack needs some of them.
 PATIENCE_SECONDS = 10
 LIMIT_SECONDS = 25
+_TAG = {"stage": "alert"}
 # A table that no run of ours has made.
 _UNMARKED = Marker("run", "unknown")
 
@@ -50,14 +51,14 @@ def look_at_production(
 def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen:
     wanted = [table for table in tables.values() if table.name in names]
     comments: dict[tuple[str, str], str] = {}
-    with snowflake.connect(patience_seconds=PATIENCE_SECONDS) as connection, connection.cursor() as cursor:
-        database = session_name(connection.database or "")
+    with snowflake.session(patience_seconds=PATIENCE_SECONDS) as session:
+        database = session.database
         for schema in sorted({table.stored_schema for table in wanted}):
             # Needs no warehouse, whose start would cost money: https://docs.snowflake.com/en/sql-reference/sql/show-tables
-            cursor.execute(f"SHOW TABLES IN SCHEMA {exact_sql(database)}.{exact_sql(schema)}")
-            columns = [column.name.lower() for column in cursor.description]
+            answer = session.execute(f"SHOW TABLES IN SCHEMA {exact_sql(database)}.{exact_sql(schema)}", tag=_TAG)
+            columns = [column.lower() for column in answer.columns]
             name, comment = columns.index("name"), columns.index("comment")
-            comments |= {(schema, str(row[name])): str(row[comment] or "") for row in cursor.fetchall()}
+            comments |= {(schema, str(row[name])): str(row[comment] or "") for row in answer.rows}
     seen: dict[str, Marker | None] = {}
     for table in wanted:
         target = target_of(table, database=database)

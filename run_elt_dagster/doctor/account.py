@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
@@ -24,9 +23,6 @@ from run_elt_dagster.session import ConnectorSession, StatementError
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.stocktaking import look_around
 from run_elt_dagster.table import AnalyticsTable
-
-if TYPE_CHECKING:
-    from snowflake.connector import SnowflakeConnection
 
 NAMES = ("connect", "warehouse", "sources", "schemas", "targets", "candidates")
 # What one sign-in or statement may take, a warehouse that starts included; and all of them together.
@@ -61,7 +57,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
     started = time.monotonic()
     with ExitStack() as opened:
         try:
-            connection = opened.enter_context(snowflake.connect(patience_seconds=PATIENCE_SECONDS))
+            session = opened.enter_context(snowflake.session(patience_seconds=PATIENCE_SECONDS))
         except Exception as error:  # noqa: BLE001 - a key file alone can be wrong in a dozen ways
             yield failed(
                 NAMES[0],
@@ -70,7 +66,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
             )
             yield from skipped(NAMES[1:], "signing in to Snowflake failed")
             return
-        yield from _looks(settings, tables, snowflake, connection, seconds=time.monotonic() - started)
+        yield from _looks(settings, tables, session, seconds=time.monotonic() - started)
 
 
 def _problem(error: Exception) -> str:
@@ -88,8 +84,7 @@ def _place(settings: Settings) -> str:
 def _looks(
     settings: Settings,
     tables: Catalogue | None,
-    snowflake: Snowflake,
-    connection: "SnowflakeConnection",
+    session: ConnectorSession,
     *,
     seconds: float,
 ) -> Iterator[Finding]:
@@ -97,7 +92,6 @@ def _looks(
     options = RunOptions(
         run_id="doctor", job="run-elt doctor", retry_seconds=(), check_policies=settings.check_policies
     )
-    session = ConnectorSession(connection, snowflake.connect)
     send = Sender(session, options, threading.Event())
     user, role, warehouse, database, account, region = (str(value or "") for value in _row(send, WHO_SQL))
     place = _place(settings) if settings.snowflake is None else f"account {account} in {region}"

@@ -1,15 +1,17 @@
 """The Snowflake resource: sessions of an account, or of the embedded Snowflake behind the same interface."""
 
 import base64
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from run_elt_dagster.answers import LIMIT_SECONDS, REPORT_AFTER_SECONDS, REPORT_AGAIN_SECONDS, Answers
 from run_elt_dagster.embedded import embedded_snowflake
+from run_elt_dagster.resources.connecting import LOGIN_TIMEOUT_SECONDS, close_connection, open_connection
 from run_elt_dagster.resources.environment import resolved
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.settings import Settings, SnowflakeSettings
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
     from dagster_snowflake import SnowflakeResource
     from snowflake.connector import SnowflakeConnection
 
-# How long a sign-in may take; it does not limit queries, as network_timeout would.
-LOGIN_TIMEOUT_SECONDS = 60
-# What Snowflake's history of sessions calls the client.
-APPLICATION = "run_elt_dagster"
 # How long a run waits for another process that uses the embedded Snowflake.
 EMBEDDED_WAIT_SECONDS = 600.0
 
@@ -47,6 +45,9 @@ class Snowflake(dg.ConfigurableResource[None]):
     port: int | None = Field(default=None, description="Port of the server.")
     protocol: str | None = Field(default=None, description="https, or http in tests.")
     statement_timeout_seconds: int = Field(default=4 * 3600, description="When Snowflake ends a statement by itself.")
+    answer_timeout_seconds: float = Field(
+        default=LIMIT_SECONDS, description="How long Snowflake may leave a request without an answer."
+    )
     embedded_dir: str = Field(default=".run_elt", description="Where the embedded Snowflake keeps its data.")
     sample_data: bool = Field(default=True, description="Whether the embedded Snowflake is filled at first use.")
 
@@ -55,6 +56,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         """Return the resource of a deployment; secrets stay in the environment until a session is opened."""
         common: dict[str, Any] = {
             "statement_timeout_seconds": settings.statement_timeout_seconds,
+            "answer_timeout_seconds": settings.answer_timeout_seconds,
             "embedded_dir": str(settings.embedded_dir),
         }
         if settings.snowflake is None:
@@ -72,25 +74,31 @@ class Snowflake(dg.ConfigurableResource[None]):
 
     @contextmanager
     def connect(
-        self, *, patience_seconds: int | None = None, log: Callable[[str], None] | None = None
+        self,
+        *,
+        patience_seconds: int | None = None,
+        log: Callable[[str], None] | None = None,
+        answers: Answers | None = None,
     ) -> Generator["SnowflakeConnection"]:
         """Open a connection of the Snowflake connector; it is closed on every path.
 
         Args:
-            patience_seconds: How long signing in, a statement, or another process's use of the embedded Snowflake may
-                take, for somebody who only has a question; None for the work itself.
+            patience_seconds: How long signing in, or another process's use of the embedded Snowflake may take, for somebody
+                who only has a question; None for the work itself.
             log: Told what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
+            answers: Decide how long the connection waits for an answer; None for those of the settings.
 
         Raises:
             NotInstalledError: The embedded Snowflake's libraries are missing.
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
+        answers = answers or Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
         if not self.is_embedded:
-            hurry: dict[str, Any] = {}
+            arguments = {**self._account_arguments(), "private_key": self._der_key()}
             if patience_seconds is not None:
-                hurry = {"login_timeout": patience_seconds, "network_timeout": patience_seconds}
-            with _connected({**self._account_arguments(), "private_key": self._der_key(), **hurry}) as connection:
+                arguments["login_timeout"] = patience_seconds
+            with _connected(arguments, answers) as connection:
                 yield connection
             return
         with embedded_snowflake(
@@ -100,25 +108,41 @@ class Snowflake(dg.ConfigurableResource[None]):
             log=log or dg.get_dagster_logger().info,
         ) as endpoint:
             arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
-            with _connected(arguments) as connection:
+            with _connected(arguments, answers) as connection:
                 yield connection
 
     @contextmanager
-    def session(self, *, log: Callable[[str], None] | None = None) -> Generator[ConnectorSession]:
-        """Open a session for `run_ctas`.
+    def session(
+        self, *, patience_seconds: int | None = None, log: Callable[[str], None] | None = None
+    ) -> Generator[ConnectorSession]:
+        """Open a session for `run_ctas`, or for a question. The log says where Snowflake does not answer.
 
         Args:
-            log: As of `connect`.
+            patience_seconds: How long signing in, a statement, or another process's use of the embedded Snowflake may
+                take, for somebody who only has a question; None for the work itself.
+            log: Told what is waited for; Dagster's logger by default.
 
         Raises:
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
+        answers = Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
+
+        def connect() -> AbstractContextManager["SnowflakeConnection"]:
+            return self.connect(patience_seconds=patience_seconds, log=log, answers=answers)
 
         def connect_on(warehouse: str) -> AbstractContextManager["SnowflakeConnection"]:
-            return self.model_copy(update={"warehouse": warehouse}).connect()
+            return self.model_copy(update={"warehouse": warehouse}).connect(answers=answers)
 
-        with self.connect(log=log) as connection, ConnectorSession(connection, self.connect, connect_on) as session:
+        with (
+            answers.reported(
+                log or dg.get_dagster_logger().warning,
+                after_seconds=REPORT_AFTER_SECONDS,
+                again_seconds=REPORT_AGAIN_SECONDS,
+            ),
+            connect() as connection,
+            ConnectorSession(connection, connect, connect_on) as session,
+        ):
             yield session
 
     def dagster_snowflake(self) -> "SnowflakeResource":
@@ -203,13 +227,12 @@ def _der(pem: bytes, password: str | None, variable: str) -> bytes:
 
 
 @contextmanager
-def _connected(arguments: Mapping[str, Any]) -> Generator["SnowflakeConnection"]:
-    import snowflake.connector  # noqa: PLC0415 - half a second to import, and only needed for a session
-
-    given = {name: value for name, value in arguments.items() if value is not None}
-    # A connection left open keeps the process alive.
-    with closing(snowflake.connector.connect(**given, application=APPLICATION)) as connection:
+def _connected(arguments: dict[str, Any], answers: Answers) -> Generator["SnowflakeConnection"]:
+    connection = open_connection(arguments, answers)
+    try:
         yield connection
+    finally:
+        close_connection(connection, answers)
 
 
 def _account_config(account: SnowflakeSettings) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class ScriptedSession:
     def cancel(self) -> None:
         """Nothing runs."""
 
+    def give_up(self) -> None:
+        """Nothing waits."""
+
 
 class ScriptedSnowflake(Snowflake):
     """The resource of a scripted session."""
@@ -166,7 +169,6 @@ class Watch:
         self.instance.add_run(template._replace(run_id=run_id, tags=tags, status=status or template.status))
         for event in self.instance.all_logs(of, of_type=EVENT_TYPES):
             self.instance.event_log_storage.store_event(event._replace(run_id=run_id))
-        self.now = max(self.now, self.record(run_id).update_timestamp.timestamp())
         return run_id
 
     def first_attempt(self, run_id: str) -> None:

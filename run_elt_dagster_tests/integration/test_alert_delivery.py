@@ -368,16 +368,6 @@ def test_many_runs_failing_alike_take_one_message_and_a_reply_for_every_61(watch
     assert [m["text"] for m in watch.stand_in.messages[3:]] == [RECOVERED]
 
 
-@pytest.mark.thorough
-def test_thousand_runs_failing_alike_are_told_of_within_five_minutes(watch: Watch) -> None:
-    runs = watch.fail_alike(1000)
-    # A tick every 30 s, after the first one's grace.
-    ticks = next(number for number in range(1, 11) if " 0 waiting" in watch.tick(30))
-    assert ticks <= 9
-    assert told_of(watch) == dict.fromkeys(runs, 1)
-    assert len(watch.stand_in.messages) < 40
-
-
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
 def test_lost_answer_about_many_runs_tells_of_none_of_them_twice(watch: Watch, taken: bool) -> None:
     watch.stand_in.has_history = True
