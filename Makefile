@@ -24,7 +24,10 @@ run: $(VENV)/embedded
 	@echo
 	@$(BIN)/run-elt show analytics.mau_summary
 
+# Dagster 1.13.27 on SQLite: webserver and daemon that open a new history at the same moment can break it for good. Here one process
+# has opened it before.
 dev: $(VENV)/embedded
+	@$(BIN)/dagster instance info >/dev/null
 	$(BIN)/dagster dev
 
 test: $(VENV)/dev
