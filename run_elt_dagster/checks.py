@@ -23,7 +23,7 @@ MOST_DIGITS = 38
 # Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
 TABLE_PLACEHOLDER = "{table}"
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
 
 
 class LocatedError(ValueError):
@@ -134,9 +134,13 @@ class NotNull(Check):
     columns: SomeColumns
 
 
+def _is_finite(value: float | Decimal) -> bool:
+    # A whole number may have more digits than a binary one takes.
+    return isinstance(value, int) or (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value))
+
+
 def _require_a_number_of_snowflake(value: float | Decimal) -> None:
-    is_finite = value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
-    if not is_finite:
+    if not _is_finite(value):
         raise ValueError("requires finite numbers")
     if _digits(value) > MOST_DIGITS:
         raise ValueError(f"requires numbers of at most {MOST_DIGITS} digits; quote it where it is text")
@@ -224,7 +228,8 @@ class Range(Check):
 
 
 def _hours(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not is_number or not _is_finite(value) or _digits(value) > MOST_DIGITS:
         raise ValueError("requires a number of hours, unquoted")
     return float(value)
 
@@ -307,6 +312,10 @@ def _uniques(value: Any) -> Any:
     return tuple(item if isinstance(item, Mapping) else {"columns": item} for item in items)
 
 
+# A kind of check without a column would be no check.
+_SOME = Field(min_length=1)
+
+
 class Checks(Strict):
     """The audits that a candidate must pass before anybody can read it."""
 
@@ -314,12 +323,12 @@ class Checks(Strict):
     row_count_change: RowCountChange | None = None
     unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques)] = ()
     not_null: Annotated[NotNull, _short_for("columns")] | None = None
-    accepted_values: dict[Column, Annotated[AcceptedValues, _short_for("values")]] = {}
-    matches: dict[Column, Annotated[Matches, _short_for("pattern")]] = {}
-    range: dict[Column, Range] = {}
-    freshness: dict[Column, Annotated[Freshness, _short_for("max_age_hours")]] = {}
-    relationship: dict[Column, Annotated[Relationship, _short_for("to")]] = {}
-    sql: Annotated[dict[str, Annotated[SqlCheck, _short_for("query")]], AfterValidator(_check_names)] = {}
+    accepted_values: Annotated[dict[Column, Annotated[AcceptedValues, _short_for("values")]], _SOME] = {}
+    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern")]], _SOME] = {}
+    range: Annotated[dict[Column, Range], _SOME] = {}
+    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours")]], _SOME] = {}
+    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to")]], _SOME] = {}
+    sql: Annotated[dict[str, Annotated[SqlCheck, _short_for("query")]], _SOME, AfterValidator(_check_names)] = {}
 
     @model_validator(mode="after")
     def _each_is_declared_once(self) -> "Checks":

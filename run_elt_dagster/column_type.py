@@ -99,6 +99,7 @@ _FAMILIES: Mapping[str, _Family] = {
     **{name: _Family((name,)) for name in _STRUCTURED},
 }
 _MOST_WORDS = 5
+_MOST_LEVELS = 100
 _DIMENSION = (1, 4_096)
 _TOKEN = re.compile(r"""\s*(?P<token> "(?:[^"]|"")+" | '[^']*' | [A-Za-z_][\w$]* | \d+ | [(),] )\s*""", re.VERBOSE)
 _UNIT = r"(?:YEAR|MONTH|DAY|HOUR|MINUTE|SECOND)(?: ?\( ?\d(?: ?, ?\d)? ?\))?"
@@ -119,6 +120,8 @@ def column_type(text: str) -> ColumnType:
     if _INTERVAL.fullmatch(" ".join(text.upper().split())):
         # What the catalogue prints of it is not documented.
         return ColumnType(("INTERVAL",))
+    if text.count("(") > _MOST_LEVELS:
+        raise ValueError(NO_SUCH_TYPE)
     reader = _Reader(_tokens(text))
     found = reader.type()
     reader.accept_collation()

@@ -5,9 +5,10 @@ false or null only as YAML 1.2 has them (https://yaml.org/spec/1.2.2/#103-core-s
 8601, and text otherwise. A number keeps its digits.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -33,10 +34,17 @@ SQL_UNIT = re.compile(
 )
 # The word alone: elt_users is another, and so is the name of the command run-elt.
 _WORD = r"(?<!\w)(?<!run-)elt(?!\w)"
-_OPENING = re.compile(rf"/\*\s*{_WORD}(?!-)", re.IGNORECASE)
+# Tabs at the end of its line and before the closing word are no part of the YAML, which refuses them.
+_OPENING = re.compile(rf"/\*\s*{_WORD}(?!-)(?:[ \t]*(?=[\r\n]))?", re.IGNORECASE)
 _CLOSING = re.compile(rf"{_WORD}\s*\*/", re.IGNORECASE)
 _LIKE_SETTINGS = re.compile(rf"\W*{_WORD} | .*{_WORD}\W*\Z", re.IGNORECASE | re.DOTALL | re.VERBOSE)
-_MENTIONED = re.compile("elt", re.IGNORECASE)
+# Without the word: what only a check can be.
+_CHECKS = "row_count|row_count_change|unique|not_null|accepted_values|matches|range|freshness|relationship|sql"
+_UNMARKED = re.compile(
+    rf"""^[\s/*\#-]* ( checks\s*:[\s/*\#\-{{]*(?:{_CHECKS})\s*: | primary_key\s*:[ \t\w\["',\]]+$ )""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_MENTIONED = re.compile("elt|checks|primary_key", re.IGNORECASE)
 _SHOWN_LENGTH = 60
 
 
@@ -77,11 +85,10 @@ def find_front_matter(text: str) -> FrontMatter:
     """
     for unit in SQL_UNIT.finditer(text):
         if opening := _OPENING.match(text, unit.start()):
+            require_no_settings(text[: unit.start()], subject="file ")
             return _from_opening_to_closing(text, opening)
         if unit.lastgroup not in ("space", "comment"):
             break
-        if unit.lastgroup == "comment":
-            require_no_settings(unit.group(), at=unit.start(), subject="file ")
     return FrontMatter()
 
 
@@ -92,6 +99,7 @@ def _from_opening_to_closing(text: str, opening: re.Match[str]) -> FrontMatter:
         raise MisplacedSettingsError(
             "front matter requires an end, got none. Close it with elt */", offset=opening.start()
         )
+    content = content.rstrip(" \t")
     return FrontMatter(opening.start(), opening.end(), content, closing.end())
 
 
@@ -99,20 +107,35 @@ def require_no_settings(sql: str, *, at: int = 0, subject: str = "") -> None:
     """Refuse a comment that looks like settings, wherever it stands in a SQL text: its checks would not run.
 
     Raises:
-        MisplacedSettingsError: It begins or ends with the word elt, in any spelling.
+        MisplacedSettingsError: It begins or ends with the word elt, in any spelling; or it declares checks without the word.
     """
     if not _MENTIONED.search(sql):
         return
-    for unit in SQL_UNIT.finditer(sql):
-        comment = unit.group()
-        if unit.lastgroup in ("comment", "unclosed") and _LIKE_SETTINGS.match(comment):
-            shown = " ".join(comment[: 2 * _SHOWN_LENGTH].split())[:_SHOWN_LENGTH]
-            raise MisplacedSettingsError(
-                f"{subject}cannot have a comment that begins or ends with the word elt besides the settings, got {shown!r}. It would be "
-                "a comment, and no check in it would run. Settings stand once, before the SQL, between /* elt and elt */; word "
-                "another comment differently.",
-                offset=at + unit.start(),
-            )
+    units = SQL_UNIT.finditer(sql)
+    for is_comment, run in itertools.groupby(units, lambda unit: unit.lastgroup in ("comment", "unclosed", "space")):
+        if is_comment:
+            _require_comments(list(run), at=at, subject=subject)
+
+
+def _require_comments(run: Sequence[re.Match[str]], *, at: int, subject: str) -> None:
+    """Refuse settings in comments that follow each other: settings in -- are one comment a line."""
+    text, start = "".join(unit.group() for unit in run), run[0].start()
+    for unit in run:
+        if _LIKE_SETTINGS.match(unit.group()) and unit.lastgroup != "space":
+            rule = "a comment that begins or ends with the word elt besides the settings"
+            raise _misplaced(subject, rule, unit.group(), offset=at + unit.start())
+    if found := _UNMARKED.search(text):
+        rule = "checks in a comment without the word elt"
+        raise _misplaced(subject, rule, text[found.start(1) :], offset=at + start + found.start(1))
+
+
+def _misplaced(subject: str, rule: str, comment: str, *, offset: int) -> MisplacedSettingsError:
+    shown = " ".join(comment[: 2 * _SHOWN_LENGTH].split())[:_SHOWN_LENGTH]
+    return MisplacedSettingsError(
+        f"{subject}cannot have {rule}, got {shown!r}. It would be a comment, and no check in it would run. Settings stand once, "
+        "before the SQL, between /* elt and elt */; word another comment differently.",
+        offset=offset,
+    )
 
 
 @dataclass(frozen=True)
@@ -146,12 +169,28 @@ class Settings:
 def read_settings(text: str) -> Settings:
     """Return what a YAML text says; whatever is wrong is in it, and nothing is raised."""
     try:
+        found = _read(text)
+    except RecursionError:
+        return Settings(faults=[Fault(0, "front matter is nested too deeply. Write it with fewer levels.")])
+    # YAML ends lines at more signs than editors do.
+    starts = [0, *(unit.end() for unit in _LINE_BREAK.finditer(text))]
+    if len(starts) - 1 == text.count("\n"):
+        return found
+    lines = [text.count("\n", 0, start) for start in starts]
+    faults = [replace(fault, line=lines[fault.line]) for fault in found.faults]
+    return Settings(found.values, {at: lines[line] for at, line in found.lines.items()}, faults)
+
+
+def _read(text: str) -> Settings:
+    try:
         node = _compose(text)
     except yaml.MarkedYAMLError as error:
         return Settings(faults=[_not_yaml(text, _line_of(error), str(error.problem))])
     except yaml.reader.ReaderError as error:
-        return Settings(faults=[_not_yaml(text, text.count("\n", 0, error.position), "a character that YAML refuses")])
-    except (yaml.YAMLError, RecursionError):
+        # Its position counts bytes where PyYAML is built with C.
+        line = len(_LINE_BREAK.findall(text, 0, max(text.find(chr(error.character)), 0)))
+        return Settings(faults=[_not_yaml(text, line, "a character that YAML refuses")])
+    except yaml.YAMLError:
         return Settings(faults=[_not_yaml(text, 0, "something else")])
     if node is None:
         return Settings()
@@ -172,9 +211,16 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _not_yaml(text: str, line: int, problem: str) -> Fault:
-    lines = text.split("\n")
+    lines = _LINE_BREAK.split(text)
     shown = lines[line].strip()[:_SHOWN_LENGTH] if line < len(lines) else ""
     got = re.sub("^(but )?found ", "", re.sub("^(did|could) not find expected", "no", problem.rstrip(".")))
+    got = re.sub("<(.*?)>", r"\1", got)
+    if "escape" in problem:
+        return Fault(
+            line,
+            f"front matter requires YAML, got {got} at {shown!r}. In double quotes YAML reads the backslash. Put the value in "
+            "single quotes.",
+        )
     if shown:
         got = f"{got} at {shown!r}"
     return Fault(
@@ -263,7 +309,7 @@ _PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _CUT = re.compile(r"\s+#[^\s#]")
 # A column without a type may be left empty; what stands here is compared with the rows as it is written.
-_MAY_BE_EMPTY, _COMPARED = "columns", ("checks", "accepted_values")
+_MAY_BE_EMPTY, _COMPARED, _QUERIES = "columns", ("checks", "accepted_values"), ("checks", "sql")
 
 
 class _Reader:
@@ -303,6 +349,14 @@ class _Reader:
             elif here in self.lines:
                 self._note(key_node, f"key {key!r} requires one value, got a second. Keep one of them.")
             self.lines[here] = key_node.start_mark.line
+            if node.flow_style and _is_part_of_a_value(key_node, value_node, is_query=at[:2] == _QUERIES):
+                name = ".".join(map(str, here))
+                self._note(
+                    key_node,
+                    f"{name} requires a value, got none. Write one; or quote the value before it: inside of {{}}, a comma or a brace "
+                    "ends a value without quotes.",
+                )
+                continue
             values[key] = self.value(value_node, here)
         return values
 
@@ -350,7 +404,7 @@ class _Reader:
         elif isinstance(value, bool):
             got, other = f"{str(value).lower()}", f", or write {str(value).lower()}"
         else:
-            plain = f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+            plain = _plain(value)
             got, other = f"the number {plain[:_SHOWN_LENGTH]}", f", or write {plain[:_SHOWN_LENGTH]}"
         if isinstance(value, date) or not (_PLAIN_NUMBER.fullmatch(text) or text in ("true", "false")):
             self._note(
@@ -365,6 +419,20 @@ class _Reader:
 
     def _note(self, node: yaml.Node, message: str) -> None:
         self.faults.append(Fault(node.start_mark.line, message))
+
+
+def _is_part_of_a_value(key: yaml.Node, value: yaml.Node, *, is_query: bool) -> bool:
+    """Return whether a value without quotes was cut: `{type: number(10, 2)}` has a key `2)`, and a query the key `table`."""
+    is_empty = isinstance(value, yaml.ScalarNode) and not value.value and not value.style
+    is_plain = isinstance(key, yaml.ScalarNode) and not key.style
+    return is_empty and is_plain and (is_query or not re.fullmatch(r"[^\W\d]\w*", str(key.value)))
+
+
+def _plain(number: int | Decimal) -> str:
+    """Return a number with all its digits, without an exponent and without zeros at its end."""
+    text = f"{number:f}" if isinstance(number, Decimal) else str(number)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def _tag_of(node: yaml.Node) -> str:

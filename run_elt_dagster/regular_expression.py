@@ -103,11 +103,17 @@ def _require_known_escape(escape: str, piece: _Piece, allowed: frozenset[str] = 
         raise ValueError(f"cannot have a back-reference, got {escape!r} in {piece.shown}. {_INSTEAD}{_BY_QUERY}")
     if (sign.isalpha() or not sign.isascii()) and sign not in allowed:
         known = ", ".join(f"\\{letter}" for letter in "dDsSwWbB")
-        raise ValueError(f"cannot have {escape} in {piece.shown}. Snowflake takes {known} besides POSIX. {_BY_QUERY}")
+        raise ValueError(
+            f"cannot have {escape} in a pattern, got {piece.shown}. Snowflake takes {known} besides POSIX. {_BY_QUERY}"
+        )
 
 
 def _require_known_bracket(piece: _Piece) -> None:
     inside = piece.text[1:-1].removeprefix("^")
+    if unknown := re.search(r"\[:[^\]:]*[^\w\]:^][^\]:]*:\Z", inside):
+        raise ValueError(
+            f"requires a class of POSIX's, as in [[:alpha:]], got {unknown.group() + ']'!r} in {piece.shown}"
+        )
     signs: list[str] = []
     for part in re.finditer(r"\[:(\^?\w*):\]|\[[.=]|\\.|.", inside, re.DOTALL):
         text = part.group()

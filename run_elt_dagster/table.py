@@ -420,13 +420,23 @@ def _rule(detail: Mapping[str, Any]) -> tuple[str, str]:
     if kind == "string_type":
         return "requires text", "" if isinstance(detail["input"], list | dict) else " Quote it."
     known = next((words for start, words in _RULES.items() if kind.startswith(start)), None)
-    return known or str(detail["msg"]).removeprefix("Value error, "), ""
+    if known is not None:
+        return known.format(**detail.get("ctx", {})), ""
+    return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "requires"), ""
 
 
 _RULES = {
     "dict": "requires `key: value` pairs",
     "model": "requires `key: value` pairs",
     "tuple": "requires a list",
+    "int": "requires a whole number, unquoted",
+    "bool": "requires true or false, unquoted",
+    "greater_than_equal": "requires a number of at least {ge}",
+    "greater_than": "requires a number above {gt}",
+    "less_than_equal": "requires a number of at most {le}",
+    "too_short": "requires at least one entry",
+    "too_long": "requires at most {max_length} characters",
+    "string_too_long": "requires at most {max_length} characters",
 }
 
 

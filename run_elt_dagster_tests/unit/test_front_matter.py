@@ -40,6 +40,7 @@ def has_checks(table: AnalyticsTable) -> bool:
         (f"\n\n-- (c) us\n// theirs\n/* a licence; of theirs */\n\n/* elt\n{CHECKS}\nelt */\n{SQL}", 9),
         (f"\ufeff\r\n-- (c) us\r\n/* elt\r\n{CHECKS}\r\nelt */\r\n{SQL}\r\n", 5),
         (f"/* elt {CHECKS} elt */ {SQL}", 1),
+        (f"/*\telt\t\n{CHECKS}\n\telt\t*/\n{SQL}", 3),
         (f"/* elt\n{CHECKS}\ndescription: 'of */ run-elt'\nelt */\n{SQL}", 4),
     ],
 )
@@ -93,6 +94,39 @@ def test_comment_that_looks_like_settings_is_refused_with_its_line(text: str, li
 def test_text_that_is_no_comment_of_that_kind_is_kept(sql: str) -> None:
     assert parse(sql).sql == sql
     assert has_checks(parse(f"/* elt\n{CHECKS}\nelt */{sql}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"/* etl\n{CHECKS}\netl */\n{SQL}", 2),
+        (f"/*\n{CHECKS}\n*/\n{SQL}", 2),
+        (f"/* run_elt\nowner: team:a\nchecks:\n  unique: id\n*/\n{SQL}", 3),
+        (f"/* elt_dagster\n{CHECKS}\n*/\n{SQL}", 2),
+        (f"{SQL}\n\n/*\n * checks:\n *   - unique: id\n */", 4),
+        (f"-- us\n-- checks:\n--   row_count: {{min: 5}}\n{SQL}", 2),
+        (f"-- primary_key: [id, line]\n/* elt\nowner: team:a\nelt */\n{SQL}", 1),
+        (f"/* elt\nowner: team:a\nelt */\n/* primary_key: id\n*/ {SQL}", 4),
+    ],
+)
+def test_checks_in_a_comment_without_the_word_are_refused_with_their_line(text: str, line: int) -> None:
+    (problem,) = problems_of(text)
+    assert problem.startswith(f"t.sql:{line}: ")
+    assert "cannot have checks in a comment without the word elt" in problem
+    assert problem.endswith("word another comment differently.")
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "-- the primary_key: see the docs",
+        "-- primary_key: (a, b)",
+        "-- checks: all by hand",
+        "/* checks:\n a range of */",
+    ],
+)
+def test_comment_about_checks_is_kept(comment: str) -> None:
+    assert parse(f"{comment}\n{SQL}").sql == f"{comment}\n{SQL}"
 
 
 _SIGNS = st.text(alphabet=" \t\n\r*-+=#:!{}[]<>\u00a0\u200b", max_size=4)
@@ -204,6 +238,7 @@ def test_yaml_that_cannot_be_meant_is_a_fault(yaml: str, line: int, says: str) -
         ("description: x\n\tpublish: clone", 3, "'publish: clone'"),
         ("matches: {zip: [0-9]+}", 2, "'matches: {zip: [0-9]+}'"),
         ("description: a\x00b", 2, r"'description: a\x00b'"),
+        (f"owner: team:{'é' * 40}\ndescription: a\x00b\npublish: clone", 3, r"'description: a\x00b'"),
         ("a: 1\n---\nb: 2", 3, "'---'"),
         ("description: *x", 2, "'description: *x'"),
     ],
@@ -238,11 +273,30 @@ def test_text_that_is_no_yaml_shows_the_line_and_the_two_usual_causes(yaml: str,
         "publish: [clone]",
         "identifier: a b.",
         "owner: A. B.",
+        "checks: {row_count: {min: 1e3}}",
+        "checks: {row_count: {min: '5'}}",
+        "checks: {freshness: {a: 0}}",
+        "checks: {freshness: {a: {max_age_hours: 1, max_ahead_hours: -1}}}",
+        "checks: {not_null: {columns: a, severity: info}}",
+        "show_rows: 101",
+        r"checks: {matches: {a: '\Q'}}",
     ],
 )
 def test_problem_has_no_names_of_classes_and_no_two_full_stops(yaml: str) -> None:
     (problem,) = problems_of(f"/* elt\n{yaml}\nelt */ {SQL}")
-    for word in ("instance of", "dictionary", "tuple", "Decimal", "datetime", "RowCount", "pydantic", "None", "True"):
+    for word in (
+        "Input should",
+        " items ",
+        "instance of",
+        "dictionary",
+        "tuple",
+        "Decimal",
+        "datetime",
+        "RowCount",
+        "pydantic",
+        "None",
+        "True",
+    ):
         assert word not in problem
     assert problem.endswith(".")
     assert not problem.endswith("..")
@@ -296,6 +350,60 @@ def test_declaration_that_would_be_lost_is_refused_with_its_line(settings: str, 
     (problem,) = problems_of(f"/* elt\n{settings}\nelt */ {SQL}")
     line = 4 if "A:" in settings else 3
     assert problem.startswith(f"t.sql:{line}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "subject"),
+    [
+        ("columns: {a: number(10, 2)}", "columns.2)"),
+        ("columns: {a: {type: number(10,2), description: x}}", "columns.a.2)"),
+        ("checks: {sql: {a: {table}}}", "checks.sql.a.table"),
+        ("checks: {row_count_change: {max_drop: 1,5%}}", "checks.row_count_change.5%"),
+    ],
+)
+def test_value_that_a_comma_or_a_brace_cuts_is_refused_with_the_remedy(settings: str, subject: str) -> None:
+    (problem,) = problems_of(f"/* elt\n{settings}\nelt */ {SQL}")
+    assert problem.startswith(
+        f"t.sql:2: {subject} requires a value, got none. Write one; or quote the value before it: "
+    )
+
+
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029"])
+def test_line_is_the_editors_behind_other_line_breaks_of_yaml(sign: str) -> None:
+    for wrong in ("foo: 1", "foo: [", "owner: ~", "foo: \x07"):
+        (problem, *_) = problems_of(f"/* elt\ndescription: 'a{sign}b'\n{wrong}\nelt */ {SQL}")
+        assert problem.startswith(("t.sql:3: ", "t.sql:4: ") if wrong == "foo: [" else "t.sql:3: "), problem
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"checks: {{freshness: {{a: 1{'0' * 400}}}}}",
+        f"checks: {{range: {{a: {{min: 1{'0' * 400}}}}}}}",
+        f"checks: {{row_count_change: {{max_growth: 1{'0' * 400}%}}}}",
+        f"columns: {{a: '{'array(' * 3000}int{')' * 3000}'}}",
+        f"checks: {'[' * 1500}{']' * 1500}",
+    ],
+)
+def test_value_that_is_too_large_is_a_problem_and_no_crash(settings: str) -> None:
+    assert len(problems_of(f"/* elt\n{settings}\nelt */ {SQL}")) == 1
+
+
+@pytest.mark.parametrize("kind", ["accepted_values", "matches", "range", "freshness", "relationship", "sql"])
+def test_kind_of_check_without_a_column_is_refused(kind: str) -> None:
+    (problem,) = problems_of(f"/* elt\nchecks:\n  {kind}: {{}}\nelt */ {SQL}")
+    assert problem == f"t.sql:3: checks.{kind}: requires at least one entry, got '{{}}'."
+
+
+def test_remedy_for_a_number_has_all_its_digits() -> None:
+    number = "1234567890123456789012345678.123456789"
+    (problem,) = problems_of(f"/* elt\nchecks: {{accepted_values: {{a: [{number}0]}}}}\nelt */ {SQL}")
+    assert problem.endswith(f"Quote it: '{number}0', or write {number}.")
+
+
+def test_backslash_in_double_quotes_is_told_by_name() -> None:
+    (problem,) = problems_of(f'/* elt\nchecks: {{matches: {{a: "\\d+"}}}}\nelt */ {SQL}')
+    assert problem.endswith("In double quotes YAML reads the backslash. Put the value in single quotes.")
 
 
 def test_column_may_have_no_type() -> None:

@@ -68,6 +68,8 @@ def test_pattern_of_posix_is_accepted(pattern: str) -> None:
         (r"[\b]", r"cannot have \b in"),
         (r"\x41", r"cannot have \x in"),
         ("[[:alfa:]]", "requires a class of POSIX's"),
+        ("[[:<:]]a", "requires a class of POSIX's"),
+        ("[a[:b-c:]]", "requires a class of POSIX's"),
         ("[[.a.]]", "cannot have a collating element"),
         ("[z-a]", "requires ranges that ascend, got z-a"),
         ("[a", "requires a ] for every ["),

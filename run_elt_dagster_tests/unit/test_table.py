@@ -164,13 +164,13 @@ def test_byte_order_mark_and_crlf_do_not_disturb_front_matter() -> None:
     [
         ("desciption: x", "t.sql:2: unknown key 'desciption'. Did you mean 'description'?"),
         ("schema: x", "t.sql:2: unknown key 'schema'. Did you mean 'schema_change'?"),
-        ("publish: copy", "t.sql:2: publish: Input should be 'clone', 'swap' or 'overwrite', got 'copy'."),
+        ("publish: copy", "t.sql:2: publish: requires 'clone', 'swap' or 'overwrite', got 'copy'."),
         ("owner: Ada Lovelace", "t.sql:2: owner: requires an e-mail address or team:<name>;"),
         ("checks:\n  row_cout: {min: 1}", "t.sql:3: unknown key 'checks.row_cout'. Did you mean 'checks.row_count'?"),
         ("checks:\n  row_count:\n    mni: 1", "t.sql:4: unknown key 'checks.row_count.mni'. Did you mean"),
         (
             "checks:\n  row_count: {min: -1}",
-            "t.sql:3: checks.row_count.min: Input should be greater than or equal to 0",
+            "t.sql:3: checks.row_count.min: requires a number of at least 0",
         ),
         (
             "checks:\n  row_count: {min: 3, max: 2}",
@@ -180,7 +180,7 @@ def test_byte_order_mark_and_crlf_do_not_disturb_front_matter() -> None:
         ("primary_key:\n  - id\n  - a b", "t.sql:4: primary_key.1: requires a letter or _ first"),
         ("tags: {domain: a b}", "t.sql:2: tags: requires keys and values of at most 63"),
         ("upstream: orders", "t.sql:2: upstream: requires schema.table or database.schema.table"),
-        ("transient: 1", "t.sql:2: transient: Input should be a valid boolean, got '1'."),
+        ("transient: 1", "t.sql:2: transient: requires true or false, unquoted, got '1'."),
         ("description: a: b", "t.sql:2: front matter requires YAML, got mapping values are not allowed"),
         (
             "description: a\nowner: team:a\ndescription: b",
