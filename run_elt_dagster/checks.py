@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -281,6 +281,18 @@ class Relationship(Check):
         return self.table in ((schema, table), (database, schema, table))
 
 
+def _one_query(value: str, units: Sequence[re.Match[str]]) -> str:
+    """Return the one query of a check, without its terminator and what follows it."""
+    first = next((unit for unit in units if unit.group() != "("), units[0]).group()
+    if first.upper() not in ("SELECT", "WITH"):
+        raise ValueError(f"requires a query of the rows that are wrong (SELECT or WITH), got {first[:40]}")
+    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), len(value))
+    second = next((unit for unit in units if unit.start() > end and unit.lastgroup != "semicolon"), None)
+    if second is not None:
+        raise ValueError(f"requires one statement, got a second one that starts with {second.group()[:40]}")
+    return value[:end]
+
+
 class SqlCheck(Check):
     """A query that returns the rows that are wrong; `{table}` in it is the table under audit."""
 
@@ -289,13 +301,17 @@ class SqlCheck(Check):
     @field_validator("query")
     @classmethod
     def _asks_about_the_table(cls, value: str) -> str:
-        read = "".join(unit.group() for unit in SQL_UNIT.finditer(value) if unit.lastgroup != "comment")
-        if TABLE_PLACEHOLDER not in read:
+        read = [unit for unit in SQL_UNIT.finditer(value) if unit.lastgroup != "comment"]
+        if TABLE_PLACEHOLDER not in "".join(unit.group() for unit in read):
             raise ValueError(
                 f"requires {TABLE_PLACEHOLDER} where the table is read: its own name would read what is published, not "
                 "the candidate"
             )
-        return value
+        if any(unit.group().startswith('"') and TABLE_PLACEHOLDER in unit.group() for unit in read):
+            raise ValueError(
+                f"requires {TABLE_PLACEHOLDER} without double quotes: the name that it stands for has its own"
+            )
+        return _one_query(value, [unit for unit in read if unit.lastgroup != "space"])
 
 
 def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:

@@ -94,7 +94,7 @@ def load_table(directory: Path, name: str) -> AnalyticsTable:
     wanted = name.lower().replace("/", ".")
     # By their names alone: `directory.rglob` would not go into a linked folder.
     files = {path: f"{path.parent.name}.{path.stem}".lower() for path in sorted(directory.glob("*/*"))}
-    files = {path: each for path, each in files.items() if path.suffix.lower() == ".sql" and not _is_hidden(path)}
+    files = {path: each for path, each in files.items() if _is_sql(path) and not _is_hidden(path)}
     found = [path for path, each in files.items() if each == wanted]
     if not found:
         near = difflib.get_close_matches(wanted, files.values(), n=1)
@@ -146,6 +146,7 @@ def catalogue(
     for reading in readings:
         problems += sorted(reading.problems(declared), key=lambda problem: problem.line)
     problems += _misspelt(readings, declared, problems)
+    problems += _misnamed(readings, declared)
     upstream = {
         reading.table.key: {declared.get(key, key): line for key, line in reading.tables.items()}
         for reading in readings
@@ -204,7 +205,7 @@ def _entries(folder: Path, *, depth: int) -> Iterator[Path | TableProblem]:
         return
     for entry in entries:
         path, kind = folder / entry.name, _kind(entry)
-        if path.suffix.lower() == ".sql":
+        if _is_sql(path):
             yield (
                 path
                 if kind == _FILE
@@ -239,6 +240,11 @@ def _is_above(folder: Path) -> bool:
 def _refused_link(path: Path) -> TableProblem:
     message = f"a link cannot lead to folders below a schema or to a folder above it, got {path.readlink()}. Remove it."
     return TableProblem(path, 1, message)
+
+
+def _is_sql(path: Path) -> bool:
+    # A space behind the suffix is not seen, and the table would be left out.
+    return path.suffix.rstrip().lower() == ".sql"
 
 
 def _is_hidden(path: Path) -> bool:
@@ -322,6 +328,12 @@ class _TableReading:
         for place in reads.unclear:
             if not self._is_stated(place):
                 yield self.problem(line, _unclear(place, f"checks.sql.{name}", declared))
+        if _UNDER_AUDIT not in reads.tables and not reads.unclear:
+            message = (
+                f"checks.sql.{name} requires {TABLE_PLACEHOLDER} behind FROM or JOIN, got it elsewhere. It would ask nothing of "
+                f"the candidate. Read {TABLE_PLACEHOLDER} in the query."
+            )
+            yield self.problem(line, message)
         if self._own in map(self._local, reads.tables):
             message = (
                 f"checks.sql.{name} cannot read {self.table.name} by its name: that is what is published, not the candidate. "
@@ -391,6 +403,19 @@ def _misspelt(
             meant = slips.get(key)
             if meant and meant != own_key(reading.table):
                 yield reading.problem(line, _slip(".".join(key), ".".join(meant), is_stated=key in stated))
+
+
+def _misnamed(readings: Sequence[_TableReading], declared: Mapping[Key, Key]) -> Iterator[TableProblem]:
+    """Yield the reads of a table by the name of its file, where `identifier` gives it another one in Snowflake."""
+    names = {key: own for own, key in declared.items() if key not in declared}
+    for reading in readings:
+        for key, line in reading.tables.items():
+            if key in names:
+                message = (
+                    f"table {'.'.join(key)} requires its name in Snowflake, got that of its file, which has an identifier. "
+                    f"Snowflake would look for another table. Write {'.'.join(names[key])}."
+                )
+                yield reading.problem(line, message)
 
 
 def _slip(name: str, meant: str, *, is_stated: bool) -> str:

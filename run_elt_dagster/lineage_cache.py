@@ -17,7 +17,7 @@ from typing import Any
 from run_elt_dagster.relation import Key
 
 # Raised when the reading of SQL changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ _NO_TABLE = (
     exp.Values,
     exp.Window,
 )
+# What stands after FROM and JOIN: each is looked at by itself.
+_SOURCES = (exp.Lateral, exp.Query, exp.Table, exp.TableFromRows, exp.Unnest, exp.Values)
 
 
 def reads_of(sql: str) -> Reads:
@@ -71,7 +73,7 @@ def reads_of(sql: str) -> Reads:
     if not isinstance(query, exp.Query):
         return Reads({}, (Unclear(1, "it does not read as a query", _NAME_TABLES),))
     reading = _Reading(sql, query)
-    for node in query.find_all(exp.Table, exp.TableFromRows, exp.Anonymous):
+    for node in query.find_all(exp.Table, exp.TableFromRows, exp.Anonymous, exp.From, exp.Join, exp.Lateral):
         reading.look_at(node)
     return Reads(dict(sorted(reading.tables.items())), tuple(sorted(reading.unclear, key=lambda place: place.line)))
 
@@ -115,6 +117,12 @@ class _Reading:
             self._function(node)
         elif isinstance(node, exp.TableFromRows):
             self._rows_of_a_table(node)
+        elif isinstance(node, exp.From | exp.Join):
+            # What it takes for an expression here is no source of rows: `from s.a version at 5`.
+            if not isinstance(node.this, _SOURCES):
+                self._doubt(node, _UNKNOWN_SOURCE)
+        elif isinstance(node, exp.Lateral):
+            self._lateral(node)
         elif node.arg_key != "format":
             # The other tables; what stands after FILE_FORMAT => is none.
             self._source(node)
@@ -134,6 +142,12 @@ class _Reading:
         """Note the table of `table(...)`: https://docs.snowflake.com/en/sql-reference/literals-table."""
         if not _is_no_table(node.this):
             self._argument(node, node.this, "table(...)")
+
+    def _lateral(self, node: exp.Lateral) -> None:
+        if isinstance(node.this, exp.DynamicIdentifier):
+            self._dynamic(node, node.this)
+        elif not _is_no_table(node.this):
+            self._doubt(node, _UNKNOWN_SOURCE)
 
     def _function(self, node: exp.Anonymous) -> None:
         name, arguments = node.name.lower(), node.expressions

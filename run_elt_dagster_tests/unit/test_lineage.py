@@ -205,6 +205,62 @@ select 1 as i
     assert "checks.sql.third cannot hold templates, got {{ table }}" in found[2]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select 1 where '{table}' = 'x'",
+        "select * from s.t where note = '{table}'",
+        "select {table}.id from s.t",
+    ],
+)
+def test_check_that_does_not_read_the_candidate_is_refused(tmp_path: Path, query: str) -> None:
+    text = f"/* elt\nchecks:\n  sql:\n    c: |\n      {query}\nelt */ select 1 as id"
+    (problem,) = problems_of(write_tables(tmp_path, {"a/y.sql": text}))
+    assert problem.startswith("a/y.sql:4: checks.sql.c requires {table} behind FROM or JOIN")
+
+
+def test_check_reads_the_candidate_in_every_way(tmp_path: Path) -> None:
+    queries = [
+        "with q as (select * from {table} join s.u using (id)) select * from q",
+        "select * from s.u where id not in (select id from {table})",
+        "select * from identifier('{table}')",
+        "select * from table({table})",
+        "(select id from {table} minus select id from s.u); -- orphans",
+    ]
+    checks = "".join(f"    c{at}: |\n      {query}\n" for at, query in enumerate(queries))
+    text = f"/* elt\nchecks:\n  sql:\n{checks}elt */ select 1 as id"
+    tables = load_tables(write_tables(tmp_path, {"a/y.sql": text}))
+    assert tables.upstream["a", "y"] == (("s", "u"),)
+    assert tables["a", "y"].checks.sql["c4"].query == "(select id from {table} minus select id from s.u)"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("delete from {table}", "requires a query of the rows that are wrong (SELECT or WITH), got delete"),
+        ("select * from {table}; drop table x", "requires one statement, got a second one that starts with drop"),
+        ('select * from "{table}"', "requires {table} without double quotes"),
+    ],
+)
+def test_check_that_is_no_query_is_refused_with_its_line(tmp_path: Path, query: str, says: str) -> None:
+    text = f"/* elt\nchecks:\n  sql:\n    c: '{query}'\nelt */ select 1 as id"
+    (problem,) = problems_of(write_tables(tmp_path, {"a/y.sql": text}))
+    assert problem.startswith(f"a/y.sql:4: checks.sql.c.query: {says}")
+
+
+def test_table_that_is_read_by_the_name_of_its_file_instead_of_its_identifier_is_refused(tmp_path: Path) -> None:
+    files = {
+        "a/orders.sql": "/* elt\nidentifier: '\"Net sales\"'\nchecks:\n  relationship: {i: a.orders.i}\nelt */ select 1 as i",
+        "a/check.sql": "/* elt\nchecks:\n  relationship:\n    i: A.Orders.i\nelt */ select 1 as i",
+        "a/sql.sql": "/* elt\nelt */\n\nselect * from prod.a.orders",
+        "a/stated.sql": "/* elt\nowner: team:a\nupstream:\n  - a.orders\nelt */ select 1 as i",
+    }
+    found = problems_of(write_tables(tmp_path, files), database="PROD")
+    assert sorted(problem.split(": ")[0] for problem in found) == [f"{name}:4" for name in sorted(files)]
+    for problem in found:
+        assert problem.endswith('Snowflake would look for another table. Write a."Net sales".')
+
+
 def test_misspelt_table_is_an_error_that_offers_the_declared_one(tmp_path: Path) -> None:
     texts = {
         "sql": "/* elt\nelt */\nselect *\nfrom analytics.mau_sumary",
@@ -260,9 +316,10 @@ def test_names_that_begin_with_a_dot_are_no_tables(tmp_path: Path) -> None:
 def test_linked_schema_and_upper_case_suffix_are_read(tmp_path: Path) -> None:
     write_tables(tmp_path / "elsewhere", {"x.sql": "select 1 as i"})
     tables = write_tables(tmp_path / "tables", {"a/Y.SQL": "select 1 as i", "a/z.Sql": "select 1 as i"})
+    (tables / "a" / "v.sql ").write_text("select 1 as i", encoding="utf-8")
     (tables / "linked").symlink_to("../elsewhere")
     (tables / "a" / "w.sql").symlink_to("Y.SQL")
-    assert names_of(tables) == ["a.y", "a.w", "a.z", "linked.x"]
+    assert names_of(tables) == ["a.y", "a.v", "a.w", "a.z", "linked.x"]
 
 
 def test_what_cannot_be_read_is_an_error_with_its_path(tmp_path: Path) -> None:

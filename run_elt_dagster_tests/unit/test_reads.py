@@ -45,6 +45,7 @@ def unclear(sql: str) -> list[tuple[int, str]]:
         ("select * from table(information_schema.query_history()), table(result_scan(last_query_id()))", ""),
         ("select * from s.a, table(s.udtf(a.x) over (partition by a.y)), lateral s.udtf(a.x)", "s.a"),
         ("select * from s.a, lateral identifier('s.f')(1)", "s.a"),
+        ("select * from s.a, lateral identifier('s.t')", "s.a s.t"),
         (
             "select * from s.a, lateral flatten(input => a.x) f, lateral (select * from s.b where b.id = a.id)",
             "s.a s.b",
@@ -142,6 +143,8 @@ def test_names_without_a_schema_are_found_at_once_each_with_its_line() -> None:
         "$v",
         "'s.t'",
         "a.b.c.d",
+        "lateral s.t",
+        "lateral identifier($v)",
     ],
 )
 def test_computed_name_is_unclear_and_the_rest_is_read(source: str) -> None:
@@ -150,6 +153,11 @@ def test_computed_name_is_unclear_and_the_rest_is_read(source: str) -> None:
     (place,) = reads.unclear
     assert (place.line, place.name) == (3, None)
     assert "upstream: [raw_data.events], in addition" in place.remedy
+
+
+def test_source_that_the_reader_takes_for_an_expression_is_unclear() -> None:
+    (place,) = reads_of("select *\nfrom s.a version at 5").unclear
+    assert place.reason == "what stands after FROM is computed when it runs, or is no name"
 
 
 @pytest.mark.parametrize(
