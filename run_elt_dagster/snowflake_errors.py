@@ -142,6 +142,22 @@ STATEMENT_TEMPLATES = (
         _DOCS + "sql-reference/constructs/group-by",
     ),
     Template(
+        None,
+        "Window function type [{expression}] requires ORDER BY in window specification",
+        _DOCS + "sql-reference/functions-window-syntax",
+    ),
+    Template(
+        1789,
+        "invalid number of result columns for set operator input branches, expected {number}, got {number} in branch {{number}}",
+        _DOCS + "sql-reference/operators-query",
+    ),
+    Template(
+        1790,
+        "inconsistent data type for result columns for set operator input branches, expected {type}, got {type} for expression "
+        "[{{name}}] branch {{number}}",
+        _DOCS + "sql-reference/operators-query",
+    ),
+    Template(
         2023,
         "Expression type does not match column data type, expecting {type} but got {type} for column {name}",
         _DOCS + "sql-reference/sql/alter-table",
@@ -209,6 +225,8 @@ STATEMENT_TEMPLATES = (
         _ISSUES + "brooklyn-data/dbt_artifacts/issues/109",
     ),
     Template(1008, "invalid value [{value}] for parameter '{name}'", _DOCS + "sql-reference/parameters"),
+    Template(1008, "Invalid value '{value}' for parameter '{name}'", _DOCS + "sql-reference/parameters"),
+    Template(1007, "invalid type [{value}] for parameter '{name}'", _DOCS + "sql-reference/functions/to_date"),
     Template(1008, "invalid parameter '{name}'", _DOCS + "sql-reference/parameters"),
     Template(1006, "invalid property '{name}' for '{name}'", _DOCS + "sql-reference/sql/create-warehouse"),
     Template(None, "Session variable '{name}' does not exist", _DOCS + "sql-reference/session-variables"),
@@ -239,6 +257,11 @@ DATA_TEMPLATES = (
     ),
     Template(100037, "Boolean value '{value}' is not recognized", _DOCS + "sql-reference/functions/to_boolean"),
     Template(100040, "Date '{value}' is not recognized", _DOCS + "sql-reference/functions/to_date"),
+    # Without quotes, since an error may come without its number.
+    *(
+        Template(None, f"{kind} {{value}} is not recognized", _DOCS + "sql-reference/functions/cast")
+        for kind in ("Numeric value", "Boolean value", "Date", "Timestamp", "Time")
+    ),
     Template(100035, "Timestamp '{value}' is not recognized", _ISSUES + "transferwise/pipelinewise/issues/791"),
     Template(100108, "Time '{value}' is not recognized", _DOCS + "sql-reference/functions/to_time"),
     *(
@@ -372,10 +395,22 @@ _POSITION = re.compile(r" line (\d{1,9}) at position (\d{1,9})(?= (?P<what>unexp
 # Where a loaded row was, and how to go on: a file's name may be a value, and the rest says nothing of the cause.
 _LOADED_FROM = re.compile(r"\n\s*File '[\s\S]*\Z")
 _DUCKDB = re.compile(r"(?:Binder|Catalog|Parser) Error:")
-# An apostrophe inside a word opens nothing.
-_OPENING = re.compile(r"""(?<!\w)(?:['`]|"(?![A-Za-z_][A-Za-z0-9_$.]*"))|[\[{]""")
-_ANY_OPENING = re.compile(r"""(?<!\w)['"`]|[\[{]""")
+# An apostrophe inside a word opens nothing, but for a binary literal's.
+_OPENING = re.compile(r"""(?<!\w)(?:[xX]?'|`|"(?![A-Za-z_][A-Za-z0-9_$.]*"))|[\[{]""")
+_ANY_OPENING = re.compile(r"""(?<!\w)(?:[xX]?'|["`])|[\[{]""")
 _CLOSING = "'\"`]}"
+# What such a word announces is a name also where no template knows the sentence: a row has none of these.
+_KINDS = (
+    "(?:column|database|feature|file format|function|identifier|integration|monitor|object|parameter|pipe|policy|procedure|"
+    "role|schema|sequence|share|stage|stream|table|tag|task|type|view|warehouse)"
+)
+_NAMED = re.compile(
+    rf"""[^'"`\[{{:]*\b(?i:{_KINDS}(?:[ ]name)?)[ ]'(?:{_NAME}|[A-Z]+(?:[ ][A-Z]+){{1,4}})(?:\((?:{_KEPT["types"]})?\))?'(?![\w'])"""
+)
+# A row's value may stand without quotes: after the word for it, or as a number too long for a position or a time-out.
+_BARE_VALUE = re.compile(
+    r"(?<=\bvalue )[^\s'\"`\[{]+|(?<==)\s?[^\s'\"`\[{]+|(?<![\w$.(,])[-+]?\d[\w.:/+-]{4,}", re.IGNORECASE
+)
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -448,7 +483,8 @@ def _statement_sentences(body: str, first: Sentence) -> Iterator[Sentence]:
             line, position = int(at[1]), int(at[2])
         known = _matched(here.strip(), STATEMENT_TEMPLATES)
         if known is None:
-            yield Sentence(_without_quotes(here + end + "\n".join(lines[number + 1 :]), opening), line, position, lead)
+            rest = here + end + "\n".join(lines[number + 1 :])
+            yield Sentence(_without_values(rest, opening), line, position, lead)
             return
         yield Sentence(known, line, position, lead)
         lead, line, position = end, None, None
@@ -483,6 +519,19 @@ def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     return re.compile(pattern + r"(?P<stop>\.?)"), tuple(parts)
 
 
+def _without_values(text: str, opening: re.Pattern[str]) -> str:
+    """Return an error about the statement that no template knows: with the names that a kind announces, without values."""
+    at = 0
+    while len(text) <= TEMPLATE_LIMIT and (named := _NAMED.match(text, at)):
+        at = named.end()
+    rest = _without_quotes(text[at:], opening)
+    return _without_bare_values(text[:at]) + _without_bare_values(rest)
+
+
+def _without_bare_values(text: str) -> str:
+    return _BARE_VALUE.sub(lambda match: match.group() if _is_known(match.group()) else HIDDEN, text)
+
+
 def _without_quotes(text: str, opening: re.Pattern[str]) -> str:
     """Return a text that no template knows without what is behind a colon and without what is in quotes or brackets.
 
@@ -497,7 +546,7 @@ def _without_quotes(text: str, opening: re.Pattern[str]) -> str:
     if last <= quoted.start():
         return f"{start}{HIDDEN}"
     # A colon may be inside or outside of the quotes: what follows it cannot be told from a value.
-    return f"{start}{quoted.group()[0]}{HIDDEN}{text[last]}{'' if colon else text[last + 1 :]}"
+    return f"{start}{quoted.group()}{HIDDEN}{text[last]}{'' if colon else text[last + 1 :]}"
 
 
 def _known_words(text: str) -> str:

@@ -203,6 +203,44 @@ STATEMENT_TEXTS = [
         ("'FUNNY_ROLE'", "443"),
     ),
     Text(390100, "Incorrect username or password was specified.", ("Incorrect username",)),
+    Text(
+        1789,
+        "SQL compilation error:\ninvalid number of result columns for set operator input branches, expected 1, got 2 in branch {2}",
+        ("expected 1, got 2", "branch {2}"),
+    ),
+    Text(
+        None,
+        "SQL compilation error:\nWindow function type [ROW_NUMBER] requires ORDER BY in window specification",
+        ("[ROW_NUMBER]",),
+    ),
+    *(
+        Text(None, f"SQL compilation error:\n{text}", (text,))
+        for text in (
+            "Warehouse 'W' was suspended because resource monitor 'RM' has exceeded its quota.",
+            "Column 'A' is already attached to a masking policy 'DB.S.P'.",
+            "Policy 'P' cannot be dropped/replaced as it is associated with one or more entities.",
+            "Integration 'I' associated with the stage 'DB.S.ST' cannot be found.",
+            "Storage integration 'I' is not enabled",
+            "Sequence 'DB.S.SEQ' not allowed here",
+            "Function 'F(VARCHAR, NUMBER)' does not exist or not authorized.",
+            "Parameter 'P' is not valid",
+            "Tag 'DB.S.PII' is not allowed here",
+            "Duplicate column name 'X' in unpivot",
+            "Object found is of type 'VIEW', not specified type 'TABLE'.",
+            "Requested role 'R' is not assigned to the executing user. Specify another role to activate.",
+            "The dynamic table 'DB.S.\"my table\"' is suspended",
+        )
+    ),
+    Text(2049, "SQL compilation error:\nColumn 'A' has value 'Jane', column 'B' too", ("Column 'A'",), ("Jane",)),
+    Text(2049, "SQL compilation error:\nNo use of column 'Jane Doe' or value 'column 'Jane''", (), ("Jane",)),
+    Text(2049, "SQL compilation error:\nColumn A has value Jane here", ("Column A has value",), ("Jane",)),
+    Text(
+        2049,
+        "SQL compilation error:\nColumn A has x'4a616e65' on 2019-01-02 in 4111222233334444",
+        (),
+        ("4a61", "2019", "4111"),
+    ),
+    Text(1008, "Invalid value 'Jane' for parameter 'P'", ("parameter 'P'",), ("Jane",)),
     Text(2049, "SQL compilation error:\nSomething new about 'Jane Doe' here", ("Something new about",), ("Jane",)),
     Text(2049, "SQL compilation error:\nSomething new: Jane Doe", ("Something new",), ("Jane",)),
 ]
@@ -237,6 +275,7 @@ DATA_TEXTS = [
         ("2018", "23:59"),
         GITHUB + "snowflakedb/snowflake-jdbc/issues/109",
     ),
+    Text(None, "Numeric value 4111 is not recognized", ("Numeric value", "is not recognized"), ("4111",)),
     Text(100097, "Can't parse 'O'Brien' as date with format 'YYYY'", ("as date with format",), ("Brien",)),
     Text(
         100078,
