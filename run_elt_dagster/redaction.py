@@ -32,19 +32,25 @@ _NAMED = re.compile(
 _ANNOUNCED = re.compile(r"(?:\w\.|\b(?:check|table|column|view|object|asset|identifier)\s+)$", re.IGNORECASE)
 _SENTENCE_WORDS = frozenset(
     [
+        "belongs",
         "changes",
         "check",
         "columns",
         "could",
+        "database",
         "failed",
         "found",
         "got",
         "new",
         "published",
         "readers",
+        "role",
         "run",
+        "schema",
         "signing",
         "skipped",
+        "snowflake",
+        "stage",
         "there",
         "whether",
     ]
@@ -72,7 +78,13 @@ def _is_name(match: re.Match[str]) -> bool:
     if match["sign"] != ": " or not _ANNOUNCED.search(match.string[max(match.start() - 40, 0) : match.start()]):
         return False
     following = match.string[match.start("value") : match.start("value") + 60].split(maxsplit=2)[:2]
-    words = [word.lower().strip(".,;:") for word in following if not word.replace(",", "").isdecimal()]
+    # A table's name in Snowflake may follow the one that it is declared by.
+    same = f".{match['key'].partition(':')[0].lower()}"
+    words = [
+        word.lower().strip(".,;:")
+        for word in following
+        if not word.replace(",", "").isdecimal() and not word.lower().endswith(same)
+    ]
     return len(following) > 1 and bool(words) and words[0] in vocabulary() | _SENTENCE_WORDS
 
 

@@ -238,8 +238,12 @@ def _groups(failure: RunFailure, style: Style) -> list[_Group]:
 
 def _checks_line(table: FailedTable, style: Style) -> str:
     prefix = "Check " if table.was_built else ""
-    said = "; ".join(f"{prefix}{check.name}: got {check.got}, expected {check.expected}" for check in table.checks)
-    return _plain(said, style).replace("\n", " ")
+    # Each part by itself: behind a check that is called like a secret, what it got would look like its value.
+    said = "; ".join(
+        f"{prefix}{_plain(check.name, style)}: got {_plain(check.got, style)}, expected {_plain(check.expected, style)}"
+        for check in table.checks
+    )
+    return said.replace("\n", " ")
 
 
 def _is_told_by_checks(table: FailedTable) -> bool:

@@ -260,6 +260,15 @@ def test_published_table_that_fails_a_check_is_not_said_to_be_unpublished() -> N
     assert "run-elt rollback" in everything(message)
 
 
+@pytest.mark.parametrize("name", ["accepted_values_api_key", "freshness_user_token", "unique_password"])
+@pytest.mark.parametrize("was_built", [True, False])
+def test_check_that_is_called_like_a_secret_says_what_it_got(name: str, was_built: bool) -> None:
+    table = a_table(was_built=was_built, checks=(FailedCheck(name, "2 rows with another api_key", "at most 0 rows"),))
+    message = failure_message(a_failure(table), style=STYLE)
+    assert "got 2 rows with another api_key, expected at most 0 rows" in message.text
+    assert "[redacted]" not in everything(message)
+
+
 @pytest.mark.parametrize("url", [None, "https://git.example.com/docs/operations.md"])
 def test_runbook_of_the_cause_is_named(url: str | None) -> None:
     table = a_table(stage="build", checks=(), cause="Object 'X' does not exist", cause_class="Snowflake error 2003")
