@@ -41,7 +41,7 @@ _LIKE_SETTINGS = re.compile(rf"\W*{_WORD} | .*{_WORD}\W*\Z", re.IGNORECASE | re.
 # Without the word: what only a check can be.
 _CHECKS = "row_count|row_count_change|unique|not_null|accepted_values|matches|range|freshness|relationship|sql"
 _UNMARKED = re.compile(
-    rf"""^[\s/*\#-]* ( checks\s*:[\s/*\#\-{{]*(?:{_CHECKS})\s*: | primary_key\s*:[ \t\w\["',\]]+$ )""",
+    rf"""^[\ \t/*\#-]* ( checks\s*:[\s/*\#\-{{]*(?:{_CHECKS})\s*: | primary_key\s*:[ \t\w\["',\]]+$ )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _MENTIONED = re.compile("elt|checks|primary_key", re.IGNORECASE)
@@ -171,7 +171,7 @@ def read_settings(text: str) -> Settings:
     try:
         found = _read(text)
     except RecursionError:
-        return Settings(faults=[Fault(0, "front matter is nested too deeply. Write it with fewer levels.")])
+        return Settings(faults=[Fault(0, "front matter is too large or nested too deeply. Write it shorter.")])
     # YAML ends lines at more signs than editors do.
     starts = [0, *(unit.end() for unit in _LINE_BREAK.finditer(text))]
     if len(starts) - 1 == text.count("\n"):
@@ -307,6 +307,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
 _PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
 # YAML takes these for ends of lines: https://yaml.org/spec/1.2.2/#54-line-break-characters
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_MOST_VALUES = 1_000_000
 _CUT = re.compile(r"\s+#[^\s#]")
 # A column without a type may be left empty; what stands here is compared with the rows as it is written.
 _MAY_BE_EMPTY, _COMPARED, _QUERIES = "columns", ("checks", "accepted_values"), ("checks", "sql")
@@ -321,9 +322,14 @@ class _Reader:
         self.lines: dict[Location, int] = {}
         self.faults: list[Fault] = []
         self._open: set[int] = set()
+        self._read = 0
 
     def value(self, node: yaml.Node, at: Location) -> Any:
         """Return what a node stands for."""
+        self._read += 1
+        if self._read > _MOST_VALUES:
+            # Some values that stand for lists of each other (*) make millions.
+            raise RecursionError
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, at)
         if id(node) in self._open:

@@ -383,6 +383,7 @@ def test_line_is_the_editors_behind_other_line_breaks_of_yaml(sign: str) -> None
         f"checks: {{row_count_change: {{max_growth: 1{'0' * 400}%}}}}",
         f"columns: {{a: '{'array(' * 3000}int{')' * 3000}'}}",
         f"checks: {'[' * 1500}{']' * 1500}",
+        "a: &a [x, x]\n" + "\n".join(f"k{at}: &{at} [{', '.join(['*' + 'a0123456'[at]] * 9)}]" for at in range(8)),
     ],
 )
 def test_value_that_is_too_large_is_a_problem_and_no_crash(settings: str) -> None:
