@@ -308,6 +308,13 @@ def _failed_check(evaluation: dg.AssetCheckEvaluation) -> FailedCheck:
     return FailedCheck(evaluation.check_name, got, "that it passes")
 
 
+def is_interrupted_before_a_step(events: Sequence[dg.EventLogEntry]) -> bool:
+    """Tell from a run's events whether a signal ended it before its first step."""
+    story = _story(events)
+    error = story.end_error
+    return not story.started_steps and error is not None and any(e.cls_name in _INTERRUPTIONS for e in _chain(error))
+
+
 def planned_tables(events: Sequence[dg.EventLogEntry]) -> tuple[str, ...]:
     """Return the tables that a run was to build, as `schema.table`, from its events."""
     return _story(events).planned

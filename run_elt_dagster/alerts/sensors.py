@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from run_elt_dagster.alerts.delivery import Clock, Draft, Thread, attempt, is_gone, missing, post, update
-from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, Published, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.failure import (
+    CHECK_EVENT_TYPES,
+    EVENT_TYPES,
+    Published,
+    RunFailure,
+    is_interrupted_before_a_step,
+    run_failure,
+    utc,
+)
 from run_elt_dagster.alerts.health import Health, report_if_changed
 from run_elt_dagster.alerts.ledger import (
     COVERED_LIMIT,
@@ -166,6 +174,9 @@ def alert_of_failed_run(
         return
     if not _is_ours(alerts, instance, record.dagster_run) or _is_retried(record, now=alerts.clock()):
         return
+    if _ends_as_cancelled(instance, record.dagster_run):
+        log.info(f"run {run_id} was interrupted at the command line before its first step: it is cancelled")
+        return
     held = dg.RunsFilter(tags={ALERT: ["posting", "retry", "blocked"]}, statuses=_alerting(alerts))
     waiting = [Entry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
     if any(start_of(run_id) in entry.covers for entry in waiting):
@@ -194,8 +205,13 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         for batch in _batches(alerts, instance, slack, records, until=started + SORTING_SECONDS, log=log):
             if posted == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
                 break
-            posted += 1
             leader, *covered = batch
+            if _ends_as_cancelled(instance, leader.dagster_run):
+                # Those that ended alike were interrupted too.
+                ended = [leader, *(r for r in covered if _ends_as_cancelled(instance, r.dagster_run))]
+                records = [record for record in records if record not in ended]
+                continue
+            posted += 1
             entry = _deliver(alerts, instance, slack, leader, covered=[r.dagster_run.run_id for r in covered], log=log)
             tried[leader.dagster_run.run_id] = entry
             if entry.status != "delivered" and not slack.missing:
@@ -559,6 +575,18 @@ def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -
 def _planned_key(event: dg.EventLogEntry) -> dg.AssetKey | None:
     data = event.dagster_event.event_specific_data if event.dagster_event else None
     return getattr(data, "asset_key", None)
+
+
+def _ends_as_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """End a run as cancelled that somebody interrupted at the command line before its op began; tell whether it is one.
+
+    Dagster calls it a failure, and nothing of this project runs in its process that could say otherwise.
+    """
+    is_by_hand = run.remote_job_origin is None and run.status is dg.DagsterRunStatus.FAILURE
+    if not is_by_hand or not is_interrupted_before_a_step(_events(instance, run.run_id, EVENT_TYPES)):
+        return False
+    instance.report_run_canceled(run, "Interrupted at the command line before its first step.")
+    return True
 
 
 def _is_retried(record: dg.RunRecord, *, now: float) -> bool:

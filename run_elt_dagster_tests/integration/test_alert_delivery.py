@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,14 @@ import pytest
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.ledger import Entry, config_of
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
+from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.lineage import catalogue
 from run_elt_dagster.session import StatementError
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
-from run_elt_dagster_tests.integration.failures import ScriptedSession, Watch
+from run_elt_dagster_tests.integration.failures import ScriptedSession, ScriptedSnowflake, Watch
 
 RECOVERED = ":large_green_circle: Published again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
 
@@ -85,6 +90,49 @@ def test_three_retries_at_most_and_then_slack_is_asked_whether_it_is_up(watch: W
     assert watch.ledger(run).reason == "gave up after 3 retries: Slack answered HTTP 500"
     watch.stand_in.faults.clear()
     watch.tick(600)
+    assert watch.stand_in.run_ids() == [run]
+
+
+class InterruptedSnowflake(ScriptedSnowflake):
+    """Somebody presses Ctrl-C while Dagster sets up the resources."""
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupted_before_its_op(watch: Watch) -> str:
+    table = AnalyticsTable.model_validate({"schema": "analytics", "table": "mau", "sql": "select 1 as n"})
+    definitions = dg.Definitions(
+        assets=[analytics_assets(catalogue([table]), max_concurrent_tables=1)],
+        resources={"snowflake": InterruptedSnowflake()},
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with pytest.raises(BaseException, match=r"^$"):
+        job.execute_in_process(instance=watch.instance)
+    (run,) = watch.instance.get_runs(limit=1)
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    watch.now = watch.record(run.run_id).end_time or 0
+    return run.run_id
+
+
+@pytest.mark.parametrize("by_retries", [False, True], ids=["at once", "by the retries"])
+def test_run_that_is_interrupted_by_hand_before_its_op_ends_as_cancelled(watch: Watch, by_retries: bool) -> None:
+    """Dagster calls it a failure."""
+    run = interrupted_before_its_op(watch)
+    if by_retries:
+        assert watch.tick(60) == "0 alerts delivered, 0 waiting, 0 recoveries announced"
+    else:
+        watch.first_attempt(run)
+    watch.tick(60)
+    assert watch.posts() == 0
+    assert watch.record(run).dagster_run.status is dg.DagsterRunStatus.CANCELED
+
+
+def test_run_that_is_interrupted_before_its_op_alerts_where_cancelled_runs_do(watch: Watch) -> None:
+    watch.settings = AlertSettings(on_cancel=True)
+    run = interrupted_before_its_op(watch)
+    watch.first_attempt(run)
+    watch.tick(60)
     assert watch.stand_in.run_ids() == [run]
 
 
