@@ -400,12 +400,12 @@ _OPENING = re.compile(r"""(?<!\w)(?:[xX]?'|`|"(?![A-Za-z_][A-Za-z0-9_$.]*"))|[\[
 _ANY_OPENING = re.compile(r"""(?<!\w)(?:[xX]?'|["`])|[\[{]""")
 _CLOSING = "'\"`]}"
 # What such a word announces is a name also where no template knows the sentence: a row has none of these.
-_KINDS = (
+_ANNOUNCING = (
     "(?:column|database|feature|file format|function|identifier|integration|monitor|object|parameter|pipe|policy|procedure|"
     "role|schema|sequence|share|stage|stream|table|tag|task|type|view|warehouse)"
 )
 _NAMED = re.compile(
-    rf"""[^'"`\[{{:]*\b(?i:{_KINDS}(?:[ ]name)?)[ ]'(?:{_NAME}|[A-Z]+(?:[ ][A-Z]+){{1,4}})(?:\((?:{_KEPT["types"]})?\))?'(?![\w'])"""
+    rf"""[^'"`\[{{:]*\b(?i:{_ANNOUNCING}(?:[ ]name)?)[ ]'(?:{_NAME}|[A-Z]+(?:[ ][A-Z]+){{1,4}})(?:\((?:{_KEPT["types"]})?\))?'(?![\w'])"""
 )
 # A row's value may stand without quotes: after the word for it, or as a number too long for a position or a time-out.
 _BARE_VALUE = re.compile(
