@@ -264,7 +264,8 @@ def _load_table(directory: Path, path: Path) -> AnalyticsTable:
         raise TableProblemsError([TableProblem(path, 1, message)]) from error
     except UnicodeDecodeError as error:
         message = f"requires UTF-8, got byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
-        raise TableProblemsError([TableProblem(path, 1, message)]) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise TableProblemsError([TableProblem(path, line, message)]) from error
     return parse_table_file(path, text, schema=inside[0], table=path.stem)
 
 

@@ -85,7 +85,10 @@ def _as_tuple(value: Any) -> Any:
 
 def _identifier(value: str) -> str:
     if not _IDENTIFIER.fullmatch(value):
-        raise ValueError("requires a letter or _ first, then letters, digits and _")
+        raise ValueError(
+            "requires a letter or _ first, then letters, digits and _; name the path so, and say with identifier in the file what "
+            "else the name is in Snowflake"
+        )
     return value
 
 
@@ -313,7 +316,7 @@ def _require_select(statement: Sequence[re.Match[str]]) -> None:
     word = first.group().upper()
     if word not in ("SELECT", "WITH"):
         raise SqlRuleError(
-            f"requires a SELECT (or WITH ... SELECT), got {word[:40]}. run_ctas writes the CREATE TABLE itself; keep "
+            f"requires a SELECT (or WITH ... SELECT), got {word[:40] if word.isprintable() else ascii(word[:40])}. run_ctas writes the CREATE TABLE itself; keep "
             "only the query.",
             offset=first.start(),
         )

@@ -350,6 +350,27 @@ def test_name_that_is_no_text_is_an_error_that_can_be_shown(tmp_path: Path) -> N
     assert problem.encode().startswith(b"a/\\udcff.sql:1: ")
 
 
+def test_file_that_is_no_utf_8_is_an_error_with_its_line(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"a/x.sql": ""})
+    (tmp_path / "a" / "x.sql").write_bytes(b"select 1 as i\n\n-- \xc3\x28")
+    (problem,) = problems_of(tmp_path)
+    assert problem == "a/x.sql:3: requires UTF-8, got byte 0xc3 at 18. Save it as UTF-8."
+
+
+def test_path_that_is_no_plain_name_is_an_error_that_says_how_to_name_it(tmp_path: Path) -> None:
+    for problem in problems_of(
+        write_tables(tmp_path, {"a/x-1.sql": "select 1", "a-b/x.sql": "select 1", "a/y$.sql": "select 1"})
+    ):
+        assert (
+            "name the path so, and say with identifier in the file what else the name is in Snowflake, got " in problem
+        )
+
+
+def test_sign_that_cannot_be_seen_is_shown(tmp_path: Path) -> None:
+    (problem,) = problems_of(write_tables(tmp_path, {"a/x.sql": "\u200bselect 1 as i"}))
+    assert "got '\\u200b'. run_ctas" in problem
+
+
 def test_folder_without_tables_is_an_error(tmp_path: Path) -> None:
     assert "got no SQL file" in problems_of(tmp_path)[0]
     assert "RUN_ELT_TABLES_DIR requires a folder" in problems_of(tmp_path / "nowhere")[0]
