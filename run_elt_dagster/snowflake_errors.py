@@ -31,7 +31,7 @@ TEMPLATE_LIMIT = 40_000
 DATA_ERRORS = range(100000, 200000)
 # What the connector says of the network and of signing in; it has seen no row yet. The 252000s convert rows.
 # https://github.com/snowflakedb/snowflake-connector-python/blob/main/src/snowflake/connector/errorcode.py
-CLIENT_ERRORS = (range(250000, 252000), range(290000, 300000), range(390000, 400000))
+CLIENT_ERRORS = (range(250000, 252000), range(290000, 300000), range(390000, 391000))
 
 _IDENTIFIER = r'(?:"(?:[^"\n]|""){1,255}"|[$@~]?[^\W\d][\w$-]{0,255}|\$\d{1,4})'
 _NAME = rf"{_IDENTIFIER}(?:\.{{1,2}}{_IDENTIFIER}){{0,4}}"

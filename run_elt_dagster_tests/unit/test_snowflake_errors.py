@@ -202,6 +202,8 @@ STATEMENT_TEXTS = [
         "exist or not authorized.",
         ("'FUNNY_ROLE'", "443"),
     ),
+    # The numbers above 391000 are of functions and services, too.
+    Text(391920, 'Remote service error: 400 \'{"name": "Jane"}\'', ("Remote service error",), ("Jane",)),
     Text(390100, "Incorrect username or password was specified.", ("Incorrect username",)),
     Text(
         1789,
