@@ -89,7 +89,11 @@ def _asked_for(arguments: Sequence[str]) -> str | None:
 def _hints(asked: str | None, tables: Catalogue) -> Iterator[str]:
     """Yield what may have been meant by each part of a selection, or else what there is to select by."""
     parts = [(found["name"], found["quoted"] or found["bare"] or "") for found in _ATTRIBUTE.finditer(asked or "")]
-    for name, value in dict.fromkeys(parts or [("key", "")]):
+    unknown = [part for part in dict.fromkeys(parts) if part[1] not in _VALUES.get(part[0], _VALUES["key"])(tables)]
+    if parts and not unknown:
+        yield "Each part is known here, and no table is in all of them: `or` takes what is in one of them."
+        return
+    for name, value in unknown or [("key", "")]:
         known = _VALUES.get(name, _VALUES["key"])(tables)
         near = _near(value, known)
         shown = [_expression(name, one) for one in near or known[:_SHOWN]]

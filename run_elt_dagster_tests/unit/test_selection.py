@@ -128,6 +128,17 @@ def test_refusal_names_what_may_have_been_meant(arguments: list[str], near: str)
     assert "nothing was built" in message
 
 
+def test_refusal_asks_only_of_what_is_not_known() -> None:
+    message = message_of("--select", 'key:"analytics/mau_summary" and owner:nobody')
+    assert "Did you mean" not in message
+    assert 'Known here: owner:"team:analytics".' in message
+
+
+def test_refusal_says_that_no_table_is_in_all_parts() -> None:
+    message = message_of("--select", "key:analytics/mau_summary and key:analytics/channel_summary")
+    assert "Each part is known here, and no table is in all of them" in message
+
+
 def test_refusal_names_a_few_of_many_tables() -> None:
     message = message_of("--select", "key:zzz", tables=a_catalogue(*(f"table_{n}" for n in range(1000))))
     assert 'Known here: key:"analytics/table_0", ' in message
