@@ -30,6 +30,7 @@ class Fault:
         method: Only for this method; every one if empty.
         times: How often; negative for until it is taken away.
         skip: How many requests are answered before.
+        run_id: Only for a message that is kept with this run.
     """
 
     status: int = 200
@@ -40,6 +41,7 @@ class Fault:
     method: str = "chat.postMessage"
     times: int = -1
     skip: int = 0
+    run_id: str = ""
 
 
 @dataclass
@@ -98,10 +100,10 @@ class SlackStandIn:
             if tombstone:
                 self.tombstones.add(ts)
 
-    def fault_for(self, method: str) -> Fault | None:
+    def fault_for(self, method: str, body: dict[str, Any]) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.times != 0 and fault.method in ("", method):
+                if fault.times != 0 and fault.method in ("", method) and fault.run_id in str(body.get("metadata")):
                     if fault.skip > 0:
                         fault.skip -= 1
                         continue
@@ -210,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.slack.lock:
             self.slack.requests.append((method, body))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        fault = self.slack.fault_for(method)
+        fault = self.slack.fault_for(method, body)
         if fault is None:
             self._send(*self.slack.answer(method, body, token))
         elif fault.hang_seconds:

@@ -107,7 +107,12 @@ class Watch:
     @property
     def alerts(self) -> Alerts:
         owners = {f"analytics.{name}": ["team:analytics"] for name in self.names}
-        return Alerts(settings=self.settings, owners=owners, jobs=("RunELT_Alert",), clock=lambda: self.now)
+        return Alerts(
+            settings=self.settings, owners=owners, jobs=("RunELT_Alert",), clock=lambda: self.now, wait=self.wait
+        )
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
     def run(self, *, job: str = "RunELT_Alert", tags: dict[str, str] | None = None) -> str:
         """Run the tables and return the run's id; the clock is then the moment of its end."""
@@ -155,6 +160,12 @@ class Watch:
             *(self.copy(first, run_id=f"{number:08d}-0000-4000-8000-000000000000") for number in range(1, count)),
         ]
 
+    def fail_apart(self, count: int) -> list[str]:
+        """Return as many failed runs, each of another table: those of one, with the name of another."""
+        first, names = self.fail(), [f"t{number}" for number in range(1, count)]
+        self.names = (*self.names, *names)
+        return [first, *(self.copy(first, table=name) for name in names)]
+
     def copy(
         self,
         of: str,
@@ -162,13 +173,16 @@ class Watch:
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
         status: dg.DagsterRunStatus | None = None,
+        table: str = "mau",
     ) -> str:
-        """Record another run with the events of one, and return its id."""
+        """Record another run with the events of one, of another table if it is named, and return its id."""
         template, run_id = self.record(of).dagster_run, run_id or str(uuid4())
         tags = {} if tags is None else tags
         self.instance.add_run(template._replace(run_id=run_id, tags=tags, status=status or template.status))
         for event in self.instance.all_logs(of, of_type=EVENT_TYPES):
-            self.instance.event_log_storage.store_event(event._replace(run_id=run_id))
+            other = dg.deserialize_value(dg.serialize_value(event).replace("mau", table), dg.EventLogEntry)
+            self.instance.event_log_storage.store_event(other._replace(run_id=run_id))
+        self.now = max(self.now, self.record(run_id).update_timestamp.timestamp())
         return run_id
 
     def first_attempt(self, run_id: str) -> None:
