@@ -1,8 +1,8 @@
 """Delivery: one attempt to post an alert, and what became of it."""
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
@@ -22,9 +22,12 @@ Kind = Literal["delivered", "transient", "rate limit", "unauthorized", "refused"
 Clock = Callable[[], float]
 
 RETRY_SECONDS = (60, 120, 240)
-# A blocked alert is tried again this often, one for all of them: enough to notice that the channel or the scope is
-# mended, and no storm.
-PROBE_SECONDS = 600
+# What has used up its retries is tried again this often, one for all: enough to notice that Slack is there again, and no storm.
+PROBE_SECONDS = 60
+# The same for what somebody must act for: every tick, since a person who has acted looks for the alert.
+BLOCKED_SECONDS = 30
+# The same for an alert with its retries used up that may have been posted without an answer: each time it may appear once more.
+DOUBTFUL_PROBE_SECONDS = 600
 # After this, an attempt whose process never came back counts as one whose answer was lost.
 POSTING_SECONDS = 90
 
@@ -92,6 +95,8 @@ class Draft:
         message: The whole message, for where there is no thread, or none any more.
         thread: The thread it belongs into, if it repeats a failure.
         covered: The ids of the runs that it speaks of besides its own.
+        listed: Whether those failed of other causes; the message is a list then, and begins no incident.
+        firsts: Of runs in a list that repeat a failure, the first run of the incident, and when they failed.
         fingerprint: What makes another failure the same one, empty if that is unknown.
         state: How the incident stands that begins with the message.
         last_failed_at: When the last of its runs failed, in seconds since the epoch.
@@ -101,6 +106,8 @@ class Draft:
     message: Message
     thread: Thread | None = None
     covered: tuple[str, ...] = ()
+    listed: bool = False
+    firsts: Mapping[str, tuple[str, float]] = field(default_factory=dict[str, tuple[str, float]])
     fingerprint: str = ""
     state: State = ""
     last_failed_at: float = 0
@@ -120,6 +127,7 @@ class Outcome:
         channel: ID of the channel it is in, once delivered.
         thread_ts: The first message of its thread, empty if it is in none, None if Slack does not say: by this Slack tells when
             a reply became none.
+        down: Whether Slack answers nothing else either.
     """
 
     kind: Kind
@@ -129,11 +137,19 @@ class Outcome:
     ts: str = ""
     channel: str = ""
     thread_ts: str | None = None
+    down: bool = False
 
 
 def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
     """Return the entry after an attempt: delivered, due again after 60, 120 and 240 s, or held. Pure."""
-    entry = replace(entry, reason=outcome.reason, config=config, ambiguous=entry.ambiguous or outcome.ambiguous)
+    entry = replace(
+        entry,
+        reason=outcome.reason,
+        config=config,
+        ambiguous=entry.ambiguous or outcome.ambiguous,
+        down=outcome.down,
+        quiet_until=now + outcome.retry_after_seconds if outcome.retry_after_seconds else 0,
+    )
     if outcome.kind == "delivered":
         return replace(
             entry,
@@ -141,19 +157,19 @@ def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
             next_at=0,
             reason="",
             ambiguous=False,
+            released=False,
             ts=outcome.ts,
             channel=outcome.channel,
             thread_ts=outcome.thread_ts or outcome.ts,
         )
     if outcome.kind == "unauthorized":
-        return replace(entry, status="blocked", next_at=now + PROBE_SECONDS)
+        return replace(entry, status="blocked", next_at=now + BLOCKED_SECONDS)
     if outcome.kind == "refused":
         return replace(entry, status="undeliverable", attempts=entry.attempts + 1, next_at=0)
     if entry.attempts >= len(RETRY_SECONDS):
         reason = f"gave up after {len(RETRY_SECONDS)} retries: {outcome.reason}"
-        return replace(
-            entry, status="undeliverable", attempts=entry.attempts + 1, next_at=now + PROBE_SECONDS, reason=reason
-        )
+        wait = max(DOUBTFUL_PROBE_SECONDS if entry.ambiguous else PROBE_SECONDS, outcome.retry_after_seconds)
+        return replace(entry, status="undeliverable", attempts=entry.attempts + 1, next_at=now + wait, reason=reason)
     wait = max(RETRY_SECONDS[entry.attempts], outcome.retry_after_seconds)
     return replace(entry, status="retry", attempts=entry.attempts + 1, next_at=now + wait)
 
@@ -195,6 +211,32 @@ def attempt(
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
 
 
+def is_up(slack: Slack) -> bool:
+    """Ask Slack whether it answers, with the token as it is. https://docs.slack.dev/reference/methods/auth.test."""
+    return call(slack.client().auth_test).kind in ("delivered", "rate limit")
+
+
+def release(
+    instance: dg.DagsterInstance, run_ids: Sequence[str], slack: Slack, *, clock: Clock, answered: bool = False
+) -> None:
+    """Make due at once what waits for Slack, now that Slack is there again. Safe to repeat.
+
+    Args:
+        instance: Where the runs are.
+        run_ids: The runs whose alerts wait.
+        slack: Where they go.
+        clock: The time in seconds since the epoch.
+        answered: Whether Slack answers again after it answered nothing. Otherwise one message got through: an alert that fails
+            all the same keeps to its times from then on.
+    """
+    with _ONE_AT_A_TIME:
+        for run in instance.get_runs(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else ():
+            entry = Entry.of(run)
+            if entry.waits_for_slack(config_of(slack)) and (answered or not entry.released):
+                due = replace(entry, next_at=min(entry.next_at, clock()), down=False, released=True)
+                instance.add_run_tags(run.run_id, due.tags(run.run_id))
+
+
 def _attempt(
     instance: dg.DagsterInstance,
     run_id: str,
@@ -214,12 +256,15 @@ def _attempt(
         ambiguous=ambiguous,
         thread_ts=draft.thread.ts if draft.thread else "",
         covers=tuple(map(start_of, draft.covered)),
+        listed=draft.listed,
         destination=destination_of(slack),
         location=draft.location,
     )
     posting = replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config)
     instance.add_run_tags(run_id, posting.tags(run_id))
-    outcome = _outcome(slack.client(), slack, entry, draft, run_id)
+    client = slack.client()
+    outcome = _outcome(client, slack, entry, draft, run_id)
+    outcome = replace(outcome, down=_is_down(client, entry, outcome))
     entry = after(entry, outcome, now=clock(), config=config)
     if entry.status == "delivered":
         entry = _settle(instance, run_id, entry, draft)
@@ -233,6 +278,8 @@ def _settle(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draf
 
     Killed in between, the message counts as one whose answer was lost, and covers the runs that are left.
     """
+    if draft.listed:
+        return _settle_list(instance, run_id, entry, draft)
     is_repeat = entry.thread_ts != entry.ts
     first = draft.thread.run_id if is_repeat and draft.thread else ""
     entry = replace(entry, covers=(), first=first, fingerprint="", state="")
@@ -244,6 +291,17 @@ def _settle(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draf
     if first:
         return entry
     return replace(entry, fingerprint=draft.fingerprint, state=draft.state, last_failed_at=draft.last_failed_at)
+
+
+def _settle_list(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draft) -> Entry:
+    """Mark the runs of a list, each as a repeat of its incident if one is open, and return the entry of its own run."""
+    entry = replace(entry, covers=(), listed=False, fingerprint="", state="closed")
+    firsts = {run: first for run, (first, _) in draft.firsts.items()}
+    for first, failed_at in draft.firsts.values():
+        _note_on_first(instance, first, failed_at, is_over=False)
+    for covered in draft.covered:
+        instance.add_run_tags(covered, replace(entry, first=firsts.get(covered, "")).tags(covered))
+    return replace(entry, first=firsts.get(run_id, ""))
 
 
 def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float, *, is_over: bool) -> None:
@@ -261,11 +319,10 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
 
 
 def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_id: str) -> Outcome:
-    if entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS):
-        # Its retries are used up; only when Slack answers again is it worth another post.
+    if _is_asked_first(entry):
         answer = call(client.auth_test)
         if answer.kind != "delivered":
-            return answer
+            return replace(answer, down=answer.kind != "rate limit", ambiguous=False)
     outcome = _find(client, slack.channel, run_id, entry.thread_ts) if entry.ambiguous else None
     if draft.thread is None:
         return outcome or post(client, slack.channel, draft.message, run_id=run_id)
@@ -277,6 +334,21 @@ def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_
         # https://github.com/slack-go/slack/issues/1571. It says the whole then.
         update(client, outcome.channel, outcome.ts, draft.message)
     return outcome
+
+
+def _is_asked_first(entry: Entry) -> bool:
+    """Tell whether it is worth another post only once Slack answers again: its retries are used up, or the token is refused."""
+    has_given_up = entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS)
+    return has_given_up or (entry.status == "blocked" and entry.down)
+
+
+def _is_down(client: "WebClient", entry: Entry, outcome: Outcome) -> bool:
+    """Tell whether Slack answers nothing at all; where only posting fails, that it answers tells nothing new."""
+    if outcome.kind not in ("transient", "unauthorized"):
+        return False
+    if outcome.down or (entry.down and outcome.ambiguous):
+        return True
+    return call(client.auth_test).kind not in ("delivered", "rate limit")
 
 
 def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Outcome:
@@ -342,12 +414,12 @@ def call(request: Callable[[], Any]) -> Outcome:
     except SlackApiError as error:
         return _answered(error)
     except URLError as error:
-        return Outcome("transient", _words("Slack cannot be reached", error.reason))
+        return Outcome("transient", _words("Slack cannot be reached", error.reason), down=True)
     except (TimeoutError, ConnectionError, HTTPException, SlackClientError) as error:
         # The request was sent. Whether Slack took it, nobody knows.
         return Outcome("transient", _words("Slack did not answer", error), ambiguous=True)
     except OSError as error:
-        return Outcome("transient", _words("Slack cannot be reached", error))
+        return Outcome("transient", _words("Slack cannot be reached", error), down=True)
     message = answer.get("message")
     return Outcome(
         "delivered",

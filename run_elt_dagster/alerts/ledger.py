@@ -45,6 +45,10 @@ class Entry:
         state: How the incident stands; on its first.
         last_failed_at: When it failed last, in seconds since the epoch; on the first of an incident.
         recovery_attempts: How often its recovery was announced in vain.
+        down: Whether Slack answered nothing else either when it was posted in vain.
+        quiet_until: Slack asked for no message before this moment, in seconds since the epoch.
+        released: Whether it became due before its time once, since another one got through.
+        listed: Whether the runs that it covers failed of other causes: its message is a list.
     """
 
     status: Status = ""
@@ -64,6 +68,10 @@ class Entry:
     state: State = ""
     last_failed_at: float = 0
     recovery_attempts: int = 0
+    down: bool = False
+    quiet_until: float = 0
+    released: bool = False
+    listed: bool = False
 
     @classmethod
     def of(cls, run: dg.DagsterRun) -> "Entry":
@@ -93,6 +101,16 @@ class Entry:
         if self.status in ("blocked", "undeliverable"):
             return self.config != config or (self.next_at > 0 and now >= self.next_at)
         return False
+
+    def waits_for_slack(self, config: str) -> bool:
+        """Tell whether it was posted in vain, with this token and channel, and is tried again by itself."""
+        is_tried_again = self.status in ("retry", "blocked") or (self.status == "undeliverable" and self.next_at > 0)
+        return is_tried_again and self.config == config
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is in no message, not even in one that may have been posted, so that any may speak of it."""
+        return self.status not in ("posting", "delivered") and not self.ambiguous
 
 
 def open_incidents(location: str, *, fingerprint: str | None = None) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ https://docs.slack.dev/reference/block-kit/blocks
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
@@ -30,6 +30,8 @@ CAUSE_IN_LINE_LIMIT = 100
 CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
 # Redacting is linear, but there is no use in reading 10 MB for an excerpt of 2,000 characters.
 CAUSE_LIMIT = 20_000
+# How much of each line of a list, and whether with links; less where the whole is too long for Slack.
+LISTED = ((300, True), (150, True), (80, True), (80, False), (40, False))
 # How much of the causes, and how many groups of tables that failed alike; less where the whole is too long for Slack.
 SHOWN = ((2400, 8), (1200, 8), (600, 6), (200, 4), (0, 2), (0, 1))
 
@@ -128,7 +130,7 @@ def failure_message(
         _tables_line(failure, style) if len(failure.tables) > 1 or _is_unnamed(failure) else "",
         # Said once if it holds for several.
         *_productions(failure.tables, style),
-        _mentions(failure, style) if state == "open" else "",
+        _mentions(failure.owners, style) if state == "open" else "",
         _place_and_run(failure, style),
     ]
     return Message(text=_cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
@@ -160,6 +162,58 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     cause = _causes(_groups(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
     return _plain_message("\n".join(filter(None, [listed, _escape(_cut(cause, 400)), _in_brackets(style).strip()])))
+
+
+def list_message(incidents: Sequence[Sequence[RunFailure]], unknown: Sequence[str], *, style: Style) -> Message:
+    """Return one message about runs that failed of many causes at once.
+
+    Args:
+        incidents: The runs that failed alike, the newest first; the incident of the newest first.
+        unknown: The ids of runs that cannot be described.
+        style: Links, mentions and secrets.
+    """
+    newest = [failures[0] for failures in incidents]
+    runs = sum(map(len, incidents)) + len(unknown)
+    title = f"🔴 {runs:,} more runs failed, of {len(incidents) + len(unknown):,} causes"
+    owners = [owner for failure in newest for owner in failure.owners]
+    lead = "\n".join(filter(None, [_mentions(owners, style), _place(style)]))
+    heading = [f"*{title}*", *([lead] if lead else [])]
+    made = (
+        tuple(_list_blocks(title, lead, _list_lines(incidents, unknown, style, limit=limit, has_links=has_links)))
+        for limit, has_links in LISTED
+    )
+    blocks = next((blocks for blocks in made if _size(blocks) <= BLOCKS_LIMIT), ())
+    return Message(
+        text=_cut(
+            "\n".join([*heading, *_list_lines(incidents, unknown, style, limit=150, has_links=True)]), TEXT_LIMIT
+        ),
+        blocks=blocks,
+    )
+
+
+def _list_lines(
+    incidents: Sequence[Sequence[RunFailure]], unknown: Sequence[str], style: Style, *, limit: int, has_links: bool
+) -> list[str]:
+    style_of_runs = style if has_links else replace(style, webserver_url=None)
+    lines = [
+        f"• {_escape(_cut(_title(failure, _groups(failure, style), 'open', style)[2:], limit))}"
+        f" · {_run_link(failure.run_id, style_of_runs)}{f' and {len(others):,} more runs' if others else ''}"
+        for failure, *others in incidents
+    ]
+    return [*lines, *(f"• {_run_link(run, style_of_runs)}: its events cannot be read" for run in unknown)]
+
+
+def _list_blocks(title: str, lead: str, lines: Sequence[str]) -> Iterator[Block]:
+    yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
+    if lead:
+        yield _section(lead)
+    part = ""
+    for line in lines:
+        if part and _units(part) + _units(line) + 1 > SECTION_LIMIT - 100:
+            yield _section(part)
+            part = ""
+        part = f"{part}\n{line}" if part else line
+    yield _section(f"{part}\n*Next:* Open a run for what readers see and what to do.")
 
 
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:
@@ -263,7 +317,7 @@ def _blocks(
 ) -> Iterator[Block]:
     title = _cut(_title(failure, groups, state, style), HEADER_LIMIT)
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
-    lead = [_repeats(count), _mentions(failure, style) if state == "open" else ""]
+    lead = [_repeats(count), _mentions(failure.owners, style) if state == "open" else ""]
     if any(lead):
         yield _section("\n".join(filter(None, lead)))
     is_only = len(groups) == 1
@@ -437,8 +491,8 @@ def _repeats(count: int) -> str:
     return f"*Failed the same way {count:,} times.*" if count > 1 else ""
 
 
-def _mentions(failure: RunFailure, style: Style) -> str:
-    owners = list(dict.fromkeys(_mention(owner, style) for owner in failure.owners))
+def _mentions(of: Sequence[str], style: Style) -> str:
+    owners = list(dict.fromkeys(_mention(owner, style) for owner in of))
     more = len(owners) - NAMES_SHOWN
     shown = ", ".join(owners[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
     return f"*Owner{'' if len(owners) == 1 else 's'}:* {shown}" if owners else ""

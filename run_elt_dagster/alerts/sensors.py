@@ -5,10 +5,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import Clock, Draft, Thread, attempt, is_gone, missing, post, update
+from run_elt_dagster.alerts.delivery import (
+    Clock,
+    Draft,
+    Outcome,
+    Thread,
+    attempt,
+    is_gone,
+    is_up,
+    missing,
+    post,
+    release,
+    update,
+)
 from run_elt_dagster.alerts.failure import (
     CHECK_EVENT_TYPES,
     EVENT_TYPES,
@@ -30,6 +43,7 @@ from run_elt_dagster.alerts.ledger import (
 from run_elt_dagster.alerts.message import (
     Style,
     failure_message,
+    list_message,
     lost_message,
     recovery_message,
     repeat_message,
@@ -51,7 +65,13 @@ RETRY_WAIT_SECONDS = 900
 # A tick has 60 s, an attempt in the worst case four requests of 10 s. Slack takes one message a second and channel, and a tick
 # is every 30 s.
 TICK_SECONDS, ALERTS_PER_TICK = 20, 30
-# Of them, what reading which runs failed alike may take.
+# Slack's rate limit: where it asks in the middle of many to wait as short as this, the tick waits.
+SHORT_WAIT_SECONDS = 3
+# More incidents than this at once, and all but some are lists, so that the last is told of within minutes.
+SINGLE_INCIDENTS, SINGLE_BESIDE_LISTS = 60, 5
+# Several in a row, and Slack takes none: the next would fare no better. One that fails alone is not to hold up the others.
+FAILURES_IN_A_ROW = 2
+# Of a tick, what reading which runs failed alike may take.
 SORTING_SECONDS = 8
 # Of a storage's answer; there is another page where it is full.
 PAGE = 500
@@ -82,6 +102,7 @@ class Alerts:
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
         look: Asks Snowflake whose rows readers see of some tables, `schema.table`.
         clock: The time in seconds since the epoch.
+        wait: Lets that many seconds pass.
         here: The code location itself; None where every location's runs are looked at.
         others: What is known of the locations with these alerts.
     """
@@ -91,6 +112,7 @@ class Alerts:
     jobs: tuple[str, ...]
     look: Callable[[Sequence[str], logging.Logger], Seen | None] = lambda _, __: None
     clock: Clock = field(default=time.time)
+    wait: Callable[[float], None] = field(default=time.sleep)
     here: CodeLocation | None = None
     others: tuple[CodeLocation, ...] = ()
 
@@ -198,27 +220,8 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         AlertsBlockedError: Somebody must act; with the remedy. What could be done was done.
     """
     started = time.monotonic()
-    records = list(_undelivered(alerts, instance))
-    tried: dict[str, Entry] = {}
-    posted = 0
-    if not _is_paused(records, slack, alerts.clock()):
-        for batch in _batches(alerts, instance, slack, records, until=started + SORTING_SECONDS, log=log):
-            if posted == ALERTS_PER_TICK or time.monotonic() - started > TICK_SECONDS:
-                break
-            leader, *covered = batch
-            if _ends_as_cancelled(instance, leader.dagster_run):
-                # Those that ended alike were interrupted too.
-                ended = [leader, *(r for r in covered if _ends_as_cancelled(instance, r.dagster_run))]
-                records = [record for record in records if record not in ended]
-                continue
-            posted += 1
-            entry = _deliver(alerts, instance, slack, leader, covered=[r.dagster_run.run_id for r in covered], log=log)
-            tried[leader.dagster_run.run_id] = entry
-            if entry.status != "delivered" and not slack.missing:
-                # The next one would fare no better. Each goes on being due; none uses up its attempts in vain.
-                break
-            for record in _records(instance, [r.dagster_run.run_id for r in covered]):
-                tried[record.dagster_run.run_id] = Entry.of(record.dagster_run)
+    records = _without_interrupted(instance, list(_undelivered(alerts, instance)), until=started + SORTING_SECONDS / 2)
+    tried = _deliver_due(alerts, instance, slack, records, log=log)
     recovered = 0 if slack.missing else _announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
     _take_away_copies(alerts, instance)
     entries = [tried.get(r.dagster_run.run_id) or Entry.of(r.dagster_run) for r in records]
@@ -242,6 +245,126 @@ def health_of(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Hea
     return Health(waiting, max(moments, default=None), slack.missing, location=alerts.location)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """The runs of one message, the one that it is kept with first; listed if they failed of several causes."""
+
+    runs: Sequence[dg.RunRecord]
+    is_list: bool = False
+
+
+class _Budget:
+    """What a tick may take: seconds, those that pass by waiting included, and messages."""
+
+    def __init__(self, alerts: Alerts) -> None:
+        self._clock = alerts.clock
+        self._began = time.monotonic(), alerts.clock()
+        self._messages = ALERTS_PER_TICK
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self._began[0], self._clock() - self._began[1])
+
+    def takes(self) -> bool:
+        self._messages -= 1
+        return self._messages >= 0 and self.seconds <= TICK_SECONDS
+
+
+def _deliver_due(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, records: Sequence[dg.RunRecord], *, log: logging.Logger
+) -> dict[str, Entry]:
+    """Deliver what is due; after an outage, all that waits as soon as Slack is there again. Return the entries afterwards."""
+    config, now, budget = config_of(slack), alerts.clock(), _Budget(alerts)
+    waiting = [entry for r in records if (entry := Entry.of(r.dagster_run)).waits_for_slack(config)]
+    if slack.missing or not waiting:
+        return _deliver_all(alerts, instance, slack, records, budget=budget, log=log)
+    if any(entry.quiet_until > now for entry in waiting):
+        return {}
+    is_answered = False
+    if any(entry.down for entry in waiting):
+        is_answered = is_up(slack)
+        tried = {} if is_answered else _retry_one(alerts, instance, slack, records, log=log)
+    elif _is_paused(records, slack, now):
+        return {}
+    else:
+        tried = _deliver_all(alerts, instance, slack, records, budget=budget, most=1, after_outage=True, log=log)
+    if not is_answered and not any(entry.status == "delivered" for entry in tried.values()):
+        return tried
+    left = [r.dagster_run.run_id for r in records if Entry.of(r.dagster_run).waits_for_slack(config)]
+    release(instance, [id_ for id_ in left if id_ not in tried], slack, clock=alerts.clock, answered=is_answered)
+    records = [r for r in _reread(instance, records) if Entry.of(r.dagster_run).status != "delivered"]
+    return tried | _deliver_all(alerts, instance, slack, records, budget=budget, after_outage=True, log=log)
+
+
+def _retry_one(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, records: Sequence[dg.RunRecord], *, log: logging.Logger
+) -> dict[str, Entry]:
+    """Make the oldest retry that is due, while Slack answers nothing: no other alert uses up its attempts in vain."""
+    due = [r for r in records if Entry.of(r.dagster_run).status == "retry" and _is_due(r, slack, alerts.clock())]
+    if not due:
+        return {}
+    batch = _as_kept(min(due, key=_ended_at), _by_start(records))
+    return _deliver_batch(alerts, instance, slack, batch, log=log)
+
+
+def _deliver_all(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    records: Sequence[dg.RunRecord],
+    *,
+    budget: _Budget,
+    most: int | None = None,
+    after_outage: bool = False,
+    log: logging.Logger,
+) -> dict[str, Entry]:
+    """Deliver what is due, or as many messages as may be, until Slack takes none. Return the entries afterwards."""
+    tried: dict[str, Entry] = {}
+    is_back, in_vain = after_outage and most is None, 0
+    until = time.monotonic() + SORTING_SECONDS
+    batches = _batches(alerts, instance, slack, records, until=until, after_outage=after_outage, log=log)
+    for batch in islice(batches, most):
+        if not budget.takes():
+            break
+        found = _deliver_batch(alerts, instance, slack, batch, log=log)
+        entry = next(iter(found.values()))
+        while (tried or is_back) and _is_short_wait(entry, alerts.clock()) and budget.seconds <= TICK_SECONDS:
+            # https://docs.slack.dev/apis/web-api/rate-limits: one message a second and channel.
+            alerts.wait(max(entry.quiet_until - alerts.clock(), 0))
+            leader = batch.runs[0].dagster_run.run_id
+            release(instance, [leader], slack, clock=alerts.clock, answered=True)
+            found = _deliver_batch(alerts, instance, slack, batch, log=log)
+            entry = next(iter(found.values()))
+        tried |= found
+        if slack.missing or entry.status == "delivered":
+            in_vain = 0
+            continue
+        in_vain += 1
+        # The next one would fare no better. Each goes on being due; none uses up its attempts in vain.
+        if entry.quiet_until or entry.down or entry.status == "blocked" or in_vain == _patience(tried):
+            break
+    return tried
+
+
+def _patience(tried: Mapping[str, Entry]) -> int:
+    return FAILURES_IN_A_ROW if any(entry.status == "delivered" for entry in tried.values()) else 1
+
+
+def _is_short_wait(entry: Entry, now: float) -> bool:
+    return entry.status in ("retry", "undeliverable") and 0 < entry.quiet_until - now <= SHORT_WAIT_SECONDS
+
+
+def _deliver_batch(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, batch: _Batch, *, log: logging.Logger
+) -> dict[str, Entry]:
+    """Make one attempt, and return the entries of its runs; the first is the one that it is kept with."""
+    leader, *others = batch.runs
+    covered = [record.dagster_run.run_id for record in others]
+    entry = _deliver(alerts, instance, slack, leader, covered=covered, is_list=batch.is_list, log=log)
+    read = _records(instance, covered) if entry.status == "delivered" else ()
+    return {leader.dagster_run.run_id: entry, **{r.dagster_run.run_id: Entry.of(r.dagster_run) for r in read}}
+
+
 def _batches(
     alerts: Alerts,
     instance: dg.DagsterInstance,
@@ -249,14 +372,16 @@ def _batches(
     records: Sequence[dg.RunRecord],
     *,
     until: float,
+    after_outage: bool,
     log: logging.Logger,
-) -> Iterator[list[dg.RunRecord]]:
-    """Yield what is due as the runs of one message each, the run that it is kept with first.
+) -> Iterator[_Batch]:
+    """Yield what is due as the runs of one message each.
 
-    The newest failure waits for nobody; behind it, new and old ones take turns. Runs that were not tried yet and failed alike
-    share a message, but for the first of an incident, which has its own.
+    The newest failure waits for nobody; behind it, new and old ones take turns. After an outage the oldest incident comes first,
+    with its newest failure. Runs that failed alike share a message, but for the first of an incident, which has its own. Of
+    very many incidents most are told of in lists.
     """
-    by_start = {start_of(record.dagster_run.run_id): record for record in records}
+    by_start = _by_start(records)
     covered = {start for record in records for start in Entry.of(record.dagster_run).covers}
     due = [r for r in records if _is_due(r, slack, alerts.clock()) and start_of(r.dagster_run.run_id) not in covered]
     alike: dict[str, list[dg.RunRecord]] = {}
@@ -264,29 +389,68 @@ def _batches(
         if time.monotonic() > until:
             # What is left comes at the next tick, with those that it failed alike with.
             break
-        is_new = not Entry.of(record.dagster_run).status and not slack.missing and len(due) > 1
-        key = _fingerprint(instance, record, log=log) if is_new else record.dagster_run.run_id
+        is_shared = _is_shareable(record) and not slack.missing and len(due) > 1
+        key = _fingerprint(alerts, instance, record, log=log) if is_shared else record.dagster_run.run_id
         alike.setdefault(key, []).append(record)
-    for group in alike.values():
-        first, *others = group
-        yield [first, *(by_start[start] for start in Entry.of(first.dagster_run).covers if start in by_start)]
+    groups, listed = list(alike.values()), list[list[dg.RunRecord]]()
+    if len(groups) > SINGLE_INCIDENTS and not slack.missing:
+        groups, listed = _apart(groups)
+    elif after_outage:
+        groups = sorted((sorted(g, key=_ended_at, reverse=True) for g in groups), key=lambda g: _ended_at(g[-1]))
+    for first, *others in groups:
+        yield _as_kept(first, by_start)
         for begin in range(0, len(others), COVERED_LIMIT + 1):
-            yield others[begin : begin + COVERED_LIMIT + 1]
+            yield _Batch(others[begin : begin + COVERED_LIMIT + 1])
+    for runs in listed:
+        yield _Batch(runs, is_list=True)
 
 
-def _fingerprint(instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
+def _apart(groups: Sequence[list[dg.RunRecord]]) -> tuple[list[list[dg.RunRecord]], list[list[dg.RunRecord]]]:
+    """Return the incidents that have messages of their own, and the runs of each list, the newest failure first."""
+    single = [*groups[:SINGLE_BESIDE_LISTS], *(g for g in groups[SINGLE_BESIDE_LISTS:] if not _is_shareable(g[0]))]
+    rest = [sorted(g, key=_ended_at, reverse=True) for g in groups[SINGLE_BESIDE_LISTS:] if _is_shareable(g[0])]
+    runs = [record for group in sorted(rest, key=lambda g: _ended_at(g[0]), reverse=True) for record in group]
+    return single, [runs[begin : begin + COVERED_LIMIT + 1] for begin in range(0, len(runs), COVERED_LIMIT + 1)]
+
+
+def _is_shareable(record: dg.RunRecord) -> bool:
+    """Tell whether a run may share a message with others: it is in none, and its own speaks of no others yet."""
+    entry = Entry.of(record.dagster_run)
+    return entry.is_free and not entry.covers
+
+
+def _as_kept(leader: dg.RunRecord, by_start: Mapping[str, dg.RunRecord]) -> _Batch:
+    """Return the message of a run as it was tried before: with the runs that it covers."""
+    entry = Entry.of(leader.dagster_run)
+    return _Batch([leader, *(by_start[start] for start in entry.covers if start in by_start)], is_list=entry.listed)
+
+
+def _by_start(records: Sequence[dg.RunRecord]) -> dict[str, dg.RunRecord]:
+    return {start_of(record.dagster_run.run_id): record for record in records}
+
+
+def _fingerprint(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
     """Return what makes another failure the same one; a run that cannot be described is like no other."""
+    failure = _in_short(alerts, instance, record, log=log)
+    return record.dagster_run.run_id if failure is None else failure.fingerprint
+
+
+def _in_short(
+    alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger
+) -> RunFailure | None:
+    """Return what failed in a run by its own events alone; None if it cannot be described."""
     run = record.dagster_run
     try:
         return run_failure(
             run,
             _events(instance, run.run_id, EVENT_TYPES),
             failed_at=utc(_ended_at(record)),
+            owners=alerts.owners,
             check_events=lambda: _events(instance, run.run_id, CHECK_EVENT_TYPES),
-        ).fingerprint
+        )
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run.run_id} cannot be described, got {type(error).__name__}: {error}")
-        return run.run_id
+        return None
 
 
 def _deliver(
@@ -296,6 +460,7 @@ def _deliver(
     record: dg.RunRecord,
     *,
     covered: Sequence[str] = (),
+    is_list: bool = False,
     log: logging.Logger,
 ) -> Entry:
     run_id = record.dagster_run.run_id
@@ -306,7 +471,11 @@ def _deliver(
         run_id,
         slack,
         clock=alerts.clock,
-        render=lambda: _draft(alerts, instance, slack, record, covered=covered, log=log),
+        render=lambda: (
+            _list_draft(alerts, instance, record, covered=covered, log=log)
+            if is_list
+            else _draft(alerts, instance, slack, record, covered=covered, log=log)
+        ),
     )
     if asked and entry.status == "delivered":
         log.info(
@@ -348,8 +517,7 @@ def _draft(
     try:
         failure = _verified(alerts, instance, record, log=log)
         first = _first_alike(alerts, instance, failure)
-        # The other sensor, or an attempt that was killed, may have told of some meanwhile.
-        left = [each for each in _records(instance, covered) if not Entry.of(each.dagster_run).status]
+        left = _untold(instance, covered)
         draft = Draft(
             failure_message(failure, style=style, count=1 + len(left)),
             covered=tuple(each.dagster_run.run_id for each in left),
@@ -363,6 +531,46 @@ def _draft(
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
         return Draft(lost_message(run_id, style=style), location=alerts.location)
+
+
+def _untold(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[dg.RunRecord]:
+    """Return the runs that are in no message: the other sensor, or an attempt that was killed, may have told of some."""
+    return [record for record in _records(instance, run_ids) if Entry.of(record.dagster_run).is_free]
+
+
+def _list_draft(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    record: dg.RunRecord,
+    *,
+    covered: Sequence[str],
+    log: logging.Logger,
+) -> Draft:
+    """Return the message of runs that failed of many causes: a line for each incident, the newest failure first."""
+    records = sorted([record, *_untold(instance, covered)], key=_ended_at, reverse=True)
+    described: dict[str, list[RunFailure]] = {}
+    unknown: list[str] = []
+    for each in records:
+        failure = _in_short(alerts, instance, each, log=log)
+        if failure is None:
+            unknown.append(each.dagster_run.run_id)
+        else:
+            described.setdefault(failure.fingerprint, []).append(failure)
+    firsts: dict[str, tuple[str, float]] = {}
+    for alike in described.values():
+        first = _first_alike(alerts, instance, alike[0])
+        if first is not None:
+            at = (first.dagster_run.run_id, max(failure.failed_at.timestamp() for failure in alike))
+            firsts |= {failure.run_id: at for failure in alike}
+    return Draft(
+        list_message(list(described.values()), unknown, style=alerts.style()),
+        covered=tuple(r.dagster_run.run_id for r in records if r is not record),
+        listed=True,
+        firsts=firsts,
+        state="closed",
+        last_failed_at=max(map(_ended_at, records)),
+        location=alerts.location,
+    )
 
 
 def _in_thread(
@@ -457,7 +665,10 @@ def _announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Sl
             continue
         failure = describe(alerts, instance, record)
         if _recovered(alerts, instance, record.dagster_run, [table.name for table in failure.tables]):
-            announced += _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
+            outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
+            announced += outcome.kind == "delivered"
+            if outcome.kind in ("transient", "rate limit"):
+                break
     return announced
 
 
@@ -467,7 +678,7 @@ def _announce_recovery(
     slack: Slack,
     first: dg.DagsterRun,
     failure: RunFailure,
-) -> bool:
+) -> Outcome:
     entry, style, client = Entry.of(first), alerts.style(), slack.client()
     green = failure_message(failure, style=style, count=_count(instance, first.run_id), state="recovered")
     message = recovery_message(failure, style=style)
@@ -476,11 +687,14 @@ def _announce_recovery(
         outcome = post(client, entry.channel, message, run_id=first.run_id, thread_ts=entry.ts)
     if is_gone(outcome):
         outcome = post(client, slack.channel, message, run_id=first.run_id)
+    if outcome.kind in ("transient", "rate limit") and not outcome.ambiguous:
+        # It is told of after the outage.
+        return outcome
     attempts = entry.recovery_attempts + 1
     done = outcome.kind == "delivered" or attempts == RECOVERY_ATTEMPTS
     entry = replace(entry, state="recovered" if done else "open", recovery_attempts=attempts)
     instance.add_run_tags(first.run_id, entry.tags(first.run_id))
-    return outcome.kind == "delivered"
+    return outcome
 
 
 def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
@@ -535,6 +749,12 @@ def _pages(instance: dg.DagsterInstance, runs: dg.RunsFilter) -> Iterator[dg.Run
         cursor = records[-1].dagster_run.run_id
 
 
+def _reread(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+    """Return the runs as they are now."""
+    run_ids = [record.dagster_run.run_id for record in records]
+    return [r for start in range(0, len(run_ids), PAGE) for r in _records(instance, run_ids[start : start + PAGE])]
+
+
 def _records(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> Sequence[dg.RunRecord]:
     return instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else ()
 
@@ -587,6 +807,19 @@ def _ends_as_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool
         return False
     instance.report_run_canceled(run, "Interrupted at the command line before its first step.")
     return True
+
+
+def _without_interrupted(
+    instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], *, until: float
+) -> list[dg.RunRecord]:
+    """Leave out the runs that somebody interrupted at the command line; those that there is no time to ask about alert."""
+    return [
+        record
+        for record in records
+        if Entry.of(record.dagster_run).status
+        or time.monotonic() > until
+        or not _ends_as_cancelled(instance, record.dagster_run)
+    ]
 
 
 def _is_retried(record: dg.RunRecord, *, now: float) -> bool:

@@ -260,19 +260,20 @@ def test_wrong_setting_fails_the_tick_with_the_remedy_and_is_no_storm(watch: Wat
             watch.tick(30)
     assert "3 failed runs wait for an alert" in str(caught.value)
     assert "xoxb-wrong" not in str(caught.value)
-    assert watch.posts() <= 7
+    # Whether the token is right is asked without a message; whether the channel is, one attempt in a tick for all tells.
+    assert watch.posts() <= (1 if break_it == "token" else 121)
     setattr(watch, break_it, right)
     watch.tick(30)
-    assert sorted(watch.stand_in.run_ids()) == sorted(runs)
+    assert told_of(watch) == dict.fromkeys(runs, 1)
 
 
-def test_wrong_setting_mended_in_slack_is_noticed_within_ten_minutes(watch: Watch) -> None:
+def test_wrong_setting_mended_in_slack_is_noticed_by_the_next_tick(watch: Watch) -> None:
     watch.stand_in.faults = [Fault(error="missing_scope")]
     run = watch.fail()
     watch.first_attempt(run)
     watch.stand_in.faults.clear()
     with pytest.raises(AlertsBlockedError):
-        watch.tick(599)
+        watch.tick(29)
     watch.tick(1)
     assert watch.stand_in.run_ids() == [run]
 
