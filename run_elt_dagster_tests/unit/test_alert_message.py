@@ -17,6 +17,7 @@ from run_elt_dagster.alerts.message import (
     Message,
     Style,
     failure_message,
+    list_message,
     lost_message,
     recovery_message,
     repeat_message,
@@ -303,3 +304,25 @@ def test_every_part_of_the_runbook_that_a_message_names_is_in_the_page() -> None
 )
 def test_cause_leads_to_its_part_of_the_runbook(stage: Any, cause_class: str, cause: str, anchor: str) -> None:
     assert entry_of(a_table(stage=stage, cause_class=cause_class, cause=cause)).anchor == anchor
+
+
+@pytest.mark.parametrize(
+    "text", ["short", HOSTILE * 20, "<&>" * 400, "😀" * 500], ids=["short", "hostile", "escaped", "emoji"]
+)
+@pytest.mark.parametrize("url", ["https://dagster.example.com", "https://d.example.com/" + "x" * 300, None])
+def test_list_shows_each_of_61_runs_within_the_limits_of_slack(text: str, url: str | None) -> None:
+    failures = [
+        a_failure(
+            a_table(name=f"analytics.t{number}{text}", cause=text, checks=(), owners=(f"team:{number}",)),
+            run_id=f"{number:08d}-0000-4000-8000-000000000000",
+        )
+        for number in range(61)
+    ]
+    message = list_message([[failure] for failure in failures], [RUN], style=replace(STYLE, webserver_url=url))
+    assert_slack_takes(message)
+    assert message.text.startswith("*🔴 62 more runs failed, of 62 causes*")
+    shown = json.dumps(message.blocks, ensure_ascii=False)
+    assert all(failure.run_id[:8] in shown for failure in failures)
+    assert shown.index(failures[0].run_id[:8]) < shown.index(failures[1].run_id[:8]) < shown.index(RUN[:8])
+    assert "<!channel>" not in everything(message)
+    assert "<@U1>" not in everything(message)
