@@ -66,6 +66,8 @@ def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
             "SNOWFLAKE_PROTOCOL": "http",
             "DAGSTER_HOME": str(place.directory),
             "RUN_ELT_TABLES_DIR": str(tmp_path / "tables"),
+            # With an account, the sensors run by themselves only in a deployment.
+            "RUN_ELT_DEPLOYMENT": "scale",
             "SLACK_TOKEN": TOKEN,
             "SLACK_CHANNEL": CHANNEL,
             "SLACK_BASE_URL": slack.url,
