@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from run_elt_dagster.auditing import Auditor
@@ -160,6 +160,10 @@ class _Builders:
         self._build, self._skip, self._clean_up = build, skip, clean_up
         self._lock = threading.Lock()
         self._stopped = False
+        # Threads write down what they run. The main thread cannot: an interruption in submit() takes the future from it, and
+        # the thread that it has started goes on.
+        self._running: set[Key] = set()
+        self._ended = threading.Condition(self._lock)
         self._futures: list[Future[str | None]] = []
 
     def begin(self) -> None:
@@ -179,14 +183,30 @@ class _Builders:
             while True:
                 yield self.done.get_nowait()
 
-    def stop(self) -> Sequence[Future[str | None]]:
-        """Begin no other table, and return what was begun."""
+    def stop(self) -> None:
+        """Begin no other table."""
         with self._lock:
             self._stopped = True
-        return self._futures
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait until no table is built any more, and return whether that is so."""
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._running, timeout_seconds)
 
     def _run(self, key: Key) -> str | None:
-        """Build a table, and say why its candidate could not be dropped."""
+        """Build a table unless all has been stopped, and say why its candidate could not be dropped."""
+        with self._lock:
+            if self._stopped:
+                return None
+            self._running.add(key)
+        try:
+            return self._build_and_go_on(key)
+        finally:
+            with self._ended:
+                self._running.discard(key)
+                self._ended.notify_all()
+
+    def _build_and_go_on(self, key: Key) -> str | None:
         outcome, problem = self._build(key, lambda: self._leave(key)), None
         if outcome.in_production and self._limit == 1:
             problem = self._clean_up(outcome)
@@ -336,28 +356,26 @@ def _end_what_runs(session: Session, builders: _Builders, *, warn: Callable[[str
 
     A second interruption, raised while the first is dealt with, ends the waiting at once.
     """
-    futures = builders.stop()
+    builders.stop()
     try:
-        _cancel_until_done(session, futures, warn=warn)
+        _cancel_until_done(session, builders, warn=warn)
     finally:
-        if wait(futures, timeout=0).not_done:
+        if not builders.wait(0):
             session.give_up()
-            wait(futures, timeout=GIVE_UP_SECONDS)
+            builders.wait(GIVE_UP_SECONDS)
         for outcome in builders.untaken():
             if text := _last_word(outcome):
                 warn(text)
 
 
-def _cancel_until_done(session: Session, futures: Sequence[Future[str | None]], *, warn: Callable[[str], None]) -> None:
+def _cancel_until_done(session: Session, builders: _Builders, *, warn: Callable[[str], None]) -> None:
     """Cancel what runs, until nothing does or Snowflake has not ended it in END_SECONDS.
 
     Once is not enough: a thread may send its next statement just after the cancelling. It sends no other, since it
     looks for the stop before each.
     """
-    for future in futures:
-        future.cancel()
     until = time.monotonic() + END_SECONDS
-    while wait(futures, timeout=0).not_done and time.monotonic() < until:
+    while not builders.wait(0) and time.monotonic() < until:
         try:
             session.cancel()
         except Exception as error:  # noqa: BLE001 - whatever it is, the interruption itself must go on
@@ -367,7 +385,7 @@ def _cancel_until_done(session: Session, futures: Sequence[Future[str | None]], 
                 "that the session is gone."
             )
             return
-        wait(futures, timeout=CANCEL_INTERVAL_SECONDS)
+        builders.wait(CANCEL_INTERVAL_SECONDS)
 
 
 def _last_word(outcome: TableOutcome) -> str | None:

@@ -2,11 +2,13 @@
 
 import random
 import re
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -326,6 +328,39 @@ def test_interruption_cancels_the_queries_and_publishes_nothing_afterwards() -> 
     assert session.cancelled.is_set()
     assert not any("SLOW" in sql and "CLONE" in sql for sql in session.statements)
     assert not any("later" in sql for sql in session.statements)
+
+
+@contextmanager
+def interrupted_as_a_thread_starts(session: RecordingSession) -> Generator[None]:
+    """Raise KeyboardInterrupt where this thread waits for a new one to start; first leave the new one time to send a query."""
+
+    def trace(frame: FrameType, *_: object) -> None:
+        caller = frame.f_back.f_code if frame.f_back else None
+        if frame.f_code is threading.Event.wait.__code__ and caller is threading.Thread.start.__code__:
+            sys.settrace(None)
+            frame.f_locals["self"].wait(PATIENCE_SECONDS)
+            session.holding.wait(0.5)
+            raise KeyboardInterrupt
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+def test_interruption_as_a_thread_starts_leaves_nothing_that_runs() -> None:
+    session = RecordingSession(held="select 1 as slow")
+    outcomes = run_tables(session, tables(slow=""), [("a", "slow")], options=RUN)
+    with pytest.raises(KeyboardInterrupt), interrupted_as_a_thread_starts(session):
+        next(outcomes)
+    sent = list(session.statements)
+    for thread in threading.enumerate():
+        if thread.name.startswith("run_ctas"):
+            thread.join(PATIENCE_SECONDS)
+    assert session.cancelled.is_set() or not session.holding.is_set()
+    assert session.statements == sent
+    assert not any("CLONE" in sql for sql in sent)
 
 
 def test_query_tag_stays_within_the_limit() -> None:
