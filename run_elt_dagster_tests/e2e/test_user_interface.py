@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FloatRect, Page, sync_playwright
 
-from run_elt_dagster_tests.e2e.place import Place, Webserver
+from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Set it to keep the pictures, as those under docs/ were made.
@@ -37,8 +37,9 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def screenshot(page: Page, directory: Path, name: str) -> None:
-    page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png")
+def screenshot(page: Page, directory: Path, name: str, *, height: int = 900) -> None:
+    clip = FloatRect(x=0, y=0, width=1440, height=height)
+    page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png", clip=clip)
 
 
 def outdated(webserver: Webserver) -> dict[str, list[tuple[str, str]]]:
@@ -73,6 +74,19 @@ def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webser
     alone = place.run("dagster", "asset", "materialize", "--select", parent, "-m", "run_elt_dagster")
     assert alone.returncode == 0, alone.stderr
     assert outdated(dagster_dev) == {"analytics/channel_summary": [("DATA", parent)]}
+
+    # A wrong GROUP BY: several rows for each month. The page shows which check kept them from the readers.
+    folder = shutil.copytree(ROOT / "run_elt_dagster" / "tables", place.directory / "tables")
+    file = folder / "analytics" / "mau_summary.sql"
+    file.write_text(file.read_text(encoding="utf-8").rstrip() + ", user_session_channel.channel\n", encoding="utf-8")
+    rejected = place.run(
+        *("dagster", "asset", "materialize", "--select", "analytics/mau_summary", "-m", "run_elt_dagster"),
+        env={"RUN_ELT_TABLES_DIR": str(folder)},
+    )
+    assert rejected.returncode != 0
+    page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary?view=checks&checkDetail=primary_key")
+    page.get_by_text("Failed", exact=True).first.wait_for()
+    screenshot(page, place.directory, "failed_check", height=700)
 
     # The command line reads the history that the page wrote.
     shown = place.run("run-elt", "show")
