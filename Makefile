@@ -48,15 +48,16 @@ $(VENV)/bin/python:
 		{ echo "run_elt_dagster requires Python 3.11 or newer, got $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# --quiet: hundreds of lines of pip would hide what comes after them; its errors are shown.
 # --no-compile: what is used is compiled when it is used first, in a third less time than all of it now.
 $(VENV)/embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[embedded]'
+	@echo "Installing into $(VENV). This takes one to three minutes."
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[embedded]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing into $(VENV), which takes one to three minutes"
-	$(BIN)/pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing into $(VENV). This takes one to three minutes."
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/embedded $@
 
 clean:
