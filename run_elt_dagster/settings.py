@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Every variable that is read, for .env.example, the README and the check of half a configuration.
+# Every variable that is read, for .env.example, docs/settings.md and the check of half a configuration.
 CONNECTION_VARIABLES = (
     "SNOWFLAKE_ACCOUNT",
     "SNOWFLAKE_USER",
