@@ -43,18 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 something is wrong, 2 wrong usage, 130 interrupted."""
     # Dagster's own commands read .env in the working directory; this one then sees the same settings.
     load_dotenv(Path(".env"))
-    parser = argparse.ArgumentParser(prog="run-elt", description="Look at the tables of run_elt_dagster.")
+    parser = argparse.ArgumentParser(
+        prog="run-elt", description="Look at the tables of run_elt_dagster, mend them, and check the set-up."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="list what readers see, then the rows of the tables that are named")
+    show = commands.add_parser("show", help="list what readers see, then print the rows of the named tables")
     show.add_argument(
         "tables",
         nargs="*",
         metavar="SCHEMA.TABLE",
-        help="tables whose rows to print: declared ones, sources, candidates",
+        help="print the rows of these: declared tables, sources, candidates",
     )
     rollback = commands.add_parser("rollback", help="put the previous version of a table back")
     rollback.add_argument("table", metavar="SCHEMA.TABLE")
-    rollback.add_argument("--yes", action="store_true", help="do it without asking")
+    rollback.add_argument("--yes", action="store_true", help="do not ask")
     retry = commands.add_parser("retry", help="build what a failed run left unpublished, and nothing else")
     retry.add_argument(
         "run", nargs="?", metavar="RUN", help="the run's id or its beginning; the newest failed run by default"
@@ -62,9 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     retry.add_argument("--dry-run", action="store_true", help="only print what would be built")
     alert = commands.add_parser("alert", help="try out the alerts")
     alert.add_argument("--test", action="store_true", required=True, help="post a test message to Slack")
-    doctor = commands.add_parser(
-        "doctor", help="check the set-up: settings, tables, Snowflake, Slack, Dagster's daemon"
-    )
+    doctor = commands.add_parser("doctor", help="check the set-up: settings, tables, Snowflake, Slack, Dagster")
     doctor.add_argument("--json", action="store_true", help="print a list of objects with name, status, detail, remedy")
     doctor.add_argument(
         "--only",
@@ -72,13 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=SECTIONS,
         default=SECTIONS,
         metavar="SECTION",
-        help=f"look at these alone: {', '.join(SECTIONS)}",
+        help=f"check only these: {', '.join(SECTIONS)}",
     )
-    watch = commands.add_parser("watch", help="check a deployment from outside, and post to Slack what fails")
-    watch.add_argument("--state", type=Path, default=Path("run_elt_watch.json"), help="file of what was told")
-    watch.add_argument("--every", type=int, metavar="SECONDS", help="go on for ever; once without it, as a timer wants")
-    watch.add_argument("--again-after-hours", type=float, default=6, help="when a failure that lasts is told again: 6")
-    watch.add_argument("--confirm-seconds", type=float, default=60, help="look again after so long before telling: 60")
+    watch = commands.add_parser("watch", help="check a deployment from outside, and post failures to Slack")
+    watch.add_argument(
+        "--state", type=Path, default=Path("run_elt_watch.json"), help="file that remembers what was posted"
+    )
+    watch.add_argument(
+        "--every", type=int, metavar="SECONDS", help="check again and again; without it once, for a timer"
+    )
+    watch.add_argument(
+        "--again-after-hours", type=float, default=6, help="post a lasting failure again after this time: 6"
+    )
+    watch.add_argument(
+        "--confirm-seconds",
+        type=float,
+        default=60,
+        help="check a failure again after this time before it is posted: 60",
+    )
     options = parser.parse_args(arguments)
     try:
         return _run(options)
@@ -142,12 +153,12 @@ def _print_candidates(found: Sequence[Shown]) -> None:
     if found:
         shown = "\n".join(f"  {candidate.facts}" for candidate in found[:ROWS_SHOWN])
         more = f"\n  and {len(found) - ROWS_SHOWN} more" if len(found) > ROWS_SHOWN else ""
-        print(f"\nCandidates, which readers do not look at:\n{shown}{more}")
+        print(f"\nCandidates (no reader sees them):\n{shown}{more}")
 
 
 def _print_place(settings: Settings, instance: dg.DagsterInstance | None) -> None:
     if instance is None:
-        print("\nDagster's history: none here, since there is neither DAGSTER_HOME nor a dagster.yaml in this folder")
+        print("\nDagster's history: none here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
     account = f"account {settings.snowflake.account}" if settings.snowflake else None
     print(f"\nSnowflake: {account or f'embedded Snowflake in {settings.embedded_dir}'}")
 
@@ -326,7 +337,7 @@ def _instance() -> dg.DagsterInstance:
         if not Path("dagster.yaml").is_file():
             raise ValueError(
                 f"run-elt requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither in {Path.cwd()}. "
-                "Change to the folder in which Dagster was started, or set DAGSTER_HOME.",
+                "Change to the folder where Dagster was started, or set DAGSTER_HOME.",
             )
         os.environ["DAGSTER_HOME"] = str(Path.cwd())
     return dg.DagsterInstance.get()
