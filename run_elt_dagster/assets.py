@@ -40,7 +40,7 @@ _NOT_REACHED = "Snowflake could not be reached"
 
 NO_ALERT = (
     "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
-    "instance that no daemon ever sees, so that nobody is alerted if it fails. Set one of them."
+    "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
 
 # Named so by Dagster, which offers no constant for it.
@@ -182,7 +182,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
             _asset_key(key),
             group_name=_asset_key(key)[-2],
             kinds=KINDS,
-            description="Loaded by somebody else.",
+            description="Loaded by another process.",
         )
         for key in tables.sources
     ]
@@ -365,7 +365,7 @@ def _check_run_facts(
     elif all(outcome.error is not None for outcome in failed):
         production = f"Readers see {target}. Whether it passes its {checks} is unknown."
     else:
-        production = f"Readers see {target}, rows that fail the {checks} included. This run has changed nothing."
+        production = f"Readers see {target}, with rows that fail the {checks}. This run has changed nothing."
     problem = "; ".join(map(str, failed))
     query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
     return {
@@ -464,14 +464,14 @@ def _findings(outcome: TableOutcome) -> Mapping[str, str]:
 def _superseded_line(outcome: TableOutcome) -> str:
     return (
         f"{outcome.table.name} was not published by this run: run {outcome.superseded_by} has published it from a newer "
-        "snapshot, which readers see."
+        "snapshot. Readers see that one."
     )
 
 
 def _held_back_line(ops: Sequence[str]) -> str:
     return (
-        f"{', '.join(ops)} waited for tables of this run and cannot run: Dagster starts nothing behind an op that failed, not "
-        "even where the table is published. Materialize them when the failed tables are published."
+        f"{', '.join(ops)} waited for tables of this run and cannot run: Dagster starts nothing behind a failed op, even if "
+        "the table is published. Materialize them when the failed tables are published."
     )
 
 
@@ -485,7 +485,7 @@ def _published_line(outcome: TableOutcome) -> str:
 
 def _skipped_line(outcome: TableOutcome) -> str:
     names = ", ".join(".".join(key) for key in outcome.skipped_because)
-    return f"{outcome.table.name} was skipped, since it reads {names}, which failed. {outcome.production}"
+    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}. {outcome.production}"
 
 
 def _without_secrets(text: str) -> str:

@@ -14,7 +14,7 @@ def alert_asset() -> dg.AssetSpec:
         list(ASSET),
         group_name=ASSET[0],
         kinds={"slack"},
-        description="Alerts of failed runs: the last delivery, and failures that nobody has heard of yet.",
+        description="Alerts of failed runs: the last delivery, and failures without a delivered alert.",
     )
 
 

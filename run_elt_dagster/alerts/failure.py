@@ -275,7 +275,7 @@ class _Checks:
             "; ".join(f"check {check.name} found {check.got}" for check in checks),
             f"published: check {', '.join(check.name for check in checks)}",
             checks,
-            production="Readers see the published table, rows that fail the check included.",
+            production="Readers see the published table, with rows that fail the check.",
             owners=tuple(owners.get(name, ())),
             was_built=False,
         )

@@ -202,7 +202,7 @@ def alert_of_failed_run(
     held = dg.RunsFilter(tags={ALERT: ["posting", "retry", "blocked"]}, statuses=_alerting(alerts))
     waiting = [Entry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
     if any(start_of(run_id) in entry.covers for entry in waiting):
-        log.info(f"run {run_id} is in the message of another, which is under way")
+        log.info(f"run {run_id} is in the message of another run, and that message is under way")
         return
     if not slack.missing and any(_pauses(entry, slack, alerts.clock()) for entry in waiting):
         log.info(f"run {run_id} waits for its alert, since Slack takes none at the moment")
@@ -497,7 +497,7 @@ def _keep_for_later(
     entry = missing(slack)
     draft = _draft(alerts, instance, slack, record, log=log)
     message = draft.thread.reply if draft.thread else draft.message
-    log.error(f"{slack.missing} not set, so that this alert goes to the log only:\n{message.text}")
+    log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")
     instance.add_run_tags(record.dagster_run.run_id, entry.tags(record.dagster_run.run_id))
     return entry
 
@@ -867,7 +867,7 @@ def _report_blocked(waiting: Sequence[Entry]) -> None:
     if blocked:
         raise AlertsBlockedError(
             f"Slack cannot be posted to, got {blocked[0].reason} {len(waiting)} failed "
-            f"{'runs wait' if len(waiting) > 1 else 'run waits'} for an alert. Each is delivered once this is mended, if "
+            f"{'runs wait' if len(waiting) > 1 else 'run waits'} for an alert. Each is delivered after you correct this, if "
             "within 48 h of its failure."
         )
 

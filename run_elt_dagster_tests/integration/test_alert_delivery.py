@@ -287,7 +287,7 @@ def test_missing_token_goes_to_the_log_and_is_delivered_once_it_is_set(
         watch.first_attempt(run)
         watch.tick(60)
     assert watch.posts() == 0
-    assert caplog.text.count("SLACK_TOKEN not set, so that this alert goes to the log only") == 1
+    assert caplog.text.count("SLACK_TOKEN not set. This alert goes to the log only") == 1
     assert "analytics.mau was not published" in caplog.text
     assert (watch.ledger(run).status, watch.ledger(run).reason) == ("undeliverable", "SLACK_TOKEN not set")
     watch.token = "xoxb-stand-in"

@@ -68,7 +68,7 @@ def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
     (text,) = alerted(house, slack, run_id, by_retries=by_retries)
     first_line = text.split("\n", 1)[0]
     assert "analytics.a fails check row_count: got 1 rows, expected at least 5 rows" in first_line
-    assert "Readers see RUN_ELT.ANALYTICS.A, rows that fail the check included" in text
+    assert "Readers see RUN_ELT.ANALYTICS.A, with rows that fail the check" in text
     assert "team:a" in text
     assert "not published" not in text
     assert "analytics.b" not in text
@@ -160,7 +160,7 @@ def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(hous
     house.declare(a="select nosuch as n", c="select n from analytics.b")
     result = house.materialize()
     told = "\n".join(entry.user_message for entry in house.instance.all_logs(result.run_id))
-    assert "analytics.b was skipped, since it reads analytics.a, which failed. There is no published table yet." in told
+    assert "analytics.b was skipped, because it reads failed tables: analytics.a. There is no published table yet." in told
     assert told.count("Readers still see the previous table (1 rows") == 1
 
 
