@@ -78,7 +78,7 @@ def _problem(error: Exception) -> str:
 def _place(settings: Settings) -> str:
     if settings.snowflake is None:
         return f"the embedded Snowflake in {settings.embedded_dir}"
-    return f"the account {settings.snowflake.account} as {settings.snowflake.user or 'whom the token names'}"
+    return f"the account {settings.snowflake.account} as {settings.snowflake.user or 'the user of the token'}"
 
 
 def _looks(
@@ -270,7 +270,7 @@ def _candidates_finding(stock: Stock, declared: Iterable[AnalyticsTable], *, kee
     if stuck:
         return failed(
             NAMES[5],
-            f"{len(stuck)} older than {keep_hours} h cannot be dropped by role {stock.role}, which does not own them: "
+            f"{len(stuck)} older than {keep_hours} h belong to another role, and role {stock.role} cannot drop them: "
             f"{_listed(stuck)}.",
             "Drop them with the role that owns them, or grant its ownership.",
         )
@@ -278,7 +278,7 @@ def _candidates_finding(stock: Stock, declared: Iterable[AnalyticsTable], *, kee
         return ok(NAMES[5], "none is left behind")
     kept = len(candidates) - len(old)
     return ok(
-        NAMES[5], f"{len(old)} older than {keep_hours} h, which the next run drops; {kept} younger or unmarked ones"
+        NAMES[5], f"the next run drops {len(old)} older than {keep_hours} h and keeps {kept} younger or unmarked ones"
     )
 
 

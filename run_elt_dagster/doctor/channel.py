@@ -54,7 +54,7 @@ def _check_token(slack: Slack) -> Iterator[Finding]:
             "Add the scope chat:write to the Slack app and install it again.",
         )
     else:
-        known = f"with the scopes {', '.join(sorted(scopes))}" if scopes else "whose scopes Slack does not tell"
+        known = f"with the scopes {', '.join(sorted(scopes))}" if scopes else "with scopes that Slack does not list"
         yield ok(NAMES[0], f"of {answer.get('user')} in the workspace {answer.get('team')}, {known}")
     yield _channel_finding(slack, scopes)
 
@@ -66,7 +66,7 @@ def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
     """
     name, channel = NAMES[1], slack.channel
     if not _CHANNEL_ID.fullmatch(channel):
-        return Finding(name, "skip", f"{channel} is no channel's ID, by which alone it can be looked up; {TRY_IT}")
+        return Finding(name, "skip", f"{channel} is no channel's ID, and Slack looks up channels by ID only; {TRY_IT}")
     client = slack.client()
     outcome, answer, _ = _asked(lambda: client.conversations_info(channel=channel))
     if outcome.reason.startswith("missing_scope"):
@@ -80,7 +80,7 @@ def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
     can_join = not found.get("is_private") and not scopes.isdisjoint({"channels:join", "chat:write.public"})
     if found.get("is_member") is False and not can_join:
         return failed(name, f"the app is not in {title}.", "Invite the app to the channel of SLACK_CHANNEL.")
-    return ok(name, f"{title}{'' if found.get('is_member') else ', which the app may join'}")
+    return ok(name, f"{title}{'' if found.get('is_member') else '; the app may join it'}")
 
 
 def _asked(request: Callable[[], "SlackResponse"]) -> tuple[Outcome, Mapping[str, Any], Mapping[str, str]]:

@@ -57,7 +57,7 @@ def check_deployment(
         instance = open_instance()
     except Exception as error:  # noqa: BLE001 - Dagster and the libraries of its storages raise what they like
         remedy = (
-            "Look whether the database of its dagster.yaml is up. Where there is no dagster.yaml, start it in the folder in which "
+            "Check that the database of its dagster.yaml is up. If there is no dagster.yaml, run the command in the folder where "
             "Dagster is started, or set DAGSTER_HOME."
         )
         yield failed(HISTORY, f"cannot be opened: {error}", remedy)
@@ -232,8 +232,8 @@ def _switch_finding(name: str, states: Sequence[Any], automation: _Automation) -
         return Finding(
             name,
             "skip",
-            "off here: with an account it is on by default only where RUN_ELT_DEPLOYMENT names a deployment, and nobody "
-            "switched it on",
+            "off here: with an account it is on by default only if RUN_ELT_DEPLOYMENT names a deployment, and it was not "
+            "switched on",
         )
     return None
 

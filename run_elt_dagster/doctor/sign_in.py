@@ -27,8 +27,8 @@ _BY_TEXT = (
     ("oauth", f"Renew the token of SNOWFLAKE_TOKEN_FILE_PATH. {ONCE}"),
 )
 _LOCAL_KEY = (
-    "Look at SNOWFLAKE_PRIVATE_KEY_PATH or SNOWFLAKE_PRIVATE_KEY, which take a key in PEM (PKCS8), and at "
-    "SNOWFLAKE_PRIVATE_KEY_PASSWORD, which an encrypted key needs. Nothing was sent to Snowflake."
+    "Set SNOWFLAKE_PRIVATE_KEY_PATH or SNOWFLAKE_PRIVATE_KEY to a key in PEM (PKCS8), and SNOWFLAKE_PRIVATE_KEY_PASSWORD to "
+    "its password if it is encrypted. Nothing was sent to Snowflake."
 )
 _UNREACHABLE = (
     "Look at SNOWFLAKE_ACCOUNT (as in myorg-myaccount), the network, and SNOWFLAKE_HOST, SNOWFLAKE_PORT and "
@@ -56,5 +56,5 @@ def _embedded_remedy(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "Wait until the other process has ended, then try again."
     if isinstance(error, NotInstalledError):
-        return f"Run {INSTALL}; or set the variables of an account, as .env.example describes them."
-    return "Look at RUN_ELT_EMBEDDED_DIR, which must be a folder that can be written. It holds the embedded Snowflake's data only."
+        return f"Run {INSTALL}; or set the variables of an account, see .env.example."
+    return "Set RUN_ELT_EMBEDDED_DIR to a folder that can be written. It holds the embedded Snowflake's data only."

@@ -157,7 +157,9 @@ def _write_state(path: Path, state: State, say: Callable[[str], object]) -> None
         draft.replace(path)
     except OSError as error:
         # Rather told twice than not at all.
-        say(f"the state cannot be written to {path}, got {error}. What was told is told again. Make it writable.")
+        say(
+            f"the state cannot be written to {path}, got {error}. The watch will post the same again. Make it writable."
+        )
 
 
 def _next_state(state: State, problems: Sequence[Finding], *, now: float, is_told: bool) -> State:
@@ -187,14 +189,14 @@ def _is_posted(message: Message, say: Callable[[str], object]) -> bool:
     alerts, _ = reachable_settings()
     slack = Slack.from_alerts(alerts).resolved()
     if slack.missing:
-        say(f"{slack.missing} not set, so that this goes to the log only: {message.text}")
+        say(f"{slack.missing} not set. This goes to the log only: {message.text}")
         return False
     outcome: Outcome = post(slack.client(), slack.channel, message, run_id="")
     told = outcome.kind == "delivered"
     say(
         f"posted to channel {outcome.channel}"
         if told
-        else f"not posted, got {outcome.reason.rstrip('.')}. It is tried again."
+        else f"not posted, got {outcome.reason.rstrip('.')}. The next look tries again."
     )
     return told
 
