@@ -262,8 +262,8 @@ class Answers:
         if self._given_up:
             return f"the run ended while Snowflake had not answered since {since}"
         return (
-            f"Snowflake has not answered since {since}, for {request.silent_seconds:.0f} s, which is how long a request may "
-            "stay without an answer (RUN_ELT_ANSWER_TIMEOUT_SECONDS)"
+            f"Snowflake has not answered since {since}, for {request.silent_seconds:.0f} s: the limit for a request without an "
+            "answer (RUN_ELT_ANSWER_TIMEOUT_SECONDS)"
         )
 
 
@@ -279,7 +279,7 @@ class _Pauses(Iterator[int]):
         if self._request is None and time.monotonic() > self._until:
             raise _unreachable()
         if self._request is not None and self._request.given_up:
-            raise NoAnswerError("nobody waits for the answer any longer")
+            raise NoAnswerError("no caller waits for the answer any longer")
         longest, self._longest = self._longest, min(self._longest * 2, LONGEST_PAUSE_SECONDS)
         # Sixty-four tables that were turned away together do not come back together.
         return random.randint(-(-longest // 2), longest)  # noqa: S311 - no secret

@@ -271,11 +271,11 @@ def refusal(table: AnalyticsTable, target: Relation, existing: Existing | None, 
 
 def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
     """Yield what forbids to replace the object, what would happen, and the remedy."""
-    overwrite = "Use publish: overwrite, which keeps the object."
+    overwrite = "Use publish: overwrite to keep the object."
     if existing.kind != "BASE TABLE":
         yield f"{existing.kind.lower()}", "It would become an ordinary table.", overwrite
     if existing.policies:
-        yield f"{', '.join(existing.policies)} on it", "The new object would be without: data exposed.", overwrite
+        yield f"{', '.join(existing.policies)} on it", "The new object would lack them and expose data.", overwrite
     if existing.streams:
         yield f"streams that read it: {', '.join(existing.streams)}", "They would go stale.", overwrite
     if existing.owner and existing.owner != role:
@@ -286,7 +286,7 @@ def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
         )
     if existing.managed_by is not None and existing.managed_by != role:
         yield (
-            f"a managed access schema, which role {existing.managed_by} owns, not {role}",
+            f"a managed access schema that role {existing.managed_by} owns, not {role}",
             "Its grants could be lost.",
             overwrite,
         )

@@ -87,7 +87,7 @@ def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.
         name="lost_runs",
         default_status=dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        description="Ends runs whose process is gone, so that they alert, and a deployment launches them once more.",
+        description="Fails runs without a heartbeat. They alert, and a deployment launches them once more.",
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen = {run_id: (str(sign), int(count)) for run_id, (sign, count) in json.loads(context.cursor or "{}").items()}
@@ -126,6 +126,6 @@ def end_lost_runs(
         if count < looks:
             now[run.run_id] = (sign, count)
             continue
-        instance.report_run_failed(run, f"The process of this run is gone: its last sign of life is of {sign}.")
+        instance.report_run_failed(run, f"The process of this run is gone: its last heartbeat is of {sign}.")
         ended.append(run.run_id)
     return now, ended

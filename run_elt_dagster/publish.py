@@ -227,7 +227,7 @@ def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset
         if kind not in ("ROLE", "DATABASE_ROLE", "SHARE"):
             raise PublishRefusedError(
                 f"publish: swap carries over grants to roles, database roles and shares, got {privilege} to {kind} "
-                f"{grantee} on {relation}. It would be lost. Use publish: clone, which keeps every grant.",
+                f"{grantee} on {relation}. It would be lost. Use publish: clone to keep every grant.",
             )
         name = tuple(_grantee_parts(grantee))
         if kind == "DATABASE_ROLE" and len(name) == 1:

@@ -258,9 +258,7 @@ class Rollback:
         present = Version(existing.row_count, existing.comment)
         marker = existing.marker
         if marker is None:
-            raise self._refused(
-                "got a table without the mark of a run in its comment, so that nobody knows what it replaced"
-            )
+            raise self._refused("got a table without the mark of a run in its comment: what it replaced is unknown")
         if marker.run_id.startswith(ROLLED_BACK):
             raise self._refused("got one that was rolled back already, and one version is as far as this goes")
         if _is_before(existing.created_at, marker):
@@ -387,7 +385,7 @@ class Rollback:
             marker = found.marker
             pending = marker is not None and marker.state in ("run", "publishing")
             if marker is not None and pending and self._sender.options.is_live(marker.run_id):
-                raise self._refused(f"got run {marker.run_id}, which is about to publish it. Cancel or await it")
+                raise self._refused(f"got run {marker.run_id} about to publish it. Cancel it or wait for it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:
         return schema == self._target.schema and is_candidate_of(self._table, name)

@@ -237,7 +237,7 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
     marker = existing.marker
     if marker is None:
         yield (
-            f"its comment names no run, and Dagster's last materialization is {recorded}: whose rows these are is unknown"
+            f"its comment names no run, and Dagster's last materialization is {recorded}: the run of these rows is unknown"
             if recorded is not None
             else "no run has made it"
         )

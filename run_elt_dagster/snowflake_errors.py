@@ -313,7 +313,7 @@ DATA_TEMPLATES = (
     Template(100070, "Error parsing XML: {value}", _DOCS + "sql-reference/functions/parse_xml"),
     Template(100071, "Failed to cast variant value {value} to {type}", _DOCS + "sql-reference/functions/cast"),
     Template(100072, "NULL result in a non-nullable column", _DOCS + "sql-reference/constraints-overview"),
-    Template(100072, "NULL result in a non-nullable column: {name}", "the embedded Snowflake, which names it"),
+    Template(100072, "NULL result in a non-nullable column: {name}", "the embedded Snowflake, with the name"),
     Template(
         100090,
         "Duplicate row detected during DML action\nRow Values: {value}",

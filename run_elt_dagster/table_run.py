@@ -360,7 +360,7 @@ class TableRun:
                 return
             if waited >= self._options.wait_seconds:
                 raise PublishRefusedError(
-                    f"{self._table.name} requires that the newest build is published last, got run {newer[0].run_id}, which "
+                    f"{self._table.name} requires that the newest build is published last, got run {newer[0].run_id} that "
                     f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production()} "
                     "Materialize again.",
                 )
@@ -406,8 +406,8 @@ class TableRun:
             self._announce()
         else:
             self._warnings.append(
-                f"{self._table.name}: {self._target} belongs to another role, so that its comment cannot tell which run's "
-                "rows it has, and two runs at once are not kept in order."
+                f"{self._table.name}: {self._target} belongs to another role. Its comment does not name the run of "
+                "its rows, and two runs at once are not kept in order."
             )
         try:
             # Safe to repeat: the rows are the candidate's each time.
@@ -574,7 +574,7 @@ class TableRun:
     def _failed_statement(self, error: StatementError) -> Failure:
         remedy = "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
         if error.errno == SYNTAX_ERROR and self._stage == "publish" and self._options.copy_tags:
-            remedy = "If the account does not know COPY TAGS, set RUN_ELT_COPY_TAGS=false."
+            remedy = "If the account refuses COPY TAGS, set RUN_ELT_COPY_TAGS=false."
         said, problem = str(error), error.problem
         if self._stage == "build" and (missing := missing_schema(self._target, error, role=self._role)):
             problem, remedy = missing

@@ -219,7 +219,7 @@ def _der(pem: bytes, password: str | None, variable: str) -> bytes:
         # The error's own text may quote what it could not read.
         raise ValueError(
             f"{variable} requires a private key in PEM (or that in base64) that SNOWFLAKE_PRIVATE_KEY_PASSWORD opens, got "
-            f"one that cannot be read ({type(error).__name__}). Nobody was signed in. Correct one of the two.",
+            f"one that cannot be read ({type(error).__name__}). Nothing was sent to Snowflake. Correct one of the two.",
         ) from None
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -30,7 +30,7 @@ mutation($r: String!, $p: TerminateRunPolicy) { terminateRun(runId: $r, terminat
 SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
 # What cancelling may take until the query has ended. The connector itself only hears of it with its next request.
 SECONDS = 10
-# A run that was only marked as cancelled hears of it with its next sign of life.
+# A run that was only marked as cancelled sees it at its next heartbeat.
 FORCED_SECONDS = BEAT_SECONDS + SECONDS
 
 

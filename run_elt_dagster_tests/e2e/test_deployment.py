@@ -132,7 +132,7 @@ def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_
     deployment.start_daemon()
     deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
     signs = f"select run_id from run_tags where key = '{ALIVE}'"
-    (run_id,) = place.wait_for("its first sign of life", lambda: database.column(signs))
+    (run_id,) = place.wait_for("its first heartbeat", lambda: database.column(signs))
     kill(code_server)
     assert database.rows("select run_id, status from runs") == [(run_id, "STARTED")]
 
@@ -158,7 +158,7 @@ def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
         deployment.start_daemon()
         deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
         signs = f"select run_id from run_tags where key = '{ALIVE}'"
-        place.wait_for("its first sign of life", lambda: database.column(signs))
+        place.wait_for("its first heartbeat", lambda: database.column(signs))
         postgres.stop()
         refuse_connections(postgres.port, 3)
         postgres.start()

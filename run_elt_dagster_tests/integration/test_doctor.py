@@ -176,7 +176,7 @@ def session(set_up: SetUp) -> Iterator[Session]:
 
 
 def beat(instance: dg.DagsterInstance, *, seconds_ago: float, daemon: str = "test") -> None:
-    """Give a sign of life as the daemon does; the classes have no public name, their stored form has."""
+    """Write a heartbeat as the daemon does; the classes have no public name, their stored form has."""
     for kind in instance.get_required_daemon_types():
         stored = {
             "__class__": "DaemonHeartbeat",
@@ -401,7 +401,7 @@ def test_target_that_publishing_would_refuse_is_said_with_the_remedy(set_up: Set
     (first, detail, remedy), (second, _, drop) = failures
     assert first == second == "targets"
     assert "got a table that role OWNER owns, not ELT" in detail
-    assert remedy == "Use publish: overwrite, which keeps the object, or grant its ownership to ELT."
+    assert remedy == "Use publish: overwrite to keep the object, or grant its ownership to ELT."
     assert drop == "Drop or rename it, then materialize again."
 
 
@@ -422,7 +422,7 @@ def test_leftover_candidates_are_counted(set_up: SetUp, session: Session) -> Non
     session.sql("create table analytics.temp_mau__0123ABCD (n int) comment = '[run_elt failed 0123 at 2026-11-25]'")
     settings = Settings.from_environment()
     *_, candidates = check_account(settings, load_tables(settings.tables_dir))
-    assert candidates.detail == "0 older than 72 h, which the next run drops; 1 younger or unmarked ones"
+    assert candidates.detail == "the next run drops 0 older than 72 h and keeps 1 younger or unmarked ones"
 
 
 def test_missing_warehouse_and_database_are_said(set_up: SetUp) -> None:

@@ -56,7 +56,7 @@ HANGING = {
     "masking policy MASK on it": (hang_masking_policy, "data exposed"),
     "row access policy FILTER on it": (hang_row_access_policy, "data exposed"),
     "streams that read it: RUN_ELT.RAW_DATA.CHANGES": (hang_stream, "They would go stale."),
-    "a managed access schema, which role SECURITYADMIN owns, not SYSADMIN": (
+    "a managed access schema that role SECURITYADMIN owns, not SYSADMIN": (
         hang_managed_access,
         "Its grants could be lost.",
     ),

@@ -46,7 +46,7 @@ def wait_for_another(instance: dg.DagsterInstance, run_id: str, last: str) -> No
         if sign(instance, run_id) != last:
             return
         threading.Event().wait(0.05)
-    raise AssertionError(f"no sign of life after {last}")
+    raise AssertionError(f"no heartbeat after {last}")
 
 
 def test_run_that_gives_signs_of_life_goes_on_and_is_lost_once_it_gives_none(instance: dg.DagsterInstance) -> None:
@@ -71,7 +71,7 @@ def test_run_that_gives_signs_of_life_goes_on_and_is_lost_once_it_gives_none(ins
     assert ended == [[], [], [], [run.run_id]]
     told = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)]
     assert [event and event.message for event in told] == [
-        f"The process of this run is gone: its last sign of life is of {own(run, ALIVE)}."
+        f"The process of this run is gone: its last heartbeat is of {own(run, ALIVE)}."
     ]
 
 

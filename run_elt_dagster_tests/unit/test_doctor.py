@@ -131,27 +131,27 @@ def test_sources_are_asked_for_in_one_query_that_reads_no_row() -> None:
         (
             Existing("BASE TABLE", owner="ELT", policies=("masking policy P",)),
             "clone",
-            "The new object would be without: data exposed.",
-            "Use publish: overwrite, which keeps the object.",
+            "The new object would lack them and expose data.",
+            "Use publish: overwrite to keep the object.",
         ),
         (
             Existing("BASE TABLE", owner="ELT", streams=("D.A.S",)),
             "swap",
             "got streams that read it: D.A.S. They would go stale.",
-            "Use publish: overwrite, which keeps the object.",
+            "Use publish: overwrite to keep the object.",
         ),
         (
             Existing("BASE TABLE", owner="OTHER"),
             "clone",
             "got a table that role OTHER owns, not ELT. It would change hands.",
-            "Use publish: overwrite, which keeps the object, or grant its ownership to ELT.",
+            "Use publish: overwrite to keep the object, or grant its ownership to ELT.",
         ),
         (
             Existing("BASE TABLE", owner="ELT", unknown=("policies: refused",)),
             "clone",
             "Policies or streams could be lost.",
             (
-                "Use publish: overwrite, which keeps the object, or set RUN_ELT_CHECK_POLICIES=false where the account has "
+                "Use publish: overwrite to keep the object, or set RUN_ELT_CHECK_POLICIES=false where the account has "
                 "no policies."
             ),
         ),

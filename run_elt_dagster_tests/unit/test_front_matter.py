@@ -213,7 +213,7 @@ def test_keys_are_text() -> None:
         ("a: !!bool yes", 0, "the tag !!bool"),
         ("a: !!set {b}", 0, "the tag !!set"),
         ("? [a]\n: b", 0, "a key requires text"),
-        ("a: b\nc: ~", 1, "c requires a value, got ~, which is none in YAML. Quote it"),
+        ("a: b\nc: ~", 1, "c requires a value, got ~. YAML reads that as no value. Quote it"),
         ("a: x\nb: Orders #1 of us", 1, "a value cannot hold # without quotes, got 'Orders #1 of us'"),
         ("a:\n  - b  #c\n  - d", 1, "a value cannot hold # without quotes"),
         ("a:\n  b:", 1, "a.b requires a value, got none. Write one"),

@@ -160,7 +160,7 @@ def test_target_that_is_no_table_is_refused(method: str, kind: str) -> None:
         ({"policies": ("masking policy P",)}, "masking policy P on it"),
         ({"streams": ("D.S.CHANGES",)}, "streams that read it: D.S.CHANGES"),
         ({"owner": "OTHER"}, "a table that role OTHER owns, not R"),
-        ({"managed_by": "ADMIN"}, "a managed access schema, which role ADMIN owns"),
+        ({"managed_by": "ADMIN"}, "a managed access schema that role ADMIN owns"),
         ({"unknown": ("policies: no privilege",)}, "policies: no privilege"),
         ({"kind": "ICEBERG TABLE"}, "iceberg table"),
     ],
