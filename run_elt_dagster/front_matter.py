@@ -351,7 +351,9 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._note(key_node, "a key requires text, got a list or a mapping. Quote it.")
             elif key == "<<" and not key_node.style:
-                self._note(key_node, "front matter cannot merge with <<, which YAML 1.2 has not. Write the keys out.")
+                self._note(
+                    key_node, "front matter cannot merge with <<: YAML 1.2 has no merge keys. Write the keys out."
+                )
             elif here in self.lines:
                 self._note(key_node, f"key {key!r} requires one value, got a second. Keep one of them.")
             self.lines[here] = key_node.start_mark.line
@@ -448,5 +450,5 @@ def _tag_of(node: yaml.Node) -> str:
 def _empty(at: Location, text: str) -> str:
     name = ".".join(map(str, at))
     if text:
-        return f"{name} requires a value, got {text}, which is none in YAML. Quote it: '{text}', or remove it."
+        return f"{name} requires a value, got {text}. YAML reads that as no value. Quote it: '{text}', or remove it."
     return f"{name} requires a value, got none. Write one, or remove the line."

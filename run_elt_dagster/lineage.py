@@ -413,7 +413,7 @@ def _misnamed(readings: Sequence[_TableReading], declared: Mapping[Key, Key]) ->
         for key, line in reading.tables.items():
             if key in names:
                 message = (
-                    f"table {'.'.join(key)} requires its name in Snowflake, got that of its file, which has an identifier. "
+                    f"table {'.'.join(key)} requires its name in Snowflake, got the name of its file. The file has an identifier. "
                     f"Snowflake would look for another table. Write {'.'.join(names[key])}."
                 )
                 yield reading.problem(line, message)
