@@ -114,8 +114,8 @@ class Engine(FakeSnow):
         except duckdb.Error as error:
             self.duck_conn.close()
             raise RuntimeError(
-                f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. Close "
-                f"whatever else uses the file, or delete {self._directory} to begin anew."
+                f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. End "
+                f"the process that uses the file, or delete {self._directory} to begin anew."
             ) from error
         self.duck_conn.execute(info_schema.per_db_creation_sql(database))
         self.duck_conn.execute(macros.creation_sql(database))
@@ -205,8 +205,8 @@ class EngineSession(FakeSnowflakeConnection):
         _roll_back(self.duck)
         if commit:
             raise SqlError(
-                "The transaction requires that no statement in it fails, got one that did. All of it was rolled back, "
-                "which Snowflake would not do. Repeat the statements before it.",
+                "The transaction requires that no statement in it fails, got one that did. All of it was rolled back. "
+                "Snowflake would keep the other statements. Repeat the statements before it.",
                 errno=9999,
                 sqlstate="40000",
             )

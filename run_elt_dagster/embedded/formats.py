@@ -79,7 +79,7 @@ def _part(match: re.Match[str], snowflake_format: str) -> tuple[Formatted, bool]
         return (Formatted("%n", digits) if digits else Formatted("")), True
     literal = match["quoted"] if match["quoted"] is not None else match["letter"]
     if match["letter"] and not _is_literal(match, snowflake_format):
-        raise unsupported("tell what this format means", f"{match['letter']!r} in {snowflake_format!r}")
+        raise unsupported("read this format", f"{match['letter']!r} in {snowflake_format!r}")
     return Formatted(literal.replace("%", "%%")), False
 
 

@@ -89,7 +89,7 @@ class TableObject:
             SqlError: It is one.
         """
         if self.kind:
-            raise unsupported(f"do this with a {self.kind.lower()}, which an account may refuse too", name)
+            raise unsupported(f"do this with a {self.kind.lower()}; an account may refuse it too", name)
 
 
 @dataclass(frozen=True)

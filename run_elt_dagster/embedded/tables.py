@@ -322,7 +322,7 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     if taken is None:
         return None
     if taken != target.name:
-        raise unsupported("keep two tables whose names differ by case alone", f"{target.name!r} beside {taken!r}")
+        raise unsupported("keep two tables with names that differ by case alone", f"{target.name!r} beside {taken!r}")
     if creation.if_not_exists:
         return _KEPT
     known = known or register.find(target)
