@@ -1,4 +1,4 @@
-"""The page of the alerting: an asset that nobody builds, and a check of it that can be asked at any time."""
+"""The page of the alerting: an asset that no run builds, and a check of it that can be executed at any time."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from run_elt_dagster.resources.slack import Slack
 
 
 def alert_asset() -> dg.AssetSpec:
-    """Return the external asset on whose page the sensor `slack_alert_retries` reports."""
+    """Return the external asset. The sensor `slack_alert_retries` reports on its page."""
     return dg.AssetSpec(
         list(ASSET),
         group_name=ASSET[0],

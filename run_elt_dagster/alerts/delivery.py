@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 RETRY_SECONDS = (60, 120, 240)
 # What has used up its retries is tried again this often, one for all: enough to notice that Slack is there again, and no storm.
 PROBE_SECONDS = 60
-# The same for what somebody must act for: every tick, since a person who has acted looks for the alert.
+# The same for alerts that a person must act for: every tick, since a person who has acted looks for the alert.
 BLOCKED_SECONDS = 30
 # The same for an alert with its retries used up that may have been posted without an answer: each time it may appear once more.
 DOUBTFUL_PROBE_SECONDS = 600
@@ -189,7 +189,7 @@ def attempt(
 ) -> tuple[Entry, bool]:
     """Make one attempt to deliver the alert of a run, if none is under way and it is due.
 
-    The ledger says `posting` before Slack is asked and the outcome afterwards, so that an attempt whose process was
+    The ledger says `posting` before Slack is asked and the outcome afterwards, so an attempt whose process was
     killed is seen. It never sleeps, and never raises for what can be retried.
 
     Args:
@@ -337,13 +337,13 @@ def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_
 
 
 def _is_asked_first(entry: Entry) -> bool:
-    """Tell whether it is worth another post only once Slack answers again: its retries are used up, or the token is refused."""
+    """Return whether it is worth another post only once Slack answers again: its retries are used up, or the token is refused."""
     has_given_up = entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS)
     return has_given_up or (entry.status == "blocked" and entry.down)
 
 
 def _is_down(client: "WebClient", entry: Entry, outcome: Outcome) -> bool:
-    """Tell whether Slack answers nothing at all; where only posting fails, that it answers tells nothing new."""
+    """Return whether Slack answers nothing at all; if only posting fails, its answer is nothing new."""
     if outcome.kind not in ("transient", "unauthorized"):
         return False
     if outcome.down or (entry.down and outcome.ambiguous):
@@ -354,7 +354,7 @@ def _is_down(client: "WebClient", entry: Entry, outcome: Outcome) -> bool:
 def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Outcome:
     """Count the repeat on the first message, then reply to it; where the first is gone, Slack says so at the counting.
 
-    The thread of a deleted message may go on, where nobody sees it.
+    The thread of a deleted message may go on, but no person sees it.
     """
     counted = update(client, thread.channel, thread.ts, thread.message)
     if is_gone(counted) or counted.kind == "transient":
@@ -364,7 +364,7 @@ def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Ou
 
 
 def is_gone(outcome: Outcome) -> bool:
-    """Tell whether Slack refused since a message, or its channel, is not there any more."""
+    """Return whether Slack refused since a message, or its channel, is not there any more."""
     return outcome.kind != "delivered" and _error_of(outcome) in GONE_ERRORS
 
 
@@ -380,7 +380,7 @@ def post(client: "WebClient", channel: str, message: Message, *, run_id: str, th
                 thread_ts=thread_ts or None,
                 unfurl_links=False,
                 unfurl_media=False,
-                # By this a message is found again whose answer was lost.
+                # Finds a message again if Slack's answer to it was lost.
                 # https://docs.slack.dev/messaging/message-metadata
                 metadata={"event_type": "run_elt_alert", "event_payload": {"run_id": run_id}},
             )
@@ -416,7 +416,7 @@ def call(request: Callable[[], Any]) -> Outcome:
     except URLError as error:
         return Outcome("transient", _words("Slack cannot be reached", error.reason), down=True)
     except (TimeoutError, ConnectionError, HTTPException, SlackClientError) as error:
-        # The request was sent. Whether Slack took it, nobody knows.
+        # The request was sent. Whether Slack took it is unknown.
         return Outcome("transient", _words("Slack did not answer", error), ambiguous=True)
     except OSError as error:
         return Outcome("transient", _words("Slack cannot be reached", error), down=True)
@@ -453,7 +453,7 @@ def _answered(error: "SlackApiError") -> Outcome:
 def _find(client: "WebClient", channel: str, run_id: str, thread_ts: str) -> Outcome | None:
     """Look for the alert of a run in its thread and in the channel, by its metadata; None if it is not there.
 
-    It takes the scope channels:history, which an app need not have; then a lost answer may give a second message.
+    It takes the scope channels:history. An app need not have it; then a lost answer may give a second message.
     https://docs.slack.dev/reference/methods/conversations.history
     """
     found: list[Any] = []

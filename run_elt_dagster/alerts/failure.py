@@ -63,7 +63,7 @@ class FailedTable:
     Attributes:
         name: `schema.table`.
         stage: Where it failed.
-        cause: The root cause in words; may hold secrets and row values, which the message takes out.
+        cause: The root cause in words; may hold secrets and row values. The message takes them out.
         cause_class: What makes two failures the same one: failed checks, Snowflake's error number, or an exception.
         checks: The checks that did not hold.
         query_id: The failed query in Snowflake's history, None if there is none.
@@ -103,7 +103,7 @@ class RunFailure:
         stage: Where the first failure was.
         cause: The root cause of a failure that belongs to no single table, empty otherwise.
         cause_class: What makes two such failures the same one, empty for a failure of tables.
-        cancelled: Whether somebody cancelled it.
+        cancelled: Whether a person cancelled it.
     """
 
     run_id: str
@@ -129,18 +129,18 @@ class RunFailure:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether what readers see of a table is unknown, so that Snowflake has to be asked."""
+        """Whether what readers see of a table is unknown, so Snowflake has to be asked."""
         return any(table.production.startswith(_UNKNOWN) for table in self.tables)
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """Everybody responsible for a failed table, each once."""
+        """All owners of failed tables, each once."""
         return tuple(dict.fromkeys(owner for table in self.tables for owner in table.owners))
 
 
 @dataclass(frozen=True)
 class _Story:
-    """A run's events, by what they tell."""
+    """A run's events, by what they mean."""
 
     planned: tuple[str, ...]
     materialized: frozenset[str]
@@ -166,9 +166,9 @@ def run_failure(
         run: The failed run.
         events: Its events of `EVENT_TYPES`, oldest first.
         failed_at: When it ended, aware UTC.
-        last_published: Tells when a table, `schema.table`, was last published before the run.
+        last_published: Returns when a table, `schema.table`, was last published before the run.
         owners: The owners of every declared table by name.
-        seen: Whose rows readers see, by table; None if nobody has looked, or Snowflake did not tell.
+        seen: The run of the rows that readers see, by table; None if Snowflake was not asked or did not answer.
         check_events: Reads its events of `CHECK_EVENT_TYPES`, for a failure without facts.
     """
     story = _story(events)
@@ -235,7 +235,7 @@ def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
     ):
         if tag in tags:
             return trigger, tags[tag]  # type: ignore[return-value]
-    # The command line builds its job itself, so that its runs come from no loaded code location.
+    # The command line builds its job itself, so its runs come from no loaded code location.
     return ("the command line", "") if run.remote_job_origin is None else ("the UI", tags.get("user", ""))
 
 
@@ -309,7 +309,7 @@ def _failed_check(evaluation: dg.AssetCheckEvaluation) -> FailedCheck:
 
 
 def is_interrupted_before_a_step(events: Sequence[dg.EventLogEntry]) -> bool:
-    """Tell from a run's events whether a signal ended it before its first step."""
+    """Return from a run's events whether a signal ended it before its first step."""
     story = _story(events)
     error = story.end_error
     return not story.started_steps and error is not None and any(e.cls_name in _INTERRUPTIONS for e in _chain(error))

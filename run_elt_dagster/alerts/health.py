@@ -1,4 +1,4 @@
-"""Is the alerting alive: what a page of the UI shows of the last delivery, and of failures that nobody has heard of."""
+"""Is the alerting alive: what a page of the UI shows of the last delivery, and of failures without a delivered alert."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def report_if_changed(instance: dg.DagsterInstance, health: Health) -> bool:
             metadata={name: dg.MetadataValue.text(str(value)) for name, value in metadata.items()},
         )
     )
-    # Last, so that a process killed in between reports again.
+    # Last, so a process killed in between reports again.
     instance.report_runless_asset_event(dg.AssetObservation(key, metadata=metadata))
     return True
 

@@ -35,8 +35,8 @@ class Entry:
         ambiguous: Whether an attempt may have posted it.
         ts: Slack's id of the message.
         channel: ID of its channel.
-        thread_ts: The message in whose thread it is, itself if it is the first.
-        config: A fingerprint of token and channel, to notice that somebody changed them.
+        thread_ts: The first message of its thread; itself if it is the first.
+        config: A fingerprint of token and channel, to notice a change.
         destination: A fingerprint of the channel alone, to notice that a thread is in another one.
         location: The code location that alerts of it.
         covers: How the ids of the runs start that the same message speaks of.
@@ -83,7 +83,7 @@ class Entry:
         return cls(**kept)
 
     def tags(self, run_id: str) -> dict[str, str]:
-        """Return the entry as tags of this run; all of them, so that nothing of an earlier entry stays."""
+        """Return the entry as tags of this run; all of them, so nothing of an earlier entry stays."""
         shortened = replace(self, status="", reason=self.reason[:REASON_LIMIT])
         kept = {name: value for name, value in asdict(shortened).items() if value != getattr(Entry(), name)}
         is_open = self.state == "open"
@@ -95,7 +95,7 @@ class Entry:
         }
 
     def is_due(self, *, now: float, config: str) -> bool:
-        """Tell whether an attempt may be made now, with the token and the channel as they are."""
+        """Return whether an attempt may be made now, with the token and the channel as they are."""
         if self.status in ("", "retry", "posting"):
             return now >= self.next_at
         if self.status in ("blocked", "undeliverable"):
@@ -103,18 +103,18 @@ class Entry:
         return False
 
     def waits_for_slack(self, config: str) -> bool:
-        """Tell whether it was posted in vain, with this token and channel, and is tried again by itself."""
+        """Return whether it was posted in vain, with this token and channel, and is tried again by itself."""
         is_tried_again = self.status in ("retry", "blocked") or (self.status == "undeliverable" and self.next_at > 0)
         return is_tried_again and self.config == config
 
     @property
     def is_free(self) -> bool:
-        """Whether it is in no message, not even in one that may have been posted, so that any may speak of it."""
+        """Whether it is in no message, not even in one that may have been posted, so any may speak of it."""
         return self.status not in ("posting", "delivered") and not self.ambiguous
 
 
 def open_incidents(location: str, *, fingerprint: str | None = None) -> Mapping[str, str]:
-    """Return the tags by which the first runs of open incidents are found; copies of them have the same."""
+    """Return the tags that find the first runs of open incidents; copies of them have the same."""
     return {OPEN: location or _NOWHERE, **({} if fingerprint is None else {INCIDENT: fingerprint})}
 
 
@@ -124,12 +124,12 @@ def start_of(run_id: str) -> str:
 
 
 def config_of(slack: Slack) -> str:
-    """Return a fingerprint of token and channel, from which neither can be read."""
+    """Return a fingerprint of token and channel. Neither can be read from it."""
     return _fingerprint(slack.token, slack.channel, slack.base_url)
 
 
 def destination_of(slack: Slack) -> str:
-    """Return a fingerprint of the channel, from which it cannot be read."""
+    """Return a fingerprint of the channel. It cannot be read from it."""
     return _fingerprint(slack.channel, slack.base_url)
 
 

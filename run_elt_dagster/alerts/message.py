@@ -87,7 +87,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Message:
-    """What `chat.postMessage` takes: the notification, which is the fallback too, and the blocks."""
+    """What `chat.postMessage` takes: the notification (the fallback too) and the blocks."""
 
     text: str
     blocks: tuple[Block, ...] = ()
@@ -225,7 +225,7 @@ def recovery_message(failure: RunFailure, *, style: Style) -> Message:
 
 
 def lost_message(run_id: str, *, style: Style) -> Message:
-    """Return the alert for a run that cannot be described, so that it is heard of all the same."""
+    """Return the alert for a run that cannot be described, so it alerts all the same."""
     return _plain_message(
         f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run.{_in_brackets(style)}"
     )
@@ -275,7 +275,7 @@ class _Group:
 
 def _groups(failure: RunFailure, style: Style) -> list[_Group]:
     """Return the tables by what they failed of, in order."""
-    # The share of each, so that a thousand long causes take no longer than one.
+    # The share of each, so a thousand long causes take no longer than one.
     share = CAUSE_LIMIT // max(len(failure.tables), 1)
     alike: dict[Any, list[FailedTable]] = {}
     causes: dict[Any, str] = {}
@@ -301,7 +301,7 @@ def _checks_line(table: FailedTable, style: Style) -> str:
 
 
 def _is_told_by_checks(table: FailedTable) -> bool:
-    """Tell whether the failed checks say what was got; a check without an answer has a cause of its own."""
+    """Return whether the failed checks say what was got; a check without an answer has a cause of its own."""
     return bool(table.checks) and all(check.got != NO_ANSWER for check in table.checks)
 
 
@@ -333,7 +333,7 @@ def _blocks(
     if details:
         yield {
             "type": "rich_text",
-            # Plain by construction: no mention in an error pings anybody, and no backtick ends it.
+            # Plain by construction: no mention in an error notifies a person, and no backtick ends it.
             "elements": [{"type": "rich_text_preformatted", "elements": [{"type": "text", "text": details}]}],
         }
     if state == "open":
@@ -391,7 +391,7 @@ def _says_names(failure: RunFailure, *, is_only: bool) -> bool:
 
 
 def _is_unnamed(failure: RunFailure) -> bool:
-    """Tell whether the title names no table though there is one, as after a lost process."""
+    """Return whether the title names no table though there is one, as after a lost process."""
     return any(table.name not in failure.summary for table in failure.tables[:1])
 
 
@@ -420,7 +420,7 @@ def _check_line(check: FailedCheck, style: Style) -> str:
 
 
 def _productions(tables: Sequence[FailedTable], style: Style) -> list[str]:
-    """Return what readers see, each sentence once; where it differs, of which table."""
+    """Return what readers see, each sentence once, with the table if it differs."""
     words: dict[str, list[str]] = {}
     for table in tables:
         if table.production:
@@ -439,7 +439,7 @@ def _tables_line(failure: RunFailure, style: Style) -> str:
 
 
 def _next_steps(failure: RunFailure, style: Style) -> Iterator[str]:
-    """Yield one next step for each stage, with where the runbook tells more about its causes."""
+    """Yield one next step for each stage, with the place of its causes in the runbook."""
     stages: list[Stage] = list(dict.fromkeys(table.stage for table in failure.tables)) or [failure.stage]
     for stage in stages:
         is_of_checks = all(not table.was_built for table in failure.tables if table.stage == stage) and stage == "audit"
@@ -459,7 +459,7 @@ def _window(text: str, limit: int = CAUSE_LIMIT) -> str:
 
 
 def _redacted_window(text: str, style: Style, limit: int) -> str:
-    """Cut only after the known secrets are out, so that no half of one stays at the cut."""
+    """Cut only after the known secrets are out, so no half of one stays at the cut."""
     for secret in style.secrets:
         text = text.replace(secret, "[redacted]")
     return _window(text, limit)
@@ -499,7 +499,7 @@ def _mentions(of: Sequence[str], style: Style) -> str:
 
 
 def _mention(owner: str, style: Style) -> str:
-    """Return a mention that notifies, or the bare name of an owner whom the configuration does not know.
+    """Return a mention that notifies, or the bare name of an owner that the configuration does not list.
 
     https://docs.slack.dev/messaging/formatting-message-text#mentioning-users
     """

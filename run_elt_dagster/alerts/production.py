@@ -1,4 +1,4 @@
-"""What readers see of the tables of a run whose process was lost: the comments of the tables tell, within seconds."""
+"""What readers see of the tables of a run whose process was lost: from the comments of the tables, within seconds."""
 
 import json
 import logging
@@ -25,13 +25,13 @@ Seen = Mapping[str, Marker | None]
 def look_at_production(
     snowflake: Callable[[], Snowflake], tables: Catalogue, names: Sequence[str], log: logging.Logger
 ) -> Seen | None:
-    """Return whose rows readers see; None where Snowflake does not tell in time, since an alert must not wait for it.
+    """Return the run of the rows that readers see; None if Snowflake does not answer in time. An alert must not wait.
 
     Args:
         snowflake: Makes the resource.
         tables: The declared tables.
         names: Which of them, as `schema.table`.
-        log: Told why there is no answer.
+        log: Called with the reason if there is no answer.
     """
     found: list[Seen] = []
 

@@ -67,7 +67,7 @@ RETRY_WAIT_SECONDS = 900
 TICK_SECONDS, ALERTS_PER_TICK = 20, 30
 # Slack's rate limit: where it asks in the middle of many to wait as short as this, the tick waits.
 SHORT_WAIT_SECONDS = 3
-# More incidents than this at once, and all but some are lists, so that the last is told of within minutes.
+# More incidents than this at once, and all but some are lists, so the last is told of within minutes.
 SINGLE_INCIDENTS, SINGLE_BESIDE_LISTS = 60, 5
 # Several in a row, and Slack takes none: the next would fare no better. One that fails alone is not to hold up the others.
 FAILURES_IN_A_ROW = 2
@@ -89,7 +89,7 @@ _STATUSES = ("posting", "delivered", "retry", "blocked", "undeliverable")
 
 
 class AlertsBlockedError(Exception):
-    """Alerts that somebody must act for, before they can be delivered."""
+    """Alerts that wait for a person to act before they can be delivered."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Alerts:
         settings: Where alerts go.
         owners: The owners of every declared table by its name, `schema.table`; its keys say which tables are ours.
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
-        look: Asks Snowflake whose rows readers see of some tables, `schema.table`.
+        look: Asks Snowflake for the run of the rows that readers see of some tables, `schema.table`.
         clock: The time in seconds since the epoch.
         wait: Lets that many seconds pass.
         here: The code location itself; None where every location's runs are looked at.
@@ -127,7 +127,7 @@ class Alerts:
 
 
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
-    """Return both sensors; `is_running` is whether they run until somebody switches them in the UI."""
+    """Return both sensors; `is_running` is whether they run until a person switches them in the UI."""
     status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     located = [alerts]
     return [_failure_sensor(located, status), _reconciling_sensor(located, status)]
@@ -217,7 +217,7 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         What was done, for the tick.
 
     Raises:
-        AlertsBlockedError: Somebody must act; with the remedy. What could be done was done.
+        AlertsBlockedError: A person must act; with the remedy. What could be done was done.
     """
     started = time.monotonic()
     records = _without_interrupted(instance, list(_undelivered(alerts, instance)), until=started + SORTING_SECONDS / 2)
@@ -240,7 +240,7 @@ def health_of(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Hea
         order_by="update_timestamp",
     )
     entries = [Entry.of(record.dagster_run) for record in delivered]
-    # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
+    # Slack's id of a message is the moment when it was posted: https://docs.slack.dev/messaging/retrieving-messages
     moments = [float(entry.ts) for entry in entries if entry.ts and alerts.location in ("", entry.location)]
     return Health(waiting, max(moments, default=None), slack.missing, location=alerts.location)
 
@@ -377,9 +377,9 @@ def _batches(
 ) -> Iterator[_Batch]:
     """Yield what is due as the runs of one message each.
 
-    The newest failure waits for nobody; behind it, new and old ones take turns. After an outage the oldest incident comes first,
-    with its newest failure. Runs that failed alike share a message, but for the first of an incident, which has its own. Of
-    very many incidents most are told of in lists.
+    The newest failure comes first; behind it, new and old ones take turns. After an outage the oldest incident comes first,
+    with its newest failure. Runs that failed alike share a message, but the first of an incident has its own. Of
+    very many incidents most are in lists.
     """
     by_start = _by_start(records)
     covered = {start for record in records for start in Entry.of(record.dagster_run).covers}
@@ -414,7 +414,7 @@ def _apart(groups: Sequence[list[dg.RunRecord]]) -> tuple[list[list[dg.RunRecord
 
 
 def _is_shareable(record: dg.RunRecord) -> bool:
-    """Tell whether a run may share a message with others: it is in none, and its own speaks of no others yet."""
+    """Return whether a run may share a message with others: it is in none, and its own speaks of no others yet."""
     entry = Entry.of(record.dagster_run)
     return entry.is_free and not entry.covers
 
@@ -534,7 +534,7 @@ def _draft(
 
 
 def _untold(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[dg.RunRecord]:
-    """Return the runs that are in no message: the other sensor, or an attempt that was killed, may have told of some."""
+    """Return the runs that are in no message: the other sensor, or an attempt that was killed, may have delivered some."""
     return [record for record in _records(instance, run_ids) if Entry.of(record.dagster_run).is_free]
 
 
@@ -599,7 +599,7 @@ def _in_thread(
 
 
 def _verified(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> RunFailure:
-    """Describe a run; where its own story does not tell what readers see, ask Snowflake, and keep the answer."""
+    """Describe a run; if its own events do not show what readers see, ask Snowflake, and keep the answer."""
     failure = describe(alerts, instance, record)
     if not failure.is_unclear or joined(record.dagster_run, SEEN):
         return failure
@@ -714,7 +714,7 @@ def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> 
 
 
 def _counts(alerts: Alerts, instance: dg.DagsterInstance, event: dg.EventLogEntry) -> bool:
-    """Tell whether a materialization says that readers see the table again: a publication by a run of this location."""
+    """Return whether a materialization says that readers see the table again: a publication by a run of this location."""
     if not is_publication(event):
         return False
     if alerts.here is None:
@@ -775,7 +775,7 @@ def _undelivered(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.Ru
 
 
 def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Tell whether a run was to build or check our tables: the names of jobs and code locations are anybody's.
+    """Return whether a run was to build or check our tables: other projects may use the same names of jobs and code locations.
 
     The command line's runs know no code location, and every location has a job for assets by the same name.
     """
@@ -798,7 +798,7 @@ def _planned_key(event: dg.EventLogEntry) -> dg.AssetKey | None:
 
 
 def _ends_as_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """End a run as cancelled that somebody interrupted at the command line before its op began; tell whether it is one.
+    """End a run as cancelled if a person interrupted it at the command line before its op began; return whether it is one.
 
     Dagster calls it a failure, and nothing of this project runs in its process that could say otherwise.
     """
@@ -812,7 +812,7 @@ def _ends_as_cancelled(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool
 def _without_interrupted(
     instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], *, until: float
 ) -> list[dg.RunRecord]:
-    """Leave out the runs that somebody interrupted at the command line; those that there is no time to ask about alert."""
+    """Leave out the runs that a person interrupted at the command line. If there is no time to ask about a run, it alerts."""
     return [
         record
         for record in records
@@ -823,7 +823,7 @@ def _without_interrupted(
 
 
 def _is_retried(record: dg.RunRecord, *, now: float) -> bool:
-    """Tell whether Dagster retries the run: only the last one of a chain alerts.
+    """Return whether Dagster retries the run: only the last one of a chain alerts.
 
     https://docs.dagster.io/deployment/execution/run-retries
     """
@@ -852,7 +852,7 @@ def _is_due(record: dg.RunRecord, slack: Slack, now: float) -> bool:
 
 
 def _pauses(entry: Entry, slack: Slack, now: float) -> bool:
-    """Tell whether an alert that waits is a reason not to try another one first."""
+    """Return whether an alert that waits is a reason not to try another one first."""
     return entry.next_at > now and entry.config == config_of(slack)
 
 
@@ -862,7 +862,7 @@ def _is_paused(records: Sequence[dg.RunRecord], slack: Slack, now: float) -> boo
 
 
 def _report_blocked(waiting: Sequence[Entry]) -> None:
-    """Let the tick fail while somebody must act: the page of the sensors shows it, with the remedy."""
+    """Let the tick fail while a person must act: the page of the sensors shows it, with the remedy."""
     blocked = [entry for entry in waiting if entry.status == "blocked"]
     if blocked:
         raise AlertsBlockedError(
