@@ -196,7 +196,7 @@ def _cannot_create(look: _Look, schema: str) -> Finding | None:
     """Make an empty table and drop it again.
 
     A temporary table would take no privilege at all: https://docs.snowflake.com/en/sql-reference/sql/create-table. What a
-    killed process leaves behind is named and marked as a candidate, so that a later run drops it.
+    killed process leaves behind is named and marked as a candidate, so a later run drops it.
     """
     probe = Relation(look.database, schema, f"TEMP_RUN_ELT_DOCTOR__{secrets.token_hex(4).upper()}")
     marker = Marker("failed", "doctor", instant(datetime.now(UTC)))

@@ -60,7 +60,7 @@ def _check_token(slack: Slack) -> Iterator[Finding]:
 
 
 def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
-    """Look the channel up, which takes the scope channels:read (private ones: groups:read), that an app need not have.
+    """Look the channel up. That takes the scope channels:read (private ones: groups:read), and an app need not have it.
 
     https://docs.slack.dev/reference/methods/conversations.info
     """

@@ -1,6 +1,6 @@
 """Whether the code server has loaded the code location, by asking it as the daemon does.
 
-Its own health check does not tell: `dagster code-server start` answers "serving" with a load error too, and then the daemon
+Its own health check is not enough: `dagster code-server start` answers "serving" with a load error too, and then the daemon
 evaluates nothing and reports nothing.
 """
 

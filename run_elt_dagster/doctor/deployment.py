@@ -30,7 +30,7 @@ EVALUATION_SECONDS = 300
 TICK_SECONDS = 900
 HISTORY = "history"
 DEPENDENTS = ("run monitoring", "daemon", "code location", "schedule", "sensors", "alerts")
-# Names of the daemons without which there is no schedule and no alert.
+# Names of the required daemons: without them there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
 SCHEDULES = {daily_schedule(job_name=JOB_NAME).name}
 SENSORS = {
@@ -92,7 +92,7 @@ def _monitoring_finding(instance: dg.DagsterInstance) -> Finding:
 
 
 def _daemon_finding(instance: dg.DagsterInstance, *, now: float) -> Finding:
-    """Tell whether a daemon works on the instance: https://docs.dagster.io/deployment/execution/dagster-daemon."""
+    """Return whether a daemon works on the instance: https://docs.dagster.io/deployment/execution/dagster-daemon."""
     name, remedy = DEPENDENTS[1], "Start dagster dev, or dagster-daemon run, on this history."
     if instance.daemon_skip_heartbeats_without_errors:
         return Finding(name, "skip", "this instance's daemon reports errors only")
@@ -132,8 +132,8 @@ class _Automation:
     """The schedule and the sensors of our code locations, as the instance keeps them.
 
     Attributes:
-        states: Kept since somebody switched it in the UI, or since its first tick.
-        is_automated: Whether they run unless somebody switches them off.
+        states: Kept since a person switched it in the UI, or since its first tick.
+        is_automated: Whether they run unless a person switches them off.
         has_daemon: Whether a daemon works on the instance.
         now: In seconds since 1970.
     """
@@ -147,7 +147,7 @@ class _Automation:
         return [state for state in self.states if state.instigator_type.value == kind]
 
     def is_on(self, state: Any) -> bool:
-        """Tell whether it runs: switched on by hand, or by default here, or by default in the deployment that evaluates it."""
+        """Return whether it runs: switched on by hand, or by default here, or by default in the deployment that evaluates it."""
         if state.status.value == "DECLARED_IN_CODE":
             beside = (sensor for sensor in self.of("SENSOR") if _location(sensor) == _location(state))
             return self.is_automated or any(self.age(sensor) < EVALUATION_SECONDS for sensor in beside)
@@ -186,7 +186,7 @@ def _automation_findings(instance: dg.DagsterInstance, automation: _Automation, 
 
 
 def _location_finding(automation: _Automation, answer: Answer) -> Finding:
-    """Tell whether the code location is loaded: by what the code server says, and by whether its sensors are evaluated."""
+    """Return whether the code location is loaded: by what the code server says, and by whether its sensors are evaluated."""
     name, (kind, said) = DEPENDENTS[2], answer
     nothing = "No table is built, and no failed run alerts."
     if kind == "broken":

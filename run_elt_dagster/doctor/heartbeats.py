@@ -1,4 +1,4 @@
-"""Whether more than one daemon works on a history, by whose heartbeats follow one another.
+"""Whether more than one daemon works on a history, by the order of their heartbeats.
 
 Dagster keeps one heartbeat for each kind of daemon, with the id of the process that gave it, and each process writes every
 30 s. So two processes overwrite each other in turn. A process that was started anew has a new id too, but its old id never
@@ -42,7 +42,7 @@ class Turns:
 
     @property
     def are_complete(self) -> bool:
-        """Whether every kind was heard again, and nobody but one process ever: a second would have come in between."""
+        """Whether every kind has a new heartbeat, and all are of one process: a second would have come in between."""
         return len(self.ids) == 1 and all(len(seen) > 1 for seen in self._seen.values())
 
 

@@ -1,4 +1,4 @@
-"""What can be told on this machine: the versions of the libraries, the settings, and the files of the tables."""
+"""What can be checked on this machine: the versions of the libraries, the settings, and the files of the tables."""
 
 import importlib.metadata
 import platform

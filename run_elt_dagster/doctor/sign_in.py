@@ -9,7 +9,7 @@ _KEY = (
     f"and this machine's clock. {ONCE}"
 )
 
-# What the error holds, and what to do: the connector gives one number to many causes, so that the text tells more.
+# What the error holds, and what to do: the connector gives one number to many causes, so the text tells more.
 # https://docs.snowflake.com/en/user-guide/key-pair-auth-troubleshooting
 _BY_TEXT = (
     (

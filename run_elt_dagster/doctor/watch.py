@@ -35,7 +35,7 @@ News = Literal["", "failed", "again", "recovered"]
 
 @dataclass(frozen=True)
 class State:
-    """What was told so far, kept in a file.
+    """What was posted so far, kept in a file.
 
     Attributes:
         since: When it was first found that something fails, in seconds since 1970; 0 if nothing does.
@@ -54,8 +54,8 @@ class Watch:
 
     Attributes:
         state: The file.
-        again_seconds: After what time a failure that lasts is told again.
-        confirm_seconds: After what time a failure is looked at once more before it is told.
+        again_seconds: After what time a lasting failure is posted again.
+        confirm_seconds: After what time a failure is checked again before it is posted.
         look: Returns what the doctor has found.
         clock: The time in seconds since 1970.
         wait: Waits so many seconds.
@@ -90,7 +90,7 @@ class Watch:
 
 
 def news_of(state: State, problems: Sequence[Finding], *, now: float, again_seconds: float) -> News:
-    """Return what is to be told, empty if nothing is. Pure."""
+    """Return what is to be posted, empty if nothing is. Pure."""
     if not problems:
         return "recovered" if state.told_at else ""
     told, reasons = state.told or {}, _reasons(problems)
@@ -103,7 +103,7 @@ def news_of(state: State, problems: Sequence[Finding], *, now: float, again_seco
 
 
 def message_of(news: News, problems: Sequence[Finding], *, minutes: float) -> Message:
-    """Return the message, without secrets and as text that mentions nobody."""
+    """Return the message, without secrets and as text that mentions no person."""
     _, deployment = reachable_settings()
     place = f"run_elt_dagster{f' ({deployment})' if deployment else ''}"
     if news == "recovered":
@@ -116,7 +116,7 @@ def message_of(news: News, problems: Sequence[Finding], *, minutes: float) -> Me
 
 def run_doctor(*, seconds: float = DOCTOR_SECONDS) -> Sequence[Finding]:
     """Return what `run-elt doctor` finds in a process of its own; that it breaks or takes too long is a finding too."""
-    # -P: the folder in which it runs is no place for modules.
+    # -P: the folder where it runs is no place for modules.
     command = [sys.executable, "-P", "-m", "run_elt_dagster.cli", "doctor", "--json", "--only", *SECTIONS]
     # A group of its own: what the doctor has started ends with it.
     process = subprocess.Popen(  # noqa: S603 - our own command
@@ -140,7 +140,7 @@ _REMEDY = "Run run-elt doctor where the watch runs, and mend what it names."
 
 
 def read_state(path: Path) -> State:
-    """Return what was told; nothing if there is no such file or it is cut off."""
+    """Return what was posted; nothing if there is no such file or it is cut off."""
     try:
         stored: Any = json.loads(path.read_text(encoding="utf-8"))
         told = {str(name): str(reason) for name, reason in (stored["told"] or {}).items()}
