@@ -36,7 +36,7 @@ LIBRARIES = ("fakesnow", "duckdb", "filelock", "pyarrow")
 
 
 class NotInstalledError(ImportError):
-    """The libraries of the embedded Snowflake are not all there: nobody asked for them when this package was installed.
+    """The libraries of the embedded Snowflake are not all there: this package was installed without them.
 
     Attributes:
         missing: Which.
@@ -60,7 +60,7 @@ class Endpoint:
         protocol: Plain `http`.
         account: The account's name.
         user: Who logs in.
-        password: Made up for this server; nobody else on the machine knows it.
+        password: Made up for this server, and known to no other process.
         database: The database that sessions start in.
     """
 
@@ -150,7 +150,7 @@ def embedded_snowflake(
         database: The database that sessions start in, a plain identifier. It has the schemas RAW_DATA and ANALYTICS.
         sample_data: Whether to fill RAW_DATA at first use; whoever starts the server decides.
         wait_seconds: How long to wait for another process that uses the directory.
-        log: Told what takes time: waiting, and loading the sample data.
+        log: Called with what takes time: waiting, and loading the sample data.
 
     Yields:
         Where it answers.

@@ -1,7 +1,7 @@
 """One session's SQL on DuckDB: fakesnow translates and executes, with what is added here around it.
 
 fakesnow: https://github.com/tekumara/fakesnow. Whatever sqlglot cannot say in DuckDB's dialect it leaves out with a log
-message; here that is an error, so that a statement never silently does something else.
+message; here that is an error, so a statement never silently does something else.
 """
 
 import contextlib
@@ -408,7 +408,7 @@ class EngineSession(FakeSnowflakeConnection):
         return renamed_functions(inlined, rewrites.RENAMED_FUNCTIONS)
 
     def _is_spoiled(self) -> bool:
-        """Tell whether DuckDB has given the open transaction up."""
+        """Return whether DuckDB has given the open transaction up."""
         try:
             self.duck.execute("SELECT 1")
         except duckdb.TransactionException:

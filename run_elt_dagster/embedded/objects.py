@@ -3,7 +3,7 @@
 Comment, kind, grants and tags belong to the object and not to its name: a swap exchanges them, a rename keeps them, a
 replaced table starts without them. https://docs.snowflake.com/en/sql-reference/sql/alter-table
 
-The tables of this register live in the hidden schema of each database, so that one DuckDB transaction covers a table and
+The tables of this register live in the hidden schema of each database, so one DuckDB transaction covers a table and
 what is known about it.
 """
 
@@ -173,7 +173,7 @@ class Register:
         return row[0] if row else None
 
     def has_schema(self, schema: str) -> bool:
-        """Tell whether a schema exists under exactly this name."""
+        """Return whether a schema exists under exactly this name."""
         row = self._duck.execute(
             "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?",
             [self._database, schema],
@@ -181,7 +181,7 @@ class Register:
         return row is not None
 
     def has_table(self, table: Table) -> bool:
-        """Tell whether a table, not a view, exists under exactly this name."""
+        """Return whether a table, not a view, exists under exactly this name."""
         row = self._duck.execute(
             "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?",
             [table.database, table.schema, table.name],
@@ -387,7 +387,7 @@ class Register:
         )
 
     def knows(self, fact: str) -> bool:
-        """Tell whether a fact was recorded."""
+        """Return whether a fact was recorded."""
         row = self._duck.execute(f"SELECT 1 FROM {self._hidden}.embedded_facts WHERE fact = ?", [fact]).fetchone()
         return row is not None
 

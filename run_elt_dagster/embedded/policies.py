@@ -1,6 +1,6 @@
 """Masking and row access policies: recorded and listed, never enforced.
 
-A policy is set on an object, so that a swap takes it along, a clone has it too, and a replaced table is without.
+A policy is set on an object, so a swap takes it along, a clone has it too, and a replaced table is without.
 https://docs.snowflake.com/en/user-guide/security-column-intro and
 https://docs.snowflake.com/en/user-guide/security-row-intro
 """

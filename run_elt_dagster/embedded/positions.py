@@ -55,7 +55,7 @@ def located(error: SqlError, statement: str) -> SqlError:
         return error
     sentence = error.message.removeprefix(_HEAD)
     name = sentence.partition("'")[2].rpartition("'")[0].rpartition(".")[2].strip('"')
-    # DuckDB is given another text, so that its own position would be wrong.
+    # DuckDB is given another text, so its own position would be wrong.
     starts = [token.start for token in tokens_of(statement) if token.text.strip('"').upper() == name.upper()]
     if not starts:
         return error

@@ -11,7 +11,7 @@ _PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 def without_proxy_for(host: str) -> Generator[None]:
     """Keep requests to a host off the proxy that the environment names, if it names one.
 
-    The connector (4.8) ignores its argument `no_proxy` unless it is given a proxy as an argument too, so that only the
+    The connector (4.8) ignores its argument `no_proxy` unless it is given a proxy as an argument too, so only the
     variable itself helps. It is put back afterwards.
     """
     if not any(os.environ.get(name) for name in _PROXIES):

@@ -29,7 +29,7 @@ _CONTEXT_FUNCTIONS: Mapping[str, str] = {
 # Under a name that it does not know the function arrives here as it was written.
 TO_VARCHAR = "EMBEDDED_TO_VARCHAR"
 RENAMED_FUNCTIONS: Mapping[str, str] = {"TO_CHAR": TO_VARCHAR, "TO_VARCHAR": TO_VARCHAR}
-# In a database of its own in memory, so that it needs no place in anybody's.
+# In a database of its own in memory, so it needs no place in anybody's.
 _TEXT_MACRO = "_fs_global._fs_information_schema.embedded_text"
 # Only instants are written differently: https://docs.snowflake.com/en/sql-reference/parameters#timestamp-ntz-output-format
 # The detour over VARCHAR lets DuckDB accept the macro for every type; the branch is chosen before any row is read.
@@ -147,7 +147,7 @@ def concatenated(node: Expr) -> Expr:
 def truncated_date(node: Expr) -> Expr:
     """Keep what is visibly a date a date: https://docs.snowflake.com/en/sql-reference/functions/date_trunc.
 
-    DuckDB gives a timestamp. The type of a mere column is not known here, so that truncating one gives a timestamp too.
+    DuckDB gives a timestamp. The type of a mere column is not known here, so truncating one gives a timestamp too.
     """
     is_date = isinstance(node.this, exp.CurrentDate) or (
         isinstance(node.this, exp.Cast) and node.this.to.this == exp.DataType.Type.DATE

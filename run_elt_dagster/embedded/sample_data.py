@@ -1,6 +1,6 @@
 """Sample data: the sessions of a made-up website's users from May to November 2019.
 
-Made with hashes instead of a random number generator, so that every Python version gives the same rows. The numbers of
+Made with hashes instead of a random number generator, so every Python version gives the same rows. The numbers of
 users per month and of sessions per channel are fixed; tests and examples count on them.
 """
 

@@ -1,6 +1,6 @@
 """Sessions, the statements that run in them, and who waits for whom.
 
-A session runs one statement at a time; statements that write wait for those of other sessions, so that DuckDB never has
+A session runs one statement at a time; statements that write wait for those of other sessions, so DuckDB never has
 to refuse one of two writers. Reading never waits for another session.
 """
 
@@ -184,7 +184,7 @@ class Running:
         """Cancel the statement wherever it is: waiting for a lock, in a hook, or in DuckDB. Returns when it has ended."""
         self._reason = reason or self._reason
         self._cancelled.set()
-        # An interrupt that arrives just before DuckDB begins is lost, so that it is repeated until the statement ends.
+        # An interrupt that arrives just before DuckDB begins is lost, so it is repeated until the statement ends.
         while not self.finished.wait(_POLL_SECONDS):
             self.session.interrupt(self)
 

@@ -494,7 +494,7 @@ def labels_of(sql: str) -> list[str] | None:
 
 
 def _ends_items(reader: Reader) -> bool:
-    """Tell whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
+    """Return whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
     return reader.keyword in _AFTER_ITEMS or [token.keyword for token in reader.ahead(2)] == ["GROUP", "BY"]
 
 

@@ -1,6 +1,6 @@
 """Creating, exchanging and dropping tables: each in one DuckDB transaction together with what is known about the table.
 
-DuckDB shows other sessions either all of a transaction or nothing of it, so that a reader never finds a table missing,
+DuckDB shows other sessions either all of a transaction or nothing of it, so a reader never finds a table missing,
 empty or mixed, as on Snowflake. DuckDB folds the case even of quoted names; where two tables would differ by case alone,
 creating the second one is an error here.
 """
