@@ -1,4 +1,4 @@
-"""Requests to Snowflake whose answer may never come: each is made in a thread of its own, which a run can leave behind."""
+"""Requests to Snowflake that may never get an answer: each is made in a thread of its own, and a run can leave it behind."""
 
 import contextlib
 import random
@@ -46,7 +46,7 @@ class Request(Generic[T]):
     Attributes:
         what: What it is, in words.
         over: Set once it is answered or given up.
-        given_up: Whether nobody waits for it any longer. Nothing is sent for it any more.
+        given_up: Whether no caller waits for it any longer. Nothing is sent for it any more.
         query_id: Snowflake's id of the query, None as long as no answer has named it.
         heard: How often a part of it was sent: more than once where Snowflake has answered that it is still running.
     """
@@ -84,7 +84,7 @@ class Request(Generic[T]):
         self._last_answer = time.monotonic()
 
     def give_up(self) -> None:
-        """Let nobody wait for it any longer."""
+        """Let no caller wait for it any longer."""
         with self._lock:
             if not self.over.is_set():
                 self.given_up = True
@@ -152,7 +152,7 @@ class Answers:
             what: What it is, in words, for the log and the error.
             make: Makes it; called in another thread.
             limit_seconds: How long it may stay without an answer, if not as long as every other.
-            discard: Told the result, should it come when nobody waits for it any longer.
+            discard: Called with the result if it comes when no caller waits any longer.
             is_last: Whether it is made even if nothing is sent any more, since it has something to tidy up on this side too.
 
         Raises:
@@ -236,7 +236,7 @@ class Answers:
         after_seconds: float,
         again_seconds: float,
     ) -> Generator[None]:
-        """Tell what is waited for and since when, again every few minutes, and when it goes on, until the block ends."""
+        """Log what is waited for and since when, again every few minutes, and when it goes on, until the block ends."""
         ended, report = threading.Event(), _Report(self, tell, after_seconds, again_seconds)
 
         def watch() -> None:
@@ -268,7 +268,7 @@ class Answers:
 
 
 class _Pauses(Iterator[int]):
-    """Seconds before each next try of a request; raises instead of letting one be sent that nobody waits for."""
+    """Seconds before each next try of a request; raises instead of sending one that no caller waits for."""
 
     def __init__(self, request: Request[Any] | None, *, limit_seconds: float) -> None:
         self._request = request

@@ -43,7 +43,7 @@ NO_ALERT = (
     "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
 
-# Named so by Dagster, which offers no constant for it.
+# Dagster's name. It offers no constant for it.
 _DATA_VERSION = "dagster/data_version"
 
 _Event = dg.AssetMaterialization | dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation
@@ -63,7 +63,7 @@ def analytics_assets(
         tables: The declared tables.
         max_concurrent_tables: Tables that are built at the same time.
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
-        check_policies: Whether to ask for the policies on the targets, which a clone or a swap would lose.
+        check_policies: Whether to ask for the policies on the targets: a clone or a swap would lose them.
         keep_candidates_hours: How long what a run left behind is kept for inspection.
     """
 
@@ -124,16 +124,16 @@ def analytics_assets(
 
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
-    """Filter the line in which Dagster names all tables and checks as outputs that it misses: none is recorded as one."""
+    """Filter Dagster's line about missing outputs: it names all tables and checks, and none is recorded as an output."""
     return not record.getMessage().startswith(f"op '{_OP}' did not yield or return expected outputs")
 
 
 @contextmanager
 def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
-    """Let a run of the command line end as cancelled when a person interrupts it, which Dagster calls a failure.
+    """Let a run of the command line end as cancelled when a person interrupts it. Dagster calls that a failure.
 
     What the UI terminates is being cancelled already when the signal comes, or, if it was forced, has been. A worker of a
-    deployment that nobody has cancelled was ended by its platform: that stays a failure, which alerts, and which Dagster may
+    deployment that no person has cancelled was ended by its platform: that stays a failure. It alerts, and Dagster may
     retry.
     """
     try:
@@ -150,7 +150,7 @@ def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
 
 
 def is_live(instance: dg.DagsterInstance, start: str) -> bool:
-    """Tell whether a run whose id starts with these characters, hyphens left out, is going on in this deployment."""
+    """Return whether a run whose id starts with these characters, hyphens left out, is going on in this deployment."""
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
     wanted = start.replace("-", "").lower()
     return any(
@@ -315,7 +315,7 @@ def _superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) ->
 
 
 class _Progress:
-    """Tells of published tables, at most once a second: each line of a log is an event that Dagster stores."""
+    """Names published tables in the log, at most once a second: each line of a log is an event that Dagster stores."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
@@ -527,7 +527,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
             **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
             "failed": [fact["table"] for fact in built],
             "skipped": [outcome.table.name for outcome in skipped],
-            # For the alert, which reads facts and parses no text.
+            # For the alert: it reads facts and parses no text.
             "facts": [{name: value for name, value in fact.items() if name != "message"} for fact in facts],
         },
         # run_ctas never retries by itself: a retry after a cancel would publish.
@@ -582,7 +582,7 @@ def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
 
 
 def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
-    """Return what makes two failures the same one; numbers and texts, which differ each day, do not."""
+    """Return what makes two failures the same one, without numbers and texts: these differ each day."""
     if failed and failure.cause is None:
         return "check " + ", ".join(audit.audit.name for audit in failed)
     if failure.errno is not None:

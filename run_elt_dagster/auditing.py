@@ -102,7 +102,7 @@ class Auditor:
         return replace(found, candidates=tuple(filter(self._is_candidate, found.candidates)))
 
     def _is_candidate(self, listed: Listed) -> bool:
-        """Tell whether a run has built it for this table: a table of another name, or a person's copy, is nobody's rival."""
+        """Return whether a run has built it for this table: a table of another name, or a person's copy, is no rival."""
         if listed.name == self._audited.name:
             return True
         is_named_so = is_candidate_of(self._table, listed.name)

@@ -34,7 +34,7 @@ class Bounds:
     max: Number | None = None
 
     def hold(self, value: Number) -> bool:
-        """Tell whether a value is inside."""
+        """Return whether a value is inside."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def __str__(self) -> str:
@@ -216,7 +216,8 @@ def _row_count_change(rule: RowCountChange) -> Audit:
 def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:
     names = [_sql_of(column) for column in columns]
     any_null = " OR ".join(f"{name} IS NULL" for name in names)
-    # COUNT of a CASE is 0 without rows, on every engine; COUNT(DISTINCT a, b) leaves out rows with a NULL part, so that they are counted by themselves:
+    # COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are
+    # counted by themselves:
     # https://docs.snowflake.com/en/sql-reference/functions/count
     duplicates = f"COUNT(CASE WHEN NOT ({any_null}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
     measures = [Measure(duplicates, "rows with a duplicate key", Bounds(max=0))]
@@ -303,7 +304,7 @@ def _outside_sql(column: str, rule: Range) -> str:
     if rule.max is not None:
         parts.append(f"{column} > {_literal(rule.max)}")
     if not any(isinstance(bound, date) for bound in (rule.min, rule.max)):
-        # Snowflake counts NaN as greater than every number, so that a minimum alone would let it pass:
+        # Snowflake counts NaN as greater than every number, so a minimum alone would let it pass:
         # https://docs.snowflake.com/en/sql-reference/data-types-numeric#special-values
         parts.append(f"{column}::FLOAT = 'NaN'::FLOAT")
     return " OR ".join(parts)

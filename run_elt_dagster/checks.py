@@ -27,7 +27,7 @@ _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
 
 
 class LocatedError(ValueError):
-    """A broken rule of which a part of the value is to blame.
+    """A broken rule, with the part of the value that breaks it.
 
     Attributes:
         location: Keys that lead from the value to the part.
@@ -147,7 +147,7 @@ def _require_a_number_of_snowflake(value: float | Decimal) -> None:
 
 
 def _digits(value: float | Decimal) -> int:
-    """Return how many digits a number has without an exponent; 0 for a binary one, which is written with one."""
+    """Return how many digits a number has without an exponent; 0 for a binary one: that is written with an exponent."""
     if isinstance(value, Decimal):
         return max(value.adjusted(), 0) - min(int(value.as_tuple().exponent), 0) + 1
     return len(str(abs(value))) if isinstance(value, int) else 0
@@ -277,7 +277,7 @@ class Relationship(Check):
         return stored_names(self.to)[-1]
 
     def is_to(self, schema: str, table: str, *, database: str) -> bool:
-        """Tell whether it is a column of this table; all names as they are stored."""
+        """Return whether it is a column of this table; all names as they are stored."""
         return self.table in ((schema, table), (database, schema, table))
 
 
@@ -333,7 +333,7 @@ _SOME = Field(min_length=1)
 
 
 class Checks(Strict):
-    """The audits that a candidate must pass before anybody can read it."""
+    """The audits that a candidate must pass before readers see it."""
 
     row_count: RowCount = RowCount()
     row_count_change: RowCountChange | None = None
@@ -408,7 +408,7 @@ class ColumnContract(Strict):
     """What a column is promised to be.
 
     Attributes:
-        type: A data type of Snowflake's; without parameters, whatever the parameters; None for any type. What the catalogue
+        type: A data type of Snowflake's; without parameters, it matches any; None for any type. What the catalogue
             does not say of a type is not compared.
         description: The column's comment in Snowflake.
     """

@@ -1,4 +1,4 @@
-"""The command `run-elt`: what a person wants to know after a run, without opening the UI."""
+"""The command `run-elt`: the questions after a run, answered without the UI."""
 
 import argparse
 import json
@@ -263,7 +263,7 @@ def _agrees() -> bool:
 def _retry(run: str | None, *, is_dry_run: bool) -> int:
     from run_elt_dagster.definitions import defs  # noqa: PLC0415 - the other commands need no code location
 
-    # As it was, so that Dagster finds its instance as it does without this command.
+    # As it was, so Dagster finds its instance as it does without this command.
     environment = dict(os.environ)
     with _instance() as instance:
         retry = retry_of(instance, list(defs.resolve_all_asset_specs()), run)

@@ -26,7 +26,7 @@ _PACKAGE = __name__.partition(".")[0]
 # How much each says about where a run was started: the account and the tables more than the machine.
 _WEIGHTS = {"target": 2, "tables": 2, "package": 2, "host": 1, "executable": 1, "directory": 1}
 _SAME_CODE, _SAME_PACKAGE = 8, 4
-# A location whose sensor was not evaluated for so long is taken for gone.
+# If the sensor of a location was not evaluated for so long, the location counts as gone.
 FRESH_SECONDS = 3600
 
 
@@ -47,7 +47,7 @@ class CodeLocation:
     surroundings: Mapping[str, str]
 
     def has(self, run: dg.DagsterRun, others: Sequence["CodeLocation"]) -> bool:
-        """Tell whether a run is this location's.
+        """Return whether a run is this location's.
 
         Args:
             run: The run.
@@ -64,7 +64,7 @@ class CodeLocation:
         scores = {name: location.in_common(code or "", facts) for name, location in known.items()}
         best = max(scores.values())
         if started_from is None and best < _SAME_PACKAGE:
-            # No run of ours has begun there, and it was started with somebody else's code.
+            # No run of ours has begun there, and it was started with other code.
             return False
         return (self.name, self.repository) == min(name for name, score in scores.items() if score == best)
 
@@ -95,7 +95,7 @@ def location_here(known: Sequence[CodeLocation]) -> CodeLocation | None:
 
 
 def to_cursor(location: CodeLocation, *, now: float) -> str:
-    """Return the cursor by which the other locations know this one."""
+    """Return the cursor that identifies this location to the others."""
     return json.dumps({"at": now, "location": asdict(location)})
 
 
@@ -116,7 +116,7 @@ def known_locations(instance: dg.DagsterInstance, sensor: str) -> tuple[CodeLoca
 
 @cache
 def surroundings() -> Mapping[str, str]:
-    """Return where this process runs, and what it builds, as fingerprints from which nothing can be read."""
+    """Return where this process runs, and what it builds, as fingerprints. Nothing can be read from them."""
     facts = {
         "package": str(Path(__file__).resolve().parent),
         "host": socket.gethostname(),

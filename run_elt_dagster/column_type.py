@@ -42,7 +42,7 @@ class ColumnType:
     elements: tuple[Element, ...] = ()
 
     def admits(self, actual: "ColumnType") -> bool:
-        """Tell whether a column of the other type keeps what this one promises, as far as is known of it."""
+        """Return whether a column of the other type keeps what this one promises, as far as is known of it."""
         if not set(actual.names) <= set(self.names) or (self.whole and any(actual.parameters[1:])):
             return False
         if self.parameters and actual.parameters and self.parameters != actual.parameters:
@@ -172,7 +172,7 @@ class _Reader:
         return ColumnType(family.names, (*parameters, *scale))
 
     def accept_collation(self) -> None:
-        """Go past a collation, which the catalogue does not say: it is not compared."""
+        """Go past a collation: the catalogue does not have it, so it is not compared."""
         if self._accept("COLLATE"):
             self._at += 1
 

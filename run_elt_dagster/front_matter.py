@@ -1,6 +1,6 @@
 """The settings at the head of a table file: where they stand, and the YAML in them, read as the author wrote it.
 
-YAML 1.1, which PyYAML reads, makes 1122 of 02142, 750 of 12:30 and True of yes. Here a value without quotes is a number, true,
+PyYAML reads YAML 1.1. That makes 1122 of 02142, 750 of 12:30 and True of yes. Here a value without quotes is a number, true,
 false or null only as YAML 1.2 has them (https://yaml.org/spec/1.2.2/#103-core-schema), a date or a timestamp only in full ISO
 8601, and text otherwise. A number keeps its digits.
 """

@@ -116,7 +116,7 @@ class Stock:
 
 
 def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
-    """Tell whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
+    """Return whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
 
     Rows that the run of the name did not build stand there only after a swap, or marked as failed by a rollback.
     """
@@ -312,7 +312,7 @@ def create_schema_sql(relation: Relation) -> str:
 
 
 def schema_remedy(relation: Relation, *, role: str) -> str:
-    """Return who has to do what, so that a role can create tables in a table's schema.
+    """Return who has to do what, so a role can create tables in a table's schema.
 
     A run never creates a schema on an account: who owns it decides who may grant on its tables.
     https://docs.snowflake.com/en/user-guide/security-access-control-privileges#schema-privileges

@@ -9,7 +9,7 @@ EVENTS_READ = 200
 
 
 def is_publication(event: dg.EventLogEntry) -> bool:
-    """Tell whether a materialization was recorded by a run that published the table.
+    """Return whether a materialization was recorded by a run that published the table.
 
     "Report materialization" in the UI records one without a run: https://docs.dagster.io/guides/build/assets/external-assets
     """
@@ -28,7 +28,7 @@ def last_publications(
     Args:
         instance: Where they are recorded.
         keys: The tables' asset keys.
-        counts: Tells whether a materialization is a publication.
+        counts: Whether a materialization is a publication.
     """
     found: dict[tuple[str, ...], dg.EventLogEntry] = {}
     for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]) if keys else ():

@@ -1,7 +1,7 @@
 """What Snowflake's catalogue says about a candidate, its target and its rivals. Pure: the queries, and their answers.
 
 The comment of every table that a run makes carries a marker: which run made it, from a snapshot of when, and how far it
-is. A clone carries its source's comment, so that production says what is in it.
+is. A clone carries its source's comment, so production says what is in it.
 """
 
 import json
@@ -29,7 +29,7 @@ class Marker:
         state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
             `rollback` for those that a rollback is taking away from readers.
         run_id: Dagster's id of the run.
-        at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if nobody noted it.
+        at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if it was not noted.
     """
 
     state: State
@@ -43,7 +43,7 @@ class Marker:
 
     @property
     def published(self) -> str:
-        """When and by which run the rows were built, in words; empty if unknown."""
+        """The time and the run that built the rows, in words; empty if unknown."""
         return f"built {self.at[:16].replace('T', ' ')} UTC by run {self.run_id[:8]}" if self.at else ""
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ def previous_table(row_count: int | None, marker: Marker | None) -> str:
 
 
 def instant(moment: datetime) -> str:
-    """Return an instant as markers have it: text whose order is that of time."""
+    """Return an instant as markers have it: text that sorts by time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -99,7 +99,7 @@ class Column:
         return f"{self.data_type}({self.digits})" if self.digits not in (None, _USUAL_DIGITS) else self.data_type
 
     def is_a(self, declared: ColumnType) -> bool:
-        """Tell whether the column keeps what was declared, as far as the catalogue says."""
+        """Return whether the column keeps what was declared, as far as the catalogue says."""
         number = () if self.precision is None else (self.precision, self.scale or 0)
         others = tuple(value for value in (self.length, self.digits) if value is not None)
         return declared.admits(actual_type(self.data_type, number or others))
@@ -144,7 +144,7 @@ class Inspection:
 def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str) -> tuple[str, str]:
     """Return two expressions for a SELECT: the tables and the columns concerned, each as one JSON array.
 
-    Both go along with the scan of an audit, so that they cost no statement of their own, and say what is there while the
+    Both go along with the scan of an audit, so they cost no statement of their own, and say what is there while the
     candidate can already be seen by other runs. https://docs.snowflake.com/en/sql-reference/info-schema/tables
 
     Args:

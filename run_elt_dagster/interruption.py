@@ -54,5 +54,5 @@ def repeat_lost_interruptions(*, pause_seconds: float = PAUSE_SECONDS) -> Genera
 
 
 def _is_interruption(error: type[BaseException]) -> bool:
-    """Tell KeyboardInterrupt and Dagster's own interruption from errors."""
+    """Separate KeyboardInterrupt and Dagster's own interruption from errors."""
     return not issubclass(error, (Exception, GeneratorExit, SystemExit))

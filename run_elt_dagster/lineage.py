@@ -270,7 +270,7 @@ def _load_table(directory: Path, path: Path) -> AnalyticsTable:
 
 
 def own_key(table: AnalyticsTable) -> Key:
-    """Return the key under which SQL reads a table; another one than the table's where its name needs quotes."""
+    """Return the key that SQL reads a table by; another one than the table's if its name needs quotes."""
     return key_of((table.stored_schema, table.stored_table)) if table.identifier else table.key
 
 
@@ -353,7 +353,7 @@ class _TableReading:
                     yield key, self.table.line_of("checks", "sql", name, "query")
 
     def _is_stated(self, place: Unclear) -> bool:
-        """Return whether `upstream` stands in for a place that does not tell: by name, where it has one."""
+        """Return whether `upstream` stands in for a place that does not name its table: by name, if it has one."""
         return any(place.name in (None, key[-1]) for key in self.stated)
 
     def _local(self, key: Key) -> Key:

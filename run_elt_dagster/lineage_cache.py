@@ -1,7 +1,7 @@
-"""Remembers which tables a SQL text reads, so that a file is parsed once and not at every start.
+"""Remembers which tables a SQL text reads, so a file is parsed once and not at every start.
 
 A file of 45 lines takes sqlglot 2 to 6 ms, and every process of Dagster loads the code location: the webserver's, the daemon's,
-each run's. What is remembered goes by the content of the SQL and the version of sqlglot, so that it cannot be out of date.
+each run's. What is remembered goes by the content of the SQL and the version of sqlglot, so it cannot be out of date.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _FORMAT = 3
 
 @dataclass(frozen=True)
 class Unclear:
-    """A place of a SQL text that does not tell which table it reads.
+    """A place of a SQL text that does not name the table it reads.
 
     Attributes:
         line: Line of the SQL, from 1.
@@ -43,7 +43,7 @@ class Reads:
 
     Attributes:
         tables: The tables by key, each with the first line of the SQL that reads it, from 1.
-        unclear: The places that do not tell which table they read, in the order of their lines.
+        unclear: The places that do not name the table they read, in the order of their lines.
     """
 
     tables: Mapping[Key, int]
@@ -86,7 +86,7 @@ class LineageCache:
 
 
 def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:
-    """Return the file for a folder of tables, so that two projects of one user do not push each other out."""
+    """Return the file for a folder of tables, so two projects of one user do not push each other out."""
     if directory is None:
         return None
     return directory / f"lineage-{hashlib.sha256(str(tables_dir).encode()).hexdigest()[:16]}.json"
@@ -112,5 +112,5 @@ def _read(path: Path) -> dict[str, Reads]:
             for digest, (tables, unclear) in entries.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Not there yet, cut off, or somebody else's: everything is parsed again.
+        # Not there yet, cut off, or of another program: everything is parsed again.
         return {}

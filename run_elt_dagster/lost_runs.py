@@ -1,7 +1,7 @@
-"""Lost runs: a run gives a sign of life while it lives, and one that gives none any more is ended, so that it alerts.
+"""Lost runs: a run writes heartbeats while it lives. One without a new heartbeat is failed, so it alerts.
 
 Dagster sees a worker die only as long as its code server lives. A run whose machine, container or command line was killed
-stays "started", and nobody hears of it.
+stays "started", and no alert comes.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterR
 
 @contextmanager
 def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS) -> Generator[None]:
-    """Write a run's sign of life into its tags, at once and until the block ends.
+    """Write a run's heartbeat into its tags, at once and until the block ends.
 
     A run that was ended meanwhile, as lost or by a person who forced it, is interrupted: it must not publish after
-    somebody was told that it did not.
+    an alert said that it did not.
 
     Args:
         instance: Where the run is recorded.
@@ -38,7 +38,7 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
 
     def beat() -> None:
         while not ended.wait(beat_seconds):
-            # Where Dagster's storage is away, the run's own events fail too, and say so; a sign missed is no harm.
+            # Where Dagster's storage is away, the run's own events fail too, and say so; a missed heartbeat is no harm.
             with contextlib.suppress(Exception):
                 run = instance.get_run_by_id(run_id)
                 if run is None or run.status in _ENDED:
@@ -60,7 +60,7 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
 
 
 def _begin(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Give the first sign of life, and take away what the run, as a re-execution, has copied of another run's alert."""
+    """Write the first heartbeat, and take away what the run, as a re-execution, has copied of another run's alert."""
     run = instance.get_run_by_id(run_id)
     copied = copies(run) if run is not None else {}
     instance.add_run_tags(run_id, {**_sign(run_id), STARTED_FROM: bound(run_id, started_from()), **copied})
@@ -78,8 +78,8 @@ def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.
     """Return the sensor that ends lost runs.
 
     Args:
-        lost_after_seconds: How long a run that lives may give no sign of it.
-        is_running: Whether it runs until somebody switches it in the UI.
+        lost_after_seconds: How long a live run may go without a heartbeat.
+        is_running: Whether it runs until a person switches it in the UI.
     """
     looks = -(-lost_after_seconds // INTERVAL_SECONDS)
 
@@ -101,14 +101,14 @@ def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.
 def end_lost_runs(
     instance: dg.DagsterInstance, seen: Mapping[str, tuple[str, int]], *, looks: int
 ) -> tuple[dict[str, tuple[str, int]], list[str]]:
-    """End the runs whose sign of life has not changed while it was looked at so many times.
+    """Fail the runs with a heartbeat that has not changed in so many looks.
 
     Looks are counted, not seconds: a machine that slept, or a daemon that was away, finds its runs as it left them, and
     clocks of several machines differ.
 
     Args:
         instance: Where runs are recorded.
-        seen: What the last look has returned: by run, its sign of life, and how often that was seen again.
+        seen: What the last look has returned: by run, its heartbeat, and how often that was seen again.
         looks: How often makes a run lost.
 
     Returns:
@@ -117,7 +117,7 @@ def end_lost_runs(
     now: dict[str, tuple[str, int]] = {}
     ended: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        # A copy says nothing: the run that has it may not have come to its own first sign yet.
+        # A copy says nothing: the run that has it may not have written its own first heartbeat yet.
         sign = own(run, ALIVE)
         if sign is None:
             continue

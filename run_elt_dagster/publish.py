@@ -63,23 +63,23 @@ def run_suffix(run_id: str) -> str:
 
 
 def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relation:
-    """Return the table that a run builds: a name of its own, so that no other run can publish it unaudited."""
+    """Return the table that a run builds: a name of its own, so no other run can publish it unaudited."""
     return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))
 
 
 def is_candidate_of(table: AnalyticsTable, name: str) -> bool:
-    """Tell whether a stored name is one of the table's candidates: the prefix of `a` begins those of `a__b` too."""
+    """Return whether a stored name is one of the table's candidates: the prefix of `a` begins those of `a__b` too."""
     prefix = candidate_prefix(table)
     return name.startswith(prefix) and len(name) == len(prefix) + RUN_ID_CHARACTERS and is_candidate_name(name)
 
 
 def is_from_its_run(name: str, marker: Marker) -> bool:
-    """Tell whether the run of a candidate's name made its rows; a copy of a published table names another run's."""
+    """Return whether the run of a candidate's name made its rows; a copy of a published table names another run's."""
     return name.endswith(f"__{run_suffix(marker.run_id)}")
 
 
 def comment_of(table: AnalyticsTable, marker: Marker) -> str:
-    """Return the comment of a table that a run made: its description, and whose rows it has."""
+    """Return the comment of a table that a run made: its description, and the run of its rows."""
     return f"{table.description} {marker}".strip()
 
 
@@ -109,7 +109,7 @@ def file_position(table: AnalyticsTable, statement: str, *, line: int, position:
     own = line - before
     if table.path is None or not 1 <= own <= table.sql.count("\n") + 1:
         return ""
-    # Front matter may end on the line on which the SQL begins; how long it is there, the table does not know.
+    # Front matter may end on the line where the SQL begins, and the table does not have its length.
     column = "" if own == 1 and table.sql_line > 1 else f":{position + 1}"
     return f"{table.path}:{table.sql_line + own - 1}{column}"
 
@@ -145,7 +145,7 @@ def exchange_sql(
     """Return the one statement that puts the candidate into production, and it is atomic.
 
     Args:
-        table: The table, whose `publish` chooses the method.
+        table: The table; its `publish` chooses the method.
         target: What readers see.
         candidate: What was audited.
         exists: Whether there is a target; without one this is its first publish.
@@ -157,7 +157,7 @@ def exchange_sql(
     if table.publish == "swap":
         return f"ALTER TABLE {target.sql} SWAP WITH {candidate.sql}"
     if table.publish == "overwrite":
-        # INSERT goes by position, so that the columns are named.
+        # INSERT goes by position, so the columns are named.
         names = ", ".join(exact_sql(column) for column in columns)
         return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
     keep = "COPY GRANTS COPY TAGS" if copy_tags else "COPY GRANTS"
@@ -168,7 +168,7 @@ def _first_publish_sql(table: AnalyticsTable, target: Relation, candidate: Relat
     if table.publish == "swap":
         return f"ALTER TABLE {candidate.sql} RENAME TO {target.sql}"
     # Neither OR REPLACE, which would take the grants of a table that somebody else has created in the meantime, nor
-    # COPY GRANTS, so that the schema's future grants apply: https://docs.snowflake.com/en/sql-reference/sql/create-clone
+    # COPY GRANTS, so the schema's future grants apply: https://docs.snowflake.com/en/sql-reference/sql/create-clone
     return f"CREATE {_kind(table)} {target.sql} CLONE {candidate.sql}"
 
 
@@ -217,7 +217,7 @@ def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset
     """Return the grants in the answer to `show_grants_sql`, ownership left out.
 
     Raises:
-        PublishRefusedError: Somebody has a grant of a kind that cannot be carried over.
+        PublishRefusedError: A grant is of a kind that cannot be carried over.
     """
     found: set[Grant] = set()
     for row in rows:
@@ -256,7 +256,7 @@ def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: 
         + (" WITH GRANT OPTION" if grant.grant_option else "")
         for grant in wanted - present
     ]
-    # Revoking takes away what differs in its grant option alone, so that it comes first.
+    # Revoking takes away what differs in its grant option alone, so it comes first.
     return sorted(revokes) + sorted(grants)
 
 

@@ -44,7 +44,7 @@ _SCALARS = (
 _QUOTED = re.compile(
     r"""--[^\n]*|//[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'|"(?:[^"]|"")*"|\$\$.*?\$\$|(?P<open>/\*|'|"|\$\$)""", re.DOTALL
 )
-# Rows that are no table: functions, stages, queries, of which the tables are found by themselves.
+# Rows that are no table: functions, stages, queries. The tables of a query are found by themselves.
 _NO_TABLE = (
     exp.DirectoryStage,
     exp.Func,
@@ -61,7 +61,7 @@ _SOURCES = (exp.Lateral, exp.Query, exp.Table, exp.TableFromRows, exp.Unnest, ex
 
 
 def reads_of(sql: str) -> Reads:
-    """Return the tables that a SELECT reads, and the places of it that do not tell; common table expressions are left out."""
+    """Return the tables that a SELECT reads, and the places of it that do not name a table; common table expressions are left out."""
     try:
         query = sqlglot.parse_one(sql, read="snowflake")
     except ParseError as error:
@@ -102,7 +102,7 @@ class _Reading:
 
     Attributes:
         tables: The tables, with their first line.
-        unclear: The places that do not tell.
+        unclear: The places that do not name a table.
     """
 
     def __init__(self, sql: str, query: exp.Expr) -> None:
@@ -213,7 +213,7 @@ class _Reading:
         self.unclear.append(Unclear(self._line(node), reason, _NAME_THIS))
 
     def _line(self, node: exp.Expr) -> int:
-        """Return the line of a node; of a variable, which does not know where it stands, the line of its first FROM."""
+        """Return the line of a node; for a variable, a node without a line, the line of its first FROM."""
         starts = [part.meta["start"] for part in node.walk() if "start" in part.meta]
         if not starts:
             variable = re.search(rf"(?i)(?:\bfrom|\bjoin|,)\s*[$:?]{re.escape(node.name)}", self._sql)

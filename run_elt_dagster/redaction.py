@@ -91,7 +91,7 @@ def _is_name(match: re.Match[str]) -> bool:
 def redact_exception(error: BaseException, *, secrets: Sequence[str] = ()) -> None:
     """Redact the texts of an exception and of what caused it, in place: Dagster stores them all as an event.
 
-    Type, traceback and chain stay, so that what failed can still be told.
+    Type, traceback and chain stay, so what failed can still be told.
     """
     seen: set[int] = set()
     link: BaseException | None = error
@@ -110,7 +110,7 @@ def redact_row_values(text: str, errno: int | None = None) -> str:
 
     Args:
         text: The error's text.
-        errno: Its number, which tells an error about a row from one about the statement; None if unknown.
+        errno: Its number: it separates errors about a row from errors about the statement; None if unknown.
     """
     return "".join(sentence.lead + sentence.text for sentence in sentences(text, errno))
 

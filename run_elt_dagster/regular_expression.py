@@ -1,4 +1,4 @@
-"""The regular expressions that Snowflake takes, told apart from those that only other engines do.
+"""The regular expressions that Snowflake takes, and those that only other engines take.
 
 Patterns are POSIX extended regular expressions with the backslash sequences d, D, s, S, w, W, b and B of Perl, without
 non-greedy quantifiers: https://docs.snowflake.com/en/sql-reference/functions-regexp. What POSIX does not have (groups that

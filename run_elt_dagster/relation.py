@@ -68,12 +68,12 @@ def session_name(name: str) -> str:
 
 
 def is_candidate_name(name: str) -> bool:
-    """Tell whether a stored name is one that runs give their candidates."""
+    """Return whether a stored name is one that runs give their candidates."""
     return _CANDIDATE.fullmatch(name) is not None
 
 
 def exact_sql(name: str) -> str:
-    """Return a name exactly as it is stored, quoted, so that reserved words work too."""
+    """Return a name exactly as it is stored, quoted, so reserved words work too."""
     return '"' + name.replace('"', '""') + '"'
 
 

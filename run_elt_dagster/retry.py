@@ -21,7 +21,7 @@ class Retry:
 
     Attributes:
         run_id: The failed run.
-        keys: What it planned and nobody has published since, and what reads these; parents first.
+        keys: What it planned and no run has published since, and what reads these; parents first.
         published_since: What another run has published since; it is left out.
     """
 
@@ -41,7 +41,7 @@ def retry_of(instance: dg.DagsterInstance, specs: Sequence[dg.AssetSpec], start:
 
     Args:
         instance: Where the runs are recorded.
-        specs: The assets of the code location, by which those of other locations are left out.
+        specs: The assets of the code location; assets of other locations are left out.
         start: How the run's id begins; None for the newest failed run with something left.
 
     Raises:
@@ -90,7 +90,7 @@ def _left_of(
     started_at = record.start_time or record.create_timestamp.timestamp()
     since = {key for key in left if _published_at(instance, key) > started_at}
     todo = left - since
-    # What reads a table that is built again is older than it, whoever has published it since.
+    # A table that reads a rebuilt one is older than that, even if another run has published it since.
     while more := {key for key in since - todo if parents[key] & todo}:
         todo |= more
     return Retry(run_id, tuple(_parents_first(todo, parents)), tuple(sorted(since - todo)))

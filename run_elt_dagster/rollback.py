@@ -69,7 +69,7 @@ class RollbackPlan:
         aside: Where the present version stays for inspection, None where it does not.
         restore: Whether `aside` has to be restored first, since it was dropped.
         moved: Whose rows an earlier command has moved to `aside` already; None if it has not.
-        read_at: For time travel: the moment whose rows are read, ISO 8601 in UTC.
+        read_at: For time travel: the moment of the rows that are read, ISO 8601 in UTC.
         columns: The present columns in order, for time travel.
     """
 
@@ -100,7 +100,7 @@ class RollbackPlan:
 
     @property
     def taken_back(self) -> Marker | None:
-        """Whose rows readers saw when the first command began; None if nobody knows."""
+        """The run of the rows that readers saw when the first command began; None if unknown."""
         return self.moved or (self.present.marker if self.present else None)
 
     @property
@@ -116,7 +116,7 @@ class RollbackPlan:
 def versions_sql(relation: Relation) -> str:
     """Return the statement that lists the versions of a table, dropped ones included, and some others.
 
-    LIKE takes `_` and `%` as wildcards and ignores case, so that the names are compared again.
+    LIKE takes `_` and `%` as wildcards and ignores case, so the names are compared again.
     https://docs.snowflake.com/en/sql-reference/sql/show-tables
     """
     schema = f"{exact_sql(relation.database)}.{exact_sql(relation.schema)}"
@@ -165,7 +165,7 @@ class Rollback:
 
         Raises:
             PublishRefusedError: There is none, or something forbids it.
-            StatementError: Snowflake would not tell.
+            StatementError: Snowflake did not answer.
         """
         # By clone, since another object comes under the name; what hangs on the present one would be lost just so.
         replacing = self._table.model_copy(update={"publish": "clone"})
@@ -187,7 +187,7 @@ class Rollback:
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.
 
-        Before anything changes, the present version is marked as one that is being taken back. A repeated command tells by that
+        Before anything changes, the present version is marked as one that is being taken back. A repeated command sees by that
         mark what has been done, and never goes back one version more.
 
         Returns:
@@ -278,7 +278,7 @@ class Rollback:
         for row in sorted(rows, key=_age):
             version = _version(row)
             if version.marker is not None and version.marker.run_id == marker.run_id:
-                # A clone's candidate, which has the present rows.
+                # A clone's candidate. It has the present rows.
                 continue
             dropped = row.get("dropped_on") is not None
             return RollbackPlan(self._table, self._target, "swap", present, version, aside, restore=dropped)

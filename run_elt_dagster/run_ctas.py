@@ -42,18 +42,17 @@ def run_tables(
     A failed table skips its descendants only. Once a table has passed its audits, the next one is built, since publishing by
     clone or swap takes no warehouse; once it is published, its children are, while its candidate is dropped. Where only one
     table is built at a time, all of that comes first. Interrupting the iteration cancels the session's queries and waits for
-    its threads, for END_SECONDS and no longer, so that nothing is published afterwards; what it cannot know any more, it
-    says. Repeating a run is safe: production is exchanged whole.
+    its threads, for END_SECONDS and no longer, so nothing is published afterwards. It reports what is unknown. Repeating a run is safe: production is exchanged whole.
 
     Args:
-        session: Shared by all threads, so that a child reads its parent's new version:
+        session: Shared by all threads, so a child reads its parent's new version:
             https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
         catalogue: The declared tables.
         keys: Which of them to build.
         options: What the run is.
         seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
             first that the longest way to the end begins with.
-        warn: Told what concerns no single table and stops nothing.
+        warn: Called with what concerns no single table and stops nothing.
 
     Yields:
         An outcome for every key.
@@ -113,7 +112,7 @@ class PublishedAudit:
 
     Attributes:
         outcomes: A verdict for every audit of the table; failed ones with the reason where the query failed.
-        is_published: Whether there is a table; None if Snowflake did not tell.
+        is_published: Whether there is a table; None if Snowflake did not answer.
     """
 
     outcomes: tuple[AuditOutcome, ...]
@@ -139,7 +138,7 @@ def audit_published(
 
 
 class _Builders:
-    """Threads that build tables, of which each begins the next one itself: whoever records the outcomes may be slower.
+    """Threads that build tables. Each begins the next table itself, even if recording the outcomes is slower.
 
     Attributes:
         done: The outcomes, each after those of its parents.
@@ -178,7 +177,7 @@ class _Builders:
                 yield problem
 
     def untaken(self) -> Iterator[TableOutcome]:
-        """Yield the outcomes that nobody has taken."""
+        """Yield the outcomes that were not taken yet."""
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self.done.get_nowait()
@@ -210,7 +209,7 @@ class _Builders:
         outcome, problem = self._build(key, lambda: self._leave(key)), None
         if outcome.in_production and self._limit == 1:
             problem = self._clean_up(outcome)
-        # Before its children are given out, so that no outcome comes before its parents'.
+        # Before its children are given out, so no outcome comes before its parents'.
         self.done.put(outcome)
         with self._lock:
             self._order.finish(outcome)
@@ -258,7 +257,7 @@ class _Order:
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
     def unbuildable(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
-        """Yield the tables that a failure leaves without a parent, which `finish` may make more; queue all others."""
+        """Yield the tables that a failure leaves without a parent (`finish` may make more); queue all others."""
         while keys := self._sorter.get_ready():
             for key in keys:
                 if failed := self._failed_ancestors(key):
@@ -321,7 +320,7 @@ def _on_its_warehouse(
     *,
     production: str,
 ) -> TableOutcome:
-    """Run a table in a session of its own, opened after its parents were published, so that it sees them."""
+    """Run a table in a session of its own, opened after its parents were published, so it sees them."""
     outcome: TableOutcome | None = None
     try:
         with session.on_warehouse(table.warehouse or "") as own:
@@ -342,9 +341,9 @@ def _on_its_warehouse(
 
 
 def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
-    """Let the common session, in which the children are built, see what another one has published.
+    """Let the common session see what another one has published: it builds the children.
 
-    If it cannot, none of its statements is sent any more, so that the children fail with that error.
+    If it cannot, none of its statements is sent any more, so the children fail with that error.
     """
     with contextlib.suppress(StatementError):
         session.refresh()
@@ -404,7 +403,7 @@ def _last_word(outcome: TableOutcome) -> str | None:
 
 
 def _query_id(failure: Failure) -> str | None:
-    """Return the id of the failed query, which may be that of an error before the last one."""
+    """Return the id of the failed query. It may be that of an error before the last one."""
     error: BaseException | None = failure.cause
     while error is not None and not (isinstance(error, StatementError) and error.query_id):
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""The folder `defs/`, into which `dg scaffold defs` writes: assets, schedules, components of your own beside the tables."""
+"""The folder `defs/` that `dg scaffold defs` writes to: assets, schedules, components of your own beside the tables."""
 
 import importlib
 import warnings
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "defs"
 def scaffolded_definitions() -> dg.Definitions:
     """Return what the folder defines; as long as it is empty, nothing is imported for it.
 
-    `dg.load_from_defs_folder` would look for a pyproject.toml, which an installed package does not have.
+    `dg.load_from_defs_folder` would look for a pyproject.toml. An installed package does not have one.
     https://docs.dagster.io/guides/build/projects-and-components/creating-a-project
     """
     if not FOLDER.is_dir() or not any(path.name[0] not in "_." for path in FOLDER.iterdir()):

@@ -16,7 +16,7 @@ def daily_schedule(*, job_name: str, is_running: bool = True) -> dg.ScheduleDefi
 
     Args:
         job_name: The job that it launches.
-        is_running: Whether it runs until somebody switches it in the UI, which Dagster then keeps.
+        is_running: Whether it runs until a person switches it in the UI. Dagster then keeps that.
     """
 
     @dg.schedule(

@@ -31,7 +31,7 @@ def refuse_empty_selection(
     root: dg.DagsterRun | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Raise if a run would build tables that nobody has selected. Nothing was sent to Snowflake before.
+    """Raise if a run would build tables that were not selected. Nothing was sent to Snowflake before.
 
     Args:
         run: The run.
@@ -55,7 +55,7 @@ def refuse_empty_selection(
 
 
 def matches_nothing(run: dg.DagsterRun) -> bool:
-    """Tell whether somebody selected assets, and none was found. Tried on Dagster 1.13.27.
+    """Return whether assets were selected, and none was found. Tried on Dagster 1.13.27.
 
     | launched by | `asset_selection` | origin |
     | --- | --- | --- |

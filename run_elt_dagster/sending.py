@@ -30,7 +30,7 @@ class RunOptions:
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
-        is_live: Tells whether the run whose id starts with these characters still runs; its candidates are never dropped.
+        is_live: Whether the run whose id starts with these characters still runs; its candidates are never dropped.
         creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
         retry_seconds: Pauses before a statement that failed for a transient reason is sent again.
         wait_seconds: How long a build waits for a newer one of the same table to be published or to fail.

@@ -53,7 +53,7 @@ class Answer:
 
 
 class StatementError(Exception):
-    """A statement that Snowflake refused, or whose answer never came.
+    """A statement that Snowflake refused or never answered.
 
     Attributes:
         problem: What is wrong, on the first line; without row values, without where it is.
@@ -134,7 +134,7 @@ class Session(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Sign in again, so that what is sent from now on sees what other sessions have published.
+        """Sign in again, so what is sent from now on sees what other sessions have published.
 
         Raises:
             StatementError: Signing in failed.
@@ -162,7 +162,7 @@ class Session(Protocol):
         ...
 
     def give_up(self) -> None:
-        """Let nobody wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
+        """Let no caller wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
         ...
 
 
@@ -170,11 +170,11 @@ class ConnectorSession:
     """A session of the Snowflake connector; `close` it, or use it in a `with`.
 
     Args:
-        connection: An open connection, which the caller closes. The connector lets threads share it, each with its own
+        connection: An open connection. The caller closes it. The connector lets threads share it, each with its own
             cursor: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api
         connect: Opens a second connection. A session that waits for a query cannot cancel it itself.
         connect_on: Opens one on another warehouse.
-        session_ids: The sessions of a run that this one belongs to; whoever cancels the run ends the statements of all.
+        session_ids: The sessions of a run that this one belongs to; cancelling the run ends the statements of all.
     """
 
     def __init__(
@@ -187,12 +187,12 @@ class ConnectorSession:
         self._connection = connection
         self._connect = connect
         self._connect_on = connect_on
-        # Sessions of this run in which a statement may be running.
+        # Sessions of this run that may have a running statement.
         self._session_ids: list[int] = [] if session_ids is None else session_ids
         self._session_ids.append(int(connection.session_id))
         self._answers = Answers.of(connection)
         self._number = 0
-        # Connections on which Snowflake has left a request without an answer: nothing else is sent there.
+        # Connections with a request that Snowflake has left without an answer: nothing else is sent there.
         self._silent: set[int] = set()
         # Whether a statement's caller was interrupted while it waited.
         self._interrupted = False
@@ -300,7 +300,7 @@ class ConnectorSession:
             self._number += 1
 
     def refresh(self) -> None:
-        """Sign in again, so that what is sent from now on sees what other sessions have published.
+        """Sign in again, so what is sent from now on sees what other sessions have published.
 
         By default an open session may see an older version for a moment:
         https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
@@ -361,14 +361,14 @@ class ConnectorSession:
             yield opened.enter_context(ConnectorSession(connection, connect, session_ids=self._session_ids))
 
     def cancel(self) -> None:
-        """End every statement of the run's sessions from another one, which stays open: it may be asked again.
+        """End every statement of the run's sessions from another one. That stays open: it may be asked again.
 
         https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries
         """
         self._answers.ask("cancelling", self._cancel, limit_seconds=CANCEL_SECONDS)
 
     def give_up(self) -> None:
-        """Let nobody wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
+        """Let no caller wait for an answer any longer, and send nothing any more; what is under way may still take effect."""
         self._answers.give_up()
 
     def _cancel(self) -> None:

@@ -60,7 +60,7 @@ VARIABLES = (
 )
 SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "SNOWFLAKE_PASSWORD", "SLACK_TOKEN")
 
-# These sign in as whoever the token or the workload is; the connector then needs no user name.
+# These sign in as the user of the token or the workload; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
 # The database that the embedded Snowflake opens its sessions in.
 EMBEDDED_DATABASE = "RUN_ELT"
@@ -155,7 +155,7 @@ class Settings:
         copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
         check_policies: Whether to ask for the policies on the targets.
         keep_candidates_hours: How long what a run left behind is kept for inspection.
-        lost_after_seconds: How long a run that lives may give no sign of it.
+        lost_after_seconds: How long a live run may go without a heartbeat.
         embedded_dir: Where the embedded Snowflake keeps its data.
         cache_dir: Where it is remembered which tables a file reads, None if this user has no such place.
         snowflake: The account, or None for the embedded Snowflake.
@@ -204,9 +204,9 @@ class Settings:
 
 
 def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[AlertSettings, str]:
-    """Return where alerts go and the name of the deployment, whatever is wrong with the other variables.
+    """Return where alerts go and the name of the deployment, even if other variables are wrong.
 
-    What tells that the settings are wrong must not need that they are right.
+    An alert about wrong settings must not need right ones.
     """
     reader = _Reader(os.environ if environment is None else environment)
     return reader.alerts(), reader.deployment()
@@ -219,7 +219,7 @@ def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ..
 
 
 def history_is_kept() -> bool:
-    """Tell whether a Dagster command started here keeps its history where a daemon sees it.
+    """Return whether a Dagster command started here keeps its history where a daemon sees it.
 
     https://docs.dagster.io/deployment/oss/oss-instance-configuration
     """
@@ -227,7 +227,7 @@ def history_is_kept() -> bool:
 
 
 class _Reader:
-    """Collects problems while it reads, so that all are reported together."""
+    """Collects problems while it reads, so all are reported together."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._set = {name: environment[name].strip() for name in VARIABLES if environment.get(name, "").strip()}

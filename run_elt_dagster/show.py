@@ -1,7 +1,7 @@
 """What `run-elt show` prints: what readers see, as Snowflake says, beside what Dagster has recorded.
 
-Dagster's history alone cannot tell: a rollback records no materialization, and another deployment may have published. The
-comment of each table names the run whose rows it has.
+Dagster's history alone is not enough: a rollback records no materialization, and another deployment may have published. The
+comment of each table names the run of its rows.
 """
 
 import difflib
@@ -100,7 +100,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Found:
-    """What `run-elt show` has to tell.
+    """What `run-elt show` prints.
 
     Attributes:
         declared: The declared tables.
@@ -130,7 +130,7 @@ def look(
 
     Raises:
         ValueError: There is nothing under a name.
-        StatementError: Snowflake would not tell.
+        StatementError: Snowflake did not answer.
     """
 
     def query(sql: str) -> Sequence[Sequence[Any]]:

@@ -80,7 +80,7 @@ class Template:
 _DOCS = "https://docs.snowflake.com/en/"
 _ISSUES = "https://github.com/"
 
-# About the statement and what it names: found before a row is read, so that nothing in them is a row's value.
+# About the statement and what it names: found before a row is read, so nothing in them is a row's value.
 STATEMENT_TEMPLATES = (
     Template(904, "invalid identifier '{name}'", _ISSUES + "lightdash/lightdash/issues/663"),
     Template(

@@ -20,7 +20,7 @@ from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
 from run_elt_dagster.table import AnalyticsTable
 
-# As many as two groups take in which the policies of one table cannot be listed.
+# As many as two groups take if the policies of one table in each cannot be listed.
 MOST_REFUSALS = 20
 
 

@@ -60,7 +60,7 @@ class TableProblem:
     message: str
 
     def __str__(self) -> str:
-        """Return `path:line: message`, which editors and terminals turn into a link."""
+        """Return `path:line: message`. Editors and terminals turn it into a link."""
         # A name on disk may be no text at all, and neither a terminal nor Dagster takes that.
         path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
         return f"{path}:{self.line}: {self.message}"
@@ -99,12 +99,12 @@ class AnalyticsTable(Strict):
     `table_params` of the Airflow DAG had them.
 
     Attributes:
-        schema_name: Schema in Snowflake, unquoted, so that case does not matter. Alias: `schema`.
-        table: Name in Snowflake, unquoted, so that case does not matter.
+        schema_name: Schema in Snowflake, unquoted. Case does not matter. Alias: `schema`.
+        table: Name in Snowflake, unquoted. Case does not matter.
         identifier: Name in Snowflake where it needs quotes, as in `'"Net sales"'`, or schema and name with a dot.
         sql: Exactly one SELECT (or WITH), without a terminator; it runs byte for byte.
         description: Markdown, shown in the UI.
-        owner: Whom an alert mentions: an e-mail address or `team:<name>`.
+        owner: The owner that an alert mentions: an e-mail address or `team:<name>`.
         business_owner: Who answers for the numbers: any text.
         primary_key: Columns that are never NULL and identify a row.
         columns: All columns with type and description, in any order; another column or type fails the table.
@@ -117,8 +117,8 @@ class AnalyticsTable(Strict):
         checks: Audits of the candidate.
         upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
         path: The SQL file, None for a mapping.
-        sql_line: Line of the file on which `sql` starts, from 1.
-        lines: Lines of the file on which the settings stand.
+        sql_line: Line of the file where `sql` starts, from 1.
+        lines: Lines of the file with the settings.
     """
 
     schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
@@ -145,7 +145,7 @@ class AnalyticsTable(Strict):
     )
 
     def line_of(self, *location: str | int) -> int:
-        """Return the line of the file on which a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
+        """Return the line of the file where a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
         return _line_of(location, self.lines)
 
     @property
@@ -270,7 +270,7 @@ class SqlRuleError(ValueError):
     """SQL that cannot be built as one table.
 
     Attributes:
-        offset: Character of the SQL at which the rule is broken.
+        offset: Character of the SQL where the rule is broken.
     """
 
     def __init__(self, message: str, *, offset: int) -> None:

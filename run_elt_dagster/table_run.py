@@ -37,7 +37,7 @@ from run_elt_dagster.table import AnalyticsTable
 
 Stage = Literal["build", "audit", "publish"]
 
-# "Object already exists": somebody else published the table for the first time after this run had looked.
+# "Object already exists": another run published the table for the first time after this run had looked.
 OBJECT_EXISTS = 2002
 # "Object does not exist": where it is said of the candidate, a run with a newer snapshot has taken it away.
 OBJECT_MISSING = 2003
@@ -50,14 +50,14 @@ EXCHANGES = 5
 
 
 class _TargetChangedError(Exception):
-    """The target has come or gone since it was looked at, so that another statement publishes."""
+    """The target has come or gone since it was looked at, so another statement publishes."""
 
 
 class SupersededError(Exception):
-    """A run with a newer snapshot has published the table, so that this one must not.
+    """A run with a newer snapshot has published the table, so this one must not.
 
     Attributes:
-        marker: Whose rows readers see.
+        marker: The run of the rows that readers see.
     """
 
     def __init__(self, marker: Marker) -> None:
@@ -110,7 +110,7 @@ class TableOutcome:
         warnings: What did not stop the publishing but should be looked at.
         failure: Why it was not published.
         skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
-        superseded_by: The run with a newer snapshot whose rows readers see, None if there is none.
+        superseded_by: The run with a newer snapshot, if readers see its rows; None otherwise.
         schema_changes: How its columns differ from those of the table published before, in words.
         production: What readers see of a table that was skipped.
     """
@@ -136,7 +136,7 @@ class TableOutcome:
 
     @property
     def in_production(self) -> bool:
-        """Whether readers see this table's rows or newer ones, so that its children can be built."""
+        """Whether readers see this table's rows or newer ones, so its children can be built."""
         return self.published or self.superseded_by is not None
 
 
@@ -162,7 +162,7 @@ class TableRun:
         self._candidate = candidate_of(table, database=database, run_id=options.run_id)
         self._existing = stock.at(self._target)
         self._auditor = self._auditor_of(sender)
-        # What readers see, by the last look at the catalogue; where no look was possible, nobody knows.
+        # What readers see, by the last look at the catalogue; where no look was possible, it is unknown.
         self._standing: Existing | Listed | None = self._existing
         self._is_unknown = False
         self._snapshot_at = ""
@@ -180,7 +180,7 @@ class TableRun:
         Its candidate is left: `clean_up` drops it where readers see its rows or newer ones.
 
         Args:
-            audited: Called when the warehouse has done its work for the table, which has yet to be published.
+            audited: Called when the warehouse has done its work for the table. It is not published yet.
         """
         failure, superseded_by = None, None
         try:
@@ -241,7 +241,7 @@ class TableRun:
         return Marker(state, self._options.run_id, self._snapshot_at)
 
     def _refuse_what_would_be_lost(self) -> None:
-        """Look before the build, which costs money: what hangs on the target forbids every publish by this method."""
+        """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
         reason = refusal(self._table, self._target, self._existing, role=self._stock.role)
         if reason is not None:
             self._stage = "publish"
@@ -261,7 +261,7 @@ class TableRun:
             try:
                 self._send(comments)
             except StatementError as error:
-                # A run with a newer snapshot may have taken the candidate away, which the audit finds out.
+                # A run with a newer snapshot may have taken the candidate away. The audit finds out.
                 if error.errno != OBJECT_MISSING:
                     raise
 
@@ -310,7 +310,7 @@ class TableRun:
             try:
                 self._put_into_production()
             except _TargetChangedError:
-                # Another run has published the table for the first time, or somebody dropped it.
+                # Another run has published the table for the first time, or it was dropped.
                 continue
             return
         raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
@@ -330,7 +330,7 @@ class TableRun:
         self._exchange()
 
     def _look_again_if_the_target_came_or_went(self) -> None:
-        """Another run may have published the table for the first time, or somebody dropped it, since this run began."""
+        """Since this run began, another run may have published the table for the first time, or it was dropped."""
         if (self._inspection.target is None) == (self._existing is None):
             return
         self._stock = look_around(self._sender, [self._table], database=self._target.database, options=self._options)
@@ -338,9 +338,9 @@ class TableRun:
         self._refuse_what_would_be_lost()
 
     def _wait_for_newer_builds(self) -> None:
-        """Let a newer snapshot go first, so that an older one never overwrites it.
+        """Let a newer snapshot go first, so an older one never overwrites it.
 
-        Whoever publishes has first taken the older candidates away that it saw, whose publishing then fails. A candidate
+        A run that publishes has first dropped the older candidates that it saw. Publishing them then fails. A candidate
         that came too late to be seen sees the newer one here, and waits until that is published or has failed.
 
         Raises:
@@ -397,7 +397,7 @@ class TableRun:
             )
 
     def _overwrite(self) -> None:
-        """Write over the rows of the target, whose comment says before and after whose they are."""
+        """Write over the rows of the target. Its comment names their run before and after."""
         columns = [column.name for column in self._inspection.candidate_columns]
         published = [column.name for column in self._inspection.target_columns]
         require_same_columns(self._table, self._target, new=columns, published=published)
@@ -435,9 +435,9 @@ class TableRun:
             raise
 
     def _comment_target(self, sql: str, *, otherwise: str) -> None:
-        """Comment the target; tried again in new sessions, since `publishing` for ever would leave open whose rows these are.
+        """Comment the target; tried again in new sessions: `publishing` for ever would hide the run of the rows.
 
-        Its rows are what they are, so that a failure is a warning.
+        It does not change the rows, so a failure is a warning.
         """
         try:
             self._send(sql)
@@ -462,7 +462,7 @@ class TableRun:
     def _is_written(self, columns: Sequence[str], error: StatementError) -> bool:
         """Ask whether readers see the candidate's rows, whatever Snowflake said of the statement that writes them.
 
-        Where they do not, the target gets its comment back; where nobody can tell, it keeps saying that it is being written.
+        Where they do not, the target gets its comment back; if that is unknown, it keeps saying that it is being written.
         """
         same: bool | None = None
         with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
@@ -489,7 +489,7 @@ class TableRun:
         Snowflake may report a statement as failed, cancelled or timed out that has taken effect, and an answer may be lost.
 
         Raises:
-            StatementError: It failed, and readers see what they saw before; or nobody can tell.
+            StatementError: It failed, and readers see what they saw before; or that is unknown.
             SupersededError: A run with a newer snapshot took the candidate away.
             _TargetChangedError: There is a target now, or none any more.
         """
@@ -538,7 +538,7 @@ class TableRun:
         self._look_again_if_the_target_came_or_went()
 
     def _is_published(self, *, looks: int) -> bool:
-        """Look whether readers see this run's table: its comment says whose it is."""
+        """Look whether readers see this run's table: its comment names its run."""
         for look in range(looks):
             if look:
                 self._sender.wait(min(self._options.poll_seconds, 1))
@@ -561,7 +561,7 @@ class TableRun:
         )
 
     def _mark_as_failed(self) -> None:
-        """Say in the candidate's comment that nobody need wait for it."""
+        """Say in the candidate's comment that no run need wait for it."""
         self._try(comment_sql(self._candidate, comment_of(self._table, self._marker("failed"))))
 
     def _try(self, sql: str) -> None:
@@ -598,7 +598,7 @@ class TableRun:
 
     @property
     def _role(self) -> str:
-        """The session's role, whose name is not known yet where no target schema exists."""
+        """The session's role. Its name is not known yet if no target schema exists."""
         if self._stock.role:
             return self._stock.role
         try:
@@ -640,5 +640,5 @@ def _marker_of(listed: Listed) -> Marker | None:
 
 
 def _is_pending(marker: Marker | None) -> TypeGuard[Marker]:
-    """Tell whether a run may still publish what it has built, or is just writing it over the target."""
+    """Return whether a run may still publish what it has built, or is just writing it over the target."""
     return marker is not None and marker.state in ("run", "publishing")

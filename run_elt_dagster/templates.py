@@ -15,7 +15,7 @@ _LONGEST_EXCERPT = 40
 
 
 def template_in(sql: str) -> tuple[str, int] | None:
-    """Return the first template left in a SQL text, and the character at which it begins; None if there is none.
+    """Return the first template left in a SQL text, and the character where it begins; None if there is none.
 
     Outside of strings and comments, Snowflake has no use for `{{`, `{%` and `{#`.
     """

@@ -1,4 +1,4 @@
-"""What waits in a run for the tables of this project: assets, asset checks and other ops, of anybody."""
+"""What waits in a run for the tables of this project: assets, asset checks and other ops of other projects."""
 
 from collections.abc import Collection, Iterator
 
@@ -8,7 +8,7 @@ import dagster as dg
 def awaited_tables(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
     """Return the tables of this op that another op of the same run waits for.
 
-    The other one may be this op again: Dagster splits it where an asset of somebody else stands between two tables.
+    The other one may be this op again: Dagster splits it if an asset of another project stands between two tables.
     """
     outputs = {output for _, _, output in _waits(context)}
     return {key for key in context.selected_asset_keys if outputs and context.output_for_asset_key(key) in outputs}

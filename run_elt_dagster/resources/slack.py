@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 10
 
 
 class Slack(dg.ConfigurableResource[None]):
-    """A channel of Slack; without a token or a channel it exists all the same, so that tables are built."""
+    """A channel of Slack; without a token or a channel it exists all the same, so tables are built."""
 
     token: str | None = Field(default=None, description="Bot token (xoxb-...) with the scope chat:write.")
     channel: str = Field(default="", description="ID of the channel; a name works where the token is of one workspace.")

@@ -25,7 +25,7 @@ EMBEDDED_WAIT_SECONDS = 600.0
 
 
 class Snowflake(dg.ConfigurableResource[None]):
-    """Sessions of Snowflake, with the fields of dagster-snowflake's `SnowflakeResource`, which `dagster_snowflake` makes.
+    """Sessions of Snowflake, with the fields of dagster-snowflake's `SnowflakeResource`. `dagster_snowflake` makes that one.
 
     The connector is imported when a session is opened and not when the code location is loaded.
     """
@@ -85,7 +85,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         Args:
             patience_seconds: How long signing in, or another process's use of the embedded Snowflake may take, for somebody
                 who only has a question; None for the work itself.
-            log: Told what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
+            log: Called with what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
             answers: Decide how long the connection waits for an answer; None for those of the settings.
 
         Raises:
@@ -120,7 +120,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         Args:
             patience_seconds: How long signing in, a statement, or another process's use of the embedded Snowflake may
                 take, for somebody who only has a question; None for the work itself.
-            log: Told what is waited for; Dagster's logger by default.
+            log: Called with what is waited for; Dagster's logger by default.
 
         Raises:
             snowflake.connector.errors.Error: Signing in failed.
