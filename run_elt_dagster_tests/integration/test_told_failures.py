@@ -160,7 +160,9 @@ def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(hous
     house.declare(a="select nosuch as n", c="select n from analytics.b")
     result = house.materialize()
     told = "\n".join(entry.user_message for entry in house.instance.all_logs(result.run_id))
-    assert "analytics.b was skipped, because it reads failed tables: analytics.a. There is no published table yet." in told
+    assert (
+        "analytics.b was skipped, because it reads failed tables: analytics.a. There is no published table yet." in told
+    )
     assert told.count("Readers still see the previous table (1 rows") == 1
 
 

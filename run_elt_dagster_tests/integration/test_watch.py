@@ -98,7 +98,10 @@ def test_another_reason_of_the_same_check_is_told_but_another_number_is_not(situ
 def test_what_slack_does_not_take_is_told_next_time(situation: Situation) -> None:
     situation.slack.faults = [Fault(status=503, times=1)]
     situation.look(FILES)
-    assert (situation.titles, situation.said[-1]) == ([], "not posted, got Slack answered HTTP 503. The next look tries again.")
+    assert (situation.titles, situation.said[-1]) == (
+        [],
+        "not posted, got Slack answered HTTP 503. The next look tries again.",
+    )
     situation.look(FILES)
     situation.slack.faults = [Fault(status=503, times=1)]
     assert not situation.look(WELL)

@@ -647,15 +647,36 @@ def test_variables_are_set_before_they_are_used_and_fit() -> None:
 # --- the documentation ---
 
 
-def test_documentation_names_every_file_of_the_deployment_and_its_links_lead_somewhere() -> None:
+def test_documentation_names_every_file_of_the_deployment() -> None:
     deployment = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
     for path in DEPLOY.rglob("*"):
         if path.is_file() and path.parent.name != "secrets":
             assert path.name in deployment, path
-    for name in ("deployment.md", "security.md", "from_airflow.md"):
-        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\((?!http)([^)#]+)", page):
-            assert (ROOT / "docs" / link).exists(), (name, link)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that a page of Markdown has: its own, and those of its headings as GitHub makes them."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_of_the_documentation_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_readme_shows_the_sql_of_the_file_it_names() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```sql\n.*?elt \*/\n(.*?)```", readme, re.DOTALL)[0]
+    file = ROOT / "run_elt_dagster" / "tables" / "analytics" / "mau_summary.sql"
+    assert file.read_text(encoding="utf-8").endswith(shown)
 
 
 def test_security_page_explains_every_grant_and_secret() -> None:
