@@ -25,7 +25,7 @@ def daily_schedule(*, job_name: str, is_running: bool = True) -> dg.ScheduleDefi
         cron_schedule="@daily",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING if is_running else dg.DefaultScheduleStatus.STOPPED,
-        description="Every day at 00:00 UTC, not before 2025-01-10; days missed in a downtime are not caught up.",
+        description="Every day at 00:00 UTC, from 2025-01-10 on. After a downtime, one run makes up for all missed days.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         at = context.scheduled_execution_time
