@@ -334,7 +334,7 @@ def test_wrong_key_is_said_and_never_shown(set_up: SetUp, variable: str) -> None
     set_up.set(SNOWFLAKE_PASSWORD="", **{variable: key})
     logins = set_up.server.logins
     ((name, _, remedy),) = set_up.failures()
-    assert (name, "take a key in PEM" in remedy) == ("connect", True)
+    assert (name, "to a key in PEM" in remedy) == ("connect", True)
     assert "canary" not in set_up.text
     assert set_up.server.logins == logins
 
