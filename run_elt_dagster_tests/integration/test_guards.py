@@ -53,8 +53,8 @@ def hang_managed_access(warehouse: Warehouse) -> None:
 
 
 HANGING = {
-    "masking policy MASK on it": (hang_masking_policy, "data exposed"),
-    "row access policy FILTER on it": (hang_row_access_policy, "data exposed"),
+    "masking policy MASK on it": (hang_masking_policy, "expose data"),
+    "row access policy FILTER on it": (hang_row_access_policy, "expose data"),
     "streams that read it: RUN_ELT.RAW_DATA.CHANGES": (hang_stream, "They would go stale."),
     "a managed access schema that role SECURITYADMIN owns, not SYSADMIN": (
         hang_managed_access,
