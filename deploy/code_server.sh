@@ -14,14 +14,17 @@ server=$!
 # A stop reaches the runs too where it is sent to the whole group, as systemd and tini -g do.
 stopped=no nap=
 trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null || true' EXIT
-trap 'stopped=yes; kill -TERM "$server" 2>/dev/null || true' TERM INT
+trap 'stopped=yes; kill -TERM "$server" 2>/dev/null || true; [ -z "$nap" ] || kill "$nap" 2>/dev/null || true' TERM INT
 
 answered=no missed=0
 while [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null; do
-    # A signal ends the wait, and nothing else does before its time.
+    # A signal ends the wait, and nothing else does before its time. One that comes before `wait` is not lost either: the trap kills the
+    # sleep, or, where there was none yet, the next line ends the loop.
     sleep "${RUN_ELT_PING_SECONDS:-20}" &
     nap=$!
+    [ "$stopped" = no ] || break
     wait "$nap" || true
+    nap=
     [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null || break
     if "$python" "$ping" "$port"; then
         answered=yes missed=0
