@@ -1,6 +1,9 @@
 # make run     every table on the embedded Snowflake, no account needed
 # make dev     the Dagster UI on http://127.0.0.1:3000
 # make test    all tests
+# make unit    the unit tests: nothing outside the process, about a minute
+# make coverage  the unit tests, and which lines they run
+# make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? ten minutes or so
 # make lint    what CI checks besides the tests
 # make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
 
@@ -17,7 +20,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test lint bench clean
+.PHONY: run dev test unit coverage mutants lint bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -32,6 +35,13 @@ dev: $(VENV)/embedded
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses 3 --maxschedchunk 2
+
+unit: $(VENV)/dev
+	$(BIN)/python -m pytest --numprocesses 2 run_elt_dagster_tests/unit
+
+coverage: $(VENV)/dev
+	$(BIN)/coverage run -m pytest --quiet run_elt_dagster_tests/unit
+	$(BIN)/coverage report
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -59,6 +69,10 @@ $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV). This takes one to three minutes."
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/embedded $@
+
+$(VENV)/mutants: $(VENV)/dev
+	$(BIN)/pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[mutants]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .run_elt .dagster_storage

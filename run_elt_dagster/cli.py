@@ -1,6 +1,7 @@
 """The command `run-elt`: the questions after a run, answered without the UI."""
 
 import argparse
+import importlib.metadata
 import json
 import os
 import shlex
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_dotenv(Path(".env"))
     parser = argparse.ArgumentParser(
         prog="run-elt", description="Look at the tables of run_elt_dagster, mend them, and check the set-up."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {importlib.metadata.version('run_elt_dagster')}"
     )
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="list what readers see, then print the rows of the named tables")
