@@ -1,5 +1,6 @@
 """Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
 
+import atexit
 import hashlib
 import logging
 import math
@@ -8,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -28,6 +29,7 @@ from run_elt_dagster.session import Session, StatementError, told
 from run_elt_dagster.settings import history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome
+from run_elt_dagster.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.waiting import awaited_tables, ops_behind
 
 _OP = "run_ctas"
@@ -46,7 +48,7 @@ NO_ALERT = (
 # Dagster's name. It offers no constant for it.
 _DATA_VERSION = "dagster/data_version"
 
-_Event = dg.AssetMaterialization | dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation
+_Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 def analytics_assets(
@@ -96,7 +98,7 @@ def analytics_assets(
                 repeat_lost_interruptions(),
                 sign_of_life(context.instance, context.run.run_id),
                 _ends_as_cancelled(context),
-                ExitStack() as opened,
+                _closed_at_exit() as opened,
             ):
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
@@ -121,6 +123,21 @@ def analytics_assets(
                 context.log.warning(NO_ALERT)
 
     return run_ctas
+
+
+@contextmanager
+def _closed_at_exit() -> Generator[ExitStack]:
+    """Yield a stack that is closed when the block ends, or when the process does before that.
+
+    Where Dagster's storage fails, it leaves an op that has yielded a result where it is. Python ends it when no thread can be
+    started any more: closing a session would then wait for ever, and the process with it.
+    """
+    with ExitStack() as opened:
+        atexit.register(opened.close)
+        try:
+            yield opened
+        finally:
+            atexit.unregister(opened.close)
 
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
@@ -172,7 +189,13 @@ def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key
 
 
 def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    return lambda text: context.log.warning(_without_secrets(text))
+    def warn(text: str) -> None:
+        try:
+            context.log.warning(_without_secrets(text))
+        except Exception as error:  # noqa: BLE001 - Dagster stores what is logged, and its storage may be what is away
+            say_on_stderr(f"{_without_secrets(text)} Dagster's log did not take this, got {type(error).__name__}.")
+
+    return warn
 
 
 def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
@@ -259,6 +282,14 @@ def _events(
     context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
+    recording = Recording(context.instance, context.run.run_id)
+    with recording.said(say_on_stderr):
+        return (yield from _recorded(context, outcomes, recording))
+
+
+def _recorded(
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording
+) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
     progress = _Progress(context.log.info)
@@ -268,8 +299,9 @@ def _events(
         for warning in outcome.warnings:
             context.log.warning(_without_secrets(warning))
         if outcome.published:
-            progress.tell(_published_line(outcome))
-            yield _record(key, _metadata(outcome), version=context.run.run_id, is_awaited=key in awaited)
+            with recording.of(outcome.table.name):
+                progress.tell(_published_line(outcome))
+                yield from _record(context, key, _metadata(outcome), is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
             if key in awaited:
@@ -282,8 +314,7 @@ def _events(
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
         evaluations = _evaluations(context, outcome.table, outcome.audits, audited=outcome.candidate)
-        # Of an awaited table they are: Dagster would warn that what waits is not gated by them.
-        yield from map(_check_result, evaluations) if outcome.in_production and key in awaited else evaluations
+        yield from _record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
@@ -293,17 +324,40 @@ def _events(
 
 
 def _record(
-    key: dg.AssetKey, metadata: Mapping[str, Any], *, version: str, is_awaited: bool
-) -> dg.AssetMaterialization | dg.MaterializeResult[Any]:
-    """Return the event of a published table.
+    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any], *, is_awaited: bool
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Record a published table, at once or as the result that is yielded.
 
     A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
     versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
     the run: what reads the table in Dagster learns by it that the table is new.
     """
+    version = context.run.run_id
     if is_awaited:
-        return dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
-    return dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version})
+        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
+    else:
+        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version}))
+
+
+def _record_checks(
+    context: dg.AssetExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation], *, is_awaited: bool
+) -> Iterator[dg.AssetCheckResult]:
+    """Record checks, those of an awaited table as results: Dagster would warn that what waits is not gated by them."""
+    if is_awaited:
+        yield from map(_check_result, evaluations)
+        return
+    for evaluation in evaluations:
+        _log_event(context, evaluation)
+
+
+def _log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+    """Store an event here and now.
+
+    Where Dagster's storage fails, the error is raised in the op, which then begins no other table. What is yielded, Dagster
+    stores on its own: its error leaves the op where it is, until the process ends, and its threads would go on publishing.
+    """
+    # The annotation of 1.13 leaves out the evaluation, which it takes.
+    context.log_event(cast("Any", event))
 
 
 def _superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> dg.MaterializeResult[Any]:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import shlex
+import sqlite3
 import sys
 import threading
 import time
@@ -19,7 +20,9 @@ from dotenv import load_dotenv
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
 from run_elt_dagster.assets import is_live
+from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import NotInstalledError
+from run_elt_dagster.history_files import HistoryProblem, history_problems
 from run_elt_dagster.lineage import load_declared, load_table
 from run_elt_dagster.publish import PublishRefusedError
 from run_elt_dagster.redaction import redact
@@ -100,9 +103,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"run-elt: interrupted.{_unknown(options)}", file=sys.stderr)
         return INTERRUPTED
-    except (NotInstalledError, StatementError, PublishRefusedError, TimeoutError, ValueError) as error:
+    except (NotInstalledError, StatementError, PublishRefusedError, TimeoutError, ValueError, DiskError) as error:
         print(f"run-elt: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not (problems := _history_problems(error)):
+            raise
+        for problem in problems:
+            print(f"run-elt: {problem}", file=sys.stderr)
+        return 1
+
+
+def _history_problems(error: BaseException | None) -> list[HistoryProblem]:
+    """Return what is wrong with the files of Dagster's history, if an error is SQLite's or the operating system's about them."""
+    while error is not None:
+        if isinstance(error, (sqlite3.Error, OSError)) or getattr(error, "orig", None) is not None:
+            return history_problems(Path(os.environ.get("DAGSTER_HOME") or Path.cwd()))
+        error = error.__cause__ or error.__context__
+    return []
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -25,6 +25,8 @@ ROWS_SHOWN = 20
 HEADER = ("table", "rows", "seconds", "checks passed", "built (UTC)", "by run", "at")
 _TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
+# A version that readers were brought back to is seldom older.
+_RECORDS_READ = 200
 
 Query = Callable[[str], Sequence[Sequence[Any]]]
 """Sends a query and returns its rows."""
@@ -244,7 +246,11 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
     elif marker.state == "publishing":
         yield f"run {_run(marker)} is writing over it, or was ended while it did"
     elif recorded is None:
-        yield f"run {_run(marker)} has published it, and this Dagster has no materialization: another one has"
+        yield (
+            _unrecorded(marker)
+            if _is_own(instance, marker)
+            else f"run {_run(marker)} has published it, and this Dagster has no materialization: another one has"
+        )
     elif not _is_of(marker, recorded):
         yield _other_rows(shown.name, marker, recorded, instance)
     elif _is_changed(existing, recorded):
@@ -258,7 +264,26 @@ def _other_rows(name: str, marker: Marker, recorded: Recorded, instance: dg.Dags
         return f"rolled back {rolled_back:%Y-%m-%d %H:%M} UTC: readers see the version of before again, and {last}"
     if marker.run_id.startswith(ROLLED_BACK):
         return f"rolled back from run {_run(marker)}, and {last}"
+    if _is_own(instance, marker) and not _is_recorded(instance, name, marker):
+        return f"{_unrecorded(marker)}; {last}"
     return f"readers see the rows of run {_run(marker)}, and {last}: it was rolled back, or published elsewhere"
+
+
+def _unrecorded(marker: Marker) -> str:
+    return (
+        f"run {_run(marker)} of this Dagster has published it, and its materialization was not recorded: materialize it again "
+        "when Dagster's storage is in order"
+    )
+
+
+def _is_own(instance: dg.DagsterInstance, marker: Marker) -> bool:
+    """Tell whether a run of this Dagster has published what the marker says, and not another Dagster's."""
+    return marker.state == "run" and instance.get_run_by_id(marker.run_id) is not None
+
+
+def _is_recorded(instance: dg.DagsterInstance, name: str, marker: Marker) -> bool:
+    records = instance.fetch_materializations(dg.AssetKey(name.split(".")), limit=_RECORDS_READ).records
+    return any(record.run_id == marker.run_id for record in records)
 
 
 def _rolled_back_at(instance: dg.DagsterInstance, name: str) -> datetime | None:

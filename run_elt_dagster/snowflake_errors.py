@@ -14,6 +14,7 @@ A template is Snowflake's text with placeholders:
 | `{number}` | digits | yes |
 | `{kind}` | a kind of object, as `Table` or `File format` | yes |
 | `{words}` | words that are not in quotes | yes |
+| `{path}` | a file of this machine | yes |
 | `{value}` | anything, also over several lines and with quotes inside | no |
 """
 
@@ -22,6 +23,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+
+from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 
 HIDDEN = "…"
 # A longer text is not compared with templates: no value is that long, and the comparison would take long.
@@ -58,8 +61,9 @@ _KEPT = {
     "number": r"\d{1,20}",
     "kind": rf"(?i:{_KINDS})",
     "words": r"[A-Za-z_][A-Za-z_/]{0,30}(?: [A-Za-z_/]{1,30}){0,5}",
+    "path": r"[^'\"\n]{1,1000}",
 }
-_PLACEHOLDER = re.compile(r"\{(name|token|expression|type|types|number|kind|words|value)\}")
+_PLACEHOLDER = re.compile(r"\{(name|token|expression|type|types|number|kind|words|path|value)\}")
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,11 @@ STATEMENT_TEMPLATES = (
         603,
         "Processing aborted due to error {number}:{number}; incident {number}",
         _ISSUES + "brooklyn-data/dbt_artifacts/issues/109",
+    ),
+    Template(
+        EMBEDDED_DISK_ERRNO,
+        "The embedded Snowflake cannot use its file {path}, got {expression}",
+        "the embedded Snowflake, which names its own file",
     ),
     Template(1008, "invalid value [{value}] for parameter '{name}'", _DOCS + "sql-reference/parameters"),
     Template(1008, "Invalid value '{value}' for parameter '{name}'", _DOCS + "sql-reference/parameters"),

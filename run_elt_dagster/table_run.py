@@ -8,6 +8,7 @@ from typing import Literal, TypeGuard
 
 from run_elt_dagster.auditing import Auditor
 from run_elt_dagster.audits import AuditOutcome, schema_changes
+from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.guards import NOTHING_PUBLISHED, Existing, Stock, missing_schema, refusal
 from run_elt_dagster.inspection import Inspection, Listed, Marker, State
 from run_elt_dagster.lineage import Key
@@ -573,6 +574,8 @@ class TableRun:
 
     def _failed_statement(self, error: StatementError) -> Failure:
         remedy = "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
+        if error.errno == EMBEDDED_DISK_ERRNO:
+            remedy = "Nothing of the statement was kept. Make room on that disk or mend it, then materialize again."
         if error.errno == SYNTAX_ERROR and self._stage == "publish" and self._options.copy_tags:
             remedy = "If the account refuses COPY TAGS, set RUN_ELT_COPY_TAGS=false."
         said, problem = str(error), error.problem

@@ -63,6 +63,7 @@ ENTRIES = (
         "sign-in", "Snowflake refuses the sign-in", _CONNECT, r"password|JWT|authenticat|private key|(?<!\d)3901\d\d"
     ),
     Entry("user-locked", "a locked user", _CONNECT, r"locked"),
+    Entry("embedded-disk", "the embedded Snowflake's disk", (), r"embedded Snowflake cannot (?:open|use its file)"),
     Entry("embedded-busy", "the embedded Snowflake is in use", _CONNECT, r"embedded Snowflake"),
     Entry("missing-name", "a role, a warehouse or a database", _CONNECT, r"does not exist|current database"),
     Entry("network", "Snowflake cannot be reached", _CONNECT),

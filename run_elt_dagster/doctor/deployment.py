@@ -1,5 +1,6 @@
 """What Dagster's instance says: the history, the daemon, the code location, its schedule and sensors, and alerts that wait."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from run_elt_dagster.code_location import known_locations, location_here
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
 from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped
 from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
+from run_elt_dagster.history_files import HistoryProblem, history_problems
 from run_elt_dagster.lineage import Catalogue
 from run_elt_dagster.lost_runs import lost_runs_sensor
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
-from run_elt_dagster.settings import AlertSettings, Settings
+from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
 
 # Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.
 LIMIT_SECONDS = 150
@@ -53,6 +55,13 @@ def check_deployment(
         tables: None if a file of theirs is wrong.
         open_instance: Opens the instance; raises with the remedy where there is none.
     """
+    problems = _file_problems()
+    for problem in problems:
+        yield failed(HISTORY, problem.detail, problem.remedy)
+    if problems:
+        # Not opened: Dagster would make an empty file where one is cut off.
+        yield from skipped(DEPENDENTS, "the files of the history are not in order")
+        return
     try:
         instance = open_instance()
     except Exception as error:  # noqa: BLE001 - Dagster and the libraries of its storages raise what they like
@@ -76,6 +85,10 @@ def check_deployment(
         automation = _automation(instance, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
         yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
+
+
+def _file_problems() -> list[HistoryProblem]:
+    return history_problems(Path(os.environ.get("DAGSTER_HOME") or Path.cwd())) if history_is_kept() else []
 
 
 def _monitoring_finding(instance: dg.DagsterInstance) -> Finding:

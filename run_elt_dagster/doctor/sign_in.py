@@ -1,5 +1,6 @@
 """What to do about a failed sign-in, by what Snowflake or the connector says of it. Pure."""
 
+from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import INSTALL, NotInstalledError
 from run_elt_dagster.settings import Settings
 
@@ -53,6 +54,8 @@ def sign_in_remedy(settings: Settings, error: Exception) -> str:
 
 
 def _embedded_remedy(error: Exception) -> str:
+    if isinstance(error, DiskError):
+        return "Do what it says."
     if isinstance(error, TimeoutError):
         return "Wait until the other process has ended, then try again."
     if isinstance(error, NotInstalledError):

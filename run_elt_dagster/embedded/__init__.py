@@ -156,6 +156,7 @@ def embedded_snowflake(
         Where it answers.
 
     Raises:
+        DiskError: The directory or a file in it cannot be used.
         NotInstalledError: A library is missing.
         TimeoutError: Another process used the directory all the time.
         ValueError: The database's name is no plain identifier, or another user in this process has another database.
@@ -199,7 +200,8 @@ def _start(
     log: Callable[[str], None],
 ) -> Endpoint:
     try:
-        from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415 - cheap import of the package
+        from run_elt_dagster.embedded.disk import opening  # noqa: PLC0415 - cheap import of the package
+        from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415
         from run_elt_dagster.embedded.proxy import without_proxy_for  # noqa: PLC0415
         from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
         from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
@@ -207,11 +209,12 @@ def _start(
         # A library is there, and one that it needs is not; or it is another version.
         raise NotInstalledError([error.name or str(error)]) from error
 
-    directory.mkdir(parents=True, exist_ok=True)
-    resources.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))
-    server = EmbeddedServer(directory, databases=[database])
-    resources.callback(server.stop)
-    resources.enter_context(without_proxy_for(HOST))
-    set_up_database(server.engine, database, sample_data=sample_data, log=log)
+    with opening(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        resources.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))
+        server = EmbeddedServer(directory, databases=[database])
+        resources.callback(server.stop)
+        resources.enter_context(without_proxy_for(HOST))
+        set_up_database(server.engine, database, sample_data=sample_data, log=log)
     server.start()
     return Endpoint(HOST, server.port, "http", "embedded", USER, server.password, database)

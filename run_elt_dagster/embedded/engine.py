@@ -5,6 +5,7 @@ message; here that is an error, so a statement never silently does something els
 """
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.column_views import global_columns_view_sql
+from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.errors import (
     SqlError,
     from_duckdb,
@@ -44,6 +46,8 @@ from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.statements import labels_of
 from run_elt_dagster.embedded.time_travel import Past, resolved
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SCHEMA = "PUBLIC"
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
@@ -90,6 +94,14 @@ class Engine(FakeSnow):
 
     def __init__(self, directory: Path, databases: Sequence[str]) -> None:
         super().__init__(create_database_on_connect=False, create_schema_on_connect=False, db_path=directory)
+        try:
+            self._open(directory, databases)
+        except BaseException:
+            # DuckDB keeps a file for this process as long as the connection is open.
+            self.duck_conn.close()
+            raise
+
+    def _open(self, directory: Path, databases: Sequence[str]) -> None:
         self.results_cache = _NoResults()
         # A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
         # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
@@ -109,17 +121,11 @@ class Engine(FakeSnow):
     def _attach(self, database: str) -> None:
         path = self._directory / f"{database}.db"
         literal = str(path).replace("'", "''")
-        try:
+        with opening(path):
             self.duck_conn.execute(f"ATTACH '{literal}' AS {database}")
-        except duckdb.Error as error:
-            self.duck_conn.close()
-            raise RuntimeError(
-                f"The embedded Snowflake cannot open {path}, got {str(error).splitlines()[0]}. Nothing was executed. End "
-                f"the process that uses the file, or delete {self._directory} to begin anew."
-            ) from error
-        self.duck_conn.execute(info_schema.per_db_creation_sql(database))
-        self.duck_conn.execute(macros.creation_sql(database))
-        self.adopt(self.duck_conn, database)
+            self.duck_conn.execute(info_schema.per_db_creation_sql(database))
+            self.duck_conn.execute(macros.creation_sql(database))
+            self.adopt(self.duck_conn, database)
 
     @property
     def databases(self) -> Sequence[str]:
@@ -144,11 +150,19 @@ class Engine(FakeSnow):
         return EngineSession(self, database, schema, autocommit=autocommit)
 
     def close(self) -> None:
-        """Write everything into the database files and let go of them."""
+        """Write everything into the database files and let go of them.
+
+        What was committed is kept where that fails: it stays in the file with the end `.wal`, which is read at the next start.
+        https://duckdb.org/docs/stable/sql/statements/checkpoint
+        """
         for database in self._databases:
-            self.duck_conn.execute(f"CHECKPOINT {quoted(database)}")
+            try:
+                self.duck_conn.execute(f"CHECKPOINT {quoted(database)}")
+            except duckdb.Error as error:
+                logger.warning("%s", unmerged(self._directory / f"{database}.db", error))
         for database in self._databases:
-            self.duck_conn.execute(f"DETACH {quoted(database)}")
+            with contextlib.suppress(duckdb.Error):
+                self.duck_conn.execute(f"DETACH {quoted(database)}")
         self.duck_conn.close()
 
 

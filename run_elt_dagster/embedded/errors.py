@@ -8,6 +8,12 @@ from collections.abc import Callable
 
 import duckdb
 
+from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO, DiskTrouble, disk_trouble
+
+# What DuckDB raises where it reads or writes a file; a commit that fails for the disk is a TransactionException.
+_OF_FILES = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
+_FILE = re.compile(r'file "([^"\n]+)"')
+
 
 class SqlError(Exception):
     """A statement that fails as it would on Snowflake.
@@ -23,6 +29,21 @@ class SqlError(Exception):
         self.message = message
         self.errno = errno
         self.sqlstate = sqlstate
+
+
+def disk_failure(trouble: DiskTrouble, text: str) -> SqlError:
+    """Return the error of a statement that the disk under the database's file has not taken, or not given.
+
+    Args:
+        trouble: What DuckDB met.
+        text: DuckDB's own words, which name the file.
+    """
+    named = _FILE.search(text)
+    return SqlError(
+        f"The embedded Snowflake cannot use its file {named[1] if named else 'in RUN_ELT_EMBEDDED_DIR'}, got {trouble.got}",
+        errno=EMBEDDED_DISK_ERRNO,
+        sqlstate="58030",
+    )
 
 
 class CancelledError(SqlError):
@@ -158,6 +179,8 @@ def from_duckdb(error: duckdb.Error) -> SqlError:
     if isinstance(error, duckdb.InterruptException):
         return CancelledError()
     text = str(error)
+    if isinstance(error, _OF_FILES) and (trouble := disk_trouble(error)):
+        return disk_failure(trouble, text)
     for pattern, translate in _BY_TEXT:
         if match := pattern.search(text):
             return translate(match)
