@@ -685,3 +685,42 @@ def test_security_page_explains_every_grant_and_secret() -> None:
         assert f"`{secret}`" in page
     for right in ("USAGE", "CREATE TABLE", "SELECT", "OWNERSHIP"):
         assert f"`{right}`" in page
+
+
+# --- a new history is opened by one process alone ---
+
+
+def test_make_dev_opens_a_new_history_before_it_starts_more_than_one_process() -> None:
+    """Dagster 1.13.27 on SQLite: two processes that open it at the same moment can break it for good."""
+    recipes = re.split(r"^(?=\S)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (recipe,) = [text for text in recipes if text.startswith("dev:")]
+    commands = [line.split(maxsplit=1)[1].split(" >")[0] for line in recipe.splitlines() if line.startswith("\t")]
+    assert commands == ["instance info", "dev"]
+
+
+def test_compose_opens_a_new_history_before_it_starts_more_than_one_process() -> None:
+    services = loaded("compose.yaml")["services"]
+    assert services["migrate"]["command"] == ["dagster", "instance", "migrate"]
+
+    def waits_for(name: str) -> set[str]:
+        conditions = services[name].get("depends_on", {})
+        direct = {other for other, how in conditions.items() if how["condition"] != "service_started"}
+        return direct.union(*map(waits_for, direct))
+
+    for name in ("code_server", "webserver", "daemon"):
+        assert "migrate" in waits_for(name)
+    # It waits before its first look.
+    assert "--every" in services["watch"]["command"]
+
+
+def test_systemd_opens_a_new_history_before_it_starts_more_than_one_process() -> None:
+    migrate = (DEPLOY / "systemd/run-elt-migrate.service").read_text(encoding="utf-8")
+    # With `oneshot`, what stands after it starts when it has ended.
+    assert "Type=oneshot\n" in migrate
+    assert migrate.count("ExecStart=/opt/run_elt/venv/bin/dagster instance migrate\n") == 1
+    for name in ("code-server", "webserver", "daemon"):
+        unit = (DEPLOY / f"systemd/run-elt-{name}.service").read_text(encoding="utf-8")
+        for order in ("Requires", "After"):
+            (line,) = re.findall(rf"^{order}=(.*)$", unit, re.MULTILINE)
+            assert "run-elt-migrate.service" in line.split()
+    assert "OnActiveSec=5min" in (DEPLOY / "systemd/run-elt-watch.timer").read_text(encoding="utf-8")
