@@ -1,7 +1,9 @@
 """Reads off a SQL text which tables it reads. sqlglot only reads here: the SQL that runs is always the author's."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import sqlglot
@@ -108,6 +110,10 @@ class _Reading:
     def __init__(self, sql: str, query: exp.Expr) -> None:
         self._sql = sql
         self._query = query
+        # Looked up, not searched: a text of 1 MB may have twenty thousand tables and as many names.
+        self._line_ends = [match.start() for match in re.finditer("\n", sql)]
+        self._scopes = _Scopes()
+        self._unqualified: set[str] = set()
         self.tables: dict[Key, int] = {}
         self.unclear: list[Unclear] = []
 
@@ -198,16 +204,22 @@ class _Reading:
             self.tables[key] = min(line, self.tables.get(key, line))
 
     def _add_unqualified(self, node: exp.Expr, name: str) -> None:
-        if name == _DUAL or _is_expression(node, name):
+        if name == _DUAL or _is_expression(node, name, self._scopes):
             return
         (part,) = key_of([name])
-        if all(place.name != part for place in self.unclear):
-            is_out_of_sight = any(_defines(cte, name) for cte in self._query.find_all(exp.CTE))
+        if part not in self._unqualified:
+            self._unqualified.add(part)
+            is_out_of_sight = name in self._expressions
             why = (
                 "the WITH that defines it cannot be read there" if is_out_of_sight else "the session decides what it is"
             )
             reason = f"table {part} has no schema, and {why}"
             self.unclear.append(Unclear(self._line(node), reason, f"Write schema.{part}", part))
+
+    @cached_property
+    def _expressions(self) -> set[str]:
+        """The names of all common table expressions."""
+        return {name for cte in self._query.find_all(exp.CTE) if (name := _name_of(cte)) is not None}
 
     def _doubt(self, node: exp.Expr, reason: str) -> None:
         self.unclear.append(Unclear(self._line(node), reason, _NAME_THIS))
@@ -218,7 +230,7 @@ class _Reading:
         if not starts:
             variable = re.search(rf"(?i)(?:\bfrom|\bjoin|,)\s*[$:?]{re.escape(node.name)}", self._sql)
             starts = [variable.end() if variable else 0]
-        return _line_at(self._sql, min(starts))
+        return bisect_left(self._line_ends, min(starts)) + 1
 
 
 def _line_at(sql: str, offset: int) -> int:
@@ -257,7 +269,31 @@ def _is_no_table(node: object) -> bool:
     return isinstance(node, _NO_TABLE) and not isinstance(node, _SCALARS)
 
 
-def _is_expression(node: exp.Expr, name: str) -> bool:
+class _Scopes:
+    """Which common table expressions can be read where, by the place of the first of each name in its WITH."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, dict[str, int]] = {}
+
+    def has(self, at: exp.Expr, below: exp.Expr, name: str, *, is_repeated: bool) -> bool:
+        """Return whether `at` lets `below` read a common table expression of this name."""
+        if isinstance(at, exp.CTE):
+            return is_repeated and _name_of(at) == name
+        if isinstance(at, exp.With):
+            place = self._places_in(at).get(name)
+            return place is not None and (below.index is None or place < below.index)
+        with_ = at.args.get("with_")
+        return with_ is not None and with_ is not below and name in self._places_in(with_)
+
+    def _places_in(self, with_: exp.Expr) -> dict[str, int]:
+        if id(with_) not in self._places:
+            names = map(_name_of, reversed(with_.expressions))
+            last = len(with_.expressions) - 1
+            self._places[id(with_)] = {name: last - place for place, name in enumerate(names) if name is not None}
+        return self._places[id(with_)]
+
+
+def _is_expression(node: exp.Expr, name: str, scopes: _Scopes) -> bool:
     """Return whether a name without a schema is a common table expression where it stands.
 
     One can be read by the later ones of its WITH, by the query below, and by itself in what follows its first UNION ALL.
@@ -265,7 +301,7 @@ def _is_expression(node: exp.Expr, name: str) -> bool:
     """
     below, at, is_repeated = node, node.parent, False
     while at is not None:
-        if any(_defines(cte, name) for cte in _visible(at, below, is_repeated=is_repeated)):
+        if scopes.has(at, below, name, is_repeated=is_repeated):
             return True
         if _is_union_all(at):
             is_repeated = is_repeated or below.arg_key == "expression"
@@ -275,20 +311,10 @@ def _is_expression(node: exp.Expr, name: str) -> bool:
     return False
 
 
-def _visible(at: exp.Expr, below: exp.Expr, *, is_repeated: bool) -> Sequence[exp.Expr]:
-    """Return the common table expressions that `at` lets `below` read."""
-    if isinstance(at, exp.CTE):
-        return [at] if is_repeated else []
-    if isinstance(at, exp.With):
-        return at.expressions[: below.index]
-    with_ = at.args.get("with_")
-    return with_.expressions if with_ is not None and with_ is not below else []
-
-
 def _is_union_all(node: object) -> bool:
     return isinstance(node, exp.Union) and not node.args.get("distinct")
 
 
-def _defines(cte: exp.Expr, name: str) -> bool:
+def _name_of(cte: exp.Expr) -> str | None:
     alias = cte.args.get("alias")
-    return alias is not None and isinstance(alias.this, exp.Identifier) and _stored(alias.this) == name
+    return _stored(alias.this) if alias is not None and isinstance(alias.this, exp.Identifier) else None

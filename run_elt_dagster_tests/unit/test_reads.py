@@ -1,5 +1,7 @@
 """What is read off a SELECT: the tables of Snowflake's SQL, each way to name one, and the scopes of WITH."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,26 @@ def test_varied_statements_of_snowflake_are_read() -> None:
         if (read(statement), unclear(statement)) != (expected, []):
             wrong.append(f"{statement}\n{read(statement)} {unclear(statement)}")
     assert wrong == []
+
+
+def seconds_to_read(sql: str) -> float:
+    began = time.process_time()
+    reads_of(sql)
+    return time.process_time() - began
+
+
+def chained(count: int) -> str:
+    expressions = ["c0 as (select * from raw.a)", *(f"c{n} as (select * from c{n - 1})" for n in range(1, count))]
+    return f"with {', '.join(expressions)} select * from c{count - 1}"
+
+
+def unqualified(count: int) -> str:
+    return "select 1 as n from " + ", ".join(f"t{n}" for n in range(count))
+
+
+@pytest.mark.parametrize("written", [chained, unqualified])
+def test_reading_takes_time_in_proportion_to_the_text(written: Callable[[int], str]) -> None:
+    """A text of 1 MB with twenty thousand names took minutes; with time by the square, ten times as many take a hundred times."""
+    few, many = written(200), written(2000)
+    seconds_to_read(few)
+    assert seconds_to_read(many) < 40 * min(seconds_to_read(few) for _ in range(3))
