@@ -75,6 +75,11 @@ FAILURES_IN_A_ROW = 2
 SORTING_SECONDS = 8
 # Of a storage's answer; there is another page where it is full.
 PAGE = 500
+# A tick must end, however many runs failed in 48 h, and 500 of them take up to 0.2 s to read. So it reads what waits by its tags,
+# what failed within the hour (longer than a retry by Dagster is waited for, and than clocks differ), and of the rest some pages:
+# the next tick goes on there.
+RECENT = timedelta(hours=1)
+MOST_WAITING, MOST_RECENT, MOST_SWEPT = 5000, 5000, 2000
 WAITING_READ, ALIKE_READ, INCIDENTS_READ = 200, 50, 1000
 INCIDENT_DAYS = 30
 RECOVERY_ATTEMPTS = 4
@@ -85,11 +90,23 @@ _PLANNED = {
 
 RETRIES_SENSOR = "slack_alert_retries"
 _ENDED_WELL = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
-_STATUSES = ("posting", "delivered", "retry", "blocked", "undeliverable")
+_WAITING = ("posting", "retry", "blocked", "undeliverable")
+_STATUSES = (*_WAITING, "delivered")
 
 
 class AlertsBlockedError(Exception):
     """Alerts that wait for a person to act before they can be delivered."""
+
+
+@dataclass
+class Sweep:
+    """How far the look at the failures of the last 48 h has come; a new one begins with the newest.
+
+    Attributes:
+        cursor: The run after which it goes on, None for the newest.
+    """
+
+    cursor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,8 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
 
 
 def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    sweep = Sweep()
+
     @dg.sensor(
         name=RETRIES_SENSOR,
         default_status=status,
@@ -169,10 +188,12 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         alerts = located[0] = at_location(located[0], context.instance, this_location(context))
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
+        looked_at: list[dg.RunRecord] = []
         try:
-            return dg.SkipReason(reconcile(alerts, context.instance, slack, log=context.log))
+            looked_at = undelivered(alerts, context.instance, sweep)
+            return dg.SkipReason(reconcile(alerts, context.instance, slack, looked_at, log=context.log))
         finally:
-            report_if_changed(context.instance, health_of(alerts, context.instance, slack))
+            report_if_changed(context.instance, health_of(alerts, context.instance, slack, looked_at))
 
     return slack_alert_retries
 
@@ -210,8 +231,22 @@ def alert_of_failed_run(
     _deliver(alerts, instance, slack, record, log=log)
 
 
-def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log: logging.Logger) -> str:
+def reconcile(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    looked_at: Sequence[dg.RunRecord] | None = None,
+    *,
+    log: logging.Logger,
+) -> str:
     """Deliver what is due, and say what recovered. Safe to repeat.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        slack: Where to.
+        looked_at: What `undelivered` has returned; None for a look at all of the last 48 h.
+        log: Of the tick.
 
     Returns:
         What was done, for the tick.
@@ -220,7 +255,8 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
         AlertsBlockedError: A person must act; with the remedy. What could be done was done.
     """
     started = time.monotonic()
-    records = _without_interrupted(instance, list(_undelivered(alerts, instance)), until=started + SORTING_SECONDS / 2)
+    found = undelivered(alerts, instance) if looked_at is None else looked_at
+    records = _without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
     tried = _deliver_due(alerts, instance, slack, records, log=log)
     recovered = 0 if slack.missing else _announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
     _take_away_copies(alerts, instance)
@@ -231,18 +267,50 @@ def reconcile(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log
     return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting, {recovered} recoveries announced"
 
 
-def health_of(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Health:
-    """Return how the alerting stands, by the ledger."""
-    waiting = {record.dagster_run.run_id: Entry.of(record.dagster_run) for record in _undelivered(alerts, instance)}
-    delivered = instance.get_run_records(
+def health_of(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, looked_at: Sequence[dg.RunRecord] | None = None
+) -> Health:
+    """Return how the alerting stands, by the ledger.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        slack: Where alerts go.
+        looked_at: What `undelivered` has returned a moment ago; None for a look at all of the last 48 h.
+    """
+    found = undelivered(alerts, instance) if looked_at is None else _reread(instance, looked_at)
+    entries = {record.dagster_run.run_id: Entry.of(record.dagster_run) for record in found}
+    waiting = {
+        record.dagster_run.run_id: entries[record.dagster_run.run_id]
+        for record in found
+        if record.dagster_run.status in _alerting(alerts) and entries[record.dagster_run.run_id].status != "delivered"
+    }
+    moment = _last_delivery(alerts, _changed_last(alerts, instance)) or _last_delivery(
+        alerts, _delivered_last(alerts, instance)
+    )
+    return Health(waiting, moment, slack.missing, location=alerts.location)
+
+
+def _last_delivery(alerts: Alerts, records: Sequence[dg.RunRecord]) -> float | None:
+    """Return when the last alert of these runs was delivered, in seconds since the epoch; None if none was."""
+    entries = [Entry.of(record.dagster_run) for record in records]
+    # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
+    return max((float(e.ts) for e in entries if e.ts and alerts.location in ("", e.location)), default=None)
+
+
+def _changed_last(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
+    """Return the failed runs that changed last, as a delivery does: an index has their order, that of a tag's runs none has."""
+    return instance.get_run_records(
+        dg.RunsFilter(statuses=_alerting(alerts)), limit=WAITING_READ, order_by="update_timestamp"
+    )
+
+
+def _delivered_last(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
+    return instance.get_run_records(
         dg.RunsFilter(tags={ALERT: "delivered"}, statuses=_alerting(alerts)),
         limit=WAITING_READ,
         order_by="update_timestamp",
     )
-    entries = [Entry.of(record.dagster_run) for record in delivered]
-    # Slack's id of a message is the moment when it was posted: https://docs.slack.dev/messaging/retrieving-messages
-    moments = [float(entry.ts) for entry in entries if entry.ts and alerts.location in ("", entry.location)]
-    return Health(waiting, max(moments, default=None), slack.missing, location=alerts.location)
 
 
 @dataclass(frozen=True)
@@ -649,10 +717,15 @@ def _is_first(run: dg.DagsterRun) -> bool:
 
 
 def _count(instance: dg.DagsterInstance, first_id: str) -> int:
-    """Return how many runs failed alike, by the runs themselves: a stored number would miss what a kill interrupted."""
-    repeats = _pages(instance, dg.RunsFilter(tags={INCIDENT: first_id}))
-    entries = (Entry.of(record.dagster_run) for record in repeats)
-    return 1 + sum(entry.status == "delivered" and entry.first == first_id for entry in entries)
+    """Return how many runs failed alike, by the runs themselves: a stored number would miss what a kill interrupted.
+
+    The storage counts more than a page of them by their tags alone. A re-execution that never began may have copied those.
+    """
+    alike = dg.RunsFilter(tags={INCIDENT: first_id, ALERT: "delivered"})
+    repeats = instance.get_runs(alike, limit=PAGE)
+    if len(repeats) == PAGE:
+        return 1 + instance.get_runs_count(alike)
+    return 1 + sum((entry := Entry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
 
 
 def _announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float) -> int:
@@ -738,9 +811,8 @@ def _alerting(alerts: Alerts) -> list[dg.DagsterRunStatus]:
     return [dg.DagsterRunStatus.FAILURE, *cancelled]
 
 
-def _pages(instance: dg.DagsterInstance, runs: dg.RunsFilter) -> Iterator[dg.RunRecord]:
-    """Yield all runs of a filter, the newest first."""
-    cursor: str | None = None
+def _pages(instance: dg.DagsterInstance, runs: dg.RunsFilter, *, cursor: str | None = None) -> Iterator[dg.RunRecord]:
+    """Yield all runs of a filter, the newest first, or those that come after the run of the cursor."""
     while True:
         records = instance.get_run_records(runs, limit=PAGE, cursor=cursor)
         yield from records
@@ -759,19 +831,51 @@ def _records(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> Sequence[d
     return instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else ()
 
 
-def _undelivered(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-    """Yield our failed runs of the last 48 h without a delivered alert."""
-    now = alerts.clock()
-    oldest = datetime.fromtimestamp(now, UTC) - KEPT
+def undelivered(alerts: Alerts, instance: dg.DagsterInstance, sweep: Sweep | None = None) -> list[dg.RunRecord]:
+    """Return our failed runs of the last 48 h without a delivered alert, the newest first.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        sweep: Goes on where it ended, for a look that is bounded; None to look at all runs of the 48 h.
+    """
     # Of any job: one over checks may have any name.
-    runs = dg.RunsFilter(statuses=_alerting(alerts), updated_after=oldest)
-    for record in _pages(instance, runs):
-        status = Entry.of(record.dagster_run).status
-        ended_at = _ended_at(record)
-        if status == "delivered" or ended_at < oldest.timestamp() or (not status and now < ended_at + GRACE_SECONDS):
-            continue
-        if not _is_retried(record, now=now) and _is_ours(alerts, instance, record.dagster_run):
-            yield record
+    runs = dg.RunsFilter(statuses=_alerting(alerts), updated_after=_oldest(alerts))
+    read = _pages(instance, runs) if sweep is None else _some_of(alerts, instance, runs, sweep)
+    return [record for record in read if _is_undelivered(alerts, instance, record)]
+
+
+def _some_of(alerts: Alerts, instance: dg.DagsterInstance, runs: dg.RunsFilter, sweep: Sweep) -> Sequence[dg.RunRecord]:
+    """Return what waits, what failed of late, and the next of the rest: each run is among them in its turn."""
+    waiting = dg.RunsFilter(statuses=runs.statuses, updated_after=runs.updated_after, tags={ALERT: list(_WAITING)})
+    recent = dg.RunsFilter(statuses=runs.statuses, updated_after=datetime.fromtimestamp(alerts.clock(), UTC) - RECENT)
+    read = [
+        *islice(_pages(instance, waiting), MOST_WAITING),
+        *islice(_pages(instance, recent), MOST_RECENT),
+        *_swept(instance, runs, sweep),
+    ]
+    by_id = {record.dagster_run.run_id: record for record in read}
+    return sorted(by_id.values(), key=lambda record: record.storage_id, reverse=True)
+
+
+def _swept(instance: dg.DagsterInstance, runs: dg.RunsFilter, sweep: Sweep) -> Sequence[dg.RunRecord]:
+    """Return the next runs of the sweep, and let it go on behind them; at its end, with the newest."""
+    records = list(islice(_pages(instance, runs, cursor=sweep.cursor), MOST_SWEPT))
+    sweep.cursor = records[-1].dagster_run.run_id if len(records) == MOST_SWEPT else None
+    return records
+
+
+def _oldest(alerts: Alerts) -> datetime:
+    return datetime.fromtimestamp(alerts.clock(), UTC) - KEPT
+
+
+def _is_undelivered(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    now, status, ended_at = alerts.clock(), Entry.of(record.dagster_run).status, _ended_at(record)
+    if status == "delivered" or ended_at < _oldest(alerts).timestamp():
+        return False
+    if not status and now < ended_at + GRACE_SECONDS:
+        return False
+    return not _is_retried(record, now=now) and _is_ours(alerts, instance, record.dagster_run)
 
 
 def _is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -1,0 +1,127 @@
+"""Alerting beside a long history: a tick reads a bounded part of it, and no failed run is left out."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts import sensors
+from run_elt_dagster.alerts.sensors import Sweep, health_of, reconcile, undelivered
+from run_elt_dagster_tests.e2e.slack_stand_in import slack_stand_in
+from run_elt_dagster_tests.effort import effort
+from run_elt_dagster_tests.integration.failures import LOG, Watch
+from run_elt_dagster_tests.integration.past import add_past_runs
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+# A tick of a sensor has 60 s, and the machine may be a slow one.
+TICK_SECONDS = 30
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Watch(instance, stand_in)
+
+
+class Reads:
+    """Counts the runs that are read of the storage."""
+
+    def __init__(self, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs = 0
+        read: Any = watch.instance.get_run_records
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            records = read(*arguments, **options)
+            self.runs += len(records)
+            return records
+
+        monkeypatch.setattr(watch.instance, "get_run_records", counted)
+
+
+def tick(watch: Watch, sweep: Sweep) -> None:
+    """Do what the sensor does at a tick."""
+    found = undelivered(watch.alerts, watch.instance, sweep)
+    reconcile(watch.alerts, watch.instance, watch.slack, found, log=LOG)
+    health_of(watch.alerts, watch.instance, watch.slack, found)
+
+
+def told_runs(watch: Watch, count: int, *, youngest: timedelta, oldest: timedelta) -> str:
+    """Record runs whose alerts were delivered, all of one incident, and return its first."""
+    first = watch.fail()
+    watch.first_attempt(first)
+    repeat = replace(watch.ledger(first), first=first, fingerprint="", state="")
+    add_past_runs(
+        watch.instance,
+        watch.record(first).dagster_run,
+        count=count,
+        youngest=youngest,
+        oldest=oldest,
+        tags_of=repeat.tags,
+    )
+    watch.now = time.time()
+    return first
+
+
+def untold_run(watch: Watch, *, age: timedelta) -> str:
+    """Record a failed run that no sensor has seen."""
+    failed = watch.record(watch.fail()).dagster_run
+    watch.instance.delete_run(failed.run_id)
+    tags: Mapping[str, str] = {}
+    (run_id,) = add_past_runs(
+        watch.instance, failed, count=1, youngest=age - MINUTE, oldest=age, tags_of=lambda _: tags
+    )
+    return run_id
+
+
+def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "MOST_SWEPT", sensors.PAGE)
+    early = untold_run(watch, age=2 * DAY - timedelta(hours=1))
+    count = effort(usual=1200, thorough=100_000)
+    told_runs(watch, count, youngest=timedelta(hours=2), oldest=2 * DAY - timedelta(hours=2))
+    late = untold_run(watch, age=timedelta(minutes=30))
+    sweep, reads = Sweep(), Reads(watch, monkeypatch)
+    told: list[list[str]] = []
+    for _ in range(count // sensors.PAGE + 2):
+        reads.runs, began = 0, time.monotonic()
+        tick(watch, sweep)
+        told.append([run for run in watch.stand_in.run_ids() if run in (early, late)])
+        assert reads.runs < 2 * sensors.PAGE
+        assert time.monotonic() - began < TICK_SECONDS
+    assert told[0] == [late]
+    assert told[-1] == [late, early]
+    assert watch.ledger(early).status == "delivered"
+
+
+def test_sweep_begins_anew_when_the_run_where_it_ended_is_deleted(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "PAGE", 2)
+    monkeypatch.setattr(sensors, "MOST_SWEPT", 2)
+    early = untold_run(watch, age=DAY)
+    told_runs(watch, 4, youngest=timedelta(hours=2), oldest=DAY - timedelta(hours=1))
+    sweep = Sweep()
+    tick(watch, sweep)
+    assert sweep.cursor is not None
+    watch.instance.delete_run(sweep.cursor)
+    for _ in range(4):
+        tick(watch, sweep)
+    assert watch.ledger(early).status == "delivered"
+
+
+def test_repeats_of_an_incident_are_counted_by_the_storage_when_they_are_many(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = effort(usual=600, thorough=20_000)
+    told_runs(watch, count, youngest=DAY, oldest=2 * DAY)
+    again, reads = watch.fail(), Reads(watch, monkeypatch)
+    watch.first_attempt(again)
+    assert watch.ledger(again).status == "delivered"
+    assert f"{count + 2:,}" in watch.stand_in.messages[0]["text"]
+    assert reads.runs < sensors.PAGE
