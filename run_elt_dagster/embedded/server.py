@@ -227,6 +227,7 @@ class EmbeddedServer:
     def _end(self, session: Session) -> None:
         with self._lock:
             self._sessions.pop(session.token, None)
+            self._forget_old_answers(session, kept=0)
         session.close()
 
     def _query(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Answer:
@@ -252,16 +253,23 @@ class EmbeddedServer:
         session.running[statement.query_id] = statement
         for key in filter(None, (request_id, statement.query_id)):
             self._executions[key] = execution
-        self._forget_old_answers()
+        self._forget_old_answers(session)
         threading.Thread(
             target=self._run, args=(execution, body), name=f"query-{statement.query_id}", daemon=True
         ).start()
         return execution
 
-    def _forget_old_answers(self) -> None:
-        """Keep the latest answers for whoever asks again, and every statement that still runs."""
-        finished = [key for key, execution in self._executions.items() if execution.statement.finished.is_set()]
-        for key in finished[:-ANSWERS_KEPT]:
+    def _forget_old_answers(self, session: Session, *, kept: int = ANSWERS_KEPT) -> None:
+        """Keep a session's latest answers for whoever asks again, and every statement that still runs.
+
+        Others may send a thousand statements until a lost answer is asked for again: executed anew, a swap would be undone.
+        """
+        finished = [
+            key
+            for key, execution in self._executions.items()
+            if execution.statement.session is session and execution.statement.finished.is_set()
+        ]
+        for key in finished[: max(len(finished) - kept, 0)]:
             del self._executions[key]
 
     def _answer_of(self, execution: _Execution) -> Answer:

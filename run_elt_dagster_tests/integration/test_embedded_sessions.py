@@ -8,7 +8,7 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import DropAnswerError, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.server import ANSWERS_KEPT, DropAnswerError, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.sessions import Running, StatementRecord
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, Gate, In, Session, account, server, session
@@ -273,6 +273,22 @@ def test_lost_answer_does_not_execute_the_statement_again(account: Account, sess
     with account.hooked(lose_first):
         session.sql("insert into x values (1)")
     assert lost == [1]
+    assert session.value("select count(*) from x") == 1
+
+
+def test_lost_answer_is_kept_while_others_send_many_statements(account: Account, session: Session) -> None:
+    session.sql("create table x (a int)")
+    other, lost = account.session(), list[int]()
+
+    def lose_first(event: StatementEvent) -> None:
+        if event.phase == "after" and event.sql.startswith("insert") and not lost:
+            lost.append(event.attempt)
+            for _ in range(ANSWERS_KEPT + 1):
+                other.sql("select 1")
+            raise DropAnswerError
+
+    with account.hooked(lose_first):
+        session.sql("insert into x values (1)")
     assert session.value("select count(*) from x") == 1
 
 
