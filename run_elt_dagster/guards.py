@@ -241,7 +241,15 @@ def _changed(stock: Stock, changes: Mapping[Relation, Mapping[str, Any]]) -> Sto
     return replace(stock, tables=tables)
 
 
-def refusal(table: AnalyticsTable, target: Relation, existing: Existing | None, *, role: str) -> str | None:
+def refusal(
+    table: AnalyticsTable,
+    target: Relation,
+    existing: Existing | None,
+    *,
+    role: str,
+    act: str = "",
+    seen: str = "Readers still see the previous table.",
+) -> str | None:
     """Return why a table must not be published over what stands there, with the remedy; None if it may.
 
     Args:
@@ -249,6 +257,8 @@ def refusal(table: AnalyticsTable, target: Relation, existing: Existing | None, 
         target: What readers see.
         existing: What stands there, None if nothing does.
         role: The session's role.
+        act: What would replace it, in words; publishing by the table's method by default.
+        seen: What readers see, in a sentence.
     """
     if existing is None:
         return None
@@ -264,8 +274,8 @@ def refusal(table: AnalyticsTable, target: Relation, existing: Existing | None, 
         return None
     got, consequence, remedy = lost
     return (
-        f"{table.name} with publish: {table.publish} would put another object in the place of {target}, got {got}. "
-        f"{consequence} Readers still see the previous table. {remedy}"
+        f"{act or f'{table.name} with publish: {table.publish}'} would put another object in the place of {target}, got {got}. "
+        f"{consequence} {seen} {remedy}"
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from run_elt_dagster.guards import Existing, refusal
+from run_elt_dagster.guards import Existing, Stock, refusal
 from run_elt_dagster.inspection import Marker, instant, marker_in
 from run_elt_dagster.publish import (
     PublishRefusedError,
@@ -167,12 +167,8 @@ class Rollback:
             PublishRefusedError: There is none, or something forbids it.
             StatementError: Snowflake did not answer.
         """
-        # By clone, since another object comes under the name; what hangs on the present one would be lost just so.
-        replacing = self._table.model_copy(update={"publish": "clone"})
-        stock = look_around(self._sender, [replacing], database=self._target.database, options=self._sender.options)
+        stock, candidates = self._look()
         existing = stock.at(self._target)
-        candidates = {name: found for (schema, name), found in stock.tables.items() if self._is_candidate(schema, name)}
-        self._require_no_pending_build(list(candidates.values()))
         begun = self._moved_aside(candidates, existing)
         if existing is not None and begun is not None:
             version = Version(existing.row_count, existing.comment)
@@ -180,9 +176,32 @@ class Rollback:
         plan = self._plan(existing, begun)
         if not plan.previous.row_count:
             raise self._refused(f"got a previous version of {plan.previous.row_count or 'no known'} rows")
-        if plan.method != "time travel" and (reason := refusal(replacing, self._target, existing, role=stock.role)):
-            raise PublishRefusedError(reason)
+        if plan.method != "time travel":
+            self._refuse_what_would_be_lost(existing, role=stock.role)
         return plan
+
+    @property
+    def _replacing(self) -> AnalyticsTable:
+        """The table by clone: another object comes under the name, and what hangs on the present one would be lost just so."""
+        return self._table.model_copy(update={"publish": "clone"})
+
+    def _look(self) -> tuple[Stock, Mapping[str, Existing]]:
+        """Return what stands in the schema, and the candidates of the table by name.
+
+        Raises:
+            PublishRefusedError: A run is about to publish one.
+        """
+        options = self._sender.options
+        stock = look_around(self._sender, [self._replacing], database=self._target.database, options=options)
+        candidates = {name: found for (schema, name), found in stock.tables.items() if self._is_candidate(schema, name)}
+        self._require_no_pending_build(list(candidates.values()))
+        return stock, candidates
+
+    def _refuse_what_would_be_lost(self, existing: Existing | None, *, role: str) -> None:
+        # The previous table is what they are to see again: here, they see the present one.
+        act, seen = f"rolling back {self._table.name}", "Nothing was changed."
+        if reason := refusal(self._replacing, self._target, existing, role=role, act=act, seen=seen):
+            raise PublishRefusedError(reason)
 
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.
@@ -194,18 +213,56 @@ class Rollback:
             What is left to do after readers see the previous version, in words.
 
         Raises:
-            PublishRefusedError: Its grants could not be made those of the present version; nothing has changed.
-            StatementError: A statement failed before readers saw the previous version. The error says what they see.
+            PublishRefusedError: Its grants could not be made those of the present version, or a run has published meanwhile.
+                The error says what they see.
+            StatementError: A statement failed before it was known that readers see the previous version. The error says what they
+                see.
         """
         try:
+            self._require_nobody_published(plan)
             self._prepare(plan)
             self._exchange(plan)
+            self._require_not_overtaken(plan)
         except StatementError as error:
             raise self._told(plan, error) from error
         return tuple(
             f"the rollback is done: {self._target} is back at {plan.previous}. {problem}"
             for problem in self._clean_up(plan)
         )
+
+    def _require_nobody_published(self, plan: RollbackPlan) -> None:
+        """Look again: a person may have read the plan for an hour.
+
+        Raises:
+            PublishRefusedError: Readers see another version than the plan says, or a run is about to publish one.
+        """
+        stock, _ = self._look()
+        existing = stock.at(self._target)
+        standing = Version(existing.row_count, existing.comment) if existing is not None else None
+        if (standing is None) != (plan.present is None) or _order(standing) != _order(plan.present):
+            raise PublishRefusedError(
+                f"rolling back {self._table.name} requires that readers see what the plan says, got another version since. "
+                f"Nothing was changed: {_seen(standing, self._target)}. Repeat the command if that one must go, too."
+            )
+
+    def _require_not_overtaken(self, plan: RollbackPlan) -> None:
+        """Ask whether readers see the previous version: no statement can require that nobody publishes just before it.
+
+        Raises:
+            PublishRefusedError: They see another one, since a run has published meanwhile.
+            StatementError: Snowflake would not tell.
+        """
+        if plan.method not in ("swap", "undrop"):
+            return
+        with self._sender.fresh() as fresh:
+            standing = self._standing(fresh)
+        if _order(standing) != _order(plan.previous):
+            aside = f" What was moved away stands in {plan.aside}." if plan.aside is not None else ""
+            raise PublishRefusedError(
+                f"rolling back {self._table.name} requires that no run publishes it meanwhile, got one that has. "
+                f"Now {_seen(standing, self._target)}.{aside} Wait for the run, then materialize the table or repeat the "
+                "command."
+            )
 
     def _prepare(self, plan: RollbackPlan) -> None:
         if plan.method == "swap" and plan.aside is not None:
@@ -428,6 +485,10 @@ class Rollback:
 
     def _send(self, sql: str) -> Answer:
         return self._sender(sql, tag=self._tag)
+
+
+def _seen(standing: Version | None, target: Relation) -> str:
+    return f"readers see {standing}" if standing is not None else f"there is no {target}"
 
 
 def _order(version: Version | None) -> tuple[str, str] | None:

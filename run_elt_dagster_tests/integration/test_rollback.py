@@ -12,7 +12,6 @@ import snowflake.connector
 
 from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.cli import main
-from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.lineage import load_tables
 from run_elt_dagster.publish import PublishRefusedError
@@ -21,6 +20,7 @@ from run_elt_dagster.rollback import Rollback, RollbackPlan
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import ConnectorSession, StatementError
 from run_elt_dagster.table import parse_table_file
+from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.integration.embedded_fixtures import In
 from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau
 
@@ -116,13 +116,48 @@ def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(warehouse: 
         rollback.plan()
     warehouse.reader.sql("create role other")
     warehouse.reader.sql("grant ownership on table analytics.mau to role other")
-    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="role OTHER owns"):
+    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="role OTHER owns") as refused:
         rollback.plan()
+    # "The previous table" would be the one that readers are to see again.
+    assert "Readers still see the previous table" not in str(refused.value)
+    assert "rolling back analytics.mau would put" in str(refused.value)
     assert warehouse.seen() == NEW
 
 
-# A refusal before a statement, an answer that is lost after it, and a statement that did what it is said not to have done.
-FAULTS = {"refused": ("before", 3001), "answer lost": ("after", 290503), "reported as cancelled": ("after", 604)}
+def test_version_that_came_after_the_plan_stays(warehouse: Warehouse) -> None:
+    publish_twice(warehouse, "clone")
+    with rollback_of(warehouse) as rollback:
+        plan = rollback.plan()
+        assert warehouse.run("0000000C", mau(7, 3)).published
+        with pytest.raises(PublishRefusedError, match="Nothing was changed: readers see 7 rows"):
+            rollback.carry_out(plan)
+    assert warehouse.seen() == [(7, 3, 3)]
+    assert not any("run_elt rollback " in comment for comment in comments(warehouse))
+
+
+def test_run_that_publishes_just_before_the_exchange_is_told(warehouse: Warehouse) -> None:
+    """No statement can require that nobody publishes before it: what the command says is what a new session sees."""
+    publish_twice(warehouse, "clone")
+    newer: list[bool] = []
+
+    def publish_first(event: StatementEvent) -> None:
+        if event.phase == "before" and "RENAME TO" in event.sql and not newer:
+            newer.append(True)
+            newer.append(warehouse.run("0000000C", mau(7, 3)).published)
+
+    with rollback_of(warehouse) as rollback:
+        plan = rollback.plan()
+        with (
+            warehouse.account.hooked(publish_first),
+            pytest.raises(PublishRefusedError, match="no run publishes it meanwhile") as refused,
+        ):
+            rollback.carry_out(plan)
+    assert newer == [True, True]
+    assert warehouse.seen() == NEW
+    assert "Now readers see 5 rows" in str(refused.value)
+    # What was taken away is not lost, and the next run publishes.
+    assert str(plan.aside) in str(refused.value)
+    assert warehouse.run("0000000D", mau(7, 3)).published
 
 
 @pytest.mark.parametrize("publish", METHODS)
@@ -130,11 +165,11 @@ FAULTS = {"refused": ("before", 3001), "answer lost": ("after", 290503), "report
     ("fault", "lasts"),
     [
         ("refused", False),
-        ("answer lost", False),
+        ("unavailable afterwards", False),
         ("reported as cancelled", True),
         pytest.param("reported as cancelled", False, marks=pytest.mark.thorough),
         pytest.param("refused", True, marks=pytest.mark.thorough),
-        pytest.param("answer lost", True, marks=pytest.mark.thorough),
+        pytest.param("unavailable afterwards", True, marks=pytest.mark.thorough),
     ],
 )
 def test_fault_at_any_statement_leaves_a_table_and_a_repeat_goes_to_the_same_version(
@@ -170,16 +205,16 @@ def fault_at(warehouse: Warehouse, index: int, fault: str, *, lasts: bool = Fals
     A fault that lasts meets every later statement that changes something, too.
     """
     statements: list[str] = []
-    phase, errno = FAULTS[fault]
+    kind = FAULTS[fault]
 
     def hook(event: StatementEvent) -> None:
         if event.phase == "before":
             statements.append(event.sql)
         changes = not event.sql.startswith(("SELECT", "SHOW"))
-        if event.phase == phase and (
+        if event.phase == kind.phase and (
             len(statements) == index + 1 or (lasts and changes and len(statements) > index >= 0)
         ):
-            raise SqlError("a fault", errno=errno, sqlstate="08001")
+            meet(kind)
 
     with rollback_of(warehouse) as rollback:
         plan = rollback.plan()
