@@ -280,9 +280,16 @@ class TableRun:
             self._audits = self._auditor.unanswered(error)
             raise
         self._standing = self._inspection.target
+        if any(outcome.error is not None for outcome in self._audits):
+            # Between two questions a newer run may have taken the candidate away.
+            with contextlib.suppress(StatementError):
+                self._inspect(self._auditor)
         if not any(listed.name == self._candidate.name for listed in self._inspection.candidates):
-            # A newer run may have taken it away; otherwise its audits have failed, and say so.
+            # A newer run may have taken it away: there is no verdict on rows that nobody could ask about, and failed checks would
+            # make Dagster fail the run. Otherwise its audits have failed, and say so.
+            audits, self._audits = self._audits, ()
             self._wait_for_newer_builds()
+            self._audits = audits
         if self._table.schema_change == "report":
             changes = schema_changes(self._inspection)
             self._warnings += [f"{self._table.name}: {change}" for change in changes]

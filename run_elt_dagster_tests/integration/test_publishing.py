@@ -1,5 +1,6 @@
 """What may be published, in which order, and with whose grants, on the embedded Snowflake over the real connector."""
 
+import json
 import threading
 from typing import Any
 
@@ -220,3 +221,26 @@ def test_names_that_bite_are_published_twice(warehouse: Warehouse, publish: str,
         assert outcome.published, outcome.failure
         assert warehouse.reader.value(f"select count(*) from analytics.{quoted}") == rows
     assert warehouse.tables() == {identifier}
+
+
+@pytest.mark.parametrize("question", [1, 2])
+def test_run_whose_candidate_a_newer_run_takes_away_is_superseded_without_a_verdict(
+    warehouse: Warehouse, question: int
+) -> None:
+    """A verdict on rows that are gone would be a failed check, and Dagster fails the run of a failed check."""
+    audits = "checks: {sql: {sane: 'select * from {table} where v < 0'}}"
+    asked, newer = list[str](), list[Any]()
+
+    def take_away(event: StatementEvent) -> None:
+        tag = json.loads(event.statement.parameter("QUERY_TAG", "") or "{}")
+        if event.phase == "before" and (tag.get("run_id"), tag.get("stage")) == ("0000000B", "audit"):
+            asked.append(event.sql)
+            if len(asked) == question:
+                newer.append(warehouse.run("0000000C", mau(7, 3, more=audits)))
+
+    with warehouse.account.hooked(take_away):
+        outcome = warehouse.run("0000000B", mau(5, 2, more=audits))
+    assert newer[0].published
+    assert outcome.failure is None
+    assert (outcome.superseded_by, outcome.audits) == ("0000000C", ())
+    assert warehouse.seen() == [(7, 3, 3)]
