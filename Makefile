@@ -4,6 +4,7 @@
 # make unit    the unit tests: nothing outside the process, about a minute
 # make coverage  the unit tests, and which lines they run
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? ten minutes or so
+# make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
 # make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
 
@@ -20,7 +21,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage mutants lint bench clean
+.PHONY: run dev test unit coverage faults mutants lint bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -42,6 +43,11 @@ unit: $(VENV)/dev
 coverage: $(VENV)/dev
 	$(BIN)/coverage run -m pytest --quiet run_elt_dagster_tests/unit
 	$(BIN)/coverage report
+
+FOR ?= 2m
+
+faults: $(VENV)/dev
+	$(BIN)/python -m run_elt_dagster_tests.faults --for $(FOR) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -1,0 +1,68 @@
+"""A short run of `make faults`: a handful of trials of each sort, chosen by a seed, in processes of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
+
+COMMAND = [sys.executable, "-m", "run_elt_dagster_tests.faults"]
+ROOT = Path(__file__).parents[2]
+
+
+def started(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Return the processes that know a directory, by what the kernel says of them."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if str(directory) in path.read_text(errors="replace"):
+                found.append(path.parent.name)
+        except OSError:
+            # It has just ended, or is another user's.
+            continue
+    return found
+
+
+def test_trials_of_each_sort_keep_what_is_promised_and_leave_nothing_behind(tmp_path: Path) -> None:
+    trials = effort(usual=3, thorough=30)
+    command = started(tmp_path, "--seed", "1", "--trials", str(trials), "--for", "1h")
+    printed, _ = command.communicate(timeout=3 * PATIENCE_SECONDS)
+    assert command.returncode == 0, printed
+    (tried, void) = re.findall(r"([\d,]+) trials in \d+ s; ([\d,]+) more", printed)[0]
+    assert int(tried) + int(void) == 3 * trials
+    assert {"fault" in printed or "rollback" in printed, "at once" in printed, "SIG" in printed} == {True}
+    assert list(tmp_path.iterdir()) == []
+    assert processes_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="the kernel lists its processes elsewhere")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_trials_leave_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = started(tmp_path, "--seed", "1", "--for", "1h")
+    assert command.stdout is not None
+    assert command.stdout.readline().startswith("seed 1: make faults")
+    # The command itself, and a process of each sort.
+    while len(processes_in(tmp_path)) < 4:
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(0.1)
+    command.send_signal(number)
+    printed, _ = command.communicate(timeout=PATIENCE_SECONDS)
+    assert "interrupted" in printed
+    assert list(tmp_path.iterdir()) == []
+    assert processes_in(tmp_path) == []
