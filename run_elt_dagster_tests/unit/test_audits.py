@@ -1,3 +1,4 @@
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -75,6 +76,67 @@ def test_all_simple_audits_are_measured_in_one_scan() -> None:
 def test_condition_is_measured_by(checks: dict[str, Any], name: str, measure: str) -> None:
     (found,) = audit_named(name, checks=checks).measures
     assert found.sql == measure
+
+
+def described(checks: dict[str, Any], name: str) -> str:
+    return audit_named(name, checks=checks).description
+
+
+def test_not_null_describes_and_shows_the_rows_of_every_column() -> None:
+    one = audit_named("not_null", checks={"not_null": {"columns": ["a"], "severity": "warn"}})
+    assert one.description == "a is never NULL."
+    assert one.severity == "warn"
+    two = audit_named("not_null", checks={"not_null": ["a", "b"]})
+    assert two.description == "a, b are never NULL."
+    assert [(measure.sql, measure.counts, measure.bounds) for measure in two.measures] == [
+        ('COUNT(CASE WHEN "A" IS NULL THEN 1 END)', "rows with a NULL a", Bounds(max=0)),
+        ('COUNT(CASE WHEN "B" IS NULL THEN 1 END)', "rows with a NULL b", Bounds(max=0)),
+    ]
+    assert sample_sql(two, CANDIDATE, rows=5) == (
+        f'SELECT * FROM (\nSELECT * {FROM} WHERE "A" IS NULL OR "B" IS NULL\n) LIMIT 5'
+    )
+
+
+def test_range_is_described_by_the_bounds_that_it_has() -> None:
+    assert described({"range": {"a": {"min": 0}}}, "range_a") == "a is at least 0, or NULL."
+    assert described({"range": {"a": {"max": Decimal("1E+3")}}}, "range_a") == "a is at most 1000, or NULL."
+    assert described({"range": {"a": {"min": 1, "max": 2}}}, "range_a") == "a is at least 1 and at most 2, or NULL."
+
+
+@pytest.mark.parametrize(
+    ("bound", "literal"),
+    [
+        (date(2026, 11, 27), "'2026-11-27'::DATE"),
+        (datetime(2026, 11, 27, 1, 2, 3), "'2026-11-27 01:02:03'::TIMESTAMP_NTZ"),  # noqa: DTZ001 - the column has none
+        (datetime(2026, 11, 27, 1, 2, 3, tzinfo=UTC), "'2026-11-27 01:02:03+00:00'::TIMESTAMP_TZ"),
+    ],
+)
+def test_bound_of_time_keeps_whether_it_has_a_time_zone(bound: date, literal: str) -> None:
+    (measure,) = audit_named("range_a", checks={"range": {"a": {"min": bound}}}).measures
+    assert measure.sql == f'COUNT(CASE WHEN "A" < {literal} THEN 1 END)'
+
+
+def test_freshness_is_the_age_of_the_latest_row_in_hours() -> None:
+    audit = audit_named("freshness_a", checks={"freshness": {"a": {"max_age_hours": 24, "severity": "warn"}}})
+    (measure,) = audit.measures
+    assert measure.sql == ('(DATE_PART(EPOCH_SECOND, CURRENT_TIMESTAMP()) - DATE_PART(EPOCH_SECOND, MAX("A"))) / 3600')
+    assert measure.counts == "hours since the latest a"
+    assert measure.bounds == Bounds(min=-24, max=24)
+    assert audit.severity == "warn"
+
+
+def test_question_without_an_answer_fails_and_keeps_what_was_asked() -> None:
+    outcome = not_evaluated(audit_named("not_null", checks={"not_null": ["a"]}), CANDIDATE, "no such column", "01b2")
+    assert (outcome.error, outcome.query_id) == ("no such column", "01b2")
+    assert outcome.query == f'SELECT\n  COUNT(CASE WHEN "A" IS NULL THEN 1 END)\n{FROM}'
+    assert not_evaluated(audit_named("columns", columns={"a": {}}), CANDIDATE, "no answer").query == ""
+
+
+def test_query_of_an_author_is_asked_of_the_candidate_at_every_place() -> None:
+    audit = audit_named(
+        "twice", checks={"sql": {"twice": "select * from {table} where a > (select max(b) from {table})"}}
+    )
+    assert sample_sql(audit, CANDIDATE, rows=2).count(CANDIDATE.sql) == 2
 
 
 def test_query_of_rows_is_counted_up_to_a_limit() -> None:
