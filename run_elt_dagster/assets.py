@@ -38,6 +38,8 @@ _ERROR_LIMIT = 20_000
 _QUERY_LIMIT = 4_000
 # The page of a run shows so many causes; the alert has the facts of all.
 _CAUSES_SHOWN = 50
+# The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
+_FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
 _NOT_REACHED = "Snowflake could not be reached"
 
 NO_ALERT = (
@@ -566,6 +568,7 @@ def _fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]
 
 def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
     """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
+    room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
     built = [fact for fact in facts if fact["was_built"]]
     checked = [fact for fact in facts if not fact["was_built"]]
     lines = [
@@ -582,11 +585,17 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
             "failed": [fact["table"] for fact in built],
             "skipped": [outcome.table.name for outcome in skipped],
             # For the alert: it reads facts and parses no text.
-            "facts": [{name: value for name, value in fact.items() if name != "message"} for fact in facts],
+            "facts": [_stored(fact, room=room) for fact in facts],
         },
         # run_ctas never retries by itself: a retry after a cancel would publish.
         allow_retries=False,
     )
+
+
+def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:
+    """Return a fact without its message, and with no more of its cause than there is room for."""
+    cause = excerpt(fact["cause"], limit=min(room, _ERROR_LIMIT))
+    return {**{name: value for name, value in fact.items() if name != "message"}, "cause": cause}
 
 
 def _early_failure(stage: str, summary: str, problem: str, error: Exception) -> dg.Failure:
@@ -647,4 +656,9 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
 def _check_facts(audit: AuditOutcome) -> dict[str, str]:
     got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
     expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
-    return {"name": audit.audit.name, "got": got or NO_ANSWER, "expected": expected or audit.audit.description}
+    # A check of two thousand columns has as many of each.
+    return {
+        "name": audit.audit.name,
+        "got": excerpt(got or NO_ANSWER, limit=_QUERY_LIMIT),
+        "expected": excerpt(expected or audit.audit.description, limit=_QUERY_LIMIT),
+    }
