@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from run_elt_dagster.checks import (
     TABLE_PLACEHOLDER,
@@ -50,11 +50,27 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number to read off a table: an aggregate, a word for what it counts, and what it may be."""
+    """A number to read off a table.
+
+    Attributes:
+        sql: The aggregate.
+        counts: What the number counts, in words.
+        bounds: What the number may be.
+        counts_bad_rows: Whether it counts rows that are wrong, and not all rows, hours or percent.
+    """
 
     sql: str
     counts: str
     bounds: Bounds
+    counts_bad_rows: bool = False
+
+
+def _bad_rows(sql: str, counts: str) -> Measure:
+    return Measure(sql, counts, Bounds(max=0), counts_bad_rows=True)
+
+
+Comparison = Literal["row count", "contract", "columns"]
+"""What the catalogue answers: the published row count, the declared columns, or the published columns."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Audit:
         name: Of the asset check.
         description: What it asks, in a sentence.
         measures: Aggregates of the table, or of what `query` returns; empty if an inspection of the catalogue answers it.
+        compares: What an inspection of the catalogue is compared with; None if the measures alone decide.
         severity: Whether a failure stops the publishing, or is only shown.
         query: A query of the rows that are wrong, `{table}` in it being the table; empty for what one scan answers.
         bad_rows: A query of the rows that are wrong, to show some of them; empty if there are none to show.
@@ -73,6 +90,7 @@ class Audit:
     name: str
     description: str
     measures: tuple[Measure, ...] = ()
+    compares: Comparison | None = None
     severity: Severity = "error"
     query: str = ""
     bad_rows: str = ""
@@ -127,8 +145,9 @@ class AuditOutcome:
     @property
     def bad_rows(self) -> int | None:
         """How many rows are wrong, counted up to a limit where a query returns them; None if the audit counts none."""
-        counts = [value for name, value in self.got.items() if name.startswith("rows ") and value is not None]
-        return int(sum(counts)) if counts else None
+        values = [self.got.get(measure.counts) for measure in self.audit.measures if measure.counts_bad_rows]
+        known = [value for value in values if value is not None]
+        return int(sum(known)) if known else None
 
     def _holds(self, measure: Measure) -> bool:
         value = self.got.get(measure.counts)
@@ -143,17 +162,17 @@ class AuditOutcome:
         if self.found is not None:
             return f"check {self.audit.name} found {self.found}"
         found = [
-            f"{_say(self.got.get(measure.counts))} {measure.counts}, expected {measure.bounds}"
+            f"{_say(self.got.get(measure.counts), is_limited=bool(self.audit.query))} {measure.counts}, expected {measure.bounds}"
             for measure in self.audit.measures
             if self.passed or not self._holds(measure)
         ]
         return f"check {self.audit.name} found {'; '.join(found) or 'what it expects'}"
 
 
-def _say(value: Number | None) -> str:
+def _say(value: Number | None, *, is_limited: bool) -> str:
     if value is None:
         return "no"
-    if value == BAD_ROWS_LIMIT + 1:
+    if is_limited and value > BAD_ROWS_LIMIT:
         return f"more than {BAD_ROWS_LIMIT:,}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
@@ -180,9 +199,10 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     if checks.row_count_change is not None:
         yield _row_count_change(checks.row_count_change)
     if table.columns:
-        yield Audit("columns", "Columns and types are the declared ones: " + ", ".join(table.columns) + ".")
+        names_of_columns = ", ".join(table.columns)
+        yield Audit("columns", f"Columns and types are the declared ones: {names_of_columns}.", compares="contract")
     if table.schema_change == "fail":
-        yield Audit("schema_change", "The columns are those of the published table.")
+        yield Audit("schema_change", "The columns are those of the published table.", compares="columns")
     if table.primary_key:
         yield _key("primary_key", table.primary_key, "error", may_be_null=False)
     for rule in checks.unique:
@@ -209,6 +229,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
         f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
         # Answered by the row count and the catalogue together.
         (Measure("COUNT(*)", "% change of the row count", bounds),),
+        compares="row count",
         severity=rule.severity,
     )
 
@@ -220,10 +241,10 @@ def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: 
     # counted by themselves:
     # https://docs.snowflake.com/en/sql-reference/functions/count
     duplicates = f"COUNT(CASE WHEN NOT ({any_null}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
-    measures = [Measure(duplicates, "rows with a duplicate key", Bounds(max=0))]
+    measures = [_bad_rows(duplicates, "rows with a duplicate key")]
     if not may_be_null:
         nulls = f"COUNT(CASE WHEN {any_null} THEN 1 END)"
-        measures.insert(0, Measure(nulls, "rows with a NULL key", Bounds(max=0)))
+        measures.insert(0, _bad_rows(nulls, "rows with a NULL key"))
     rows = (
         f"SELECT * FROM {TABLE_PLACEHOLDER} QUALIFY "
         + ("" if may_be_null else f"({any_null}) OR ")
@@ -237,7 +258,7 @@ def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: 
 
 def _not_null(columns: Sequence[str], severity: Severity) -> Audit:
     measures = tuple(
-        Measure(f"COUNT(CASE WHEN {_sql_of(column)} IS NULL THEN 1 END)", f"rows with a NULL {column}", Bounds(max=0))
+        _bad_rows(f"COUNT(CASE WHEN {_sql_of(column)} IS NULL THEN 1 END)", f"rows with a NULL {column}")
         for column in columns
     )
     condition = " OR ".join(f"{_sql_of(column)} IS NULL" for column in columns)
@@ -258,7 +279,7 @@ def _column_audits(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, .
         return Audit(
             names[kind, (stored_name(column),)],
             f"{column} {words}.",
-            (Measure(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}", Bounds(max=0)),),
+            (_bad_rows(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}"),),
             severity=severity,
             bad_rows=_where(bad),
         )
@@ -335,8 +356,7 @@ def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -
 
 def _counting(audit: Audit) -> Audit:
     """Return an audit that counts what its query returns, up to a limit."""
-    measure = Measure("COUNT(*)", "rows that are wrong", Bounds(max=0))
-    return replace(audit, measures=(measure,), bad_rows=audit.query)
+    return replace(audit, measures=(_bad_rows("COUNT(*)", "rows that are wrong"),), bad_rows=audit.query)
 
 
 def _where(condition: str) -> str:
@@ -393,14 +413,18 @@ def compared(outcome: AuditOutcome, table: AnalyticsTable, inspection: Inspectio
     """Return the verdict on an audit that compares with the catalogue: the published table, or the declared columns."""
     if outcome.error is not None:
         return outcome
-    name = outcome.audit.name
-    if name == "row_count_change" and table.checks.row_count_change is not None:
-        return _row_count_compared(outcome, table.checks.row_count_change, inspection, on_target=on_target)
-    audited = inspection.target_columns if on_target else inspection.candidate_columns
-    if name == "columns":
+    compares, rule = outcome.audit.compares, table.checks.row_count_change
+    if compares == "row count" and rule is not None:
+        return _row_count_compared(outcome, rule, inspection, on_target=on_target)
+    if compares == "contract":
+        audited = inspection.target_columns if on_target else inspection.candidate_columns
         return replace(outcome, found=_contract_broken(table, audited))
-    if name != "schema_change":
-        return outcome
+    if compares == "columns":
+        return _columns_compared(outcome, inspection, on_target=on_target)
+    return outcome
+
+
+def _columns_compared(outcome: AuditOutcome, inspection: Inspection, *, on_target: bool) -> AuditOutcome:
     if on_target or not inspection.target_columns:
         return replace(outcome, note="there is no other table to compare with")
     changes = schema_changes(inspection)

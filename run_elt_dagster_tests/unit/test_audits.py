@@ -202,6 +202,39 @@ def test_failed_verdict_says_what_was_found_and_expected() -> None:
     assert key.bad_rows == 3
 
 
+def test_audit_that_counts_no_bad_rows_shows_none() -> None:
+    table = a_table(checks={"row_count_change": {"max_drop": "50%"}})
+    count, change = (judge(audit, [900], CANDIDATE, "q") for audit in audits_of(table))
+    compared_change = compared(change, table, Inspection(Listed("MAU", 1000, None)), on_target=False)
+    assert compared_change.got == {"% change of the row count": -10, "rows": 900, "rows published": 1000}
+    assert [outcome.bad_rows for outcome in (count, change, compared_change)] == [None, None, None]
+
+
+def test_every_measure_called_rows_that_are_wrong_counts_bad_rows() -> None:
+    checks = {
+        "row_count_change": {"max_drop": "50%"},
+        "unique": ["a"],
+        "not_null": ["a"],
+        "accepted_values": {"a": [1]},
+        "matches": {"b": "x"},
+        "range": {"a": {"min": 1}},
+        "freshness": {"c": 1},
+        "relationship": {"a": "raw.keys.a"},
+        "sql": {"own": "select * from {table}"},
+    }
+    audits = audits_of(a_table(primary_key="a", checks=checks))
+    counting = {audit.name for audit in audits if any(measure.counts_bad_rows for measure in audit.measures)}
+    assert {audit.name for audit in audits} - counting == {"row_count", "row_count_change", "freshness_c"}
+    assert {audit.name for audit in audits if audit.bad_rows} == counting
+
+
+def test_limit_of_counting_is_told_only_where_a_query_counts() -> None:
+    rows = judge(audit_named("row_count", checks={"row_count": {"min": 20_000}}), [10_001], CANDIDATE, "q")
+    own = judge(audit_named("own", checks={"sql": {"own": "select * from {table}"}}), [10_001], CANDIDATE, "q")
+    assert str(rows) == "check row_count found 10,001 rows, expected at least 20,000"
+    assert str(own) == "check own found more than 10,000 rows that are wrong, expected at most 0"
+
+
 def test_query_that_fails_is_not_a_pass() -> None:
     outcome = not_evaluated(audit_named("primary_key", primary_key="a"), CANDIDATE, "invalid identifier A", "q1")
     assert not outcome.passed
