@@ -188,3 +188,37 @@ def test_tables_that_only_look_like_candidates_stay(warehouse: Warehouse, publis
     assert warehouse.run("00000003", mau(5, 2, publish=publish), **kept).published
     # Run 00000001 did build a table mau__x, for all that can be known.
     assert warehouse.tables() == {"MAU", "TEMP_WAU__20250102", *others} - {"TEMP_MAU__X__00000001"}
+
+
+@pytest.mark.parametrize(
+    ("contract", "built", "other"),
+    [
+        ("number(10, 2)", "number(10, 2)", "number(10, 3)"),
+        ("number(10, 2)", "decimal(10, 2)", "number(12, 2)"),
+        ("number(10)", "number(10, 0)", "number(10, 2)"),
+        ("varchar(16777216)", "varchar", "number(10, 2)"),
+        ("timestamp_ntz(3)", "timestamp_ntz(3)", "timestamp_ltz(3)"),
+        ("time(3)", "time(3)", "timestamp_ntz(3)"),
+        ("binary(8388608)", "binary", "varchar(3)"),
+    ],
+)
+def test_contract_with_parameters_tells_a_column_of_others_apart(
+    warehouse: Warehouse, contract: str, built: str, other: str
+) -> None:
+    settings = f"columns: {{v: '{contract}'}}"
+    assert failed_checks(warehouse, "00000001", file(settings, f"select null::{built} as v")) == []
+    outcome = warehouse.run("00000002", file(settings, f"select null::{other} as v"))
+    assert not outcome.published
+    (found,) = [audit.found for audit in outcome.audits if not audit.passed]
+    assert found is not None
+    assert found.startswith("V of type ")
+    assert found.endswith(f", expected {contract}")
+
+
+def test_contract_of_a_texts_length_fails_on_the_embedded_snowflake_rather_than_pass_unseen(
+    warehouse: Warehouse,
+) -> None:
+    """DuckDB forgets the length that a query gives to a text, as docs/tables.md tells authors."""
+    text = file("columns: {v: varchar(10)}", "select null::varchar(10) as v")
+    outcome = warehouse.run("00000001", text)
+    assert [audit.found for audit in outcome.audits if not audit.passed] == ["V of type VARCHAR, expected varchar(10)"]
