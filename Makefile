@@ -6,6 +6,7 @@
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? ten minutes or so
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
+# make docs    docs/settings.md and .env.example, from the fields of run_elt_dagster/settings.py
 # make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -21,7 +22,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage faults mutants lint bench clean
+.PHONY: run dev test unit coverage faults mutants lint docs bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -60,6 +61,9 @@ lint: $(VENV)/dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint run_elt_dagster/tables deploy/snowflake_setup.sql
+
+docs: $(VENV)/dev
+	$(BIN)/python docs/write_settings.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run

@@ -1,74 +1,40 @@
-"""The settings of a deployment, and the only place that reads the environment."""
+"""The settings of a deployment, and the only place that reads the environment.
 
+Each field of `SnowflakeSettings`, `Settings` and `AlertSettings` is one variable, with its default and its rules. `make docs` writes
+docs/settings.md and .env.example from them. A constructor reads no variables; `Settings.from_environment` does.
+"""
+
+import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-# Every variable that is read, for .env.example, docs/settings.md and the check of half a configuration.
-CONNECTION_VARIABLES = (
-    "SNOWFLAKE_ACCOUNT",
-    "SNOWFLAKE_USER",
-    "SNOWFLAKE_ROLE",
-    "SNOWFLAKE_WAREHOUSE",
-    "SNOWFLAKE_DATABASE",
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
 )
-SIGN_IN_VARIABLES = (
-    "SNOWFLAKE_PRIVATE_KEY_PATH",
-    "SNOWFLAKE_PRIVATE_KEY",
-    "SNOWFLAKE_PASSWORD",
-    "SNOWFLAKE_AUTHENTICATOR",
-)
-OTHER_SNOWFLAKE_VARIABLES = (
-    "SNOWFLAKE_PRIVATE_KEY_PASSWORD",
-    "SNOWFLAKE_TOKEN_FILE_PATH",
-    "SNOWFLAKE_HOST",
-    "SNOWFLAKE_PORT",
-    "SNOWFLAKE_PROTOCOL",
-)
-RUN_ELT_VARIABLES = (
-    "RUN_ELT_TABLES_DIR",
-    "RUN_ELT_MAX_CONCURRENT_TABLES",
-    "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
-    "RUN_ELT_ANSWER_TIMEOUT_SECONDS",
-    "RUN_ELT_COPY_TAGS",
-    "RUN_ELT_CHECK_POLICIES",
-    "RUN_ELT_KEEP_CANDIDATES_HOURS",
-    "RUN_ELT_LOST_AFTER_SECONDS",
-    "RUN_ELT_EMBEDDED_DIR",
-    "RUN_ELT_CACHE_DIR",
-    "RUN_ELT_DEPLOYMENT",
-)
-ALERT_VARIABLES = (
-    "SLACK_TOKEN",
-    "SLACK_CHANNEL",
-    "SLACK_BASE_URL",
-    "RUN_ELT_SLACK_OWNERS",
-    "RUN_ELT_WEBSERVER_URL",
-    "RUN_ELT_RUNBOOK_URL",
-    "RUN_ELT_ALERT_ON_CANCEL",
-)
-VARIABLES = (
-    *CONNECTION_VARIABLES,
-    *SIGN_IN_VARIABLES,
-    *OTHER_SNOWFLAKE_VARIABLES,
-    *RUN_ELT_VARIABLES,
-    *ALERT_VARIABLES,
-)
-SECRET_VARIABLES = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSWORD", "SNOWFLAKE_PASSWORD", "SLACK_TOKEN")
 
 # These sign in as the user of the token or the workload; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
 # The database that the embedded Snowflake opens its sessions in.
 EMBEDDED_DATABASE = "RUN_ELT"
 _EMBEDDED_PLACE = f"{EMBEDDED_DATABASE} on the embedded Snowflake"
+MAX_CONCURRENT_TABLES = 8
+KEEP_CANDIDATES_HOURS = 72
+STATEMENT_TIMEOUT_SECONDS = 4 * 3600
 SLACK_URL = "https://slack.com/api/"
 # https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+# A name this close to a variable's is a slip: one or two letters in twenty.
+_NEAR = 0.94
 
 
 class SettingsError(ValueError):
@@ -83,99 +49,272 @@ class SettingsError(ValueError):
         )
 
 
-@dataclass(frozen=True)
-class SnowflakeSettings:
-    """How to reach a Snowflake account. Secrets are not in here, only the names of the variables that hold them.
+def _address(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+\S*", url):
+        raise ValueError("an address that starts with https:// or http://")
+    return url
 
-    Attributes:
-        account: Account identifier, as in `myorg-myaccount`.
-        user: Login name; empty for authenticators that need none.
-        role: Role of the session.
-        warehouse: Compute of the session.
-        database: Database of the session.
-        authenticator: Method of signing in other than key pair and password, None for these.
-        private_key_path: File of the private key, None for another method.
-        token_file_path: File of a token, for authenticators that read one.
-        secrets: Names of the variables that are set and hold a secret.
-        host: Name of the server if it is not the account's, for private links and tests.
-        port: Its port.
-        protocol: `https`, or `http` in tests.
+
+def _owners(text: object) -> object:
+    """Read JSON from the environment; the constructor takes a mapping."""
+    try:
+        owners: Any = json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        owners = None
+    if isinstance(owners, Mapping) and all(isinstance(i, str) and _SLACK_ID.fullmatch(i) for i in owners.values()):
+        return owners
+    raise ValueError(
+        "a JSON object of owners to Slack's ids of users (U...) or groups (S...), as in "
+        '{"team:analytics": "S0123456789"}'
+    )
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Folder = Annotated[Path, AfterValidator(Path.absolute)]
+
+
+def _cache_dir() -> Path | None:
+    try:
+        # https://specifications.freedesktop.org/basedir-spec/latest/
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "run_elt_dagster"
+    except RuntimeError:
+        # A service user without a home.
+        return None
+
+
+def _variable(name: str, description: str, *, shown: str = "", example: str = "", **rules: Any) -> Any:
+    """Return a field that one variable sets.
+
+    Args:
+        name: Of the variable.
+        description: What it means, in Markdown, for docs/settings.md and .env.example.
+        shown: The default in words, where the field's own would say too little.
+        example: A value for .env.example, where the default is none.
+        rules: Default and limits, as `pydantic.Field` takes them.
     """
-
-    account: str
-    user: str
-    role: str
-    warehouse: str
-    database: str
-    authenticator: str | None
-    private_key_path: str | None
-    token_file_path: str | None
-    secrets: tuple[str, ...]
-    host: str | None
-    port: int | None
-    protocol: str | None
+    rules = rules if "default_factory" in rules else {"default": None, **rules}
+    return Field(
+        validation_alias=name, description=description, json_schema_extra={"shown": shown, "example": example}, **rules
+    )
 
 
-@dataclass(frozen=True)
-class AlertSettings:
-    """Where alerts go, and what they say. The token is not in here, only whether its variable is set.
+class Variables(BaseSettings):
+    """Settings that variables set. The constructor takes them by their names here and reads no variable."""
 
-    Attributes:
-        has_token: Whether SLACK_TOKEN is set.
-        channel: ID or name of the channel, empty if none is set.
-        base_url: Address of Slack's API, for proxies and tests; ends with a slash.
-        owners: Slack's id of a user or a group by owner, as in `{"team:analytics": "S0123", "a@b.c": "U0123"}`.
-        webserver_url: Address of the UI for the links of a message, None for no links; without a slash at its end.
-        on_cancel: Whether a cancelled run alerts.
-        runbook_url: Address of docs/operations.md as people here read it, None for the path in the repository.
-        deployment: Name of the deployment, empty on a person's machine.
-        database: Where the tables are, in words.
-    """
+    model_config = SettingsConfigDict(case_sensitive=True, extra="forbid", frozen=True, populate_by_name=True)
 
-    has_token: bool = False
-    channel: str = ""
-    base_url: str = SLACK_URL
-    owners: Mapping[str, str] = field(default_factory=dict[str, str])
-    webserver_url: str | None = None
-    on_cancel: bool = False
-    runbook_url: str | None = None
-    deployment: str = ""
-    database: str = _EMBEDDED_PLACE
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library names the arguments
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the constructor's arguments alone: Dagster's commands have read .env, and `read` names its variables."""
+        return (init_settings,)
+
+    @classmethod
+    def read(cls, given: Mapping[str, str], **parts: Any) -> Self:
+        """Return the settings that variables set.
+
+        Args:
+            given: The variables.
+            parts: What no variable sets.
+
+        Raises:
+            pydantic.ValidationError: A value is wrong.
+        """
+        source = EnvSettingsSource(cls)
+        source.env_vars = given
+        values = source()
+        # Packed at once: with PYDANTIC_SETTINGS_DEBUG set, pydantic-settings 2.16 logs the values that a constructor gets.
+        secrets = {name: SecretStr(values[name]) for name in cls.secret_variables() if name in values}
+        return cls(**{**values, **secrets}, **parts)
+
+    @classmethod
+    def variables(cls) -> dict[str, FieldInfo]:
+        """Return the fields by the names of their variables."""
+        fields = cls.model_fields.values()
+        return {field.validation_alias: field for field in fields if isinstance(field.validation_alias, str)}
+
+    @classmethod
+    def secret_variables(cls) -> tuple[str, ...]:
+        """Return the names of the variables that hold a secret."""
+        return tuple(name for name, field in cls.variables().items() if SecretStr in get_args(field.annotation))
 
 
-@dataclass(frozen=True)
-class Settings:
+class SnowflakeSettings(Variables):
+    """How to reach a Snowflake account."""
+
+    account: str = _variable(
+        "SNOWFLAKE_ACCOUNT",
+        "account identifier, as in `myorg-myaccount`",
+        default="",
+        shown="required",
+        example="myorg-myaccount",
+    )
+    user: str = _variable(
+        "SNOWFLAKE_USER",
+        "login name; not needed for `OAUTH`, `OAUTH_CLIENT_CREDENTIALS` and `WORKLOAD_IDENTITY`",
+        default="",
+        shown="required",
+        example="RUN_ELT",
+    )
+    role: str = _variable("SNOWFLAKE_ROLE", "role of the session", default="", shown="required", example="RUN_ELT")
+    warehouse: str = _variable(
+        "SNOWFLAKE_WAREHOUSE", "warehouse of the session", default="", shown="required", example="RUN_ELT"
+    )
+    database: str = _variable(
+        "SNOWFLAKE_DATABASE", "database of the tables", default="", shown="required", example="ANALYTICS"
+    )
+    private_key_path: str | None = _variable(
+        "SNOWFLAKE_PRIVATE_KEY_PATH", "file of the private key", example="/run/secrets/snowflake_key.p8"
+    )
+    private_key: SecretStr | None = _variable("SNOWFLAKE_PRIVATE_KEY", "the private key itself, in PEM or in base64")
+    private_key_password: SecretStr | None = _variable("SNOWFLAKE_PRIVATE_KEY_PASSWORD", "password of the private key")
+    password: SecretStr | None = _variable("SNOWFLAKE_PASSWORD", "password, or programmatic access token")
+    authenticator: str | None = _variable(
+        "SNOWFLAKE_AUTHENTICATOR", "another method, as in `WORKLOAD_IDENTITY` or `OAUTH`"
+    )
+    token_file_path: str | None = _variable("SNOWFLAKE_TOKEN_FILE_PATH", "file of a token, for methods that read one")
+    host: str | None = _variable("SNOWFLAKE_HOST", "name of the server", shown="the account's")
+    port: int | None = _variable("SNOWFLAKE_PORT", "port of the server", ge=1, le=65535, shown="`443`", example="443")
+    protocol: Literal["http", "https"] | None = _variable(
+        "SNOWFLAKE_PROTOCOL", "`https` or `http`", shown="`https`", example="https"
+    )
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The names of the variables that are set and hold a secret, by field."""
+        found = [name for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)]
+        return {name: str(type(self).model_fields[name].validation_alias) for name in found}
+
+
+class AlertSettings(Variables):
+    """Where alerts go, and what they say."""
+
+    token: SecretStr | None = _variable(
+        "SLACK_TOKEN",
+        "bot token with the scope `chat:write`. With `channels:join` it joins a public channel by itself, and "
+        "with `channels:history` no message appears twice after a lost answer of Slack",
+    )
+    channel: str = _variable("SLACK_CHANNEL", "ID of the channel, as in `C0123456789`", default="")
+    base_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/") + "/")] = _variable(
+        "SLACK_BASE_URL", "address of Slack's API, for proxies and test servers", default=SLACK_URL
+    )
+    owners: Annotated[dict[str, str], NoDecode, BeforeValidator(_owners)] = _variable(
+        "RUN_ELT_SLACK_OWNERS",
+        "Slack's ids of users (`U...`) and groups (`S...`) to mention, by owner, as JSON",
+        default_factory=dict,
+        example='{"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}',
+    )
+    webserver_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/"))] | None = _variable(
+        "RUN_ELT_WEBSERVER_URL",
+        "address of the Dagster UI, for links in alerts",
+        shown="none: no links",
+        example="http://127.0.0.1:3000",
+    )
+    runbook_url: Address | None = _variable(
+        "RUN_ELT_RUNBOOK_URL",
+        "address of [operations.md](operations.md) as your people read it, without an anchor. Each alert links to its cause there",
+        shown="none: the path",
+        example="https://git.example.com/data/run_elt_dagster/blob/main/docs/operations.md",
+    )
+    on_cancel: bool = _variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
+    # Messages contain where the tables are: these two variables are those of the other settings.
+    deployment: str = _variable("RUN_ELT_DEPLOYMENT", "", default="")
+    database: str = _variable("SNOWFLAKE_DATABASE", "", default=_EMBEDDED_PLACE)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether SLACK_TOKEN is set."""
+        return self.token is not None
+
+
+class Settings(Variables):
     """The settings of a deployment.
 
     Attributes:
-        tables_dir: Folder of `<schema>/<table>.sql` files.
-        max_concurrent_tables: Tables that are built at the same time.
-        statement_timeout_seconds: When Snowflake ends a statement by itself.
-        answer_timeout_seconds: How long Snowflake may leave a request without an answer.
-        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
-        check_policies: Whether to ask for the policies on the targets.
-        keep_candidates_hours: How long what a run left behind is kept for inspection.
-        lost_after_seconds: How long a live run may go without a heartbeat.
-        embedded_dir: Where the embedded Snowflake keeps its data.
-        cache_dir: Where it is remembered which tables a file reads, None if this user has no such place.
         snowflake: The account, or None for the embedded Snowflake.
         alerts: Where alerts go.
-        deployment: Name of the deployment, as in `production`; empty on a person's machine.
     """
 
-    tables_dir: Path
-    max_concurrent_tables: int
-    statement_timeout_seconds: int
-    answer_timeout_seconds: int
-    copy_tags: bool
-    check_policies: bool
-    keep_candidates_hours: int
-    lost_after_seconds: int
-    embedded_dir: Path
-    cache_dir: Path | None
-    snowflake: SnowflakeSettings | None
+    tables_dir: Folder = _variable(
+        "RUN_ELT_TABLES_DIR",
+        "folder of `<schema>/<table>.sql` files",
+        default=Path(__file__).parent / "tables",
+        shown="the package's `tables`",
+    )
+    max_concurrent_tables: int = _variable(
+        "RUN_ELT_MAX_CONCURRENT_TABLES",
+        "tables built at the same time; with 1 strictly one after another",
+        default=MAX_CONCURRENT_TABLES,
+        ge=1,
+        le=64,
+    )
+    statement_timeout_seconds: int = _variable(
+        "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
+        "Snowflake ends a statement after this time",
+        default=STATEMENT_TIMEOUT_SECONDS,
+        ge=1,
+        le=7 * 86400,
+    )
+    # Snowflake takes up to 45 s to say that a query is still running.
+    answer_timeout_seconds: int = _variable(
+        "RUN_ELT_ANSWER_TIMEOUT_SECONDS",
+        "a request to Snowflake without an answer fails after this time. A long query is answered meanwhile",
+        default=900,
+        ge=60,
+        le=86400,
+    )
+    copy_tags: bool = _variable(
+        "RUN_ELT_COPY_TAGS",
+        "`false` if the account refuses `COPY TAGS`. A published table then loses its tags",
+        default=True,
+    )
+    check_policies: bool = _variable(
+        "RUN_ELT_CHECK_POLICIES",
+        "`false` if the account has no policies and refuses to list them. Otherwise clone and swap are refused",
+        default=True,
+    )
+    keep_candidates_hours: int = _variable(
+        "RUN_ELT_KEEP_CANDIDATES_HOURS",
+        "a run drops candidates that earlier runs left behind after this time",
+        default=KEEP_CANDIDATES_HOURS,
+        ge=24,
+        le=8760,
+    )
+    lost_after_seconds: int = _variable(
+        "RUN_ELT_LOST_AFTER_SECONDS",
+        "a run without a heartbeat fails after this time, and alerts",
+        default=300,
+        ge=60,
+        le=86400,
+    )
+    embedded_dir: Folder = _variable(
+        "RUN_ELT_EMBEDDED_DIR",
+        "folder of the embedded Snowflake's data",
+        default=Path(".run_elt"),
+        validate_default=True,
+        shown="`.run_elt`",
+        example=".run_elt",
+    )
+    cache_dir: Folder | None = _variable(
+        "RUN_ELT_CACHE_DIR",
+        "folder of a cache: which tables each file reads. Without it each start parses all of them",
+        default_factory=_cache_dir,
+        shown="`~/.cache/run_elt_dagster`",
+    )
+    deployment: str = _variable(
+        "RUN_ELT_DEPLOYMENT",
+        "name of the deployment, as in `production`. Messages contain it. On an account the schedule and the sensors start by "
+        "themselves only if it is set. deploy/ sets it for a deployment. Leave it unset on your own machine",
+        default="",
+    )
+    snowflake: SnowflakeSettings | None = None
     alerts: AlertSettings = AlertSettings()
-    deployment: str = ""
 
     @property
     def is_automated(self) -> bool:
@@ -200,7 +339,25 @@ class Settings:
         Raises:
             SettingsError: With everything that is wrong. Half a configuration never means the embedded Snowflake.
         """
-        return _Reader(os.environ if environment is None else environment).settings()
+        environment = os.environ if environment is None else environment
+        given, problems = _given(environment), list(_slips(environment))
+        snowflake = None
+        if any(name in given for name in SnowflakeSettings.variables()):
+            snowflake = _read(SnowflakeSettings, given, problems)
+            problems += _connection_problems(snowflake, given)
+        alerts = _read(AlertSettings, given, problems)
+        settings = _read(cls, given, problems, snowflake=snowflake, alerts=alerts)
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+
+MODELS: tuple[type[Variables], ...] = (SnowflakeSettings, Settings, AlertSettings)
+VARIABLES = tuple(dict.fromkeys(name for model in MODELS for name in model.variables()))
+"""Every variable that is read."""
+SECRET_VARIABLES = tuple(name for model in MODELS for name in model.secret_variables())
+_CONNECTION = tuple(SnowflakeSettings.variables())[:5]
+_SIGN_IN = ("SNOWFLAKE_PRIVATE_KEY_PATH", "SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PASSWORD")
 
 
 def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[AlertSettings, str]:
@@ -208,14 +365,14 @@ def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[Al
 
     An alert about wrong settings must not need right ones.
     """
-    reader = _Reader(os.environ if environment is None else environment)
-    return reader.alerts(), reader.deployment()
+    alerts = _read(AlertSettings, _given(os.environ if environment is None else environment), [])
+    return alerts, alerts.deployment
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return the values of the secret variables that are set, to take them out of what leaves the process."""
-    known = os.environ if environment is None else environment
-    return tuple(value for name in SECRET_VARIABLES if (value := known.get(name, "").strip()))
+    given = _given(os.environ if environment is None else environment)
+    return tuple(given[name] for name in SECRET_VARIABLES if name in given)
 
 
 def history_is_kept() -> bool:
@@ -226,146 +383,68 @@ def history_is_kept() -> bool:
     return bool(os.environ.get("DAGSTER_HOME")) or Path("dagster.yaml").is_file()
 
 
-class _Reader:
-    """Collects problems while it reads, so all are reported together."""
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: environment[name].strip() for name in VARIABLES if environment.get(name, "").strip()}
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._set = {name: environment[name].strip() for name in VARIABLES if environment.get(name, "").strip()}
-        self._problems: list[str] = []
 
-    def settings(self) -> Settings:
-        settings = Settings(
-            tables_dir=Path(self._set.get("RUN_ELT_TABLES_DIR") or Path(__file__).parent / "tables").absolute(),
-            max_concurrent_tables=self._number("RUN_ELT_MAX_CONCURRENT_TABLES", default=8, low=1, high=64),
-            statement_timeout_seconds=self._number(
-                "RUN_ELT_STATEMENT_TIMEOUT_SECONDS", default=4 * 3600, low=1, high=7 * 86400
-            ),
-            # Snowflake takes up to 45 s to say that a query is still running.
-            answer_timeout_seconds=self._number("RUN_ELT_ANSWER_TIMEOUT_SECONDS", default=900, low=60, high=86400),
-            copy_tags=self._flag("RUN_ELT_COPY_TAGS", default=True),
-            check_policies=self._flag("RUN_ELT_CHECK_POLICIES", default=True),
-            keep_candidates_hours=self._number("RUN_ELT_KEEP_CANDIDATES_HOURS", default=72, low=24, high=8760),
-            lost_after_seconds=self._number("RUN_ELT_LOST_AFTER_SECONDS", default=300, low=60, high=86400),
-            embedded_dir=Path(self._set.get("RUN_ELT_EMBEDDED_DIR") or ".run_elt").absolute(),
-            cache_dir=self._cache_dir(),
-            snowflake=self._snowflake(),
-            alerts=self.alerts(),
-            deployment=self.deployment(),
+def _slips(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables that only a slip of the pen keeps from being read."""
+    for name in sorted(environment):
+        if name.startswith("RUN_ELT_") and name not in VARIABLES:
+            for near in difflib.get_close_matches(name, VARIABLES, n=1, cutoff=_NEAR):
+                yield f"a variable RUN_ELT_ requires the name of a setting, got {name}, and nothing reads it. The nearest is {near}."
+
+
+Model = TypeVar("Model", bound=Variables)
+
+
+def _read(model: type[Model], given: Mapping[str, str], problems: list[str], **parts: Any) -> Model:
+    """Return settings, with the default where a value is wrong, and add to the problems."""
+    try:
+        return model.read(given, **parts)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): each for each in error.errors()}
+    problems += [
+        f"{name} requires {_rule(model.variables()[name], each)}, got {given[name]!r}." for name, each in wrong.items()
+    ]
+    return model.read({name: value for name, value in given.items() if name not in wrong}, **parts)
+
+
+def _rule(field: FieldInfo, error: Mapping[str, Any]) -> str:
+    match error["type"], error.get("ctx", {}):
+        case "value_error", {"error": reason}:
+            return str(reason)
+        case "literal_error", {"expected": expected}:
+            return str(expected).replace("'", "")
+        case "bool_parsing", _:
+            return "true or false"
+        case _:
+            return f"a whole number from {limits_of(field)}"
+
+
+def limits_of(field: FieldInfo) -> str:
+    """Return the limits of a number in words, as in `1 to 64`; empty if it has none."""
+    low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
+    high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
+    return "" if low is None or high is None else f"{low} to {high}"
+
+
+def _connection_problems(snowflake: SnowflakeSettings, given: Mapping[str, str]) -> Iterator[str]:
+    optional = {"SNOWFLAKE_USER"} if (snowflake.authenticator or "").upper() in _AUTHENTICATORS_WITHOUT_USER else set()
+    missing = [name for name in _CONNECTION if name not in given and name not in optional]
+    if missing:
+        named = ", ".join(name for name in SnowflakeSettings.variables() if name in given)
+        yield (
+            f"a Snowflake account requires {', '.join(missing)}, got only {named}. Set them, or unset every SNOWFLAKE_ variable "
+            "to use the embedded Snowflake."
         )
-        if self._problems:
-            raise SettingsError(self._problems)
-        return settings
-
-    def _cache_dir(self) -> Path | None:
-        if named := self._set.get("RUN_ELT_CACHE_DIR"):
-            return Path(named).absolute()
-        try:
-            # https://specifications.freedesktop.org/basedir-spec/latest/
-            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "run_elt_dagster"
-        except RuntimeError:
-            # A service user without a home.
-            return None
-
-    def _snowflake(self) -> SnowflakeSettings | None:
-        named = [name for name in self._set if name.startswith("SNOWFLAKE_")]
-        if not named:
-            return None
-        self._require_connection(named)
-        self._require_one_sign_in()
-        return SnowflakeSettings(
-            account=self._set.get("SNOWFLAKE_ACCOUNT", ""),
-            user=self._set.get("SNOWFLAKE_USER", ""),
-            role=self._set.get("SNOWFLAKE_ROLE", ""),
-            warehouse=self._set.get("SNOWFLAKE_WAREHOUSE", ""),
-            database=self._set.get("SNOWFLAKE_DATABASE", ""),
-            authenticator=self._set.get("SNOWFLAKE_AUTHENTICATOR"),
-            private_key_path=self._set.get("SNOWFLAKE_PRIVATE_KEY_PATH"),
-            token_file_path=self._set.get("SNOWFLAKE_TOKEN_FILE_PATH"),
-            secrets=tuple(name for name in SECRET_VARIABLES if name in named),
-            host=self._set.get("SNOWFLAKE_HOST"),
-            port=self._number("SNOWFLAKE_PORT", default=443, low=1, high=65535)
-            if "SNOWFLAKE_PORT" in self._set
-            else None,
-            protocol=self._protocol(),
+    ways = [name for name in _SIGN_IN if name in given]
+    if not ways and snowflake.authenticator is None:
+        yield (
+            f"signing in to Snowflake requires one of {', '.join((*_SIGN_IN, 'SNOWFLAKE_AUTHENTICATOR'))}, got none. A key pair "
+            "suits a service user best: SNOWFLAKE_PRIVATE_KEY_PATH."
         )
-
-    def _require_connection(self, named: list[str]) -> None:
-        optional = set[str]()
-        if self._set.get("SNOWFLAKE_AUTHENTICATOR", "").upper() in _AUTHENTICATORS_WITHOUT_USER:
-            optional.add("SNOWFLAKE_USER")
-        missing = [name for name in CONNECTION_VARIABLES if name not in self._set and name not in optional]
-        if missing:
-            self._problems.append(
-                f"a Snowflake account requires {', '.join(missing)}, got only {', '.join(named)}. Set them, or unset every "
-                "SNOWFLAKE_ variable to use the embedded Snowflake.",
-            )
-
-    def _require_one_sign_in(self) -> None:
-        ways = [name for name in SIGN_IN_VARIABLES[:3] if name in self._set]
-        if not ways and "SNOWFLAKE_AUTHENTICATOR" not in self._set:
-            self._problems.append(
-                f"signing in to Snowflake requires one of {', '.join(SIGN_IN_VARIABLES)}, got none. A key pair suits a "
-                "service user best: SNOWFLAKE_PRIVATE_KEY_PATH.",
-            )
-        if len(ways) > 1:
-            self._problems.append(
-                f"signing in to Snowflake requires one way, got {', '.join(ways)}. Which would be used is a guess; unset "
-                "all but one.",
-            )
-
-    def deployment(self) -> str:
-        return self._set.get("RUN_ELT_DEPLOYMENT", "")
-
-    def alerts(self) -> AlertSettings:
-        webserver_url = self._url("RUN_ELT_WEBSERVER_URL", default="").rstrip("/")
-        return AlertSettings(
-            has_token="SLACK_TOKEN" in self._set,
-            channel=self._set.get("SLACK_CHANNEL", ""),
-            base_url=self._url("SLACK_BASE_URL", default=SLACK_URL).rstrip("/") + "/",
-            owners=self._owners(),
-            webserver_url=webserver_url or None,
-            on_cancel=self._flag("RUN_ELT_ALERT_ON_CANCEL", default=False),
-            runbook_url=self._url("RUN_ELT_RUNBOOK_URL", default="") or None,
-            deployment=self._set.get("RUN_ELT_DEPLOYMENT", ""),
-            database=self._set.get("SNOWFLAKE_DATABASE", "") or _EMBEDDED_PLACE,
+    if len(ways) > 1:
+        yield (
+            f"signing in to Snowflake requires one way, got {', '.join(ways)}. Which would be used is a guess; unset all but one."
         )
-
-    def _url(self, name: str, *, default: str) -> str:
-        url = self._set.get(name, default)
-        if url and not re.fullmatch(r"https?://[^\s/]+\S*", url):
-            self._problems.append(f"{name} requires an address that starts with https:// or http://, got {url!r}.")
-        return url
-
-    def _owners(self) -> Mapping[str, str]:
-        text = self._set.get("RUN_ELT_SLACK_OWNERS", "{}")
-        try:
-            owners: Any = json.loads(text)
-        except ValueError:
-            owners = None
-        if isinstance(owners, dict) and all(isinstance(i, str) and _SLACK_ID.fullmatch(i) for i in owners.values()):
-            return {str(owner): str(slack_id) for owner, slack_id in owners.items()}
-        self._problems.append(
-            "RUN_ELT_SLACK_OWNERS requires a JSON object of owners to Slack's ids of users (U...) or groups (S...), as in "
-            f'{{"team:analytics": "S0123"}}, got {text!r}.'
-        )
-        return {}
-
-    def _protocol(self) -> str | None:
-        protocol = self._set.get("SNOWFLAKE_PROTOCOL")
-        if protocol not in (None, "http", "https"):
-            self._problems.append(f"SNOWFLAKE_PROTOCOL requires http or https, got {protocol!r}.")
-        return protocol
-
-    def _number(self, name: str, *, default: int, low: int, high: int) -> int:
-        text = self._set.get(name, str(default))
-        if text.isdecimal() and low <= int(text) <= high:
-            return int(text)
-        self._problems.append(f"{name} requires a whole number from {low} to {high}, got {text!r}.")
-        return default
-
-    def _flag(self, name: str, *, default: bool) -> bool:
-        text = self._set.get(name, str(default)).lower()
-        if text in _TRUE or text in _FALSE:
-            return text in _TRUE
-        self._problems.append(f"{name} requires true or false, got {text!r}.")
-        return default

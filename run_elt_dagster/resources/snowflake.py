@@ -14,7 +14,7 @@ from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.resources.connecting import LOGIN_TIMEOUT_SECONDS, close_connection, open_connection
 from run_elt_dagster.resources.environment import resolved
 from run_elt_dagster.session import ConnectorSession
-from run_elt_dagster.settings import Settings, SnowflakeSettings
+from run_elt_dagster.settings import STATEMENT_TIMEOUT_SECONDS, Settings, SnowflakeSettings
 
 if TYPE_CHECKING:
     from dagster_snowflake import SnowflakeResource
@@ -44,7 +44,9 @@ class Snowflake(dg.ConfigurableResource[None]):
     host: str | None = Field(default=None, description="Server, if it is not the account's.")
     port: int | None = Field(default=None, description="Port of the server.")
     protocol: str | None = Field(default=None, description="https, or http in tests.")
-    statement_timeout_seconds: int = Field(default=4 * 3600, description="When Snowflake ends a statement by itself.")
+    statement_timeout_seconds: int = Field(
+        default=STATEMENT_TIMEOUT_SECONDS, description="When Snowflake ends a statement by itself."
+    )
     answer_timeout_seconds: float = Field(
         default=LIMIT_SECONDS, description="How long Snowflake may leave a request without an answer."
     )
@@ -236,6 +238,6 @@ def _connected(arguments: dict[str, Any], answers: Answers) -> Generator["Snowfl
 
 
 def _account_config(account: SnowflakeSettings) -> dict[str, Any]:
-    secrets = {name.removeprefix("SNOWFLAKE_").lower(): dg.EnvVar(name) for name in account.secrets}
-    plain = {name: value for name, value in vars(account).items() if name != "secrets" and value is not None}
-    return {**plain, **secrets}
+    """Return the fields of an account; Dagster reads the secrets from the environment when a session is opened."""
+    secrets = {name: dg.EnvVar(variable) for name, variable in account.secrets.items()}
+    return {**account.model_dump(exclude=set(secrets), exclude_none=True), **secrets}

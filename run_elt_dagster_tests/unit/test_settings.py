@@ -1,7 +1,9 @@
 import inspect
+import runpy
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError, reachable_settings
@@ -34,7 +36,7 @@ def test_account_is_read_and_secrets_stay_in_the_environment() -> None:
     settings = Settings.from_environment({**ACCOUNT, "SNOWFLAKE_PORT": "8443", "SNOWFLAKE_PROTOCOL": "http"})
     assert settings.snowflake is not None
     assert (settings.snowflake.account, settings.snowflake.port) == ("org-acc", 8443)
-    assert settings.snowflake.secrets == ("SNOWFLAKE_PASSWORD",)
+    assert settings.snowflake.secrets == {"password": "SNOWFLAKE_PASSWORD"}
     assert "hunter2" not in repr(settings)
 
 
@@ -80,10 +82,91 @@ def test_all_problems_are_reported_at_once_without_secrets() -> None:
     assert "hunter2" not in problems
 
 
-@pytest.mark.parametrize("document", [".env.example", "docs/settings.md"])
-def test_every_setting_is_documented(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    assert [name for name in VARIABLES if name not in text] == []
+def test_value_that_is_wrong_costs_only_itself_and_shows_no_secret() -> None:
+    problems = problems_of(
+        {
+            **ACCOUNT,
+            "SNOWFLAKE_PORT": "70000",
+            "SLACK_TOKEN": "xoxb-hunter2",
+            "SLACK_BASE_URL": "slack",
+            "RUN_ELT_LOST_AFTER_SECONDS": "5",
+        }
+    )
+    assert problems.splitlines() == [
+        "SNOWFLAKE_PORT requires a whole number from 1 to 65535, got '70000'.",
+        "SLACK_BASE_URL requires an address that starts with https:// or http://, got 'slack'.",
+        "RUN_ELT_LOST_AFTER_SECONDS requires a whole number from 60 to 86400, got '5'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("RUN_ELT_MAX_CONCURENT_TABLES", "RUN_ELT_MAX_CONCURRENT_TABLES"),
+        ("RUN_ELT_TABLE_DIR", "RUN_ELT_TABLES_DIR"),
+        ("RUN_ELT_ALERTS_ON_CANCEL", "RUN_ELT_ALERT_ON_CANCEL"),
+    ],
+)
+def test_variable_that_is_nearly_a_setting_is_refused(slip: str, meant: str) -> None:
+    assert f"got {slip}, and nothing reads it. The nearest is {meant}." in problems_of({slip: "1"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("RUN_ELT_WEBSERVER_PORT", "RUN_ELT_CODE_SERVER_PORT", "RUN_ELT_TESTS_SNOWFLAKE_COPY_TAGS", "SNOWFLAKE_HOME"),
+        *(f"{name}_FILE" for name in VARIABLES),
+    ],
+)
+def test_variable_of_something_else_is_let_alone(name: str) -> None:
+    assert Settings.from_environment({name: "1"}) == Settings.from_environment({})
+
+
+def test_settings_are_read_from_the_process_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUN_ELT_DEPLOYMENT", " staging ")
+    assert Settings.from_environment().deployment == "staging"
+    assert reachable_settings()[0].deployment == "staging"
+
+
+def test_secret_is_in_no_log_of_the_library(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+    caplog.set_level("DEBUG", logger="pydantic_settings")
+    settings = Settings.from_environment({**ACCOUNT, "SLACK_TOKEN": "xoxb-hunter2"})
+    assert "org-acc" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert settings.alerts.token == SecretStr("xoxb-hunter2")
+
+
+def test_constructor_reads_no_variable_and_takes_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK_CHANNEL", "C01")
+    assert AlertSettings().channel == ""
+    with pytest.raises(ValidationError):
+        AlertSettings(chanel="C01")  # type: ignore[call-arg]
+
+
+DOCUMENTS = runpy.run_path(str(ROOT / "docs" / "write_settings.py"))["texts"]()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_document_is_what_the_fields_say(path: Path) -> None:
+    """`make docs` writes it."""
+    assert path.read_text(encoding="utf-8") == DOCUMENTS[path]
+    assert [name for name in VARIABLES if name not in DOCUMENTS[path]] == []
+
+
+def test_template_sets_nothing_and_every_example_of_it_can_be_used() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    examples = dict(
+        line.removeprefix("#").split("=", 1) for line in lines if line.startswith(tuple(f"#{v}=" for v in VARIABLES))
+    )
+    assert examples.keys() == set(VARIABLES)
+    settings = Settings.from_environment(examples)
+    assert settings.alerts.owners == {"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}
+    assert settings.snowflake is not None
+    defaults = Settings.from_environment({})
+    common = [name for name in Settings.model_fields if name not in ("alerts", "snowflake")]
+    assert [name for name in common if getattr(settings, name) != getattr(defaults, name)] == []
 
 
 def test_alerts_need_nothing_and_read_everything() -> None:
@@ -99,7 +182,7 @@ def test_alerts_need_nothing_and_read_everything() -> None:
         }
     ).alerts
     assert alerts == AlertSettings(
-        has_token=True,
+        token=SecretStr("xoxb-hunter2"),
         channel="C01",
         base_url="http://127.0.0.1:1/api/",
         owners={"team:analytics": "S0123"},
