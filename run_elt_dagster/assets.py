@@ -26,7 +26,7 @@ from run_elt_dagster.run_ctas import PublishedAudit, audit_published, run_tables
 from run_elt_dagster.selection import KINDS, refuse_empty_selection
 from run_elt_dagster.sending import RunOptions
 from run_elt_dagster.session import Session, StatementError, told
-from run_elt_dagster.settings import history_is_kept, secret_values
+from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, history_is_kept, secret_values
 from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster.table_run import Failure, TableOutcome
 from run_elt_dagster.unrecorded import Recording, say_on_stderr
@@ -59,7 +59,7 @@ def analytics_assets(
     max_concurrent_tables: int,
     copy_tags: bool = True,
     check_policies: bool = True,
-    keep_candidates_hours: float = 72,
+    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS,
 ) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 

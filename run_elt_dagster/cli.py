@@ -26,6 +26,7 @@ from run_elt_dagster.history_files import HistoryProblem, history_problems
 from run_elt_dagster.lineage import load_declared, load_table
 from run_elt_dagster.publish import PublishRefusedError
 from run_elt_dagster.redaction import redact
+from run_elt_dagster.relation import short_id
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.resources.snowflake import Snowflake
 from run_elt_dagster.retry import retry_of
@@ -290,11 +291,11 @@ def _retry(run: str | None, *, is_dry_run: bool) -> int:
     with _instance() as instance:
         retry = retry_of(instance, list(defs.resolve_all_asset_specs()), run)
     for key in retry.published_since:
-        print(f"{'.'.join(key.path)} is published since run {retry.run_id[:8]}, and is left out.")
+        print(f"{'.'.join(key.path)} is published since run {short_id(retry.run_id)}, and is left out.")
     if not retry.keys:
-        print(f"All that run {retry.run_id[:8]} left is published since. Nothing was built.")
+        print(f"All that run {short_id(retry.run_id)} left is published since. Nothing was built.")
         return 0
-    print(f"Left by run {retry.run_id[:8]}: {', '.join('.'.join(key.path) for key in retry.keys)}")
+    print(f"Left by run {short_id(retry.run_id)}: {', '.join('.'.join(key.path) for key in retry.keys)}")
     print(f"dagster {shlex.join(retry.command)}", flush=True)
     if is_dry_run:
         return 0

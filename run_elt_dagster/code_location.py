@@ -26,6 +26,7 @@ _PACKAGE = __name__.partition(".")[0]
 # How much each says about where a run was started: the account and the tables more than the machine.
 _WEIGHTS = {"target": 2, "tables": 2, "package": 2, "host": 1, "executable": 1, "directory": 1}
 _SAME_CODE, _SAME_PACKAGE = 8, 4
+_FINGERPRINT_CHARACTERS = 8
 # If the sensor of a location was not evaluated for so long, the location counts as gone.
 FRESH_SECONDS = 3600
 
@@ -128,7 +129,7 @@ def surroundings() -> Mapping[str, str]:
         account = settings.snowflake
         facts["tables"] = str(settings.tables_dir)
         facts["target"] = str(settings.embedded_dir) if account is None else f"{account.account}|{account.database}"
-    return {name: hashlib.sha256(fact.encode()).hexdigest()[:8] for name, fact in facts.items()}
+    return {name: hashlib.sha256(fact.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS] for name, fact in facts.items()}
 
 
 def started_from() -> str:

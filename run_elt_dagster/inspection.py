@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from run_elt_dagster.column_type import ColumnType, actual_type
-from run_elt_dagster.relation import Relation, exact_sql, string_sql
+from run_elt_dagster.relation import Relation, exact_sql, short_id, string_sql
 
 State = Literal["run", "publishing", "failed", "rollback"]
 _MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
@@ -44,7 +44,7 @@ class Marker:
     @property
     def published(self) -> str:
         """The time and the run that built the rows, in words; empty if unknown."""
-        return f"built {self.at[:16].replace('T', ' ')} UTC by run {self.run_id[:8]}" if self.at else ""
+        return f"built {self.at[:16].replace('T', ' ')} UTC by run {short_id(self.run_id)}" if self.at else ""
 
     def __str__(self) -> str:
         """Return it as the comment has it."""

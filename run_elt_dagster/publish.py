@@ -62,6 +62,11 @@ def run_suffix(run_id: str) -> str:
     return run_id.replace("-", "")[:RUN_ID_CHARACTERS].upper()
 
 
+def run_of_candidate(name: str) -> str:
+    """Return what the name of a candidate says of its run: the start of the run's id, without hyphens."""
+    return name[-RUN_ID_CHARACTERS:]
+
+
 def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relation:
     """Return the table that a run builds: a name of its own, so no other run can publish it unaudited."""
     return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))

@@ -9,6 +9,7 @@ IDENTIFIER_LIMIT = 255
 _UNQUOTED = re.compile(r"[^\W\d][\w$]*")
 _QUOTED = re.compile(r'"(?:[^"\x00]|"")+"')
 _FOLDED = re.compile(r"[A-Z_][A-Z0-9_$]*")
+# So many characters of a run's id name it to people, as in Dagster's UI, and stand at the end of its candidates' names.
 RUN_ID_CHARACTERS = 8
 _CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
 _PART = re.compile(rf"{_QUOTED.pattern}|{_UNQUOTED.pattern}")
@@ -65,6 +66,11 @@ def session_name(name: str) -> str:
     Snowflake reports names that need quotes in quotes, others as they are stored.
     """
     return stored_name(name) if _QUOTED.fullmatch(name) else name
+
+
+def short_id(run_id: str) -> str:
+    """Return the start of the id of a run or a daemon, as Dagster's UI shows it."""
+    return run_id[:RUN_ID_CHARACTERS]
 
 
 def is_candidate_name(name: str) -> bool:

@@ -24,7 +24,7 @@ from run_elt_dagster.publish import (
     show_grants_sql,
     target_of,
 )
-from run_elt_dagster.relation import Relation, exact_sql, string_sql
+from run_elt_dagster.relation import Relation, exact_sql, short_id, string_sql
 from run_elt_dagster.sending import Sender
 from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.stocktaking import look_around
@@ -434,7 +434,7 @@ class Rollback:
 
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
         marker = plan.present.marker if plan.present else None
-        run, at = (marker.run_id[:8], marker.at) if marker else ("", "")
+        run, at = (short_id(marker.run_id), marker.at) if marker else ("", "")
         return comment_of(self._table, Marker("run", f"{ROLLED_BACK}{run}", at))
 
     def _require_no_pending_build(self, candidates: Sequence[Existing]) -> None:

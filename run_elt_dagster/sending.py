@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from run_elt_dagster.session import INTERNAL_ERROR, Answer, Session, StatementError
+from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, MAX_CONCURRENT_TABLES
 
 # Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
 INTERNAL_ERROR_RETRIES = 2
@@ -39,10 +40,10 @@ class RunOptions:
 
     run_id: str
     job: str = ""
-    max_concurrent_tables: int = 8
+    max_concurrent_tables: int = MAX_CONCURRENT_TABLES
     copy_tags: bool = True
     check_policies: bool = True
-    keep_candidates_hours: float = 72
+    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
     is_live: Callable[[str], bool] = _never
     creates_schemas: bool = False
     retry_seconds: tuple[float, ...] = (1, 4, 16)

@@ -16,7 +16,7 @@ from run_elt_dagster.guards import Existing, Stock, stock_of, stock_sql
 from run_elt_dagster.inspection import Marker
 from run_elt_dagster.lineage import Key, own_key
 from run_elt_dagster.publish import is_candidate_name, target_of
-from run_elt_dagster.relation import Relation, exact_sql, stored_names
+from run_elt_dagster.relation import Relation, exact_sql, short_id, stored_names
 from run_elt_dagster.rollback import ROLLED_BACK
 from run_elt_dagster.session import ConnectorSession
 from run_elt_dagster.table import AnalyticsTable
@@ -48,7 +48,7 @@ class Recorded:
 
     def __str__(self) -> str:
         """Return it in words."""
-        who = f"of run {self.run_id[:8]}" if self.run_id else "reported by hand"
+        who = f"of run {short_id(self.run_id)}" if self.run_id else "reported by hand"
         return f"{who}, {self.recorded_at:%Y-%m-%d %H:%M} UTC"
 
 
@@ -308,7 +308,7 @@ def _count(existing: Existing | None) -> str:
 
 
 def _run(marker: Marker) -> str:
-    return marker.run_id.removeprefix(ROLLED_BACK)[:8]
+    return short_id(marker.run_id.removeprefix(ROLLED_BACK))
 
 
 def candidates(stock: Mapping[str, Stock]) -> list[Shown]:

@@ -14,7 +14,7 @@ from run_elt_dagster.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.publish import drop_sql, run_suffix, target_of
+from run_elt_dagster.publish import drop_sql, run_of_candidate, run_suffix, target_of
 from run_elt_dagster.relation import Relation, exact_sql
 from run_elt_dagster.sending import RunOptions, Sender
 from run_elt_dagster.session import StatementError
@@ -108,7 +108,11 @@ def sweep(
     """
     problems: list[str] = []
     for schema, name, marker in stock.leftovers(declared, older_than_hours=options.keep_candidates_hours):
-        if name.endswith(run_suffix(options.run_id)) or options.is_live(name[-8:]) or options.is_live(marker.run_id):
+        if (
+            name.endswith(run_suffix(options.run_id))
+            or options.is_live(run_of_candidate(name))
+            or options.is_live(marker.run_id)
+        ):
             continue
         relation = Relation(database, schema, name)
         try:

@@ -36,7 +36,14 @@ from run_elt_dagster.front_matter import (
     read_settings,
     require_no_settings,
 )
-from run_elt_dagster.relation import IDENTIFIER_LIMIT, is_candidate_name, shown, stored_name, stored_names
+from run_elt_dagster.relation import (
+    IDENTIFIER_LIMIT,
+    RUN_ID_CHARACTERS,
+    is_candidate_name,
+    shown,
+    stored_name,
+    stored_names,
+)
 from run_elt_dagster.templates import template_in
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -240,8 +247,8 @@ class AnalyticsTable(Strict):
     def _name_is_no_candidates(self) -> "AnalyticsTable":
         if is_candidate_name(self.stored_table.upper()):
             raise LocatedError(
-                f"requires another name than a candidate's, got {shown(self.stored_table)}: temp_<table>__<8 hexadecimal digits> "
-                "is how runs name what they build, and what is left of it is dropped. Name the table differently",
+                f"requires another name than a candidate's, got {shown(self.stored_table)}: "
+                f"temp_<table>__<{RUN_ID_CHARACTERS} hexadecimal digits> is how runs name what they build, and what is left of it is dropped. Name the table differently",
                 location=("identifier",) if self.identifier else ("table",),
             )
         return self

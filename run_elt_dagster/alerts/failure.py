@@ -9,6 +9,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from run_elt_dagster.inspection import Marker
+from run_elt_dagster.relation import short_id
 from run_elt_dagster.selection import REFUSED
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
@@ -227,7 +228,10 @@ def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
     if parent := tags.get("dagster/parent_run_id"):
         # It has the tags of the run that it repeats, of the schedule among them, though that has not launched it.
         # https://docs.dagster.io/deployment/execution/run-retries
-        return "an automatic retry" if "dagster/retry_number" in tags else "a re-execution", f"of run {parent[:8]}"
+        return (
+            "an automatic retry" if "dagster/retry_number" in tags else "a re-execution",
+            f"of run {short_id(parent)}",
+        )
     for tag, trigger in (
         ("dagster/schedule_name", "the schedule"),
         ("dagster/sensor_name", "a sensor"),

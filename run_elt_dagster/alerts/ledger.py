@@ -16,6 +16,7 @@ State = Literal["", "open", "recovered", "closed"]
 
 # Several requests to Slack may belong to one attempt; the reason must fit into a tag.
 REASON_LIMIT = 300
+_DIGEST_CHARACTERS = 8
 # Runs that one reply speaks of, besides the one that it is kept with: their ids must fit into a tag too.
 COVERED_LIMIT = 60
 _ID_CHARACTERS = 12
@@ -134,7 +135,7 @@ def destination_of(slack: Slack) -> str:
 
 
 def _fingerprint(*parts: str | None) -> str:
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:8]
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 def _kept(text: str | None) -> dict[str, Any] | None:

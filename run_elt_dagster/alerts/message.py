@@ -15,6 +15,7 @@ from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure,
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
 from run_elt_dagster.audits import NO_ANSWER
 from run_elt_dagster.redaction import excerpt, redact, redact_row_values
+from run_elt_dagster.relation import short_id
 from run_elt_dagster.settings import AlertSettings
 
 Block = dict[str, Any]
@@ -539,7 +540,7 @@ def _launched(failure: RunFailure, style: Style) -> str:
 
 
 def _run_link(run_id: str, style: Style) -> str:
-    short = _name(run_id[:8], style)
+    short = _name(short_id(run_id), style)
     return f"<{_run_url(run_id, style)}|{short}>" if style.webserver_url else f"`{short}`"
 
 

@@ -18,6 +18,7 @@ from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.history_files import HistoryProblem, history_problems
 from run_elt_dagster.lineage import Catalogue
 from run_elt_dagster.lost_runs import lost_runs_sensor
+from run_elt_dagster.relation import short_id
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.schedules import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
@@ -133,7 +134,7 @@ def _rivals_finding(ids: Sequence[str]) -> Finding | None:
         return None
     return failed(
         DEPENDENTS[1],
-        f"a history requires one daemon, got {len(ids)} that give heartbeats in turn ({', '.join(each[:8] for each in ids)}). "
+        f"a history requires one daemon, got {len(ids)} that give heartbeats in turn ({', '.join(short_id(each) for each in ids)}). "
         "Each scheduled run is launched twice, an alert can be posted twice, and a tick can be lost.",
         "Stop all but one: dagster-daemon or dagster dev runs on another machine, or once more on this one, with this "
         "DAGSTER_HOME or this Postgres.",
@@ -324,7 +325,9 @@ def _twice_finding(name: str, instance: dg.DagsterInstance, automation: _Automat
     twice = {key: runs for (_, key), runs in launched.items() if len(runs) > 1}
     if not twice:
         return None
-    told = "; ".join(f"{key} launched {', '.join(run[:8] for run in runs)}" for key, runs in sorted(twice.items()))
+    told = "; ".join(
+        f"{key} launched {', '.join(short_id(run) for run in runs)}" for key, runs in sorted(twice.items())
+    )
     return failed(
         name,
         f"a tick requires one run, got {told}. Two daemons evaluated it.",

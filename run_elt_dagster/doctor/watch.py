@@ -20,6 +20,7 @@ from run_elt_dagster.alerts.delivery import Outcome, post
 from run_elt_dagster.alerts.message import HEADER_LIMIT, Message, clean
 from run_elt_dagster.doctor.finding import Finding, failed
 from run_elt_dagster.redaction import redact
+from run_elt_dagster.relation import RUN_ID_CHARACTERS
 from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.settings import reachable_settings, secret_values
 
@@ -180,7 +181,7 @@ def _reasons(problems: Sequence[Finding]) -> dict[str, str]:
     """Return the reasons by check, without what differs from look to look: numbers, and ids of runs and processes."""
     reasons: dict[str, str] = {}
     for problem in problems:
-        words = re.sub(r"\b[0-9a-f]{8}\b|\d[\d,.]*", "#", problem.detail)
+        words = re.sub(rf"\b[0-9a-f]{{{RUN_ID_CHARACTERS}}}\b|\d[\d,.]*", "#", problem.detail)
         reasons[problem.name] = f"{reasons.get(problem.name, '')}{words}"
     return reasons
 

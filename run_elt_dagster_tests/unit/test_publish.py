@@ -17,9 +17,10 @@ from run_elt_dagster.publish import (
     is_candidate_of,
     is_from_its_run,
     require_same_columns,
+    run_of_candidate,
     target_of,
 )
-from run_elt_dagster.relation import Relation
+from run_elt_dagster.relation import Relation, is_candidate_name, short_id
 from run_elt_dagster.table import AnalyticsTable
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
@@ -51,6 +52,13 @@ def exchange(*, exists: bool, columns: tuple[str, ...] = (), copy_tags: bool = T
 
 def test_candidate_is_named_after_the_run() -> None:
     assert str(candidate()) == "PROD.ANALYTICS.TEMP_MAU__8F3A01C2"
+
+
+@pytest.mark.parametrize("identifier", ["plain", "x" * 250, '"a.b"', "a__b"])
+def test_candidate_of_any_name_says_of_which_run_it_is(identifier: str) -> None:
+    name = candidate(a_table(identifier=identifier)).name
+    assert is_candidate_name(name)
+    assert run_of_candidate(name) == short_id(RUN_ID).upper()
 
 
 @pytest.mark.parametrize(
