@@ -194,11 +194,6 @@ class Answers:
         for request in requests:
             request.give_up()
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether nothing is waited for any longer."""
-        return self._given_up
-
     def pauses(self) -> Iterator[int]:
         """Return the pauses between the tries of one request; called by the connector for each request that it sends.
 

@@ -319,11 +319,6 @@ def is_interrupted_before_a_step(events: Sequence[dg.EventLogEntry]) -> bool:
     return not story.started_steps and error is not None and any(e.cls_name in _INTERRUPTIONS for e in _chain(error))
 
 
-def planned_tables(events: Sequence[dg.EventLogEntry]) -> tuple[str, ...]:
-    """Return the tables that a run was to build, as `schema.table`, from its events."""
-    return _story(events).planned
-
-
 def _story(events: Sequence[dg.EventLogEntry]) -> _Story:
     planned: dict[str, None] = {}
     materialized: set[str] = set()
