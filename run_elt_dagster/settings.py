@@ -392,7 +392,7 @@ def _slips(environment: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environment):
         if name.startswith("RUN_ELT_") and name not in VARIABLES:
             for near in difflib.get_close_matches(name, VARIABLES, n=1, cutoff=_NEAR):
-                yield f"a variable RUN_ELT_ requires the name of a setting, got {name}, and nothing reads it. The nearest is {near}."
+                yield f"{name} requires the name of a setting, got one that nothing reads. The nearest is {near}."
 
 
 Model = TypeVar("Model", bound=Variables)

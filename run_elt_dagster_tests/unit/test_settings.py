@@ -108,7 +108,9 @@ def test_value_that_is_wrong_costs_only_itself_and_shows_no_secret() -> None:
     ],
 )
 def test_variable_that_is_nearly_a_setting_is_refused(slip: str, meant: str) -> None:
-    assert f"got {slip}, and nothing reads it. The nearest is {meant}." in problems_of({slip: "1"})
+    assert f"{slip} requires the name of a setting, got one that nothing reads. The nearest is {meant}." in problems_of(
+        {slip: "1"}
+    )
 
 
 @pytest.mark.parametrize(
