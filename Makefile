@@ -3,7 +3,7 @@
 # make test    all tests
 # make unit    the unit tests: nothing outside the process, about a minute
 # make coverage  the unit tests, and which lines they run
-# make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? ten minutes or so
+# make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
 # make docs    docs/settings.md and .env.example, from the fields of run_elt_dagster/settings.py
