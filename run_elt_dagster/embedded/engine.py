@@ -6,6 +6,7 @@ message; here that is an error, so a statement never silently does something els
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -574,9 +575,20 @@ def _result_of(table: Any, columns: Sequence[tuple[str, str]], statement_type: i
     return Result(table, describe_as_rowtype(described), statement_type)
 
 
+_ARROW_REMARK = "Arrow output on a DB-API result"
+_allowing_arrow_output = threading.Lock()
+
+
 def _allow_arrow_output() -> None:
     """Silence one remark of DuckDB's about a copy that cannot be avoided.
 
-    Set anew each time, because whoever captures warnings (pytest does) takes filters away again.
+    Set anew where it is gone, because whoever captures warnings (pytest does) takes filters away again. Where it is there it
+    stays: Python 3.11 takes a filter out before it puts the same one in, and another thread's remark may come in between.
     """
-    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
+    with _allowing_arrow_output:
+        if not any(action == "ignore" and _is_arrow_remark(message) for action, message, *_ in warnings.filters):
+            warnings.filterwarnings("ignore", message=_ARROW_REMARK, category=UserWarning)
+
+
+def _is_arrow_remark(message: object) -> bool:
+    return getattr(message, "pattern", None) == _ARROW_REMARK
