@@ -144,6 +144,8 @@ def test_type_that_snowflake_does_not_have_is_refused(text: str) -> None:
         ("vector(float, 256)", Column("A", "VECTOR(INT, 256)"), False),
         ("vector(float, 256)", Column("A", "VECTOR"), True),
         ("decfloat", Column("A", "DECFLOAT", 38), True),
+        ("decfloat(38)", Column("A", "DECFLOAT", 38), True),
+        ("decfloat(38)", Column("A", "FLOAT"), False),
         ("variant", Column("A", "INTEGER[]"), False),
     ],
 )

@@ -342,6 +342,13 @@ def test_accepted_value_is_what_is_written_or_an_error(text: str) -> None:
             "checks.accepted_values.a.values: requires a list of values of",
         ),
         ("\nprimary_key: []", "primary_key: requires at least one column"),
+        ("checks:\n  sql: {a-b: 'select * from {table}'}", "checks.sql.a-b: requires a name of letters, digits and _"),
+        ("\ntags: {a b: x}", "tags: requires keys and values of at most 63 letters, digits, '_', '-' and '.'"),
+        (
+            f"\ntags: {{a: {'x' * 64}}}",
+            "tags: requires keys and values of at most 63 letters, digits, '_', '-' and '.'",
+        ),
+        (f"\nprimary_key: {'x' * 256}", "primary_key.0: requires at most 255 characters"),
         ("columns:\n  a: {type: }", "columns.a.type requires a value, got none"),
         ("columns:\n  a:\n  A:", "columns.A: requires columns that differ"),
     ],
