@@ -32,7 +32,7 @@ from run_elt_dagster_tests.faults.oracle import VERDICTS, Problem
 from run_elt_dagster_tests.faults.sorts import NAMES, sort_of
 
 # What a trial may take on a busy machine; one that takes longer has not ended.
-TRIAL_SECONDS, START_SECONDS = 300, 300
+TRIAL_SECONDS, START_SECONDS, END_SECONDS = 300, 300, 5
 # After so many trials a sort gets a new process and an empty Snowflake: hours of them must not fill the disk.
 TRIALS_PER_PROCESS = 200
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -76,12 +76,14 @@ class Figures:
 class Worker:
     """The process of one sort of trials, in a process group and a directory of its own."""
 
+    _numbers = itertools.count()
+
     def __init__(self, sort: str, directory: Path) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix=f"{sort}-", dir=directory))
-        self._log = self._directory / "log"
-        work = self._directory / "work"
-        work.mkdir()
-        command = [sys.executable, "-m", f"{__package__}.worker", sort, str(work)]
+        # Short, since the names of sockets below it may have about a hundred characters: man 7 unix.
+        self._directory = directory / f"{sort[0]}{next(self._numbers)}"
+        self._directory.mkdir()
+        self._log = directory / f"{self._directory.name}.log"
+        command = [sys.executable, "-m", f"{__package__}.worker", sort, str(self._directory)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -90,7 +92,7 @@ class Worker:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, "TMPDIR": str(work), "PYTHONWARNINGS": "ignore"},
+                env={**os.environ, "TMPDIR": str(self._directory), "PYTHONWARNINGS": "ignore"},
             )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -116,11 +118,17 @@ class Worker:
         return json.loads(answer)
 
     def end(self) -> None:
-        """End the process and all that it has started, and leave nothing behind."""
+        """End the process and all that it has started, and leave nothing behind; safe to repeat."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            # What it has started is others' to reap, which takes a moment.
+            for _ in range(END_SECONDS * 10):
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.1)
         self._process.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+        self._log.unlink(missing_ok=True)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -209,6 +217,8 @@ class Campaign:
 
     def _worker(self, sort: str) -> Worker:
         with self._lock:
+            if self._stop.is_set():
+                raise EOFError("the trials are over")
             if sort not in self._workers:
                 self._workers[sort] = Worker(sort, self._directory)
             return self._workers[sort]
