@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rollback = commands.add_parser("rollback", help="put the previous version of a table back")
     rollback.add_argument("table", metavar="SCHEMA.TABLE")
     rollback.add_argument("--yes", action="store_true", help="do not ask")
+    rollback.add_argument(
+        "--further", action="store_true", help="go back one version more than an earlier rollback has"
+    )
     retry = commands.add_parser("retry", help="build what a failed run left unpublished, and nothing else")
     retry.add_argument(
         "run", nargs="?", metavar="RUN", help="the run's id or its beginning; the newest failed run by default"
@@ -126,7 +129,7 @@ def _history_problems(error: BaseException | None) -> list[HistoryProblem]:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "rollback":
-        return _rollback(options.table, is_agreed=options.yes)
+        return _rollback(options.table, is_agreed=options.yes, further=options.further)
     if options.command == "retry":
         return _retry(options.run, is_dry_run=options.dry_run)
     if options.command == "doctor":
@@ -227,7 +230,7 @@ def _log(text: str) -> None:
     print(f"run-elt: {text}", file=sys.stderr, flush=True)
 
 
-def _rollback(name: str, *, is_agreed: bool) -> int:
+def _rollback(name: str, *, is_agreed: bool, further: bool) -> int:
     settings = Settings.from_environment()
     table = load_table(settings.tables_dir, name)
     snowflake = Snowflake.from_settings(settings).resolved()
@@ -239,8 +242,10 @@ def _rollback(name: str, *, is_agreed: bool) -> int:
             is_live=lambda start: is_live(instance, start),
         )
         rollback = Rollback(Sender(session, options, threading.Event()), table, database=session.database)
-        plan = rollback.plan()
+        plan = rollback.plan(further=further)
         print(_plan_text(plan))
+        if plan.method == "done":
+            return 0
         if not is_agreed and not _agrees():
             print("Nothing was changed.")
             return 1

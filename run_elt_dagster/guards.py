@@ -118,9 +118,9 @@ class Stock:
 def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
     """Return whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
 
-    Rows that the run of the name did not build stand there only after a swap, or marked as failed by a rollback.
+    Rows that the run of the name did not build stand there only after a swap, or taken away from readers by a rollback.
     """
-    if marker.state == "failed" or is_from_its_run(name, marker):
+    if marker.state in ("failed", "withdrawn") or is_from_its_run(name, marker):
         return True
     swapped = (table for table in tables if table.publish == "swap" and table.stored_schema == schema)
     return any(is_candidate_of(table, name) for table in swapped)

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from run_elt_dagster.column_type import ColumnType, actual_type
 from run_elt_dagster.relation import Relation, exact_sql, short_id, string_sql
 
-State = Literal["run", "publishing", "failed", "rollback"]
-_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+State = Literal["run", "publishing", "failed", "rollback", "withdrawn"]
+_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _UNKNOWN_TIME = ""
 # What Snowflake gives to text and to seconds without a parameter.
 _USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
@@ -27,7 +27,7 @@ class Marker:
 
     Attributes:
         state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
-            `rollback` for those that a rollback is taking away from readers.
+            `withdrawn` for those that a rollback has taken away, `rollback` for those that a rollback is taking away from readers.
         run_id: Dagster's id of the run.
         at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if it was not noted.
     """

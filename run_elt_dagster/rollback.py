@@ -30,7 +30,7 @@ from run_elt_dagster.session import Answer, StatementError
 from run_elt_dagster.stocktaking import look_around
 from run_elt_dagster.table import AnalyticsTable
 
-Method = Literal["swap", "undrop", "time travel", "clean-up"]
+Method = Literal["swap", "undrop", "time travel", "clean-up", "done"]
 ROLLED_BACK = "rollback-of-"
 _TAG = {"stage": "rollback"}
 _FINISH = "Repeat the command to finish it; what readers see does not change."
@@ -63,7 +63,7 @@ class RollbackPlan:
         table: The table.
         target: What readers see.
         method: `swap` is one atomic statement, `undrop` two with a gap between them, `time travel` one that rewrites rows;
-            `clean-up` where an earlier command has put the version back and was then stopped.
+            `clean-up` if an earlier command has put the version back and was then stopped; `done` if it was not.
         present: What readers see now, None if the table is gone.
         previous: What they will see again.
         aside: Where the present version stays for inspection, None where it does not.
@@ -88,7 +88,7 @@ class RollbackPlan:
     def statements(self) -> tuple[str, ...]:
         """What changes what readers see, in order."""
         target = self.target.sql
-        if self.method == "clean-up":
+        if self.method in ("clean-up", "done"):
             return ()
         if self.method == "swap" and self.aside is not None:
             return (f"ALTER TABLE {target} SWAP WITH {self.aside.sql}",)
@@ -106,6 +106,8 @@ class RollbackPlan:
     @property
     def consequence(self) -> str:
         """What readers notice of it."""
+        if self.method == "done":
+            return "An earlier command has put this version back, and nothing is left to do. --further goes back one version more."
         if self.method == "clean-up":
             return "An earlier command has put this version back. Only its clean-up is left: readers notice nothing."
         if self.method == "undrop":
@@ -160,8 +162,14 @@ class Rollback:
         self._table = table
         self._target = target_of(table, database=database)
 
-    def plan(self) -> RollbackPlan:
+    def plan(self, *, further: bool = False) -> RollbackPlan:
         """Look which version there is to go back to, and whether anything forbids it; nothing is changed.
+
+        A person may repeat the command because its answer was lost. So a version that an earlier command has put back stays,
+        unless the person asks for the one before it.
+
+        Args:
+            further: Go back one version more than an earlier command has, if no run has published since.
 
         Raises:
             PublishRefusedError: There is none, or something forbids it.
@@ -173,6 +181,9 @@ class Rollback:
         if existing is not None and begun is not None:
             version = Version(existing.row_count, existing.comment)
             return RollbackPlan(self._table, self._target, "clean-up", version, version, begun[0], moved=begun[1])
+        if existing is not None and not further and self._is_rolled_back(candidates, existing):
+            version = Version(existing.row_count, existing.comment)
+            return RollbackPlan(self._table, self._target, "done", version, version)
         plan = self._plan(existing, begun)
         if not plan.previous.row_count:
             raise self._refused(f"got a previous version of {plan.previous.row_count or 'no known'} rows")
@@ -218,6 +229,8 @@ class Rollback:
             StatementError: A statement failed before it was known that readers see the previous version. The error says what they
                 see.
         """
+        if plan.method == "done":
+            return ()
         try:
             self._require_nobody_published(plan)
             self._prepare(plan)
@@ -285,7 +298,7 @@ class Rollback:
                 yield f"The grants of {plan.aside} are not carried over to it, got: {error}. {_FINISH}"
                 return
         if plan.aside is not None and (marker := plan.taken_back):
-            rejected = comment_of(self._table, replace(marker, state="failed"))
+            rejected = comment_of(self._table, replace(marker, state="withdrawn"))
             yield from self._commented(plan.aside, rejected)
 
     def _commented(self, relation: Relation, comment: str) -> Iterator[str]:
@@ -297,13 +310,9 @@ class Rollback:
                 with self._sender.fresh() as fresh:
                     is_done = any(row.get("comment") == comment for row in self._standing_rows(relation, fresh))
             except StatementError:
-                yield (
-                    f"Whether the comment of {relation} says so is unknown, got: {error}. Look at it before you repeat the command: "
-                    "only while it says `rollback` does that change nothing."
-                )
-                return
+                is_done = False
             if not is_done:
-                yield f"The comment of {relation} does not say so yet, got: {error}. {_FINISH}"
+                yield f"The comment of {relation} may not say so yet, got: {error}. {_FINISH}"
 
     def _plan(self, existing: Existing | None, begun: tuple[Relation, Marker] | None) -> RollbackPlan:
         dropped = self._dropped(self._target)
@@ -457,6 +466,16 @@ class Rollback:
             if marker is not None and marker.state == "rollback" and (present is None or present.order < marker.order):
                 return Relation(self._target.database, self._target.schema, name), marker
         return None
+
+    def _is_rolled_back(self, candidates: Mapping[str, Existing], existing: Existing) -> bool:
+        """Return whether a command has put this version back, and no run has published since."""
+        present = existing.marker
+        if present is None:
+            return False
+        taken_back = [
+            found.marker for found in candidates.values() if found.marker and found.marker.state == "withdrawn"
+        ]
+        return present.run_id.startswith(ROLLED_BACK) or any(present.order < marker.order for marker in taken_back)
 
     def _standing(self, sender: Sender) -> Version | None:
         return next((_version(row) for row in self._standing_rows(self._target, sender)), None)

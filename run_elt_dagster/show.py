@@ -27,6 +27,7 @@ _TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
 # A version that readers were brought back to is seldom older.
 _RECORDS_READ = 200
+_CANDIDATES = {"failed": "a candidate that failed", "withdrawn": "a version that a rollback took away"}
 
 Query = Callable[[str], Sequence[Sequence[Any]]]
 """Sends a query and returns its rows."""
@@ -96,7 +97,7 @@ class Shown:
         if marker is not None:
             facts += [marker.published or f"built by run {_run(marker)}"]
         if is_candidate_name(self.relation.name) and marker is not None:
-            facts += ["a candidate that failed" if marker.state == "failed" else "a candidate that is not published"]
+            facts += [_CANDIDATES.get(marker.state, "a candidate that is not published")]
         return f"{self.name} at {self.relation}: {', '.join(facts)}"
 
 

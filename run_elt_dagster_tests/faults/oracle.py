@@ -146,6 +146,11 @@ def said_of(outcome: TableOutcome) -> str:
     return "\n".join(said)
 
 
+def says_unknown(outcome: TableOutcome) -> bool:
+    """Return whether a run says that nobody can tell what readers see."""
+    return outcome.failure is not None and "Whether readers see the new table is unknown" in outcome.failure.production
+
+
 def lines_about(text: str, table: str) -> str:
     """Return the lines that name a table, as its file is called or as Snowflake does."""
     names = (f"{SCHEMA}.{table}".lower(), str(Relation("run_elt", SCHEMA, table)).lower())

@@ -39,9 +39,9 @@ def rollback_of(warehouse: Warehouse, **options: Any) -> Iterator[Rollback]:
         yield Rollback(Sender(session, chosen, threading.Event()), table, database="RUN_ELT")
 
 
-def roll_back(warehouse: Warehouse) -> RollbackPlan:
+def roll_back(warehouse: Warehouse, *, further: bool = False) -> RollbackPlan:
     with rollback_of(warehouse) as rollback:
-        plan = rollback.plan()
+        plan = rollback.plan(further=further)
         assert rollback.carry_out(plan) == ()
     return plan
 
@@ -78,17 +78,32 @@ def test_rollback_of_a_rollback_goes_one_version_further_back(warehouse: Warehou
     for run, rows in (("0000000A", 3), ("0000000B", 5), ("0000000C", 7)):
         assert warehouse.run(run, mau(rows, rows, publish=publish)).published
     seen: list[Any] = []
-    for _ in range(2):
-        roll_back(warehouse)
+    for further in (False, True):
+        roll_back(warehouse, further=further)
         seen += warehouse.seen()
     assert seen == [(5, 5, 5), (3, 3, 3)]
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_repeated_rollback_changes_nothing_though_the_first_was_complete(warehouse: Warehouse, publish: str) -> None:
+    assert warehouse.run("00000009", mau(7, 7, publish=publish)).published
+    publish_twice(warehouse, publish)
+    roll_back(warehouse)
+    before = warehouse.tables()
+    assert (plan := roll_back(warehouse)).method == "done"
+    assert "--further" in plan.consequence
+    assert (warehouse.seen(), warehouse.tables()) == (OLD, before)
+    # The next publish begins anew.
+    assert warehouse.run("0000000C", mau(5, 2, publish=publish)).published
+    assert roll_back(warehouse).method == METHOD[publish]
+    assert warehouse.seen() == OLD
 
 
 def test_rewritten_rows_go_back_one_version_only(warehouse: Warehouse) -> None:
     publish_twice(warehouse, "overwrite")
     roll_back(warehouse)
     with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="rolled back already"):
-        rollback.plan()
+        rollback.plan(further=True)
 
 
 def test_table_that_somebody_dropped_comes_back(warehouse: Warehouse) -> None:
@@ -183,10 +198,9 @@ def test_fault_at_any_statement_leaves_a_table_and_a_repeat_goes_to_the_same_ver
         assert warehouse.run(f"000000{index:02X}", mau(5, 2, publish=publish)).published
         warehouse.reader.sql("grant select on table analytics.mau to role public")
         _, is_done = fault_at(warehouse, index, fault, lasts=lasts)
-        if not is_done:
-            # Repeated, the command never goes back further than the one that began.
-            roll_back(warehouse)
-            complained += 1
+        # Repeated, the command never goes back further than the one that began.
+        roll_back(warehouse)
+        complained += not is_done
         assert warehouse.seen() == OLD
         assert "PUBLIC" in grantees(warehouse)
         assert not any("run_elt rollback " in comment for comment in comments(warehouse))
