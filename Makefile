@@ -50,7 +50,7 @@ FOR ?= 2m
 faults: $(VENV)/dev
 	$(BIN)/python -m run_elt_dagster_tests.faults --for $(FOR) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
-# A second call goes on where the first ended. One part: make mutants ONLY='run_elt_dagster.publish.*'
+# A second call goes on where the first ended. One part: make mutants ONLY='run_elt_dagster.publish.statements.*'
 mutants: $(VENV)/mutants
 	$(BIN)/mutmut run --max-children 2 $(ONLY)
 	$(BIN)/mutmut results

@@ -19,22 +19,22 @@ from dotenv import load_dotenv
 
 from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import Style, trial_message
-from run_elt_dagster.assets import is_live
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import NotInstalledError
-from run_elt_dagster.history_files import HistoryProblem, history_problems
-from run_elt_dagster.lineage import load_declared, load_table
-from run_elt_dagster.publish import PublishRefusedError
+from run_elt_dagster.model.lineage import load_declared, load_table
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.orchestration.assets import is_live
+from run_elt_dagster.orchestration.retry import retry_of
+from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
+from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
+from run_elt_dagster.publish.statements import PublishRefusedError
 from run_elt_dagster.redaction import redact
-from run_elt_dagster.relation import short_id
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.retry import retry_of
-from run_elt_dagster.rollback import Rollback, RollbackPlan
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import ConnectorSession, StatementError
+from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values
-from run_elt_dagster.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 if TYPE_CHECKING:
     from run_elt_dagster.doctor import Finding

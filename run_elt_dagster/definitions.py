@@ -8,14 +8,14 @@ import dagster as dg
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
-from run_elt_dagster.assets import analytics_assets, source_assets
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.lost_runs import lost_runs_sensor
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.scaffolded import scaffolded_definitions
-from run_elt_dagster.schedules import JOB_NAME, daily_schedule
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
+from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.settings import Settings
+from run_elt_dagster.snowflake.resource import Snowflake
 
 settings = Settings.from_environment()
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from run_elt_dagster.snowflake_errors import sentences, vocabulary
+from run_elt_dagster.snowflake.errors import sentences, vocabulary
 
 REDACTED = "[redacted]"
 # A shorter value would tear ordinary words apart, and protects nothing.

@@ -4,8 +4,8 @@ import dagster as dg
 
 from run_elt_dagster.alerts.health import ASSET, CHECK
 from run_elt_dagster.alerts.sensors import RETRIES_SENSOR, Alerts, at_location, health_of
-from run_elt_dagster.code_location import known_locations, location_here
-from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.code_location import known_locations, location_here
 
 
 def alert_asset() -> dg.AssetSpec:

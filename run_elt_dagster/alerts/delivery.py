@@ -11,8 +11,8 @@ import dagster as dg
 
 from run_elt_dagster.alerts.ledger import REASON_LIMIT, Entry, State, config_of, destination_of, start_of
 from run_elt_dagster.alerts.message import Message, without_blocks
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.redaction import redact
-from run_elt_dagster.resources.slack import Slack
 
 if TYPE_CHECKING:
     from slack_sdk.errors import SlackApiError

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.run_tags import ALERT, DETAIL, INCIDENT, OPEN, bound, own
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.tags import ALERT, DETAIL, INCIDENT, OPEN, bound, own
 
 Status = Literal["", "posting", "delivered", "retry", "blocked", "undeliverable"]
 State = Literal["", "open", "recovered", "closed"]

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
-from run_elt_dagster.audits import NO_ANSWER
+from run_elt_dagster.audit.plan import NO_ANSWER
+from run_elt_dagster.model.names import short_id
 from run_elt_dagster.redaction import excerpt, redact, redact_row_values
-from run_elt_dagster.relation import short_id
 from run_elt_dagster.settings import AlertSettings
 
 Block = dict[str, Any]

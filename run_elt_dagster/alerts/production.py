@@ -5,11 +5,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from run_elt_dagster.inspection import Marker, marker_in
-from run_elt_dagster.lineage import Catalogue
-from run_elt_dagster.publish import target_of
-from run_elt_dagster.relation import exact_sql
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.audit.catalogue import Marker, marker_in
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import exact_sql
+from run_elt_dagster.publish.statements import target_of
+from run_elt_dagster.snowflake.resource import Snowflake
 
 # A tick of a sensor has 60 s, and Slack needs some of them.
 PATIENCE_SECONDS = 10

@@ -32,14 +32,7 @@ from run_elt_dagster.alerts.failure import (
     utc,
 )
 from run_elt_dagster.alerts.health import Health, report_if_changed
-from run_elt_dagster.alerts.ledger import (
-    COVERED_LIMIT,
-    Entry,
-    config_of,
-    destination_of,
-    open_incidents,
-    start_of,
-)
+from run_elt_dagster.alerts.ledger import COVERED_LIMIT, Entry, config_of, destination_of, open_incidents, start_of
 from run_elt_dagster.alerts.message import (
     Style,
     failure_message,
@@ -50,10 +43,10 @@ from run_elt_dagster.alerts.message import (
     repeats_message,
 )
 from run_elt_dagster.alerts.production import Seen, seen_from_text, seen_to_text
-from run_elt_dagster.code_location import CodeLocation, known_locations, this_location, to_cursor
-from run_elt_dagster.history import is_publication, last_publications
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.run_tags import ALERT, INCIDENT, SEEN, copies, joined, pieces
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.code_location import CodeLocation, known_locations, this_location, to_cursor
+from run_elt_dagster.runs.history import is_publication, last_publications
+from run_elt_dagster.runs.tags import ALERT, INCIDENT, SEEN, copies, joined, pieces
 from run_elt_dagster.settings import AlertSettings, secret_values
 
 KEPT = timedelta(hours=48)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from run_elt_dagster.alerts.delivery import Outcome, call
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
-from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.alerts.sensors import RETRIES_SENSOR, Alerts, alert_sensors, at_location, health_of
-from run_elt_dagster.code_location import known_locations, location_here
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
 from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped
 from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
-from run_elt_dagster.history_files import HistoryProblem, history_problems
-from run_elt_dagster.lineage import Catalogue
-from run_elt_dagster.lost_runs import lost_runs_sensor
-from run_elt_dagster.relation import short_id
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.schedules import JOB_NAME, daily_schedule
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.runs.code_location import known_locations, location_here
+from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
 
 # Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.

@@ -8,9 +8,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from run_elt_dagster.doctor.finding import Finding, failed, ok
-from run_elt_dagster.lineage import Catalogue, load_tables
+from run_elt_dagster.model.lineage import Catalogue, load_tables
+from run_elt_dagster.model.table import TableProblemsError
 from run_elt_dagster.settings import Settings, SettingsError
-from run_elt_dagster.table import TableProblemsError
 
 PACKAGE = "run_elt_dagster"
 SHOWN = ("dagster", "dagster-snowflake", "dagster-slack", "snowflake-connector-python")

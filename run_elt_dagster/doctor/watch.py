@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from run_elt_dagster.alerts.delivery import Outcome, post
 from run_elt_dagster.alerts.message import HEADER_LIMIT, Message, clean
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.finding import Finding, failed
+from run_elt_dagster.model.names import RUN_ID_CHARACTERS
 from run_elt_dagster.redaction import redact
-from run_elt_dagster.relation import RUN_ID_CHARACTERS
-from run_elt_dagster.resources.slack import Slack
 from run_elt_dagster.settings import reachable_settings, secret_values
 
 # No sign-in to Snowflake: it could lock the user and start the warehouse, and a run that cannot sign in alerts by itself.

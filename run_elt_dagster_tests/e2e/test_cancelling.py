@@ -15,7 +15,7 @@ import snowflake.connector
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
-from run_elt_dagster.lost_runs import BEAT_SECONDS
+from run_elt_dagster.orchestration.heartbeat import BEAT_SECONDS
 from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
 
 pytestmark = pytest.mark.thorough

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.run_tags import ALIVE
+from run_elt_dagster.runs.tags import ALIVE
 from run_elt_dagster_tests.e2e.deployment import Deployment, kill
 from run_elt_dagster_tests.e2e.place import Place, Webserver
 from run_elt_dagster_tests.e2e.postgres import Postgres, postgres_server

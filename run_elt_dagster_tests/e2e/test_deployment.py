@@ -15,7 +15,7 @@ import pytest
 import snowflake.connector
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.run_tags import ALIVE
+from run_elt_dagster.runs.tags import ALIVE
 from run_elt_dagster_tests.e2e.deployment import Deployment, kill
 from run_elt_dagster_tests.e2e.place import ROOT, Place, free_port
 from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.model.table import AnalyticsTable
 
 ENDLESS = '''
 with n as (select seq4() as n from table(generator(rowcount => 1000000)))

@@ -10,7 +10,7 @@ from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
 
 LOCATION = """
 import run_elt_dagster.definitions as ours
-from run_elt_dagster.assets import source_assets
+from run_elt_dagster.orchestration.assets import source_assets
 
 {documented}
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import snowflake.connector
 
+from run_elt_dagster.audit.catalogue import marker_in
 from run_elt_dagster.embedded.server import StatementEvent
-from run_elt_dagster.inspection import marker_in
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.rollback import Rollback
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import ConnectorSession, StatementError
-from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import TableOutcome
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.publish.table_run import TableOutcome
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, meet
 from run_elt_dagster_tests.faults.oracle import (
@@ -213,7 +213,7 @@ def open_rollback(
 
 # A process of its own costs a second to import everything, so that one that has is forked for each.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__, "run_elt_dagster.run_ctas"])
+PROCESSES.set_forkserver_preload([__name__, "run_elt_dagster.publish.run"])
 
 
 def run_cell(laboratory: Laboratory, cell: Cell) -> TableOutcome | None:

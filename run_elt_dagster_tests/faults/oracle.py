@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple, Self
 
 from snowflake.connector.errors import Error
 
-from run_elt_dagster.relation import Relation
-from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import OBJECT_MISSING, TableOutcome
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.table_run import OBJECT_MISSING, TableOutcome
 
 # Rows, least and greatest value of a table; nothing where there is none.
 Content = tuple[Any, ...]

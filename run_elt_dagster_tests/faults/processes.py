@@ -26,13 +26,13 @@ import snowflake.connector
 
 from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.laboratory import METHODS, PROCESSES, run

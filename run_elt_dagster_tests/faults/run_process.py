@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.snowflake.resource import Snowflake
 
 JOB = "RunELT_Alert"
 

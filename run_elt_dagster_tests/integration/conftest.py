@@ -5,7 +5,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts import sensors
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, running_server
 from run_elt_dagster_tests.integration.house import House

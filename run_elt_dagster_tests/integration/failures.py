@@ -14,13 +14,13 @@ import dagster as dg
 from run_elt_dagster.alerts.failure import EVENT_TYPES
 from run_elt_dagster.alerts.ledger import Entry
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.session import Answer, StatementError
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.session import Answer, StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 

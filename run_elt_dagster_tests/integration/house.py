@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 from snowflake.connector import SnowflakeConnection
 
-from run_elt_dagster.assets import analytics_assets, source_assets
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.snowflake.resource import Snowflake
 
 
 @dataclass

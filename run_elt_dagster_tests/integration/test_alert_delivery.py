@@ -14,11 +14,11 @@ import pytest
 from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.ledger import Entry, config_of
 from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.session import StatementError
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.integration.failures import ScriptedSession, ScriptedSnowflake, Watch
@@ -206,7 +206,7 @@ POST_ONCE = """
 import logging, sys
 import dagster as dg
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run
-from run_elt_dagster.resources.slack import Slack
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.settings import AlertSettings
 run_id, token, channel, url = sys.argv[1:]
 alerts = Alerts(settings=AlertSettings(), owners={"analytics.mau": []}, jobs=("RunELT_Alert",))

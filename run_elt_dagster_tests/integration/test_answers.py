@@ -17,16 +17,16 @@ import pytest
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
-from run_elt_dagster.lineage import Catalogue, catalogue
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.rollback import Rollback
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import StatementError
-from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import TableOutcome
+from run_elt_dagster.model.lineage import Catalogue, catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.publish.table_run import TableOutcome
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.integration.wire import Mode, Wire, wire_to
 
 # How long Snowflake may be silent in these tests, and what anything may take that a dozen tests on a busy machine slow down.
@@ -188,7 +188,7 @@ def test_session_that_is_silent_is_replaced_by_another_one(account: Account) -> 
 def test_twenty_tables_go_on_and_are_published_once_when_snowflake_comes_back(
     account: Account, silence: Mode, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("run_elt_dagster.resources.snowflake.REPORT_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("run_elt_dagster.snowflake.resource.REPORT_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(logging.getLogger("dagster"), "propagate", True)
     tables = declared(20)
     account.cut_at = stage
@@ -232,8 +232,8 @@ def test_interrupted_run_ends_and_says_what_is_unknown_when_snowflake_does_not_a
     account: Account, monkeypatch: pytest.MonkeyPatch, again: bool, limit: float
 ) -> None:
     if not again:
-        monkeypatch.setattr("run_elt_dagster.run_ctas.END_SECONDS", 3.0)
-        monkeypatch.setattr("run_elt_dagster.session.CANCEL_SECONDS", 3.0)
+        monkeypatch.setattr("run_elt_dagster.publish.run.END_SECONDS", 3.0)
+        monkeypatch.setattr("run_elt_dagster.snowflake.session.CANCEL_SECONDS", 3.0)
     interrupted_at: list[float] = []
 
     def interrupt() -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.cli import main
 from run_elt_dagster.disk import DAMAGED, FULL, READ_ONLY, DiskError
 from run_elt_dagster.doctor.deployment import DEPENDENTS, check_deployment
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.history_files import FILES, history_problems
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.runs.history_files import FILES, history_problems
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.test_embedded_directory import change, value
 

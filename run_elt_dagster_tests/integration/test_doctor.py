@@ -22,7 +22,7 @@ from run_elt_dagster.doctor.channel import check_slack
 from run_elt_dagster.doctor.deployment import check_deployment
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
-from run_elt_dagster.lineage import Catalogue, load_tables
+from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, running_server

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.guards import policies_sql
-from run_elt_dagster.relation import Relation
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.publish.guards import policies_sql
 from run_elt_dagster_tests.integration.embedded_fixtures import Session, account, server, session
 
 __all__ = ["account", "server", "session"]

@@ -10,12 +10,12 @@ import snowflake.connector
 
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import StatementEvent
-from run_elt_dagster.guards import Existing
-from run_elt_dagster.relation import Relation
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import ConnectorSession
-from run_elt_dagster.stocktaking import MOST_REFUSALS, look_around
-from run_elt_dagster.table import parse_table_file
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.guards import Existing
+from run_elt_dagster.publish.preflight import MOST_REFUSALS, look_around
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.integration.warehouse import NEW, OLD, Warehouse, mau
 
 POLICIES = (

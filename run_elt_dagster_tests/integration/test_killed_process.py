@@ -29,10 +29,10 @@ NURSERY = """
 import json, os, sys
 from pathlib import Path
 import dagster as dg, duckdb, fakesnow, snowflake.connector
-from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.embedded import embedded_snowflake, server
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.snowflake.resource import Snowflake
 home, rows = Path(sys.argv[1]), int(sys.argv[2])
 def say(word, value):
     os.write(1, f"{word} {json.dumps(value)}\\n".encode())

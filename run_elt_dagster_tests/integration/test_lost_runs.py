@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.lost_runs import end_lost_runs, lost_runs_sensor, sign_of_life
-from run_elt_dagster.run_tags import ALIVE, own
+from run_elt_dagster.orchestration.heartbeat import end_lost_runs, lost_runs_sensor, sign_of_life
+from run_elt_dagster.runs.tags import ALIVE, own
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 

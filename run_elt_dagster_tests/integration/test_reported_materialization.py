@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.history import last_publications
+from run_elt_dagster.runs.history import last_publications
 
 KEY = ["analytics", "mau_summary"]
 

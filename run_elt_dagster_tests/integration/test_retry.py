@@ -3,9 +3,9 @@
 import dagster as dg
 import pytest
 
-from run_elt_dagster.assets import analytics_assets
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.retry import Retry, retry_of
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.orchestration.retry import Retry, retry_of
 from run_elt_dagster_tests.integration.house import House
 
 FAILS = "select n / 0 as n from analytics.good"

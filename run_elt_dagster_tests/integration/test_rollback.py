@@ -10,16 +10,16 @@ import dagster as dg
 import pytest
 import snowflake.connector
 
-from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.cli import main
 from run_elt_dagster.embedded.server import StatementEvent
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.publish import PublishRefusedError
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.rollback import Rollback, RollbackPlan
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import ConnectorSession, StatementError
-from run_elt_dagster.table import parse_table_file
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
+from run_elt_dagster.publish.statements import PublishRefusedError
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.integration.embedded_fixtures import In
 from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau

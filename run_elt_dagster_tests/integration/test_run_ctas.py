@@ -6,11 +6,11 @@ from collections import Counter
 import dagster as dg
 import pytest
 
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions
-from run_elt_dagster.session import ConnectorSession
-from run_elt_dagster.table import parse_table_file
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.integration.house import House, checks, failure_text, materialized
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.assets import analytics_assets
 from run_elt_dagster.cli import main
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.warehouse import METHODS, mau
 

@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.audit.catalogue import Marker
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
-from run_elt_dagster.inspection import Marker
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.session import StatementError
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import Settings
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.guards import stock_of, stock_sql
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.run_ctas import audit_published
-from run_elt_dagster.sending import RunOptions
-from run_elt_dagster.session import ConnectorSession
-from run_elt_dagster.stocktaking import sweep
-from run_elt_dagster.table import parse_table_file
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.guards import stock_of, stock_sql
+from run_elt_dagster.publish.preflight import sweep
+from run_elt_dagster.publish.run import audit_published
+from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.integration.warehouse import METHODS, Warehouse, mau
 
 OF_ITSELF = "select column1 as id, column2 as parent_id from (values (1, null), (2, 1), (3, {parent}))"

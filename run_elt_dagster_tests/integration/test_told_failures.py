@@ -8,13 +8,13 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
-from run_elt_dagster.assets import analytics_assets
+from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import HOST, USER, StatementEvent
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.resources.slack import Slack
-from run_elt_dagster.resources.snowflake import Snowflake
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 from run_elt_dagster_tests.integration.house import House
 from run_elt_dagster_tests.integration.warehouse import Warehouse
@@ -147,7 +147,7 @@ def test_error_of_this_project_keeps_its_traceback(house: House, monkeypatch: py
     def broken(*_: object, **__: object) -> str:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("run_elt_dagster.table_run.build_sql", broken)
+    monkeypatch.setattr("run_elt_dagster.publish.table_run.build_sql", broken)
     house.declare(a="select 1 as n")
     result = house.materialize()
     lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.assets import analytics_assets, source_assets
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.table_run import TableOutcome, TableRun
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.publish.table_run import TableOutcome, TableRun
 from run_elt_dagster_tests.integration.house import House, failure_text, materialized
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from run_elt_dagster.audit.catalogue import Marker, marker_in
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
-from run_elt_dagster.inspection import Marker, marker_in
-from run_elt_dagster.lineage import catalogue
-from run_elt_dagster.publish import candidate_of, target_of
-from run_elt_dagster.relation import Relation, exact_sql, string_sql
-from run_elt_dagster.resources.snowflake import Snowflake
-from run_elt_dagster.rollback import Rollback
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions, Sender
-from run_elt_dagster.session import Answer, ConnectorSession
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.names import Relation, exact_sql, string_sql
+from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.publish.statements import candidate_of, target_of
+from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.settings import SECRET_VARIABLES
-from run_elt_dagster.table import AnalyticsTable, parse_table_file
-from run_elt_dagster.table_run import TableOutcome
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.session import Answer, ConnectorSession
 from run_elt_dagster_tests.integration.embedded_fixtures import Session, running_server
 from run_elt_dagster_tests.snowflake import opting_in
 

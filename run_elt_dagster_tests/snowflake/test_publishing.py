@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from run_elt_dagster.publish import exchange_sql
-from run_elt_dagster.session import StatementError
-from run_elt_dagster.table_run import OBJECT_EXISTS, OBJECT_MISSING, SYNTAX_ERROR
+from run_elt_dagster.publish.statements import exchange_sql
+from run_elt_dagster.publish.table_run import OBJECT_EXISTS, OBJECT_MISSING, SYNTAX_ERROR
+from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
 from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, allowed, built, first_words
 

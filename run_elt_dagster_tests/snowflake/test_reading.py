@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.inspection import Marker
-from run_elt_dagster.publish import build_sql, exchange_sql
+from run_elt_dagster.audit.catalogue import Marker
+from run_elt_dagster.publish.statements import build_sql, exchange_sql
 from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
 from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.session import ConnectorSession, Session, StatementError
+from run_elt_dagster.snowflake.session import ConnectorSession, Session, StatementError
 from run_elt_dagster_tests.integration.embedded_fixtures import In
 from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from run_elt_dagster.guards import STREAMS_SQL, streams_by_table
-from run_elt_dagster.publish import exchange_sql
+from run_elt_dagster.publish.guards import STREAMS_SQL, streams_by_table
+from run_elt_dagster.publish.statements import exchange_sql
 from run_elt_dagster_tests.integration.embedded_fixtures import Session
 from run_elt_dagster_tests.snowflake.account import OwnTable, allowed, built, listing
 

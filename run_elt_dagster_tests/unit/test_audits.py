@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.audits import (
+from run_elt_dagster.audit.catalogue import Column, Inspection, Listed
+from run_elt_dagster.audit.plan import (
     Audit,
     AuditOutcome,
     Bounds,
@@ -17,9 +18,8 @@ from run_elt_dagster.audits import (
     scan_sql,
     schema_changes,
 )
-from run_elt_dagster.inspection import Column, Inspection, Listed
-from run_elt_dagster.relation import Relation
-from run_elt_dagster.table import AnalyticsTable
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
 
 CANDIDATE = Relation("PROD", "ANALYTICS", "TEMP_MAU__8F3A01C2")
 FROM = 'FROM "PROD"."ANALYTICS"."TEMP_MAU__8F3A01C2"'

@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.code_location import CodeLocation
-from run_elt_dagster.run_tags import SEEN, STARTED_FROM, VALUE_LIMIT, bound, joined, own, pieces
+from run_elt_dagster.runs.code_location import CodeLocation
+from run_elt_dagster.runs.tags import SEEN, STARTED_FROM, VALUE_LIMIT, bound, joined, own, pieces
 
 RUN = "11111111-0000-4000-8000-000000000000"
 PROD = {"target": "p", "tables": "t", "package": "k", "host": "a", "executable": "x", "directory": "d"}

@@ -1,8 +1,8 @@
 import pytest
 
-from run_elt_dagster.checks import ColumnContract
-from run_elt_dagster.column_type import actual_type, column_type
-from run_elt_dagster.inspection import Column
+from run_elt_dagster.audit.catalogue import Column
+from run_elt_dagster.model.checks import ColumnContract
+from run_elt_dagster.model.column_type import actual_type, column_type
 
 NUMBER, TEXT = Column("A", "NUMBER", 38, 0), Column("A", "TEXT", length=16_777_216)
 

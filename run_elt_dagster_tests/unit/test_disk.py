@@ -22,8 +22,8 @@ from run_elt_dagster.disk import (
     disk_trouble,
     writing_trouble,
 )
-from run_elt_dagster.history_files import FILES, history_problems, sqlite_folder
 from run_elt_dagster.redaction import redact_row_values
+from run_elt_dagster.runs.history_files import FILES, history_problems, sqlite_folder
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_history_without_its_version_is_named_and_migrated(home: Path) -> None:
 
 
 def test_history_that_is_locked_is_not_damaged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("run_elt_dagster.history_files._BUSY_SECONDS", 0)
+    monkeypatch.setattr("run_elt_dagster.runs.history_files._BUSY_SECONDS", 0)
     database = sqlite3.connect(home / "history/runs.db", isolation_level=None)
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     database.execute("BEGIN EXCLUSIVE")

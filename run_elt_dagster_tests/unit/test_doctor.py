@@ -12,10 +12,10 @@ from run_elt_dagster.doctor.finding import Finding, failed, ok, summary, within
 from run_elt_dagster.doctor.installation import version_findings
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
-from run_elt_dagster.guards import Existing, Stock
-from run_elt_dagster.relation import Relation
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import Existing, Stock
 from run_elt_dagster.settings import Settings
-from run_elt_dagster.table import AnalyticsTable
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 REQUIREMENTS = {

@@ -15,7 +15,7 @@ Stack Trace:
   File "server.py", line 504
 
 The above exception was caused by the following exception:
-run_elt_dagster.table.TableProblemsError: 1 problem in table files:
+run_elt_dagster.model.table.TableProblemsError: 1 problem in table files:
   /tables/a/b.sql:2: unknown key 'ownr'.
 
 Stack Trace:

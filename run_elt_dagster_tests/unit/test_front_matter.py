@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from run_elt_dagster.front_matter import read_settings
-from run_elt_dagster.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.front_matter import read_settings
+from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
 CHECKS = "checks: {not_null: id}"
 SQL = "select 1 as id"

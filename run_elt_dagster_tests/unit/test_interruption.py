@@ -9,7 +9,7 @@ from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 SCRIPT = """
 import gc, os, signal, sys, threading, time, weakref
-from run_elt_dagster.interruption import repeat_lost_interruptions
+from run_elt_dagster.orchestration.interruption import repeat_lost_interruptions
 
 class Thing:
     pass
@@ -97,7 +97,7 @@ def test_error_of_a_finalizer_is_still_printed() -> None:
 def test_block_that_has_ended_is_interrupted_no_more() -> None:
     script = """
 import signal, time
-from run_elt_dagster.interruption import repeat_lost_interruptions
+from run_elt_dagster.orchestration.interruption import repeat_lost_interruptions
 class Finalized:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

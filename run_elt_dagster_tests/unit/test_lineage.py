@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.lineage import Catalogue, load_table, load_tables
-from run_elt_dagster.table import TableProblemsError
+from run_elt_dagster.model.lineage import Catalogue, load_table, load_tables
+from run_elt_dagster.model.table import TableProblemsError
 
 PACKAGE_TABLES = Path(__file__).parents[2] / "run_elt_dagster" / "tables"
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster import lineage_cache
-from run_elt_dagster.lineage import load_tables
-from run_elt_dagster.lineage_cache import LineageCache, Reads, Unclear, cache_file
-from run_elt_dagster.table import TableProblemsError
+from run_elt_dagster.model import lineage_cache
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
+from run_elt_dagster.model.table import TableProblemsError
 
 
 class Parser:

@@ -1,6 +1,6 @@
 import pytest
 
-from run_elt_dagster.near_misses import NearMisses
+from run_elt_dagster.model.near_misses import NearMisses
 
 DECLARED = [
     ("analytics", "a"),

@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.guards import Existing, refusal, stock_of
-from run_elt_dagster.inspection import Marker, marker_in
-from run_elt_dagster.publish import (
+from run_elt_dagster.audit.catalogue import Marker, marker_in
+from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import Existing, refusal, stock_of
+from run_elt_dagster.publish.statements import (
     Grant,
     PublishRefusedError,
     build_sql,
@@ -20,8 +22,6 @@ from run_elt_dagster.publish import (
     run_of_candidate,
     target_of,
 )
-from run_elt_dagster.relation import Relation, is_candidate_name, short_id
-from run_elt_dagster.table import AnalyticsTable
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
 MARKER = Marker("run", RUN_ID, "2026-11-25T00:00:00.000000Z")

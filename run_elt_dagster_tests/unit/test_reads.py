@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.reads import reads_of
+from run_elt_dagster.model.reads import reads_of
 
 STATEMENTS = Path(__file__).with_name("golden") / "reads.sql"
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from run_elt_dagster.checks import Matches
-from run_elt_dagster.regular_expression import require_posix
+from run_elt_dagster.model.checks import Matches
+from run_elt_dagster.model.regular_expression import require_posix
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.lineage import Catalogue, catalogue
-from run_elt_dagster.run_ctas import run_tables
-from run_elt_dagster.sending import RunOptions
-from run_elt_dagster.session import Answer, StatementError, query_tag
-from run_elt_dagster.table import AnalyticsTable
-from run_elt_dagster.table_run import TableOutcome
+from run_elt_dagster.model.lineage import Catalogue, catalogue
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.publish.table_run import TableOutcome
+from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.snowflake.session import Answer, StatementError, query_tag
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
 RUN = RunOptions(run_id="8f3a01c2-0000", retry_seconds=(0, 0, 0), poll_seconds=0)

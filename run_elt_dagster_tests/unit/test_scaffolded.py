@@ -1,6 +1,6 @@
 import sys
 
-from run_elt_dagster.scaffolded import scaffolded_definitions
+from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 
 
 def test_empty_folder_costs_no_import() -> None:

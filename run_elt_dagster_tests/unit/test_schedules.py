@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
-from run_elt_dagster.lost_runs import lost_runs_sensor
-from run_elt_dagster.schedules import daily_schedule
+from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.schedule import daily_schedule
 from run_elt_dagster.settings import AlertSettings
 
 

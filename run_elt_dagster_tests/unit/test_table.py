@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.table import AnalyticsTable, SqlRuleError, TableProblemsError, parse_table_file, single_select
+from run_elt_dagster.model.table import (
+    AnalyticsTable,
+    SqlRuleError,
+    TableProblemsError,
+    parse_table_file,
+    single_select,
+)
 
 
 def parse(text: str) -> AnalyticsTable:

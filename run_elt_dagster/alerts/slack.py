@@ -1,0 +1,59 @@
+"""The Slack resource: dagster-slack's client with a limit on its patience."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from run_elt_dagster.settings import SLACK_URL, AlertSettings, Settings
+from run_elt_dagster.snowflake.env_vars import resolved
+
+if TYPE_CHECKING:
+    from slack_sdk.web.client import WebClient
+
+# A sensor's tick has 60 s, and one that outlives them repeats its messages.
+TIMEOUT_SECONDS = 10
+
+
+class Slack(dg.ConfigurableResource[None]):
+    """A channel of Slack; without a token or a channel it exists all the same, so tables are built."""
+
+    token: str | None = Field(default=None, description="Bot token (xoxb-...) with the scope chat:write.")
+    channel: str = Field(default="", description="ID of the channel; a name works where the token is of one workspace.")
+    base_url: str = Field(default=SLACK_URL, description="Address of the API, for proxies and tests.")
+    timeout_seconds: int = Field(default=TIMEOUT_SECONDS, description="How long one request may take.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Slack":
+        """Return the resource of a deployment; the token stays in the environment until a message is sent."""
+        return cls.from_alerts(settings.alerts)
+
+    @classmethod
+    def from_alerts(cls, alerts: AlertSettings) -> "Slack":
+        """Return the resource where only the settings of alerts are known."""
+        token = {"token": dg.EnvVar("SLACK_TOKEN")} if alerts.has_token else {}
+        return cls(channel=alerts.channel, base_url=alerts.base_url, **token)  # type: ignore[arg-type]
+
+    def resolved(self) -> "Slack":
+        """Return the resource with its token read from the environment, for use outside of Dagster's own injection."""
+        return resolved(self)
+
+    @property
+    def missing(self) -> str:
+        """The variables that must be set before anything can be sent, empty if none."""
+        absent = [name for name, value in (("SLACK_TOKEN", self.token), ("SLACK_CHANNEL", self.channel)) if not value]
+        return " and ".join(absent)
+
+    def client(self) -> "WebClient":
+        """Return a client that makes one attempt: the ledger of alerts decides about another.
+
+        dagster-slack's own client retries where an answer was lost, and waits longer than a tick may take.
+        https://docs.dagster.io/api/libraries/dagster-slack
+        """
+        from dagster_slack import SlackResource  # noqa: PLC0415 - only a process that sends needs it
+
+        client = SlackResource(token=self.token or "").get_client()
+        client.base_url = self.base_url
+        client.timeout = self.timeout_seconds
+        client.retry_handlers = []
+        return client

@@ -1,0 +1,427 @@
+"""The checks and columns that a table file declares: what can be asked of a candidate, before any SQL is made of it."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from run_elt_dagster.model.column_type import column_type
+from run_elt_dagster.model.front_matter import SQL_UNIT, Location
+from run_elt_dagster.model.names import shown, stored_name, stored_names
+from run_elt_dagster.model.regular_expression import require_posix
+
+Severity = Literal["error", "warn"]
+Value = str | bool | int | float | Decimal
+# A NUMBER has no more: https://docs.snowflake.com/en/sql-reference/data-types-numeric
+MOST_DIGITS = 38
+
+# Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
+TABLE_PLACEHOLDER = "{table}"
+_CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
+_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
+
+
+class LocatedError(ValueError):
+    """A broken rule, with the part of the value that breaks it.
+
+    Attributes:
+        location: Keys that lead from the value to the part.
+    """
+
+    def __init__(self, message: str, *, location: Location) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class Strict(BaseModel):
+    """A part of the front matter: unknown keys are errors, nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _column(value: str) -> str:
+    stored_name(value)
+    return value
+
+
+def _differ(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("requires at least one column")
+    if len({stored_name(value) for value in values}) < len(values):
+        raise ValueError("requires columns that differ")
+    return values
+
+
+Column = Annotated[str, AfterValidator(_column)]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_tuple)]
+SomeColumns = Annotated[Columns, AfterValidator(_differ)]
+
+
+def _short_for(key: str) -> Callable[[Any], Any]:
+    """Return a validator that takes the one important value in the place of the whole mapping."""
+    return BeforeValidator(lambda value: value if isinstance(value, Mapping) else {key: value})  # type: ignore[return-value]
+
+
+class Check(Strict):
+    """What all checks have: a failed one of severity `error` stops the publishing, one of `warn` is only shown."""
+
+    severity: Severity = "error"
+
+
+class RowCount(Check):
+    """Bounds of the number of rows, both included."""
+
+    min: Annotated[int, Field(ge=0, strict=True)] = 1
+    max: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> "RowCount":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
+        return self
+
+
+def _fraction(value: Any) -> float:
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("requires a percentage, as in 50%")
+    return float(match[1]) / 100
+
+
+Percentage = Annotated[float, BeforeValidator(_fraction)]
+
+
+class RowCountChange(Check):
+    """How far the number of rows may be from that of the published table, as fractions of the latter.
+
+    Attributes:
+        max_drop: 0.5 for at most half of the rows fewer.
+        max_growth: 2.0 for at most three times as many.
+        min_rows: A published table with fewer rows is not compared.
+    """
+
+    max_drop: Percentage | None = None
+    max_growth: Percentage | None = None
+    min_rows: Annotated[int, Field(ge=0, strict=True)] = 100
+
+    @model_validator(mode="after")
+    def _something_is_bounded(self) -> "RowCountChange":
+        if self.max_drop is None and self.max_growth is None:
+            raise ValueError("requires max_drop, max_growth or both")
+        if self.max_drop is not None and self.max_drop > 1:
+            raise ValueError("requires a max_drop of at most 100%")
+        return self
+
+
+class Unique(Check):
+    """Columns that identify a row; rows with a NULL in one of them are not compared."""
+
+    columns: SomeColumns
+
+
+class NotNull(Check):
+    """Columns without NULL."""
+
+    columns: SomeColumns
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    # A whole number may have more digits than a binary one takes.
+    return isinstance(value, int) or (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value))
+
+
+def _require_a_number_of_snowflake(value: float | Decimal) -> None:
+    if not _is_finite(value):
+        raise ValueError("requires finite numbers")
+    if _digits(value) > MOST_DIGITS:
+        raise ValueError(f"requires numbers of at most {MOST_DIGITS} digits; quote it where it is text")
+
+
+def _digits(value: float | Decimal) -> int:
+    """Return how many digits a number has without an exponent; 0 for a binary one: that is written with an exponent."""
+    if isinstance(value, Decimal):
+        return max(value.adjusted(), 0) - min(int(value.as_tuple().exponent), 0) + 1
+    return len(str(abs(value))) if isinstance(value, int) else 0
+
+
+def _compared(value: Any) -> tuple[Value, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("requires a list of values")  # noqa: TRY004 - pydantic reports ValueErrors
+    values = tuple(value)
+    kinds = {_kind(each) for each in values}
+    if not values or len(kinds) > 1:
+        got = " and ".join(sorted(kinds)) or "none"
+        raise ValueError(f"requires a list of values of one kind, got {got}; quote each value that is text")
+    for each in values:
+        if isinstance(each, int | float | Decimal):
+            _require_a_number_of_snowflake(each)
+    return values
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true/false"
+    if isinstance(value, int | float | Decimal):
+        return "numbers"
+    if not isinstance(value, str):
+        raise ValueError("requires text, numbers, or true and false; quote what is text")  # noqa: TRY004 - pydantic reports ValueErrors
+    return "text"
+
+
+class AcceptedValues(Check):
+    """The values that a column may have besides NULL: text, numbers, or true and false."""
+
+    values: Annotated[tuple[Any, ...], BeforeValidator(_compared)]
+
+
+class Matches(Check):
+    """A regular expression that every value of a column but NULL matches from its start to its end."""
+
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_an_expression(cls, value: str) -> str:
+        require_posix(value)
+        return value
+
+
+def _bound(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | date):
+        raise ValueError("requires a number, a date or a timestamp with at most 6 decimals, unquoted")  # noqa: TRY004 - pydantic reports ValueErrors
+    if isinstance(value, int | float | Decimal):
+        _require_a_number_of_snowflake(value)
+    return value
+
+
+Bound = Annotated[Any, BeforeValidator(_bound)]
+
+
+class Range(Check):
+    """What the values of a column but NULL may be, both ends included; NaN is outside of every range."""
+
+    min: Bound | None = None
+    max: Bound | None = None
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> "Range":
+        bounds = [bound for bound in (self.min, self.max) if bound is not None]
+        if not bounds:
+            raise ValueError("requires min, max or both")
+        if len({isinstance(bound, date) for bound in bounds}) > 1:
+            raise ValueError("requires min and max of one kind")
+        low, high = bounds[0], bounds[-1]
+        if isinstance(low, datetime) and isinstance(high, datetime) and (low.tzinfo is None) != (high.tzinfo is None):
+            raise ValueError("requires min and max both with a time zone, or both without one")
+        if isinstance(low, datetime) == isinstance(high, datetime) and low > high:
+            raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
+        return self
+
+
+def _hours(value: Any) -> float:
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not is_number or not _is_finite(value) or _digits(value) > MOST_DIGITS:
+        raise ValueError("requires a number of hours, unquoted")
+    return float(value)
+
+
+Hours = Annotated[float, BeforeValidator(_hours)]
+
+
+class Freshness(Check):
+    """How old the latest instant of a column may be; one without a time zone counts as UTC.
+
+    Attributes:
+        max_age_hours: Hours between the latest instant and now.
+        max_ahead_hours: Hours that it may be in the future; a date far ahead would keep the table fresh for ever.
+    """
+
+    max_age_hours: Annotated[Hours, Field(gt=0)]
+    max_ahead_hours: Annotated[Hours, Field(ge=0)] = 24
+
+
+class Relationship(Check):
+    """Another table's column that has every value of this one but NULL.
+
+    Attributes:
+        to: `schema.table.column`; the table is built before if it is declared here. The table's own name means the
+            rows under audit.
+    """
+
+    to: str
+
+    @field_validator("to")
+    @classmethod
+    def _is_a_column(cls, value: str) -> str:
+        if len(stored_names(value)) not in (3, 4):
+            raise ValueError("requires schema.table.column or database.schema.table.column")
+        return value
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """The other table's stored names: schema and table, or database, schema and table."""
+        return stored_names(self.to)[:-1]
+
+    @property
+    def column(self) -> str:
+        """The other column's stored name."""
+        return stored_names(self.to)[-1]
+
+    def is_to(self, schema: str, table: str, *, database: str) -> bool:
+        """Return whether it is a column of this table; all names as they are stored."""
+        return self.table in ((schema, table), (database, schema, table))
+
+
+def _one_query(value: str, units: Sequence[re.Match[str]]) -> str:
+    """Return the one query of a check, without its terminator and what follows it."""
+    first = next((unit for unit in units if unit.group() != "("), units[0]).group()
+    if first.upper() not in ("SELECT", "WITH"):
+        raise ValueError(f"requires a query of the rows that are wrong (SELECT or WITH), got {first[:40]}")
+    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), len(value))
+    second = next((unit for unit in units if unit.start() > end and unit.lastgroup != "semicolon"), None)
+    if second is not None:
+        raise ValueError(f"requires one statement, got a second one that starts with {second.group()[:40]}")
+    return value[:end]
+
+
+class SqlCheck(Check):
+    """A query that returns the rows that are wrong; `{table}` in it is the table under audit."""
+
+    query: str
+
+    @field_validator("query")
+    @classmethod
+    def _asks_about_the_table(cls, value: str) -> str:
+        read = [unit for unit in SQL_UNIT.finditer(value) if unit.lastgroup != "comment"]
+        if TABLE_PLACEHOLDER not in "".join(unit.group() for unit in read):
+            raise ValueError(
+                f"requires {TABLE_PLACEHOLDER} where the table is read: its own name would read what is published, not "
+                "the candidate"
+            )
+        if any(unit.group().startswith('"') and TABLE_PLACEHOLDER in unit.group() for unit in read):
+            raise ValueError(
+                f"requires {TABLE_PLACEHOLDER} without double quotes: the name that it stands for has its own"
+            )
+        return _one_query(value, [unit for unit in read if unit.lastgroup != "space"])
+
+
+def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:
+    for name in value:
+        if not _CHECK_NAME.fullmatch(name):
+            raise LocatedError(f"requires a name of letters, digits and _, got {name[:100]!r}", location=(name,))
+    return value
+
+
+def _uniques(value: Any) -> Any:
+    items = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(items, list | tuple) or not items:
+        raise ValueError("requires a column, or a list of columns and of lists of columns")
+    return tuple(item if isinstance(item, Mapping) else {"columns": item} for item in items)
+
+
+# A kind of check without a column would be no check.
+_SOME = Field(min_length=1)
+
+
+class Checks(Strict):
+    """The audits that a candidate must pass before readers see it."""
+
+    row_count: RowCount = RowCount()
+    row_count_change: RowCountChange | None = None
+    unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques)] = ()
+    not_null: Annotated[NotNull, _short_for("columns")] | None = None
+    accepted_values: Annotated[dict[Column, Annotated[AcceptedValues, _short_for("values")]], _SOME] = {}
+    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern")]], _SOME] = {}
+    range: Annotated[dict[Column, Range], _SOME] = {}
+    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours")]], _SOME] = {}
+    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to")]], _SOME] = {}
+    sql: Annotated[dict[str, Annotated[SqlCheck, _short_for("query")]], _SOME, AfterValidator(_check_names)] = {}
+
+    @model_validator(mode="after")
+    def _each_is_declared_once(self) -> "Checks":
+        seen: set[tuple[str, tuple[str, ...]]] = set()
+        for location, kind, columns in self._on_columns():
+            if (kind, columns) in seen:
+                what = f"{kind} of {', '.join(map(shown, columns))}"
+                raise LocatedError(f"requires one check {what}, got a second. Keep one of them", location=location)
+            seen.add((kind, columns))
+        return self
+
+    def names(self) -> Mapping[tuple[str, tuple[str, ...]], str]:
+        """Return the name of each check on columns, by its kind and the stored names of its columns."""
+        names: dict[tuple[str, tuple[str, ...]], str] = {}
+        taken: set[str] = set()
+        for _, kind, columns in self._on_columns():
+            name = _name_of(kind, columns)
+            # [a, b] and [a_b] are other checks, and so are a and "a".
+            names[kind, columns] = name if name not in taken else _told_apart(name, kind, columns)
+            taken.add(names[kind, columns])
+        return names
+
+    def _on_columns(self) -> Iterator[tuple[Location, str, tuple[str, ...]]]:
+        """Yield where each check on columns stands, its kind, and the stored names of its columns."""
+        for index, rule in enumerate(self.unique):
+            yield ("unique", index), "unique", tuple(map(stored_name, rule.columns))
+        for kind in ("accepted_values", "matches", "range", "freshness", "relationship"):
+            for column in getattr(self, kind):
+                yield (kind, column), kind, (stored_name(column),)
+
+
+def _name_of(kind: str, columns: tuple[str, ...]) -> str:
+    """Return the name of a check: Dagster takes letters, digits and `_` only."""
+    name = "_".join([kind, *columns]).lower()
+    plain = re.sub(r"[^a-z0-9_]", "_", name)[:80]
+    # Columns that differ in other signs alone have different checks.
+    return plain if plain == name else _told_apart(plain, kind, columns)
+
+
+def _told_apart(name: str, kind: str, columns: tuple[str, ...]) -> str:
+    digest = hashlib.sha256("\0".join([kind, *columns]).encode()).hexdigest()
+    return f"{name[:80]}_{digest[:6]}"
+
+
+# What stands in `checks: {<kind>: ...}`, for errors that say which options there are.
+CHECK_MODELS: Mapping[str, type[Check]] = {
+    "row_count": RowCount,
+    "row_count_change": RowCountChange,
+    "unique": Unique,
+    "not_null": NotNull,
+    "accepted_values": AcceptedValues,
+    "matches": Matches,
+    "range": Range,
+    "freshness": Freshness,
+    "relationship": Relationship,
+    "sql": SqlCheck,
+}
+
+
+class ColumnContract(Strict):
+    """What a column is promised to be.
+
+    Attributes:
+        type: A data type of Snowflake's; without parameters, it matches any; None for any type. What the catalogue
+            does not say of a type is not compared.
+        description: The column's comment in Snowflake.
+    """
+
+    type: str | None = None
+    description: str = ""
+
+    @field_validator("type")
+    @classmethod
+    def _is_a_type(cls, value: str | None) -> str | None:
+        if value is not None:
+            column_type(value)
+        return value
+
+
+ColumnContracts = dict[Column, Annotated[ColumnContract, _short_for("type")]]

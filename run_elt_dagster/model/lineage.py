@@ -1,0 +1,459 @@
+"""Which tables stand in a folder of SQL files, what they read, and in what order they can be built."""
+
+import difflib
+import graphlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
+from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
+from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
+from run_elt_dagster.model.near_misses import NearMisses
+from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
+from run_elt_dagster.model.templates import template_in
+
+# What a name in a folder leads to.
+_FILE, _FOLDER, _DANGLING = "a file", "a folder", "a link that leads nowhere"
+# What stands for the table under audit while the query of a check is read.
+_UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
+
+
+def read_sql(sql: str) -> Reads:
+    """Return what a SELECT reads."""
+    # sqlglot takes half a second to import, and is not needed where everything is remembered.
+    from run_elt_dagster.model.reads import reads_of  # noqa: PLC0415
+
+    return reads_of(sql)
+
+
+class Catalogue(Mapping[Key, AnalyticsTable]):
+    """The declared tables by key, and what each of them reads.
+
+    Attributes:
+        upstream: For every table, the keys that its SQL reads: declared tables and others.
+    """
+
+    def __init__(self, tables: Iterable[AnalyticsTable], upstream: Mapping[Key, tuple[Key, ...]]) -> None:
+        self._tables: dict[Key, AnalyticsTable] = {table.key: table for table in tables}
+        self.upstream = dict(upstream)
+
+    def __getitem__(self, key: Key) -> AnalyticsTable:
+        """Return the table of a key."""
+        return self._tables[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        """Go through the keys in the order of the files."""
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        """Return the number of tables."""
+        return len(self._tables)
+
+    @property
+    def sources(self) -> tuple[Key, ...]:
+        """Keys that are read but not declared, sorted."""
+        return tuple(sorted({key for keys in self.upstream.values() for key in keys if key not in self._tables}))
+
+    def parents(self, key: Key) -> tuple[Key, ...]:
+        """Return the declared tables that a table reads."""
+        return tuple(parent for parent in self.upstream[key] if parent in self._tables)
+
+
+def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path | None = None) -> Catalogue:
+    """Return every table below `directory/<schema>/<table>.sql`.
+
+    Args:
+        directory: The folder of table files.
+        database: Name of the session's database: `database.schema.table` in SQL then means a declared table too.
+        cache_dir: Where to remember which tables the SQL reads, None to parse it each time.
+
+    Raises:
+        TableProblemsError: With all problems of all files; a bad file never hides another's.
+    """
+    cache = LineageCache(cache_file(cache_dir, directory), read_sql)
+    tables, problems = _load_files(directory)
+    found = catalogue(tables, database=database, known_problems=problems, read=cache)
+    cache.save()
+    return found
+
+
+def load_table(directory: Path, name: str) -> AnalyticsTable:
+    """Return one table. No other file is opened, so a wrong one elsewhere in the folder changes nothing.
+
+    Args:
+        directory: The folder of table files.
+        name: `schema.table` or `schema/table`, in any case.
+
+    Raises:
+        TableProblemsError: With the problems of this file; or there is no folder, or two files declare the table.
+        ValueError: No file declares it.
+    """
+    _require_folder(directory)
+    wanted = name.lower().replace("/", ".")
+    # By their names alone: `directory.rglob` would not go into a linked folder.
+    files = {path: f"{path.parent.name}.{path.stem}".lower() for path in sorted(directory.glob("*/*"))}
+    files = {path: each for path, each in files.items() if _is_sql(path) and not _is_hidden(path)}
+    found = [path for path, each in files.items() if each == wanted]
+    if not found:
+        near = difflib.get_close_matches(wanted, files.values(), n=1)
+        known = f"Did you mean {near[0]}?" if near else f"Known tables: {', '.join(files.values()) or 'none'}."
+        raise ValueError(
+            f"run-elt requires a declared table, got {name}: {directory} has no file of it. Nothing was done. {known}"
+        )
+    if len(found) > 1:
+        message = f"{wanted} requires one file, got a second: {found[0]} declares it too. Rename or remove one of them."
+        raise TableProblemsError([TableProblem(found[1], 1, message)])
+    return _load_table(directory, found[0])
+
+
+def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[TableProblem]]:
+    """Return the tables whose files can be read, and what is wrong with the others; no SQL is parsed.
+
+    For looking at tables only: what is built comes from `load_tables`, where one wrong file is not left out.
+
+    Raises:
+        TableProblemsError: There is no folder, or no SQL file in it.
+    """
+    tables, problems = _load_files(directory)
+    return {table.key: table for table in tables}, problems
+
+
+def catalogue(
+    tables: Sequence[AnalyticsTable],
+    *,
+    database: str | None = None,
+    known_problems: Sequence[TableProblem] = (),
+    read: Callable[[str], Reads] = read_sql,
+) -> Catalogue:
+    """Return the tables with their upstream tables, checked as a whole.
+
+    Args:
+        tables: The declared tables.
+        database: Name of the session's database.
+        known_problems: What was found before.
+        read: Returns what a SQL text reads.
+
+    Raises:
+        TableProblemsError: Two tables share a target, SQL cannot be read, or tables depend on each other in a circle;
+            `known_problems` come first.
+    """
+    problems = [*known_problems, *_duplicates(tables)]
+    declared = {own_key(table): table.key for table in tables}
+    database = _part_of_a_key(database) if database else None
+    readings = [_TableReading(table, database, read) for table in tables]
+    for reading in readings:
+        problems += sorted(reading.problems(declared), key=lambda problem: problem.line)
+    problems += _misspelt(readings, declared, problems)
+    problems += _misnamed(readings, declared)
+    upstream = {
+        reading.table.key: {declared.get(key, key): line for key, line in reading.tables.items()}
+        for reading in readings
+    }
+    found = Catalogue(tables, {key: tuple(sorted(reads)) for key, reads in upstream.items()})
+    if not problems:
+        problems += _cycles(found, upstream)
+    if problems:
+        raise TableProblemsError(problems)
+    return found
+
+
+def _load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem]]:
+    tables: list[AnalyticsTable] = []
+    files, problems = _table_files(directory)
+    for path in files:
+        try:
+            tables.append(_load_table(directory, path))
+        except TableProblemsError as error:
+            problems += error.problems
+    return tables, problems
+
+
+def _require_folder(directory: Path) -> None:
+    if not directory.is_dir():
+        message = "RUN_ELT_TABLES_DIR requires a folder, got none here. Create it, or correct the variable."
+        raise TableProblemsError([TableProblem(directory, 1, message)])
+
+
+def _table_files(directory: Path) -> tuple[list[Path], list[TableProblem]]:
+    """Return the SQL files below a folder in the order of their names, and a problem for each name that hides some.
+
+    A mounted ConfigMap of Kubernetes consists of links, so they are followed. Names that begin with a dot are no tables: the
+    folders of such a mount, checkpoints of notebooks, the files that macOS adds.
+    """
+    _require_folder(directory)
+    found = list(_entries(directory, depth=0))
+    if not found:
+        message = "a folder of tables requires <schema>/<table>.sql, got no SQL file. Add one."
+        raise TableProblemsError([TableProblem(directory, 1, message)])
+    files = [entry for entry in found if isinstance(entry, Path)]
+    return files, [entry for entry in found if isinstance(entry, TableProblem)]
+
+
+def _entries(folder: Path, *, depth: int) -> Iterator[Path | TableProblem]:
+    """Yield the SQL files below a folder, and a problem for what cannot be read but may be one, or a folder of them."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(
+                (entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name
+            )
+    except OSError as error:
+        yield TableProblem(
+            folder, 1, f"a folder of tables requires to be readable, got {error.strerror}. Make it readable."
+        )
+        return
+    for entry in entries:
+        path, kind = folder / entry.name, _kind(entry)
+        if _is_sql(path):
+            yield (
+                path
+                if kind == _FILE
+                else TableProblem(path, 1, f"a table requires a file, got {kind}. Rename or remove it.")
+            )
+        elif kind == _FOLDER:
+            # Links lead to schemas only: one below could lead in a circle, or through the whole disk.
+            is_too_deep = depth > 0 and entry.is_symlink()
+            yield from [_refused_link(path)] if is_too_deep or _is_above(path) else _entries(path, depth=depth + 1)
+        elif kind == _DANGLING and not path.suffix:
+            yield TableProblem(path, 1, f"a folder of tables requires to be there, got {kind}. Correct or remove it.")
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return what a name leads to, through links."""
+    try:
+        if entry.is_file():
+            return _FILE
+        if entry.is_dir():
+            return _FOLDER
+        entry.stat()
+    except OSError:
+        return _DANGLING
+    return "a pipe or a device"
+
+
+def _is_above(folder: Path) -> bool:
+    """Return whether a link leads to a folder that holds it."""
+    return folder.is_symlink() and folder.resolve() in folder.absolute().parent.resolve().joinpath("x").parents
+
+
+def _refused_link(path: Path) -> TableProblem:
+    message = f"a link cannot lead to folders below a schema or to a folder above it, got {path.readlink()}. Remove it."
+    return TableProblem(path, 1, message)
+
+
+def _is_sql(path: Path) -> bool:
+    # A space behind the suffix is not seen, and the table would be left out.
+    return path.suffix.rstrip().lower() == ".sql"
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.parent.name.startswith(".")
+
+
+def _load_table(directory: Path, path: Path) -> AnalyticsTable:
+    inside = path.parts[len(directory.parts) :]
+    if len(inside) != 2:  # noqa: PLR2004 - schema and table
+        message = f"the path requires <schema>/<table>.sql below {directory}, got {'/'.join(inside)}. Move it."
+        raise TableProblemsError([TableProblem(path, 1, message)])
+    try:
+        # The SQL runs byte for byte, its line ends included.
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        message = f"a table requires a file that can be read, got {error.strerror}. Make it readable."
+        raise TableProblemsError([TableProblem(path, 1, message)]) from error
+    except UnicodeDecodeError as error:
+        message = f"requires UTF-8, got byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise TableProblemsError([TableProblem(path, line, message)]) from error
+    return parse_table_file(path, text, schema=inside[0], table=path.stem)
+
+
+def own_key(table: AnalyticsTable) -> Key:
+    """Return the key that SQL reads a table by; another one than the table's if its name needs quotes."""
+    return key_of((table.stored_schema, table.stored_table)) if table.identifier else table.key
+
+
+class _TableReading:
+    """What the SQL, the checks and `upstream` of one table read, and what is wrong with it.
+
+    Attributes:
+        table: The table.
+        read: The tables that its SQL and its checks read, each with the first line of the file that does.
+        stated: The tables in `upstream`, as they are written there, each with its line.
+    """
+
+    def __init__(self, table: AnalyticsTable, database: str | None, read: Callable[[str], Reads]) -> None:
+        self.table = table
+        self._own = own_key(table)
+        self._database = database
+        self._sql = read(table.sql)
+        self._checks = {name: read(_query_of(rule)) for name, rule in table.checks.sql.items()}
+        self.stated = {
+            key_of(stored_names(name)): table.line_of("upstream", at) for at, name in enumerate(table.upstream)
+        }
+        self._in_sql = {self._local(key): table.sql_line + line - 1 for key, line in self._sql.tables.items()}
+        self.read = {**dict(self._read_by_checks()), **self._in_sql}
+
+    @property
+    def tables(self) -> dict[Key, int]:
+        """The tables that are built before it, each with a line of the file that names it."""
+        return {**{self._local(key): line for key, line in self.stated.items()}, **self.read}
+
+    def problems(self, declared: Collection[Key]) -> Iterator[TableProblem]:
+        """Yield what cannot be read, and what must not be."""
+        for place in self._sql.unclear:
+            if not self._is_stated(place):
+                yield self.problem(self.table.sql_line + place.line - 1, _unclear(place, "the SQL", declared))
+        own = [line for key, line in self.stated.items() if self._local(key) == self._own]
+        for line in [self._in_sql[self._own]] if self._own in self._in_sql else own:
+            yield self.problem(
+                line, f"{self.table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
+            )
+        for name, reads in self._checks.items():
+            yield from self._problems_of_check(name, reads, declared)
+
+    def problem(self, line: int, message: str) -> TableProblem:
+        """Return a problem of the table's file."""
+        return TableProblem(self.table.path, line, message)
+
+    def _problems_of_check(self, name: str, reads: Reads, declared: Collection[Key]) -> Iterator[TableProblem]:
+        line = self.table.line_of("checks", "sql", name, "query")
+        if template := template_in(self.table.checks.sql[name].query):
+            message = (
+                f"checks.sql.{name} cannot hold templates, got {template[0]}. Nothing fills them in here. Write schema.table for a "
+                f"table, and {TABLE_PLACEHOLDER} for the candidate."
+            )
+            yield self.problem(line, message)
+            return
+        for place in reads.unclear:
+            if not self._is_stated(place):
+                yield self.problem(line, _unclear(place, f"checks.sql.{name}", declared))
+        if _UNDER_AUDIT not in reads.tables and not reads.unclear:
+            message = (
+                f"checks.sql.{name} requires {TABLE_PLACEHOLDER} behind FROM or JOIN, got it elsewhere. It would ask nothing of "
+                f"the candidate. Read {TABLE_PLACEHOLDER} in the query."
+            )
+            yield self.problem(line, message)
+        if self._own in map(self._local, reads.tables):
+            message = (
+                f"checks.sql.{name} cannot read {self.table.name} by its name: that is what is published, not the candidate. "
+                f"Write {TABLE_PLACEHOLDER}."
+            )
+            yield self.problem(line, message)
+
+    def _read_by_checks(self) -> Iterator[tuple[Key, int]]:
+        """Yield the tables that the checks read: built before, or a check would compare with yesterday's."""
+        for column, rule in self.table.checks.relationship.items():
+            if (key := self._local(key_of(rule.table))) != self._own:
+                yield key, self.table.line_of("checks", "relationship", column)
+        for name, reads in self._checks.items():
+            for key in map(self._local, reads.tables):
+                if key not in (self._own, _UNDER_AUDIT):
+                    yield key, self.table.line_of("checks", "sql", name, "query")
+
+    def _is_stated(self, place: Unclear) -> bool:
+        """Return whether `upstream` stands in for a place that does not name its table: by name, if it has one."""
+        return any(place.name in (None, key[-1]) for key in self.stated)
+
+    def _local(self, key: Key) -> Key:
+        return key[1:] if len(key) == 3 and key[0] == self._database else key  # noqa: PLR2004 - with a database
+
+
+def _part_of_a_key(database: str) -> str:
+    """Return the session's database as keys have it; a setting that is no name, as Snowflake reads it, stays as it is."""
+    try:
+        return key_of([stored_name(database)])[0]
+    except ValueError:
+        return key_of([database])[0]
+
+
+def _query_of(check: SqlCheck) -> str:
+    return check.query.replace(TABLE_PLACEHOLDER, ".".join(_UNDER_AUDIT))
+
+
+def _unclear(place: Unclear, subject: str, declared: Collection[Key]) -> str:
+    named = [key for key in declared if place.name is not None and key[-1] == place.name]
+    remedy = f"Write {' or '.join(map('.'.join, sorted(named)))}" if named else place.remedy
+    reason = re.sub("|".join(_UNDER_AUDIT), TABLE_PLACEHOLDER, place.reason)
+    return (
+        f"cannot tell which tables {subject} reads: {reason}. Without them the table could be built before its parents. "
+        f"{remedy}."
+    )
+
+
+def _misspelt(
+    readings: Sequence[_TableReading], declared: Mapping[Key, Key], known: Sequence[TableProblem]
+) -> Iterator[TableProblem]:
+    """Yield the names that no file declares and that are close to one that a file does.
+
+    A table that something else builds may have such a name. So it is no slip where `upstream` names it too, in any file; and in
+    `upstream` itself, where SQL reads it too, or where its database is written with it.
+    """
+    read = {key for reading in readings for key in reading.read}
+    stated = {key for reading in readings for key in reading.stated}
+    # What a file declares that has another problem is no slip either.
+    failed = {(problem.path.parent.name.lower(), problem.path.stem.lower()) for problem in known if problem.path}
+    meant_so = {key[-2:] for key in stated}
+    near = NearMisses(declared)
+    slips = {
+        key: near.of(key) for key in {*(read - meant_so), *(stated - read)} - {*declared, *declared.values(), *failed}
+    }
+    for reading in readings:
+        for key, line in (*reading.read.items(), *reading.stated.items()):
+            meant = slips.get(key)
+            if meant and meant != own_key(reading.table):
+                yield reading.problem(line, _slip(".".join(key), ".".join(meant), is_stated=key in stated))
+
+
+def _misnamed(readings: Sequence[_TableReading], declared: Mapping[Key, Key]) -> Iterator[TableProblem]:
+    """Yield the reads of a table by the name of its file, where `identifier` gives it another one in Snowflake."""
+    names = {key: own for own, key in declared.items() if key not in declared}
+    for reading in readings:
+        for key, line in reading.tables.items():
+            if key in names:
+                message = (
+                    f"table {'.'.join(key)} requires its name in Snowflake, got the name of its file. The file has an identifier. "
+                    f"Snowflake would look for another table. Write {'.'.join(names[key])}."
+                )
+                yield reading.problem(line, message)
+
+
+def _slip(name: str, meant: str, *, is_stated: bool) -> str:
+    # A name in quotes stands in quotes of YAML.
+    entry = f"{'my_database.' if is_stated else ''}{name}"
+    entry = f"'{entry}'" if '"' in entry else entry
+    if is_stated:
+        rule = f"upstream: {name} requires a file that declares it or SQL that reads it, got neither"
+        remedy = f"write it with its database, as in upstream: [{entry}]"
+    else:
+        rule = f"table {name} requires a file that declares it, or to be named in upstream, got neither"
+        remedy = f"name it in the front matter: upstream: [{entry}]"
+    return f"{rule}. Did you mean {meant}? If something else builds {name}, {remedy}."
+
+
+def _duplicates(tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
+    seen: dict[Key, AnalyticsTable] = {}
+    for table in tables:
+        # By the asset key and by the target: two files must share neither.
+        for key in {table.key, own_key(table)}:
+            first = seen.setdefault(key, table)
+            if first is not table:
+                message = (
+                    f"{table.name} requires one file, got a second: {first.path or 'table'} declares it too (Snowflake folds "
+                    "unquoted names to one case). Rename or remove one of them."
+                )
+                yield TableProblem(table.path, 1, message)
+                break
+
+
+def _cycles(tables: Catalogue, lines: Mapping[Key, Mapping[Key, int]]) -> Iterator[TableProblem]:
+    try:
+        graphlib.TopologicalSorter({key: tables.parents(key) for key in tables}).prepare()
+    except graphlib.CycleError as error:
+        circle: list[Key] = error.args[1][::-1]
+        message = (
+            f"tables cannot depend on each other in a circle, got {' -> '.join('.'.join(key) for key in circle)}. None "
+            "of them could be built first. Take one of the reads out."
+        )
+        yield TableProblem(tables[circle[0]].path, lines[circle[0]][circle[1]], message)

@@ -1,0 +1,116 @@
+"""Remembers which tables a SQL text reads, so a file is parsed once and not at every start.
+
+A file of 45 lines takes sqlglot 2 to 6 ms, and every process of Dagster loads the code location: the webserver's, the daemon's,
+each run's. What is remembered goes by the content of the SQL and the version of sqlglot, so it cannot be out of date.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from run_elt_dagster.model.names import Key
+
+# Raised when the reading of SQL changes.
+_FORMAT = 3
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A place of a SQL text that does not name the table it reads.
+
+    Attributes:
+        line: Line of the SQL, from 1.
+        reason: What stands there, as a sentence without its full stop.
+        remedy: What to write instead.
+        name: The table, as a part of a key, where only its schema is missing.
+    """
+
+    line: int
+    reason: str
+    remedy: str
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a SQL text reads.
+
+    Attributes:
+        tables: The tables by key, each with the first line of the SQL that reads it, from 1.
+        unclear: The places that do not name the table they read, in the order of their lines.
+    """
+
+    tables: Mapping[Key, int]
+    unclear: tuple[Unclear, ...] = ()
+
+
+class LineageCache:
+    """What SQL texts read, in one file; without a file, or with one that cannot be read, everything is parsed.
+
+    Args:
+        path: The file, None for none.
+        parse: Returns what a SQL text reads; what it raises is not remembered.
+    """
+
+    def __init__(self, path: Path | None, parse: Callable[[str], Reads]) -> None:
+        self._path = path
+        self._parse = parse
+        self._known = _read(path) if path else {}
+        self._used: dict[str, Reads] = {}
+
+    def __call__(self, sql: str) -> Reads:
+        """Return what a SQL text reads."""
+        digest = hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
+        reads = self._known.get(digest)
+        if reads is None:
+            reads = self._parse(sql)
+        self._used[digest] = reads
+        return reads
+
+    def save(self) -> None:
+        """Write down what was asked for, in one piece, if it is not what the file says; a read-only place is no error."""
+        if self._path is None or self._used == self._known:
+            return
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        texts = {digest: _written(reads) for digest, reads in self._used.items()}
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps({"version": _version(), "texts": texts}), encoding="utf-8")
+            draft.replace(self._path)
+
+
+def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:
+    """Return the file for a folder of tables, so two projects of one user do not push each other out."""
+    if directory is None:
+        return None
+    return directory / f"lineage-{hashlib.sha256(str(tables_dir).encode()).hexdigest()[:16]}.json"
+
+
+def _version() -> str:
+    return f"{_FORMAT} {importlib.metadata.version('sqlglot')}"
+
+
+def _written(reads: Reads) -> list[Any]:
+    tables = [[line, *key] for key, line in reads.tables.items()]
+    return [tables, [[place.line, place.reason, place.remedy, place.name] for place in reads.unclear]]
+
+
+def _read(path: Path) -> dict[str, Reads]:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != _version():
+            return {}
+        entries: Mapping[str, Any] = content["texts"]
+        return {
+            digest: Reads({tuple(key): line for line, *key in tables}, tuple(Unclear(*place) for place in unclear))
+            for digest, (tables, unclear) in entries.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Not there yet, cut off, or of another program: everything is parsed again.
+        return {}

@@ -1,0 +1,487 @@
+"""One analytics table as its SQL file declares it: the model, the parser of the file, and what can be wrong with it."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SkipValidation,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from run_elt_dagster.model.checks import (
+    CHECK_MODELS,
+    Checks,
+    ColumnContract,
+    ColumnContracts,
+    Columns,
+    LocatedError,
+    Strict,
+)
+from run_elt_dagster.model.front_matter import (
+    SQL_UNIT,
+    FrontMatter,
+    Location,
+    MisplacedSettingsError,
+    find_front_matter,
+    read_settings,
+    require_no_settings,
+)
+from run_elt_dagster.model.names import (
+    IDENTIFIER_LIMIT,
+    RUN_ID_CHARACTERS,
+    is_candidate_name,
+    shown,
+    stored_name,
+    stored_names,
+)
+from run_elt_dagster.model.templates import template_in
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class TableProblem:
+    """What is wrong with a table file, and where.
+
+    Attributes:
+        path: The file, or None for a table that was given as a mapping.
+        line: Line of the file, from 1.
+        message: What is required, what was found, what to do.
+    """
+
+    path: Path | None
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        """Return `path:line: message`. Editors and terminals turn it into a link."""
+        # A name on disk may be no text at all, and neither a terminal nor Dagster takes that.
+        path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
+        return f"{path}:{self.line}: {self.message}"
+
+
+class TableProblemsError(ValueError):
+    """Every problem of every table file, found in one go."""
+
+    def __init__(self, problems: Sequence[TableProblem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        listing = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(
+            f"{count} problem{'s' if count > 1 else ''} in table files. No table was loaded, so none can be left out "
+            f"unnoticed. Correct these lines and load again:\n{listing}",
+        )
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _identifier(value: str) -> str:
+    if not _IDENTIFIER.fullmatch(value):
+        raise ValueError(
+            "requires a letter or _ first, then letters, digits and _; name the path so, and say with identifier in the file what "
+            "else the name is in Snowflake"
+        )
+    return value
+
+
+class AnalyticsTable(Strict):
+    """A table that this project builds, audits and publishes.
+
+    A SQL file makes one (`parse_table_file`); so does a plain mapping with `schema`, `table` and `sql`, as the
+    `table_params` of the Airflow DAG had them.
+
+    Attributes:
+        schema_name: Schema in Snowflake, unquoted. Case does not matter. Alias: `schema`.
+        table: Name in Snowflake, unquoted. Case does not matter.
+        identifier: Name in Snowflake where it needs quotes, as in `'"Net sales"'`, or schema and name with a dot.
+        sql: Exactly one SELECT (or WITH), without a terminator; it runs byte for byte.
+        description: Markdown, shown in the UI.
+        owner: The owner that an alert mentions: an e-mail address or `team:<name>`.
+        business_owner: Who answers for the numbers: any text.
+        primary_key: Columns that are never NULL and identify a row.
+        columns: All columns with type and description, in any order; another column or type fails the table.
+        schema_change: Whether other columns than the published table's stop the publishing, or are only reported.
+        show_rows: How many rows a failed check may show in its metadata; 0 keeps row values out of Dagster.
+        tags: Labels to filter by in the UI.
+        publish: How the candidate becomes the table that readers see.
+        transient: Without fail-safe, for tables that can always be built again.
+        warehouse: Warehouse that builds this table, where the session's is too small for it.
+        checks: Audits of the candidate.
+        upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
+        path: The SQL file, None for a mapping.
+        sql_line: Line of the file where `sql` starts, from 1.
+        lines: Lines of the file with the settings.
+    """
+
+    schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
+    table: Annotated[str, AfterValidator(_identifier), Field(max_length=IDENTIFIER_LIMIT)]
+    sql: str
+    identifier: str | None = None
+    description: str = ""
+    owner: str | None = None
+    business_owner: str | None = None
+    primary_key: Columns = ()
+    columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
+    schema_change: Literal["report", "fail"] = "report"
+    show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    tags: dict[str, str] = Field(default_factory=dict[str, str])
+    publish: Literal["clone", "swap", "overwrite"] = "clone"
+    transient: Annotated[bool, Field(strict=True)] = False
+    warehouse: str | None = None
+    checks: Checks = Checks()
+    upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    path: Path | None = None
+    sql_line: int = 1
+    lines: Annotated[dict[Location, int], SkipValidation] = Field(
+        default_factory=dict[Location, int], exclude=True, repr=False
+    )
+
+    def line_of(self, *location: str | int) -> int:
+        """Return the line of the file where a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
+        return _line_of(location, self.lines)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Schema and table in lower case: the asset key, and what makes two tables the same."""
+        return (self.schema_name.lower(), self.table.lower())
+
+    @property
+    def name(self) -> str:
+        """`schema.table` in lower case, as messages say it."""
+        return ".".join(self.key)
+
+    @property
+    def stored_schema(self) -> str:
+        """The schema's name as Snowflake stores it."""
+        parts = stored_names(self.identifier) if self.identifier else ()
+        return parts[0] if len(parts) == 2 else self.schema_name.upper()  # noqa: PLR2004 - schema and table
+
+    @property
+    def stored_table(self) -> str:
+        """The table's name as Snowflake stores it."""
+        return stored_names(self.identifier)[-1] if self.identifier else self.table.upper()
+
+    @field_validator("identifier")
+    @classmethod
+    def _identifier_names_a_table(cls, value: str | None) -> str | None:
+        if value is not None and len(stored_names(value)) > 2:  # noqa: PLR2004 - schema and table
+            raise ValueError("requires a table, or schema.table")
+        return value
+
+    @field_validator("warehouse")
+    @classmethod
+    def _warehouse_is_an_identifier(cls, value: str | None) -> str | None:
+        if value is not None:
+            stored_name(value)
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _contracts_differ(cls, value: ColumnContracts) -> ColumnContracts:
+        seen: set[str] = set()
+        for name in value:
+            if stored_name(name) in seen:
+                raise LocatedError(f"requires columns that differ, got {name} a second time", location=(name,))
+            seen.add(stored_name(name))
+        return value
+
+    @field_validator("sql")
+    @classmethod
+    def _sql_is_one_select(cls, value: str) -> str:
+        return single_select(value)
+
+    @field_validator("owner")
+    @classmethod
+    def _owner_can_be_mentioned(cls, value: str | None) -> str | None:
+        if value is not None and not _OWNER.fullmatch(value):
+            raise ValueError("requires an e-mail address or team:<name>; a person's name belongs in business_owner")
+        return value
+
+    @field_validator("primary_key")
+    @classmethod
+    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("requires at least one column")
+        if len({stored_name(column) for column in value}) < len(value):
+            raise ValueError("requires columns that differ")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_suit_dagster(cls, value: dict[str, str]) -> dict[str, str]:
+        # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
+        for key, text in value.items():
+            if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
+                raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
+        return value
+
+    @model_validator(mode="after")
+    def _checks_have_names_of_their_own(self) -> "AnalyticsTable":
+        taken = {*_NAMES_OF_CHECKS, *self.checks.names().values()}
+        for name in self.checks.sql:
+            # Nobody tells checks apart by upper and lower case.
+            if name.lower() in taken:
+                raise LocatedError(
+                    f"requires a name that no other check of the table has, got {name!r}. Name it differently",
+                    location=("checks", "sql", name),
+                )
+            taken.add(name.lower())
+        return self
+
+    @model_validator(mode="after")
+    def _name_is_no_candidates(self) -> "AnalyticsTable":
+        if is_candidate_name(self.stored_table.upper()):
+            raise LocatedError(
+                f"requires another name than a candidate's, got {shown(self.stored_table)}: "
+                f"temp_<table>__<{RUN_ID_CHARACTERS} hexadecimal digits> is how runs name what they build, and what is left of it is dropped. Name the table differently",
+                location=("identifier",) if self.identifier else ("table",),
+            )
+        return self
+
+    @field_validator("upstream")
+    @classmethod
+    def _upstream_is_qualified(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if len(stored_names(name)) not in (2, 3):
+                raise ValueError("requires schema.table or database.schema.table")
+        return value
+
+
+# Checks that a table may have besides those that are named after columns.
+_NAMES_OF_CHECKS = ("row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null")
+
+# Facts that the path states, or that the parser finds: typing them again in the front matter could contradict them.
+FRONT_MATTER_KEYS = tuple(
+    field
+    for field in AnalyticsTable.model_fields
+    if field not in {"schema_name", "table", "sql", "path", "sql_line", "lines"}
+)
+
+
+class SqlRuleError(ValueError):
+    """SQL that cannot be built as one table.
+
+    Attributes:
+        offset: Character of the SQL where the rule is broken.
+    """
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def single_select(sql: str) -> str:
+    """Return the one SELECT of a text, without a terminator and what follows it, otherwise byte for byte.
+
+    Raises:
+        SqlRuleError: There is no statement, more than one, or one that is not a SELECT; or a comment looks like settings.
+    """
+    _require_no_template(sql)
+    try:
+        require_no_settings(sql)
+    except MisplacedSettingsError as error:
+        raise SqlRuleError(str(error), offset=error.offset) from error
+    units = [unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
+    statement = [unit for unit in units if unit.lastgroup != "semicolon"]
+    if not statement:
+        raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
+    _require_select(statement)
+    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), None)
+    if end is None:
+        return sql
+    _require_nothing_after(statement, end)
+    return sql[:end]
+
+
+def _require_no_template(sql: str) -> None:
+    if found := template_in(sql):
+        template, offset = found
+        raise SqlRuleError(
+            f"cannot hold templates, got {template}. Nothing fills them in here: there is no ref(), no source() and no macro. "
+            "Write schema.table for a table, and plain SQL for everything else.",
+            offset=offset,
+        )
+
+
+def _require_select(statement: Sequence[re.Match[str]]) -> None:
+    first = next((unit for unit in statement if unit.group() != "("), statement[0])
+    word = first.group().upper()
+    if word not in ("SELECT", "WITH"):
+        raise SqlRuleError(
+            f"requires a SELECT (or WITH ... SELECT), got {word[:40] if word.isprintable() else ascii(word[:40])}. run_ctas writes the CREATE TABLE itself; keep "
+            "only the query.",
+            offset=first.start(),
+        )
+
+
+def _require_nothing_after(statement: Sequence[re.Match[str]], end: int) -> None:
+    second = next((unit for unit in statement if unit.start() > end), None)
+    if second is not None:
+        raise SqlRuleError(
+            f"requires exactly one statement, got a second one that starts with {second.group()[:40]}. One SQL file is "
+            "one table; move it to a file of its own, or take the semicolon out.",
+            offset=second.start(),
+        )
+
+
+def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> AnalyticsTable:
+    """Return the table that a SQL file declares.
+
+    Args:
+        path: The file, for messages.
+        text: What it holds; a byte order mark and any line ends are fine.
+        schema: From the path.
+        table: From the path.
+
+    Raises:
+        TableProblemsError: With every problem of the file and its line.
+    """
+    text = text.removeprefix("\ufeff")
+    try:
+        matter = find_front_matter(text)
+    except MisplacedSettingsError as error:
+        raise TableProblemsError([TableProblem(path, _line_at(text, error.offset), str(error))]) from error
+    settings, lines, problems = _read_front_matter(path, text, matter)
+    for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
+        problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS)))
+        del settings[key]
+    sql_line = _line_at(text, matter.end)
+    values = {
+        **settings,
+        "schema": schema,
+        "table": table,
+        "sql": text[matter.end :],
+        "path": path,
+        "sql_line": sql_line,
+        "lines": lines,
+    }
+    try:
+        parsed = AnalyticsTable.model_validate(values)
+    except ValidationError as error:
+        # What YAML has told is not said again in other words.
+        told = {problem.line for problem in problems}
+        found = _validation_problems(path, text, error, lines=lines, sql_start=matter.end)
+        problems += [problem for problem in found if problem.line not in told]
+    else:
+        if not problems:
+            return parsed
+    raise TableProblemsError(sorted(problems, key=lambda problem: problem.line))
+
+
+def _read_front_matter(
+    path: Path, text: str, matter: FrontMatter
+) -> tuple[dict[str, Any], dict[Location, int], list[TableProblem]]:
+    first_line = _line_at(text, matter.yaml_start)
+    settings = read_settings(matter.yaml)
+    problems = [TableProblem(path, first_line + fault.line, fault.message) for fault in settings.faults]
+    return settings.values, {at: first_line + line for at, line in settings.lines.items()}, problems
+
+
+def _validation_problems(
+    path: Path,
+    text: str,
+    error: ValidationError,
+    *,
+    lines: Mapping[Location, int],
+    sql_start: int,
+) -> Iterator[TableProblem]:
+    for detail in error.errors(include_url=False):
+        location = detail["loc"]
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, LocatedError):
+            location = (*location, *cause.location)
+        if isinstance(cause, SqlRuleError):
+            yield TableProblem(path, _line_at(text, sql_start + cause.offset), f"SQL {cause}")
+        else:
+            yield TableProblem(path, _line_of(location, lines), _explain(location, detail))
+
+
+def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in location if part != "[key]"]
+    subject = ".".join(parts)
+    if detail["type"] == "extra_forbidden":
+        known = [*(".".join([*parts[:-1], name]) for name in _model_at(location).model_fields)]
+        return _unknown_key(subject, known)
+    if detail["type"] == "missing":
+        return f"{subject}: is required, got none."
+    rule, remedy = _rule(detail)
+    got = "" if ", got " in rule else f", got {_written(detail['input'])[:80]!r}"
+    return f"{subject}: {rule.rstrip('.')}{got}.{remedy}"
+
+
+def _rule(detail: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is required, without the names of Python's classes, and a remedy where there is one to add."""
+    kind = str(detail["type"])
+    if kind == "string_type":
+        return "requires text", "" if isinstance(detail["input"], list | dict) else " Quote it."
+    known = next((words for start, words in _RULES.items() if kind.startswith(start)), None)
+    if known is not None:
+        return known.format(**detail.get("ctx", {})), ""
+    return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "requires"), ""
+
+
+_RULES = {
+    "dict": "requires `key: value` pairs",
+    "model": "requires `key: value` pairs",
+    "tuple": "requires a list",
+    "int": "requires a whole number, unquoted",
+    "bool": "requires true or false, unquoted",
+    "greater_than_equal": "requires a number of at least {ge}",
+    "greater_than": "requires a number above {gt}",
+    "less_than_equal": "requires a number of at most {le}",
+    "too_short": "requires at least one entry",
+    "too_long": "requires at most {max_length} characters",
+    "string_too_long": "requires at most {max_length} characters",
+}
+
+
+def _written(value: Any) -> str:
+    """Return a value as YAML has it, and not as Python does."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(value)
+
+
+def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the model whose unknown key a location is: `columns.<name>`, `checks` or `checks.<kind>...`."""
+    if location[0] == "columns":
+        return ColumnContract
+    return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+    return f"unknown key {key!r}. {remedy}"
+
+
+def _line_of(location: tuple[str | int, ...], lines: Mapping[Location, int]) -> int:
+    """Return the line of the innermost part of `location` that has one."""
+    for length in range(len(location), 0, -1):
+        if location[:length] in lines:
+            return lines[location[:length]]
+    return 1
+
+
+def _line_at(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1

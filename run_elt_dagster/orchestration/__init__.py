@@ -1,0 +1,1 @@
+"""What Dagster sees: assets, the schedule, heartbeats, and what people ask of its history."""

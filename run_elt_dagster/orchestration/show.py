@@ -1,0 +1,330 @@
+"""What `run-elt show` prints: what readers see, as Snowflake says, beside what Dagster has recorded.
+
+Dagster's history alone is not enough: a rollback records no materialization, and another deployment may have published. The
+comment of each table names the run of its rows.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.audit.catalogue import Marker
+from run_elt_dagster.model.lineage import Key, own_key
+from run_elt_dagster.model.names import Relation, exact_sql, short_id, stored_names
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import Existing, Stock, stock_of, stock_sql
+from run_elt_dagster.publish.rollback import ROLLED_BACK
+from run_elt_dagster.publish.statements import is_candidate_name, target_of
+from run_elt_dagster.snowflake.session import ConnectorSession
+
+ROWS_SHOWN = 20
+HEADER = ("table", "rows", "seconds", "checks passed", "built (UTC)", "by run", "at")
+_TAG = {"stage": "show"}
+_NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
+# A version that readers were brought back to is seldom older.
+_RECORDS_READ = 200
+_CANDIDATES = {"failed": "a candidate that failed", "withdrawn": "a version that a rollback took away"}
+
+Query = Callable[[str], Sequence[Sequence[Any]]]
+"""Sends a query and returns its rows."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The last materialization of a table in Dagster.
+
+    Attributes:
+        run_id: The run, empty where a person reported it.
+        recorded_at: When Dagster recorded it.
+        metadata: What it says about the table.
+    """
+
+    run_id: str
+    recorded_at: datetime
+    metadata: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        who = f"of run {short_id(self.run_id)}" if self.run_id else "reported by hand"
+        return f"{who}, {self.recorded_at:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table by name, and what is known about it.
+
+    Attributes:
+        name: As a person writes it.
+        relation: Where it is.
+        existing: What stands there, None if nothing does.
+        table: Its declaration; None for a source, a candidate, or any other table.
+        recorded: Its last materialization; None if there is none, or no history.
+    """
+
+    name: str
+    relation: Relation
+    existing: Existing | None
+    table: AnalyticsTable | None = None
+    recorded: Recorded | None = None
+
+    @property
+    def line(self) -> list[str]:
+        """The cells of the overview; what Dagster recorded about other rows than readers see is left out."""
+        marker = self.existing.marker if self.existing else None
+        own = self.recorded if marker and self.recorded and _is_of(marker, self.recorded) else None
+        metadata = own.metadata if own else {}
+        return [
+            self.name,
+            _count(self.existing),
+            str(metadata.get("seconds", "-")),
+            str(metadata.get("checks_passed", "-")),
+            marker.at[:19].replace("T", " ") or "-" if marker else "-",
+            _run(marker) if marker else "-",
+            str(self.relation) if self.existing else "no table",
+        ]
+
+    @property
+    def facts(self) -> str:
+        """Where it is and what it holds, on one line."""
+        if self.existing is None:
+            return f"{self.name}: there is no {self.relation}"
+        marker, kind = self.existing.marker, self.existing.kind.lower().replace("base ", "")
+        facts = [f"{_count(self.existing)} rows"] if self.existing.row_count is not None else [f"a {kind}"]
+        if marker is not None:
+            facts += [marker.published or f"built by run {_run(marker)}"]
+        if is_candidate_name(self.relation.name) and marker is not None:
+            facts += [_CANDIDATES.get(marker.state, "a candidate that is not published")]
+        return f"{self.name} at {self.relation}: {', '.join(facts)}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `run-elt show` prints.
+
+    Attributes:
+        declared: The declared tables.
+        candidates: The candidates that runs have left behind, or are building right now.
+        named: The tables that were asked for by name.
+    """
+
+    declared: Sequence[Shown]
+    candidates: Sequence[Shown]
+    named: Sequence[Shown]
+
+
+def look(
+    session: ConnectorSession,
+    tables: Mapping[Key, AnalyticsTable],
+    names: Sequence[str],
+    *,
+    instance: dg.DagsterInstance | None,
+) -> Found:
+    """Ask Snowflake and Dagster, in one query each for all declared tables.
+
+    Args:
+        session: An open session.
+        tables: The declared tables.
+        names: Tables to look at besides: declared ones, sources, candidates.
+        instance: Dagster's history, None if none is kept.
+
+    Raises:
+        ValueError: There is nothing under a name.
+        StatementError: Snowflake did not answer.
+    """
+
+    def query(sql: str) -> Sequence[Sequence[Any]]:
+        return session.execute(sql, tag=_TAG).rows
+
+    database = session.database
+    places = {key: target_of(table, database=database) for key, table in tables.items()}
+    wanted = {name: find(name, tables, database=database) for name in names}
+    stock = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
+    recorded = recorded_by_dagster(instance, list(tables)) if instance else {}
+    declared = {
+        key: Shown(table.name, places[key], stock[database].at(places[key]), table, recorded.get(key))
+        for key, table in tables.items()
+    }
+    named: list[Shown] = []
+    for name, (relation, table) in wanted.items():
+        existing = stock[relation.database].at(relation)
+        if table is None and existing is None:
+            raise unknown(query, name, relation, tables)
+        named.append(declared[table.key] if table else Shown(name.lower().replace("/", "."), relation, existing))
+    return Found(list(declared.values()), candidates(stock), named)
+
+
+def take_stock(query: Query, relations: Iterable[Relation]) -> dict[str, Stock]:
+    """Return by database what the schemas of some tables hold, in one query for each database."""
+    schemas: dict[str, set[str]] = {}
+    for relation in relations:
+        schemas.setdefault(relation.database, set()).add(relation.schema)
+    return {database: stock_of(query(stock_sql(database, names))) for database, names in schemas.items()}
+
+
+def find(name: str, tables: Mapping[Key, AnalyticsTable], *, database: str) -> tuple[Relation, AnalyticsTable | None]:
+    """Return where a name points to, and its declaration if a file declares it.
+
+    Args:
+        name: `schema.table`, `schema/table` or `database.schema.table`; quoted where Snowflake needs quotes.
+        tables: The declared tables.
+        database: The stored name of the session's database.
+
+    Raises:
+        ValueError: It is no name, or one without a schema.
+    """
+    dotted = name if '"' in name else name.replace("/", ".")
+    table = tables.get(tuple(dotted.lower().split(".")))
+    if table is not None:
+        return target_of(table, database=database), table
+    try:
+        parts = stored_names(dotted)
+    except ValueError as error:
+        raise ValueError(f"run-elt show requires schema.table, got {name}: it {error}.") from None
+    if not 1 < len(parts) <= _DATABASE_PARTS:
+        near = [declared.name for declared in tables.values() if declared.table.lower() == dotted.lower()]
+        raise ValueError(
+            f"run-elt show requires schema.table, got {name}. Nothing was read. {_suggestion(near)}".strip()
+        )
+    relation = Relation(*parts) if len(parts) == _DATABASE_PARTS else Relation(database, *parts)
+    own = next((t for t in tables.values() if target_of(t, database=database) == relation), None)
+    return relation, own
+
+
+def unknown(query: Query, name: str, relation: Relation, tables: Mapping[Key, AnalyticsTable]) -> ValueError:
+    """Return the error for a name that no file declares and nothing in the database has."""
+    catalogue = f"{exact_sql(relation.database)}.INFORMATION_SCHEMA.TABLES"
+    rows = query(
+        f"SELECT TABLE_SCHEMA, TABLE_NAME FROM {catalogue} WHERE TABLE_SCHEMA <> 'INFORMATION_SCHEMA' LIMIT {_NAMES_IN_DATABASE}"
+    )
+    known = {table.name for table in tables.values()}
+    known |= {".".join(own_key(table)) for table in tables.values()}
+    known |= {f"{schema}.{table}".lower() for schema, table in rows}
+    wanted = name.lower().replace("/", ".")
+    prefix = f"{relation.database}.".lower()
+    near = difflib.get_close_matches(wanted.removeprefix(prefix), sorted(known), n=3)
+    near += sorted(each for each in known if each.rpartition(".")[2] == wanted.rpartition(".")[2] and each not in near)
+    return ValueError(
+        f"run-elt show requires a table that exists or that a file declares, got {name}: there is no {relation} that this "
+        f"role may see. Nothing was read. {_suggestion(near[:3]) or 'run-elt show lists the declared tables.'}"
+    )
+
+
+def _suggestion(names: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(names)}?" if names else ""
+
+
+def recorded_by_dagster(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key, Recorded]:
+    """Return the last materialization of each table that has one, in one query."""
+    found: dict[Key, Recorded] = {}
+    for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]):
+        event = record.asset_entry.last_materialization
+        if event is None or event.asset_materialization is None:
+            continue
+        metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+        at = datetime.fromtimestamp(event.timestamp, UTC)
+        found[tuple(record.asset_entry.asset_key.path)] = Recorded(event.run_id or "", at, metadata)
+    return found
+
+
+def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
+    """Yield how what readers see differs from Dagster's last record of the table, in words."""
+    existing, recorded = shown.existing, shown.recorded
+    if existing is None:
+        if recorded is not None:
+            yield f"Dagster's last materialization is {recorded}, and there is no table any more"
+        return
+    marker = existing.marker
+    if marker is None:
+        yield (
+            f"its comment names no run, and Dagster's last materialization is {recorded}: the run of these rows is unknown"
+            if recorded is not None
+            else "no run has made it"
+        )
+    elif marker.state == "publishing":
+        yield f"run {_run(marker)} is writing over it, or was ended while it did"
+    elif recorded is None:
+        yield (
+            _unrecorded(marker)
+            if _is_own(instance, marker)
+            else f"run {_run(marker)} has published it, and this Dagster has no materialization: another one has"
+        )
+    elif not _is_of(marker, recorded):
+        yield _other_rows(shown.name, marker, recorded, instance)
+    elif _is_changed(existing, recorded):
+        yield f"it was published with {recorded.metadata['dagster/row_count']:,} rows: something else has changed them"
+
+
+def _other_rows(name: str, marker: Marker, recorded: Recorded, instance: dg.DagsterInstance) -> str:
+    last = f"Dagster's last materialization is {recorded}"
+    rolled_back = _rolled_back_at(instance, name)
+    if rolled_back is not None and rolled_back >= recorded.recorded_at:
+        return f"rolled back {rolled_back:%Y-%m-%d %H:%M} UTC: readers see the version of before again, and {last}"
+    if marker.run_id.startswith(ROLLED_BACK):
+        return f"rolled back from run {_run(marker)}, and {last}"
+    if _is_own(instance, marker) and not _is_recorded(instance, name, marker):
+        return f"{_unrecorded(marker)}; {last}"
+    return f"readers see the rows of run {_run(marker)}, and {last}: it was rolled back, or published elsewhere"
+
+
+def _unrecorded(marker: Marker) -> str:
+    return (
+        f"run {_run(marker)} of this Dagster has published it, and its materialization was not recorded: materialize it again "
+        "when Dagster's storage is in order"
+    )
+
+
+def _is_own(instance: dg.DagsterInstance, marker: Marker) -> bool:
+    """Tell whether a run of this Dagster has published what the marker says, and not another Dagster's."""
+    return marker.state == "run" and instance.get_run_by_id(marker.run_id) is not None
+
+
+def _is_recorded(instance: dg.DagsterInstance, name: str, marker: Marker) -> bool:
+    records = instance.fetch_materializations(dg.AssetKey(name.split(".")), limit=_RECORDS_READ).records
+    return any(record.run_id == marker.run_id for record in records)
+
+
+def _rolled_back_at(instance: dg.DagsterInstance, name: str) -> datetime | None:
+    for record in instance.fetch_observations(dg.AssetKey(name.split(".")), limit=10).records:
+        observation = record.asset_observation
+        if observation is not None and "rolled_back_to" in observation.metadata:
+            return datetime.fromtimestamp(record.timestamp, UTC)
+    return None
+
+
+def _is_of(marker: Marker, recorded: Recorded) -> bool:
+    return bool(recorded.run_id) and marker.state == "run" and marker.run_id == recorded.run_id
+
+
+def _is_changed(existing: Existing, recorded: Recorded) -> bool:
+    rows = recorded.metadata.get("dagster/row_count")
+    return existing.row_count is not None and isinstance(rows, int) and rows != existing.row_count
+
+
+def _count(existing: Existing | None) -> str:
+    return "-" if existing is None or existing.row_count is None else f"{existing.row_count:,}"
+
+
+def _run(marker: Marker) -> str:
+    return short_id(marker.run_id.removeprefix(ROLLED_BACK))
+
+
+def candidates(stock: Mapping[str, Stock]) -> list[Shown]:
+    """Return the candidates that runs have left behind, or are building right now."""
+    return [
+        Shown(f"{schema}.{name}".lower(), Relation(database, schema, name), existing)
+        for database, each in stock.items()
+        for (schema, name), existing in sorted(each.tables.items())
+        if is_candidate_name(name) and existing.marker is not None
+    ]
+
+
+def read_rows(session: ConnectorSession, shown: Shown) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of a table and its first rows; those of a table of ours are sorted by the first column."""
+    # A source may be too large to sort.
+    order = " ORDER BY 1" if shown.table is not None else ""
+    answer = session.execute(f"SELECT * FROM {shown.relation.sql}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
+    return [column.lower() for column in answer.columns], [[str(value) for value in row] for row in answer.rows]

@@ -1,0 +1,362 @@
+"""What stands under the targets' names before a run, and what forbids to publish over it. Pure.
+
+A clone or a swap puts another object under the name, and what hangs on the old one is lost with it: policies, streams, a
+foreign owner. Where it cannot be known that nothing is lost, nothing is published.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from run_elt_dagster.audit.catalogue import Marker, instant, marker_in, previous_table
+from run_elt_dagster.model.names import Relation, exact_sql, shown, stored_names, string_sql
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.statements import is_candidate_name, is_candidate_of, is_from_its_run
+from run_elt_dagster.snowflake.session import StatementError
+
+# How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
+POLICIES_PER_QUERY = 500
+NOTHING_PUBLISHED = "There is no published table yet."
+# "Object does not exist or not authorized", and "Insufficient privileges".
+OBJECT_MISSING, NO_PRIVILEGE = 2003, 3001
+_OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What stands under a target's name.
+
+    Attributes:
+        kind: `BASE TABLE`, `VIEW`, `DYNAMIC TABLE`, `ICEBERG TABLE` and the like.
+        row_count: Its rows; None where Snowflake keeps no count (a view).
+        owner: The role that owns it.
+        comment: Its comment.
+        created_at: When the object was created, None if unknown.
+        managed_by: The owner of its schema if that is a managed access schema, None otherwise.
+        policies: Masking, row access and other policies on it.
+        streams: Streams that read it.
+        unknown: Why policies or streams could not be looked up, empty if they could.
+    """
+
+    kind: str
+    row_count: int | None = None
+    owner: str = ""
+    comment: str = ""
+    created_at: datetime | None = None
+    managed_by: str | None = None
+    policies: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def marker(self) -> Marker | None:
+        """Whose rows it has."""
+        return marker_in(self.comment)
+
+    @property
+    def seen(self) -> str:
+        """What readers see as long as nothing is published over it, in a sentence."""
+        if self.kind not in _OVERWRITABLE:
+            return f"Readers still see the {self.kind.lower()}."
+        return previous_table(self.row_count, self.marker)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the target schemas hold when a run begins.
+
+    Attributes:
+        role: The session's role.
+        server_time: Snowflake's clock when it answered; None if no target schema exists.
+        tables: Everything by schema and name, as stored.
+        schemas: Those that were asked for and exist, as stored; Snowflake lists no schema that the role has no right on.
+    """
+
+    role: str = ""
+    server_time: datetime | None = None
+    tables: Mapping[tuple[str, str], Existing] = field(default_factory=dict[tuple[str, str], Existing])
+    schemas: frozenset[str] = frozenset()
+
+    def at(self, relation: Relation) -> Existing | None:
+        """Return what stands under a name, None if nothing does."""
+        return self.tables.get((relation.schema, relation.name))
+
+    def seen_at(self, relation: Relation) -> str:
+        """Return what readers see under a name as long as nothing is published there, in a sentence."""
+        existing = self.at(relation)
+        return existing.seen if existing else NOTHING_PUBLISHED
+
+    def leftovers(
+        self, declared: Iterable[AnalyticsTable], *, older_than_hours: float
+    ) -> list[tuple[str, str, Marker]]:
+        """Return schema, name and marker of the candidates that runs left behind more than so long ago.
+
+        Args:
+            declared: All tables of the project: none of them is left behind, whatever its name and comment.
+            older_than_hours: Age, by Snowflake's clock.
+        """
+        if self.server_time is None:
+            return []
+        tables = tuple(declared)
+        targets = {(table.stored_schema, table.stored_table) for table in tables}
+        limit = self.server_time.timestamp() - older_than_hours * 3600
+        return [
+            (schema, name, found.marker)
+            for (schema, name), found in self.tables.items()
+            if is_candidate_name(name)
+            and (schema, name) not in targets
+            and found.kind == "BASE TABLE"
+            and found.marker is not None
+            and found.created_at is not None
+            and found.created_at.timestamp() < limit
+            and _is_left_behind(schema, name, found.marker, tables)
+        ]
+
+
+def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
+    """Return whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
+
+    Rows that the run of the name did not build stand there only after a swap, or taken away from readers by a rollback.
+    """
+    if marker.state in ("failed", "withdrawn") or is_from_its_run(name, marker):
+        return True
+    swapped = (table for table in tables if table.publish == "swap" and table.stored_schema == schema)
+    return any(is_candidate_of(table, name) for table in swapped)
+
+
+def stock_sql(database: str, schemas: Iterable[str]) -> str:
+    """Return the query for what the schemas hold: a row for each table, and one for a schema without any.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/tables
+    """
+    catalogue = f"{exact_sql(database)}.INFORMATION_SCHEMA"
+    names = ", ".join(string_sql(schema) for schema in sorted(set(schemas)))
+    return (
+        "SELECT CURRENT_ROLE(), CURRENT_TIMESTAMP(), s.SCHEMA_NAME, s.SCHEMA_OWNER, s.IS_MANAGED_ACCESS, t.TABLE_NAME, "
+        "t.TABLE_TYPE, t.IS_DYNAMIC, t.IS_ICEBERG, t.IS_HYBRID, t.ROW_COUNT, t.TABLE_OWNER, t.COMMENT, t.CREATED "
+        f"FROM {catalogue}.SCHEMATA AS s LEFT JOIN {catalogue}.TABLES AS t ON t.TABLE_SCHEMA = s.SCHEMA_NAME "
+        f"WHERE s.SCHEMA_NAME IN ({names})"
+    )
+
+
+def stock_of(rows: Sequence[Sequence[Any]]) -> Stock:
+    """Return what the answer to `stock_sql` says."""
+    if not rows:
+        return Stock()
+    tables: dict[tuple[str, str], Existing] = {}
+    for (
+        _,
+        _,
+        schema,
+        schema_owner,
+        managed,
+        name,
+        kind,
+        dynamic,
+        iceberg,
+        hybrid,
+        count,
+        owner,
+        comment,
+        created,
+    ) in rows:
+        if name is None:
+            continue
+        special = next(
+            (word for word, flag in zip(_SPECIAL, (dynamic, iceberg, hybrid), strict=True) if flag == "YES"), ""
+        )
+        tables[str(schema), str(name)] = Existing(
+            kind=f"{special} TABLE" if special else str(kind),
+            row_count=None if count is None else int(count),
+            owner=str(owner or ""),
+            comment=str(comment or ""),
+            created_at=created,
+            managed_by=str(schema_owner or "") if managed == "YES" else None,
+        )
+    now: datetime = rows[0][1]
+    return Stock(str(rows[0][0] or ""), now.astimezone(UTC), tables, frozenset(str(row[2]) for row in rows))
+
+
+_SPECIAL = ("DYNAMIC", "ICEBERG", "HYBRID")
+
+STREAMS_SQL = "SHOW STREAMS IN ACCOUNT"
+# The columns of SHOW STREAMS: https://docs.snowflake.com/en/sql-reference/sql/show-streams
+_STREAM_NAME, _STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_TABLE = 1, 2, 3, 6
+
+
+def streams_by_table(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of streams by the stored name of the table that they read."""
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        try:
+            table = stored_names(str(row[_STREAM_TABLE]))
+        except ValueError:
+            continue
+        name = ".".join(str(row[part]) for part in (_STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_NAME))
+        found[table] = (*found.get(table, ()), name)
+    return found
+
+
+def policies_sql(relations: Sequence[Relation]) -> str:
+    """Return the query for the policies on tables: rows of a table's number in the list, and a policy.
+
+    https://docs.snowflake.com/en/sql-reference/functions/policy_references
+    """
+    return " UNION ALL ".join(
+        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({exact_sql(relation.database)}.INFORMATION_SCHEMA."
+        f"POLICY_REFERENCES(REF_ENTITY_NAME => {string_sql(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE'))"
+        for number, relation in enumerate(relations)
+    )
+
+
+def with_policies(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
+    """Return the stock with the answer to `policies_sql` in it."""
+    found: dict[int, tuple[str, ...]] = {}
+    for number, kind, name in rows:
+        found[int(number)] = (*found.get(int(number), ()), f"{str(kind).lower().replace('_', ' ')} {name}")
+    return _changed(stock, {relations[number]: {"policies": tuple(sorted(set(p)))} for number, p in found.items()})
+
+
+def with_streams(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
+    """Return the stock with the answer to `STREAMS_SQL` in it."""
+    found = streams_by_table(rows)
+    names = {relation: found.get((relation.database, relation.schema, relation.name), ()) for relation in relations}
+    return _changed(stock, {relation: {"streams": streams} for relation, streams in names.items() if streams})
+
+
+def with_unknown(stock: Stock, relations: Sequence[Relation], reason: str) -> Stock:
+    """Return the stock with a reason why something about the tables is not known."""
+    return _changed(
+        stock, {r: {"unknown": (*found.unknown, reason)} for r in relations if (found := stock.at(r)) is not None}
+    )
+
+
+def _changed(stock: Stock, changes: Mapping[Relation, Mapping[str, Any]]) -> Stock:
+    tables = dict(stock.tables)
+    for relation, change in changes.items():
+        key = (relation.schema, relation.name)
+        tables[key] = replace(tables[key], **change)
+    return replace(stock, tables=tables)
+
+
+def refusal(
+    table: AnalyticsTable,
+    target: Relation,
+    existing: Existing | None,
+    *,
+    role: str,
+    act: str = "",
+    seen: str = "Readers still see the previous table.",
+) -> str | None:
+    """Return why a table must not be published over what stands there, with the remedy; None if it may.
+
+    Args:
+        table: The table, with its method of publishing.
+        target: What readers see.
+        existing: What stands there, None if nothing does.
+        role: The session's role.
+        act: What would replace it, in words; publishing by the table's method by default.
+        seen: What readers see, in a sentence.
+    """
+    if existing is None:
+        return None
+    if existing.kind not in _OVERWRITABLE:
+        return (
+            f"{table.name} requires a table as its target, got a {existing.kind.lower()} at {target}. Readers still see it. "
+            "Drop or rename it, then materialize again."
+        )
+    if table.publish == "overwrite":
+        return None
+    lost = next(_lost(existing, role), None)
+    if lost is None:
+        return None
+    got, consequence, remedy = lost
+    return (
+        f"{act or f'{table.name} with publish: {table.publish}'} would put another object in the place of {target}, got {got}. "
+        f"{consequence} {seen} {remedy}"
+    )
+
+
+def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what forbids to replace the object, what would happen, and the remedy."""
+    overwrite = "Use publish: overwrite to keep the object."
+    if existing.kind != "BASE TABLE":
+        yield f"{existing.kind.lower()}", "It would become an ordinary table.", overwrite
+    if existing.policies:
+        yield f"{', '.join(existing.policies)} on it", "The new object would lack them and expose data.", overwrite
+    if existing.streams:
+        yield f"streams that read it: {', '.join(existing.streams)}", "They would go stale.", overwrite
+    if existing.owner and existing.owner != role:
+        yield (
+            f"a table that role {existing.owner} owns, not {role}",
+            "It would change hands.",
+            f"{overwrite[:-1]}, or grant its ownership to {role}.",
+        )
+    if existing.managed_by is not None and existing.managed_by != role:
+        yield (
+            f"a managed access schema that role {existing.managed_by} owns, not {role}",
+            "Its grants could be lost.",
+            overwrite,
+        )
+    if existing.unknown:
+        yield (
+            f"no answer about what hangs on it ({'; '.join(existing.unknown)})",
+            "Policies or streams could be lost.",
+            f"{overwrite[:-1]}, or set RUN_ELT_CHECK_POLICIES=false where the account has no policies.",
+        )
+
+
+def schema_of(relation: Relation) -> str:
+    """Return the full name of a table's schema, as SQL and a person write it."""
+    return f"{shown(relation.database)}.{shown(relation.schema)}"
+
+
+def create_schema_sql(relation: Relation) -> str:
+    """Return the statement that creates a table's schema; safe to repeat.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-schema
+    """
+    return f"CREATE SCHEMA IF NOT EXISTS {exact_sql(relation.database)}.{exact_sql(relation.schema)}"
+
+
+def schema_remedy(relation: Relation, *, role: str) -> str:
+    """Return who has to do what, so a role can create tables in a table's schema.
+
+    A run never creates a schema on an account: who owns it decides who may grant on its tables.
+    https://docs.snowflake.com/en/user-guide/security-access-control-privileges#schema-privileges
+    """
+    schema = schema_of(relation)
+    return (
+        f"Let an administrator with CREATE SCHEMA on database {shown(relation.database)}, such as SYSADMIN, run: "
+        f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE TABLE ON SCHEMA {schema} TO ROLE {role};"
+    )
+
+
+def missing_schema(target: Relation, error: StatementError, *, role: str) -> tuple[str, str] | None:
+    """Return what is wrong with the schema of a target, and the remedy; None if the error is about something else.
+
+    Snowflake gives one error for a schema that does not exist and for one that the role may not use.
+
+    Args:
+        target: What readers see.
+        error: Why the build failed.
+        role: The session's role.
+    """
+    schema = schema_of(target)
+    problems = {
+        OBJECT_MISSING: f"schema {schema} does not exist, or role {role} may not use it.",
+        NO_PRIVILEGE: f"role {role} may not create tables in schema {schema}.",
+    }
+    named = re.search("schema '([^']+)'", str(error), re.IGNORECASE)
+    own = {schema, shown(target.schema), target.schema, f"{target.database}.{target.schema}"}
+    if error.errno not in problems or named is None or named[1] not in own:
+        return None
+    return problems[error.errno], schema_remedy(target, role=role)
+
+
+def server_instant(stock: Stock, *, elapsed_seconds: float) -> str:
+    """Return Snowflake's time some seconds after it answered, as markers have it; the clocks of two runs' machines differ."""
+    base = stock.server_time or datetime.now(UTC)
+    return instant(datetime.fromtimestamp(base.timestamp() + elapsed_seconds, UTC))

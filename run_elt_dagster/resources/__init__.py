@@ -1,1 +1,0 @@
-"""What the assets reach outside of Dagster through."""

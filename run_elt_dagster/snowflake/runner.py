@@ -1,0 +1,127 @@
+"""What a run is, and how it sends its statements: tagged, stopped when it is interrupted, again where that is safe."""
+
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, MAX_CONCURRENT_TABLES
+from run_elt_dagster.snowflake.session import INTERNAL_ERROR, Answer, Session, StatementError
+
+# Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
+INTERNAL_ERROR_RETRIES = 2
+
+
+class RunStoppedError(Exception):
+    """The run was interrupted: no further statement is sent."""
+
+
+def _never(_: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is, and how it goes about its tables.
+
+    Attributes:
+        run_id: Dagster's id of the run; names the candidates.
+        job: Name of the job, for the tag on every query.
+        max_concurrent_tables: Tables that are built at the same time; 1 is strictly one after another.
+        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        check_policies: Whether to ask for the policies on the targets.
+        keep_candidates_hours: How old what other runs left behind must be to be dropped.
+        is_live: Whether the run whose id starts with these characters still runs; its candidates are never dropped.
+        creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
+        retry_seconds: Pauses before a statement that failed for a transient reason is sent again.
+        wait_seconds: How long a build waits for a newer one of the same table to be published or to fail.
+        poll_seconds: How often it looks.
+    """
+
+    run_id: str
+    job: str = ""
+    max_concurrent_tables: int = MAX_CONCURRENT_TABLES
+    copy_tags: bool = True
+    check_policies: bool = True
+    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
+    is_live: Callable[[str], bool] = _never
+    creates_schemas: bool = False
+    retry_seconds: tuple[float, ...] = (1, 4, 16)
+    wait_seconds: float = 600
+    poll_seconds: float = 2
+
+
+class Sender:
+    """Sends the statements of a run: stops when the run is interrupted, tries transient failures again.
+
+    Attributes:
+        options: What the run is.
+    """
+
+    def __init__(self, session: Session, options: RunOptions, stop: threading.Event) -> None:
+        self._session = session
+        self.options = options
+        self._stop = stop
+
+    def once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+        """Send a statement that must not be repeated without looking first.
+
+        Raises:
+            StatementError: It failed.
+            RunStoppedError: The run was interrupted before.
+        """
+        if self._stop.is_set():
+            raise RunStoppedError(f"the run was interrupted before stage {tag['stage']}")
+        tags = {"run_id": self.options.run_id, **tag, "job": self.options.job}
+        return self._session.execute(sql, tag=tags)
+
+    def __call__(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+        """Send a statement that is safe to repeat.
+
+        Raises:
+            StatementError: It failed for good.
+            RunStoppedError: The run was interrupted before.
+        """
+        pauses, internal_errors = list(self.options.retry_seconds), 0
+        while True:
+            try:
+                return self.once(sql, tag=tag)
+            except StatementError as error:
+                internal_errors += error.errno == INTERNAL_ERROR
+                if not error.transient or not pauses or internal_errors > INTERNAL_ERROR_RETRIES or self._stop.is_set():
+                    raise
+                self.wait(pauses.pop(0))
+                self.recover(error)
+
+    @contextmanager
+    def fresh(self) -> Generator["Sender"]:
+        """Open a sender whose session sees what every other one has committed.
+
+        Raises:
+            StatementError: Signing in failed.
+            RunStoppedError: The run was interrupted before.
+        """
+        if self._stop.is_set():
+            raise RunStoppedError("the run was interrupted before it could look at production")
+        with self._session.fresh() as session:
+            yield Sender(session, self.options, self._stop)
+
+    def recover(self, error: StatementError) -> None:
+        """Open a new session where the old one is lost.
+
+        Raises:
+            StatementError: Signing in failed; or the run was interrupted, and nothing more is asked.
+        """
+        if self._stop.is_set():
+            raise error
+        if error.lost_session:
+            self._session.renew(error.session)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the run is interrupted.
+
+        Raises:
+            RunStoppedError: It was.
+        """
+        if self._stop.wait(seconds):
+            raise RunStoppedError("the run was interrupted while it waited")
