@@ -27,8 +27,8 @@ from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.retry import retry_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
+from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
-from run_elt_dagster.publish.statements import PublishRefusedError
 from run_elt_dagster.redaction import redact
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values

@@ -5,9 +5,10 @@ from functools import partial
 
 import dagster as dg
 
-from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
+from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets, source_assets

@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from run_elt_dagster.snowflake.errors import sentences, vocabulary
+from run_elt_dagster.snowflake.error_templates import vocabulary
+from run_elt_dagster.snowflake.errors import sentences
 
 REDACTED = "[redacted]"
 # A shorter value would tear ordinary words apart, and protects nothing.

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from run_elt_dagster.audit.catalogue import Marker
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.names import short_id
-from run_elt_dagster.orchestration.selection import REFUSED
+from run_elt_dagster.runs.facts import REFUSED
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
 Trigger = Literal[

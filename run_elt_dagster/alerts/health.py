@@ -6,7 +6,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses, at_location
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.code_location import known_locations, location_here
+from run_elt_dagster.runs.tags import ALERT
 
 ASSET = ("alerts", "slack")
 CHECK = "delivered"
@@ -105,3 +110,76 @@ def _last_by_location(reports: Sequence[dg.EventLogRecord]) -> dict[str, Mapping
             said = {name: value.value for name, value in observation.metadata.items()}
             last.setdefault(str(said.get("code_location", "")), said)
     return last
+
+
+def health_of(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, looked_at: Sequence[dg.RunRecord] | None = None
+) -> Health:
+    """Return how the alerting stands, by the ledger.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        slack: Where alerts go.
+        looked_at: What `undelivered` has returned a moment ago; None for a look at all of the last 48 h.
+    """
+    found = undelivered(alerts, instance) if looked_at is None else read_again(instance, looked_at)
+    entries = {record.dagster_run.run_id: Entry.of(record.dagster_run) for record in found}
+    waiting = {
+        record.dagster_run.run_id: entries[record.dagster_run.run_id]
+        for record in found
+        if record.dagster_run.status in alerting_statuses(alerts)
+        and entries[record.dagster_run.run_id].status != "delivered"
+    }
+    moment = _last_delivery(alerts, _changed_last(alerts, instance)) or _last_delivery(
+        alerts, _delivered_last(alerts, instance)
+    )
+    return Health(waiting, moment, slack.missing, location=alerts.location)
+
+
+def _last_delivery(alerts: Alerts, records: Sequence[dg.RunRecord]) -> float | None:
+    """Return when the last alert of these runs was delivered, in seconds since the epoch; None if none was."""
+    entries = [Entry.of(record.dagster_run) for record in records]
+    # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
+    return max((float(e.ts) for e in entries if e.ts and alerts.location in ("", e.location)), default=None)
+
+
+def _changed_last(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
+    """Return the failed runs that changed last, as a delivery does: an index has their order, that of a tag's runs none has."""
+    return instance.get_run_records(
+        dg.RunsFilter(statuses=alerting_statuses(alerts)), limit=WAITING_READ, order_by="update_timestamp"
+    )
+
+
+def _delivered_last(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
+    return instance.get_run_records(
+        dg.RunsFilter(tags={ALERT: "delivered"}, statuses=alerting_statuses(alerts)),
+        limit=WAITING_READ,
+        order_by="update_timestamp",
+    )
+
+
+def alert_asset() -> dg.AssetSpec:
+    """Return the external asset. The sensor `slack_alert_retries` reports on its page."""
+    return dg.AssetSpec(
+        list(ASSET),
+        group_name=ASSET[0],
+        kinds={"slack"},
+        description="Alerts of failed runs: the last delivery, and failures without a delivered alert.",
+    )
+
+
+def alerts_delivered(alerts: Alerts) -> dg.AssetChecksDefinition:
+    """Return the check that fails while a failed run of the last 48 h has no delivered alert."""
+
+    @dg.asset_check(
+        asset=list(ASSET), name=CHECK, description="Every failed run of the last 48 h has a delivered alert."
+    )
+    def delivered(context: dg.AssetCheckExecutionContext, slack: Slack) -> dg.AssetCheckResult:
+        origin = context.run.remote_job_origin
+        known = known_locations(context.instance, RETRIES_SENSOR)
+        names = () if origin is None else (origin.repository_origin.code_location_origin.location_name,)
+        here = next((each for each in known if each.name in names), None) or location_here(known)
+        return health_of(at_location(alerts, context.instance, here), context.instance, slack).check_result()
+
+    return delivered

@@ -5,10 +5,9 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from run_elt_dagster.audit.catalogue import Marker, marker_in
+from run_elt_dagster.model.candidate import Marker, marker_in, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import exact_sql
-from run_elt_dagster.publish.statements import target_of
 from run_elt_dagster.snowflake.resource import Snowflake
 
 # A tick of a sensor has 60 s, and Slack needs some of them.

@@ -1,72 +1,16 @@
-"""What Snowflake's catalogue says about a candidate, its target and its rivals. Pure: the queries, and their answers.
-
-The comment of every table that a run makes carries a marker: which run made it, from a snapshot of when, and how far it
-is. A clone carries its source's comment, so production says what is in it.
-"""
+"""What Snowflake's catalogue says about a candidate, its target and its rivals. Pure: the queries, and their answers."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
+from run_elt_dagster.model.candidate import Marker, marker_in, previous_table
 from run_elt_dagster.model.column_type import ColumnType, actual_type
-from run_elt_dagster.model.names import Relation, exact_sql, short_id, string_sql
+from run_elt_dagster.model.names import Relation, exact_sql, string_sql
 
-State = Literal["run", "publishing", "failed", "rollback", "withdrawn"]
-_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
-_UNKNOWN_TIME = ""
 # What Snowflake gives to text and to seconds without a parameter.
 _USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What the comment of a table says about its rows.
-
-    Attributes:
-        state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
-            `withdrawn` for those that a rollback has taken away, `rollback` for those that a rollback is taking away from readers.
-        run_id: Dagster's id of the run.
-        at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if it was not noted.
-    """
-
-    state: State
-    run_id: str
-    at: str = _UNKNOWN_TIME
-
-    @property
-    def order(self) -> tuple[str, str]:
-        """What makes a later snapshot greater."""
-        return (self.at, self.run_id)
-
-    @property
-    def published(self) -> str:
-        """The time and the run that built the rows, in words; empty if unknown."""
-        return f"built {self.at[:16].replace('T', ' ')} UTC by run {short_id(self.run_id)}" if self.at else ""
-
-    def __str__(self) -> str:
-        """Return it as the comment has it."""
-        return f"[run_elt {self.state} {self.run_id}{f' at {self.at}' if self.at else ''}]"
-
-
-def marker_in(comment: str | None) -> Marker | None:
-    """Return the last marker of a comment, None if it has none."""
-    found = list(_MARKER.finditer(comment or ""))
-    return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
-
-
-def previous_table(row_count: int | None, marker: Marker | None) -> str:
-    """Return what readers see as long as nothing is published over a table, in a sentence."""
-    facts = [f"{row_count:,} rows"] if row_count is not None else []
-    facts += [marker.published] if marker is not None and marker.published else []
-    return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
-
-
-def instant(moment: datetime) -> str:
-    """Return an instant as markers have it: text that sorts by time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from run_elt_dagster.audit.plan import (
     sample_sql,
     scan_sql,
 )
+from run_elt_dagster.model.candidate import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.statements import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 Send = Callable[[str], Answer]

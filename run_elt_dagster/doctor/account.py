@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from run_elt_dagster.audit.catalogue import Marker, instant
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
-from run_elt_dagster.model.lineage import Catalogue, Key
-from run_elt_dagster.model.names import Relation, shown, stored_names, string_sql
+from run_elt_dagster.model.candidate import Marker, instant, target_of
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key, Relation, is_candidate_name, shown, stored_names, string_sql
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, Stock, refusal, schema_remedy
 from run_elt_dagster.publish.preflight import look_around
-from run_elt_dagster.publish.statements import drop_sql, is_candidate_name, target_of
+from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, Sender

@@ -10,7 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.sensors import RETRIES_SENSOR, Alerts, alert_sensors, at_location, health_of
+from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
 from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped

@@ -20,6 +20,7 @@ from run_elt_dagster.embedded import grants, listings, policies, schemas, stream
 from run_elt_dagster.embedded.engine import DEFAULT_SCHEMA, Engine, EngineSession, Result, status
 from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb, missing_object
 from run_elt_dagster.embedded.policy_statements import CreatePolicy, DropPolicy, FreeRows, MaskColumn, RestrictRows
+from run_elt_dagster.embedded.reader import Statement
 from run_elt_dagster.embedded.schema_statements import CreateSchema, ManageSchema
 from run_elt_dagster.embedded.statements import (
     AlterSession,
@@ -40,7 +41,6 @@ from run_elt_dagster.embedded.statements import (
     ResultScan,
     ShowGrants,
     ShowTablesHistory,
-    Statement,
     SwapTables,
     TagTable,
     Transaction,

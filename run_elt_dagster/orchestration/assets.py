@@ -14,8 +14,9 @@ from typing import Any, cast
 import dagster as dg
 
 from run_elt_dagster.audit.plan import NO_ANSWER, Audit, AuditOutcome, audits_of
-from run_elt_dagster.model.lineage import Catalogue, Key
-from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.heartbeat import sign_of_life
 from run_elt_dagster.orchestration.interruption import repeat_lost_interruptions
@@ -23,9 +24,8 @@ from run_elt_dagster.orchestration.selection import KINDS, refuse_empty_selectio
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.guards import NOTHING_PUBLISHED
+from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit, audit_published, run_tables
-from run_elt_dagster.publish.statements import target_of
-from run_elt_dagster.publish.table_run import Failure, TableOutcome
 from run_elt_dagster.redaction import excerpt, redact, redact_exception
 from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake

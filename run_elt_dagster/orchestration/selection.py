@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from run_elt_dagster.model.lineage import Catalogue, Key
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.redaction import excerpt
+from run_elt_dagster.runs.facts import REFUSED
 
 KINDS = {"snowflake", "table"}
-# What an alert recognizes the failure by.
-REFUSED = "refused_selection"
 
 # The job that Dagster makes of all assets; it offers no constant for the name.
 _IMPLICIT_JOB = "__ASSET_JOB"

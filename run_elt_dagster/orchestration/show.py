@@ -12,13 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.audit.catalogue import Marker
-from run_elt_dagster.model.lineage import Key, own_key
-from run_elt_dagster.model.names import Relation, exact_sql, short_id, stored_names
+from run_elt_dagster.model.candidate import Marker, target_of
+from run_elt_dagster.model.lineage import own_key
+from run_elt_dagster.model.names import Key, Relation, exact_sql, is_candidate_name, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import Existing, Stock, stock_of, stock_sql
 from run_elt_dagster.publish.rollback import ROLLED_BACK
-from run_elt_dagster.publish.statements import is_candidate_name, target_of
 from run_elt_dagster.snowflake.session import ConnectorSession
 
 ROWS_SHOWN = 20

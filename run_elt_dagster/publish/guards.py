@@ -10,10 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from run_elt_dagster.audit.catalogue import Marker, instant, marker_in, previous_table
-from run_elt_dagster.model.names import Relation, exact_sql, shown, stored_names, string_sql
+from run_elt_dagster.model.candidate import Marker, instant, is_candidate_of, is_from_its_run, marker_in, previous_table
+from run_elt_dagster.model.names import (
+    Relation,
+    exact_sql,
+    is_candidate_name,
+    shown,
+    stored_names,
+    string_sql,
+)
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.statements import is_candidate_name, is_candidate_of, is_from_its_run
 from run_elt_dagster.snowflake.session import StatementError
 
 # How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
@@ -360,3 +366,25 @@ def server_instant(stock: Stock, *, elapsed_seconds: float) -> str:
     """Return Snowflake's time some seconds after it answered, as markers have it; the clocks of two runs' machines differ."""
     base = stock.server_time or datetime.now(UTC)
     return instant(datetime.fromtimestamp(base.timestamp() + elapsed_seconds, UTC))
+
+
+class PublishRefusedError(Exception):
+    """Publishing would break a rule; nothing was published."""
+
+
+def require_same_columns(
+    table: AnalyticsTable, target: Relation, *, new: Sequence[str], published: Sequence[str]
+) -> None:
+    """Refuse to overwrite a table that has other columns.
+
+    Raises:
+        PublishRefusedError: It has.
+    """
+    if sorted(new) == sorted(published):
+        return
+    added = ", ".join(sorted(set(new) - set(published))) or "none"
+    removed = ", ".join(sorted(set(published) - set(new))) or "none"
+    raise PublishRefusedError(
+        f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
+        f"columns: {removed}. Readers still see the previous table. Alter the table to match, or use publish: clone.",
+    )

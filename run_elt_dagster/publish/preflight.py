@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from run_elt_dagster.model.candidate import run_of_candidate, run_suffix, target_of
 from run_elt_dagster.model.names import Relation, exact_sql
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import (
@@ -16,7 +17,7 @@ from run_elt_dagster.publish.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.publish.statements import drop_sql, run_of_candidate, run_suffix, target_of
+from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import RunOptions, Sender
 from run_elt_dagster.snowflake.session import StatementError
 

@@ -10,23 +10,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from run_elt_dagster.audit.catalogue import Marker, instant, marker_in
-from run_elt_dagster.model.names import Relation, exact_sql, short_id, string_sql
-from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, Stock, refusal
-from run_elt_dagster.publish.preflight import look_around
-from run_elt_dagster.publish.statements import (
-    PublishRefusedError,
+from run_elt_dagster.model.candidate import (
+    Marker,
     candidate_of,
     comment_of,
-    comment_sql,
-    grant_changes_sql,
-    grants_of,
+    instant,
     is_candidate_of,
-    same_rows_sql,
-    show_grants_sql,
+    marker_in,
     target_of,
 )
+from run_elt_dagster.model.names import Relation, exact_sql, short_id, string_sql
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
+from run_elt_dagster.publish.guards import Existing, PublishRefusedError, Stock, refusal
+from run_elt_dagster.publish.preflight import look_around
+from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.snowflake.runner import Sender
 from run_elt_dagster.snowflake.session import Answer, StatementError
 

@@ -1,31 +1,25 @@
 """Build, audit and publish tables on one Snowflake session: parents first, independent tables at the same time."""
 
 import contextlib
-import graphlib
-import heapq
-import itertools
-import queue
-import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.audit.runner import Auditor
-from run_elt_dagster.model.lineage import Catalogue, Key
+from run_elt_dagster.model.candidate import candidate_of, target_of
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import server_instant
+from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, look_around, sweep
-from run_elt_dagster.publish.statements import candidate_of, target_of
-from run_elt_dagster.publish.table_run import Failure, TableOutcome, TableRun, clean_up
+from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
+from run_elt_dagster.publish.table_run import TableRun, clean_up
 from run_elt_dagster.snowflake.runner import RunOptions, Sender
 from run_elt_dagster.snowflake.session import Session, StatementError
-
-# How long an interrupted run waits for the end of what it has begun, how often it asks for that, and how long threads that
-# nobody answers take to say so.
-END_SECONDS, CANCEL_INTERVAL_SECONDS, GIVE_UP_SECONDS = 12.0, 2.0, 3.0
 
 
 def run_tables(
@@ -91,10 +85,10 @@ def run_tables(
         return _skipped(catalogue[key], failed, options, database=database, production=production)
 
     limit = options.max_concurrent_tables
-    order = _Order(catalogue, keys, seconds or {})
+    order = BuildOrder(catalogue, keys, seconds or {})
     # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
-        builders = _Builders(pool, order, build, skip, lambda outcome: clean_up(sender, outcome), limit=limit)
+        builders = Builders(pool, order, build, skip, lambda outcome: clean_up(sender, outcome), limit=limit)
         try:
             builders.begin()
             for _ in set(keys):
@@ -103,7 +97,7 @@ def run_tables(
                 warn(problem)
         finally:
             stop.set()
-            _end_what_runs(session, builders, warn=warn)
+            end_what_runs(session, builders, warn=warn)
 
 
 @dataclass(frozen=True)
@@ -135,169 +129,6 @@ def audit_published(
     except StatementError as error:
         return PublishedAudit(auditor.unanswered(error), None)
     return PublishedAudit(outcomes, inspection.target is not None)
-
-
-class _Builders:
-    """Threads that build tables. Each begins the next table itself, even if recording the outcomes is slower.
-
-    Attributes:
-        done: The outcomes, each after those of its parents.
-    """
-
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        order: "_Order",
-        build: Callable[[Key, Callable[[], None]], TableOutcome],
-        skip: Callable[[Key, tuple[Key, ...]], TableOutcome],
-        clean_up: Callable[[TableOutcome], str | None],
-        *,
-        limit: int,
-    ) -> None:
-        self.done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
-        self._pool, self._order, self._limit = pool, order, limit
-        self._build, self._skip, self._clean_up = build, skip, clean_up
-        self._lock = threading.Lock()
-        self._stopped = False
-        # Threads write down what they run. The main thread cannot: an interruption in submit() takes the future from it, and
-        # the thread that it has started goes on.
-        self._running: set[Key] = set()
-        self._ended = threading.Condition(self._lock)
-        self._futures: list[Future[str | None]] = []
-
-    def begin(self) -> None:
-        """Begin the first tables."""
-        with self._lock:
-            self._give_out()
-
-    def leftovers(self) -> Iterator[str]:
-        """Wait until all candidates are dropped, and say which could not be; all outcomes must have been taken."""
-        for future in self._futures:
-            if problem := future.result():
-                yield problem
-
-    def untaken(self) -> Iterator[TableOutcome]:
-        """Yield the outcomes that were not taken yet."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self.done.get_nowait()
-
-    def stop(self) -> None:
-        """Begin no other table."""
-        with self._lock:
-            self._stopped = True
-
-    def wait(self, timeout_seconds: float) -> bool:
-        """Wait until no table is built any more, and return whether that is so."""
-        with self._ended:
-            return self._ended.wait_for(lambda: not self._running, timeout_seconds)
-
-    def _run(self, key: Key) -> str | None:
-        """Build a table unless all has been stopped, and say why its candidate could not be dropped."""
-        with self._lock:
-            if self._stopped:
-                return None
-            self._running.add(key)
-        try:
-            return self._build_and_go_on(key)
-        finally:
-            with self._ended:
-                self._running.discard(key)
-                self._ended.notify_all()
-
-    def _build_and_go_on(self, key: Key) -> str | None:
-        outcome, problem = self._build(key, lambda: self._leave(key)), None
-        if outcome.in_production and self._limit == 1:
-            problem = self._clean_up(outcome)
-        # Before its children are given out, so no outcome comes before its parents'.
-        self.done.put(outcome)
-        with self._lock:
-            self._order.finish(outcome)
-            self._give_out()
-        if outcome.in_production and self._limit > 1:
-            problem = self._clean_up(outcome)
-        return problem
-
-    def _leave(self, key: Key) -> None:
-        """Let the next table begin, though this one is not published yet."""
-        if self._limit > 1:
-            with self._lock:
-                self._order.building.discard(key)
-                self._give_out()
-
-    def _give_out(self) -> None:
-        if self._stopped:
-            return
-        for key, failed in self._order.unbuildable():
-            skipped = self._skip(key, failed)
-            self.done.put(skipped)
-            self._order.finish(skipped)
-        while len(self._order.building) < self._limit and (key := self._order.next()) is not None:
-            self._futures.append(self._pool.submit(self._run, key))
-
-
-class _Order:
-    """Which table is built next, and which cannot be built any more.
-
-    Attributes:
-        building: The tables that have been given out and keep others from being built.
-    """
-
-    def __init__(self, catalogue: Catalogue, keys: Sequence[Key], seconds: Mapping[Key, float]) -> None:
-        chosen = set(keys)
-        self._parents = {key: [parent for parent in catalogue.parents(key) if parent in chosen] for key in keys}
-        self._ways = _longest_ways(self._parents, seconds)
-        self._sorter = graphlib.TopologicalSorter(self._parents)
-        self._sorter.prepare()
-        self.building: set[Key] = set()
-        # Ready tables: the longest way first, then in the order of the files.
-        self._ready: list[tuple[float, int, Key]] = []
-        self._numbers = itertools.count()
-        # For every table that was not published, the failed tables that are to blame.
-        self._blame: dict[Key, tuple[Key, ...]] = {}
-
-    def unbuildable(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
-        """Yield the tables that a failure leaves without a parent (`finish` may make more); queue all others."""
-        while keys := self._sorter.get_ready():
-            for key in keys:
-                if failed := self._failed_ancestors(key):
-                    yield key, failed
-                else:
-                    heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
-
-    def next(self) -> Key | None:
-        """Give out the table with the longest way to the end; None if none is ready."""
-        if not self._ready:
-            return None
-        key = heapq.heappop(self._ready)[-1]
-        self.building.add(key)
-        return key
-
-    def finish(self, outcome: TableOutcome) -> None:
-        key = outcome.table.key
-        if not outcome.in_production:
-            self._blame[key] = outcome.skipped_because or (key,)
-        self.building.discard(key)
-        self._sorter.done(key)
-
-    def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
-        return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))
-
-
-def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, float]) -> dict[Key, float]:
-    """Return for each table how long it and the slowest chain of tables that wait for it will take.
-
-    A table without a history counts as an average one.
-    """
-    known = [seconds[key] for key in parents if key in seconds]
-    usual = statistics.fmean(known) if known else 1.0
-    ways: dict[Key, float] = {}
-    # Children come before their parents here.
-    for key in reversed(list(graphlib.TopologicalSorter(parents).static_order())):
-        ways[key] = ways.get(key, 0.0) + seconds.get(key, usual)
-        for parent in parents[key]:
-            ways[parent] = max(ways.get(parent, 0.0), ways[key])
-    return ways
 
 
 def _skipped(
@@ -348,63 +179,3 @@ def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
     with contextlib.suppress(StatementError):
         session.refresh()
     return outcome
-
-
-def _end_what_runs(session: Session, builders: _Builders, *, warn: Callable[[str], None]) -> None:
-    """End what still runs after an interruption, and say what became of it; without one, nothing does.
-
-    A second interruption, raised while the first is dealt with, ends the waiting at once.
-    """
-    builders.stop()
-    try:
-        _cancel_until_done(session, builders, warn=warn)
-    finally:
-        if not builders.wait(0):
-            session.give_up()
-            builders.wait(GIVE_UP_SECONDS)
-        for outcome in builders.untaken():
-            if text := _last_word(outcome):
-                warn(text)
-
-
-def _cancel_until_done(session: Session, builders: _Builders, *, warn: Callable[[str], None]) -> None:
-    """Cancel what runs, until nothing does or Snowflake has not ended it in END_SECONDS.
-
-    Once is not enough: a thread may send its next statement just after the cancelling. It sends no other, since it
-    looks for the stop before each.
-    """
-    until = time.monotonic() + END_SECONDS
-    while not builders.wait(0) and time.monotonic() < until:
-        try:
-            session.cancel()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the interruption itself must go on
-            # Not asked again: a sign-in that fails five times locks the user.
-            warn(
-                f"the queries of the interrupted run could not be cancelled: {error}. Snowflake ends them when it notices "
-                "that the session is gone."
-            )
-            return
-        builders.wait(CANCEL_INTERVAL_SECONDS)
-
-
-def _last_word(outcome: TableOutcome) -> str | None:
-    """Return what readers see of a table whose outcome came too late to be recorded; None if it is what they saw before."""
-    if outcome.published:
-        return (
-            f"{outcome.table.name} was published while the run was interrupted: readers see the new table, though no "
-            "materialization of this run is recorded."
-        )
-    failure = outcome.failure
-    if failure is None or failure.stage != "publish":
-        return None
-    if failure.production in failure.message:
-        return failure.message
-    return f"{outcome.table.name} failed in stage publish (query {_query_id(failure)}): {failure.message}. {failure.production}"
-
-
-def _query_id(failure: Failure) -> str | None:
-    """Return the id of the failed query. It may be that of an error before the last one."""
-    error: BaseException | None = failure.cause
-    while error is not None and not (isinstance(error, StatementError) and error.query_id):
-        error = error.__cause__ or error.__context__
-    return failure.query_id or (error.query_id if error is not None else None)

@@ -1,91 +1,10 @@
 """The statements that build a candidate and put it into production. Pure: `publish.table_run` sends them."""
 
-import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from run_elt_dagster.audit.catalogue import Marker
-from run_elt_dagster.model.names import (
-    IDENTIFIER_LIMIT,
-    RUN_ID_CHARACTERS,
-    Relation,
-    exact_sql,
-    is_candidate_name,
-    stored_name,
-    string_sql,
-)
+from run_elt_dagster.model.candidate import Marker, comment_of
+from run_elt_dagster.model.names import Relation, exact_sql, stored_name, string_sql
 from run_elt_dagster.model.table import AnalyticsTable
-
-# Room for the prefix, the run and a digest in the name of a candidate.
-_LONGEST_KEPT = IDENTIFIER_LIMIT - len("TEMP_") - len("__") - RUN_ID_CHARACTERS
-_DIGEST_CHARACTERS = 8
-
-
-class PublishRefusedError(Exception):
-    """Publishing would break a rule; nothing was published."""
-
-
-@dataclass(frozen=True)
-class Grant:
-    """Privileges on a table that one grantee has.
-
-    Attributes:
-        privilege: As in `SELECT`.
-        grantee_kind: `ROLE`, `DATABASE_ROLE` or `SHARE`.
-        grantee: Its stored name, with its database where it belongs to one.
-        grant_option: Whether the grantee may pass it on.
-    """
-
-    privilege: str
-    grantee_kind: str
-    grantee: tuple[str, ...]
-    grant_option: bool = False
-
-
-def target_of(table: AnalyticsTable, *, database: str) -> Relation:
-    """Return the table that readers see."""
-    return Relation(database, table.stored_schema, table.stored_table)
-
-
-def candidate_prefix(table: AnalyticsTable) -> str:
-    """Return what the names of all candidates of a table start with; a long name is cut and told apart by a digest."""
-    name = table.stored_table
-    if len(name) > _LONGEST_KEPT:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS].upper()
-        name = f"{name[: _LONGEST_KEPT - _DIGEST_CHARACTERS - 1]}_{digest}"
-    return f"TEMP_{name}__"
-
-
-def run_suffix(run_id: str) -> str:
-    """Return what the names of a run's candidates end with."""
-    return run_id.replace("-", "")[:RUN_ID_CHARACTERS].upper()
-
-
-def run_of_candidate(name: str) -> str:
-    """Return what the name of a candidate says of its run: the start of the run's id, without hyphens."""
-    return name[-RUN_ID_CHARACTERS:]
-
-
-def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relation:
-    """Return the table that a run builds: a name of its own, so no other run can publish it unaudited."""
-    return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))
-
-
-def is_candidate_of(table: AnalyticsTable, name: str) -> bool:
-    """Return whether a stored name is one of the table's candidates: the prefix of `a` begins those of `a__b` too."""
-    prefix = candidate_prefix(table)
-    return name.startswith(prefix) and len(name) == len(prefix) + RUN_ID_CHARACTERS and is_candidate_name(name)
-
-
-def is_from_its_run(name: str, marker: Marker) -> bool:
-    """Return whether the run of a candidate's name made its rows; a copy of a published table names another run's."""
-    return name.endswith(f"__{run_suffix(marker.run_id)}")
-
-
-def comment_of(table: AnalyticsTable, marker: Marker) -> str:
-    """Return the comment of a table that a run made: its description, and the run of its rows."""
-    return f"{table.description} {marker}".strip()
 
 
 def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> str:
@@ -193,80 +112,6 @@ def same_rows_sql(one: str, other: str, columns: Sequence[str]) -> str:
         f'SELECT {names}, COUNT(*) AS "run_elt copies" FROM {table} GROUP BY {places}' for table in (one, other)
     )
     return f"SELECT COUNT(*) FROM (({here} MINUS {there}) UNION ALL ({there} MINUS {here}))"
-
-
-def require_same_columns(
-    table: AnalyticsTable, target: Relation, *, new: Sequence[str], published: Sequence[str]
-) -> None:
-    """Refuse to overwrite a table that has other columns.
-
-    Raises:
-        PublishRefusedError: It has.
-    """
-    if sorted(new) == sorted(published):
-        return
-    added = ", ".join(sorted(set(new) - set(published))) or "none"
-    removed = ", ".join(sorted(set(published) - set(new))) or "none"
-    raise PublishRefusedError(
-        f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
-        f"columns: {removed}. Readers still see the previous table. Alter the table to match, or use publish: clone.",
-    )
-
-
-def show_grants_sql(relation: Relation) -> str:
-    """Return the statement that lists who has which privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
-    return f"SHOW GRANTS ON TABLE {relation.sql}"
-
-
-def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset[Grant]:
-    """Return the grants in the answer to `show_grants_sql`, ownership left out.
-
-    Raises:
-        PublishRefusedError: A grant is of a kind that cannot be carried over.
-    """
-    found: set[Grant] = set()
-    for row in rows:
-        _, privilege, _, _, kind, grantee, option, *_ = (str(value) for value in row)
-        if privilege == "OWNERSHIP":
-            continue
-        if kind not in ("ROLE", "DATABASE_ROLE", "SHARE"):
-            raise PublishRefusedError(
-                f"publish: swap carries over grants to roles, database roles and shares, got {privilege} to {kind} "
-                f"{grantee} on {relation}. It would be lost. Use publish: clone to keep every grant.",
-            )
-        name = tuple(_grantee_parts(grantee))
-        if kind == "DATABASE_ROLE" and len(name) == 1:
-            # A database role has privileges in its own database only.
-            name = (relation.database, *name)
-        found.add(Grant(privilege, kind, name[-1:] if kind == "SHARE" else name, option.lower() == "true"))
-    return frozenset(found)
-
-
-def _grantee_parts(grantee: str) -> list[str]:
-    """Split a name that SHOW GRANTS gives: quoted only where it holds a dot."""
-    parts = re.findall(r'"(?:[^"]|"")+"|[^."]+', grantee)
-    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts] or [grantee]
-
-
-def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: frozenset[Grant]) -> list[str]:
-    """Return the statements that give a table exactly the wanted grants; each is safe to repeat.
-
-    https://docs.snowflake.com/en/sql-reference/sql/grant-privilege
-    """
-    revokes = [
-        f"REVOKE {grant.privilege} ON TABLE {relation.sql} FROM {_grantee_sql(grant)}" for grant in present - wanted
-    ]
-    grants = [
-        f"GRANT {grant.privilege} ON TABLE {relation.sql} TO {_grantee_sql(grant)}"
-        + (" WITH GRANT OPTION" if grant.grant_option else "")
-        for grant in wanted - present
-    ]
-    # Revoking takes away what differs in its grant option alone, so it comes first.
-    return sorted(revokes) + sorted(grants)
-
-
-def _grantee_sql(grant: Grant) -> str:
-    return f"{grant.grantee_kind.replace('_', ' ')} {'.'.join(exact_sql(part) for part in grant.grantee)}"
 
 
 def drop_sql(candidate: Relation) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from run_elt_dagster.audit.catalogue import marker_in
 from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.statements import PublishRefusedError
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.laboratory import (

@@ -15,13 +15,13 @@ from typing import Any
 
 import snowflake.connector
 
-from run_elt_dagster.audit.catalogue import marker_in
 from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.runner import RunOptions, Sender
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS

@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from run_elt_dagster.publish.statements import PublishRefusedError
+from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED

@@ -11,7 +11,8 @@ from snowflake.connector.errors import Error
 
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.table_run import OBJECT_MISSING, TableOutcome
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.table_run import OBJECT_MISSING
 
 # Rows, least and greatest value of a table; nothing where there is none.
 Content = tuple[Any, ...]

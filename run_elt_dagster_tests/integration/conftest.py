@@ -4,7 +4,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts import sensors
+from run_elt_dagster.alerts import reconciliation
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.embedded_fixtures import Account, running_server
@@ -15,7 +15,7 @@ from run_elt_dagster_tests.integration.warehouse import Warehouse
 @pytest.fixture(autouse=True)
 def _unhurried_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tick leaves to the next one what it has no time for, by the machine's clock, which no test moves."""
-    monkeypatch.setattr(sensors, "TICK_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(reconciliation, "TICK_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ import dagster as dg
 
 from run_elt_dagster.alerts.failure import EVENT_TYPES
 from run_elt_dagster.alerts.ledger import Entry
-from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
+from run_elt_dagster.alerts.reconciliation import reconcile
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable

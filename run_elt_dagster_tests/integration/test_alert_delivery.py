@@ -11,9 +11,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.checks import alert_asset, alerts_delivered
+from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.ledger import Entry, config_of
-from run_elt_dagster.alerts.sensors import AlertsBlockedError, alert_sensors
+from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets

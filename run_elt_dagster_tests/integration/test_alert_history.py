@@ -11,7 +11,9 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts import sensors
-from run_elt_dagster.alerts.sensors import Sweep, health_of, reconcile, undelivered
+from run_elt_dagster.alerts.failed_runs import Sweep, undelivered
+from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster_tests.e2e.slack_stand_in import slack_stand_in
 from run_elt_dagster_tests.effort import effort
 from run_elt_dagster_tests.integration.failures import LOG, Watch

@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.ledger import Entry
-from run_elt_dagster.alerts.sensors import INTERVAL_SECONDS, AlertsBlockedError
+from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
+from run_elt_dagster.alerts.sensors import INTERVAL_SECONDS
 from run_elt_dagster_tests.e2e.slack_stand_in import Fault, slack_stand_in
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.failures import LOG, Watch

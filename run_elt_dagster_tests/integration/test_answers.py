@@ -21,9 +21,9 @@ from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, Sender
 from run_elt_dagster.snowflake.session import StatementError
@@ -188,7 +188,7 @@ def test_session_that_is_silent_is_replaced_by_another_one(account: Account) -> 
 def test_twenty_tables_go_on_and_are_published_once_when_snowflake_comes_back(
     account: Account, silence: Mode, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("run_elt_dagster.snowflake.resource.REPORT_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("run_elt_dagster.snowflake.answers.REPORT_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(logging.getLogger("dagster"), "propagate", True)
     tables = declared(20)
     account.cut_at = stage
@@ -232,7 +232,7 @@ def test_interrupted_run_ends_and_says_what_is_unknown_when_snowflake_does_not_a
     account: Account, monkeypatch: pytest.MonkeyPatch, again: bool, limit: float
 ) -> None:
     if not again:
-        monkeypatch.setattr("run_elt_dagster.publish.run.END_SECONDS", 3.0)
+        monkeypatch.setattr("run_elt_dagster.publish.scheduler.END_SECONDS", 3.0)
         monkeypatch.setattr("run_elt_dagster.snowflake.session.CANCEL_SECONDS", 3.0)
     interrupted_at: list[float] = []
 

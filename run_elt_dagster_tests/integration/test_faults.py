@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from run_elt_dagster.audit.catalogue import marker_in
-from run_elt_dagster.publish.table_run import TableOutcome
+from run_elt_dagster.model.candidate import marker_in
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.faults.interleavings import Interleaving
 from run_elt_dagster_tests.faults.kinds import TRANSIENT

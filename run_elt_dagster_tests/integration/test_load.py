@@ -11,13 +11,13 @@ import dagster as dg
 import pytest
 import snowflake.connector
 
-from run_elt_dagster.audit.catalogue import Marker, marker_in
 from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster.model.candidate import Marker, marker_in
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.orchestration import assets
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession, StatementError
 from run_elt_dagster_tests.e2e.slack_stand_in import slack_stand_in

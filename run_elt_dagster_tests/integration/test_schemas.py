@@ -8,8 +8,8 @@ from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import Failure
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.integration.house import House, failure_text, materialized

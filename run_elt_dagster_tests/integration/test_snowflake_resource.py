@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.audit.catalogue import Marker
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run, reconcile
+from run_elt_dagster.alerts.reconciliation import reconcile
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import HOST, USER, StatementEvent
@@ -147,7 +149,7 @@ def test_error_of_this_project_keeps_its_traceback(house: House, monkeypatch: py
     def broken(*_: object, **__: object) -> str:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("run_elt_dagster.publish.table_run.build_sql", broken)
+    monkeypatch.setattr("run_elt_dagster.publish.statements.build_sql", broken)
     house.declare(a="select 1 as n")
     result = house.materialize()
     lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]

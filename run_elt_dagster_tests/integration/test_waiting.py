@@ -10,7 +10,8 @@ import pytest
 
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
-from run_elt_dagster.publish.table_run import TableOutcome, TableRun
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.table_run import TableRun
 from run_elt_dagster_tests.integration.house import House, failure_text, materialized
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])

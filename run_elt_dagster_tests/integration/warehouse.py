@@ -9,8 +9,8 @@ import snowflake.connector
 from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.integration.embedded_fixtures import Account

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from run_elt_dagster.audit.catalogue import Marker, marker_in
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
+from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, target_of
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation, exact_sql, string_sql
 from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.statements import candidate_of, target_of
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, Sender

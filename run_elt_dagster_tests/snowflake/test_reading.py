@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.audit.catalogue import Marker
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.publish.statements import build_sql, exchange_sql
 from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
 from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built

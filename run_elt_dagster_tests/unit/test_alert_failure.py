@@ -9,7 +9,7 @@ import pytest
 
 from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
-from run_elt_dagster.audit.catalogue import Marker
+from run_elt_dagster.model.candidate import Marker
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 LAST = Published(datetime(2026, 11, 21, tzinfo=UTC), 7)

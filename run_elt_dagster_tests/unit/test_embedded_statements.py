@@ -2,7 +2,7 @@ import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.policy_statements import CreatePolicy, DropPolicy, FreeRows, MaskColumn, RestrictRows
-from run_elt_dagster.embedded.reader import Scope
+from run_elt_dagster.embedded.reader import Name, Scope, Statement
 from run_elt_dagster.embedded.schema_statements import CreateSchema, ManageSchema
 from run_elt_dagster.embedded.statements import (
     AlterSession,
@@ -17,13 +17,11 @@ from run_elt_dagster.embedded.statements import (
     GetTag,
     Grant,
     InsertOverwrite,
-    Name,
     Query,
     RenameTable,
     ResultScan,
     ShowGrants,
     ShowTablesHistory,
-    Statement,
     SwapTables,
     TagTable,
     Transaction,

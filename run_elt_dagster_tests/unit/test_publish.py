@@ -2,26 +2,20 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.audit.catalogue import Marker, marker_in
-from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
-from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, refusal, stock_of
-from run_elt_dagster.publish.statements import (
-    Grant,
-    PublishRefusedError,
-    build_sql,
+from run_elt_dagster.model.candidate import (
+    Marker,
     candidate_of,
-    column_comments_sql,
-    drop_sql,
-    exchange_sql,
-    grant_changes_sql,
-    grants_of,
     is_candidate_of,
     is_from_its_run,
-    require_same_columns,
+    marker_in,
     run_of_candidate,
     target_of,
 )
+from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import Grant, grant_changes_sql, grants_of
+from run_elt_dagster.publish.guards import Existing, PublishRefusedError, refusal, require_same_columns, stock_of
+from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql, exchange_sql
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
 MARKER = Marker("run", RUN_ID, "2026-11-25T00:00:00.000000Z")

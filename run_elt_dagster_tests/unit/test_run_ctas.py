@@ -15,8 +15,8 @@ import pytest
 
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.publish.table_run import TableOutcome
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, StatementError, query_tag
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.sensors import Alerts, alert_sensors
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.schedule import daily_schedule
 from run_elt_dagster.settings import AlertSettings

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from run_elt_dagster.redaction import redact_row_values
-from run_elt_dagster.snowflake.errors import DATA_TEMPLATES, STATEMENT_TEMPLATES, Template, sentences
+from run_elt_dagster.snowflake.error_templates import DATA_TEMPLATES, STATEMENT_TEMPLATES, Template
+from run_elt_dagster.snowflake.errors import sentences
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""Failures of one cause: the first of them, the repeats, and the recovery."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from run_elt_dagster.alerts.delivery import (
+    Outcome,
+    is_gone,
+    post,
+    update,
+)
+from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
+from run_elt_dagster.alerts.failure import (
+    CHECK_EVENT_TYPES,
+    EVENT_TYPES,
+    Published,
+    RunFailure,
+    run_failure,
+    utc,
+)
+from run_elt_dagster.alerts.ledger import Entry, open_incidents
+from run_elt_dagster.alerts.message import (
+    failure_message,
+    recovery_message,
+)
+from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
+from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.history import is_publication, last_publications
+from run_elt_dagster.runs.tags import ALERT, INCIDENT, SEEN, joined, pieces
+
+ALIKE_READ = 50
+INCIDENTS_READ = 1000
+INCIDENT_DAYS = 30
+RECOVERY_ATTEMPTS = 4
+
+
+def fingerprint_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
+    """Return what makes another failure the same one; a run that cannot be described is like no other."""
+    failure = describe_in_short(alerts, instance, record, log=log)
+    return record.dagster_run.run_id if failure is None else failure.fingerprint
+
+
+def describe_in_short(
+    alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger
+) -> RunFailure | None:
+    """Return what failed in a run by its own events alone; None if it cannot be described."""
+    run = record.dagster_run
+    try:
+        return run_failure(
+            run,
+            events_of(instance, run.run_id, EVENT_TYPES),
+            failed_at=utc(ended_at_of(record)),
+            owners=alerts.owners,
+            check_events=lambda: events_of(instance, run.run_id, CHECK_EVENT_TYPES),
+        )
+    except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
+        log.error(f"run {run.run_id} cannot be described, got {type(error).__name__}: {error}")
+        return None
+
+
+def describe_verified(
+    alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger
+) -> RunFailure:
+    """Describe a run; if its own events do not show what readers see, ask Snowflake, and keep the answer."""
+    failure = describe(alerts, instance, record)
+    if not failure.is_unclear or joined(record.dagster_run, SEEN):
+        return failure
+    seen = alerts.look([table.name for table in failure.tables], log)
+    if seen is None:
+        return failure
+    instance.add_run_tags(failure.run_id, pieces(SEEN, failure.run_id, seen_to_text(seen)))
+    return describe(alerts, instance, instance.get_run_records(dg.RunsFilter(run_ids=[failure.run_id]), limit=1)[0])
+
+
+def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> RunFailure:
+    """Return what failed in a run, from its record and its events."""
+    return run_failure(
+        record.dagster_run,
+        events_of(instance, record.dagster_run.run_id, EVENT_TYPES),
+        failed_at=utc(ended_at_of(record)),
+        last_published=lambda name: _last_published(alerts, instance, name),
+        owners=alerts.owners,
+        seen=seen_from_text(joined(record.dagster_run, SEEN)),
+        check_events=lambda: events_of(instance, record.dagster_run.run_id, CHECK_EVENT_TYPES),
+    )
+
+
+def first_alike(alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailure) -> dg.RunRecord | None:
+    """Return the run whose alert the thread hangs on: the open one of the same failure, if there is one."""
+    # Oldest first: a copy is younger than what it copies.
+    alike = instance.get_run_records(
+        _open_filter(alerts, fingerprint=failure.fingerprint), limit=ALIKE_READ, ascending=True
+    )
+    found = [each for each in alike if _is_first(each.dagster_run) and each.dagster_run.run_id != failure.run_id]
+    if not found or _recovered(alerts, instance, found[-1].dagster_run, [table.name for table in failure.tables]):
+        return None
+    return found[-1]
+
+
+def _open_filter(alerts: Alerts, *, fingerprint: str | None = None) -> dg.RunsFilter:
+    return dg.RunsFilter(
+        tags=dict(open_incidents(alerts.location, fingerprint=fingerprint)),
+        statuses=alerting_statuses(alerts),
+        created_after=datetime.fromtimestamp(alerts.clock(), UTC) - timedelta(days=INCIDENT_DAYS),
+    )
+
+
+def _is_first(run: dg.DagsterRun) -> bool:
+    entry = Entry.of(run)
+    return entry.status == "delivered" and entry.state == "open"
+
+
+def count_alike(instance: dg.DagsterInstance, first_id: str) -> int:
+    """Return how many runs failed alike, by the runs themselves: a stored number would miss what a kill interrupted.
+
+    The storage counts more than a page of them by their tags alone. A re-execution that never began may have copied those.
+    """
+    alike = dg.RunsFilter(tags={INCIDENT: first_id, ALERT: "delivered"})
+    repeats = instance.get_runs(alike, limit=PAGE)
+    if len(repeats) == PAGE:
+        return 1 + instance.get_runs_count(alike)
+    return 1 + sum((entry := Entry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
+
+
+def announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float) -> int:
+    """Say in the thread that the tables are published again, and turn the first message green."""
+    announced = 0
+    for record in instance.get_run_records(_open_filter(alerts), limit=INCIDENTS_READ, ascending=True):
+        if time.monotonic() > until:
+            break
+        if not _is_first(record.dagster_run):
+            continue
+        failure = describe(alerts, instance, record)
+        if _recovered(alerts, instance, record.dagster_run, [table.name for table in failure.tables]):
+            outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
+            announced += outcome.kind == "delivered"
+            if outcome.kind in ("transient", "rate limit"):
+                break
+    return announced
+
+
+def _announce_recovery(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    first: dg.DagsterRun,
+    failure: RunFailure,
+) -> Outcome:
+    entry, style, client = Entry.of(first), alerts.style(), slack.client()
+    green = failure_message(failure, style=style, count=count_alike(instance, first.run_id), state="recovered")
+    message = recovery_message(failure, style=style)
+    outcome = update(client, entry.channel, entry.ts, green)
+    if outcome.kind == "delivered":
+        outcome = post(client, entry.channel, message, run_id=first.run_id, thread_ts=entry.ts)
+    if is_gone(outcome):
+        outcome = post(client, slack.channel, message, run_id=first.run_id)
+    if outcome.kind in ("transient", "rate limit") and not outcome.ambiguous:
+        # It is told of after the outage.
+        return outcome
+    attempts = entry.recovery_attempts + 1
+    done = outcome.kind == "delivered" or attempts == RECOVERY_ATTEMPTS
+    entry = replace(entry, state="recovered" if done else "open", recovery_attempts=attempts)
+    instance.add_run_tags(first.run_id, entry.tags(first.run_id))
+    return outcome
+
+
+def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
+    since = Entry.of(first).last_failed_at
+    found = last_publications(
+        instance, [name.split(".") for name in names], counts=lambda event: _counts(alerts, instance, event)
+    )
+    return bool(names) and len(found) == len(set(names)) and all(event.timestamp > since for event in found.values())
+
+
+def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> Published | None:
+    found = last_publications(instance, [name.split(".")], counts=lambda event: _counts(alerts, instance, event))
+    for event in found.values():
+        rows = event.asset_materialization.metadata.get("dagster/row_count") if event.asset_materialization else None
+        return Published(utc(event.timestamp), rows.value if rows is not None and isinstance(rows.value, int) else None)
+    return None
+
+
+def _counts(alerts: Alerts, instance: dg.DagsterInstance, event: dg.EventLogEntry) -> bool:
+    """Return whether a materialization says that readers see the table again: a publication by a run of this location."""
+    if not is_publication(event):
+        return False
+    if alerts.here is None:
+        return True
+    run = instance.get_run_by_id(event.run_id)
+    return run is None or alerts.here.has(run, alerts.others)

@@ -1,0 +1,65 @@
+"""Whose failures alert, and where the alerts go: what the sensors know of the code location."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import dagster as dg
+
+from run_elt_dagster.alerts.delivery import (
+    Clock,
+)
+from run_elt_dagster.alerts.message import (
+    Style,
+)
+from run_elt_dagster.alerts.production import Seen
+from run_elt_dagster.runs.code_location import CodeLocation, known_locations
+from run_elt_dagster.settings import AlertSettings, secret_values
+
+RETRIES_SENSOR = "slack_alert_retries"
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """What the sensors know of the code location.
+
+    Attributes:
+        settings: Where alerts go.
+        owners: The owners of every declared table by its name, `schema.table`; its keys say which tables are ours.
+        jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
+        look: Asks Snowflake for the run of the rows that readers see of some tables, `schema.table`.
+        clock: The time in seconds since the epoch.
+        wait: Lets that many seconds pass.
+        here: The code location itself; None where every location's runs are looked at.
+        others: What is known of the locations with these alerts.
+    """
+
+    settings: AlertSettings
+    owners: Mapping[str, Sequence[str]]
+    jobs: tuple[str, ...]
+    look: Callable[[Sequence[str], logging.Logger], Seen | None] = lambda _, __: None
+    clock: Clock = field(default=time.time)
+    wait: Callable[[float], None] = field(default=time.sleep)
+    here: CodeLocation | None = None
+    others: tuple[CodeLocation, ...] = ()
+
+    @property
+    def location(self) -> str:
+        """The name of the code location, empty if it is unknown."""
+        return self.here.name if self.here else ""
+
+    def style(self) -> Style:
+        """Return what goes into every message; read anew, since secrets can change."""
+        return Style.of(self.settings, secrets=secret_values())
+
+
+def at_location(alerts: Alerts, instance: dg.DagsterInstance, here: CodeLocation | None) -> Alerts:
+    """Return the alerts of one code location, with what is known of the others."""
+    return alerts if here is None else replace(alerts, here=here, others=known_locations(instance, RETRIES_SENSOR))
+
+
+def alerting_statuses(alerts: Alerts) -> list[dg.DagsterRunStatus]:
+    """Return the statuses of runs that alert."""
+    cancelled = [dg.DagsterRunStatus.CANCELED] if alerts.settings.on_cancel else []
+    return [dg.DagsterRunStatus.FAILURE, *cancelled]

@@ -1,0 +1,122 @@
+"""What a run names its candidate, and the marker in its comment. Pure.
+
+The comment of every table that a run makes carries a marker: which run made it, from a snapshot of when, and how far it
+is. A clone carries its source's comment, so that production says what is in it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from run_elt_dagster.model.names import (
+    IDENTIFIER_LIMIT,
+    RUN_ID_CHARACTERS,
+    Relation,
+    is_candidate_name,
+    short_id,
+)
+from run_elt_dagster.model.table import AnalyticsTable
+
+State = Literal["run", "publishing", "failed", "rollback", "withdrawn"]
+_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+_UNKNOWN_TIME = ""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the comment of a table says about its rows.
+
+    Attributes:
+        state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
+            `withdrawn` for those that a rollback has taken away, `rollback` for those that a rollback is taking away from readers.
+        run_id: Dagster's id of the run.
+        at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if it was not noted.
+    """
+
+    state: State
+    run_id: str
+    at: str = _UNKNOWN_TIME
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """What makes a later snapshot greater."""
+        return (self.at, self.run_id)
+
+    @property
+    def published(self) -> str:
+        """The time and the run that built the rows, in words; empty if unknown."""
+        return f"built {self.at[:16].replace('T', ' ')} UTC by run {short_id(self.run_id)}" if self.at else ""
+
+    def __str__(self) -> str:
+        """Return it as the comment has it."""
+        return f"[run_elt {self.state} {self.run_id}{f' at {self.at}' if self.at else ''}]"
+
+
+def marker_in(comment: str | None) -> Marker | None:
+    """Return the last marker of a comment, None if it has none."""
+    found = list(_MARKER.finditer(comment or ""))
+    return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
+
+
+def previous_table(row_count: int | None, marker: Marker | None) -> str:
+    """Return what readers see as long as nothing is published over a table, in a sentence."""
+    facts = [f"{row_count:,} rows"] if row_count is not None else []
+    facts += [marker.published] if marker is not None and marker.published else []
+    return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
+
+
+def instant(moment: datetime) -> str:
+    """Return an instant as markers have it: text that sorts by time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+# Room for the prefix, the run and a digest in the name of a candidate.
+_LONGEST_KEPT = IDENTIFIER_LIMIT - len("TEMP_") - len("__") - RUN_ID_CHARACTERS
+_DIGEST_CHARACTERS = 8
+
+
+def target_of(table: AnalyticsTable, *, database: str) -> Relation:
+    """Return the table that readers see."""
+    return Relation(database, table.stored_schema, table.stored_table)
+
+
+def candidate_prefix(table: AnalyticsTable) -> str:
+    """Return what the names of all candidates of a table start with; a long name is cut and told apart by a digest."""
+    name = table.stored_table
+    if len(name) > _LONGEST_KEPT:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS].upper()
+        name = f"{name[: _LONGEST_KEPT - _DIGEST_CHARACTERS - 1]}_{digest}"
+    return f"TEMP_{name}__"
+
+
+def run_suffix(run_id: str) -> str:
+    """Return what the names of a run's candidates end with."""
+    return run_id.replace("-", "")[:RUN_ID_CHARACTERS].upper()
+
+
+def run_of_candidate(name: str) -> str:
+    """Return what the name of a candidate says of its run: the start of the run's id, without hyphens."""
+    return name[-RUN_ID_CHARACTERS:]
+
+
+def candidate_of(table: AnalyticsTable, *, database: str, run_id: str) -> Relation:
+    """Return the table that a run builds: a name of its own, so no other run can publish it unaudited."""
+    return Relation(database, table.stored_schema, candidate_prefix(table) + run_suffix(run_id))
+
+
+def is_candidate_of(table: AnalyticsTable, name: str) -> bool:
+    """Return whether a stored name is one of the table's candidates: the prefix of `a` begins those of `a__b` too."""
+    prefix = candidate_prefix(table)
+    return name.startswith(prefix) and len(name) == len(prefix) + RUN_ID_CHARACTERS and is_candidate_name(name)
+
+
+def is_from_its_run(name: str, marker: Marker) -> bool:
+    """Return whether the run of a candidate's name made its rows; a copy of a published table names another run's."""
+    return name.endswith(f"__{run_suffix(marker.run_id)}")
+
+
+def comment_of(table: AnalyticsTable, marker: Marker) -> str:
+    """Return the comment of a table that a run made: its description, and the run of its rows."""
+    return f"{table.description} {marker}".strip()

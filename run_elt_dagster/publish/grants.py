@@ -1,0 +1,84 @@
+"""Who may read a table, and the statements that give another one the same grants. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from run_elt_dagster.model.names import (
+    Relation,
+    exact_sql,
+)
+from run_elt_dagster.publish.guards import PublishRefusedError
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Privileges on a table that one grantee has.
+
+    Attributes:
+        privilege: As in `SELECT`.
+        grantee_kind: `ROLE`, `DATABASE_ROLE` or `SHARE`.
+        grantee: Its stored name, with its database where it belongs to one.
+        grant_option: Whether the grantee may pass it on.
+    """
+
+    privilege: str
+    grantee_kind: str
+    grantee: tuple[str, ...]
+    grant_option: bool = False
+
+
+def show_grants_sql(relation: Relation) -> str:
+    """Return the statement that lists who has which privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
+    return f"SHOW GRANTS ON TABLE {relation.sql}"
+
+
+def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset[Grant]:
+    """Return the grants in the answer to `show_grants_sql`, ownership left out.
+
+    Raises:
+        PublishRefusedError: A grant is of a kind that cannot be carried over.
+    """
+    found: set[Grant] = set()
+    for row in rows:
+        _, privilege, _, _, kind, grantee, option, *_ = (str(value) for value in row)
+        if privilege == "OWNERSHIP":
+            continue
+        if kind not in ("ROLE", "DATABASE_ROLE", "SHARE"):
+            raise PublishRefusedError(
+                f"publish: swap carries over grants to roles, database roles and shares, got {privilege} to {kind} "
+                f"{grantee} on {relation}. It would be lost. Use publish: clone to keep every grant.",
+            )
+        name = tuple(_grantee_parts(grantee))
+        if kind == "DATABASE_ROLE" and len(name) == 1:
+            # A database role has privileges in its own database only.
+            name = (relation.database, *name)
+        found.add(Grant(privilege, kind, name[-1:] if kind == "SHARE" else name, option.lower() == "true"))
+    return frozenset(found)
+
+
+def _grantee_parts(grantee: str) -> list[str]:
+    """Split a name that SHOW GRANTS gives: quoted only where it holds a dot."""
+    parts = re.findall(r'"(?:[^"]|"")+"|[^."]+', grantee)
+    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts] or [grantee]
+
+
+def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: frozenset[Grant]) -> list[str]:
+    """Return the statements that give a table exactly the wanted grants; each is safe to repeat.
+
+    https://docs.snowflake.com/en/sql-reference/sql/grant-privilege
+    """
+    revokes = [
+        f"REVOKE {grant.privilege} ON TABLE {relation.sql} FROM {_grantee_sql(grant)}" for grant in present - wanted
+    ]
+    grants = [
+        f"GRANT {grant.privilege} ON TABLE {relation.sql} TO {_grantee_sql(grant)}"
+        + (" WITH GRANT OPTION" if grant.grant_option else "")
+        for grant in wanted - present
+    ]
+    # Revoking takes away what differs in its grant option alone, so it comes first.
+    return sorted(revokes) + sorted(grants)
+
+
+def _grantee_sql(grant: Grant) -> str:
+    return f"{grant.grantee_kind.replace('_', ' ')} {'.'.join(exact_sql(part) for part in grant.grantee)}"

@@ -1,0 +1,87 @@
+"""What became of a table: what was built and audited, and why it was not published."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.snowflake.session import StatementError
+
+Stage = Literal["build", "audit", "publish"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a table was not published.
+
+    Attributes:
+        stage: Where it failed.
+        message: What failed, the state of production and the remedy. Without row values and secrets.
+        query_id: The failed query, if there is one.
+        errno: Snowflake's error number, if it gave one.
+        cause: The exception, for the log.
+        problem: The root cause alone, without the state of production and the remedy.
+        production: What readers see now.
+        where: The place in the SQL file as `path:line:column`, empty if Snowflake names none.
+    """
+
+    stage: Stage
+    message: str
+    query_id: str | None = None
+    errno: int | None = None
+    cause: Exception | None = None
+    problem: str = ""
+    production: str = ""
+    where: str = ""
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether it is an error of this project: the log then shows where it was raised."""
+        return self.cause is not None and not isinstance(self.cause, StatementError)
+
+
+@dataclass(frozen=True)
+class TableOutcome:
+    """What became of a table.
+
+    Attributes:
+        table: The table.
+        target: What readers see.
+        candidate: What was built; still there if the table failed after its build.
+        row_count: Rows of the candidate, None if they were not counted.
+        audits: A verdict for every audit of the table; empty if its build failed or it was skipped.
+        seconds: Duration of each stage that ran.
+        query_ids: The last query of each stage that ran.
+        warnings: What did not stop the publishing but should be looked at.
+        failure: Why it was not published.
+        skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
+        superseded_by: The run with a newer snapshot, if readers see its rows; None otherwise.
+        schema_changes: How its columns differ from those of the table published before, in words.
+        production: What readers see of a table that was skipped.
+    """
+
+    table: AnalyticsTable
+    target: Relation
+    candidate: Relation
+    row_count: int | None = None
+    audits: tuple[AuditOutcome, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    query_ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    skipped_because: tuple[Key, ...] = ()
+    superseded_by: str | None = None
+    schema_changes: tuple[str, ...] = ()
+    production: str = ""
+
+    @property
+    def published(self) -> bool:
+        """Whether readers see the new table."""
+        return self.failure is None and not self.skipped_because and self.superseded_by is None
+
+    @property
+    def in_production(self) -> bool:
+        """Whether readers see this table's rows or newer ones, so its children can be built."""
+        return self.published or self.superseded_by is not None
