@@ -33,7 +33,7 @@ from run_elt_dagster.redaction import redact
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _rollback(name: str, *, is_agreed: bool, further: bool) -> int:
             check_policies=settings.check_policies,
             is_live=lambda start: is_live(instance, start),
         )
-        rollback = Rollback(Sender(session, options, threading.Event()), table, database=session.database)
+        rollback = Rollback(StatementRunner(session, options, threading.Event()), table, database=session.database)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
         if plan.method == "done":

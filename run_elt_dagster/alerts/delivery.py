@@ -9,7 +9,7 @@ from urllib.error import URLError
 
 import dagster as dg
 
-from run_elt_dagster.alerts.ledger import REASON_LIMIT, Entry, State, config_of, destination_of, start_of
+from run_elt_dagster.alerts.ledger import REASON_LIMIT, LedgerEntry, State, config_of, destination_of, start_of
 from run_elt_dagster.alerts.message import Message, without_blocks
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.redaction import redact
@@ -140,7 +140,7 @@ class Outcome:
     down: bool = False
 
 
-def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
+def after(entry: LedgerEntry, outcome: Outcome, *, now: float, config: str) -> LedgerEntry:
     """Return the entry after an attempt: delivered, due again after 60, 120 and 240 s, or held. Pure."""
     entry = replace(
         entry,
@@ -174,19 +174,19 @@ def after(entry: Entry, outcome: Outcome, *, now: float, config: str) -> Entry:
     return replace(entry, status="retry", attempts=entry.attempts + 1, next_at=now + wait)
 
 
-def missing(slack: Slack) -> Entry:
+def missing(slack: Slack) -> LedgerEntry:
     """Return the entry of an alert that has nowhere to go; it is due as soon as the variables are set."""
-    return Entry(status="undeliverable", reason=f"{slack.missing} not set", config=config_of(slack))
+    return LedgerEntry(status="undeliverable", reason=f"{slack.missing} not set", config=config_of(slack))
 
 
-def attempt(
+def deliver_once(
     instance: dg.DagsterInstance,
     run_id: str,
     slack: Slack,
     *,
     clock: Clock,
     render: Callable[[], Draft],
-) -> tuple[Entry, bool]:
+) -> tuple[LedgerEntry, bool]:
     """Make one attempt to deliver the alert of a run, if none is under way and it is due.
 
     The ledger says `posting` before Slack is asked and the outcome afterwards, so an attempt whose process was
@@ -205,7 +205,7 @@ def attempt(
     config = config_of(slack)
     with _ONE_AT_A_TIME:
         run = instance.get_run_by_id(run_id)
-        entry = Entry.of(run) if run else Entry()
+        entry = LedgerEntry.of(run) if run else LedgerEntry()
         if run is None or not entry.is_due(now=clock(), config=config):
             return entry, False
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
@@ -231,7 +231,7 @@ def release(
     """
     with _ONE_AT_A_TIME:
         for run in instance.get_runs(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else ():
-            entry = Entry.of(run)
+            entry = LedgerEntry.of(run)
             if entry.waits_for_slack(config_of(slack)) and (answered or not entry.released):
                 due = replace(entry, next_at=min(entry.next_at, clock()), down=False, released=True)
                 instance.add_run_tags(run.run_id, due.tags(run.run_id))
@@ -243,9 +243,9 @@ def _attempt(
     slack: Slack,
     *,
     clock: Clock,
-    entry: Entry,
+    entry: LedgerEntry,
     draft: Draft,
-) -> Entry:
+) -> LedgerEntry:
     config = config_of(slack)
     if entry.status == "undeliverable" and entry.config != config:
         entry = replace(entry, attempts=0)
@@ -273,7 +273,7 @@ def _attempt(
     return entry
 
 
-def _settle(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draft) -> Entry:
+def _settle(instance: dg.DagsterInstance, run_id: str, entry: LedgerEntry, draft: Draft) -> LedgerEntry:
     """Mark the runs that the message speaks of besides its own, and return the entry of its own: a first, or a repeat.
 
     Killed in between, the message counts as one whose answer was lost, and covers the runs that are left.
@@ -293,7 +293,7 @@ def _settle(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draf
     return replace(entry, fingerprint=draft.fingerprint, state=draft.state, last_failed_at=draft.last_failed_at)
 
 
-def _settle_list(instance: dg.DagsterInstance, run_id: str, entry: Entry, draft: Draft) -> Entry:
+def _settle_list(instance: dg.DagsterInstance, run_id: str, entry: LedgerEntry, draft: Draft) -> LedgerEntry:
     """Mark the runs of a list, each as a repeat of its incident if one is open, and return the entry of its own run."""
     entry = replace(entry, covers=(), listed=False, fingerprint="", state="closed")
     firsts = {run: first for run, (first, _) in draft.firsts.items()}
@@ -309,7 +309,7 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
     run = instance.get_run_by_id(first_id)
     if run is None:
         return
-    entry = Entry.of(run)
+    entry = LedgerEntry.of(run)
     entry = replace(
         entry,
         last_failed_at=max(entry.last_failed_at, failed_at),
@@ -318,7 +318,7 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
     instance.add_run_tags(first_id, entry.tags(first_id))
 
 
-def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_id: str) -> Outcome:
+def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
     if _is_asked_first(entry):
         answer = call(client.auth_test)
         if answer.kind != "delivered":
@@ -336,13 +336,13 @@ def _outcome(client: "WebClient", slack: Slack, entry: Entry, draft: Draft, run_
     return outcome
 
 
-def _is_asked_first(entry: Entry) -> bool:
+def _is_asked_first(entry: LedgerEntry) -> bool:
     """Return whether it is worth another post only once Slack answers again: its retries are used up, or the token is refused."""
     has_given_up = entry.status == "undeliverable" and entry.attempts > len(RETRY_SECONDS)
     return has_given_up or (entry.status == "blocked" and entry.down)
 
 
-def _is_down(client: "WebClient", entry: Entry, outcome: Outcome) -> bool:
+def _is_down(client: "WebClient", entry: LedgerEntry, outcome: Outcome) -> bool:
     """Return whether Slack answers nothing at all; if only posting fails, its answer is nothing new."""
     if outcome.kind not in ("transient", "unauthorized"):
         return False

@@ -6,25 +6,12 @@ from dataclasses import replace
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import (
-    Draft,
-    Thread,
-    attempt,
-    missing,
-)
+from run_elt_dagster.alerts.delivery import Draft, Thread, deliver_once, missing
 from run_elt_dagster.alerts.failed_runs import ended_at_of, records_of
-from run_elt_dagster.alerts.failure import (
-    RunFailure,
-)
+from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.incidents import count_alike, describe, describe_in_short, describe_verified, first_alike
-from run_elt_dagster.alerts.ledger import Entry, destination_of
-from run_elt_dagster.alerts.message import (
-    failure_message,
-    list_message,
-    lost_message,
-    repeat_message,
-    repeats_message,
-)
+from run_elt_dagster.alerts.ledger import LedgerEntry, destination_of
+from run_elt_dagster.alerts.message import failure_message, list_message, lost_message, repeat_message, repeats_message
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 
@@ -38,12 +25,12 @@ def attempt_alert(
     covered: Sequence[str] = (),
     is_list: bool = False,
     log: logging.Logger,
-) -> Entry:
+) -> LedgerEntry:
     """Make one attempt to alert of a run, and return its entry in the ledger afterwards."""
     run_id = record.dagster_run.run_id
     if slack.missing:
         return _keep_for_later(alerts, instance, slack, record, log=log)
-    entry, asked = attempt(
+    entry, asked = deliver_once(
         instance,
         run_id,
         slack,
@@ -70,7 +57,7 @@ def _keep_for_later(
     record: dg.RunRecord,
     *,
     log: logging.Logger,
-) -> Entry:
+) -> LedgerEntry:
     entry = missing(slack)
     draft = _draft(alerts, instance, slack, record, log=log)
     message = draft.thread.reply if draft.thread else draft.message
@@ -112,7 +99,7 @@ def _draft(
 
 def _untold(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[dg.RunRecord]:
     """Return the runs that are in no message: the other sensor, or an attempt that was killed, may have delivered some."""
-    return [record for record in records_of(instance, run_ids) if Entry.of(record.dagster_run).is_free]
+    return [record for record in records_of(instance, run_ids) if LedgerEntry.of(record.dagster_run).is_free]
 
 
 def _list_draft(
@@ -160,7 +147,7 @@ def _in_thread(
 ) -> Draft:
     """Return the draft as a reply to the first message of its incident, if that is in the channel of today."""
     failure, first = of
-    entry, style = Entry.of(first.dagster_run), alerts.style()
+    entry, style = LedgerEntry.of(first.dagster_run), alerts.style()
     draft = replace(draft, last_failed_at=max(draft.last_failed_at, entry.last_failed_at))
     first_id = first.dagster_run.run_id
     count = count_alike(instance, first_id) + 1 + len(draft.covered)

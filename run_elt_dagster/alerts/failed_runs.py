@@ -8,11 +8,8 @@ from itertools import islice
 
 import dagster as dg
 
-from run_elt_dagster.alerts.failure import (
-    EVENT_TYPES,
-    is_interrupted_before_a_step,
-)
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.failure import EVENT_TYPES, is_interrupted_before_a_step
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.runs.tags import ALERT, copies
 
@@ -57,7 +54,7 @@ def clear_copied_tags(alerts: Alerts, instance: dg.DagsterInstance) -> None:
     statuses = [status for status in _ENDED_WELL if status not in alerting_statuses(alerts)]
     copied = dg.RunsFilter(tags={ALERT: list(_STATUSES)}, statuses=statuses, created_after=recent)
     for run in instance.get_runs(copied, limit=WAITING_READ):
-        if not Entry.of(run).status:
+        if not LedgerEntry.of(run).status:
             instance.add_run_tags(run.run_id, copies(run))
 
 
@@ -121,7 +118,7 @@ def _oldest(alerts: Alerts) -> datetime:
 
 
 def _is_undelivered(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    now, status, ended_at = alerts.clock(), Entry.of(record.dagster_run).status, ended_at_of(record)
+    now, status, ended_at = alerts.clock(), LedgerEntry.of(record.dagster_run).status, ended_at_of(record)
     if status == "delivered" or ended_at < _oldest(alerts).timestamp():
         return False
     if not status and now < ended_at + GRACE_SECONDS:
@@ -136,7 +133,7 @@ def is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) ->
     """
     if alerts.here is not None and not alerts.here.has(run, alerts.others):
         return False
-    if Entry.of(run).status or (alerts.here is not None and run.job_name in alerts.jobs):
+    if LedgerEntry.of(run).status or (alerts.here is not None and run.job_name in alerts.jobs):
         return True
     selected = {*(run.asset_selection or ()), *(key.asset_key for key in run.asset_check_selection or ())}
     if selected:
@@ -171,7 +168,7 @@ def without_interrupted(
     return [
         record
         for record in records
-        if Entry.of(record.dagster_run).status
+        if LedgerEntry.of(record.dagster_run).status
         or time.monotonic() > until
         or not end_if_interrupted(instance, record.dagster_run)
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import known_locations, location_here
@@ -31,7 +31,7 @@ class Health:
         location: The code location that looks, empty if it is unknown.
     """
 
-    waiting: Mapping[str, Entry]
+    waiting: Mapping[str, LedgerEntry]
     last_delivered_at: float | None
     missing: str = ""
     location: str = ""
@@ -124,7 +124,7 @@ def health_of(
         looked_at: What `undelivered` has returned a moment ago; None for a look at all of the last 48 h.
     """
     found = undelivered(alerts, instance) if looked_at is None else read_again(instance, looked_at)
-    entries = {record.dagster_run.run_id: Entry.of(record.dagster_run) for record in found}
+    entries = {record.dagster_run.run_id: LedgerEntry.of(record.dagster_run) for record in found}
     waiting = {
         record.dagster_run.run_id: entries[record.dagster_run.run_id]
         for record in found
@@ -139,7 +139,7 @@ def health_of(
 
 def _last_delivery(alerts: Alerts, records: Sequence[dg.RunRecord]) -> float | None:
     """Return when the last alert of these runs was delivered, in seconds since the epoch; None if none was."""
-    entries = [Entry.of(record.dagster_run) for record in records]
+    entries = [LedgerEntry.of(record.dagster_run) for record in records]
     # Slack's id of a message is the moment at which it was posted: https://docs.slack.dev/messaging/retrieving-messages
     return max((float(e.ts) for e in entries if e.ts and alerts.location in ("", e.location)), default=None)
 

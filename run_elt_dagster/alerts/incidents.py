@@ -8,26 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import (
-    Outcome,
-    is_gone,
-    post,
-    update,
-)
+from run_elt_dagster.alerts.delivery import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
-from run_elt_dagster.alerts.failure import (
-    CHECK_EVENT_TYPES,
-    EVENT_TYPES,
-    Published,
-    RunFailure,
-    run_failure,
-    utc,
-)
-from run_elt_dagster.alerts.ledger import Entry, open_incidents
-from run_elt_dagster.alerts.message import (
-    failure_message,
-    recovery_message,
-)
+from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, Published, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
+from run_elt_dagster.alerts.message import failure_message, recovery_message
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
@@ -112,7 +97,7 @@ def _open_filter(alerts: Alerts, *, fingerprint: str | None = None) -> dg.RunsFi
 
 
 def _is_first(run: dg.DagsterRun) -> bool:
-    entry = Entry.of(run)
+    entry = LedgerEntry.of(run)
     return entry.status == "delivered" and entry.state == "open"
 
 
@@ -125,7 +110,7 @@ def count_alike(instance: dg.DagsterInstance, first_id: str) -> int:
     repeats = instance.get_runs(alike, limit=PAGE)
     if len(repeats) == PAGE:
         return 1 + instance.get_runs_count(alike)
-    return 1 + sum((entry := Entry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
+    return 1 + sum((entry := LedgerEntry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
 
 
 def announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float) -> int:
@@ -152,7 +137,7 @@ def _announce_recovery(
     first: dg.DagsterRun,
     failure: RunFailure,
 ) -> Outcome:
-    entry, style, client = Entry.of(first), alerts.style(), slack.client()
+    entry, style, client = LedgerEntry.of(first), alerts.style(), slack.client()
     green = failure_message(failure, style=style, count=count_alike(instance, first.run_id), state="recovered")
     message = recovery_message(failure, style=style)
     outcome = update(client, entry.channel, entry.ts, green)
@@ -171,7 +156,7 @@ def _announce_recovery(
 
 
 def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
-    since = Entry.of(first).last_failed_at
+    since = LedgerEntry.of(first).last_failed_at
     found = last_publications(
         instance, [name.split(".") for name in names], counts=lambda event: _counts(alerts, instance, event)
     )

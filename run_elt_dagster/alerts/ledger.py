@@ -25,7 +25,7 @@ _NOWHERE = "-"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """The ledger's entry of a run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Entry:
     listed: bool = False
 
     @classmethod
-    def of(cls, run: dg.DagsterRun) -> "Entry":
+    def of(cls, run: dg.DagsterRun) -> "LedgerEntry":
         """Return the entry of a run; an empty one if it has none of its own. What a person sets in the one visible tag counts."""
         kept = _kept(own(run, DETAIL))
         if kept is None:
@@ -86,7 +86,7 @@ class Entry:
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the entry as tags of this run; all of them, so nothing of an earlier entry stays."""
         shortened = replace(self, status="", reason=self.reason[:REASON_LIMIT])
-        kept = {name: value for name, value in asdict(shortened).items() if value != getattr(Entry(), name)}
+        kept = {name: value for name, value in asdict(shortened).items() if value != getattr(LedgerEntry(), name)}
         is_open = self.state == "open"
         return {
             ALERT: self.status,
@@ -143,5 +143,5 @@ def _kept(text: str | None) -> dict[str, Any] | None:
         kept = json.loads(text or "")
     except ValueError:
         return None
-    known = {each.name for each in fields(Entry)}
+    known = {each.name for each in fields(LedgerEntry)}
     return {name: value for name, value in kept.items() if name in known} if isinstance(kept, dict) else None

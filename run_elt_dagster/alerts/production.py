@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from run_elt_dagster.model.candidate import Marker, marker_in, target_of
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import exact_sql
+from run_elt_dagster.model.names import quote_identifier
 from run_elt_dagster.snowflake.resource import Snowflake
 
 # A tick of a sensor has 60 s, and Slack needs some of them.
@@ -54,7 +54,9 @@ def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen
         database = session.database
         for schema in sorted({table.stored_schema for table in wanted}):
             # Needs no warehouse, whose start would cost money: https://docs.snowflake.com/en/sql-reference/sql/show-tables
-            answer = session.execute(f"SHOW TABLES IN SCHEMA {exact_sql(database)}.{exact_sql(schema)}", tag=_TAG)
+            answer = session.execute(
+                f"SHOW TABLES IN SCHEMA {quote_identifier(database)}.{quote_identifier(schema)}", tag=_TAG
+            )
             columns = [column.lower() for column in answer.columns]
             name, comment = columns.index("name"), columns.index("comment")
             comments |= {(schema, str(row[name])): str(row[comment] or "") for row in answer.rows}

@@ -8,10 +8,7 @@ from itertools import islice
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import (
-    is_up,
-    release,
-)
+from run_elt_dagster.alerts.delivery import is_up, release
 from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import (
     clear_copied_tags,
@@ -22,7 +19,7 @@ from run_elt_dagster.alerts.failed_runs import (
     without_interrupted,
 )
 from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of
-from run_elt_dagster.alerts.ledger import COVERED_LIMIT, Entry, config_of, start_of
+from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 
@@ -73,7 +70,7 @@ def reconcile(
     tried = _deliver_due(alerts, instance, slack, records, log=log)
     recovered = 0 if slack.missing else announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
     clear_copied_tags(alerts, instance)
-    entries = [tried.get(r.dagster_run.run_id) or Entry.of(r.dagster_run) for r in records]
+    entries = [tried.get(r.dagster_run.run_id) or LedgerEntry.of(r.dagster_run) for r in records]
     waiting = [entry for entry in entries if entry.status != "delivered"]
     if not slack.missing:
         _report_blocked(waiting)
@@ -107,10 +104,10 @@ class _Budget:
 
 def _deliver_due(
     alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, records: Sequence[dg.RunRecord], *, log: logging.Logger
-) -> dict[str, Entry]:
+) -> dict[str, LedgerEntry]:
     """Deliver what is due; after an outage, all that waits as soon as Slack is there again. Return the entries afterwards."""
     config, now, budget = config_of(slack), alerts.clock(), _Budget(alerts)
-    waiting = [entry for r in records if (entry := Entry.of(r.dagster_run)).waits_for_slack(config)]
+    waiting = [entry for r in records if (entry := LedgerEntry.of(r.dagster_run)).waits_for_slack(config)]
     if slack.missing or not waiting:
         return _deliver_all(alerts, instance, slack, records, budget=budget, log=log)
     if any(entry.quiet_until > now for entry in waiting):
@@ -125,17 +122,17 @@ def _deliver_due(
         tried = _deliver_all(alerts, instance, slack, records, budget=budget, most=1, after_outage=True, log=log)
     if not is_answered and not any(entry.status == "delivered" for entry in tried.values()):
         return tried
-    left = [r.dagster_run.run_id for r in records if Entry.of(r.dagster_run).waits_for_slack(config)]
+    left = [r.dagster_run.run_id for r in records if LedgerEntry.of(r.dagster_run).waits_for_slack(config)]
     release(instance, [id_ for id_ in left if id_ not in tried], slack, clock=alerts.clock, answered=is_answered)
-    records = [r for r in read_again(instance, records) if Entry.of(r.dagster_run).status != "delivered"]
+    records = [r for r in read_again(instance, records) if LedgerEntry.of(r.dagster_run).status != "delivered"]
     return tried | _deliver_all(alerts, instance, slack, records, budget=budget, after_outage=True, log=log)
 
 
 def _retry_one(
     alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, records: Sequence[dg.RunRecord], *, log: logging.Logger
-) -> dict[str, Entry]:
+) -> dict[str, LedgerEntry]:
     """Make the oldest retry that is due, while Slack answers nothing: no other alert uses up its attempts in vain."""
-    due = [r for r in records if Entry.of(r.dagster_run).status == "retry" and _is_due(r, slack, alerts.clock())]
+    due = [r for r in records if LedgerEntry.of(r.dagster_run).status == "retry" and _is_due(r, slack, alerts.clock())]
     if not due:
         return {}
     batch = _as_kept(min(due, key=ended_at_of), _by_start(records))
@@ -152,9 +149,9 @@ def _deliver_all(
     most: int | None = None,
     after_outage: bool = False,
     log: logging.Logger,
-) -> dict[str, Entry]:
+) -> dict[str, LedgerEntry]:
     """Deliver what is due, or as many messages as may be, until Slack takes none. Return the entries afterwards."""
-    tried: dict[str, Entry] = {}
+    tried: dict[str, LedgerEntry] = {}
     is_back, in_vain = after_outage and most is None, 0
     until = time.monotonic() + SORTING_SECONDS
     batches = _batches(alerts, instance, slack, records, until=until, after_outage=after_outage, log=log)
@@ -181,23 +178,23 @@ def _deliver_all(
     return tried
 
 
-def _patience(tried: Mapping[str, Entry]) -> int:
+def _patience(tried: Mapping[str, LedgerEntry]) -> int:
     return FAILURES_IN_A_ROW if any(entry.status == "delivered" for entry in tried.values()) else 1
 
 
-def _is_short_wait(entry: Entry, now: float) -> bool:
+def _is_short_wait(entry: LedgerEntry, now: float) -> bool:
     return entry.status in ("retry", "undeliverable") and 0 < entry.quiet_until - now <= SHORT_WAIT_SECONDS
 
 
 def _deliver_batch(
     alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, batch: _Batch, *, log: logging.Logger
-) -> dict[str, Entry]:
+) -> dict[str, LedgerEntry]:
     """Make one attempt, and return the entries of its runs; the first is the one that it is kept with."""
     leader, *others = batch.runs
     covered = [record.dagster_run.run_id for record in others]
     entry = attempt_alert(alerts, instance, slack, leader, covered=covered, is_list=batch.is_list, log=log)
     read = records_of(instance, covered) if entry.status == "delivered" else ()
-    return {leader.dagster_run.run_id: entry, **{r.dagster_run.run_id: Entry.of(r.dagster_run) for r in read}}
+    return {leader.dagster_run.run_id: entry, **{r.dagster_run.run_id: LedgerEntry.of(r.dagster_run) for r in read}}
 
 
 def _batches(
@@ -217,7 +214,7 @@ def _batches(
     very many incidents most are in lists.
     """
     by_start = _by_start(records)
-    covered = {start for record in records for start in Entry.of(record.dagster_run).covers}
+    covered = {start for record in records for start in LedgerEntry.of(record.dagster_run).covers}
     due = [r for r in records if _is_due(r, slack, alerts.clock()) and start_of(r.dagster_run.run_id) not in covered]
     alike: dict[str, list[dg.RunRecord]] = {}
     for record in _taking_turns(due):
@@ -250,13 +247,13 @@ def _apart(groups: Sequence[list[dg.RunRecord]]) -> tuple[list[list[dg.RunRecord
 
 def _is_shareable(record: dg.RunRecord) -> bool:
     """Return whether a run may share a message with others: it is in none, and its own speaks of no others yet."""
-    entry = Entry.of(record.dagster_run)
+    entry = LedgerEntry.of(record.dagster_run)
     return entry.is_free and not entry.covers
 
 
 def _as_kept(leader: dg.RunRecord, by_start: Mapping[str, dg.RunRecord]) -> _Batch:
     """Return the message of a run as it was tried before: with the runs that it covers."""
-    entry = Entry.of(leader.dagster_run)
+    entry = LedgerEntry.of(leader.dagster_run)
     return _Batch([leader, *(by_start[start] for start in entry.covers if start in by_start)], is_list=entry.listed)
 
 
@@ -274,20 +271,20 @@ def _taking_turns(records: Sequence[dg.RunRecord]) -> Iterator[dg.RunRecord]:
 
 
 def _is_due(record: dg.RunRecord, slack: Slack, now: float) -> bool:
-    return Entry.of(record.dagster_run).is_due(now=now, config=config_of(slack))
+    return LedgerEntry.of(record.dagster_run).is_due(now=now, config=config_of(slack))
 
 
-def is_pausing(entry: Entry, slack: Slack, now: float) -> bool:
+def is_pausing(entry: LedgerEntry, slack: Slack, now: float) -> bool:
     """Return whether an alert that waits is a reason not to try another one first."""
     return entry.next_at > now and entry.config == config_of(slack)
 
 
 def _is_paused(records: Sequence[dg.RunRecord], slack: Slack, now: float) -> bool:
-    entries = [Entry.of(record.dagster_run) for record in records]
+    entries = [LedgerEntry.of(record.dagster_run) for record in records]
     return any(entry.status == "blocked" and is_pausing(entry, slack, now) for entry in entries)
 
 
-def _report_blocked(waiting: Sequence[Entry]) -> None:
+def _report_blocked(waiting: Sequence[LedgerEntry]) -> None:
     """Let the tick fail while a person must act: the page of the sensors shows it, with the remedy."""
     blocked = [entry for entry in waiting if entry.status == "blocked"]
     if blocked:

@@ -8,7 +8,7 @@ import dagster as dg
 from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, Sweep, end_if_interrupted, is_ours, is_retried, undelivered
 from run_elt_dagster.alerts.health import health_of, report_if_changed
-from run_elt_dagster.alerts.ledger import Entry, start_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
 from run_elt_dagster.alerts.reconciliation import is_pausing, reconcile
 from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses, at_location
 from run_elt_dagster.alerts.slack import Slack
@@ -83,7 +83,7 @@ def alert_of_failed_run(
 ) -> None:
     """Make the first attempt to alert of a failed run, unless it is another's, Dagster retries it, or Slack is down."""
     record = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
-    if Entry.of(record.dagster_run).status:
+    if LedgerEntry.of(record.dagster_run).status:
         return
     if not is_ours(alerts, instance, record.dagster_run) or is_retried(record, now=alerts.clock()):
         return
@@ -91,7 +91,7 @@ def alert_of_failed_run(
         log.info(f"run {run_id} was interrupted at the command line before its first step: it is cancelled")
         return
     held = dg.RunsFilter(tags={ALERT: ["posting", "retry", "blocked"]}, statuses=alerting_statuses(alerts))
-    waiting = [Entry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
+    waiting = [LedgerEntry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
     if any(start_of(run_id) in entry.covers for entry in waiting):
         log.info(f"run {run_id} is in the message of another run, and that message is under way")
         return

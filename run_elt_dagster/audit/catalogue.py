@@ -7,7 +7,7 @@ from typing import Any
 
 from run_elt_dagster.model.candidate import Marker, marker_in, previous_table
 from run_elt_dagster.model.column_type import ColumnType, actual_type
-from run_elt_dagster.model.names import Relation, exact_sql, string_sql
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 
 # What Snowflake gives to text and to seconds without a parameter.
 _USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
@@ -96,17 +96,17 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
         candidate: This run's candidate.
         prefix: What the names of all candidates of the target start with.
     """
-    catalogue = f"{exact_sql(target.database)}.INFORMATION_SCHEMA"
-    here = f"TABLE_SCHEMA = {string_sql(target.schema)}"
+    catalogue = f"{quote_identifier(target.database)}.INFORMATION_SCHEMA"
+    here = f"TABLE_SCHEMA = {quote_literal(target.schema)}"
     tables = (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'comment', COMMENT)) "
-        f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {string_sql(target.name)} "
-        f"OR LEFT(TABLE_NAME, {len(prefix)}) = {string_sql(prefix)}))"
+        f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {quote_literal(target.name)} "
+        f"OR LEFT(TABLE_NAME, {len(prefix)}) = {quote_literal(prefix)}))"
     )
     columns = (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, "
         "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, 'digits', DATETIME_PRECISION)) "
-        f"FROM {catalogue}.COLUMNS WHERE {here} AND TABLE_NAME IN ({string_sql(target.name)}, {string_sql(candidate.name)}))"
+        f"FROM {catalogue}.COLUMNS WHERE {here} AND TABLE_NAME IN ({quote_literal(target.name)}, {quote_literal(candidate.name)}))"
     )
     return tables, columns
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Freshness, Range, Relationship, RowCountChange, Severity
 from run_elt_dagster.model.column_type import column_type
-from run_elt_dagster.model.names import Relation, exact_sql, stored_name, string_sql
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
 
 # A check that counts the rows of a query stops here: to know that there are so many is enough.
@@ -282,7 +282,7 @@ def _column_audits(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, .
         yield condition("accepted_values", column, words, _another_sql(_sql_of(column), rule.values), rule.severity)
     for column, rule in checks.matches.items():
         # https://docs.snowflake.com/en/sql-reference/functions/regexp_like: the pattern is anchored at both ends.
-        bad = f"NOT REGEXP_LIKE({_sql_of(column)}, {string_sql(rule.pattern)})"
+        bad = f"NOT REGEXP_LIKE({_sql_of(column)}, {quote_literal(rule.pattern)})"
         yield condition("matches", column, f"matches `{rule.pattern}` as a whole, or is NULL", bad, rule.severity)
     for column, rule in checks.range.items():
         yield condition("range", column, _range_words(rule), _outside_sql(_sql_of(column), rule), rule.severity)
@@ -309,7 +309,7 @@ def _another_sql(column: str, values: Sequence[Any]) -> str:
     if isinstance(values[0], bool):
         # Compared with TRUE, text is cast first: 't', 'yes' and '1' would pass.
         # https://docs.snowflake.com/en/sql-reference/data-types-logical
-        return f"{column}::VARCHAR NOT IN ({', '.join(string_sql(_said(value)) for value in values)})"
+        return f"{column}::VARCHAR NOT IN ({', '.join(quote_literal(_said(value)) for value in values)})"
     return f"{column} NOT IN ({', '.join(map(_literal, values))})"
 
 
@@ -339,10 +339,10 @@ def _freshness(name: str, column: str, rule: Freshness) -> Audit:
 
 def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -> Audit:
     # What is published under the own name is the version before: it must not be asked, or orphans pass.
-    other = TABLE_PLACEHOLDER if is_own else ".".join(exact_sql(part) for part in rule.table)
+    other = TABLE_PLACEHOLDER if is_own else ".".join(quote_identifier(part) for part in rule.table)
     query = (
         f"SELECT * FROM {TABLE_PLACEHOLDER} AS audited WHERE audited.{_sql_of(column)} IS NOT NULL AND NOT EXISTS "
-        f"(SELECT 1 FROM {other} AS related WHERE related.{exact_sql(rule.column)} = audited.{_sql_of(column)})"
+        f"(SELECT 1 FROM {other} AS related WHERE related.{quote_identifier(rule.column)} = audited.{_sql_of(column)})"
     )
     return _counting(Audit(name, f"Every {column} but NULL is in {rule.to}.", severity=rule.severity, query=query))
 
@@ -357,7 +357,7 @@ def _where(condition: str) -> str:
 
 
 def _sql_of(column: str) -> str:
-    return exact_sql(stored_name(column))
+    return quote_identifier(stored_name(column))
 
 
 def _literal(value: Any) -> str:
@@ -366,7 +366,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, date):
         return f"'{value.isoformat()}'::DATE"
     # A decimal number keeps the digits that the author wrote; a binary one would have others.
-    return string_sql(value) if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else repr(value)
+    return (
+        quote_literal(value) if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else repr(value)
+    )
 
 
 def scan_sql(audits: Sequence[Audit], relation: Relation, *, more: Sequence[str] = ()) -> str:
@@ -396,13 +398,15 @@ def judge(audit: Audit, values: Sequence[Any], relation: Relation, query_id: str
     return AuditOutcome(audit, got, query_id, query=query_sql(audit, relation))
 
 
-def not_evaluated(audit: Audit, relation: Relation, error: str, query_id: str | None = None) -> AuditOutcome:
+def failed_to_run(audit: Audit, relation: Relation, error: str, query_id: str | None = None) -> AuditOutcome:
     """Return a failed verdict, for when the query itself failed."""
     query = query_sql(audit, relation) if audit.measures else ""
     return AuditOutcome(audit, {}, query_id, error=error, query=query)
 
 
-def compared(outcome: AuditOutcome, table: AnalyticsTable, inspection: Inspection, *, on_target: bool) -> AuditOutcome:
+def judge_against_catalogue(
+    outcome: AuditOutcome, table: AnalyticsTable, inspection: Inspection, *, on_target: bool
+) -> AuditOutcome:
     """Return the verdict on an audit that compares with the catalogue: the published table, or the declared columns."""
     if outcome.error is not None:
         return outcome

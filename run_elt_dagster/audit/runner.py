@@ -8,9 +8,9 @@ from run_elt_dagster.audit.catalogue import Inspection, Listed, inspection_colum
 from run_elt_dagster.audit.plan import (
     AuditOutcome,
     audits_of,
-    compared,
+    failed_to_run,
     judge,
-    not_evaluated,
+    judge_against_catalogue,
     query_sql,
     sample_sql,
     scan_sql,
@@ -25,7 +25,7 @@ Send = Callable[[str], Answer]
 VALUE_LIMIT = 200
 
 
-class Auditor:
+class AuditRunner:
     """The audits of one table, asked of one relation.
 
     Args:
@@ -63,14 +63,16 @@ class Auditor:
         answered, inspection = self._scan()
         on_target = self._audited == self._target
         outcomes = [
-            compared(answered.get(a.name) or AuditOutcome(a, {}), self._table, inspection, on_target=on_target)
+            judge_against_catalogue(
+                answered.get(a.name) or AuditOutcome(a, {}), self._table, inspection, on_target=on_target
+            )
             for a in self.audits
         ]
         return tuple(self._with_sample(outcome) for outcome in outcomes), inspection
 
     def unanswered(self, error: StatementError) -> tuple[AuditOutcome, ...]:
         """Return a failed verdict on every audit, for when no query could be asked."""
-        return tuple(not_evaluated(audit, self._audited, str(error), error.query_id) for audit in self.audits)
+        return tuple(failed_to_run(audit, self._audited, str(error), error.query_id) for audit in self.audits)
 
     def _scan(self) -> tuple[dict[str, AuditOutcome], Inspection]:
         scanned = [audit for audit in self.audits if audit.in_scan]
@@ -93,7 +95,7 @@ class Auditor:
         except StatementError as error:
             if not error.answered:
                 raise
-            return not_evaluated(audit, self._audited, str(error), error.query_id)
+            return failed_to_run(audit, self._audited, str(error), error.query_id)
         return judge(audit, answer.rows[0], self._audited, answer.query_id)
 
     def _inspection(self, values: Sequence[Any]) -> Inspection:

@@ -43,11 +43,13 @@ def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection
     looks: dict[str, tuple[float, Callable[[], Iterator[Finding]]]] = {
         "snowflake": (
             account.LIMIT_SECONDS,
-            lambda: account.check_account(settings, tables) if settings else skipped(account.NAMES, _NO_SETTINGS),
+            lambda: (
+                account.check_account(settings, tables) if settings else skipped(tuple(account.Check), _NO_SETTINGS)
+            ),
         ),
         "slack": (
             channel.LIMIT_SECONDS,
-            lambda: channel.check_slack(settings) if settings else skipped(channel.NAMES, _NO_SETTINGS),
+            lambda: channel.check_slack(settings) if settings else skipped(tuple(channel.Check), _NO_SETTINGS),
         ),
         "dagster": (
             deployment.LIMIT_SECONDS,

@@ -8,23 +8,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import Key, Relation, is_candidate_name, shown, stored_names, string_sql
+from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import OBJECT_MISSING, Stock, refusal, schema_remedy
-from run_elt_dagster.publish.preflight import look_around
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, refusal, schema_remedy
+from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
-NAMES = ("connect", "warehouse", "sources", "schemas", "targets", "candidates")
+
+class Check(StrEnum):
+    """The checks, by the names that are shown."""
+
+    CONNECT = "connect"
+    WAREHOUSE = "warehouse"
+    SOURCES = "sources"
+    SCHEMAS = "schemas"
+    TARGETS = "targets"
+    CANDIDATES = "candidates"
+
+
 # What one sign-in or statement may take, a warehouse that starts included; and all of them together.
 PATIENCE_SECONDS, LIMIT_SECONDS = 30, 180
 SOURCES_PER_QUERY, NAMES_SHOWN = 100, 5
@@ -36,7 +48,7 @@ _TAG = {"stage": "doctor"}
 class _Look:
     """A session to look with, and what the looks need of it: the stored names of its database and its role; and whether it is the embedded Snowflake's."""
 
-    send: Sender
+    runner: StatementRunner
     database: str
     role: str
     is_embedded: bool = False
@@ -60,11 +72,11 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
             session = opened.enter_context(snowflake.session(patience_seconds=PATIENCE_SECONDS))
         except Exception as error:  # noqa: BLE001 - a key file alone can be wrong in a dozen ways
             yield failed(
-                NAMES[0],
+                Check.CONNECT,
                 f"cannot sign in to {_place(settings)}: {_problem(error)}",
                 sign_in_remedy(settings, error),
             )
-            yield from skipped(NAMES[1:], "signing in to Snowflake failed")
+            yield from skipped(tuple(Check)[1:], "signing in to Snowflake failed")
             return
         yield from _looks(settings, tables, session, seconds=time.monotonic() - started)
 
@@ -92,12 +104,12 @@ def _looks(
     options = RunOptions(
         run_id="doctor", job="run-elt doctor", retry_seconds=(), check_policies=settings.check_policies
     )
-    send = Sender(session, options, threading.Event())
-    user, role, warehouse, database, account, region = (str(value or "") for value in _row(send, WHO_SQL))
+    runner = StatementRunner(session, options, threading.Event())
+    user, role, warehouse, database, account, region = (str(value or "") for value in _row(runner, WHO_SQL))
     place = _place(settings) if settings.snowflake is None else f"account {account} in {region}"
-    yield ok(NAMES[0], f"{place} as {user}, role {role}, database {database or 'none'}, in {seconds:.1f} s")
+    yield ok(Check.CONNECT, f"{place} as {user}, role {role}, database {database or 'none'}, in {seconds:.1f} s")
     if settings.snowflake is None:
-        yield from skipped([NAMES[1]], "the embedded Snowflake has none")
+        yield from skipped([Check.WAREHOUSE], "the embedded Snowflake has none")
     else:
         yield _warehouse_finding(settings.snowflake.warehouse, warehouse, role)
     if not database:
@@ -109,23 +121,23 @@ def _looks(
         )
     if not database or tables is None:
         why = "there is no database" if not database else "the check of the table files failed"
-        yield from skipped(NAMES[2:], why)
+        yield from skipped(tuple(Check)[2:], why)
         return
-    look = _Look(send, session.database, role, is_embedded=settings.snowflake is None)
+    look = _Look(runner, session.database, role, is_embedded=settings.snowflake is None)
     yield from _source_findings(look, tables)
     yield from _schema_findings(look, tables)
     yield from _target_findings(look, tables, options, settings)
 
 
-def _row(send: Sender, sql: str) -> tuple[object, ...]:
-    return send(sql, tag=_TAG).rows[0]
+def _row(runner: StatementRunner, sql: str) -> tuple[object, ...]:
+    return runner.send(sql, tag=_TAG).rows[0]
 
 
 def _warehouse_finding(wanted: str, got: str, role: str) -> Finding:
     if got:
-        return ok(NAMES[1], got)
+        return ok(Check.WAREHOUSE, got)
     return failed(
-        NAMES[1],
+        Check.WAREHOUSE,
         f"the session requires the warehouse {wanted}, got none: it does not exist, or role {role} may not use it.",
         f"GRANT USAGE ON WAREHOUSE {wanted} TO ROLE {role}, or correct SNOWFLAKE_WAREHOUSE.",
     )
@@ -137,9 +149,9 @@ def sources_sql(relations: Sequence[Relation]) -> str:
 
 
 def _source_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
-    name = NAMES[2]
+    name = Check.SOURCES
     sources = {_relation(key, look.database): key for key in tables.sources}
-    refused = list(_unreadable(look.send, list(sources)))
+    refused = list(_unreadable(look.runner, list(sources)))
     for relation, error in refused:
         readers = ", ".join(tables[key].name for key, reads in tables.upstream.items() if sources[relation] in reads)
         yield failed(
@@ -159,23 +171,23 @@ def _relation(key: Key, database: str) -> Relation:
     return Relation(*(parts if len(parts) == 3 else (database, *parts)))  # noqa: PLR2004 - database, schema, table
 
 
-def _unreadable(send: Sender, relations: Sequence[Relation]) -> Iterator[tuple[Relation, StatementError]]:
+def _unreadable(runner: StatementRunner, relations: Sequence[Relation]) -> Iterator[tuple[Relation, StatementError]]:
     """Yield the tables that cannot be read: all are asked for at once, and halves where that fails."""
     if not relations:
         return
-    error = _error_of(send, sources_sql(relations)) if len(relations) <= SOURCES_PER_QUERY else None
+    error = _error_of(runner, sources_sql(relations)) if len(relations) <= SOURCES_PER_QUERY else None
     if error is not None and len(relations) == 1:
         yield relations[0], error
     elif error is not None or len(relations) > SOURCES_PER_QUERY:
         middle = len(relations) // 2
-        yield from _unreadable(send, relations[:middle])
-        yield from _unreadable(send, relations[middle:])
+        yield from _unreadable(runner, relations[:middle])
+        yield from _unreadable(runner, relations[middle:])
 
 
-def _error_of(send: Sender, sql: str) -> StatementError | None:
+def _error_of(runner: StatementRunner, sql: str) -> StatementError | None:
     """Return why a statement was refused; where no answer came there is nothing more to ask."""
     try:
-        send(sql, tag=_TAG)
+        runner.send(sql, tag=_TAG)
     except StatementError as error:
         if not error.answered:
             raise
@@ -184,12 +196,12 @@ def _error_of(send: Sender, sql: str) -> StatementError | None:
 
 
 def _schema_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
-    name = NAMES[3]
+    name = Check.SCHEMAS
     schemas = sorted({table.stored_schema for table in tables.values()})
     problems = [problem for schema in schemas if (problem := _cannot_create(look, schema)) is not None]
     yield from problems
     if not problems:
-        yield ok(name, f"role {look.role} can create tables in {_listed([shown(schema) for schema in schemas])}")
+        yield ok(name, f"role {look.role} can create tables in {_listed([display_name(schema) for schema in schemas])}")
 
 
 def _cannot_create(look: _Look, schema: str) -> Finding | None:
@@ -200,12 +212,12 @@ def _cannot_create(look: _Look, schema: str) -> Finding | None:
     """
     probe = Relation(look.database, schema, f"TEMP_RUN_ELT_DOCTOR__{secrets.token_hex(4).upper()}")
     marker = Marker("failed", "doctor", instant(datetime.now(UTC)))
-    where = f"{shown(look.database)}.{shown(schema)}"
+    where = f"{display_name(look.database)}.{display_name(schema)}"
     created = False
     try:
         error = _error_of(
-            look.send,
-            f"CREATE TRANSIENT TABLE {probe.sql} (N INT) DATA_RETENTION_TIME_IN_DAYS = 0 COMMENT = {string_sql(str(marker))}",
+            look.runner,
+            f"CREATE TRANSIENT TABLE {probe.sql} (N INT) DATA_RETENTION_TIME_IN_DAYS = 0 COMMENT = {quote_literal(str(marker))}",
         )
         created = error is None
         if error is not None and look.is_embedded and error.errno == OBJECT_MISSING:
@@ -213,72 +225,77 @@ def _cannot_create(look: _Look, schema: str) -> Finding | None:
             return None
         if error is not None:
             return failed(
-                NAMES[3],
+                Check.SCHEMAS,
                 f"role {look.role} cannot create tables in {where}: {error}",
                 schema_remedy(probe, role=look.role),
             )
     finally:
-        left = _error_of(look.send, drop_sql(probe)) if created else None
+        left = _error_of(look.runner, drop_sql(probe)) if created else None
     if left is not None:
-        return failed(NAMES[3], f"{probe} was created and cannot be dropped: {left}", f"Drop it: {drop_sql(probe)}")
+        return failed(
+            Check.SCHEMAS, f"{probe} was created and cannot be dropped: {left}", f"Drop it: {drop_sql(probe)}"
+        )
     return None
 
 
 def _target_findings(look: _Look, tables: Catalogue, options: RunOptions, settings: Settings) -> Iterator[Finding]:
     try:
-        stock = look_around(look.send, list(tables.values()), database=look.database, options=options)
+        inventory = read_targets(look.runner, list(tables.values()), database=look.database, options=options)
     except StatementError as error:
         yield failed(
-            NAMES[4],
+            Check.TARGETS,
             f"INFORMATION_SCHEMA of {look.database} cannot be read: {error}",
             f"GRANT USAGE ON DATABASE {look.database} TO ROLE {look.role}.",
         )
-        yield from skipped([NAMES[5]], "what is there cannot be listed")
+        yield from skipped([Check.CANDIDATES], "what is there cannot be listed")
         return
     found = {target_of(table, database=look.database): table for table in tables.values()}
-    refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, stock))]
+    refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, inventory))]
     yield from refused
     if not refused:
-        yield ok(NAMES[4], _targets_detail(found, stock))
-    yield _candidates_finding(stock, found.values(), keep_hours=settings.keep_candidates_hours)
+        yield ok(Check.TARGETS, _targets_detail(found, inventory))
+    yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
 
 
-def refusal_finding(table: AnalyticsTable, target: Relation, stock: Stock) -> Finding | None:
+def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetInventory) -> Finding | None:
     """Return why the table would not be published, None if it would."""
-    refused = refusal(table, target, stock.at(target), role=stock.role)
+    refused = refusal(table, target, inventory.at(target), role=inventory.role)
     if refused is None:
         return None
     # What readers see is nothing to find out here; the remedy is what follows it.
     detail, _, rest = refused.partition(" Readers still see ")
-    return failed(NAMES[4], detail, rest.partition(". ")[2])
+    return failed(Check.TARGETS, detail, rest.partition(". ")[2])
 
 
-def _targets_detail(found: Mapping[Relation, AnalyticsTable], stock: Stock) -> str:
-    published = {target: existing for target in found if (existing := stock.at(target)) is not None}
+def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetInventory) -> str:
+    published = {target: existing for target in found if (existing := inventory.at(target)) is not None}
     detail = f"{len(published)} published, {len(found) - len(published)} not yet; nothing is lost by publishing"
-    foreign = [f"{target} ({each.owner})" for target, each in published.items() if each.owner not in ("", stock.role)]
+    foreign = [
+        f"{target} ({each.owner})" for target, each in published.items() if each.owner not in ("", inventory.role)
+    ]
     if foreign:
         # Only publish: overwrite goes over them at all.
         detail += f". The order of two runs is not kept where another role owns the table: {_listed(sorted(foreign))}"
     return detail
 
 
-def _candidates_finding(stock: Stock, declared: Iterable[AnalyticsTable], *, keep_hours: int) -> Finding:
-    candidates = {place: each for place, each in stock.tables.items() if is_candidate_name(place[1])}
-    old = {(schema, name) for schema, name, _ in stock.leftovers(declared, older_than_hours=keep_hours)}
-    stuck = sorted(".".join(place) for place in old if candidates[place].owner not in ("", stock.role))
+def _candidates_finding(inventory: TargetInventory, declared: Iterable[AnalyticsTable], *, keep_hours: int) -> Finding:
+    candidates = {place: each for place, each in inventory.tables.items() if is_candidate_name(place[1])}
+    old = {(schema, name) for schema, name, _ in inventory.leftovers(declared, older_than_hours=keep_hours)}
+    stuck = sorted(".".join(place) for place in old if candidates[place].owner not in ("", inventory.role))
     if stuck:
         return failed(
-            NAMES[5],
-            f"{len(stuck)} older than {keep_hours} h belong to another role, and role {stock.role} cannot drop them: "
+            Check.CANDIDATES,
+            f"{len(stuck)} older than {keep_hours} h belong to another role, and role {inventory.role} cannot drop them: "
             f"{_listed(stuck)}.",
             "Drop them with the role that owns them, or grant its ownership.",
         )
     if not candidates:
-        return ok(NAMES[5], "none is left behind")
+        return ok(Check.CANDIDATES, "none is left behind")
     kept = len(candidates) - len(old)
     return ok(
-        NAMES[5], f"the next run drops {len(old)} older than {keep_hours} h and keeps {kept} younger or unmarked ones"
+        Check.CANDIDATES,
+        f"the next run drops {len(old)} older than {keep_hours} h and keeps {kept} younger or unmarked ones",
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from run_elt_dagster.alerts.delivery import Outcome, call
@@ -12,7 +13,14 @@ from run_elt_dagster.settings import Settings
 if TYPE_CHECKING:
     from slack_sdk.web.slack_response import SlackResponse
 
-NAMES = ("slack token", "slack channel")
+
+class Check(StrEnum):
+    """The checks, by the names that are shown."""
+
+    TOKEN = "slack token"  # noqa: S105 - the name of a check
+    CHANNEL = "slack channel"
+
+
 # Two requests of 10 s each.
 LIMIT_SECONDS = 25
 TRY_IT = "run-elt alert --test tries it by a message"
@@ -24,16 +32,16 @@ def check_slack(settings: Settings) -> Iterator[Finding]:
     slack = Slack.from_settings(settings)
     if not slack.token and not slack.channel:
         yield from skipped(
-            NAMES, f"{slack.missing} not set: failed runs are reported in the log of a sensor's tick only"
+            tuple(Check), f"{slack.missing} not set: failed runs are reported in the log of a sensor's tick only"
         )
         return
     if slack.missing:
         yield failed(
-            NAMES[0],
+            Check.TOKEN,
             f"Slack requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. No alert is sent.",
             f"Set {slack.missing}.",
         )
-        yield from skipped(NAMES[1:], "the check of the token failed")
+        yield from skipped(tuple(Check)[1:], "the check of the token failed")
         return
     yield from _check_token(slack.resolved())
 
@@ -42,20 +50,20 @@ def _check_token(slack: Slack) -> Iterator[Finding]:
     client = slack.client()
     outcome, answer, headers = _asked(client.auth_test)
     if outcome.kind != "delivered":
-        yield _refused(NAMES[0], outcome, slack)
-        yield from skipped(NAMES[1:], "the check of the token failed")
+        yield _refused(Check.TOKEN, outcome, slack)
+        yield from skipped(tuple(Check)[1:], "the check of the token failed")
         return
     # https://docs.slack.dev/authentication/installing-with-oauth names the header.
     scopes = {scope for scope in headers.get("x-oauth-scopes", "").replace(" ", "").split(",") if scope}
     if scopes and "chat:write" not in scopes:
         yield failed(
-            NAMES[0],
+            Check.TOKEN,
             f"posting requires the scope chat:write, got {', '.join(sorted(scopes))}.",
             "Add the scope chat:write to the Slack app and install it again.",
         )
     else:
         known = f"with the scopes {', '.join(sorted(scopes))}" if scopes else "with scopes that Slack does not list"
-        yield ok(NAMES[0], f"of {answer.get('user')} in the workspace {answer.get('team')}, {known}")
+        yield ok(Check.TOKEN, f"of {answer.get('user')} in the workspace {answer.get('team')}, {known}")
     yield _channel_finding(slack, scopes)
 
 
@@ -64,7 +72,7 @@ def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
 
     https://docs.slack.dev/reference/methods/conversations.info
     """
-    name, channel = NAMES[1], slack.channel
+    name, channel = Check.CHANNEL, slack.channel
     if not _CHANNEL_ID.fullmatch(channel):
         return Finding(name, "skip", f"{channel} is no channel's ID, and Slack looks up channels by ID only; {TRY_IT}")
     client = slack.client()

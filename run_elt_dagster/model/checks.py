@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from run_elt_dagster.model.column_type import column_type
 from run_elt_dagster.model.front_matter import SQL_UNIT, Location
-from run_elt_dagster.model.names import shown, stored_name, stored_names
+from run_elt_dagster.model.names import display_name, stored_name, stored_names
 from run_elt_dagster.model.regular_expression import require_posix
 
 Severity = Literal["error", "warn"]
@@ -351,7 +351,7 @@ class Checks(Strict):
         seen: set[tuple[str, tuple[str, ...]]] = set()
         for location, kind, columns in self._on_columns():
             if (kind, columns) in seen:
-                what = f"{kind} of {', '.join(map(shown, columns))}"
+                what = f"{kind} of {', '.join(map(display_name, columns))}"
                 raise LocatedError(f"requires one check {what}, got a second. Keep one of them", location=location)
             seen.add((kind, columns))
         return self

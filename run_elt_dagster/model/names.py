@@ -78,22 +78,22 @@ def is_candidate_name(name: str) -> bool:
     return _CANDIDATE.fullmatch(name) is not None
 
 
-def exact_sql(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """Return a name exactly as it is stored, quoted, so reserved words work too."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """Return a stored name as a person would type it: quoted only where it has to be."""
-    return name if _FOLDED.fullmatch(name) else exact_sql(name)
+    return name if _FOLDED.fullmatch(name) else quote_identifier(name)
 
 
 def key_of(names: Iterable[str]) -> Key:
     """Return the key of stored names: lower case, but quoted where Snowflake needs quotes."""
-    return tuple(name.lower() if shown(name) == name else shown(name) for name in names)
+    return tuple(name.lower() if display_name(name) == name else display_name(name) for name in names)
 
 
-def string_sql(text: str) -> str:
+def quote_literal(text: str) -> str:
     """Return a string literal; quotes are doubled, and backslashes too, since Snowflake reads escapes.
 
     https://docs.snowflake.com/en/sql-reference/data-types-text
@@ -112,8 +112,8 @@ class Relation:
     @property
     def sql(self) -> str:
         """The name for a statement, each part quoted."""
-        return ".".join(exact_sql(part) for part in (self.database, self.schema, self.name))
+        return ".".join(quote_identifier(part) for part in (self.database, self.schema, self.name))
 
     def __str__(self) -> str:
         """Return the name for a person: `DATABASE.SCHEMA.NAME`."""
-        return ".".join(shown(part) for part in (self.database, self.schema, self.name))
+        return ".".join(display_name(part) for part in (self.database, self.schema, self.name))

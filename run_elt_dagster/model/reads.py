@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 
 from run_elt_dagster.model.lineage_cache import Reads, Unclear
-from run_elt_dagster.model.names import Key, key_of, shown, stored_names
+from run_elt_dagster.model.names import Key, display_name, key_of, stored_names
 
 # The table without rows of its own that Oracle's SQL reads from; Snowflake takes it without a schema.
 _DUAL = "DUAL"
@@ -198,7 +198,7 @@ class _Reading:
         if len(names) == 1:
             self._add_unqualified(node, names[0])
         elif len(names) > _LONGEST_NAME:
-            self._doubt(node, f"{'.'.join(map(shown, names))} has more parts than database.schema.table")
+            self._doubt(node, f"{'.'.join(map(display_name, names))} has more parts than database.schema.table")
         else:
             key, line = key_of(name or _DEFAULT_SCHEMA for name in names), self._line(node)
             self.tables[key] = min(line, self.tables.get(key, line))

@@ -39,8 +39,8 @@ from run_elt_dagster.model.front_matter import (
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
+    display_name,
     is_candidate_name,
-    shown,
     stored_name,
     stored_names,
 )
@@ -247,7 +247,7 @@ class AnalyticsTable(Strict):
     def _name_is_no_candidates(self) -> "AnalyticsTable":
         if is_candidate_name(self.stored_table.upper()):
             raise LocatedError(
-                f"requires another name than a candidate's, got {shown(self.stored_table)}: "
+                f"requires another name than a candidate's, got {display_name(self.stored_table)}: "
                 f"temp_<table>__<{RUN_ID_CHARACTERS} hexadecimal digits> is how runs name what they build, and what is left of it is dropped. Name the table differently",
                 location=("identifier",) if self.identifier else ("table",),
             )

@@ -18,7 +18,7 @@ from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.orchestration.heartbeat import sign_of_life
+from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import repeat_lost_interruptions
 from run_elt_dagster.orchestration.selection import KINDS, refuse_empty_selection
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
@@ -98,7 +98,7 @@ def analytics_assets(
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
-                sign_of_life(context.instance, context.run.run_id),
+                heartbeat(context.instance, context.run.run_id),
                 _ends_as_cancelled(context),
                 _closed_at_exit() as opened,
             ):

@@ -23,7 +23,7 @@ _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterR
 
 
 @contextmanager
-def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS) -> Generator[None]:
+def heartbeat(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS) -> Generator[None]:
     """Write a run's heartbeat into its tags, at once and until the block ends.
 
     A run that was ended meanwhile, as lost or by a person who forced it, is interrupted: it must not publish after
@@ -49,7 +49,7 @@ def sign_of_life(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: flo
                 _beat(instance, run_id)
 
     _begin(instance, run_id)
-    thread = threading.Thread(target=beat, name="sign_of_life", daemon=True)
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -91,14 +91,14 @@ def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen = {run_id: (str(sign), int(count)) for run_id, (sign, count) in json.loads(context.cursor or "{}").items()}
-        seen, ended = end_lost_runs(context.instance, seen, looks=looks)
+        seen, ended = fail_runs_without_heartbeat(context.instance, seen, looks=looks)
         context.update_cursor(json.dumps(seen))
         return dg.SkipReason(f"{len(seen)} runs live, {len(ended)} lost ones ended: {', '.join(ended) or 'none'}")
 
     return lost_runs
 
 
-def end_lost_runs(
+def fail_runs_without_heartbeat(
     instance: dg.DagsterInstance, seen: Mapping[str, tuple[str, int]], *, looks: int
 ) -> tuple[dict[str, tuple[str, int]], list[str]]:
     """Fail the runs with a heartbeat that has not changed in so many looks.

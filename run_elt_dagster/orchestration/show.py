@@ -14,9 +14,9 @@ import dagster as dg
 
 from run_elt_dagster.model.candidate import Marker, target_of
 from run_elt_dagster.model.lineage import own_key
-from run_elt_dagster.model.names import Key, Relation, exact_sql, is_candidate_name, short_id, stored_names
+from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, Stock, stock_of, stock_sql
+from run_elt_dagster.publish.guards import Existing, TargetInventory, inventory_of, inventory_sql
 from run_elt_dagster.publish.rollback import ROLLED_BACK
 from run_elt_dagster.snowflake.session import ConnectorSession
 
@@ -141,27 +141,27 @@ def look(
     database = session.database
     places = {key: target_of(table, database=database) for key, table in tables.items()}
     wanted = {name: find(name, tables, database=database) for name in names}
-    stock = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
+    inventory = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
     recorded = recorded_by_dagster(instance, list(tables)) if instance else {}
     declared = {
-        key: Shown(table.name, places[key], stock[database].at(places[key]), table, recorded.get(key))
+        key: Shown(table.name, places[key], inventory[database].at(places[key]), table, recorded.get(key))
         for key, table in tables.items()
     }
     named: list[Shown] = []
     for name, (relation, table) in wanted.items():
-        existing = stock[relation.database].at(relation)
+        existing = inventory[relation.database].at(relation)
         if table is None and existing is None:
             raise unknown(query, name, relation, tables)
         named.append(declared[table.key] if table else Shown(name.lower().replace("/", "."), relation, existing))
-    return Found(list(declared.values()), candidates(stock), named)
+    return Found(list(declared.values()), candidates(inventory), named)
 
 
-def take_stock(query: Query, relations: Iterable[Relation]) -> dict[str, Stock]:
+def take_stock(query: Query, relations: Iterable[Relation]) -> dict[str, TargetInventory]:
     """Return by database what the schemas of some tables hold, in one query for each database."""
     schemas: dict[str, set[str]] = {}
     for relation in relations:
         schemas.setdefault(relation.database, set()).add(relation.schema)
-    return {database: stock_of(query(stock_sql(database, names))) for database, names in schemas.items()}
+    return {database: inventory_of(query(inventory_sql(database, names))) for database, names in schemas.items()}
 
 
 def find(name: str, tables: Mapping[Key, AnalyticsTable], *, database: str) -> tuple[Relation, AnalyticsTable | None]:
@@ -195,7 +195,7 @@ def find(name: str, tables: Mapping[Key, AnalyticsTable], *, database: str) -> t
 
 def unknown(query: Query, name: str, relation: Relation, tables: Mapping[Key, AnalyticsTable]) -> ValueError:
     """Return the error for a name that no file declares and nothing in the database has."""
-    catalogue = f"{exact_sql(relation.database)}.INFORMATION_SCHEMA.TABLES"
+    catalogue = f"{quote_identifier(relation.database)}.INFORMATION_SCHEMA.TABLES"
     rows = query(
         f"SELECT TABLE_SCHEMA, TABLE_NAME FROM {catalogue} WHERE TABLE_SCHEMA <> 'INFORMATION_SCHEMA' LIMIT {_NAMES_IN_DATABASE}"
     )
@@ -311,11 +311,11 @@ def _run(marker: Marker) -> str:
     return short_id(marker.run_id.removeprefix(ROLLED_BACK))
 
 
-def candidates(stock: Mapping[str, Stock]) -> list[Shown]:
+def candidates(inventory: Mapping[str, TargetInventory]) -> list[Shown]:
     """Return the candidates that runs have left behind, or are building right now."""
     return [
         Shown(f"{schema}.{name}".lower(), Relation(database, schema, name), existing)
-        for database, each in stock.items()
+        for database, each in inventory.items()
         for (schema, name), existing in sorted(each.tables.items())
         if is_candidate_name(name) and existing.marker is not None
     ]

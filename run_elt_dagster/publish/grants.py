@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from run_elt_dagster.model.names import (
-    Relation,
-    exact_sql,
-)
+from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.publish.guards import PublishRefusedError
 
 
@@ -81,4 +78,4 @@ def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: 
 
 
 def _grantee_sql(grant: Grant) -> str:
-    return f"{grant.grantee_kind.replace('_', ' ')} {'.'.join(exact_sql(part) for part in grant.grantee)}"
+    return f"{grant.grantee_kind.replace('_', ' ')} {'.'.join(quote_identifier(part) for part in grant.grantee)}"

@@ -13,11 +13,11 @@ from typing import Any
 from run_elt_dagster.model.candidate import Marker, instant, is_candidate_of, is_from_its_run, marker_in, previous_table
 from run_elt_dagster.model.names import (
     Relation,
-    exact_sql,
+    display_name,
     is_candidate_name,
-    shown,
+    quote_identifier,
+    quote_literal,
     stored_names,
-    string_sql,
 )
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
@@ -70,7 +70,7 @@ class Existing:
 
 
 @dataclass(frozen=True)
-class Stock:
+class TargetInventory:
     """What the target schemas hold when a run begins.
 
     Attributes:
@@ -132,13 +132,13 @@ def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[Ana
     return any(is_candidate_of(table, name) for table in swapped)
 
 
-def stock_sql(database: str, schemas: Iterable[str]) -> str:
+def inventory_sql(database: str, schemas: Iterable[str]) -> str:
     """Return the query for what the schemas hold: a row for each table, and one for a schema without any.
 
     https://docs.snowflake.com/en/sql-reference/info-schema/tables
     """
-    catalogue = f"{exact_sql(database)}.INFORMATION_SCHEMA"
-    names = ", ".join(string_sql(schema) for schema in sorted(set(schemas)))
+    catalogue = f"{quote_identifier(database)}.INFORMATION_SCHEMA"
+    names = ", ".join(quote_literal(schema) for schema in sorted(set(schemas)))
     return (
         "SELECT CURRENT_ROLE(), CURRENT_TIMESTAMP(), s.SCHEMA_NAME, s.SCHEMA_OWNER, s.IS_MANAGED_ACCESS, t.TABLE_NAME, "
         "t.TABLE_TYPE, t.IS_DYNAMIC, t.IS_ICEBERG, t.IS_HYBRID, t.ROW_COUNT, t.TABLE_OWNER, t.COMMENT, t.CREATED "
@@ -147,10 +147,10 @@ def stock_sql(database: str, schemas: Iterable[str]) -> str:
     )
 
 
-def stock_of(rows: Sequence[Sequence[Any]]) -> Stock:
-    """Return what the answer to `stock_sql` says."""
+def inventory_of(rows: Sequence[Sequence[Any]]) -> TargetInventory:
+    """Return what the answer to `inventory_sql` says."""
     if not rows:
-        return Stock()
+        return TargetInventory()
     tables: dict[tuple[str, str], Existing] = {}
     for (
         _,
@@ -182,7 +182,7 @@ def stock_of(rows: Sequence[Sequence[Any]]) -> Stock:
             managed_by=str(schema_owner or "") if managed == "YES" else None,
         )
     now: datetime = rows[0][1]
-    return Stock(str(rows[0][0] or ""), now.astimezone(UTC), tables, frozenset(str(row[2]) for row in rows))
+    return TargetInventory(str(rows[0][0] or ""), now.astimezone(UTC), tables, frozenset(str(row[2]) for row in rows))
 
 
 _SPECIAL = ("DYNAMIC", "ICEBERG", "HYBRID")
@@ -211,40 +211,45 @@ def policies_sql(relations: Sequence[Relation]) -> str:
     https://docs.snowflake.com/en/sql-reference/functions/policy_references
     """
     return " UNION ALL ".join(
-        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({exact_sql(relation.database)}.INFORMATION_SCHEMA."
-        f"POLICY_REFERENCES(REF_ENTITY_NAME => {string_sql(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE'))"
+        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({quote_identifier(relation.database)}.INFORMATION_SCHEMA."
+        f"POLICY_REFERENCES(REF_ENTITY_NAME => {quote_literal(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE'))"
         for number, relation in enumerate(relations)
     )
 
 
-def with_policies(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
-    """Return the stock with the answer to `policies_sql` in it."""
+def with_policies(
+    inventory: TargetInventory, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]
+) -> TargetInventory:
+    """Return the inventory with the answer to `policies_sql` in it."""
     found: dict[int, tuple[str, ...]] = {}
     for number, kind, name in rows:
         found[int(number)] = (*found.get(int(number), ()), f"{str(kind).lower().replace('_', ' ')} {name}")
-    return _changed(stock, {relations[number]: {"policies": tuple(sorted(set(p)))} for number, p in found.items()})
+    return _changed(inventory, {relations[number]: {"policies": tuple(sorted(set(p)))} for number, p in found.items()})
 
 
-def with_streams(stock: Stock, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]) -> Stock:
-    """Return the stock with the answer to `STREAMS_SQL` in it."""
+def with_streams(
+    inventory: TargetInventory, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]
+) -> TargetInventory:
+    """Return the inventory with the answer to `STREAMS_SQL` in it."""
     found = streams_by_table(rows)
     names = {relation: found.get((relation.database, relation.schema, relation.name), ()) for relation in relations}
-    return _changed(stock, {relation: {"streams": streams} for relation, streams in names.items() if streams})
+    return _changed(inventory, {relation: {"streams": streams} for relation, streams in names.items() if streams})
 
 
-def with_unknown(stock: Stock, relations: Sequence[Relation], reason: str) -> Stock:
-    """Return the stock with a reason why something about the tables is not known."""
+def with_unknown(inventory: TargetInventory, relations: Sequence[Relation], reason: str) -> TargetInventory:
+    """Return the inventory with a reason why something about the tables is not known."""
     return _changed(
-        stock, {r: {"unknown": (*found.unknown, reason)} for r in relations if (found := stock.at(r)) is not None}
+        inventory,
+        {r: {"unknown": (*found.unknown, reason)} for r in relations if (found := inventory.at(r)) is not None},
     )
 
 
-def _changed(stock: Stock, changes: Mapping[Relation, Mapping[str, Any]]) -> Stock:
-    tables = dict(stock.tables)
+def _changed(inventory: TargetInventory, changes: Mapping[Relation, Mapping[str, Any]]) -> TargetInventory:
+    tables = dict(inventory.tables)
     for relation, change in changes.items():
         key = (relation.schema, relation.name)
         tables[key] = replace(tables[key], **change)
-    return replace(stock, tables=tables)
+    return replace(inventory, tables=tables)
 
 
 def refusal(
@@ -316,7 +321,7 @@ def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
 
 def schema_of(relation: Relation) -> str:
     """Return the full name of a table's schema, as SQL and a person write it."""
-    return f"{shown(relation.database)}.{shown(relation.schema)}"
+    return f"{display_name(relation.database)}.{display_name(relation.schema)}"
 
 
 def create_schema_sql(relation: Relation) -> str:
@@ -324,7 +329,7 @@ def create_schema_sql(relation: Relation) -> str:
 
     https://docs.snowflake.com/en/sql-reference/sql/create-schema
     """
-    return f"CREATE SCHEMA IF NOT EXISTS {exact_sql(relation.database)}.{exact_sql(relation.schema)}"
+    return f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(relation.database)}.{quote_identifier(relation.schema)}"
 
 
 def schema_remedy(relation: Relation, *, role: str) -> str:
@@ -335,7 +340,7 @@ def schema_remedy(relation: Relation, *, role: str) -> str:
     """
     schema = schema_of(relation)
     return (
-        f"Let an administrator with CREATE SCHEMA on database {shown(relation.database)}, such as SYSADMIN, run: "
+        f"Let an administrator with CREATE SCHEMA on database {display_name(relation.database)}, such as SYSADMIN, run: "
         f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE TABLE ON SCHEMA {schema} TO ROLE {role};"
     )
 
@@ -356,15 +361,15 @@ def missing_schema(target: Relation, error: StatementError, *, role: str) -> tup
         NO_PRIVILEGE: f"role {role} may not create tables in schema {schema}.",
     }
     named = re.search("schema '([^']+)'", str(error), re.IGNORECASE)
-    own = {schema, shown(target.schema), target.schema, f"{target.database}.{target.schema}"}
+    own = {schema, display_name(target.schema), target.schema, f"{target.database}.{target.schema}"}
     if error.errno not in problems or named is None or named[1] not in own:
         return None
     return problems[error.errno], schema_remedy(target, role=role)
 
 
-def server_instant(stock: Stock, *, elapsed_seconds: float) -> str:
+def server_instant(inventory: TargetInventory, *, elapsed_seconds: float) -> str:
     """Return Snowflake's time some seconds after it answered, as markers have it; the clocks of two runs' machines differ."""
-    base = stock.server_time or datetime.now(UTC)
+    base = inventory.server_time or datetime.now(UTC)
     return instant(datetime.fromtimestamp(base.timestamp() + elapsed_seconds, UTC))
 
 

@@ -19,13 +19,13 @@ from run_elt_dagster.model.candidate import (
     marker_in,
     target_of,
 )
-from run_elt_dagster.model.names import Relation, exact_sql, short_id, string_sql
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
-from run_elt_dagster.publish.guards import Existing, PublishRefusedError, Stock, refusal
-from run_elt_dagster.publish.preflight import look_around
+from run_elt_dagster.publish.guards import Existing, PublishRefusedError, TargetInventory, refusal
+from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
-from run_elt_dagster.snowflake.runner import Sender
+from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 Method = Literal["swap", "undrop", "time travel", "clean-up", "done"]
@@ -91,7 +91,7 @@ class RollbackPlan:
         if self.method == "swap" and self.aside is not None:
             return (f"ALTER TABLE {target} SWAP WITH {self.aside.sql}",)
         if self.method == "time travel":
-            names = ", ".join(exact_sql(column) for column in self.columns)
+            names = ", ".join(quote_identifier(column) for column in self.columns)
             return (f"INSERT OVERWRITE INTO {target} ({names}) SELECT {names} FROM {_at(self.target, self.read_at)}",)
         rename = () if self.aside is None or self.moved else (f"ALTER TABLE {target} RENAME TO {self.aside.sql}",)
         return (*rename, undrop_sql(self.target))
@@ -119,8 +119,8 @@ def versions_sql(relation: Relation) -> str:
     LIKE takes `_` and `%` as wildcards and ignores case, so the names are compared again.
     https://docs.snowflake.com/en/sql-reference/sql/show-tables
     """
-    schema = f"{exact_sql(relation.database)}.{exact_sql(relation.schema)}"
-    return f"SHOW TABLES HISTORY LIKE {string_sql(relation.name)} IN SCHEMA {schema}"
+    schema = f"{quote_identifier(relation.database)}.{quote_identifier(relation.schema)}"
+    return f"SHOW TABLES HISTORY LIKE {quote_literal(relation.name)} IN SCHEMA {schema}"
 
 
 def undrop_sql(relation: Relation) -> str:
@@ -131,8 +131,8 @@ def undrop_sql(relation: Relation) -> str:
 def columns_sql(relation: Relation) -> str:
     """Return the query for the columns of a table in order."""
     return (
-        f"SELECT COLUMN_NAME FROM {exact_sql(relation.database)}.INFORMATION_SCHEMA.COLUMNS "
-        f"WHERE TABLE_SCHEMA = {string_sql(relation.schema)} AND TABLE_NAME = {string_sql(relation.name)} "
+        f"SELECT COLUMN_NAME FROM {quote_identifier(relation.database)}.INFORMATION_SCHEMA.COLUMNS "
+        f"WHERE TABLE_SCHEMA = {quote_literal(relation.schema)} AND TABLE_NAME = {quote_literal(relation.name)} "
         "ORDER BY ORDINAL_POSITION"
     )
 
@@ -143,20 +143,20 @@ def count_sql(relation: Relation, read_at: str) -> str:
 
 
 def _at(relation: Relation, moment: str) -> str:
-    return f"{relation.sql} AT(TIMESTAMP => {string_sql(moment)}::TIMESTAMP_TZ)"
+    return f"{relation.sql} AT(TIMESTAMP => {quote_literal(moment)}::TIMESTAMP_TZ)"
 
 
 class Rollback:
     """Puts the previous version of one table back.
 
     Args:
-        send: Sends its statements.
+        runner: Sends its statements.
         table: The table.
         database: The stored name of its database.
     """
 
-    def __init__(self, send: Sender, table: AnalyticsTable, *, database: str) -> None:
-        self._sender = send
+    def __init__(self, runner: StatementRunner, table: AnalyticsTable, *, database: str) -> None:
+        self._runner = runner
         self._table = table
         self._target = target_of(table, database=database)
 
@@ -173,8 +173,8 @@ class Rollback:
             PublishRefusedError: There is none, or something forbids it.
             StatementError: Snowflake did not answer.
         """
-        stock, candidates = self._look()
-        existing = stock.at(self._target)
+        inventory, candidates = self._look()
+        existing = inventory.at(self._target)
         begun = self._moved_aside(candidates, existing)
         if existing is not None and begun is not None:
             version = Version(existing.row_count, existing.comment)
@@ -186,7 +186,7 @@ class Rollback:
         if not plan.previous.row_count:
             raise self._refused(f"got a previous version of {plan.previous.row_count or 'no known'} rows")
         if plan.method != "time travel":
-            self._refuse_what_would_be_lost(existing, role=stock.role)
+            self._refuse_what_would_be_lost(existing, role=inventory.role)
         return plan
 
     @property
@@ -194,17 +194,19 @@ class Rollback:
         """The table by clone: another object comes under the name, and what hangs on the present one would be lost just so."""
         return self._table.model_copy(update={"publish": "clone"})
 
-    def _look(self) -> tuple[Stock, Mapping[str, Existing]]:
+    def _look(self) -> tuple[TargetInventory, Mapping[str, Existing]]:
         """Return what stands in the schema, and the candidates of the table by name.
 
         Raises:
             PublishRefusedError: A run is about to publish one.
         """
-        options = self._sender.options
-        stock = look_around(self._sender, [self._replacing], database=self._target.database, options=options)
-        candidates = {name: found for (schema, name), found in stock.tables.items() if self._is_candidate(schema, name)}
+        options = self._runner.options
+        inventory = read_targets(self._runner, [self._replacing], database=self._target.database, options=options)
+        candidates = {
+            name: found for (schema, name), found in inventory.tables.items() if self._is_candidate(schema, name)
+        }
         self._require_no_pending_build(list(candidates.values()))
-        return stock, candidates
+        return inventory, candidates
 
     def _refuse_what_would_be_lost(self, existing: Existing | None, *, role: str) -> None:
         # The previous table is what they are to see again: here, they see the present one.
@@ -247,8 +249,8 @@ class Rollback:
         Raises:
             PublishRefusedError: Readers see another version than the plan says, or a run is about to publish one.
         """
-        stock, _ = self._look()
-        existing = stock.at(self._target)
+        inventory, _ = self._look()
+        existing = inventory.at(self._target)
         standing = Version(existing.row_count, existing.comment) if existing is not None else None
         if (standing is None) != (plan.present is None) or _order(standing) != _order(plan.present):
             raise PublishRefusedError(
@@ -265,7 +267,7 @@ class Rollback:
         """
         if plan.method not in ("swap", "undrop"):
             return
-        with self._sender.fresh() as fresh:
+        with self._runner.fresh() as fresh:
             standing = self._standing(fresh)
         if _order(standing) != _order(plan.previous):
             aside = f" What was moved away stands in {plan.aside}." if plan.aside is not None else ""
@@ -305,7 +307,7 @@ class Rollback:
             self._send_surely(comment_sql(relation, comment))
         except StatementError as error:
             try:
-                with self._sender.fresh() as fresh:
+                with self._runner.fresh() as fresh:
                     is_done = any(row.get("comment") == comment for row in self._standing_rows(relation, fresh))
             except StatementError:
                 is_done = False
@@ -360,15 +362,15 @@ class Rollback:
         """Send what readers notice; whatever is said of a statement but success, look whether it happened before all else."""
         for statement in plan.statements:
             try:
-                self._sender.once(statement, tag=self._tag)
+                self._runner.send_once(statement, tag=self._tag)
             except StatementError as error:
-                self._sender.recover(error)
+                self._runner.reconnect(error)
                 if self._has_happened(plan, statement):
                     continue
                 if plan.aside is not None and statement == undrop_sql(self._target):
                     # The present table goes back to its place; if that fails too, the command takes it up.
-                    with self._sender.fresh() as fresh:
-                        fresh(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}", tag=self._tag)
+                    with self._runner.fresh() as fresh:
+                        fresh.send(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}", tag=self._tag)
                 raise
 
     def _has_happened(self, plan: RollbackPlan, statement: str) -> bool:
@@ -377,11 +379,11 @@ class Rollback:
         Raises:
             StatementError: Snowflake cannot be asked.
         """
-        with self._sender.fresh() as fresh:
+        with self._runner.fresh() as fresh:
             if plan.method == "time travel":
                 before = _at(self._target, plan.read_at)
                 question = same_rows_sql(self._target.sql, before, plan.columns)
-                return not int(fresh(question, tag=self._tag).rows[0][0])
+                return not int(fresh.send(question, tag=self._tag).rows[0][0])
             standing = self._standing(fresh)
         if statement.startswith("UNDROP") or plan.method == "swap":
             return standing is not None and standing.marker == plan.previous.marker
@@ -401,7 +403,7 @@ class Rollback:
         )
 
     def _seen_now(self, plan: RollbackPlan) -> str:
-        with self._sender.fresh() as fresh:
+        with self._runner.fresh() as fresh:
             standing = self._standing(fresh)
             if standing is None:
                 return f"There is no {self._target}"
@@ -410,7 +412,7 @@ class Rollback:
             if standing.comment != plan.present.comment:
                 # It is not being taken back any more. Where this fails, the next publish comments it anew.
                 with contextlib.suppress(StatementError):
-                    fresh(comment_sql(self._target, plan.present.comment), tag=self._tag)
+                    fresh.send(comment_sql(self._target, plan.present.comment), tag=self._tag)
             return f"Nothing has changed: readers see {standing}"
 
     def _send_surely(self, sql: str) -> None:
@@ -422,21 +424,21 @@ class Rollback:
         try:
             self._send(sql)
         except StatementError:
-            with self._sender.fresh() as fresh:
-                fresh(sql, tag=self._tag)
+            with self._runner.fresh() as fresh:
+                fresh.send(sql, tag=self._tag)
 
     def _carry_grants_over(self, *, giver: Relation, taker: Relation) -> None:
-        for statement in self._missing_grants(self._sender, giver=giver, taker=taker):
+        for statement in self._missing_grants(self._runner, giver=giver, taker=taker):
             try:
                 self._send(statement)
             except StatementError:
-                with self._sender.fresh() as fresh:
+                with self._runner.fresh() as fresh:
                     if statement in self._missing_grants(fresh, giver=giver, taker=taker):
                         raise
 
-    def _missing_grants(self, sender: Sender, *, giver: Relation, taker: Relation) -> list[str]:
-        wanted = grants_of(sender(show_grants_sql(giver), tag=self._tag).rows, giver)
-        present = grants_of(sender(show_grants_sql(taker), tag=self._tag).rows, taker)
+    def _missing_grants(self, runner: StatementRunner, *, giver: Relation, taker: Relation) -> list[str]:
+        wanted = grants_of(runner.send(show_grants_sql(giver), tag=self._tag).rows, giver)
+        present = grants_of(runner.send(show_grants_sql(taker), tag=self._tag).rows, taker)
         return grant_changes_sql(taker, present=present, wanted=wanted)
 
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
@@ -448,7 +450,7 @@ class Rollback:
         for found in candidates:
             marker = found.marker
             pending = marker is not None and marker.state in ("run", "publishing")
-            if marker is not None and pending and self._sender.options.is_live(marker.run_id):
+            if marker is not None and pending and self._runner.options.is_live(marker.run_id):
                 raise self._refused(f"got run {marker.run_id} about to publish it. Cancel it or wait for it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:
@@ -475,19 +477,19 @@ class Rollback:
         ]
         return present.run_id.startswith(ROLLED_BACK) or any(present.order < marker.order for marker in taken_back)
 
-    def _standing(self, sender: Sender) -> Version | None:
-        return next((_version(row) for row in self._standing_rows(self._target, sender)), None)
+    def _standing(self, runner: StatementRunner) -> Version | None:
+        return next((_version(row) for row in self._standing_rows(self._target, runner)), None)
 
-    def _standing_rows(self, relation: Relation, sender: Sender | None = None) -> list[Mapping[str, Any]]:
-        return [row for row in self._versions(relation, sender) if row.get("dropped_on") is None]
+    def _standing_rows(self, relation: Relation, runner: StatementRunner | None = None) -> list[Mapping[str, Any]]:
+        return [row for row in self._versions(relation, runner) if row.get("dropped_on") is None]
 
     def _dropped(self, relation: Relation) -> list[Version]:
         """Return the dropped versions of a table, the latest first: the one that UNDROP restores."""
         rows = [row for row in self._versions(relation) if row.get("dropped_on") is not None]
         return [_version(row) for row in sorted(rows, key=_age)]
 
-    def _versions(self, relation: Relation, sender: Sender | None = None) -> list[Mapping[str, Any]]:
-        answer = (sender or self._sender)(versions_sql(relation), tag=self._tag)
+    def _versions(self, relation: Relation, runner: StatementRunner | None = None) -> list[Mapping[str, Any]]:
+        answer = (runner or self._runner).send(versions_sql(relation), tag=self._tag)
         return [row for row in _named(answer) if row["name"] == relation.name]
 
     def _refused(self, got: str) -> PublishRefusedError:
@@ -501,7 +503,7 @@ class Rollback:
         return {"asset": "/".join(self._table.key), **_TAG}
 
     def _send(self, sql: str) -> Answer:
-        return self._sender(sql, tag=self._tag)
+        return self._runner.send(sql, tag=self._tag)
 
 
 def _seen(standing: Version | None, target: Relation) -> str:

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from run_elt_dagster.audit.plan import AuditOutcome
-from run_elt_dagster.audit.runner import Auditor
+from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import candidate_of, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import server_instant
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.publish.preflight import create_schemas, look_around, sweep
+from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
 from run_elt_dagster.publish.table_run import TableRun, clean_up
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
 
 
@@ -55,40 +55,43 @@ def run_tables(
         StatementError: What exists in the target schemas could not be read; nothing was built.
     """
     stop = threading.Event()
-    sender = Sender(session, options, stop)
+    runner = StatementRunner(session, options, stop)
     database = session.database
     tables = [catalogue[key] for key in keys]
-    stock = look_around(sender, tables, database=database, options=options)
+    inventory = read_targets(runner, tables, database=database, options=options)
     looked_at = time.monotonic()
-    problems = create_schemas(sender, stock, tables, database=database) if options.creates_schemas else []
-    for problem in [*problems, *sweep(sender, stock, catalogue.values(), database=database, options=options)]:
+    problems = create_schemas(runner, inventory, tables, database=database) if options.creates_schemas else []
+    for problem in [
+        *problems,
+        *drop_stale_candidates(runner, inventory, catalogue.values(), database=database, options=options),
+    ]:
         warn(problem)
 
     def clock() -> str:
-        return server_instant(stock, elapsed_seconds=time.monotonic() - looked_at)
+        return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
 
     def build(key: Key, audited: Callable[[], None]) -> TableOutcome:
         table = catalogue[key]
 
-        def through(chosen: Sender) -> TableOutcome:
-            return TableRun(chosen, table, stock, clock, database=database, options=options).run(audited)
+        def through(chosen: StatementRunner) -> TableOutcome:
+            return TableRun(chosen, table, inventory, clock, database=database, options=options).run(audited)
 
         if table.warehouse is None:
-            return through(sender)
-        production = stock.seen_at(target_of(table, database=database))
+            return through(runner)
+        production = inventory.seen_at(target_of(table, database=database))
         return _on_its_warehouse(
-            session, table, lambda own: through(Sender(own, options, stop)), options, production=production
+            session, table, lambda own: through(StatementRunner(own, options, stop)), options, production=production
         )
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
-        production = stock.seen_at(target_of(catalogue[key], database=database))
+        production = inventory.seen_at(target_of(catalogue[key], database=database))
         return _skipped(catalogue[key], failed, options, database=database, production=production)
 
     limit = options.max_concurrent_tables
     order = BuildOrder(catalogue, keys, seconds or {})
     # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
-        builders = Builders(pool, order, build, skip, lambda outcome: clean_up(sender, outcome), limit=limit)
+        builders = Builders(pool, order, build, skip, lambda outcome: clean_up(runner, outcome), limit=limit)
         try:
             builders.begin()
             for _ in set(keys):
@@ -121,9 +124,9 @@ def audit_published(
 ) -> PublishedAudit:
     """Audit the table that readers see, as it stands, without building anything."""
     target = target_of(table, database=session.database)
-    sender = Sender(session, options, threading.Event())
+    runner = StatementRunner(session, options, threading.Event())
     tag = {"asset": "/".join(table.key), "stage": "audit"}
-    auditor = Auditor(lambda sql: sender(sql, tag=tag), table, target=target, candidate=target)
+    auditor = AuditRunner(lambda sql: runner.send(sql, tag=tag), table, target=target, candidate=target)
     try:
         outcomes, inspection = auditor.evaluate()
     except StatementError as error:

@@ -54,7 +54,7 @@ class Builders:
     def begin(self) -> None:
         """Begin the first tables."""
         with self._lock:
-            self._give_out()
+            self._start_ready_tables()
 
     def leftovers(self) -> Iterator[str]:
         """Wait until all candidates are dropped, and say which could not be; all outcomes must have been taken."""
@@ -92,29 +92,29 @@ class Builders:
                 self._ended.notify_all()
 
     def _build_and_go_on(self, key: Key) -> str | None:
-        outcome, problem = self._build(key, lambda: self._leave(key)), None
+        outcome, problem = self._build(key, lambda: self._release_slot(key)), None
         if outcome.in_production and self._limit == 1:
             problem = self._clean_up(outcome)
         # Before its children are given out, so no outcome comes before its parents'.
         self.done.put(outcome)
         with self._lock:
             self._order.finish(outcome)
-            self._give_out()
+            self._start_ready_tables()
         if outcome.in_production and self._limit > 1:
             problem = self._clean_up(outcome)
         return problem
 
-    def _leave(self, key: Key) -> None:
+    def _release_slot(self, key: Key) -> None:
         """Let the next table begin, though this one is not published yet."""
         if self._limit > 1:
             with self._lock:
                 self._order.building.discard(key)
-                self._give_out()
+                self._start_ready_tables()
 
-    def _give_out(self) -> None:
+    def _start_ready_tables(self) -> None:
         if self._stopped:
             return
-        for key, failed in self._order.unbuildable():
+        for key, failed in self._order.blocked_tables():
             skipped = self._skip(key, failed)
             self.done.put(skipped)
             self._order.finish(skipped)
@@ -142,7 +142,7 @@ class BuildOrder:
         # For every table that was not published, the failed tables that are to blame.
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
-    def unbuildable(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
+    def blocked_tables(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
         """Yield the tables that a failure leaves without a parent (`finish` may make more); queue all others."""
         while keys := self._sorter.get_ready():
             for key in keys:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from run_elt_dagster.model.candidate import Marker, comment_of
-from run_elt_dagster.model.names import Relation, exact_sql, stored_name, string_sql
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
 
 
@@ -13,7 +13,7 @@ def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> 
     The newline before the closing parenthesis ends a trailing `--` comment of the author's. OR REPLACE makes it safe
     to repeat: the name belongs to this run alone. https://docs.snowflake.com/en/sql-reference/sql/create-table
     """
-    comment = string_sql(comment_of(table, marker))
+    comment = quote_literal(comment_of(table, marker))
     return f"CREATE OR REPLACE {_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
 
 
@@ -45,7 +45,7 @@ def column_comments_sql(table: AnalyticsTable, relation: Relation) -> str | None
     position, and so could give a column another one's name.
     """
     parts = [
-        f"COLUMN {exact_sql(stored_name(name))} COMMENT {string_sql(contract.description)}"
+        f"COLUMN {quote_identifier(stored_name(name))} COMMENT {quote_literal(contract.description)}"
         for name, contract in table.columns.items()
         if contract.description
     ]
@@ -54,7 +54,7 @@ def column_comments_sql(table: AnalyticsTable, relation: Relation) -> str | None
 
 def comment_sql(relation: Relation, comment: str) -> str:
     """Return the statement that sets a table's comment; safe to repeat."""
-    return f"COMMENT ON TABLE {relation.sql} IS {string_sql(comment)}"
+    return f"COMMENT ON TABLE {relation.sql} IS {quote_literal(comment)}"
 
 
 def exchange_sql(
@@ -82,7 +82,7 @@ def exchange_sql(
         return f"ALTER TABLE {target.sql} SWAP WITH {candidate.sql}"
     if table.publish == "overwrite":
         # INSERT goes by position, so the columns are named.
-        names = ", ".join(exact_sql(column) for column in columns)
+        names = ", ".join(quote_identifier(column) for column in columns)
         return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
     keep = "COPY GRANTS COPY TAGS" if copy_tags else "COPY GRANTS"
     return f"CREATE OR REPLACE {_kind(table)} {target.sql} CLONE {candidate.sql} {keep}"
@@ -106,7 +106,7 @@ def same_rows_sql(one: str, other: str, columns: Sequence[str]) -> str:
         other: Likewise.
         columns: Stored names of the columns that count.
     """
-    names = ", ".join(exact_sql(column) for column in columns)
+    names = ", ".join(quote_identifier(column) for column in columns)
     places = ", ".join(str(place) for place in range(1, len(columns) + 1))
     here, there = (
         f'SELECT {names}, COUNT(*) AS "run_elt copies" FROM {table} GROUP BY {places}' for table in (one, other)

@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from run_elt_dagster.audit.catalogue import Inspection, Listed
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
-from run_elt_dagster.audit.runner import Auditor
+from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, comment_of, run_suffix, target_of
 from run_elt_dagster.model.names import Relation
@@ -17,13 +17,13 @@ from run_elt_dagster.publish.guards import (
     NOTHING_PUBLISHED,
     Existing,
     PublishRefusedError,
-    Stock,
+    TargetInventory,
     missing_schema,
     refusal,
     require_same_columns,
 )
 from run_elt_dagster.publish.outcome import Failure, Stage, TableOutcome
-from run_elt_dagster.publish.preflight import look_around
+from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import (
     build_sql,
     column_comments_sql,
@@ -33,7 +33,7 @@ from run_elt_dagster.publish.statements import (
     file_position,
     same_rows_sql,
 )
-from run_elt_dagster.snowflake.runner import RunOptions, RunStoppedError, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 # "Object already exists": another run published the table for the first time after this run had looked.
@@ -69,23 +69,23 @@ class TableRun:
 
     def __init__(
         self,
-        sender: Sender,
+        runner: StatementRunner,
         table: AnalyticsTable,
-        stock: Stock,
+        inventory: TargetInventory,
         clock: Callable[[], str],
         *,
         database: str,
         options: RunOptions,
     ) -> None:
-        self._sender = sender
+        self._runner = runner
         self._table = table
-        self._stock = stock
+        self._inventory = inventory
         self._clock = clock
         self._options = options
         self._target = target_of(table, database=database)
         self._candidate = candidate_of(table, database=database, run_id=options.run_id)
-        self._existing = stock.at(self._target)
-        self._auditor = self._auditor_of(sender)
+        self._existing = inventory.at(self._target)
+        self._auditor = self._auditor_of(runner)
         # What readers see, by the last look at the catalogue; where no look was possible, it is unknown.
         self._standing: Existing | Listed | None = self._existing
         self._is_unknown = False
@@ -144,17 +144,17 @@ class TableRun:
             schema_changes=schema_changes(self._inspection),
         )
 
-    def _auditor_of(self, sender: Sender) -> Auditor:
-        return Auditor(
-            lambda sql: self._send(sql, sender=sender), self._table, target=self._target, candidate=self._candidate
+    def _auditor_of(self, runner: StatementRunner) -> AuditRunner:
+        return AuditRunner(
+            lambda sql: self._send(sql, runner=runner), self._table, target=self._target, candidate=self._candidate
         )
 
-    def _send(self, sql: str, *, once: bool = False, sender: Sender | None = None) -> Answer:
+    def _send(self, sql: str, *, once: bool = False, runner: StatementRunner | None = None) -> Answer:
         tag = {"asset": "/".join(self._table.key), "stage": self._stage}
-        chosen = sender or self._sender
+        chosen = runner or self._runner
         started = time.perf_counter()
         try:
-            answer = chosen.once(sql, tag=tag) if once else chosen(sql, tag=tag)
+            answer = chosen.send_once(sql, tag=tag) if once else chosen.send(sql, tag=tag)
         finally:
             elapsed = time.perf_counter() - started
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + elapsed
@@ -166,7 +166,7 @@ class TableRun:
 
     def _refuse_what_would_be_lost(self) -> None:
         """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
-        reason = refusal(self._table, self._target, self._existing, role=self._stock.role)
+        reason = refusal(self._table, self._target, self._existing, role=self._inventory.role)
         if reason is not None:
             self._stage = "publish"
             raise PublishRefusedError(reason)
@@ -264,8 +264,10 @@ class TableRun:
         """Since this run began, another run may have published the table for the first time, or it was dropped."""
         if (self._inspection.target is None) == (self._existing is None):
             return
-        self._stock = look_around(self._sender, [self._table], database=self._target.database, options=self._options)
-        self._existing = self._standing = self._stock.at(self._target)
+        self._inventory = read_targets(
+            self._runner, [self._table], database=self._target.database, options=self._options
+        )
+        self._existing = self._standing = self._inventory.at(self._target)
         self._refuse_what_would_be_lost()
 
     def _wait_for_newer_builds(self) -> None:
@@ -295,7 +297,7 @@ class TableRun:
                     f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production()} "
                     "Materialize again.",
                 )
-            self._sender.wait(self._options.poll_seconds)
+            self._runner.wait(self._options.poll_seconds)
             waited += self._options.poll_seconds
             self._inspect(self._auditor)
 
@@ -332,7 +334,7 @@ class TableRun:
         columns = [column.name for column in self._inspection.candidate_columns]
         published = [column.name for column in self._inspection.target_columns]
         require_same_columns(self._table, self._target, new=columns, published=published)
-        is_owner = self._existing is not None and self._existing.owner == self._stock.role
+        is_owner = self._existing is not None and self._existing.owner == self._inventory.role
         if is_owner:
             self._announce()
         else:
@@ -360,7 +362,7 @@ class TableRun:
         try:
             self._send(comment_sql(self._target, comment_of(self._table, self._marker("publishing"))))
         except StatementError:
-            with contextlib.suppress(StatementError, RunStoppedError), self._sender.fresh() as fresh:
+            with contextlib.suppress(StatementError, RunStoppedError), self._runner.fresh() as fresh:
                 self._inspect(self._auditor_of(fresh))
             self._take_announcement_back()
             raise
@@ -382,9 +384,9 @@ class TableRun:
     def _is_sent_afresh(self, sql: str) -> bool:
         for pause in self._options.retry_seconds:
             try:
-                self._sender.wait(pause)
-                with self._sender.fresh() as fresh:
-                    self._send(sql, once=True, sender=fresh)
+                self._runner.wait(pause)
+                with self._runner.fresh() as fresh:
+                    self._send(sql, once=True, runner=fresh)
             except (StatementError, RunStoppedError):
                 continue
             return True
@@ -396,8 +398,8 @@ class TableRun:
         Where they do not, the target gets its comment back; if that is unknown, it keeps saying that it is being written.
         """
         same: bool | None = None
-        with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
-            answer = self._send(same_rows_sql(self._target.sql, self._candidate.sql, columns), sender=fresh)
+        with contextlib.suppress(StatementError), self._runner.fresh() as fresh:
+            answer = self._send(same_rows_sql(self._target.sql, self._candidate.sql, columns), runner=fresh)
             self._inspect(self._auditor_of(fresh))
             same = not int(answer.rows[0][0])
         self._is_unknown = same is None
@@ -439,8 +441,8 @@ class TableRun:
                 # A second swap would bring the old table back, were the first one only late.
                 if pause is None or not error.transient or self._is_unknown or self._table.publish == "swap":
                     raise
-                self._sender.wait(pause)
-                self._sender.recover(error)
+                self._runner.wait(pause)
+                self._runner.reconnect(error)
             else:
                 return
 
@@ -472,16 +474,16 @@ class TableRun:
         """Look whether readers see this run's table: its comment names its run."""
         for look in range(looks):
             if look:
-                self._sender.wait(min(self._options.poll_seconds, 1))
+                self._runner.wait(min(self._options.poll_seconds, 1))
             self._is_unknown = True
-            with contextlib.suppress(StatementError), self._sender.fresh() as fresh:
+            with contextlib.suppress(StatementError), self._runner.fresh() as fresh:
                 self._inspect(self._auditor_of(fresh))
                 self._is_unknown = False
             if not self._is_unknown and self._standing is not None and self._standing.marker == self._marker():
                 return True
         return False
 
-    def _inspect(self, auditor: Auditor) -> None:
+    def _inspect(self, auditor: AuditRunner) -> None:
         self._inspection = auditor.inspect()
         self._standing = self._inspection.target
 
@@ -497,7 +499,7 @@ class TableRun:
 
     def _try(self, sql: str) -> None:
         try:
-            self._sender.once(sql, tag={"asset": "/".join(self._table.key), "stage": self._stage})
+            self._runner.send_once(sql, tag={"asset": "/".join(self._table.key), "stage": self._stage})
         except (StatementError, RunStoppedError):
             # What failed before is told; this only would have made it easier for other runs.
             return
@@ -532,10 +534,10 @@ class TableRun:
     @property
     def _role(self) -> str:
         """The session's role. Its name is not known yet if no target schema exists."""
-        if self._stock.role:
-            return self._stock.role
+        if self._inventory.role:
+            return self._inventory.role
         try:
-            return str(self._sender.once("SELECT CURRENT_ROLE()", tag={"stage": "inspect"}).rows[0][0])
+            return str(self._runner.send_once("SELECT CURRENT_ROLE()", tag={"stage": "inspect"}).rows[0][0])
         except (StatementError, RunStoppedError, IndexError):
             return "of the session"
 
@@ -548,14 +550,14 @@ class TableRun:
         return self._standing.seen if self._standing else NOTHING_PUBLISHED
 
 
-def clean_up(sender: Sender, outcome: TableOutcome) -> str | None:
+def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
     """Drop a candidate that is of no use any more: it was published, or a newer one was.
 
     Returns:
         Why it is still there, None if it is gone.
     """
     try:
-        sender(drop_sql(outcome.candidate), tag={"asset": "/".join(outcome.table.key), "stage": "clean-up"})
+        runner.send(drop_sql(outcome.candidate), tag={"asset": "/".join(outcome.table.key), "stage": "clean-up"})
     except Exception as error:  # noqa: BLE001 - raised before the outcome is handed over, the run would wait for ever
         return f"{outcome.candidate} is of no use any more and could not be dropped: {error}"
     return None

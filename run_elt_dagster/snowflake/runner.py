@@ -51,7 +51,7 @@ class RunOptions:
     poll_seconds: float = 2
 
 
-class Sender:
+class StatementRunner:
     """Sends the statements of a run: stops when the run is interrupted, tries transient failures again.
 
     Attributes:
@@ -63,7 +63,7 @@ class Sender:
         self.options = options
         self._stop = stop
 
-    def once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+    def send_once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
         """Send a statement that must not be repeated without looking first.
 
         Raises:
@@ -75,7 +75,7 @@ class Sender:
         tags = {"run_id": self.options.run_id, **tag, "job": self.options.job}
         return self._session.execute(sql, tag=tags)
 
-    def __call__(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+    def send(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
         """Send a statement that is safe to repeat.
 
         Raises:
@@ -85,17 +85,17 @@ class Sender:
         pauses, internal_errors = list(self.options.retry_seconds), 0
         while True:
             try:
-                return self.once(sql, tag=tag)
+                return self.send_once(sql, tag=tag)
             except StatementError as error:
                 internal_errors += error.errno == INTERNAL_ERROR
                 if not error.transient or not pauses or internal_errors > INTERNAL_ERROR_RETRIES or self._stop.is_set():
                     raise
                 self.wait(pauses.pop(0))
-                self.recover(error)
+                self.reconnect(error)
 
     @contextmanager
-    def fresh(self) -> Generator["Sender"]:
-        """Open a sender whose session sees what every other one has committed.
+    def fresh(self) -> Generator["StatementRunner"]:
+        """Open a runner whose session sees what every other one has committed.
 
         Raises:
             StatementError: Signing in failed.
@@ -104,9 +104,9 @@ class Sender:
         if self._stop.is_set():
             raise RunStoppedError("the run was interrupted before it could look at production")
         with self._session.fresh() as session:
-            yield Sender(session, self.options, self._stop)
+            yield StatementRunner(session, self.options, self._stop)
 
-    def recover(self, error: StatementError) -> None:
+    def reconnect(self, error: StatementError) -> None:
         """Open a new session where the old one is lost.
 
         Raises:

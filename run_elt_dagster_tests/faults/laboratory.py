@@ -22,7 +22,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, meet
@@ -207,8 +207,8 @@ def open_rollback(
     arguments: Mapping[str, Any], table: AnalyticsTable, run_id: str = "rollback", **options: Any
 ) -> Iterator[Rollback]:
     with open_session(arguments) as session:
-        sender = Sender(session, options_of(run_id, **options), threading.Event())
-        yield Rollback(sender, table, database="RUN_ELT")
+        runner = StatementRunner(session, options_of(run_id, **options), threading.Event())
+        yield Rollback(runner, table, database="RUN_ELT")
 
 
 # A process of its own costs a second to import everything, so that one that has is forked for each.

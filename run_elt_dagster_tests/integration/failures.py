@@ -12,7 +12,7 @@ from uuid import uuid4
 import dagster as dg
 
 from run_elt_dagster.alerts.failure import EVENT_TYPES
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
@@ -42,10 +42,10 @@ class ScriptedSession:
         if error := self.errors.get(tag["stage"]):
             raise error
         seen = [] if self.published_rows is None else [{"name": "MAU", "rows": self.published_rows, "comment": ""}]
-        rows = {"audit": ((self.rows, json.dumps(seen), "[]"),), "inspect": self._stock(sql)}
+        rows = {"audit": ((self.rows, json.dumps(seen), "[]"),), "inspect": self._inventory(sql)}
         return Answer(rows=rows.get(tag["stage"], ()), query_id="01b2-77", seconds=0.0)
 
-    def _stock(self, sql: str) -> tuple[tuple[Any, ...], ...]:
+    def _inventory(self, sql: str) -> tuple[tuple[Any, ...], ...]:
         if "SCHEMATA" not in sql or self.published_rows is None:
             return ()
         now, no = datetime(2026, 11, 25, tzinfo=UTC), ("NO", "NO", "NO")
@@ -197,8 +197,8 @@ class Watch:
     def record(self, run_id: str) -> dg.RunRecord:
         return self.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
 
-    def ledger(self, run_id: str) -> Entry:
-        return Entry.of(self.record(run_id).dagster_run)
+    def ledger(self, run_id: str) -> LedgerEntry:
+        return LedgerEntry.of(self.record(run_id).dagster_run)
 
     def visible(self, run_id: str) -> dict[str, str]:
         """The tags of this project that the Runs page shows."""

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
-from run_elt_dagster.alerts.ledger import Entry, config_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, config_of
 from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.lineage import catalogue
@@ -195,7 +195,7 @@ def test_hanging_slack_ends_the_attempt_in_time_and_the_next_run_does_not_wait_f
 def test_process_killed_while_posting_or_before_is_made_up_for(watch: Watch, kept_mark: str) -> None:
     run = watch.fail()
     if kept_mark:
-        watch.instance.add_run_tags(run, Entry(status="posting", next_at=watch.now + 90).tags(run))
+        watch.instance.add_run_tags(run, LedgerEntry(status="posting", next_at=watch.now + 90).tags(run))
     watch.tick(20)
     assert watch.stand_in.run_ids() == ([] if kept_mark else [run])
     watch.tick(90)
@@ -394,7 +394,7 @@ def told_of(watch: Watch) -> dict[str, int]:
         covered = [
             record.dagster_run.run_id
             for record in watch.instance.get_run_records()
-            if Entry.of(record.dagster_run).ts == message["ts"]
+            if LedgerEntry.of(record.dagster_run).ts == message["ts"]
         ]
         assert leader in covered
         if len(covered) > 1:
@@ -618,7 +618,7 @@ def test_copies_of_an_open_incident_are_neither_counted_nor_taken_for_its_first(
 
 def test_copy_of_a_waiting_alert_holds_up_no_other(watch: Watch) -> None:
     waiting = watch.fail()
-    tags = Entry(status="retry", next_at=watch.now + 900, config=config_of(watch.slack)).tags(waiting)
+    tags = LedgerEntry(status="retry", next_at=watch.now + 900, config=config_of(watch.slack)).tags(waiting)
     copy = watch.copy(waiting, tags={**tags, "dagster/parent_run_id": waiting})
     watch.first_attempt(copy)
     assert watch.stand_in.run_ids() == [copy]

@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
 from run_elt_dagster.alerts.sensors import INTERVAL_SECONDS
 from run_elt_dagster_tests.e2e.slack_stand_in import Fault, slack_stand_in
@@ -72,7 +72,7 @@ def tick(watch: Watch) -> float:
 
 def statuses(watch: Watch, runs: Sequence[str]) -> dict[str, str]:
     records = watch.instance.get_run_records(dg.RunsFilter(run_ids=list(runs)))
-    return {r.dagster_run.run_id: Entry.of(r.dagster_run).status for r in records}
+    return {r.dagster_run.run_id: LedgerEntry.of(r.dagster_run).status for r in records}
 
 
 def seconds_to_first_and_last(watch: Watch, runs: Sequence[str], since: float) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.integration.wire import Mode, Wire, wire_to
 
@@ -284,7 +284,9 @@ def test_rollback_says_that_what_readers_see_is_unknown_when_snowflake_does_not_
     options = RunOptions(run_id="rollback", retry_seconds=())
 
     def rollback(session: Any) -> Rollback:
-        return Rollback(Sender(session, options, threading.Event()), tables["analytics", "t0"], database="RUN_ELT")
+        return Rollback(
+            StatementRunner(session, options, threading.Event()), tables["analytics", "t0"], database="RUN_ELT"
+        )
 
     with account.resource(limit=SOON).session() as session:
         plan = rollback(session).plan()

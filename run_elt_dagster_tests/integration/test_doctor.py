@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 from dagster_shared.serdes import deserialize_value
 
-from run_elt_dagster.alerts.ledger import Entry
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.cli import main
 from run_elt_dagster.doctor import Finding
 from run_elt_dagster.doctor.account import check_account
@@ -599,7 +599,7 @@ def test_failed_run_without_its_alert_fails(deployment: Deployment) -> None:
     assert deployment.look(settings, tables)["alerts"][0] == "ok"
     with deployment.open() as instance:
         run = job.execute_in_process(instance=instance, raise_on_error=False)
-        entry = Entry(status="blocked", reason="invalid_auth: Correct SLACK_TOKEN.")
+        entry = LedgerEntry(status="blocked", reason="invalid_auth: Correct SLACK_TOKEN.")
         instance.add_run_tags(run.run_id, entry.tags(run.run_id))
     found = deployment.look(settings, tables)
     assert found["alerts"] == ("FAIL", "1 failed runs wait for their alert. invalid_auth: Correct SLACK_TOKEN.")

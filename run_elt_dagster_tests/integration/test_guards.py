@@ -13,8 +13,8 @@ from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import Existing
-from run_elt_dagster.publish.preflight import MOST_REFUSALS, look_around
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.integration.warehouse import NEW, OLD, Warehouse, mau
 
@@ -152,9 +152,9 @@ def looked_up(warehouse: Warehouse, count: int, is_refused: Callable[[str], bool
     with connect() as connection, ConnectorSession(connection, connect) as session:
         options = RunOptions(run_id="00000001")
         with warehouse.account.hooked(refuse):
-            send = Sender(session, options, threading.Event())
-            stock = look_around(send, tables, database=session.database, options=options)
-    found = [stock.at(Relation("RUN_ELT", "ANALYTICS", name.upper())) for name in names]
+            runner = StatementRunner(session, options, threading.Event())
+            inventory = read_targets(runner, tables, database=session.database, options=options)
+    found = [inventory.at(Relation("RUN_ELT", "ANALYTICS", name.upper())) for name in names]
     return [existing for existing in found if existing is not None], queries
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.orchestration.heartbeat import end_lost_runs, lost_runs_sensor, sign_of_life
+from run_elt_dagster.orchestration.heartbeat import fail_runs_without_heartbeat, heartbeat, lost_runs_sensor
 from run_elt_dagster.runs.tags import ALIVE, own
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
@@ -54,15 +54,15 @@ def test_run_that_gives_signs_of_life_goes_on_and_is_lost_once_it_gives_none(ins
 
     def body(run_id: str) -> None:
         seen: dict[str, tuple[str, int]] = {}
-        with sign_of_life(instance, run_id, beat_seconds=0.02):
+        with heartbeat(instance, run_id, beat_seconds=0.02):
             for _ in range(3):
                 wait_for_another(instance, run_id, seen.get(run_id, ("", 0))[0])
-                seen, lost = end_lost_runs(instance, seen, looks=1)
+                seen, lost = fail_runs_without_heartbeat(instance, seen, looks=1)
                 assert (list(seen), lost) == ([run_id], [])
         last, seen = sign(instance, run_id), {}
         for _ in range(4):
             # The first look sees the last sign for the first time.
-            seen, lost = end_lost_runs(instance, seen, looks=3)
+            seen, lost = fail_runs_without_heartbeat(instance, seen, looks=3)
             ended.append(lost)
         assert seen == {}
         assert sign(instance, run_id) == last
@@ -80,7 +80,7 @@ def test_run_without_any_sign_is_not_ours_to_end(instance: dg.DagsterInstance) -
         del run_id
         seen: dict[str, tuple[str, int]] = {}
         for _ in range(5):
-            seen, lost = end_lost_runs(instance, seen, looks=1)
+            seen, lost = fail_runs_without_heartbeat(instance, seen, looks=1)
             assert (seen, lost) == ({}, [])
 
     assert in_a_run(instance, body).status is dg.DagsterRunStatus.SUCCESS
@@ -93,7 +93,7 @@ def test_run_that_was_ended_elsewhere_is_interrupted(instance: dg.DagsterInstanc
         run = instance.get_run_by_id(run_id)
         assert run is not None
         try:
-            with sign_of_life(instance, run_id, beat_seconds=0.02):
+            with heartbeat(instance, run_id, beat_seconds=0.02):
                 instance.report_run_failed(run, "ended elsewhere")
                 threading.Event().wait(PATIENCE_SECONDS)
         except dg.DagsterExecutionInterruptedError:
@@ -106,7 +106,7 @@ def test_run_that_was_ended_elsewhere_is_interrupted(instance: dg.DagsterInstanc
 def test_sensor_counts_its_looks_in_its_cursor(instance: dg.DagsterInstance) -> None:
     def body(run_id: str) -> None:
         sensor, cursor, said = lost_runs_sensor(lost_after_seconds=61), None, []
-        with sign_of_life(instance, run_id, beat_seconds=60):
+        with heartbeat(instance, run_id, beat_seconds=60):
             for _ in range(4):
                 context = dg.build_sensor_context(instance, cursor=cursor)
                 answer = sensor(context)

@@ -18,7 +18,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.integration.embedded_fixtures import In
@@ -36,7 +36,7 @@ def rollback_of(warehouse: Warehouse, **options: Any) -> Iterator[Rollback]:
 
     with connect() as connection, ConnectorSession(connection, connect) as session:
         chosen = RunOptions(run_id="rollback", retry_seconds=(0, 0, 0), **options)
-        yield Rollback(Sender(session, chosen, threading.Event()), table, database="RUN_ELT")
+        yield Rollback(StatementRunner(session, chosen, threading.Event()), table, database="RUN_ELT")
 
 
 def roll_back(warehouse: Warehouse, *, further: bool = False) -> RollbackPlan:

@@ -6,8 +6,8 @@ import pytest
 
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
-from run_elt_dagster.publish.guards import stock_of, stock_sql
-from run_elt_dagster.publish.preflight import sweep
+from run_elt_dagster.publish.guards import inventory_of, inventory_sql
+from run_elt_dagster.publish.preflight import drop_stale_candidates
 from run_elt_dagster.publish.run import audit_published
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
@@ -159,14 +159,14 @@ def test_sweep_drops_no_declared_table(warehouse: Warehouse) -> None:
     declared = tables["analytics", "mau"].model_copy(update={"table": "temp_orders__00000001"})
     warehouse.reader.sql("create table analytics.temp_orders__00000001 clone analytics.mau")
     warehouse.reader.sql("create table analytics.temp_wau__00000001 clone analytics.mau")
-    stock = stock_of(warehouse.reader.sql(stock_sql("RUN_ELT", ["ANALYTICS"])))
+    inventory = inventory_of(warehouse.reader.sql(inventory_sql("RUN_ELT", ["ANALYTICS"])))
     options = RunOptions(run_id="00000009", keep_candidates_hours=-1)
     sent: list[str] = []
 
     def send(sql: str, **_: Any) -> None:
         sent.append(sql)
 
-    assert sweep(send, stock, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
+    assert drop_stale_candidates(send, inventory, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
     assert sent == ['DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_WAU__00000001"']
 
 

@@ -15,14 +15,14 @@ import pytest
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
 from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, target_of
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.names import Relation, exact_sql, string_sql
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, Sender
+from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession
 from run_elt_dagster_tests.integration.embedded_fixtures import Session, running_server
 from run_elt_dagster_tests.snowflake import opting_in
@@ -53,11 +53,11 @@ class Account:
     def create_schema(self, name: str) -> None:
         # Rolling back needs a day of it, whatever the account keeps otherwise.
         kept = "" if self.is_embedded else " DATA_RETENTION_TIME_IN_DAYS = 1"
-        self._send(f"CREATE SCHEMA {exact_sql(name)}{kept}")
+        self._send(f"CREATE SCHEMA {quote_identifier(name)}{kept}")
 
     def drop_schema(self, name: str) -> None:
         """Drop a schema on a connection of its own: that of a test may be lost."""
-        self._send(f"DROP SCHEMA IF EXISTS {exact_sql(name)} CASCADE")
+        self._send(f"DROP SCHEMA IF EXISTS {quote_identifier(name)} CASCADE")
 
     def _send(self, sql: str) -> None:
         with self.resource.connect() as connection, connection.cursor() as cursor:
@@ -124,7 +124,7 @@ class OwnSchema:
     def session(self) -> Session:
         """Open a session in the schema, which is closed with the test."""
         session = Session(self.resources.enter_context(self.account.resource.connect()))
-        session.sql(f"USE SCHEMA {exact_sql(self.name)}")
+        session.sql(f"USE SCHEMA {quote_identifier(self.name)}")
         return session
 
     @contextmanager
@@ -159,7 +159,7 @@ class OwnSchema:
             noted = self.session().sql(
                 "select query_tag, query_text from table(information_schema.query_history_by_user("
                 "end_time_range_start => dateadd('minute', -10, current_timestamp()), result_limit => 10000)) "
-                f"where try_parse_json(query_tag):run_id = {string_sql(run_id)} order by start_time, query_id"
+                f"where try_parse_json(query_tag):run_id = {quote_literal(run_id)} order by start_time, query_id"
             )
         tags = [(json.loads(tag or "{}"), sql) for tag, sql in noted]
         return [(str(tag["stage"]), first_words(sql)) for tag, sql in tags if tag.get("run_id") == run_id]
@@ -209,8 +209,8 @@ class OwnTable:
     @contextmanager
     def rollback(self) -> Generator[Rollback]:
         with self.schema.watched(lambda _, __: None) as session:
-            sender = Sender(session, self._options("rollback"), threading.Event())
-            yield Rollback(sender, self.declared, database=session.database)
+            runner = StatementRunner(session, self._options("rollback"), threading.Event())
+            yield Rollback(runner, self.declared, database=session.database)
 
     def relations(self, run_id: str) -> tuple[Relation, Relation]:
         """Return target and candidate."""

@@ -10,9 +10,9 @@ from run_elt_dagster.audit.plan import (
     AuditOutcome,
     Bounds,
     audits_of,
-    compared,
+    failed_to_run,
     judge,
-    not_evaluated,
+    judge_against_catalogue,
     query_sql,
     sample_sql,
     scan_sql,
@@ -126,10 +126,10 @@ def test_freshness_is_the_age_of_the_latest_row_in_hours() -> None:
 
 
 def test_question_without_an_answer_fails_and_keeps_what_was_asked() -> None:
-    outcome = not_evaluated(audit_named("not_null", checks={"not_null": ["a"]}), CANDIDATE, "no such column", "01b2")
+    outcome = failed_to_run(audit_named("not_null", checks={"not_null": ["a"]}), CANDIDATE, "no such column", "01b2")
     assert (outcome.error, outcome.query_id) == ("no such column", "01b2")
     assert outcome.query == f'SELECT\n  COUNT(CASE WHEN "A" IS NULL THEN 1 END)\n{FROM}'
-    assert not_evaluated(audit_named("columns", columns={"a": {}}), CANDIDATE, "no answer").query == ""
+    assert failed_to_run(audit_named("columns", columns={"a": {}}), CANDIDATE, "no answer").query == ""
 
 
 def test_query_of_an_author_is_asked_of_the_candidate_at_every_place() -> None:
@@ -205,7 +205,7 @@ def test_failed_verdict_says_what_was_found_and_expected() -> None:
 def test_audit_that_counts_no_bad_rows_shows_none() -> None:
     table = a_table(checks={"row_count_change": {"max_drop": "50%"}})
     count, change = (judge(audit, [900], CANDIDATE, "q") for audit in audits_of(table))
-    compared_change = compared(change, table, Inspection(Listed("MAU", 1000, None)), on_target=False)
+    compared_change = judge_against_catalogue(change, table, Inspection(Listed("MAU", 1000, None)), on_target=False)
     assert compared_change.got == {"% change of the row count": -10, "rows": 900, "rows published": 1000}
     assert [outcome.bad_rows for outcome in (count, change, compared_change)] == [None, None, None]
 
@@ -236,7 +236,7 @@ def test_limit_of_counting_is_told_only_where_a_query_counts() -> None:
 
 
 def test_query_that_fails_is_not_a_pass() -> None:
-    outcome = not_evaluated(audit_named("primary_key", primary_key="a"), CANDIDATE, "invalid identifier A", "q1")
+    outcome = failed_to_run(audit_named("primary_key", primary_key="a"), CANDIDATE, "invalid identifier A", "q1")
     assert not outcome.passed
     assert outcome.blocks
     assert str(outcome) == "check primary_key could not be evaluated: invalid identifier A"
@@ -267,13 +267,13 @@ def test_row_count_is_compared_with_production(before: int | None, rows: int, pa
     table = a_table(checks={"row_count_change": {"max_drop": "50%", "max_growth": "200%"}})
     outcome = judge(audits_of(table)[1], [rows], CANDIDATE, "q")
     target = None if before is None else Listed("MAU", before, None)
-    assert compared(outcome, table, Inspection(target), on_target=False).passed is passes
+    assert judge_against_catalogue(outcome, table, Inspection(target), on_target=False).passed is passes
 
 
 def test_column_contract_names_what_differs() -> None:
     table = a_table(columns={"a": "int", "b": "varchar", "c": "date"})
     columns = (Column("A", "NUMBER", 38, 2), Column("B", "TEXT", length=16_777_216), Column("D", "DATE"))
-    outcome = compared(
+    outcome = judge_against_catalogue(
         AuditOutcome(audit_named("columns", columns={"a": "int"}), {}),
         table,
         Inspection(candidate_columns=columns),

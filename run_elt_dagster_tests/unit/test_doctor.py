@@ -14,7 +14,7 @@ from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, Stock
+from run_elt_dagster.publish.guards import Existing, TargetInventory
 from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 
@@ -162,8 +162,8 @@ def test_what_publishing_would_refuse_is_said_apart_from_its_remedy(
     existing: Existing, method: str, detail: str, remedy: str
 ) -> None:
     table = AnalyticsTable.model_validate({"schema": "a", "table": "mau", "sql": "select 1 as n", "publish": method})
-    stock = Stock("ELT", datetime.now(UTC), {("A", "MAU"): existing})
-    finding = refusal_finding(table, Relation("D", "A", "MAU"), stock)
+    inventory = TargetInventory("ELT", datetime.now(UTC), {("A", "MAU"): existing})
+    finding = refusal_finding(table, Relation("D", "A", "MAU"), inventory)
     assert finding is not None
     assert finding.detail.endswith(detail)
     assert finding.remedy == remedy

@@ -14,7 +14,7 @@ from run_elt_dagster.model.candidate import (
 from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import Grant, grant_changes_sql, grants_of
-from run_elt_dagster.publish.guards import Existing, PublishRefusedError, refusal, require_same_columns, stock_of
+from run_elt_dagster.publish.guards import Existing, PublishRefusedError, inventory_of, refusal, require_same_columns
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql, exchange_sql
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
@@ -183,7 +183,7 @@ def test_plain_table_of_the_own_role_is_not_refused() -> None:
 
 
 def test_stock_of_no_schema_knows_nothing() -> None:
-    assert stock_of([]).at(candidate()) is None
+    assert inventory_of([]).at(candidate()) is None
 
 
 GRANTS = [
