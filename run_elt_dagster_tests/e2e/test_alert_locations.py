@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
-from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, slack_stand_in
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.slack_stand_in import TOKEN, slack_stand_in
 
 NAMES = ("one", "two")
 # A bound, no pause: two code servers and their runs share two cores with other tests.
@@ -33,8 +33,8 @@ mutation($p: ReportRunlessAssetEventsParams!) { reportRunlessAssetEvents(eventPa
 LOADED = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
 
 
-def declare(place: Place, name: str, sql: str) -> None:
-    path = place.directory / name / "tables" / "analytics" / "orders.sql"
+def declare(deployment_dir: DeploymentDir, name: str, sql: str) -> None:
+    path = deployment_dir.directory / name / "tables" / "analytics" / "orders.sql"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(sql, encoding="utf-8")
 
@@ -61,17 +61,17 @@ def reexecute(webserver: Webserver, parent: str) -> str:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1800)
-def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: Place) -> None:
+def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(deployment_dir: DeploymentDir) -> None:
     for name in NAMES:
-        declare(place, name, EMPTY)
-        add_location(place.directory, name)
+        declare(deployment_dir, name, EMPTY)
+        add_location(deployment_dir.directory, name)
     entries = "\n".join(f"  - python_file: {{relative_path: {name}.py, location_name: {name}}}" for name in NAMES)
-    (place.directory / "workspace.yaml").write_text(f"load_from:\n{entries}\n", encoding="utf-8")
+    (deployment_dir.directory / "workspace.yaml").write_text(f"load_from:\n{entries}\n", encoding="utf-8")
     with slack_stand_in() as slack:
         slack.channels = {"C0ONE", "C0TWO"}
-        home = {"DAGSTER_HOME": str(place.directory), "SLACK_TOKEN": TOKEN, "SLACK_BASE_URL": slack.url}
+        home = {"DAGSTER_HOME": str(deployment_dir.directory), "SLACK_TOKEN": TOKEN, "SLACK_BASE_URL": slack.url}
         port = free_port()
-        place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+        deployment_dir.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
         webserver = Webserver(f"http://127.0.0.1:{port}")
 
         def is_loaded() -> bool:
@@ -86,21 +86,21 @@ def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: P
                 said = [(m["channel"], m["metadata"]["event_payload"]["run_id"]) for m in slack.messages]
             return {name: [run for channel, run in said if channel == f"C0{name.upper()}"] for name in NAMES}
 
-        place.wait_for("the webserver", is_loaded)
-        place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+        deployment_dir.wait_for("the webserver", is_loaded)
+        deployment_dir.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
         by_name = {name: [launch(webserver, name)] for name in NAMES}
-        place.wait_for("the alerts of the page", lambda: told() == by_name, WAIT_SECONDS)
+        deployment_dir.wait_for("the alerts of the page", lambda: told() == by_name, WAIT_SECONDS)
 
         materialize = ("dagster", "asset", "materialize", "--select", "*")
         for name in NAMES:
-            assert place.run(*materialize, "-f", f"{name}.py", env=home).returncode == 1
+            assert deployment_dir.run(*materialize, "-f", f"{name}.py", env=home).returncode == 1
             known = {run for runs in by_name.values() for run in runs}
             by_name[name] += [run["runId"] for run in webserver.runs() if run["runId"] not in known]
-        place.wait_for("the alerts of the command line", lambda: told() == by_name, WAIT_SECONDS)
+        deployment_dir.wait_for("the alerts of the command line", lambda: told() == by_name, WAIT_SECONDS)
 
         for _ in range(2):
             by_name["two"].append(reexecute(webserver, by_name["two"][-1 if len(by_name["two"]) > 2 else 0]))
-            place.wait_for("the alert of a re-execution", lambda: told() == by_name, WAIT_SECONDS)
+            deployment_dir.wait_for("the alert of a re-execution", lambda: told() == by_name, WAIT_SECONDS)
         first = next(message for message in slack.messages if message["channel"] == "C0TWO")
         replies = [message for message in slack.messages if message.get("thread_ts") == first["ts"]]
         assert [message["metadata"]["event_payload"]["run_id"] for message in replies] == by_name["two"][1:]
@@ -109,19 +109,19 @@ def test_each_location_alerts_for_its_own_runs_and_for_reexecutions_too(place: P
 
         # What a person reports is no recovery, and breaks no command.
         webserver.query(REPORT, p={"eventType": "ASSET_MATERIALIZATION", "assetKey": {"path": ["analytics", "orders"]}})
-        variables = {**home, "RUN_ELT_TABLES_DIR": str(place.directory / "two" / "tables")}
-        shown = place.run("run-elt", "show", env=variables)
+        variables = {**home, "RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "two" / "tables")}
+        shown = deployment_dir.run("run-elt", "show", env=variables)
         assert (shown.returncode, "no table" in shown.stdout) == (0, True), shown.stderr
 
         # The table of the same name in the other location is no recovery either.
-        declare(place, "one", "select 1 as n")
-        assert place.run(*materialize, "-f", "one.py", env=home).returncode == 0
-        place.wait_for(
+        declare(deployment_dir, "one", "select 1 as n")
+        assert deployment_dir.run(*materialize, "-f", "one.py", env=home).returncode == 0
+        deployment_dir.wait_for(
             "the recovery", lambda: any("Published again" in m["text"] for m in slack.messages), WAIT_SECONDS
         )
-        declare(place, "two", "select 1 as n")
+        declare(deployment_dir, "two", "select 1 as n")
         published = reexecute(webserver, by_name["two"][-1])
-        place.wait_for(
+        deployment_dir.wait_for(
             "both recoveries", lambda: sum("Published again" in m["text"] for m in slack.messages) == 2, WAIT_SECONDS
         )
         said = [(m["channel"], m["text"]) for m in slack.messages if "Published again" in m["text"]]

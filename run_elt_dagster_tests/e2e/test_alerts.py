@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 CANARY = "canary-value-in-the-environment"
 BROKEN = f"""/* elt
@@ -36,38 +36,38 @@ def slack() -> Iterator[SlackStandIn]:
 
 
 @pytest.fixture
-def home(place: Place, slack: SlackStandIn) -> dict[str, str]:
+def home(deployment_dir: DeploymentDir, slack: SlackStandIn) -> dict[str, str]:
     """The variables of a deployment whose only table has no rows."""
-    declare(place, BROKEN)
+    declare(deployment_dir, BROKEN)
     return {
-        "DAGSTER_HOME": str(place.directory),
-        "RUN_ELT_TABLES_DIR": str(place.directory / "tables"),
+        "DAGSTER_HOME": str(deployment_dir.directory),
+        "RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables"),
         "RUN_ELT_WEBSERVER_URL": "http://127.0.0.1:3000",
         "RUN_ELT_SLACK_OWNERS": '{"team:analytics": "S0123"}',
         "SLACK_TOKEN": TOKEN,
         "SLACK_CHANNEL": CHANNEL,
         "SLACK_BASE_URL": slack.url,
         # Of no account: its value must come out nowhere.
-        "RUN_ELT_EMBEDDED_DIR": str(place.directory / "embedded"),
+        "RUN_ELT_EMBEDDED_DIR": str(deployment_dir.directory / "embedded"),
     }
 
 
-def declare(place: Place, sql: str) -> None:
-    path = place.directory / "tables" / "analytics" / "orders.sql"
+def declare(deployment_dir: DeploymentDir, sql: str) -> None:
+    path = deployment_dir.directory / "tables" / "analytics" / "orders.sql"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(sql, encoding="utf-8")
 
 
-def webserver_of(place: Place, home: dict[str, str]) -> Webserver:
+def webserver_of(deployment_dir: DeploymentDir, home: dict[str, str]) -> Webserver:
     port = free_port()
-    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    deployment_dir.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
     return webserver
 
 
-def start_daemon(place: Place, home: dict[str, str]) -> subprocess.Popen[bytes]:
-    return place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+def start_daemon(deployment_dir: DeploymentDir, home: dict[str, str]) -> subprocess.Popen[bytes]:
+    return deployment_dir.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -80,8 +80,8 @@ def launch(webserver: Webserver) -> str:
     return answer["run"]["runId"]
 
 
-def materialize(place: Place, home: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return place.run("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
+def materialize(deployment_dir: DeploymentDir, home: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
 
 
 def tags(webserver: Webserver) -> dict[str, dict[str, str]]:
@@ -102,29 +102,29 @@ def worker_of(webserver: Webserver, run_id: str) -> int | None:
 
 
 def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_though_the_daemon_is_killed(
-    place: Place, slack: SlackStandIn, home: dict[str, str]
+    deployment_dir: DeploymentDir, slack: SlackStandIn, home: dict[str, str]
 ) -> None:
     # Slack is down at first, which the retry after 60 s makes up for.
     slack.faults = [Fault(status=500, times=1)]
     # Before the first tick of any sensor, and with no daemon at all.
-    assert materialize(place, home).returncode == 1
-    webserver = webserver_of(place, home)
-    daemon = start_daemon(place, home)
-    place.wait_for("the alert of the command line", lambda: len(delivered(webserver)) == 1)
+    assert materialize(deployment_dir, home).returncode == 1
+    webserver = webserver_of(deployment_dir, home)
+    daemon = start_daemon(deployment_dir, home)
+    deployment_dir.wait_for("the alert of the command line", lambda: len(delivered(webserver)) == 1)
     assert len(slack.calls("chat.postMessage")) == 2
     launch(webserver)
-    place.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
+    deployment_dir.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
 
     # Days of downtime, in which the command line fails; afterwards the schedule launches the one run that it missed.
     kill(daemon)
-    place.date_schedule_back(days=3)
-    assert materialize(place, home).returncode == 1
+    deployment_dir.date_schedule_back(days=3)
+    assert materialize(deployment_dir, home).returncode == 1
     assert len(delivered(webserver)) == 2
-    daemon = start_daemon(place, home)
-    place.wait_for("the alerts of the downtime and of the schedule", lambda: len(delivered(webserver)) == 4)
+    daemon = start_daemon(deployment_dir, home)
+    deployment_dir.wait_for("the alerts of the downtime and of the schedule", lambda: len(delivered(webserver)) == 4)
     assert [known.get("dagster/schedule_name") for known in tags(webserver).values()].count("daily") == 1
 
-    place.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"])
+    deployment_dir.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"])
     assert sorted(slack.run_ids()) == sorted(tags(webserver))
     first, *repeats = slack.messages
     assert "launched by the command line" in str(first["blocks"])
@@ -132,23 +132,23 @@ def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_thoug
     assert "Check row_count: got 0 rows" in first["text"]
     assert [message["thread_ts"] for message in repeats] == [first["ts"]] * 3
 
-    declare(place, "select 1 as n")
-    assert materialize(place, home).returncode == 0
-    place.wait_for("the recovery", lambda: "Recovered" in str(slack.messages[0]["blocks"]))
-    place.stop(daemon)
+    declare(deployment_dir, "select 1 as n")
+    assert materialize(deployment_dir, home).returncode == 0
+    deployment_dir.wait_for("the recovery", lambda: "Recovered" in str(slack.messages[0]["blocks"]))
+    deployment_dir.stop(daemon)
     assert CANARY not in slack.everything()
-    assert TOKEN not in place.logs() + slack.everything()
+    assert TOKEN not in deployment_dir.logs() + slack.everything()
 
 
-def test_killed_worker_is_heard_of(place: Place, slack: SlackStandIn, home: dict[str, str]) -> None:
-    declare(place, SLOW)
-    webserver = webserver_of(place, home)
-    start_daemon(place, home)
+def test_killed_worker_is_heard_of(deployment_dir: DeploymentDir, slack: SlackStandIn, home: dict[str, str]) -> None:
+    declare(deployment_dir, SLOW)
+    webserver = webserver_of(deployment_dir, home)
+    start_daemon(deployment_dir, home)
     run_id = launch(webserver)
-    place.wait_for("the run's start", lambda: [r["status"] for r in webserver.runs()] == ["STARTED"])
-    pid = place.wait_for("the run's process", lambda: worker_of(webserver, run_id))
+    deployment_dir.wait_for("the run's start", lambda: [r["status"] for r in webserver.runs()] == ["STARTED"])
+    pid = deployment_dir.wait_for("the run's process", lambda: worker_of(webserver, run_id))
     os.kill(pid, signal.SIGKILL)
-    place.wait_for("the alert", lambda: slack.run_ids() == [run_id])
+    deployment_dir.wait_for("the alert", lambda: slack.run_ids() == [run_id])
     (message,) = slack.messages
     assert "The run's process was lost" in message["text"]
     assert "Unchanged, verified in Snowflake: there is no published table yet." in message["text"]

@@ -16,7 +16,7 @@ from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster.orchestration.heartbeat import BEAT_SECONDS
-from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 
 pytestmark = pytest.mark.thorough
 
@@ -83,18 +83,18 @@ def account(tmp_path: Path) -> Iterator[Account]:
 
 
 @pytest.fixture
-def home(place: Place, account: Account) -> dict[str, str]:
-    path = place.directory / "tables" / "analytics" / "orders.sql"
+def home(deployment_dir: DeploymentDir, account: Account) -> dict[str, str]:
+    path = deployment_dir.directory / "tables" / "analytics" / "orders.sql"
     path.parent.mkdir(parents=True)
     path.write_text("select 'slow' as n", encoding="utf-8")
-    settings = (place.directory / "dagster.yaml").read_text(encoding="utf-8")
+    settings = (deployment_dir.directory / "dagster.yaml").read_text(encoding="utf-8")
     hasty = settings.replace("poll_interval_seconds: 20", "poll_interval_seconds: 1")
     assert hasty != settings
-    (place.directory / "dagster.yaml").write_text(hasty, encoding="utf-8")
+    (deployment_dir.directory / "dagster.yaml").write_text(hasty, encoding="utf-8")
     return {
         **account.environment,
-        "DAGSTER_HOME": str(place.directory),
-        "RUN_ELT_TABLES_DIR": str(place.directory / "tables"),
+        "DAGSTER_HOME": str(deployment_dir.directory),
+        "RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables"),
     }
 
 
@@ -103,29 +103,35 @@ def statuses(webserver: Webserver) -> dict[str, str]:
 
 
 def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_alone(
-    place: Place, account: Account, home: dict[str, str], record_property: Any, monkeypatch: pytest.MonkeyPatch
+    deployment_dir: DeploymentDir,
+    account: Account,
+    home: dict[str, str],
+    record_property: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account.sql("create table analytics.orders comment = '[run_elt run before]' as select 'fast' as n")
     port = free_port()
-    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    deployment_dir.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
     # Afterwards: two processes that make the same empty database at once disturb each other.
-    place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+    deployment_dir.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
 
     seconds: list[float] = []
 
     def launch() -> str:
         answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}})["launchRun"]
-        assert "run" in answer, f"{answer}\n{place.logs()}"
+        assert "run" in answer, f"{answer}\n{deployment_dir.logs()}"
         run_id = answer["run"]["runId"]
-        place.wait_for("the query", lambda: run_id in account.held())
+        deployment_dir.wait_for("the query", lambda: run_id in account.held())
         return run_id
 
     def command_line(number: signal.Signals) -> str:
         before = account.held()
-        process = place.start("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
-        (run_id,) = place.wait_for("the query", lambda: account.held() - before)
+        process = deployment_dir.start(
+            "dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home
+        )
+        (run_id,) = deployment_dir.wait_for("the query", lambda: account.held() - before)
         started = time.monotonic()
         process.send_signal(number)
         assert_ended(run_id, started)
@@ -133,9 +139,9 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
         return run_id
 
     def assert_ended(run_id: str, started: float, limit: float = SECONDS) -> None:
-        place.wait_for("the query's end", lambda: run_id not in account.held(), limit)
+        deployment_dir.wait_for("the query's end", lambda: run_id not in account.held(), limit)
         seconds.append(round(time.monotonic() - started, 1))
-        place.wait_for("its record", lambda: account.errors(run_id) == [604], SECONDS)
+        deployment_dir.wait_for("its record", lambda: account.errors(run_id) == [604], SECONDS)
 
     def terminate(run_id: str, policy: str, limit: float) -> None:
         started = time.monotonic()
@@ -149,8 +155,8 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
     interrupted = [command_line(number) for number in (signal.SIGINT, signal.SIGTERM)]
     # Run monitoring ends it as a failure, since a run that takes too long is one that somebody must hear of.
     late = launch()
-    monkeypatch.chdir(place.directory)
-    monkeypatch.setenv("DAGSTER_HOME", str(place.directory))
+    monkeypatch.chdir(deployment_dir.directory)
+    monkeypatch.setenv("DAGSTER_HOME", str(deployment_dir.directory))
     with dg.DagsterInstance.get() as instance:
         instance.add_run_tags(late, {"dagster/max_runtime": "1"})
     assert_ended(late, time.monotonic())
@@ -158,8 +164,8 @@ def test_cancelled_run_ends_its_query_closes_its_sessions_and_leaves_production_
     record_property("seconds until the query had ended", seconds)
 
     expected = dict.fromkeys((page, forced, *interrupted), "CANCELED") | {late: "FAILURE"}
-    place.wait_for("the ends of the runs", lambda: statuses(webserver) == expected, 30)
-    place.wait_for("the end of the sessions", lambda: account.server.open_sessions == 0, 30)
+    deployment_dir.wait_for("the ends of the runs", lambda: statuses(webserver) == expected, 30)
+    deployment_dir.wait_for("the end of the sessions", lambda: account.server.open_sessions == 0, 30)
     statements = [record.sql for record in account.server.history]
     assert not any("CLONE" in sql for sql in statements)
     assert account.sql("select n from analytics.orders") == [("fast",)]

@@ -11,10 +11,10 @@ import pytest
 
 from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.runs.tags import ALIVE
-from run_elt_dagster_tests.e2e.deployment import Deployment, kill
-from run_elt_dagster_tests.e2e.place import Place, Webserver
-from run_elt_dagster_tests.e2e.postgres import Postgres, postgres_server
-from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.deployment import Deployment, kill
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver
+from run_elt_dagster_tests.support.postgres import Postgres, postgres_server
+from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
 
 # A look waits for the daemon's next heartbeat, which comes every 30 s.
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
@@ -36,8 +36,10 @@ def slack() -> Iterator[SlackStandIn]:
 
 
 @pytest.fixture
-def deployment(postgres: Postgres, place: Place, slack: SlackStandIn, request: pytest.FixtureRequest) -> Deployment:
-    return Deployment(place, postgres.create_database(f"db{abs(hash(request.node.name)) % 10**8}"), slack)
+def deployment(
+    postgres: Postgres, deployment_dir: DeploymentDir, slack: SlackStandIn, request: pytest.FixtureRequest
+) -> Deployment:
+    return Deployment(deployment_dir, postgres.create_database(f"db{abs(hash(request.node.name)) % 10**8}"), slack)
 
 
 def assets(webserver: Webserver) -> set[str]:
@@ -175,11 +177,13 @@ def test_nobody_is_taken_for_a_second_daemon_who_was_started_anew(deployment: De
     assert finding["status"] == "ok", finding
 
 
-def test_persons_machine_with_an_account_starts_neither_schedule_nor_sensors(place: Place, tmp_path: Path) -> None:
+def test_persons_machine_with_an_account_starts_neither_schedule_nor_sensors(
+    deployment_dir: DeploymentDir, tmp_path: Path
+) -> None:
     account = {f"SNOWFLAKE_{name}": "x" for name in ("ACCOUNT", "USER", "ROLE", "WAREHOUSE", "DATABASE", "PASSWORD")}
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in account.items()), encoding="utf-8")
-    home = {"DAGSTER_HOME": str(place.directory)}
+    home = {"DAGSTER_HOME": str(deployment_dir.directory)}
     for status, named in (("STOPPED", {}), ("RUNNING", {"RUN_ELT_DEPLOYMENT": "production"})):
         for kind, count in (("schedule", 1), ("sensor", 3)):
-            listed = place.run("dagster", kind, "list", "-m", "run_elt_dagster", env={**home, **named})
+            listed = deployment_dir.run("dagster", kind, "list", "-m", "run_elt_dagster", env={**home, **named})
             assert listed.stdout.count(f"[{status}]") == count, listed.stdout + listed.stderr

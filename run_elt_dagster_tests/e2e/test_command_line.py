@@ -1,6 +1,6 @@
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
 
 MONTHS = {
     "2019-05": 281,
@@ -14,19 +14,19 @@ MONTHS = {
 MATERIALIZE = ("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster")
 
 
-def shown(place: Place) -> dict[str, list[str]]:
-    output = place.run("run-elt", "show", "analytics.mau_summary")
+def shown(deployment_dir: DeploymentDir) -> dict[str, list[str]]:
+    output = deployment_dir.run("run-elt", "show", "analytics.mau_summary")
     assert output.returncode == 0, output.stderr
     # The first line of a word counts: a table's name is also the heading of its rows.
     lines = [line.split() for line in output.stdout.splitlines() if line.strip()]
     return {words[0]: words[1:] for words in reversed(lines)}
 
 
-def test_every_table_is_materialized_and_shown_and_a_second_time_gives_the_same(place: Place) -> None:
+def test_every_table_is_materialized_and_shown_and_a_second_time_gives_the_same(deployment_dir: DeploymentDir) -> None:
     for _ in range(2):
-        run = place.run(*MATERIALIZE)
+        run = deployment_dir.run(*MATERIALIZE)
         assert run.returncode == 0, run.stderr
-        lines = shown(place)
+        lines = shown(deployment_dir)
         assert {month: int(lines[month][0]) for month in MONTHS} == MONTHS
         assert lines["analytics.session_summary"][0] == "101,520"
         assert lines["analytics.channel_summary"][0] == "42"
@@ -35,11 +35,11 @@ def test_every_table_is_materialized_and_shown_and_a_second_time_gives_the_same(
         assert lines["analytics.mau_summary"][-1] == "RUN_ELT.ANALYTICS.MAU_SUMMARY"
 
 
-def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(place: Place) -> None:
-    table = place.directory / "tables" / "analytics" / "empty.sql"
+def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(deployment_dir: DeploymentDir) -> None:
+    table = deployment_dir.directory / "tables" / "analytics" / "empty.sql"
     table.parent.mkdir(parents=True)
     table.write_text("select * from raw_data.session_timestamp where false", encoding="utf-8")
-    run = place.run(*MATERIALIZE, env={"RUN_ELT_TABLES_DIR": str(place.directory / "tables")})
+    run = deployment_dir.run(*MATERIALIZE, env={"RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables")})
     assert run.returncode == 1
     assert "check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.TEMP_EMPTY__" in run.stderr
 
@@ -51,43 +51,43 @@ def test_failed_check_ends_the_command_with_an_error_and_names_the_candidate(pla
         ("dg", "launch", "--assets", "key:mau_summary"),
     ],
 )
-def test_selection_that_matches_nothing_builds_nothing(place: Place, command: tuple[str, ...]) -> None:
+def test_selection_that_matches_nothing_builds_nothing(deployment_dir: DeploymentDir, command: tuple[str, ...]) -> None:
     """Dagster 1.13.27 records such a run without a selection, and would build every table."""
-    run = place.run(*command)
+    run = deployment_dir.run(*command)
     assert run.returncode == 1
     assert "got key:mau_summary. Dagster would build every table" in run.stderr
     assert 'Did you mean key:"analytics/mau_summary"?' in run.stderr
     # The embedded Snowflake was not even opened.
-    assert not (place.directory / ".run_elt").exists()
+    assert not (deployment_dir.directory / ".run_elt").exists()
 
 
-def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(place: Place) -> None:
-    (place.directory / "dagster.yaml").unlink()
-    directory_of_data = place.directory / "embedded"
+def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(deployment_dir: DeploymentDir) -> None:
+    (deployment_dir.directory / "dagster.yaml").unlink()
+    directory_of_data = deployment_dir.directory / "embedded"
     directory_of_data.write_text("a file where a folder should be", encoding="utf-8")
-    run = place.run(*MATERIALIZE, env={"RUN_ELT_EMBEDDED_DIR": str(directory_of_data)})
+    run = deployment_dir.run(*MATERIALIZE, env={"RUN_ELT_EMBEDDED_DIR": str(directory_of_data)})
     assert run.returncode == 1, run.stderr
     assert "This run is on a temporary instance that no daemon ever sees" in run.stderr
 
 
-def test_half_a_configuration_is_an_error_and_not_the_embedded_snowflake(place: Place) -> None:
-    run = place.run(*MATERIALIZE, env={"SNOWFLAKE_ACCOUNT": "org-acc", "SNOWFLAKE_PASSWORD": "canary"})
+def test_half_a_configuration_is_an_error_and_not_the_embedded_snowflake(deployment_dir: DeploymentDir) -> None:
+    run = deployment_dir.run(*MATERIALIZE, env={"SNOWFLAKE_ACCOUNT": "org-acc", "SNOWFLAKE_PASSWORD": "canary"})
     assert run.returncode != 0
     assert "a Snowflake account requires SNOWFLAKE_USER, SNOWFLAKE_ROLE" in run.stderr
     assert "canary" not in run.stdout + run.stderr
-    assert not (place.directory / ".run_elt").exists()
+    assert not (deployment_dir.directory / ".run_elt").exists()
 
 
-def test_variables_of_an_env_file_count_for_both_commands(place: Place) -> None:
-    (place.directory / ".env").write_text("RUN_ELT_TABLES_DIR=nowhere\n", encoding="utf-8")
+def test_variables_of_an_env_file_count_for_both_commands(deployment_dir: DeploymentDir) -> None:
+    (deployment_dir.directory / ".env").write_text("RUN_ELT_TABLES_DIR=nowhere\n", encoding="utf-8")
     for command in (MATERIALIZE, ("run-elt", "show")):
-        run = place.run(*command)
+        run = deployment_dir.run(*command)
         assert run.returncode != 0
         assert "RUN_ELT_TABLES_DIR requires a folder" in run.stderr
 
 
-def test_retry_builds_what_a_failed_run_left_and_nothing_else(place: Place) -> None:
-    folder = place.directory / "tables" / "analytics"
+def test_retry_builds_what_a_failed_run_left_and_nothing_else(deployment_dir: DeploymentDir) -> None:
+    folder = deployment_dir.directory / "tables" / "analytics"
     folder.mkdir(parents=True)
     for name, sql in {
         "good": "select 1 as n",
@@ -95,16 +95,16 @@ def test_retry_builds_what_a_failed_run_left_and_nothing_else(place: Place) -> N
         "child": "select n from analytics.bad",
     }.items():
         (folder / f"{name}.sql").write_text(sql, encoding="utf-8")
-    env = {"RUN_ELT_TABLES_DIR": str(place.directory / "tables")}
-    assert place.run(*MATERIALIZE, env=env).returncode == 1
+    env = {"RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables")}
+    assert deployment_dir.run(*MATERIALIZE, env=env).returncode == 1
     (folder / "bad.sql").write_text("select 2 as n", encoding="utf-8")
-    retry = place.run("run-elt", "retry", env=env)
+    retry = deployment_dir.run("run-elt", "retry", env=env)
     assert retry.returncode == 0, retry.stderr
     assert (
         "analytics.bad, analytics.child\ndagster asset materialize --select analytics/bad,analytics/child"
         in retry.stdout
     )
     assert "for 2 of 3 tables" in retry.stderr
-    again = place.run("run-elt", "retry", env=env)
+    again = deployment_dir.run("run-elt", "retry", env=env)
     assert again.returncode == 1
     assert "requires a failed run with something left to build, got none" in again.stderr

@@ -16,10 +16,10 @@ import snowflake.connector
 
 from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.runs.tags import ALIVE
-from run_elt_dagster_tests.e2e.deployment import Deployment, kill
-from run_elt_dagster_tests.e2e.place import ROOT, Place, free_port
-from run_elt_dagster_tests.e2e.postgres import PASSWORD, Database, Postgres, postgres_server
-from run_elt_dagster_tests.e2e.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.deployment import Deployment, kill
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, free_port
+from run_elt_dagster_tests.support.postgres import PASSWORD, Database, Postgres, postgres_server
+from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
 
 pytestmark = pytest.mark.thorough
 
@@ -51,11 +51,11 @@ def worker_of(database: Database, run_id: str) -> int | None:
     return next((int(pid[1]) for event in events if (pid := re.search(r"\(pid: (\d+)\)", event))), None)
 
 
-def database_of_an_older_dagster(postgres: Postgres, place: Place) -> Database:
+def database_of_an_older_dagster(postgres: Postgres, deployment_dir: DeploymentDir) -> Database:
     """Return a database with a run in it, with the schema that an older Dagster gave it."""
     database = postgres.create_database(f"older_{free_port()}")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**database.variables, "DAGSTER_COMPUTE_LOGS_DIR": str(place.directory)}.items():
+        for name, value in {**database.variables, "DAGSTER_COMPUTE_LOGS_DIR": str(deployment_dir.directory)}.items():
             patch.setenv(name, value)
         with dg.DagsterInstance.from_config(str(ROOT / "deploy")) as instance:
             instance.add_run(dg.DagsterRun(job_name="RunELT_Alert", run_id=OLD_RUN, status=dg.DagsterRunStatus.SUCCESS))
@@ -68,12 +68,12 @@ def columns(database: Database, table: str) -> set[str]:
 
 
 def test_database_of_an_older_dagster_is_migrated_and_deployed_on(
-    postgres: Postgres, place: Place, slack: SlackStandIn
+    postgres: Postgres, deployment_dir: DeploymentDir, slack: SlackStandIn
 ) -> None:
-    database = database_of_an_older_dagster(postgres, place)
+    database = database_of_an_older_dagster(postgres, deployment_dir)
     assert database.revision() == OLD_REVISION
     assert "backfill_id" not in columns(database, "runs")
-    deployment = Deployment(place, database, slack)
+    deployment = Deployment(deployment_dir, database, slack)
 
     deployment.run("dagster", "instance", "migrate")
     assert database.revision() != OLD_REVISION
@@ -82,13 +82,13 @@ def test_database_of_an_older_dagster_is_migrated_and_deployed_on(
 
 
 def test_missed_days_give_one_run_that_publishes_and_alerts_though_every_process_was_killed(
-    postgres: Postgres, place: Place, slack: SlackStandIn
+    postgres: Postgres, deployment_dir: DeploymentDir, slack: SlackStandIn
 ) -> None:
-    deployment = Deployment(place, postgres.create_database("deployed"), slack)
+    deployment = Deployment(deployment_dir, postgres.create_database("deployed"), slack)
     database = deployment.database
     code_server = deployment.start_code_server()
     daemon = deployment.start_daemon()
-    place.wait_for("the first evaluation of the schedule", lambda: is_ready(database))
+    deployment_dir.wait_for("the first evaluation of the schedule", lambda: is_ready(database))
     kill(daemon)
     kill(code_server)
 
@@ -97,12 +97,12 @@ def test_missed_days_give_one_run_that_publishes_and_alerts_though_every_process
     (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
     deployment.start_code_server()
     deployment.start_daemon()
-    (run_id,) = place.wait_for("the run of the schedule", lambda: database.column("select run_id from runs"))
+    (run_id,) = deployment_dir.wait_for("the run of the schedule", lambda: database.column("select run_id from runs"))
     # Its worker is killed in turn, which Dagster makes up for; the retry then finds the table without rows.
-    os.kill(place.wait_for("its worker", lambda: worker_of(database, run_id)), signal.SIGKILL)
+    os.kill(deployment_dir.wait_for("its worker", lambda: worker_of(database, run_id)), signal.SIGKILL)
     webserver = deployment.start_webserver()
-    place.wait_for("the alert", slack.run_ids)
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the alert", slack.run_ids)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
 
     retry, first = webserver.runs()
     assert (first["runId"], first["status"], retry["status"]) == (run_id, "FAILURE", "FAILURE")
@@ -114,30 +114,30 @@ def test_missed_days_give_one_run_that_publishes_and_alerts_though_every_process
 
     assert slack.run_ids() == [retry["runId"]]
     assert "analytics.no_rows" in slack.messages[0]["text"]
-    for process in place.processes:
+    for process in deployment_dir.processes:
         kill(process)
     for secret in (PASSWORD, TOKEN):
-        assert secret not in place.logs() + slack.everything()
+        assert secret not in deployment_dir.logs() + slack.everything()
     for table, rows in {"mau_summary": 7, "channel_summary": 42, "session_summary": 101_520}.items():
         assert published_rows(deployment.data / "embedded", table) == rows
 
 
 def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_retry_alerts(
-    postgres: Postgres, place: Place, slack: SlackStandIn
+    postgres: Postgres, deployment_dir: DeploymentDir, slack: SlackStandIn
 ) -> None:
-    deployment = Deployment(place, postgres.create_database("killed"), slack)
+    deployment = Deployment(deployment_dir, postgres.create_database("killed"), slack)
     database = deployment.database
     (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
     code_server = deployment.start_code_server()
     deployment.start_daemon()
     deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
     signs = f"select run_id from run_tags where key = '{ALIVE}'"
-    (run_id,) = place.wait_for("its first heartbeat", lambda: database.column(signs))
+    (run_id,) = deployment_dir.wait_for("its first heartbeat", lambda: database.column(signs))
     kill(code_server)
     assert database.rows("select run_id, status from runs") == [(run_id, "STARTED")]
 
     deployment.start_code_server()
-    place.wait_for("the alert of its retry", slack.run_ids, 300)
+    deployment_dir.wait_for("the alert of its retry", slack.run_ids, 300)
     first, retry = database.rows("select run_id, status from runs order by id")
     assert first == (run_id, "FAILURE")
     assert retry[1] == "FAILURE"
@@ -147,10 +147,10 @@ def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_
 
 
 def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
-    place: Place, slack: SlackStandIn
+    deployment_dir: DeploymentDir, slack: SlackStandIn
 ) -> None:
     with postgres_server() as postgres:
-        deployment = Deployment(place, postgres.create_database("left"), slack)
+        deployment = Deployment(deployment_dir, postgres.create_database("left"), slack)
         database = deployment.database
         # Whether the run goes on when Postgres is back or is launched once more: in the end it fails.
         (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
@@ -158,12 +158,12 @@ def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
         deployment.start_daemon()
         deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
         signs = f"select run_id from run_tags where key = '{ALIVE}'"
-        place.wait_for("its first heartbeat", lambda: database.column(signs))
+        deployment_dir.wait_for("its first heartbeat", lambda: database.column(signs))
         postgres.stop()
         refuse_connections(postgres.port, 3)
         postgres.start()
 
-        place.wait_for("the alert", slack.run_ids, 300)
+        deployment_dir.wait_for("the alert", slack.run_ids, 300)
         runs = database.rows("select run_id, status from runs order by id")
         assert {status for _, status in runs} == {"FAILURE"}
         assert slack.run_ids() == [runs[-1][0]]

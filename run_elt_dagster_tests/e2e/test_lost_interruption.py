@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
 
 # The first interruption falls into a finalizer, before the query that would go on for hours begins.
 LOCATION = """
@@ -46,13 +46,13 @@ defs = dg.Definitions(
 
 
 def test_interruption_that_falls_into_a_finalizer_ends_the_run_as_cancelled(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    deployment_dir: DeploymentDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place.directory / "location.py").write_text(LOCATION, encoding="utf-8")
-    run = place.run("dagster", "asset", "materialize", "--select", "*", "-f", "location.py")
+    (deployment_dir.directory / "location.py").write_text(LOCATION, encoding="utf-8")
+    run = deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-f", "location.py")
     assert run.returncode == 1, run.stderr
     assert "is published" not in run.stderr
-    monkeypatch.chdir(place.directory)
-    monkeypatch.setenv("DAGSTER_HOME", str(place.directory))
+    monkeypatch.chdir(deployment_dir.directory)
+    monkeypatch.setenv("DAGSTER_HOME", str(deployment_dir.directory))
     with dg.DagsterInstance.get() as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]

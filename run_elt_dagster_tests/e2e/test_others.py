@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
 
 LOCATION = """
 import run_elt_dagster.definitions as ours
@@ -47,18 +47,18 @@ LAUNCH = """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) 
 
 
 @pytest.fixture
-def location(place: Place) -> Mapping[str, str]:
+def location(deployment_dir: DeploymentDir) -> Mapping[str, str]:
     """A code location with the asset of docs/tables.md, on a table that works and beside one that does not."""
     (documented,) = re.findall(
         r"```python\n(import dagster as dg.*?)```", (ROOT / "docs" / "tables.md").read_text(), re.DOTALL
     )
-    (place.directory / "others.py").write_text(LOCATION.format(documented=documented), encoding="utf-8")
-    (place.directory / "workspace.yaml").write_text("load_from:\n- python_file: others.py\n", encoding="utf-8")
-    folder = place.directory / "tables" / "analytics"
+    (deployment_dir.directory / "others.py").write_text(LOCATION.format(documented=documented), encoding="utf-8")
+    (deployment_dir.directory / "workspace.yaml").write_text("load_from:\n- python_file: others.py\n", encoding="utf-8")
+    folder = deployment_dir.directory / "tables" / "analytics"
     folder.mkdir(parents=True)
     (folder / "mau_summary.sql").write_text("select 1 as n", encoding="utf-8")
     (folder / "broken.sql").write_text("select n / 0 as n from analytics.mau_summary", encoding="utf-8")
-    return {"RUN_ELT_TABLES_DIR": str(place.directory / "tables")}
+    return {"RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables")}
 
 
 def runs(webserver: Webserver) -> list[tuple[str, set[str], str]]:
@@ -82,31 +82,33 @@ def looked(webserver: Webserver, sensor: str) -> bool:
 
 @pytest.mark.thorough
 def test_asset_of_somebody_else_is_held_back_by_a_failed_op_and_woken_after_it(
-    place: Place, location: Mapping[str, str]
+    deployment_dir: DeploymentDir, location: Mapping[str, str]
 ) -> None:
     port = free_port()
-    place.start("dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port), env=location)
+    deployment_dir.start(
+        "dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port), env=location
+    )
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
     # What is published before the first look does not count.
-    place.wait_for("the first look", lambda: looked(webserver, "automation"))
+    deployment_dir.wait_for("the first look", lambda: looked(webserver, "automation"))
 
-    empty = place.wait_for("the sensor's run", lambda: [r for r in runs(webserver) if r[0] == "FAILURE"])
+    empty = deployment_dir.wait_for("the sensor's run", lambda: [r for r in runs(webserver) if r[0] == "FAILURE"])
     assert "got an empty one. Dagster would build every table" in empty[0][2]
     selector = {"repositoryLocationName": "others.py", "repositoryName": "__repository__", "jobName": "__ASSET_JOB"}
     webserver.query(LAUNCH, run={"selector": selector, "mode": "default"})
-    place.wait_for("the run without a selection", lambda: [r[0] for r in runs(webserver)] == ["FAILURE"] * 2)
+    deployment_dir.wait_for("the run without a selection", lambda: [r[0] for r in runs(webserver)] == ["FAILURE"] * 2)
     assert all("got an empty one" in reason for _, _, reason in runs(webserver))
 
-    run = place.run("dagster", "asset", "materialize", "--select", "*", "-f", "others.py", env=location)
+    run = deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-f", "others.py", env=location)
     assert run.returncode == 1
     assert "report, report_of_broken waited for tables of this run and cannot run" in run.stderr
-    place.wait_for("the woken run", lambda: ("SUCCESS", {"report"}, "") in runs(webserver))
+    deployment_dir.wait_for("the woken run", lambda: ("SUCCESS", {"report"}, "") in runs(webserver))
 
-    (place.directory / "tables" / "analytics" / "broken.sql").write_text(
+    (deployment_dir.directory / "tables" / "analytics" / "broken.sql").write_text(
         "select n from analytics.mau_summary", encoding="utf-8"
     )
-    run = place.run("dagster", "asset", "materialize", "--select", "*", "-f", "others.py", env=location)
+    run = deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-f", "others.py", env=location)
     assert run.returncode == 0, run.stderr
     statuses = webserver.query("{ assetNodes { assetKey { path } staleStatus } }")["assetNodes"]
     assert {node["assetKey"]["path"][-1]: node["staleStatus"] for node in statuses} == dict.fromkeys(

@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from run_elt_dagster.embedded import LIBRARIES
-from run_elt_dagster_tests.e2e.place import ROOT, Place
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir
 
 # Read by Python itself when it starts: these libraries are not found, as if nobody had installed them.
 SITE = """
@@ -29,10 +29,12 @@ def without(folder: Path, missing: set[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("missing", [{"pyarrow"}, {"fakesnow", "duckdb", "pyarrow"}], ids=["partly", "not at all"])
-def test_command_without_the_embedded_snowflake_says_what_to_install(place: Place, missing: set[str]) -> None:
-    env = without(place.directory, missing)
+def test_command_without_the_embedded_snowflake_says_what_to_install(
+    deployment_dir: DeploymentDir, missing: set[str]
+) -> None:
+    env = without(deployment_dir.directory, missing)
     for command in (("show",), ("rollback", "analytics.mau_summary", "--yes")):
-        run = place.run("run-elt", *command, env=env)
+        run = deployment_dir.run("run-elt", *command, env=env)
         (line,) = run.stderr.splitlines()
         assert run.returncode == 1
         assert line.startswith("run-elt: The embedded Snowflake requires fakesnow, duckdb, filelock, pyarrow, got no ")
@@ -41,13 +43,13 @@ def test_command_without_the_embedded_snowflake_says_what_to_install(place: Plac
         assert run.stdout == ""
 
 
-def test_run_and_doctor_without_the_embedded_snowflake_say_what_to_install(place: Place) -> None:
-    env = without(place.directory, {"pyarrow"})
-    run = place.run("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=env)
+def test_run_and_doctor_without_the_embedded_snowflake_say_what_to_install(deployment_dir: DeploymentDir) -> None:
+    env = without(deployment_dir.directory, {"pyarrow"})
+    run = deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=env)
     assert run.returncode == 1
     assert "got no pyarrow. Nothing was executed. Run pip install -c constraints.txt -e '.[embedded]'" in run.stderr
     assert "ModuleNotFoundError" not in run.stderr
-    doctor = place.run("run-elt", "doctor", env=env)
+    doctor = deployment_dir.run("run-elt", "doctor", env=env)
     assert doctor.returncode == 1
     assert "it is not installed here (no pyarrow)" in doctor.stdout
     assert "-> Run pip install -c constraints.txt -e '.[embedded]'" in doctor.stdout

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 
 LAUNCH = """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
     ... on LaunchRunSuccess { run { runId } } } }"""
@@ -15,21 +15,21 @@ RUN = """query($run: ID!) { runOrError(runId: $run) { ... on Run {
         ... on MaterializationEvent { assetKey { path } } } } } } }"""
 
 
-def built(place: Place, webserver: Webserver, run_id: str) -> tuple[str, set[str]]:
+def built(deployment_dir: DeploymentDir, webserver: Webserver, run_id: str) -> tuple[str, set[str]]:
     """Return how a run ended, and which tables it published."""
 
     def ended() -> Any:
         run = webserver.query(RUN, run=run_id)["runOrError"]
         return run if run["status"] in ("SUCCESS", "FAILURE") else None
 
-    run = place.wait_for(f"the end of run {run_id}", ended)
+    run = deployment_dir.wait_for(f"the end of run {run_id}", ended)
     events = [event for event in run["eventConnection"]["events"] if event["__typename"] == "MaterializationEvent"]
     return run["status"], {event["assetKey"]["path"][-1] for event in events}
 
 
 @pytest.mark.thorough
-def test_reexecution_from_asset_failure_builds_the_failed_tables_only(place: Place) -> None:
-    folder, port = place.directory / "tables" / "analytics", free_port()
+def test_reexecution_from_asset_failure_builds_the_failed_tables_only(deployment_dir: DeploymentDir) -> None:
+    folder, port = deployment_dir.directory / "tables" / "analytics", free_port()
     folder.mkdir(parents=True)
     for name, sql in {
         "good": "select 1 as n",
@@ -37,17 +37,17 @@ def test_reexecution_from_asset_failure_builds_the_failed_tables_only(place: Pla
         "child": "select n from analytics.bad",
     }.items():
         (folder / f"{name}.sql").write_text(sql, encoding="utf-8")
-    env = {"RUN_ELT_TABLES_DIR": str(place.directory / "tables")}
-    place.start("dagster", "dev", "--host", "127.0.0.1", "--port", str(port), env=env)
+    env = {"RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables")}
+    deployment_dir.start("dagster", "dev", "--host", "127.0.0.1", "--port", str(port), env=env)
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
     selector = {
         "repositoryLocationName": "run_elt_dagster",
         "repositoryName": "__repository__",
         "jobName": "RunELT_Alert",
     }
     parent = webserver.query(LAUNCH, run={"selector": selector, "mode": "default"})["launchRun"]["run"]["runId"]
-    assert built(place, webserver, parent) == ("FAILURE", {"good"})
+    assert built(deployment_dir, webserver, parent) == ("FAILURE", {"good"})
 
     (folder / "bad.sql").write_text("select 2 as n", encoding="utf-8")
     reload = """mutation { reloadRepositoryLocation(repositoryLocationName: "run_elt_dagster") { __typename } }"""
@@ -55,4 +55,4 @@ def test_reexecution_from_asset_failure_builds_the_failed_tables_only(place: Pla
     for strategy, expected in (("FROM_ASSET_FAILURE", {"bad", "child"}), ("FROM_FAILURE", {"good", "bad", "child"})):
         answer = webserver.query(AGAIN, run={"parentRunId": parent, "strategy": strategy})
         again = answer["launchRunReexecution"]["run"]["runId"]
-        assert built(place, webserver, again) == ("SUCCESS", expected)
+        assert built(deployment_dir, webserver, again) == ("SUCCESS", expected)

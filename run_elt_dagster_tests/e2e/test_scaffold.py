@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import ROOT, Place
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir
 
 # As errors, since a warning of a library at each start is one that nobody can act on.
 LOAD = """
@@ -31,18 +31,18 @@ def hourly() -> dg.RunRequest:
 
 
 @pytest.fixture
-def project(place: Place) -> Path:
-    shutil.copytree(ROOT / "run_elt_dagster", place.directory / "run_elt_dagster")
-    return place.directory
+def project(deployment_dir: DeploymentDir) -> Path:
+    shutil.copytree(ROOT / "run_elt_dagster", deployment_dir.directory / "run_elt_dagster")
+    return deployment_dir.directory
 
 
-def test_scaffolded_definitions_are_part_of_the_code_location(place: Place, project: Path) -> None:
+def test_scaffolded_definitions_are_part_of_the_code_location(deployment_dir: DeploymentDir, project: Path) -> None:
     env = {"PYTHONPATH": str(project)}
-    scaffolded = place.run("dg", "scaffold", "defs", "dagster.asset", "assets/x.py", env=env)
+    scaffolded = deployment_dir.run("dg", "scaffold", "defs", "dagster.asset", "assets/x.py", env=env)
     assert scaffolded.returncode == 0, scaffolded.stderr
     assert (project / "run_elt_dagster" / "defs" / "assets" / "x.py").is_file()
     (project / "run_elt_dagster" / "defs" / "hourly.py").write_text(SCHEDULE, encoding="utf-8")
-    loaded = place.run(sys.executable, "-c", LOAD, env=env)
+    loaded = deployment_dir.run(sys.executable, "-c", LOAD, env=env)
     assert loaded.returncode == 0, loaded.stderr
     assets, schedules = loaded.stdout.splitlines()
     assert "'x'" in assets

@@ -10,9 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, running_server
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
+from run_elt_dagster_tests.support.embedded import Account, running_server
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
 pytestmark = pytest.mark.thorough
 
@@ -40,7 +40,10 @@ def write_tables(folder: Path, reads: dict[str, list[str]], bad: set[str]) -> No
 
 
 def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
-    place: Place, tmp_path: Path, record_property: Callable[[str, object], None], monkeypatch: pytest.MonkeyPatch
+    deployment_dir: DeploymentDir,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads = parents()
     bad = set(random.Random(1).sample(sorted(reads), BAD))  # noqa: S311 - the same tables each time
@@ -64,7 +67,7 @@ def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
             "SNOWFLAKE_HOST": "127.0.0.1",
             "SNOWFLAKE_PORT": str(server.port),
             "SNOWFLAKE_PROTOCOL": "http",
-            "DAGSTER_HOME": str(place.directory),
+            "DAGSTER_HOME": str(deployment_dir.directory),
             "RUN_ELT_TABLES_DIR": str(tmp_path / "tables"),
             # With an account, the sensors run by themselves only in a deployment.
             "RUN_ELT_DEPLOYMENT": "scale",
@@ -72,10 +75,12 @@ def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
             "SLACK_CHANNEL": CHANNEL,
             "SLACK_BASE_URL": slack.url,
         }
-        run = place.start("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
+        run = deployment_dir.start(
+            "dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home
+        )
         _, status, usage = os.wait4(run.pid, 0)
         run.returncode = os.waitstatus_to_exitcode(status)
-        assert run.returncode == 1, place.logs()
+        assert run.returncode == 1, deployment_dir.logs()
         mib = usage.ru_maxrss / 1024
         record_property("peak MiB", mib)
         assert mib < MOST_MIB
@@ -87,18 +92,18 @@ def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
         assert {name.removeprefix("temp_").rpartition("__")[0] for name in seen if name.startswith("temp_")} == failed
 
         # Its storage is relative to the folder.
-        monkeypatch.chdir(place.directory)
-        with dg.DagsterInstance.from_config(str(place.directory)) as instance:
+        monkeypatch.chdir(deployment_dir.directory)
+        with dg.DagsterInstance.from_config(str(deployment_dir.directory)) as instance:
             materialized = {
                 key.path[-1] for key in instance.get_asset_keys() if instance.get_latest_materialization_event(key)
             }
         assert materialized == set(reads) - kept_back
 
-        place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
-        place.wait_for("the alert", lambda: slack.messages)
+        deployment_dir.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+        deployment_dir.wait_for("the alert", lambda: slack.messages)
         (message,) = slack.messages
         assert f"{len(failed)} tables were not published" in message["text"]
-        place.wait_for("the run's mark", lambda: _is_marked(place.directory))
+        deployment_dir.wait_for("the run's mark", lambda: _is_marked(deployment_dir.directory))
         (message,) = slack.messages
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import Place, Webserver, free_port
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 DAEMON = ("dagster-daemon", "run", "-w", "workspace.yaml")
 STATE = """
@@ -24,12 +24,12 @@ def state(webserver: Webserver) -> dict[str, Any]:
 
 
 @pytest.fixture
-def webserver(place: Place) -> Webserver:
+def webserver(deployment_dir: DeploymentDir) -> Webserver:
     port = free_port()
-    home = {"DAGSTER_HOME": str(place.directory)}
-    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    home = {"DAGSTER_HOME": str(deployment_dir.directory)}
+    deployment_dir.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
     return webserver
 
 
@@ -38,21 +38,23 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait(PATIENCE_SECONDS)
 
 
-def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(place: Place, webserver: Webserver) -> None:
-    home = {"DAGSTER_HOME": str(place.directory)}
-    daemon = place.start(*DAEMON, env=home)
-    place.wait_for(
+def test_schedule_runs_by_default_and_days_of_downtime_give_one_run(
+    deployment_dir: DeploymentDir, webserver: Webserver
+) -> None:
+    home = {"DAGSTER_HOME": str(deployment_dir.directory)}
+    daemon = deployment_dir.start(*DAEMON, env=home)
+    deployment_dir.wait_for(
         "the schedule's first evaluation", lambda: state(webserver)["typeSpecificData"].get("startTimestamp")
     )
     # The daemon notes its start first; killed between the two it would not know what it has looked at.
-    place.wait_for("the end of that evaluation", place.schedule_was_evaluated)
+    deployment_dir.wait_for("the end of that evaluation", deployment_dir.schedule_was_evaluated)
     assert state(webserver)["status"] == "RUNNING"
     assert webserver.runs() == []
     kill(daemon)
-    place.date_schedule_back(days=3)
+    deployment_dir.date_schedule_back(days=3)
 
-    place.start(*DAEMON, env=home)
-    place.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"])
+    deployment_dir.start(*DAEMON, env=home)
+    deployment_dir.wait_for("the run", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"])
     (run,) = webserver.runs()
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert run["jobName"] == "RunELT_Alert"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
 
 pytestmark = pytest.mark.thorough
 
@@ -50,35 +50,41 @@ class StoppableSnowflake:
 
 
 @pytest.fixture
-def snowflake(place: Place) -> Iterator[StoppableSnowflake]:
-    directory = place.directory / "snowflake"
+def snowflake(deployment_dir: DeploymentDir) -> Iterator[StoppableSnowflake]:
+    directory = deployment_dir.directory / "snowflake"
     directory.mkdir()
-    process = place.start(sys.executable, "-m", "run_elt_dagster_tests.e2e.snowflake_process", str(directory))
+    process = deployment_dir.start(
+        sys.executable, "-m", "run_elt_dagster_tests.support.snowflake_process", str(directory)
+    )
     path = directory / "environment.json"
-    place.wait_for("Snowflake", path.exists)
+    deployment_dir.wait_for("Snowflake", path.exists)
     yield StoppableSnowflake(process, directory, json.loads(path.read_text(encoding="utf-8")))
     process.kill()
     process.wait(10)
 
 
 @pytest.fixture
-def home(place: Place, snowflake: StoppableSnowflake) -> dict[str, str]:
-    tables = place.directory / "tables" / "analytics"
+def home(deployment_dir: DeploymentDir, snowflake: StoppableSnowflake) -> dict[str, str]:
+    tables = deployment_dir.directory / "tables" / "analytics"
     tables.mkdir(parents=True)
     for name in ("a", "b", "c"):
         (tables / f"{name}.sql").write_text("select 'slow' as n", encoding="utf-8")
     return {
         **snowflake.environment,
-        "DAGSTER_HOME": str(place.directory),
+        "DAGSTER_HOME": str(deployment_dir.directory),
         "RUN_ELT_TABLES_DIR": str(tables.parent),
         "PYTHONPATH": str(ROOT),
     }
 
 
-def start_run(place: Place, snowflake: StoppableSnowflake, home: dict[str, str]) -> subprocess.Popen[bytes]:
+def start_run(
+    deployment_dir: DeploymentDir, snowflake: StoppableSnowflake, home: dict[str, str]
+) -> subprocess.Popen[bytes]:
     before = snowflake.held()
-    process = place.start("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home)
-    place.wait_for("the builds", lambda: snowflake.held() == before + 3)
+    process = deployment_dir.start(
+        "dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster", env=home
+    )
+    deployment_dir.wait_for("the builds", lambda: snowflake.held() == before + 3)
     snowflake.stop()
     return process
 
@@ -96,14 +102,14 @@ def seconds_to_the_end(process: subprocess.Popen[bytes], *numbers: signal.Signal
 
 
 def test_interrupted_run_ends_in_time_when_snowflake_is_stopped(
-    place: Place, snowflake: StoppableSnowflake, home: dict[str, str], record_property: Any
+    deployment_dir: DeploymentDir, snowflake: StoppableSnowflake, home: dict[str, str], record_property: Any
 ) -> None:
     rounds = int(os.environ.get("RUN_ELT_TESTS_SILENCE_ROUNDS", "1"))
     once: list[float] = []
     for number in [signal.SIGINT, signal.SIGTERM] * rounds:
-        once += seconds_to_the_end(start_run(place, snowflake, home), number)
+        once += seconds_to_the_end(start_run(deployment_dir, snowflake, home), number)
         snowflake.go_on()
-    twice = seconds_to_the_end(start_run(place, snowflake, home), signal.SIGINT, signal.SIGINT)
+    twice = seconds_to_the_end(start_run(deployment_dir, snowflake, home), signal.SIGINT, signal.SIGINT)
     record_property("seconds from an interruption to the end of the process", once)
     record_property("after a second one", twice[-1])
     assert max(once) < SECONDS
@@ -111,16 +117,16 @@ def test_interrupted_run_ends_in_time_when_snowflake_is_stopped(
 
 
 def test_run_that_the_page_terminates_ends_in_time_when_snowflake_is_stopped(
-    place: Place, snowflake: StoppableSnowflake, home: dict[str, str]
+    deployment_dir: DeploymentDir, snowflake: StoppableSnowflake, home: dict[str, str]
 ) -> None:
     port = free_port()
-    place.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
+    deployment_dir.start("dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port), env=home)
     webserver = Webserver(f"http://127.0.0.1:{port}")
-    place.wait_for("the webserver", webserver.is_up)
-    place.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
+    deployment_dir.wait_for("the webserver", webserver.is_up)
+    deployment_dir.start("dagster-daemon", "run", "-w", "workspace.yaml", env=home)
     answer = webserver.query(LAUNCH, e={"selector": SELECTOR, "runConfigData": {}})["launchRun"]
     run_id = answer["run"]["runId"]
-    place.wait_for("the builds", lambda: snowflake.held() == 3)
+    deployment_dir.wait_for("the builds", lambda: snowflake.held() == 3)
     snowflake.stop()
 
     def messages() -> str:
@@ -128,8 +134,8 @@ def test_run_that_the_page_terminates_ends_in_time_when_snowflake_is_stopped(
             event.get("message", "") for event in webserver.query(EVENTS, r=run_id)["logsForRun"]["events"]
         )
 
-    place.wait_for("what is waited for", lambda: "Waiting for Snowflake's answer" in messages(), 60)
+    deployment_dir.wait_for("what is waited for", lambda: "Waiting for Snowflake's answer" in messages(), 60)
     assert webserver.query(TERMINATE, r=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
-    place.wait_for(
+    deployment_dir.wait_for(
         "the end", lambda: {r["runId"]: r["status"] for r in webserver.runs()}[run_id] == "CANCELED", SECONDS
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import FloatRect, Page, sync_playwright
 
-from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Set it to keep the pictures, as those under docs/ were made.
@@ -54,40 +54,42 @@ def outdated(webserver: Webserver) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def test_tables_are_materialized_from_the_page(place: Place, dagster_dev: Webserver, page: Page) -> None:
+def test_tables_are_materialized_from_the_page(
+    deployment_dir: DeploymentDir, dagster_dev: Webserver, page: Page
+) -> None:
     page.goto(f"{dagster_dev.url}/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
-    place.wait_for("the run", lambda: [run["status"] for run in dagster_dev.runs()] == ["SUCCESS"])
+    deployment_dir.wait_for("the run", lambda: [run["status"] for run in dagster_dev.runs()] == ["SUCCESS"])
 
     page.goto(f"{dagster_dev.url}/locations/__repository__@run_elt_dagster/asset-groups/analytics/lineage")
     page.get_by_text("2 / 2 Passed").nth(2).wait_for()
     assert page.get_by_text("Materialized", exact=True).count() == 3
-    screenshot(page, place.directory, "lineage")
+    screenshot(page, deployment_dir.directory, "lineage")
 
     page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary")
     page.get_by_text("Row count").wait_for()
     page.get_by_text("row_count, primary_key").first.wait_for()
-    screenshot(page, place.directory, "mau_summary")
+    screenshot(page, deployment_dir.directory, "mau_summary")
 
     assert outdated(dagster_dev) == {}
     parent = "analytics/session_summary"
-    alone = place.run("dagster", "asset", "materialize", "--select", parent, "-m", "run_elt_dagster")
+    alone = deployment_dir.run("dagster", "asset", "materialize", "--select", parent, "-m", "run_elt_dagster")
     assert alone.returncode == 0, alone.stderr
     assert outdated(dagster_dev) == {"analytics/channel_summary": [("DATA", parent)]}
 
     # A wrong GROUP BY: several rows for each month. The page shows which check kept them from the readers.
-    folder = shutil.copytree(ROOT / "run_elt_dagster" / "tables", place.directory / "tables")
+    folder = shutil.copytree(ROOT / "run_elt_dagster" / "tables", deployment_dir.directory / "tables")
     file = folder / "analytics" / "mau_summary.sql"
     file.write_text(file.read_text(encoding="utf-8").rstrip() + ", user_session_channel.channel\n", encoding="utf-8")
-    rejected = place.run(
+    rejected = deployment_dir.run(
         *("dagster", "asset", "materialize", "--select", "analytics/mau_summary", "-m", "run_elt_dagster"),
         env={"RUN_ELT_TABLES_DIR": str(folder)},
     )
     assert rejected.returncode != 0
     page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary?view=checks&checkDetail=primary_key")
     page.get_by_text("Failed", exact=True).first.wait_for()
-    screenshot(page, place.directory, "failed_check", height=700)
+    screenshot(page, deployment_dir.directory, "failed_check", height=700)
 
     # The command line reads the history that the page wrote.
-    shown = place.run("run-elt", "show")
+    shown = deployment_dir.run("run-elt", "show")
     assert "RUN_ELT.ANALYTICS.MAU_SUMMARY" in shown.stdout, shown.stderr

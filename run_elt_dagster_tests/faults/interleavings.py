@@ -16,10 +16,9 @@ from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import StatementError
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
-    Laboratory,
+    FaultLab,
     open_rollback,
     open_session,
     options_of,
@@ -39,7 +38,8 @@ from run_elt_dagster_tests.faults.oracle import (
     untrue,
 )
 from run_elt_dagster_tests.faults.trials import Outcome
-from run_elt_dagster_tests.integration.embedded_fixtures import In
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Background
 
 Sort = Literal["good", "rejected", "rollback"]
 _LAST = Version(99, 99)
@@ -145,7 +145,7 @@ def _version(place: int, sort: Sort) -> Version:
 class Stage:
     """A scene that is being played: who has asked what when, and what is wrong with what was said."""
 
-    laboratory: Laboratory
+    laboratory: FaultLab
     scene: Scene
     order: Interleaving
     reader: Reader
@@ -229,8 +229,8 @@ class Stage:
 class Interleavings:
     """Trials named `interleaving/<seed>`."""
 
-    def __init__(self, laboratory: Laboratory) -> None:
-        self._laboratory = laboratory
+    def __init__(self, lab: FaultLab) -> None:
+        self._laboratory = lab
         self._numbers = itertools.count(1)
 
     def names(self, seed: int) -> Iterator[str]:
@@ -260,7 +260,7 @@ class Interleavings:
         order = Interleaving(run_ids, scene.turns)
         stage = Stage(self._laboratory, scene, order, reader, watched, set(run_ids))
         with self._laboratory.account.hooked(stage.hook):
-            threads = [In(lambda actor=actor: stage.play(actor)) for actor in scene.actors]
+            threads = [Background(lambda actor=actor: stage.play(actor)) for actor in scene.actors]
             outcomes = [outcome for thread in threads for outcome in thread.result(PATIENCE_SECONDS)]
         return stage.problems + self._order_is_kept(scene, outcomes)
 

@@ -24,7 +24,6 @@ from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, meet
 from run_elt_dagster_tests.faults.oracle import (
     BEFORE,
@@ -41,7 +40,8 @@ from run_elt_dagster_tests.faults.oracle import (
     says_unknown,
     untrue,
 )
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, running_server
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Account, Session, running_server
 
 METHODS = ("clone", "swap", "overwrite")
 # For the first time, overwrite does what clone does.
@@ -99,7 +99,7 @@ class Cell:
         assert self.ended.wait(PATIENCE_SECONDS)
 
 
-class Laboratory:
+class FaultLab:
     """A server, and the cells whose runs are on it."""
 
     def __init__(self, account: Account) -> None:
@@ -166,13 +166,13 @@ class Laboratory:
 
 
 @contextmanager
-def open_laboratory(directory: Path) -> Generator[Laboratory]:
+def open_laboratory(directory: Path) -> Generator[FaultLab]:
     with running_server(directory) as server:
         account = Account(server)
         with account.resources:
-            laboratory = Laboratory(account)
-            with account.hooked(laboratory.hook):
-                yield laboratory
+            lab = FaultLab(account)
+            with account.hooked(lab.hook):
+                yield lab
 
 
 def tag_of(event: StatementEvent) -> dict[str, str]:
@@ -216,10 +216,10 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__, "run_elt_dagster.publish.run"])
 
 
-def run_cell(laboratory: Laboratory, cell: Cell) -> TableOutcome | None:
+def run_cell(lab: FaultLab, cell: Cell) -> TableOutcome | None:
     """Run a cell, and return what its run said of it; None if it was killed, or failed before any table."""
-    laboratory.cells[cell.run_id] = cell
-    arguments, tables = laboratory.account.arguments, [declared(cell.table, cell.publish, NEW)]
+    lab.cells[cell.run_id] = cell
+    arguments, tables = lab.account.arguments, [declared(cell.table, cell.publish, NEW)]
     if FAULTS[cell.fault] is not KILLED or cell.index < 0:
         try:
             (outcome,) = run(arguments, tables, cell.run_id)
@@ -239,9 +239,9 @@ def watched(cell: Cell) -> Watched:
     return Watched(cell.table, (OLD, NEW, NEXT), keeps_grant=not cell.first)
 
 
-def problems_of(laboratory: Laboratory, cell: Cell, outcome: TableOutcome | None, comment: str) -> list[Problem]:
+def problems_of(lab: FaultLab, cell: Cell, outcome: TableOutcome | None, comment: str) -> list[Problem]:
     """Return what is wrong after a fault with what readers see, or with what is said of it."""
-    seen = laboratory.seen(cell.table)
+    seen = lab.seen(cell.table)
     if seen not in (cell.old, NEW.content):
         return [Problem("wrong", f"a new session sees {seen}")]
     is_new, marker, found = seen == NEW.content, marker_in(comment), list[Problem]()
@@ -258,7 +258,7 @@ def problems_of(laboratory: Laboratory, cell: Cell, outcome: TableOutcome | None
             found.append(Problem("untrue", f"the comment says {marker}, a new session sees {seen}"))
     elif seen and not _may_leave_open(cell):
         found.append(Problem("untrue", f"the comment leaves open whose rows these are: {comment!r}"))
-    if not cell.first and "CONSUMER" not in laboratory.grantees(cell.table):
+    if not cell.first and "CONSUMER" not in lab.grantees(cell.table):
         found.append(Problem("wrong", "the grant of the consumer is gone"))
     return found
 

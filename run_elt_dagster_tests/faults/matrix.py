@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.snowflake.session import StatementError
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
     PROCESSES,
     WAYS,
     Cell,
-    Laboratory,
+    FaultLab,
     open_rollback,
     problems_of,
     run,
@@ -22,6 +21,7 @@ from run_elt_dagster_tests.faults.laboratory import (
 )
 from run_elt_dagster_tests.faults.oracle import NEW, NEXT, OLD, Problem, Reader, Watched, declared, untrue
 from run_elt_dagster_tests.faults.trials import Outcome
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 _FIRST = {True: "first", False: "again"}
 
@@ -29,8 +29,8 @@ _FIRST = {True: "first", False: "again"}
 class Matrix:
     """Trials named `fault/<publish>/<first or again>/<fault>/<statement>` and `rollback/<publish>/<fault>/<statement>`."""
 
-    def __init__(self, laboratory: Laboratory) -> None:
-        self._laboratory = laboratory
+    def __init__(self, lab: FaultLab) -> None:
+        self._laboratory = lab
         self._numbers = itertools.count(1)
 
     def names(self, seed: int) -> Iterator[str]:
@@ -129,10 +129,10 @@ class Matrix:
         return problems + [Problem("failed", f"left half done: {half_done}")] * bool(half_done)
 
 
-def roll_back(laboratory: Laboratory, cell: Cell) -> tuple[str, bool]:
+def roll_back(lab: FaultLab, cell: Cell) -> tuple[str, bool]:
     """Roll the table of a cell back, and return what was said and whether all is done; nothing is said by a killed command."""
-    laboratory.cells[cell.run_id] = cell
-    arguments = (laboratory.account.arguments, cell.table, cell.publish, cell.run_id)
+    lab.cells[cell.run_id] = cell
+    arguments = (lab.account.arguments, cell.table, cell.publish, cell.run_id)
     if FAULTS[cell.fault] is not KILLED or cell.index < 0:
         return _command(*arguments)
     cell.process = PROCESSES.Process(target=_command, args=arguments)

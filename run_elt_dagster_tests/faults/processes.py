@@ -34,8 +34,6 @@ from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.laboratory import METHODS, PROCESSES, run
 from run_elt_dagster_tests.faults.oracle import (
     BEFORE,
@@ -54,8 +52,10 @@ from run_elt_dagster_tests.faults.oracle import (
 )
 from run_elt_dagster_tests.faults.run_process import JOB, run_in_dagster
 from run_elt_dagster_tests.faults.trials import Outcome
-from run_elt_dagster_tests.integration.embedded_fixtures import Session
-from run_elt_dagster_tests.integration.wire import Wire, wire_to
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Session
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.wire import Wire, wire_to
 
 # Dagster takes seconds to import.
 PROCESSES.set_forkserver_preload([run_in_dagster.__module__])

@@ -15,8 +15,8 @@ from typing import Any
 
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.faults.laboratory import tag_of
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 
 class Orders:

@@ -6,10 +6,10 @@ import pytest
 
 from run_elt_dagster.alerts import reconciliation
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, running_server
-from run_elt_dagster_tests.integration.house import House
-from run_elt_dagster_tests.integration.warehouse import Warehouse
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Account, running_server
+from run_elt_dagster_tests.support.local_server import LocalServer
 
 
 @pytest.fixture(autouse=True)
@@ -19,15 +19,15 @@ def _unhurried_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def project(tmp_path: Path) -> Iterator[DagsterProject]:
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
-        yield House(tmp_path, connection, resource, instance)
+        yield DagsterProject(tmp_path, connection, resource, instance)
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+def local_server(tmp_path: Path) -> Iterator[LocalServer]:
     with running_server(tmp_path) as server:
         account = Account(server)
         with account.resources:
-            yield Warehouse(server, account, tmp_path)
+            yield LocalServer(server, account, tmp_path)

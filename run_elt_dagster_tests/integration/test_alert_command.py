@@ -3,7 +3,7 @@
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
 
 def test_test_alert_is_posted_and_a_wrong_token_is_said_with_its_remedy(

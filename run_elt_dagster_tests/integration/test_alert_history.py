@@ -14,10 +14,10 @@ from run_elt_dagster.alerts import sensors
 from run_elt_dagster.alerts.failed_runs import Sweep, undelivered
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
-from run_elt_dagster_tests.e2e.slack_stand_in import slack_stand_in
-from run_elt_dagster_tests.effort import effort
-from run_elt_dagster_tests.integration.failures import LOG, Watch
-from run_elt_dagster_tests.integration.past import add_past_runs
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.past_runs import add_past_runs
+from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 # A tick of a sensor has 60 s, and the machine may be a slow one.
@@ -25,105 +25,105 @@ TICK_SECONDS = 30
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Watch]:
+def harness(tmp_path: Path) -> Iterator[AlertHarness]:
     with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield Watch(instance, stand_in)
+        yield AlertHarness(instance, stand_in)
 
 
 class Reads:
     """Counts the runs that are read of the storage."""
 
-    def __init__(self, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, harness: AlertHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs = 0
-        read: Any = watch.instance.get_run_records
+        read: Any = harness.instance.get_run_records
 
         def counted(*arguments: Any, **options: Any) -> Any:
             records = read(*arguments, **options)
             self.runs += len(records)
             return records
 
-        monkeypatch.setattr(watch.instance, "get_run_records", counted)
+        monkeypatch.setattr(harness.instance, "get_run_records", counted)
 
 
-def tick(watch: Watch, sweep: Sweep) -> None:
+def tick(harness: AlertHarness, sweep: Sweep) -> None:
     """Do what the sensor does at a tick."""
-    found = undelivered(watch.alerts, watch.instance, sweep)
-    reconcile(watch.alerts, watch.instance, watch.slack, found, log=LOG)
-    health_of(watch.alerts, watch.instance, watch.slack, found)
+    found = undelivered(harness.alerts, harness.instance, sweep)
+    reconcile(harness.alerts, harness.instance, harness.slack, found, log=LOG)
+    health_of(harness.alerts, harness.instance, harness.slack, found)
 
 
-def told_runs(watch: Watch, count: int, *, youngest: timedelta, oldest: timedelta) -> str:
+def told_runs(harness: AlertHarness, count: int, *, youngest: timedelta, oldest: timedelta) -> str:
     """Record runs whose alerts were delivered, all of one incident, and return its first."""
-    first = watch.fail()
-    watch.first_attempt(first)
-    repeat = replace(watch.ledger(first), first=first, fingerprint="", state="")
+    first = harness.fail()
+    harness.first_attempt(first)
+    repeat = replace(harness.ledger(first), first=first, fingerprint="", state="")
     add_past_runs(
-        watch.instance,
-        watch.record(first).dagster_run,
+        harness.instance,
+        harness.record(first).dagster_run,
         count=count,
         youngest=youngest,
         oldest=oldest,
         tags_of=repeat.tags,
     )
-    watch.now = time.time()
+    harness.now = time.time()
     return first
 
 
-def untold_run(watch: Watch, *, age: timedelta) -> str:
+def untold_run(harness: AlertHarness, *, age: timedelta) -> str:
     """Record a failed run that no sensor has seen."""
-    failed = watch.record(watch.fail()).dagster_run
-    watch.instance.delete_run(failed.run_id)
+    failed = harness.record(harness.fail()).dagster_run
+    harness.instance.delete_run(failed.run_id)
     tags: Mapping[str, str] = {}
     (run_id,) = add_past_runs(
-        watch.instance, failed, count=1, youngest=age - MINUTE, oldest=age, tags_of=lambda _: tags
+        harness.instance, failed, count=1, youngest=age - MINUTE, oldest=age, tags_of=lambda _: tags
     )
     return run_id
 
 
 def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
+    harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "MOST_SWEPT", sensors.PAGE)
-    early = untold_run(watch, age=2 * DAY - timedelta(hours=1))
+    early = untold_run(harness, age=2 * DAY - timedelta(hours=1))
     count = effort(usual=1200, thorough=100_000)
-    told_runs(watch, count, youngest=timedelta(hours=2), oldest=2 * DAY - timedelta(hours=2))
-    late = untold_run(watch, age=timedelta(minutes=30))
-    sweep, reads = Sweep(), Reads(watch, monkeypatch)
+    told_runs(harness, count, youngest=timedelta(hours=2), oldest=2 * DAY - timedelta(hours=2))
+    late = untold_run(harness, age=timedelta(minutes=30))
+    sweep, reads = Sweep(), Reads(harness, monkeypatch)
     told: list[list[str]] = []
     for _ in range(count // sensors.PAGE + 2):
         reads.runs, began = 0, time.monotonic()
-        tick(watch, sweep)
-        told.append([run for run in watch.stand_in.run_ids() if run in (early, late)])
+        tick(harness, sweep)
+        told.append([run for run in harness.stand_in.run_ids() if run in (early, late)])
         assert reads.runs < 2 * sensors.PAGE
         assert time.monotonic() - began < TICK_SECONDS
     assert told[0] == [late]
     assert told[-1] == [late, early]
-    assert watch.ledger(early).status == "delivered"
+    assert harness.ledger(early).status == "delivered"
 
 
 def test_sweep_begins_anew_when_the_run_where_it_ended_is_deleted(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
+    harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "PAGE", 2)
     monkeypatch.setattr(sensors, "MOST_SWEPT", 2)
-    early = untold_run(watch, age=DAY)
-    told_runs(watch, 4, youngest=timedelta(hours=2), oldest=DAY - timedelta(hours=1))
+    early = untold_run(harness, age=DAY)
+    told_runs(harness, 4, youngest=timedelta(hours=2), oldest=DAY - timedelta(hours=1))
     sweep = Sweep()
-    tick(watch, sweep)
+    tick(harness, sweep)
     assert sweep.cursor is not None
-    watch.instance.delete_run(sweep.cursor)
+    harness.instance.delete_run(sweep.cursor)
     for _ in range(4):
-        tick(watch, sweep)
-    assert watch.ledger(early).status == "delivered"
+        tick(harness, sweep)
+    assert harness.ledger(early).status == "delivered"
 
 
 def test_repeats_of_an_incident_are_counted_by_the_storage_when_they_are_many(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
+    harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = effort(usual=600, thorough=20_000)
-    told_runs(watch, count, youngest=DAY, oldest=2 * DAY)
-    again, reads = watch.fail(), Reads(watch, monkeypatch)
-    watch.first_attempt(again)
-    assert watch.ledger(again).status == "delivered"
-    assert f"{count + 2:,}" in watch.stand_in.messages[0]["text"]
+    told_runs(harness, count, youngest=DAY, oldest=2 * DAY)
+    again, reads = harness.fail(), Reads(harness, monkeypatch)
+    harness.first_attempt(again)
+    assert harness.ledger(again).status == "delivered"
+    assert f"{count + 2:,}" in harness.stand_in.messages[0]["text"]
     assert reads.runs < sensors.PAGE

@@ -9,9 +9,9 @@ import pytest
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
 from run_elt_dagster.alerts.sensors import INTERVAL_SECONDS
-from run_elt_dagster_tests.e2e.slack_stand_in import Fault, slack_stand_in
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.failures import LOG, Watch
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
 
 FIRST_SECONDS, LAST_SECONDS = 60, 120
 OUTAGES = {
@@ -32,82 +32,82 @@ KINDS = (
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
+def harness() -> Iterator[AlertHarness]:
     with slack_stand_in() as stand_in, dg.DagsterInstance.ephemeral() as instance:
-        watch = Watch(instance, stand_in)
-        at_the_pace_of_slack(watch)
-        yield watch
+        harness = AlertHarness(instance, stand_in)
+        at_the_pace_of_slack(harness)
+        yield harness
 
 
-def at_the_pace_of_slack(watch: Watch) -> None:
-    watch.stand_in.burst, watch.stand_in.clock = 1, lambda: watch.now
+def at_the_pace_of_slack(harness: AlertHarness) -> None:
+    harness.stand_in.burst, harness.stand_in.clock = 1, lambda: harness.now
 
 
-def go_away(watch: Watch, kind: str) -> None:
+def go_away(harness: AlertHarness, kind: str) -> None:
     if kind == "refused":
         with slack_stand_in() as gone:
-            watch.stand_in = gone
+            harness.stand_in = gone
         return
-    watch.timeout_seconds = 1 if kind == "no answer" else PATIENCE_SECONDS
-    watch.stand_in.faults = [OUTAGES[kind]]
+    harness.timeout_seconds = 1 if kind == "no answer" else PATIENCE_SECONDS
+    harness.stand_in.faults = [OUTAGES[kind]]
 
 
-def come_back(watch: Watch, kind: str, stack: ExitStack) -> None:
+def come_back(harness: AlertHarness, kind: str, stack: ExitStack) -> None:
     """Be there again, at the same address."""
     if kind == "refused":
-        watch.stand_in = stack.enter_context(slack_stand_in(watch.stand_in.port))
-        at_the_pace_of_slack(watch)
-    watch.stand_in.faults.clear()
-    watch.timeout_seconds = PATIENCE_SECONDS
+        harness.stand_in = stack.enter_context(slack_stand_in(harness.stand_in.port))
+        at_the_pace_of_slack(harness)
+    harness.stand_in.faults.clear()
+    harness.timeout_seconds = PATIENCE_SECONDS
 
 
-def tick(watch: Watch) -> float:
+def tick(harness: AlertHarness) -> float:
     """Let the sensor do one tick, and return when it ended; the clock is then where the next one begins."""
-    began = watch.now
+    began = harness.now
     with suppress(AlertsBlockedError):
-        watch.tick()
-    ended, watch.now = watch.now, max(watch.now, began + INTERVAL_SECONDS)
+        harness.tick()
+    ended, harness.now = harness.now, max(harness.now, began + INTERVAL_SECONDS)
     return ended
 
 
-def statuses(watch: Watch, runs: Sequence[str]) -> dict[str, str]:
-    records = watch.instance.get_run_records(dg.RunsFilter(run_ids=list(runs)))
+def statuses(harness: AlertHarness, runs: Sequence[str]) -> dict[str, str]:
+    records = harness.instance.get_run_records(dg.RunsFilter(run_ids=list(runs)))
     return {r.dagster_run.run_id: LedgerEntry.of(r.dagster_run).status for r in records}
 
 
-def seconds_to_first_and_last(watch: Watch, runs: Sequence[str], since: float) -> tuple[float, float]:
+def seconds_to_first_and_last(harness: AlertHarness, runs: Sequence[str], since: float) -> tuple[float, float]:
     first = None
     for _ in range(60):
-        ended = tick(watch)
-        found = statuses(watch, runs)
+        ended = tick(harness)
+        found = statuses(harness, runs)
         if first is None and "delivered" in found.values():
-            first = ended if len(watch.stand_in.messages) == 1 else min(ended, watch.now - INTERVAL_SECONDS)
+            first = ended if len(harness.stand_in.messages) == 1 else min(ended, harness.now - INTERVAL_SECONDS)
         if set(found.values()) == {"delivered"}:
             assert first is not None
             return first - since, ended - since
-    raise AssertionError(f"some are not told of: {statuses(watch, runs)}")
+    raise AssertionError(f"some are not told of: {statuses(harness, runs)}")
 
 
-def assert_each_is_told_of_once(watch: Watch, runs: Sequence[str]) -> None:
-    entries = {run: watch.ledger(run) for run in runs}
-    posted = [message["ts"] for message in watch.stand_in.messages]
+def assert_each_is_told_of_once(harness: AlertHarness, runs: Sequence[str]) -> None:
+    entries = {run: harness.ledger(run) for run in runs}
+    posted = [message["ts"] for message in harness.stand_in.messages]
     assert {entry.ts for entry in entries.values()} == set(posted)
-    leaders = watch.stand_in.run_ids()
+    leaders = harness.stand_in.run_ids()
     assert len(leaders) == len(set(leaders))
 
 
-def wait_through(watch: Watch, kind: str, *, seconds: float, count: int) -> list[str]:
+def wait_through(harness: AlertHarness, kind: str, *, seconds: float, count: int) -> list[str]:
     """Let runs fail through an outage: two are tried at once, the others are held."""
-    go_away(watch, kind)
-    runs = watch.fail_apart(count - 1)
-    watch.names = (*watch.names, "newest")
-    runs.append(watch.fail_only("newest"))
-    began = watch.now
+    go_away(harness, kind)
+    runs = harness.fail_apart(count - 1)
+    harness.names = (*harness.names, "newest")
+    runs.append(harness.fail_only("newest"))
+    began = harness.now
     for run in runs[:2]:
-        watch.first_attempt(run)
-    watch.now += INTERVAL_SECONDS
-    while watch.now < began + seconds:
-        tick(watch)
+        harness.first_attempt(run)
+    harness.now += INTERVAL_SECONDS
+    while harness.now < began + seconds:
+        tick(harness)
     return runs
 
 
@@ -115,121 +115,123 @@ def wait_through(watch: Watch, kind: str, *, seconds: float, count: int) -> list
 @pytest.mark.parametrize("seconds", [60, 600, pytest.param(7200, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_waited_through_an_outage_is_told_of_within_60_and_120_seconds(
-    watch: Watch, kind: str, seconds: float, count: int
+    harness: AlertHarness, kind: str, seconds: float, count: int
 ) -> None:
     with ExitStack() as stack:
-        runs = wait_through(watch, kind, seconds=seconds, count=count)
+        runs = wait_through(harness, kind, seconds=seconds, count=count)
         # Just after a tick that still found it away.
-        tick(watch)
-        returned = watch.now - INTERVAL_SECONDS
-        come_back(watch, kind, stack)
-        first, last = seconds_to_first_and_last(watch, runs, returned)
+        tick(harness)
+        returned = harness.now - INTERVAL_SECONDS
+        come_back(harness, kind, stack)
+        first, last = seconds_to_first_and_last(harness, runs, returned)
         LOG.warning("%s, %s s, %s alerts: first after %.0f s, last after %.0f s", kind, seconds, count, first, last)
         assert first <= FIRST_SECONDS
         assert last <= LAST_SECONDS
-        assert_each_is_told_of_once(watch, runs)
+        assert_each_is_told_of_once(harness, runs)
 
 
-def test_after_an_outage_the_oldest_incident_comes_first_and_shows_its_newest_failure(watch: Watch) -> None:
-    go_away(watch, "503")
-    watch.names = ("mau", "other")
-    one, other = (watch.fail_only(name) for name in watch.names)
-    watch.first_attempt(one)
-    again = watch.fail_only("mau")
-    watch.now += INTERVAL_SECONDS
+def test_after_an_outage_the_oldest_incident_comes_first_and_shows_its_newest_failure(harness: AlertHarness) -> None:
+    go_away(harness, "503")
+    harness.names = ("mau", "other")
+    one, other = (harness.fail_only(name) for name in harness.names)
+    harness.first_attempt(one)
+    again = harness.fail_only("mau")
+    harness.now += INTERVAL_SECONDS
     for _ in range(4):
-        tick(watch)
-    watch.stand_in.faults.clear()
-    tick(watch)
-    first, reply, another = watch.stand_in.messages
-    assert watch.stand_in.run_ids() == [again, one, other]
+        tick(harness)
+    harness.stand_in.faults.clear()
+    tick(harness)
+    first, reply, another = harness.stand_in.messages
+    assert harness.stand_in.run_ids() == [again, one, other]
     assert "analytics.mau was not published" in first["text"]
     assert reply["thread_ts"] == first["ts"]
     assert "analytics.other was not published" in another["text"]
 
 
-def test_alert_that_fails_alone_holds_up_no_other_and_keeps_to_its_times(watch: Watch) -> None:
-    runs = watch.fail_apart(6)
-    watch.stand_in.faults = [Fault(status=503, run_id=runs[0])]
-    watch.first_attempt(runs[0])
-    watch.now += INTERVAL_SECONDS
+def test_alert_that_fails_alone_holds_up_no_other_and_keeps_to_its_times(harness: AlertHarness) -> None:
+    runs = harness.fail_apart(6)
+    harness.stand_in.faults = [Fault(status=503, run_id=runs[0])]
+    harness.first_attempt(runs[0])
+    harness.now += INTERVAL_SECONDS
     for _ in range(2):
-        tick(watch)
-    assert statuses(watch, runs) == {**dict.fromkeys(runs, "delivered"), runs[0]: "retry"}
+        tick(harness)
+    assert statuses(harness, runs) == {**dict.fromkeys(runs, "delivered"), runs[0]: "retry"}
     for _ in range(40):
-        tick(watch)
+        tick(harness)
     # Its times: at once, once more with the others, after 60, 120 and 240 s, and then one a minute.
-    posts = [body for body in watch.stand_in.calls("chat.postMessage") if runs[0] in str(body["metadata"])]
+    posts = [body for body in harness.stand_in.calls("chat.postMessage") if runs[0] in str(body["metadata"])]
     assert len(posts) < 25
-    watch.stand_in.faults.clear()
+    harness.stand_in.faults.clear()
     for _ in range(2):
-        tick(watch)
-    assert_each_is_told_of_once(watch, runs)
+        tick(harness)
+    assert_each_is_told_of_once(harness, runs)
 
 
-def test_recovery_waits_for_the_end_of_an_outage(watch: Watch) -> None:
-    watch.first_attempt(watch.fail())
-    watch.publish()
-    watch.stand_in.faults = [Fault(status=503, method="")]
+def test_recovery_waits_for_the_end_of_an_outage(harness: AlertHarness) -> None:
+    harness.first_attempt(harness.fail())
+    harness.publish()
+    harness.stand_in.faults = [Fault(status=503, method="")]
     for _ in range(10):
-        tick(watch)
-    watch.stand_in.faults.clear()
-    tick(watch)
-    assert "Published again: analytics.mau" in watch.stand_in.messages[-1]["text"]
+        tick(harness)
+    harness.stand_in.faults.clear()
+    tick(harness)
+    assert "Published again: analytics.mau" in harness.stand_in.messages[-1]["text"]
 
 
-def listed_runs(watch: Watch) -> list[dict[str, object]]:
-    return [message for message in watch.stand_in.messages if "more runs failed, of" in message["text"]]
+def listed_runs(harness: AlertHarness) -> list[dict[str, object]]:
+    return [message for message in harness.stand_in.messages if "more runs failed, of" in message["text"]]
 
 
 @pytest.mark.parametrize("count", [130, pytest.param(1000, marks=pytest.mark.thorough)])
-def test_many_runs_that_failed_apart_are_told_of_in_lists_within_five_minutes(watch: Watch, count: int) -> None:
-    runs = watch.fail_apart(count - 1)
-    watch.names = (*watch.names, "newest")
-    runs.append(watch.fail_only("newest"))
-    watch.now += INTERVAL_SECONDS
-    began = ended = watch.now
-    while set(statuses(watch, runs).values()) != {"delivered"}:
-        ended = tick(watch)
+def test_many_runs_that_failed_apart_are_told_of_in_lists_within_five_minutes(
+    harness: AlertHarness, count: int
+) -> None:
+    runs = harness.fail_apart(count - 1)
+    harness.names = (*harness.names, "newest")
+    runs.append(harness.fail_only("newest"))
+    harness.now += INTERVAL_SECONDS
+    began = ended = harness.now
+    while set(statuses(harness, runs).values()) != {"delivered"}:
+        ended = tick(harness)
         assert ended - began <= 300
-    LOG.warning("%s apart: last after %.0f s, %s messages", count, ended - began, len(watch.stand_in.messages))
-    assert len(watch.stand_in.messages) <= 20 + count // 10
-    assert_each_is_told_of_once(watch, runs)
+    LOG.warning("%s apart: last after %.0f s, %s messages", count, ended - began, len(harness.stand_in.messages))
+    assert len(harness.stand_in.messages) <= 20 + count // 10
+    assert_each_is_told_of_once(harness, runs)
     # The newest has a message of its own, the first of all.
-    assert "analytics.newest was not published" in watch.stand_in.messages[0]["text"]
-    told = "".join(str(message["text"]) + str(message["blocks"]) for message in watch.stand_in.messages)
+    assert "analytics.newest was not published" in harness.stand_in.messages[0]["text"]
+    told = "".join(str(message["text"]) + str(message["blocks"]) for message in harness.stand_in.messages)
     assert all(run[:8] in told for run in runs)
 
 
-def test_list_marks_repeats_of_open_incidents_and_begins_none(watch: Watch) -> None:
-    runs = watch.fail_apart(70)
+def test_list_marks_repeats_of_open_incidents_and_begins_none(harness: AlertHarness) -> None:
+    runs = harness.fail_apart(70)
     old = runs[35]
-    watch.first_attempt(old)
-    again = watch.copy(old)
-    watch.now += 300
-    while set(statuses(watch, [*runs, again]).values()) != {"delivered"}:
-        tick(watch)
-    entry = watch.ledger(again)
-    if entry.ts in {message["ts"] for message in listed_runs(watch)}:
+    harness.first_attempt(old)
+    again = harness.copy(old)
+    harness.now += 300
+    while set(statuses(harness, [*runs, again]).values()) != {"delivered"}:
+        tick(harness)
+    entry = harness.ledger(again)
+    if entry.ts in {message["ts"] for message in listed_runs(harness)}:
         assert entry.first == old
-    late = watch.copy(runs[30])
-    watch.first_attempt(late)
-    assert watch.ledger(late).state == "open"
-    assert not watch.stand_in.messages[-1].get("thread_ts")
+    late = harness.copy(runs[30])
+    harness.first_attempt(late)
+    assert harness.ledger(late).state == "open"
+    assert not harness.stand_in.messages[-1].get("thread_ts")
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
-def test_lost_answer_about_a_list_tells_of_none_of_its_runs_twice(watch: Watch, taken: bool) -> None:
-    watch.stand_in.has_history = True
-    runs = watch.fail_apart(90)
-    watch.stand_in.burst = None
+def test_lost_answer_about_a_list_tells_of_none_of_its_runs_twice(harness: AlertHarness, taken: bool) -> None:
+    harness.stand_in.has_history = True
+    runs = harness.fail_apart(90)
+    harness.stand_in.burst = None
     lost = Fault(drop_answer=True, times=1, skip=5) if taken else Fault(status=503, times=1, skip=5)
-    watch.stand_in.faults = [lost]
-    watch.now += INTERVAL_SECONDS
+    harness.stand_in.faults = [lost]
+    harness.now += INTERVAL_SECONDS
     for _ in range(6):
-        tick(watch)
-    assert set(statuses(watch, runs).values()) == {"delivered"}
-    assert_each_is_told_of_once(watch, runs)
-    told = [str(message["text"]) + str(message["blocks"]) for message in watch.stand_in.messages]
+        tick(harness)
+    assert set(statuses(harness, runs).values()) == {"delivered"}
+    assert_each_is_told_of_once(harness, runs)
+    told = [str(message["text"]) + str(message["blocks"]) for message in harness.stand_in.messages]
     assert [sum(run[:8] in text for text in told) for run in runs] == [1] * len(runs)
-    assert {watch.ledger(run).state for run in runs if "more runs" in told[-1] and run[:8] in told[-1]} <= {"closed"}
+    assert {harness.ledger(run).state for run in runs if "more runs" in told[-1] and run[:8] in told[-1]} <= {"closed"}

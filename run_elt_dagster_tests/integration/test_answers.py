@@ -27,7 +27,7 @@ from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
-from run_elt_dagster_tests.integration.wire import Mode, Wire, wire_to
+from run_elt_dagster_tests.support.wire import Mode, Wire, wire_to
 
 # How long Snowflake may be silent in these tests, and what anything may take that a dozen tests on a busy machine slow down.
 LIMIT, SOON = 4.0, 60.0

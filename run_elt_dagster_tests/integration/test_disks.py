@@ -21,8 +21,8 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.runs.history_files import FILES, history_problems
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.integration.test_embedded_directory import change, value
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 # A table's rows are 16 MB, which no compression makes less: more than the limit on the size of a file.
 ROWS = "select random() as a, random() as b from table(generator(rowcount => 1000000))"

@@ -24,8 +24,8 @@ from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.settings import Settings
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, running_server
+from run_elt_dagster_tests.support.embedded import Account, Session, running_server
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 pytestmark = pytest.mark.thorough
 

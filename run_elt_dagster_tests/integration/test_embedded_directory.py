@@ -19,8 +19,8 @@ from run_elt_dagster.embedded.objects import Register
 from run_elt_dagster.embedded.sample_data import Session as SampleSession
 from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.embedded.set_up import SAMPLE_LOADED, set_up_database
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Background, Session
 
 # Holds the directory, does what it is told in SQL (and says so at `tell`), says so, and waits to be told to go on.
 HOLDER = """
@@ -135,7 +135,7 @@ def test_threads_start_only_one_server(tmp_path: Path) -> None:
             together.wait(PATIENCE_SECONDS)
             ports.add(endpoint.port)
 
-    for call in [In(use) for _ in range(4)]:
+    for call in [Background(use) for _ in range(4)]:
         call.result()
     assert len(ports) == 1
 

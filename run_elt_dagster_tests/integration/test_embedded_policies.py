@@ -6,7 +6,7 @@ import pytest
 
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.publish.guards import policies_sql
-from run_elt_dagster_tests.integration.embedded_fixtures import Session, account, server, session
+from run_elt_dagster_tests.support.embedded import Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 

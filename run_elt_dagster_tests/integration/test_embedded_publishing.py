@@ -2,8 +2,8 @@
 
 import threading
 
-from run_elt_dagster_tests.effort import effort
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, In, Session, account, server, session
+from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.embedded import Account, Background, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 
@@ -22,7 +22,7 @@ class Reader:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._stop = threading.Event()
-        self._reading = In(self._read)
+        self._reading = Background(self._read)
         self.reads = 0
 
     def _read(self) -> list[object]:
@@ -77,7 +77,7 @@ def test_sessions_that_write_at_once_do_not_disturb_each_other(account: Account,
             other.sql(f"insert into log values ({number})")
             other.sql(f"update log set writer = writer where writer = {number}")
 
-    for call in [In(lambda number=number: write(number)) for number in range(3)]:
+    for call in [Background(lambda number=number: write(number)) for number in range(3)]:
         call.result()
     assert session.value("select count(*) from log") == 30
     assert [session.value(f"select v from p{number}") for number in range(3)] == [9, 9, 9]

@@ -10,8 +10,8 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import ANSWERS_KEPT, DropAnswerError, EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.sessions import Running, StatementRecord
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, Gate, In, Session, account, server, session
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Account, Background, Gate, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 
@@ -155,7 +155,7 @@ def test_writer_waits_for_a_transaction_and_reader_does_not(account: Account, se
     other = account.session(schema=session.value("select current_schema()"))
     session.sql("begin")
     session.sql("update x set a = 2")
-    writing = In(lambda: other.sql("update x set a = a + 10"))
+    writing = Background(lambda: other.sql("update x set a = a + 10"))
     assert account.session(schema=session.value("select current_schema()")).value("select a from x") == 1
     assert not writing.done
     session.sql("commit")
@@ -183,7 +183,7 @@ def test_closed_session_gives_up_its_transaction(account: Account, session: Sess
 
 def test_threads_share_a_session(session: Session) -> None:
     session.sql("create table x as select 1 as a")
-    calls = [In(lambda n=n: session.sql(f"create table t{n} as select a + {n} as a from x")) for n in range(8)]
+    calls = [Background(lambda n=n: session.sql(f"create table t{n} as select a + {n} as a from x")) for n in range(8)]
     for call in calls:
         call.result()
     assert [session.value(f"select a from t{n}") for n in range(8)] == list(range(1, 9))
@@ -192,7 +192,7 @@ def test_threads_share_a_session(session: Session) -> None:
 @pytest.mark.parametrize("how", ["all queries of the session", "one query", "the connector"])
 def test_running_query_is_cancelled(account: Account, session: Session, endless: str, how: str) -> None:
     other = account.session()
-    running = In(lambda: session.sql(endless, timeout=2 if how == "the connector" else None))
+    running = Background(lambda: session.sql(endless, timeout=2 if how == "the connector" else None))
     # Nobody says when the connector's own time is over: before DuckDB begins, or after.
     query_id = "" if how == "the connector" else until_running(account.server, endless)
     if how == "one query":
@@ -209,7 +209,7 @@ def test_query_is_cancelled_while_it_waits_for_a_lock(account: Account, session:
     session.sql("create table x as select 1 as a")
     waiting = account.session(schema=session.value("select current_schema()"))
     session.sql("begin")
-    running = In(lambda: waiting.sql("update x set a = 2"))
+    running = Background(lambda: waiting.sql("update x set a = 2"))
     until(account.server, lambda statement: statement.session.session_id == waiting.id)
     session.sql(f"select system$cancel_all_queries({waiting.id})")
     with pytest.raises(ProgrammingError, match="SQL execution canceled"):
@@ -220,7 +220,7 @@ def test_query_is_cancelled_while_it_waits_for_a_lock(account: Account, session:
 def test_query_is_cancelled_in_a_hook(account: Account, session: Session) -> None:
     gate = Gate("held")
     with account.hooked(gate):
-        running = In(lambda: session.sql("select 'held'"))
+        running = Background(lambda: session.sql("select 'held'"))
         assert gate.reached.wait(PATIENCE_SECONDS)
         assert account.session().value(f"select system$cancel_all_queries({session.id})") == "1 statements canceled."
         with pytest.raises(ProgrammingError, match="SQL execution canceled"):
@@ -243,7 +243,7 @@ def test_cancelled_build_leaves_nothing_and_a_session_that_goes_on(
     build = f"create table x as {endless}"
     # Several times, since the cancelling may meet the rolling back as well.
     for _ in range(10):
-        running = In(lambda: session.sql(build))
+        running = Background(lambda: session.sql(build))
         until_running(account.server, build)
         account.session().sql(f"select system$cancel_all_queries({session.id})")
         with pytest.raises(ProgrammingError):
@@ -313,7 +313,7 @@ def test_long_query_is_answered_in_instalments(account: Account, session: Sessio
     account.server.answer_within_seconds = 0.05
     try:
         with account.hooked(gate):
-            running = In(lambda: session.value("select 'slow'"))
+            running = Background(lambda: session.value("select 'slow'"))
             assert gate.reached.wait(PATIENCE_SECONDS)
             threading.Event().wait(0.3)
             gate.opened.set()

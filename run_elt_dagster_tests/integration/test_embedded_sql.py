@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from run_elt_dagster_tests.integration.embedded_fixtures import Account, Session, account, server, session
+from run_elt_dagster_tests.support.embedded import Account, Session, account, server, session
 
 __all__ = ["account", "server", "session"]
 

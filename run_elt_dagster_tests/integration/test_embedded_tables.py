@@ -3,14 +3,7 @@ from pathlib import Path
 import pytest
 from snowflake.connector import DictCursor
 
-from run_elt_dagster_tests.integration.embedded_fixtures import (
-    Account,
-    Session,
-    account,
-    running_server,
-    server,
-    session,
-)
+from run_elt_dagster_tests.support.embedded import Account, Session, account, running_server, server, session
 
 __all__ = ["account", "server", "session"]
 

@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.embedded import versions
-from run_elt_dagster_tests.integration.embedded_fixtures import (
-    Account,
-    Session,
-    account,
-    running_server,
-    server,
-    session,
-)
+from run_elt_dagster_tests.support.embedded import Account, Session, account, running_server, server, session
 
 __all__ = ["account", "server", "session"]
 

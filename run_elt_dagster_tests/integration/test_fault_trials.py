@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 
 COMMAND = [sys.executable, "-m", "run_elt_dagster_tests.faults"]
 ROOT = Path(__file__).parents[2]

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.faults.interleavings import Interleaving
 from run_elt_dagster_tests.faults.kinds import TRANSIENT
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
     WAYS,
     Cell,
-    Laboratory,
+    FaultLab,
     open_laboratory,
     problems_of,
     run,
@@ -29,13 +28,14 @@ from run_elt_dagster_tests.faults.laboratory import (
     watched,
 )
 from run_elt_dagster_tests.faults.oracle import NEW, NEXT, Reader, Version, declared
-from run_elt_dagster_tests.integration.embedded_fixtures import In
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.embedded import Background
 
 AT_ONCE = 4
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
     with open_laboratory(tmp_path_factory.mktemp("faults")) as laboratory:
         yield laboratory
 
@@ -54,26 +54,26 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     ],
 )
 def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
-    laboratory: Laboratory, record_property: Any, publish: str, first: bool, fault: str
+    lab: FaultLab, record_property: Any, publish: str, first: bool, fault: str
 ) -> None:
-    numbers = iter(range(len(laboratory.cells) * 100, 10**7))
+    numbers = iter(range(len(lab.cells) * 100, 10**7))
     clean = Cell(next(numbers), publish, first)
-    laboratory.set_up(clean)
-    outcome = run_cell(laboratory, clean)
+    lab.set_up(clean)
+    outcome = run_cell(lab, clean)
     assert outcome is not None
     assert outcome.published, outcome.failure
     # What comes before the publishing is the same for each method, and cannot change what readers see.
     begin = next(i for i, sent in enumerate(clean.statements) if sent.startswith("publish"))
     chosen = range(effort(usual=begin, thorough=0), len(clean.statements))
     cells = [Cell(next(numbers), publish, first, fault, index) for index in chosen]
-    arguments, tables = laboratory.account.arguments, [cell.table for cell in cells]
+    arguments, tables = lab.account.arguments, [cell.table for cell in cells]
     for cell in cells:
-        laboratory.set_up(cell)
+        lab.set_up(cell)
 
-    with Reader(laboratory.consumer, [watched(cell) for cell in cells], pause_seconds=0.1) as reader:
+    with Reader(lab.consumer, [watched(cell) for cell in cells], pause_seconds=0.1) as reader:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda cell: run_cell(laboratory, cell), cells))
-        comments = laboratory.comments(tables)
+            outcomes = list(pool.map(lambda cell: run_cell(lab, cell), cells))
+        comments = lab.comments(tables)
         verdicts: list[str] = []
         for cell, outcome in zip(cells, outcomes, strict=True):
             assert cell.met.is_set(), cell
@@ -81,13 +81,13 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
                 # Tried again; only a swap is not, since another one would undo it.
                 assert outcome is not None
                 assert outcome.published, (cell, outcome.failure)
-            assert problems_of(laboratory, cell, outcome, comments.get(cell.table.upper(), "")) == [], cell
-            verdicts.append("new" if laboratory.seen(cell.table) == NEW.content else "old")
+            assert problems_of(lab, cell, outcome, comments.get(cell.table.upper(), "")) == [], cell
+            verdicts.append("new" if lab.seen(cell.table) == NEW.content else "old")
         # The next run is clean: it publishes, and nobody waits for what the faults have left behind.
         after = run(arguments, [declared(table, publish, NEXT) for table in tables], f"{clean.number:07d}C")
         assert [outcome.failure for outcome in after] == [None] * len(cells)
-        assert {laboratory.seen(table) for table in tables} == {NEXT.content}
-        assert laboratory.pending(tables) == set()
+        assert {lab.seen(table) for table in tables} == {NEXT.content}
+        assert lab.pending(tables) == set()
     assert reader.problems == []
     titles = [cell.statements[cell.index] for cell in cells]
     title = f"{publish}, {'first' if first else 'again'}"
@@ -95,10 +95,8 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(
-    laboratory: Laboratory, publish: str
-) -> None:
-    numbers = iter(range(len(laboratory.cells) * 100, 10**7))
+def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(lab: FaultLab, publish: str) -> None:
+    numbers = iter(range(len(lab.cells) * 100, 10**7))
 
     @settings(
         max_examples=effort(usual=3, thorough=200),
@@ -108,34 +106,34 @@ def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(
     @given(turns=st.lists(st.integers(0, 1), max_size=24), first=st.booleans())
     def interleave(turns: list[int], first: bool) -> None:
         cell = Cell(next(numbers), publish, first)
-        laboratory.cells[cell.run_id] = cell
-        laboratory.set_up(cell)
+        lab.cells[cell.run_id] = cell
+        lab.set_up(cell)
         versions = {f"{cell.number:07d}C": NEW, f"{cell.number:07d}D": NEXT}
         order = Interleaving(versions, turns)
 
         def build(run_id: str, version: Version) -> TableOutcome:
             try:
-                (outcome,) = run(laboratory.account.arguments, [declared(cell.table, publish, version)], run_id)
+                (outcome,) = run(lab.account.arguments, [declared(cell.table, publish, version)], run_id)
                 return outcome
             finally:
                 order.ended(run_id)
 
-        with laboratory.account.hooked(order.hook):
-            runs = [In(lambda item=item: build(*item)) for item in versions.items()]
+        with lab.account.hooked(order.hook):
+            runs = [Background(lambda item=item: build(*item)) for item in versions.items()]
             outcomes = [one.result(PATIENCE_SECONDS) for one in runs]
         assert [outcome.failure for outcome in outcomes] == [None, None]
-        comments = laboratory.comments([cell.table])
+        comments = lab.comments([cell.table])
         marker = marker_in(comments[cell.table.upper()])
         assert marker is not None
-        assert laboratory.seen(cell.table) == versions[marker.run_id].content
+        assert lab.seen(cell.table) == versions[marker.run_id].content
         published = [outcome for outcome in outcomes if outcome.published]
         # Who was not published says by whom it was superseded, and that is what readers see.
         assert [outcome.superseded_by for outcome in outcomes if not outcome.published] in ([], [marker.run_id])
         assert published
         assert set(comments) == {cell.table.upper()}
         if not first:
-            assert "CONSUMER" in laboratory.grantees(cell.table)
+            assert "CONSUMER" in lab.grantees(cell.table)
 
     interleave()
     # What was hooked before is the laboratory's own again.
-    laboratory.account.server.hook = laboratory.hook
+    lab.account.server.hook = lab.hook

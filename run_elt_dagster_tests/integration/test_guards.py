@@ -16,7 +16,7 @@ from run_elt_dagster.publish.guards import Existing
 from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.integration.warehouse import NEW, OLD, Warehouse, mau
+from run_elt_dagster_tests.support.local_server import NEW, OLD, LocalServer, mau
 
 POLICIES = (
     "select policy_name from table(run_elt.information_schema.policy_references("
@@ -28,28 +28,28 @@ CREATED = (
 REPLACING = ["clone", "swap"]
 
 
-def hang_masking_policy(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
-    warehouse.reader.sql("alter table analytics.mau modify column v set masking policy analytics.mask")
+def hang_masking_policy(local_server: LocalServer) -> None:
+    local_server.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    local_server.reader.sql("alter table analytics.mau modify column v set masking policy analytics.mask")
 
 
-def hang_row_access_policy(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create row access policy analytics.filter as (v int) returns boolean -> v > 0")
-    warehouse.reader.sql("alter table analytics.mau add row access policy analytics.filter on (v)")
+def hang_row_access_policy(local_server: LocalServer) -> None:
+    local_server.reader.sql("create row access policy analytics.filter as (v int) returns boolean -> v > 0")
+    local_server.reader.sql("alter table analytics.mau add row access policy analytics.filter on (v)")
 
 
-def hang_stream(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create stream raw_data.changes on table analytics.mau")
+def hang_stream(local_server: LocalServer) -> None:
+    local_server.reader.sql("create stream raw_data.changes on table analytics.mau")
 
 
-def hang_managed_access(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("drop schema analytics")
-    warehouse.reader.sql("use role securityadmin")
-    warehouse.reader.sql("create schema analytics with managed access")
-    warehouse.reader.sql("use role sysadmin")
-    assert warehouse.run("00000009", mau(3, 1)).published
-    warehouse.reader.sql("use role securityadmin")
-    warehouse.reader.sql("grant select on table analytics.mau to role public")
+def hang_managed_access(local_server: LocalServer) -> None:
+    local_server.reader.sql("drop schema analytics")
+    local_server.reader.sql("use role securityadmin")
+    local_server.reader.sql("create schema analytics with managed access")
+    local_server.reader.sql("use role sysadmin")
+    assert local_server.run("00000009", mau(3, 1)).published
+    local_server.reader.sql("use role securityadmin")
+    local_server.reader.sql("grant select on table analytics.mau to role public")
 
 
 HANGING = {
@@ -63,33 +63,33 @@ HANGING = {
 }
 
 
-def hanging(warehouse: Warehouse) -> dict[str, Any]:
+def hanging(local_server: LocalServer) -> dict[str, Any]:
     """Return what hangs on production, as an account would show it."""
     return {
-        "object": warehouse.reader.sql(CREATED),
-        "policies": warehouse.reader.sql(POLICIES),
-        "streams": [(row[1], row[6], row[10]) for row in warehouse.reader.sql("show streams in account")],
-        "grants": [row[1:6] for row in warehouse.reader.sql("show grants on table analytics.mau")],
+        "object": local_server.reader.sql(CREATED),
+        "policies": local_server.reader.sql(POLICIES),
+        "streams": [(row[1], row[6], row[10]) for row in local_server.reader.sql("show streams in account")],
+        "grants": [row[1:6] for row in local_server.reader.sql("show grants on table analytics.mau")],
     }
 
 
 @pytest.mark.parametrize("got", HANGING)
 def test_what_would_be_lost_forbids_to_replace_production_and_survives_overwriting_it(
-    warehouse: Warehouse, got: str
+    local_server: LocalServer, got: str
 ) -> None:
-    assert warehouse.run("00000001", mau(3, 1)).published
+    assert local_server.run("00000001", mau(3, 1)).published
     hang, consequence = HANGING[got]
-    hang(warehouse)
-    before = hanging(warehouse)
+    hang(local_server)
+    before = hanging(local_server)
     for number, publish in enumerate(REPLACING):
-        outcome = warehouse.run(f"0000000{2 + number}", mau(5, 2, publish=publish))
+        outcome = local_server.run(f"0000000{2 + number}", mau(5, 2, publish=publish))
         assert outcome.failure is not None
         for part in (got, consequence, "Readers still see the previous table.", "publish: overwrite"):
             assert part in outcome.failure.message
-        assert (warehouse.seen(), warehouse.tables(), hanging(warehouse)) == (OLD, {"MAU"}, before)
-    outcome = warehouse.run("00000004", mau(5, 2, publish="overwrite"))
+        assert (local_server.seen(), local_server.tables(), hanging(local_server)) == (OLD, {"MAU"}, before)
+    outcome = local_server.run("00000004", mau(5, 2, publish="overwrite"))
     assert outcome.published, outcome.failure
-    assert (warehouse.seen(), hanging(warehouse)) == (NEW, before)
+    assert (local_server.seen(), hanging(local_server)) == (NEW, before)
 
 
 KINDS = {
@@ -101,35 +101,37 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_target_that_is_no_table_is_left_alone_by_every_method(warehouse: Warehouse, kind: str) -> None:
-    warehouse.reader.sql(KINDS[kind])
-    before = (warehouse.seen(), warehouse.reader.sql(CREATED))
+def test_target_that_is_no_table_is_left_alone_by_every_method(local_server: LocalServer, kind: str) -> None:
+    local_server.reader.sql(KINDS[kind])
+    before = (local_server.seen(), local_server.reader.sql(CREATED))
     for number, publish in enumerate([*REPLACING, "overwrite"]):
-        outcome = warehouse.run(f"0000000{number}", mau(5, 2, publish=publish))
+        outcome = local_server.run(f"0000000{number}", mau(5, 2, publish=publish))
         assert outcome.failure is not None
         assert f"got a {kind} at RUN_ELT.ANALYTICS.MAU." in outcome.failure.message
         assert "Drop or rename it" in outcome.failure.message
-        assert (warehouse.seen(), warehouse.reader.sql(CREATED)) == before
-        assert warehouse.tables() == {"MAU"}
+        assert (local_server.seen(), local_server.reader.sql(CREATED)) == before
+        assert local_server.tables() == {"MAU"}
 
 
-def test_iceberg_table_is_overwritten_and_never_replaced(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create iceberg table analytics.mau (n int, v int) external_volume = 'v' base_location = ''")
-    warehouse.reader.sql("insert into analytics.mau values (0, 1), (1, 1), (2, 1)")
+def test_iceberg_table_is_overwritten_and_never_replaced(local_server: LocalServer) -> None:
+    local_server.reader.sql(
+        "create iceberg table analytics.mau (n int, v int) external_volume = 'v' base_location = ''"
+    )
+    local_server.reader.sql("insert into analytics.mau values (0, 1), (1, 1), (2, 1)")
     for number, publish in enumerate(REPLACING):
-        outcome = warehouse.run(f"0000000{number}", mau(5, 2, publish=publish))
+        outcome = local_server.run(f"0000000{number}", mau(5, 2, publish=publish))
         assert outcome.failure is not None
         assert "got iceberg table. It would become an ordinary table." in outcome.failure.message
         assert "publish: overwrite" in outcome.failure.message
-        assert warehouse.seen() == OLD
-    outcome = warehouse.run("00000003", mau(5, 2, publish="overwrite"))
+        assert local_server.seen() == OLD
+    outcome = local_server.run("00000003", mau(5, 2, publish="overwrite"))
     assert outcome.published, outcome.failure
-    assert warehouse.seen() == NEW
+    assert local_server.seen() == NEW
     flag = "select is_iceberg from information_schema.tables where table_schema = 'ANALYTICS' and table_name = 'MAU'"
-    assert warehouse.reader.value(flag) == "YES"
+    assert local_server.reader.value(flag) == "YES"
 
 
-def looked_up(warehouse: Warehouse, count: int, is_refused: Callable[[str], bool]) -> tuple[list[Existing], int]:
+def looked_up(local_server: LocalServer, count: int, is_refused: Callable[[str], bool]) -> tuple[list[Existing], int]:
     """Return what is known of `count` tables, and how many queries for policies that took; some are refused."""
     queries = 0
 
@@ -142,16 +144,16 @@ def looked_up(warehouse: Warehouse, count: int, is_refused: Callable[[str], bool
 
     names = [f"t{number}" for number in range(count)]
     tables = [
-        parse_table_file(warehouse.directory / f"{name}.sql", "select 1 as v", schema="analytics", table=name)
+        parse_table_file(local_server.directory / f"{name}.sql", "select 1 as v", schema="analytics", table=name)
         for name in names
     ]
 
     def connect() -> Any:
-        return closing(snowflake.connector.connect(**warehouse.account.arguments))
+        return closing(snowflake.connector.connect(**local_server.account.arguments))
 
     with connect() as connection, ConnectorSession(connection, connect) as session:
         options = RunOptions(run_id="00000001")
-        with warehouse.account.hooked(refuse):
+        with local_server.account.hooked(refuse):
             runner = StatementRunner(session, options, threading.Event())
             inventory = read_targets(runner, tables, database=session.database, options=options)
     found = [inventory.at(Relation("RUN_ELT", "ANALYTICS", name.upper())) for name in names]
@@ -159,15 +161,15 @@ def looked_up(warehouse: Warehouse, count: int, is_refused: Callable[[str], bool
 
 
 @pytest.fixture
-def many(warehouse: Warehouse) -> Warehouse:
+def many(local_server: LocalServer) -> LocalServer:
     for number in range(24):
-        warehouse.reader.sql(f"create table analytics.t{number} (v int)")
-    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
-    warehouse.reader.sql("alter table analytics.t5 modify column v set masking policy analytics.mask")
-    return warehouse
+        local_server.reader.sql(f"create table analytics.t{number} (v int)")
+    local_server.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    local_server.reader.sql("alter table analytics.t5 modify column v set masking policy analytics.mask")
+    return local_server
 
 
-def test_refused_query_for_policies_is_asked_again_in_halves(many: Warehouse) -> None:
+def test_refused_query_for_policies_is_asked_again_in_halves(many: LocalServer) -> None:
     """One query may name too many tables, and the policies of one table may be hidden: those of the others are known."""
     found, queries = looked_up(many, 24, lambda sql: sql.count("POLICY_REFERENCES") > 6 or '"T17"' in sql)
     assert [number for number, existing in enumerate(found) if existing.policies] == [5]
@@ -178,7 +180,7 @@ def test_refused_query_for_policies_is_asked_again_in_halves(many: Warehouse) ->
     assert queries <= 13
 
 
-def test_account_that_refuses_every_query_for_policies_is_not_asked_table_by_table(many: Warehouse) -> None:
+def test_account_that_refuses_every_query_for_policies_is_not_asked_table_by_table(many: LocalServer) -> None:
     found, queries = looked_up(many, 24, lambda sql: True)
     assert len(found) == 24
     assert all(existing.unknown for existing in found)
@@ -186,13 +188,13 @@ def test_account_that_refuses_every_query_for_policies_is_not_asked_table_by_tab
 
 
 @pytest.mark.thorough
-def test_policies_of_a_thousand_tables_take_two_queries(warehouse: Warehouse) -> None:
+def test_policies_of_a_thousand_tables_take_two_queries(local_server: LocalServer) -> None:
     for number in range(1000):
-        warehouse.reader.sql(f"create table analytics.t{number} (v int)")
-    warehouse.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+        local_server.reader.sql(f"create table analytics.t{number} (v int)")
+    local_server.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
     for number in (0, 499, 500, 999):
-        warehouse.reader.sql(f"alter table analytics.t{number} modify column v set masking policy analytics.mask")
-    found, queries = looked_up(warehouse, 1000, lambda sql: False)
+        local_server.reader.sql(f"alter table analytics.t{number} modify column v set masking policy analytics.mask")
+    found, queries = looked_up(local_server, 1000, lambda sql: False)
     assert (len(found), queries) == (1000, 2)
     assert [number for number, existing in enumerate(found) if existing.policies] == [0, 499, 500, 999]
     assert not any(existing.unknown for existing in found)

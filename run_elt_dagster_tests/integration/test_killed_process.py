@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 
 ROUNDS = effort(usual=5, thorough=100)
 ROWS = 2000

@@ -20,12 +20,12 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession, StatementError
-from run_elt_dagster_tests.e2e.slack_stand_in import slack_stand_in
-from run_elt_dagster_tests.effort import effort
-from run_elt_dagster_tests.integration.embedded_fixtures import Account
-from run_elt_dagster_tests.integration.embedded_fixtures import account as account  # noqa: PLC0414 - a fixture
-from run_elt_dagster_tests.integration.embedded_fixtures import server as server  # noqa: PLC0414 - a fixture
-from run_elt_dagster_tests.integration.failures import ScriptedSession, Watch
+from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession
+from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.embedded import Account
+from run_elt_dagster_tests.support.embedded import account as account  # noqa: PLC0414 - a fixture
+from run_elt_dagster_tests.support.embedded import server as server  # noqa: PLC0414 - a fixture
+from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 
 SHOWN = 5
 
@@ -198,12 +198,12 @@ def test_failure_of_many_tables_with_long_causes_is_one_event_of_bounded_size(
     count = 12
     cause = StatementError("x" * 30_000, errno=1, query_id="01b2-77", answered=True)
     with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        watch = Watch(instance, stand_in, names=[f"t{number}" for number in range(count)])
-        watch.session = ScriptedSession(errors={"build": cause})
-        run_id = watch.run()
+        harness = AlertHarness(instance, stand_in, names=[f"t{number}" for number in range(count)])
+        harness.session = ScriptedSession(errors={"build": cause})
+        run_id = harness.run()
         (event,) = instance.all_logs(run_id, of_type={dg.DagsterEventType.STEP_FAILURE})
         # Twelve causes of 20,000 characters would be 240,000.
         assert len(dg.serialize_value(event)) < 100_000
-        watch.first_attempt(run_id)
-        assert watch.ledger(run_id).status == "delivered"
+        harness.first_attempt(run_id)
+        assert harness.ledger(run_id).status == "delivered"
         assert f"{count} tables were not published" in stand_in.messages[0]["text"]

@@ -9,7 +9,7 @@ import pytest
 
 from run_elt_dagster.orchestration.heartbeat import fail_runs_without_heartbeat, heartbeat, lost_runs_sensor
 from run_elt_dagster.runs.tags import ALIVE, own
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 
 @pytest.fixture

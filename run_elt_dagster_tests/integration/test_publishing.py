@@ -8,9 +8,9 @@ import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import StatementEvent
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.embedded_fixtures import In
-from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}
 
@@ -62,20 +62,20 @@ ROW = "select 1 as k, 'a' as t, 1.5::float as f, current_date() as d, current_ti
     ],
 )
 def test_bad_data_is_caught_by_its_check_and_leaves_production_alone(
-    warehouse: Warehouse, name: str, checks: str, sql: str
+    local_server: LocalServer, name: str, checks: str, sql: str
 ) -> None:
-    warehouse.reader.sql("create table raw_data.keys as select 1 as k")
+    local_server.reader.sql("create table raw_data.keys as select 1 as k")
     rows = ROW.replace("1 as k", "seq4() as k") + " from table(generator(rowcount => 3))"
-    assert warehouse.run("00000001", rows).published
-    outcome = warehouse.run("00000002", f"/* elt\n{checks}\nelt */ {sql}")
+    assert local_server.run("00000001", rows).published
+    outcome = local_server.run("00000002", f"/* elt\n{checks}\nelt */ {sql}")
     assert [audit.audit.name for audit in outcome.audits if not audit.passed] == [name]
     assert outcome.failure is not None
     assert outcome.failure.stage == "audit"
-    assert warehouse.reader.value("select count(*) from analytics.mau") == 3
+    assert local_server.reader.value("select count(*) from analytics.mau") == 3
 
 
-def test_good_data_passes_every_kind_of_check_and_comments_its_columns(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create table raw_data.keys as select 1 as k")
+def test_good_data_passes_every_kind_of_check_and_comments_its_columns(local_server: LocalServer) -> None:
+    local_server.reader.sql("create table raw_data.keys as select 1 as k")
     matter = """primary_key: k
 columns: {k: {type: int, description: "The key"}, t: varchar, f: float, d: date, ts: timestamp_ntz}
 schema_change: fail
@@ -90,55 +90,57 @@ checks:
   relationship: {k: raw_data.keys.k}
   sql: {negative: 'select * from {table} where k < 0'}"""
     for run in ("00000001", "00000002"):
-        outcome = warehouse.run(run, f"/* elt\n{matter}\nelt */ {ROW}")
+        outcome = local_server.run(run, f"/* elt\n{matter}\nelt */ {ROW}")
         assert outcome.published, outcome.failure
     assert len(outcome.audits) == 15
-    columns = warehouse.reader.sql("show columns in table analytics.mau")
+    columns = local_server.reader.sql("show columns in table analytics.mau")
     assert "The key" in columns[0]
 
 
-def test_warning_is_published_and_told(warehouse: Warehouse) -> None:
-    outcome = warehouse.run("00000001", mau(3, 1, more="checks: {range: {v: {min: 9, severity: warn}}}"))
+def test_warning_is_published_and_told(local_server: LocalServer) -> None:
+    outcome = local_server.run("00000001", mau(3, 1, more="checks: {range: {v: {min: 9, severity: warn}}}"))
     assert outcome.published
     assert "check range_v found 3 rows" in outcome.warnings[0]
 
 
-def test_rows_are_shown_only_where_the_table_opts_in(warehouse: Warehouse) -> None:
+def test_rows_are_shown_only_where_the_table_opts_in(local_server: LocalServer) -> None:
     for more, shown in (("", 0), ("show_rows: 2", 2)):
-        outcome = warehouse.run("00000001", mau(3, 1, more=f"{more}\nchecks: {{range: {{v: {{min: 9}}}}}}"))
+        outcome = local_server.run("00000001", mau(3, 1, more=f"{more}\nchecks: {{range: {{v: {{min: 9}}}}}}"))
         assert len(outcome.audits[1].sample) == shown
 
 
-def test_swap_carries_every_grant_over(warehouse: Warehouse) -> None:
-    assert warehouse.run("00000001", mau(3, 1, publish="swap")).published
-    warehouse.reader.sql("create role consumer")
+def test_swap_carries_every_grant_over(local_server: LocalServer) -> None:
+    assert local_server.run("00000001", mau(3, 1, publish="swap")).published
+    local_server.reader.sql("create role consumer")
     for grantee in ("role consumer with grant option", "database role run_elt.readers", "share partner"):
-        warehouse.reader.sql(f"grant select on table analytics.mau to {grantee}")
+        local_server.reader.sql(f"grant select on table analytics.mau to {grantee}")
 
     def grants() -> set[tuple[Any, ...]]:
-        return {(row[1], row[4], row[5], row[6]) for row in warehouse.reader.sql("show grants on table analytics.mau")}
+        return {
+            (row[1], row[4], row[5], row[6]) for row in local_server.reader.sql("show grants on table analytics.mau")
+        }
 
     before = grants()
     assert len(before) == 4
-    assert warehouse.run("00000002", mau(5, 2, publish="swap")).published
-    assert (grants(), warehouse.seen()) == (before, NEW)
+    assert local_server.run("00000002", mau(5, 2, publish="swap")).published
+    assert (grants(), local_server.seen()) == (before, NEW)
 
 
-def test_table_of_another_role_is_not_replaced(warehouse: Warehouse) -> None:
-    warehouse.reader.sql("create role other")
-    assert warehouse.run("00000001", mau(3, 1)).published
-    warehouse.reader.sql("grant ownership on table analytics.mau to role other")
-    outcome = warehouse.run("00000002", mau(5, 2))
+def test_table_of_another_role_is_not_replaced(local_server: LocalServer) -> None:
+    local_server.reader.sql("create role other")
+    assert local_server.run("00000001", mau(3, 1)).published
+    local_server.reader.sql("grant ownership on table analytics.mau to role other")
+    outcome = local_server.run("00000002", mau(5, 2))
     assert outcome.failure is not None
     assert "role OTHER owns" in outcome.failure.message
-    assert warehouse.seen() == OLD
+    assert local_server.seen() == OLD
 
 
 @pytest.mark.parametrize("publish", METHODS)
 @pytest.mark.parametrize("held", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"])
-def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publish: str, held: str) -> None:
+def test_older_snapshot_never_overwrites_a_newer_one(local_server: LocalServer, publish: str, held: str) -> None:
     """The older run is held at a statement while the newer one goes all the way."""
-    assert warehouse.run("00000001", mau(1, 0, publish=publish)).published
+    assert local_server.run("00000001", mau(1, 0, publish=publish)).published
     text = EXCHANGES[publish] if held == "exchange" else held
     reached, go_on = threading.Event(), threading.Event()
 
@@ -147,22 +149,22 @@ def test_older_snapshot_never_overwrites_a_newer_one(warehouse: Warehouse, publi
             reached.set()
             go_on.wait(PATIENCE_SECONDS)
 
-    with warehouse.account.hooked(hook):
-        older = In(lambda: warehouse.run("0000000A", mau(3, 1, publish=publish)))
+    with local_server.account.hooked(hook):
+        older = Background(lambda: local_server.run("0000000A", mau(3, 1, publish=publish)))
         assert reached.wait(PATIENCE_SECONDS)
-        assert warehouse.run("0000000B", mau(5, 2, publish=publish)).published
+        assert local_server.run("0000000B", mau(5, 2, publish=publish)).published
         go_on.set()
         outcome = older.result()
-    assert warehouse.seen() == NEW
+    assert local_server.seen() == NEW
     assert outcome.superseded_by == "0000000B", outcome.failure
-    assert warehouse.tables() == {"MAU"}
+    assert local_server.tables() == {"MAU"}
 
 
 @pytest.mark.parametrize("publish", METHODS)
 def test_statement_that_hangs_ends_by_its_timeout_and_leaves_production_alone(
-    warehouse: Warehouse, publish: str
+    local_server: LocalServer, publish: str
 ) -> None:
-    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+    assert local_server.run("00000001", mau(3, 1, publish=publish)).published
     text = EXCHANGES[publish]
 
     def hook(event: StatementEvent) -> None:
@@ -170,39 +172,39 @@ def test_statement_that_hangs_ends_by_its_timeout_and_leaves_production_alone(
             # As Snowflake's timer does it. A real one would end other statements of this session too on a busy machine.
             raise SqlError("Statement reached its statement or warehouse timeout", errno=630, sqlstate="57014")
 
-    with warehouse.account.hooked(hook):
-        outcome = warehouse.run("00000002", mau(5, 2, publish=publish))
+    with local_server.account.hooked(hook):
+        outcome = local_server.run("00000002", mau(5, 2, publish=publish))
     assert outcome.failure is not None
     assert outcome.failure.errno == 630
-    assert warehouse.seen() == OLD
-    assert len([record for record in warehouse.server.history if text in record.sql and record.error_code]) == 1
+    assert local_server.seen() == OLD
+    assert len([record for record in local_server.server.history if text in record.sql and record.error_code]) == 1
 
 
-def test_row_values_in_an_error_reach_no_outcome(warehouse: Warehouse) -> None:
-    outcome = warehouse.run("00000001", "select 'canary'::int as n")
+def test_row_values_in_an_error_reach_no_outcome(local_server: LocalServer) -> None:
+    outcome = local_server.run("00000001", "select 'canary'::int as n")
     assert outcome.failure is not None
     assert "is not recognized" in outcome.failure.message
     assert "canary" not in outcome.failure.message
 
 
-def test_refused_statement_is_sent_once(warehouse: Warehouse) -> None:
-    outcome = warehouse.run("00000001", "select nope from raw_data.nowhere")
+def test_refused_statement_is_sent_once(local_server: LocalServer) -> None:
+    outcome = local_server.run("00000001", "select nope from raw_data.nowhere")
     assert outcome.failure is not None
-    assert len([record for record in warehouse.server.history if "nope" in record.sql]) == 1
+    assert len([record for record in local_server.server.history if "nope" in record.sql]) == 1
 
 
-def test_leftovers_are_swept_by_age_but_never_a_live_runs(warehouse: Warehouse) -> None:
+def test_leftovers_are_swept_by_age_but_never_a_live_runs(local_server: LocalServer) -> None:
     for run in ("0000000C", "0000000D"):
-        assert not warehouse.run(run, mau(3, 1, more="checks: {row_count: {min: 9}}")).published
-    assert warehouse.run("00000003", mau(3, 1)).published
-    assert {"TEMP_MAU__0000000C", "TEMP_MAU__0000000D"} < warehouse.tables()
+        assert not local_server.run(run, mau(3, 1, more="checks: {row_count: {min: 9}}")).published
+    assert local_server.run("00000003", mau(3, 1)).published
+    assert {"TEMP_MAU__0000000C", "TEMP_MAU__0000000D"} < local_server.tables()
     options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": "0000000D".__eq__}
-    assert warehouse.run("00000004", mau(3, 1), **options).published
-    assert warehouse.tables() == {"MAU", "TEMP_MAU__0000000D"}
+    assert local_server.run("00000004", mau(3, 1), **options).published
+    assert local_server.tables() == {"MAU", "TEMP_MAU__0000000D"}
 
 
-def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(warehouse: Warehouse) -> None:
-    outcome = warehouse.run("00000001", mau(3, 1, more="checks: {not_null: nowhere, range: {v: {min: 0}}}"))
+def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(local_server: LocalServer) -> None:
+    outcome = local_server.run("00000001", mau(3, 1, more="checks: {not_null: nowhere, range: {v: {min: 0}}}"))
     assert {audit.audit.name: audit.passed for audit in outcome.audits} == {
         "row_count": True,
         "not_null": False,
@@ -212,20 +214,20 @@ def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(warehouse:
 
 @pytest.mark.parametrize("identifier", ["select", "lower case", 'qu"ote', "größe", "x" * 255])
 @pytest.mark.parametrize("publish", METHODS)
-def test_names_that_bite_are_published_twice(warehouse: Warehouse, publish: str, identifier: str) -> None:
+def test_names_that_bite_are_published_twice(local_server: LocalServer, publish: str, identifier: str) -> None:
     quoted = '"' + identifier.replace('"', '""') + '"'
     for run, rows in (("00000001", 3), ("00000002", 5)):
         matter = f"identifier: '{quoted}'\nprimary_key: ['{quoted}']\npublish: {publish}"
         sql = f"select seq4() as {quoted} from table(generator(rowcount => {rows}))"
-        outcome = warehouse.run(run, f"/* elt\n{matter}\nelt */ {sql}")
+        outcome = local_server.run(run, f"/* elt\n{matter}\nelt */ {sql}")
         assert outcome.published, outcome.failure
-        assert warehouse.reader.value(f"select count(*) from analytics.{quoted}") == rows
-    assert warehouse.tables() == {identifier}
+        assert local_server.reader.value(f"select count(*) from analytics.{quoted}") == rows
+    assert local_server.tables() == {identifier}
 
 
 @pytest.mark.parametrize("question", [1, 2])
 def test_run_whose_candidate_a_newer_run_takes_away_is_superseded_without_a_verdict(
-    warehouse: Warehouse, question: int
+    local_server: LocalServer, question: int
 ) -> None:
     """A verdict on rows that are gone would be a failed check, and Dagster fails the run of a failed check."""
     audits = "checks: {sql: {sane: 'select * from {table} where v < 0'}}"
@@ -236,11 +238,11 @@ def test_run_whose_candidate_a_newer_run_takes_away_is_superseded_without_a_verd
         if event.phase == "before" and (tag.get("run_id"), tag.get("stage")) == ("0000000B", "audit"):
             asked.append(event.sql)
             if len(asked) == question:
-                newer.append(warehouse.run("0000000C", mau(7, 3, more=audits)))
+                newer.append(local_server.run("0000000C", mau(7, 3, more=audits)))
 
-    with warehouse.account.hooked(take_away):
-        outcome = warehouse.run("0000000B", mau(5, 2, more=audits))
+    with local_server.account.hooked(take_away):
+        outcome = local_server.run("0000000B", mau(5, 2, more=audits))
     assert newer[0].published
     assert outcome.failure is None
     assert (outcome.superseded_by, outcome.audits) == ("0000000C", ())
-    assert warehouse.seen() == [(7, 3, 3)]
+    assert local_server.seen() == [(7, 3, 3)]

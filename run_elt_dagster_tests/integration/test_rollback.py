@@ -21,158 +21,163 @@ from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
-from run_elt_dagster_tests.integration.embedded_fixtures import In
-from run_elt_dagster_tests.integration.warehouse import METHODS, NEW, OLD, Warehouse, mau
+from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 
 
 @contextmanager
-def rollback_of(warehouse: Warehouse, **options: Any) -> Iterator[Rollback]:
-    table = parse_table_file(warehouse.directory / "mau.sql", mau(1, 1), schema="analytics", table="mau")
+def rollback_of(local_server: LocalServer, **options: Any) -> Iterator[Rollback]:
+    table = parse_table_file(local_server.directory / "mau.sql", mau(1, 1), schema="analytics", table="mau")
 
     def connect() -> Any:
-        return closing(snowflake.connector.connect(**warehouse.account.arguments))
+        return closing(snowflake.connector.connect(**local_server.account.arguments))
 
     with connect() as connection, ConnectorSession(connection, connect) as session:
         chosen = RunOptions(run_id="rollback", retry_seconds=(0, 0, 0), **options)
         yield Rollback(StatementRunner(session, chosen, threading.Event()), table, database="RUN_ELT")
 
 
-def roll_back(warehouse: Warehouse, *, further: bool = False) -> RollbackPlan:
-    with rollback_of(warehouse) as rollback:
+def roll_back(local_server: LocalServer, *, further: bool = False) -> RollbackPlan:
+    with rollback_of(local_server) as rollback:
         plan = rollback.plan(further=further)
         assert rollback.carry_out(plan) == ()
     return plan
 
 
-def publish_twice(warehouse: Warehouse, publish: str) -> None:
-    assert warehouse.run("0000000A", mau(3, 1, publish=publish)).published
-    warehouse.reader.sql("grant select on table analytics.mau to role public")
-    assert warehouse.run("0000000B", mau(5, 2, publish=publish)).published
-    assert warehouse.seen() == NEW
+def publish_twice(local_server: LocalServer, publish: str) -> None:
+    assert local_server.run("0000000A", mau(3, 1, publish=publish)).published
+    local_server.reader.sql("grant select on table analytics.mau to role public")
+    assert local_server.run("0000000B", mau(5, 2, publish=publish)).published
+    assert local_server.seen() == NEW
 
 
-def grantees(warehouse: Warehouse) -> set[str]:
-    rows = warehouse.reader.sql("show grants on table analytics.mau")
+def grantees(local_server: LocalServer) -> set[str]:
+    rows = local_server.reader.sql("show grants on table analytics.mau")
     return {row[5] for row in rows if row[1] == "SELECT"}
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_previous_version_comes_back_with_the_present_grants(warehouse: Warehouse, publish: str) -> None:
-    publish_twice(warehouse, publish)
-    warehouse.reader.sql("create role later")
-    warehouse.reader.sql("grant select on table analytics.mau to role later")
-    plan = roll_back(warehouse)
+def test_previous_version_comes_back_with_the_present_grants(local_server: LocalServer, publish: str) -> None:
+    publish_twice(local_server, publish)
+    local_server.reader.sql("create role later")
+    local_server.reader.sql("grant select on table analytics.mau to role later")
+    plan = roll_back(local_server)
     assert plan.method == METHOD[publish]
     assert (plan.present, plan.previous.row_count) == (plan.present, 3)
     assert "5 rows, built" in str(plan.present)
-    assert (warehouse.seen(), grantees(warehouse)) == (OLD, {"PUBLIC", "LATER"})
+    assert (local_server.seen(), grantees(local_server)) == (OLD, {"PUBLIC", "LATER"})
     # What comes after it is published as ever, and waits for nothing that the rollback left.
-    assert warehouse.run("0000000C", mau(5, 2, publish=publish)).published
-    assert warehouse.seen() == NEW
+    assert local_server.run("0000000C", mau(5, 2, publish=publish)).published
+    assert local_server.seen() == NEW
 
 
 @pytest.mark.parametrize("publish", ["clone", "swap"])
-def test_rollback_of_a_rollback_goes_one_version_further_back(warehouse: Warehouse, publish: str) -> None:
+def test_rollback_of_a_rollback_goes_one_version_further_back(local_server: LocalServer, publish: str) -> None:
     for run, rows in (("0000000A", 3), ("0000000B", 5), ("0000000C", 7)):
-        assert warehouse.run(run, mau(rows, rows, publish=publish)).published
+        assert local_server.run(run, mau(rows, rows, publish=publish)).published
     seen: list[Any] = []
     for further in (False, True):
-        roll_back(warehouse, further=further)
-        seen += warehouse.seen()
+        roll_back(local_server, further=further)
+        seen += local_server.seen()
     assert seen == [(5, 5, 5), (3, 3, 3)]
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_repeated_rollback_changes_nothing_though_the_first_was_complete(warehouse: Warehouse, publish: str) -> None:
-    assert warehouse.run("00000009", mau(7, 7, publish=publish)).published
-    publish_twice(warehouse, publish)
-    roll_back(warehouse)
-    before = warehouse.tables()
-    assert (plan := roll_back(warehouse)).method == "done"
+def test_repeated_rollback_changes_nothing_though_the_first_was_complete(
+    local_server: LocalServer, publish: str
+) -> None:
+    assert local_server.run("00000009", mau(7, 7, publish=publish)).published
+    publish_twice(local_server, publish)
+    roll_back(local_server)
+    before = local_server.tables()
+    assert (plan := roll_back(local_server)).method == "done"
     assert "--further" in plan.consequence
-    assert (warehouse.seen(), warehouse.tables()) == (OLD, before)
+    assert (local_server.seen(), local_server.tables()) == (OLD, before)
     # The next publish begins anew.
-    assert warehouse.run("0000000C", mau(5, 2, publish=publish)).published
-    assert roll_back(warehouse).method == METHOD[publish]
-    assert warehouse.seen() == OLD
+    assert local_server.run("0000000C", mau(5, 2, publish=publish)).published
+    assert roll_back(local_server).method == METHOD[publish]
+    assert local_server.seen() == OLD
 
 
-def test_rewritten_rows_go_back_one_version_only(warehouse: Warehouse) -> None:
-    publish_twice(warehouse, "overwrite")
-    roll_back(warehouse)
-    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="rolled back already"):
+def test_rewritten_rows_go_back_one_version_only(local_server: LocalServer) -> None:
+    publish_twice(local_server, "overwrite")
+    roll_back(local_server)
+    with rollback_of(local_server) as rollback, pytest.raises(PublishRefusedError, match="rolled back already"):
         rollback.plan(further=True)
 
 
-def test_table_that_somebody_dropped_comes_back(warehouse: Warehouse) -> None:
-    publish_twice(warehouse, "clone")
-    warehouse.reader.sql("drop table analytics.mau")
-    assert roll_back(warehouse).present is None
-    assert warehouse.seen() == NEW
+def test_table_that_somebody_dropped_comes_back(local_server: LocalServer) -> None:
+    publish_twice(local_server, "clone")
+    local_server.reader.sql("drop table analytics.mau")
+    assert roll_back(local_server).present is None
+    assert local_server.seen() == NEW
 
 
-def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(warehouse: Warehouse) -> None:
-    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="neither a table nor a dropped"):
-        rollback.plan()
-    assert warehouse.run("0000000A", mau(3, 1)).published
+def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(local_server: LocalServer) -> None:
     with (
-        rollback_of(warehouse) as rollback,
+        rollback_of(local_server) as rollback,
+        pytest.raises(PublishRefusedError, match="neither a table nor a dropped"),
+    ):
+        rollback.plan()
+    assert local_server.run("0000000A", mau(3, 1)).published
+    with (
+        rollback_of(local_server) as rollback,
         pytest.raises(PublishRefusedError, match="none that Snowflake still keeps"),
     ):
         rollback.plan()
-    assert warehouse.run("0000000B", mau(5, 2)).published
-    warehouse.reader.sql(
+    assert local_server.run("0000000B", mau(5, 2)).published
+    local_server.reader.sql(
         "create table analytics.temp_mau__0000000c comment = '[run_elt run 0000000C]' as select 1 as n"
     )
     options: dict[str, Any] = {"is_live": "0000000C".__eq__}
-    with rollback_of(warehouse, **options) as rollback, pytest.raises(PublishRefusedError, match="run 0000000C"):
+    with rollback_of(local_server, **options) as rollback, pytest.raises(PublishRefusedError, match="run 0000000C"):
         rollback.plan()
-    warehouse.reader.sql("create role other")
-    warehouse.reader.sql("grant ownership on table analytics.mau to role other")
-    with rollback_of(warehouse) as rollback, pytest.raises(PublishRefusedError, match="role OTHER owns") as refused:
+    local_server.reader.sql("create role other")
+    local_server.reader.sql("grant ownership on table analytics.mau to role other")
+    with rollback_of(local_server) as rollback, pytest.raises(PublishRefusedError, match="role OTHER owns") as refused:
         rollback.plan()
     # "The previous table" would be the one that readers are to see again.
     assert "Readers still see the previous table" not in str(refused.value)
     assert "rolling back analytics.mau would put" in str(refused.value)
-    assert warehouse.seen() == NEW
+    assert local_server.seen() == NEW
 
 
-def test_version_that_came_after_the_plan_stays(warehouse: Warehouse) -> None:
-    publish_twice(warehouse, "clone")
-    with rollback_of(warehouse) as rollback:
+def test_version_that_came_after_the_plan_stays(local_server: LocalServer) -> None:
+    publish_twice(local_server, "clone")
+    with rollback_of(local_server) as rollback:
         plan = rollback.plan()
-        assert warehouse.run("0000000C", mau(7, 3)).published
+        assert local_server.run("0000000C", mau(7, 3)).published
         with pytest.raises(PublishRefusedError, match="Nothing was changed: readers see 7 rows"):
             rollback.carry_out(plan)
-    assert warehouse.seen() == [(7, 3, 3)]
-    assert not any("run_elt rollback " in comment for comment in comments(warehouse))
+    assert local_server.seen() == [(7, 3, 3)]
+    assert not any("run_elt rollback " in comment for comment in comments(local_server))
 
 
-def test_run_that_publishes_just_before_the_exchange_is_told(warehouse: Warehouse) -> None:
+def test_run_that_publishes_just_before_the_exchange_is_told(local_server: LocalServer) -> None:
     """No statement can require that nobody publishes before it: what the command says is what a new session sees."""
-    publish_twice(warehouse, "clone")
+    publish_twice(local_server, "clone")
     newer: list[bool] = []
 
     def publish_first(event: StatementEvent) -> None:
         if event.phase == "before" and "RENAME TO" in event.sql and not newer:
             newer.append(True)
-            newer.append(warehouse.run("0000000C", mau(7, 3)).published)
+            newer.append(local_server.run("0000000C", mau(7, 3)).published)
 
-    with rollback_of(warehouse) as rollback:
+    with rollback_of(local_server) as rollback:
         plan = rollback.plan()
         with (
-            warehouse.account.hooked(publish_first),
+            local_server.account.hooked(publish_first),
             pytest.raises(PublishRefusedError, match="no run publishes it meanwhile") as refused,
         ):
             rollback.carry_out(plan)
     assert newer == [True, True]
-    assert warehouse.seen() == NEW
+    assert local_server.seen() == NEW
     assert "Now readers see 5 rows" in str(refused.value)
     # What was taken away is not lost, and the next run publishes.
     assert str(plan.aside) in str(refused.value)
-    assert warehouse.run("0000000D", mau(7, 3)).published
+    assert local_server.run("0000000D", mau(7, 3)).published
 
 
 @pytest.mark.parametrize("publish", METHODS)
@@ -188,32 +193,32 @@ def test_run_that_publishes_just_before_the_exchange_is_told(warehouse: Warehous
     ],
 )
 def test_fault_at_any_statement_leaves_a_table_and_a_repeat_goes_to_the_same_version(
-    warehouse: Warehouse, publish: str, fault: str, lasts: bool
+    local_server: LocalServer, publish: str, fault: str, lasts: bool
 ) -> None:
-    publish_twice(warehouse, publish)
-    count, _ = fault_at(warehouse, -1, fault)
-    assert warehouse.seen() == OLD
+    publish_twice(local_server, publish)
+    count, _ = fault_at(local_server, -1, fault)
+    assert local_server.seen() == OLD
     complained = 0
     for index in range(count):
-        assert warehouse.run(f"000000{index:02X}", mau(5, 2, publish=publish)).published
-        warehouse.reader.sql("grant select on table analytics.mau to role public")
-        _, is_done = fault_at(warehouse, index, fault, lasts=lasts)
+        assert local_server.run(f"000000{index:02X}", mau(5, 2, publish=publish)).published
+        local_server.reader.sql("grant select on table analytics.mau to role public")
+        _, is_done = fault_at(local_server, index, fault, lasts=lasts)
         # Repeated, the command never goes back further than the one that began.
-        roll_back(warehouse)
+        roll_back(local_server)
         complained += not is_done
-        assert warehouse.seen() == OLD
-        assert "PUBLIC" in grantees(warehouse)
-        assert not any("run_elt rollback " in comment for comment in comments(warehouse))
+        assert local_server.seen() == OLD
+        assert "PUBLIC" in grantees(local_server)
+        assert not any("run_elt rollback " in comment for comment in comments(local_server))
     assert complained > 0 or fault != "refused"
-    assert warehouse.run("000000FF", mau(5, 2, publish=publish)).published
+    assert local_server.run("000000FF", mau(5, 2, publish=publish)).published
 
 
-def comments(warehouse: Warehouse) -> list[str]:
-    rows = warehouse.reader.sql("select comment from information_schema.tables where table_schema = 'ANALYTICS'")
+def comments(local_server: LocalServer) -> list[str]:
+    rows = local_server.reader.sql("select comment from information_schema.tables where table_schema = 'ANALYTICS'")
     return [str(comment) for (comment,) in rows]
 
 
-def fault_at(warehouse: Warehouse, index: int, fault: str, *, lasts: bool = False) -> tuple[int, bool]:
+def fault_at(local_server: LocalServer, index: int, fault: str, *, lasts: bool = False) -> tuple[int, bool]:
     """Roll back with a fault at one statement of its carrying out, and return how many there are and whether it is done.
 
     A fault that lasts meets every later statement that changes something, too.
@@ -230,45 +235,45 @@ def fault_at(warehouse: Warehouse, index: int, fault: str, *, lasts: bool = Fals
         ):
             meet(kind)
 
-    with rollback_of(warehouse) as rollback:
+    with rollback_of(local_server) as rollback:
         plan = rollback.plan()
         left, told = tuple[str, ...](), ""
-        with warehouse.account.hooked(hook):
+        with local_server.account.hooked(hook):
             try:
                 left = rollback.carry_out(plan)
             except StatementError as error:
                 told = str(error)
         if told:
             assert "Repeat the command" in told
-            assert_told_what_readers_see(warehouse, told)
+            assert_told_what_readers_see(local_server, told)
         for problem in left:
             assert "the rollback is done" in problem
-            assert warehouse.seen() == OLD
+            assert local_server.seen() == OLD
     return len(statements), not told and not left
 
 
-def assert_told_what_readers_see(warehouse: Warehouse, told: str) -> None:
-    tables = warehouse.tables()
+def assert_told_what_readers_see(local_server: LocalServer, told: str) -> None:
+    tables = local_server.tables()
     if "MAU" not in tables:
         assert "There is no" in told
     else:
-        (rows, _, _) = warehouse.seen()[0]
+        (rows, _, _) = local_server.seen()[0]
         assert f"eaders see {rows} rows" in told
         assert ("Nothing has changed" in told) == (rows == NEW[0][0])
 
 
 @pytest.mark.parametrize("publish", ["swap", "overwrite"])
-def test_reader_notices_nothing_but_another_version(warehouse: Warehouse, publish: str) -> None:
-    publish_twice(warehouse, publish)
+def test_reader_notices_nothing_but_another_version(local_server: LocalServer, publish: str) -> None:
+    publish_twice(local_server, publish)
     stop, seen = threading.Event(), list[Any]()
 
     def look() -> None:
-        session = warehouse.account.session()
+        session = local_server.account.session()
         while not stop.is_set():
             seen.extend(session.sql("select count(*), min(v), max(v) from analytics.mau"))
 
-    looking = In(look)
-    roll_back(warehouse)
+    looking = Background(look)
+    roll_back(local_server)
     stop.set()
     looking.result()
     assert set(seen) <= {*OLD, *NEW}

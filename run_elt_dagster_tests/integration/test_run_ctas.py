@@ -11,8 +11,8 @@ from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS, effort
-from run_elt_dagster_tests.integration.house import House, checks, failure_text, materialized
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, checks, failure_text, materialized
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 
 METHODS = ["clone", "swap", "overwrite"]
 
@@ -24,9 +24,9 @@ def numbers(rows: int, *, publish: str = "clone", more: str = "", value: int = 1
     )
 
 
-def test_table_is_published_with_its_checks_and_metadata(house: House) -> None:
-    house.declare(mau=numbers(7))
-    result = house.materialize()
+def test_table_is_published_with_its_checks_and_metadata(project: DagsterProject) -> None:
+    project.declare(mau=numbers(7))
+    result = project.materialize()
     assert result.success
     assert checks(result) == {"mau.row_count": True, "mau.primary_key": True}
     metadata = materialized(result)["mau"]
@@ -40,10 +40,10 @@ def test_table_is_published_with_its_checks_and_metadata(house: House) -> None:
     # By this tag, code locations that read the table learn that it is new.
     (event,) = result.get_asset_materialization_events()
     assert event.materialization.tags == {"dagster/data_version": result.run_id}
-    assert house.tables() == {"MAU"}
+    assert project.tables() == {"MAU"}
 
 
-def test_recording_a_table_looks_nothing_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recording_a_table_looks_nothing_up(project: DagsterProject, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[int] = []
     get = dg.DagsterInstance.get_asset_records
     monkeypatch.setattr(
@@ -51,23 +51,23 @@ def test_recording_a_table_looks_nothing_up(house: House, monkeypatch: pytest.Mo
         "get_asset_records",
         lambda self, keys=None: (looked_up.append(len(keys or [])), get(self, keys))[1],  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     )
-    house.declare(mau=numbers(7), wau=numbers(3))
-    result = house.materialize()
+    project.declare(mau=numbers(7), wau=numbers(3))
+    result = project.materialize()
     assert result.success
     assert looked_up == []
     assert [evaluation.blocking for evaluation in result.get_asset_check_evaluations()] == [True] * 4
     # Alone, a check says which materialization it looked at.
-    alone = house.materialize(selection=dg.AssetSelection.checks_for_assets(["analytics", "mau"]))
+    alone = project.materialize(selection=dg.AssetSelection.checks_for_assets(["analytics", "mau"]))
     targets = [evaluation.target_materialization_data for evaluation in alone.get_asset_check_evaluations()]
     assert [target and target.run_id for target in targets] == [result.run_id] * 2
     assert looked_up == [1]
 
 
-def test_check_and_its_table_cost_two_events_each(house: House) -> None:
+def test_check_and_its_table_cost_two_events_each(project: DagsterProject) -> None:
     """What is stored for each table and check is what a run of many tables waits for."""
-    house.declare(mau=numbers(7), wau=numbers(3))
-    result = house.materialize()
-    entries = house.instance.all_logs(result.run_id)
+    project.declare(mau=numbers(7), wau=numbers(3))
+    result = project.materialize()
+    entries = project.instance.all_logs(result.run_id)
     kinds = Counter(entry.dagster_event_type for entry in entries if entry.dagster_event_type)
     about_tables = {kind.value: count for kind, count in kinds.items() if count > 1}
     assert about_tables == {
@@ -84,32 +84,32 @@ def test_check_and_its_table_cost_two_events_each(house: House) -> None:
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_first_publish_and_republish_leave_the_new_rows_and_no_candidate(house: House, publish: str) -> None:
+def test_first_publish_and_republish_leave_the_new_rows_and_no_candidate(project: DagsterProject, publish: str) -> None:
     for rows, value in [(3, 1), (5, 2), (4, 3)]:
-        house.declare(mau=numbers(rows, publish=publish, value=value))
-        assert house.materialize().success
-        assert house.sql("select count(*), min(v), max(v) from analytics.mau") == [(rows, value, value)]
-        assert house.tables() == {"MAU"}
+        project.declare(mau=numbers(rows, publish=publish, value=value))
+        assert project.materialize().success
+        assert project.sql("select count(*), min(v), max(v) from analytics.mau") == [(rows, value, value)]
+        assert project.tables() == {"MAU"}
 
 
 @pytest.mark.parametrize("publish", METHODS)
 @pytest.mark.parametrize("published_before", [False, True])
-def test_zero_rows_publish_nothing(house: House, publish: str, published_before: bool) -> None:
+def test_zero_rows_publish_nothing(project: DagsterProject, publish: str, published_before: bool) -> None:
     if published_before:
-        house.declare(mau=numbers(3, publish=publish))
-        assert house.materialize().success
-    house.declare(mau=numbers(3, publish=publish) + " where false")
-    result = house.materialize()
+        project.declare(mau=numbers(3, publish=publish))
+        assert project.materialize().success
+    project.declare(mau=numbers(3, publish=publish) + " where false")
+    result = project.materialize()
     assert not result.success
     assert checks(result) == {"mau.row_count": False, "mau.primary_key": True}
     assert materialized(result) == {}
     candidate = f"TEMP_MAU__{result.run_id.replace('-', '')[:8].upper()}"
-    assert house.tables() == ({"MAU", candidate} if published_before else {candidate})
+    assert project.tables() == ({"MAU", candidate} if published_before else {candidate})
     text = failure_text(result)
     assert f"check row_count found 0 rows, expected at least 1 in RUN_ELT.ANALYTICS.{candidate}" in text
     if published_before:
         assert "Readers still see the previous table (3 rows, built 20" in text
-        assert house.sql("select count(*) from analytics.mau") == [(3,)]
+        assert project.sql("select count(*) from analytics.mau") == [(3,)]
     else:
         assert "There is no published table yet." in text
 
@@ -121,21 +121,21 @@ def test_zero_rows_publish_nothing(house: House, publish: str, published_before:
         ("select 1 as n union all select null", "1 rows with a NULL key"),
     ],
 )
-def test_broken_primary_key_publishes_nothing(house: House, select: str, expected: str) -> None:
-    house.declare(mau=f"/* elt\nprimary_key: n\nelt */ {select}")
-    result = house.materialize()
+def test_broken_primary_key_publishes_nothing(project: DagsterProject, select: str, expected: str) -> None:
+    project.declare(mau=f"/* elt\nprimary_key: n\nelt */ {select}")
+    result = project.materialize()
     assert not result.success
     assert checks(result) == {"mau.row_count": True, "mau.primary_key": False}
     assert f"check primary_key found {expected}, expected at most 0" in failure_text(result)
-    assert "MAU" not in house.tables()
+    assert "MAU" not in project.tables()
 
 
-def test_composite_key_is_unique_by_all_of_its_columns(house: House) -> None:
+def test_composite_key_is_unique_by_all_of_its_columns(project: DagsterProject) -> None:
     rows = "select column1 as a, column2 as b from values (1, 1), (1, 2), (2, 1)"
-    house.declare(
+    project.declare(
         good=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}", bad=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}, (2, 1)"
     )
-    result = house.materialize()
+    result = project.materialize()
     assert checks(result) == {
         "good.row_count": True,
         "good.primary_key": True,
@@ -145,19 +145,19 @@ def test_composite_key_is_unique_by_all_of_its_columns(house: House) -> None:
 
 
 @pytest.mark.parametrize(("low", "high", "passes"), [(0, 2, False), (3, 3, True), (4, 9, False)])
-def test_row_count_is_kept_within_its_bounds(house: House, low: int, high: int, passes: bool) -> None:
-    house.declare(mau=numbers(3, more=f"checks: {{row_count: {{min: {low}, max: {high}}}}}"))
-    assert house.materialize().success is passes
+def test_row_count_is_kept_within_its_bounds(project: DagsterProject, low: int, high: int, passes: bool) -> None:
+    project.declare(mau=numbers(3, more=f"checks: {{row_count: {{min: {low}, max: {high}}}}}"))
+    assert project.materialize().success is passes
 
 
-def test_failed_table_skips_its_descendants_only(house: House) -> None:
-    house.declare(
+def test_failed_table_skips_its_descendants_only(project: DagsterProject) -> None:
+    project.declare(
         bad="select * from raw_data.nowhere",
         child="select * from analytics.bad",
         grandchild="select * from analytics.child",
         other=numbers(2),
     )
-    result = house.materialize()
+    result = project.materialize()
     assert not result.success
     assert set(materialized(result)) == {"other"}
     text = failure_text(result)
@@ -166,11 +166,11 @@ def test_failed_table_skips_its_descendants_only(house: House) -> None:
     assert "Skipped, since they read failed tables: analytics.child, analytics.grandchild." in text
 
 
-def test_child_reads_the_new_version_of_its_parent(house: House) -> None:
+def test_child_reads_the_new_version_of_its_parent(project: DagsterProject) -> None:
     for value in (1, 2):
-        house.declare(parent=numbers(2, value=value), child="select max(v) as v from analytics.parent")
-        assert house.materialize(max_concurrent_tables=8).success
-        assert house.sql("select v from analytics.child") == [(value,)]
+        project.declare(parent=numbers(2, value=value), child="select max(v) as v from analytics.parent")
+        assert project.materialize(max_concurrent_tables=8).success
+        assert project.sql("select v from analytics.child") == [(value,)]
 
 
 @pytest.mark.parametrize(
@@ -185,68 +185,68 @@ def test_child_reads_the_new_version_of_its_parent(house: House) -> None:
         ("select '%s %(x)s {y} {{ z }}' as a", "%s %(x)s {y} {{ z }}"),
     ],
 )
-def test_sql_runs_as_the_author_wrote_it(house: House, sql: str, expected: object) -> None:
-    house.declare(odd=sql)
-    result = house.materialize()
+def test_sql_runs_as_the_author_wrote_it(project: DagsterProject, sql: str, expected: object) -> None:
+    project.declare(odd=sql)
+    result = project.materialize()
     assert result.success, failure_text(result)
-    assert house.sql("select a from analytics.odd") == [(expected,)]
+    assert project.sql("select a from analytics.odd") == [(expected,)]
 
 
-def test_comment_of_the_published_table_names_the_run(house: House) -> None:
-    house.declare(mau=numbers(1, more="description: It's 100% ours"))
-    result = house.materialize()
-    ((comment,),) = house.sql("select comment from information_schema.tables where table_name = 'MAU'")
+def test_comment_of_the_published_table_names_the_run(project: DagsterProject) -> None:
+    project.declare(mau=numbers(1, more="description: It's 100% ours"))
+    result = project.materialize()
+    ((comment,),) = project.sql("select comment from information_schema.tables where table_name = 'MAU'")
     assert comment.startswith(f"It's 100% ours [run_elt run {result.run_id} at 20")
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_target_that_is_a_view_is_not_replaced(house: House, publish: str) -> None:
-    house.sql("create view analytics.mau as select 42 as n")
-    house.declare(mau=numbers(3, publish=publish))
-    result = house.materialize()
+def test_target_that_is_a_view_is_not_replaced(project: DagsterProject, publish: str) -> None:
+    project.sql("create view analytics.mau as select 42 as n")
+    project.declare(mau=numbers(3, publish=publish))
+    result = project.materialize()
     assert not result.success
-    assert house.sql("select n from analytics.mau") == [(42,)]
+    assert project.sql("select n from analytics.mau") == [(42,)]
 
 
-def test_overwrite_with_other_columns_is_refused_and_keeps_production(house: House) -> None:
-    house.declare(mau=numbers(3, publish="overwrite"))
-    assert house.materialize().success
-    house.declare(mau="/* elt\npublish: overwrite\nelt */ select 1 as n, 2 as w")
-    result = house.materialize()
+def test_overwrite_with_other_columns_is_refused_and_keeps_production(project: DagsterProject) -> None:
+    project.declare(mau=numbers(3, publish="overwrite"))
+    assert project.materialize().success
+    project.declare(mau="/* elt\npublish: overwrite\nelt */ select 1 as n, 2 as w")
+    result = project.materialize()
     assert "got new columns: W; missing columns: V" in failure_text(result)
-    assert house.sql("select count(*) from analytics.mau") == [(3,)]
+    assert project.sql("select count(*) from analytics.mau") == [(3,)]
 
 
 @pytest.mark.parametrize("publish", ["clone", "overwrite"])
-def test_grants_of_production_survive_a_republish_by_clone_and_overwrite(house: House, publish: str) -> None:
-    house.declare(mau=numbers(3, publish=publish))
-    assert house.materialize().success
-    house.sql("create role consumer")
-    house.sql("grant select on table analytics.mau to role consumer")
-    house.declare(mau=numbers(4, publish=publish))
-    assert house.materialize().success
-    grants = [(row[1], row[5]) for row in house.sql("show grants on table analytics.mau")]
+def test_grants_of_production_survive_a_republish_by_clone_and_overwrite(project: DagsterProject, publish: str) -> None:
+    project.declare(mau=numbers(3, publish=publish))
+    assert project.materialize().success
+    project.sql("create role consumer")
+    project.sql("grant select on table analytics.mau to role consumer")
+    project.declare(mau=numbers(4, publish=publish))
+    assert project.materialize().success
+    grants = [(row[1], row[5]) for row in project.sql("show grants on table analytics.mau")]
     assert ("SELECT", "CONSUMER") in grants
 
 
-def test_check_alone_audits_production_without_building(house: House) -> None:
-    house.declare(mau=numbers(3))
-    assert house.materialize().success
-    house.sql("delete from analytics.mau")
-    house.declare(mau=numbers(5))
+def test_check_alone_audits_production_without_building(project: DagsterProject) -> None:
+    project.declare(mau=numbers(3))
+    assert project.materialize().success
+    project.sql("delete from analytics.mau")
+    project.declare(mau=numbers(5))
     key = dg.AssetCheckKey(dg.AssetKey(["analytics", "mau"]), "row_count")
-    result = house.materialize(selection=dg.AssetSelection.checks(key))
+    result = project.materialize(selection=dg.AssetSelection.checks(key))
     assert checks(result) == {"mau.row_count": False}
     assert materialized(result) == {}
-    assert house.sql("select count(*) from analytics.mau") == [(0,)]
+    assert project.sql("select count(*) from analytics.mau") == [(0,)]
 
 
-def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None:
-    house.declare(mau=numbers(3) + " where false")
-    result = house.materialize(selection=dg.AssetSelection.assets(["analytics", "mau"]).without_checks())
+def test_table_is_guarded_by_checks_that_were_not_selected(project: DagsterProject) -> None:
+    project.declare(mau=numbers(3) + " where false")
+    result = project.materialize(selection=dg.AssetSelection.assets(["analytics", "mau"]).without_checks())
     assert not result.success
     assert checks(result) == {}
-    assert "MAU" not in house.tables()
+    assert "MAU" not in project.tables()
 
 
 @pytest.mark.parametrize(
@@ -257,13 +257,15 @@ def test_table_is_guarded_by_checks_that_were_not_selected(house: House) -> None
         ("overwrite", effort(usual=8, thorough=200)),
     ],
 )
-def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publish: str, publishes: int) -> None:
+def test_reader_never_sees_the_table_missing_empty_or_mixed(
+    project: DagsterProject, publish: str, publishes: int
+) -> None:
     """Publishes of a table that alternates between 3 rows of 1 and 5 rows of 2, with a reader in another session."""
     versions = [
-        catalogue([parse_table_file(house.directory / "mau.sql", text, schema="analytics", table="mau")])
+        catalogue([parse_table_file(project.directory / "mau.sql", text, schema="analytics", table="mau")])
         for text in (numbers(3, publish=publish, value=1), numbers(5, publish=publish, value=2))
     ]
-    session = ConnectorSession(house.connection, house.resource.connect)
+    session = ConnectorSession(project.connection, project.resource.connect)
 
     def publish_once(number: int) -> None:
         options = RunOptions(run_id=f"{number:08x}")
@@ -274,7 +276,7 @@ def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publis
     stop, seen, errors = threading.Event(), list[tuple[int, int, int]](), list[BaseException]()
 
     def read() -> None:
-        with house.resource.connect() as connection, connection.cursor() as cursor:
+        with project.resource.connect() as connection, connection.cursor() as cursor:
             # The pause leaves the interpreter to the publishing thread, which otherwise takes five times as long.
             while not stop.wait(0.02):
                 try:
@@ -297,10 +299,10 @@ def test_reader_never_sees_the_table_missing_empty_or_mixed(house: House, publis
     assert len(seen) > publishes / 4
 
 
-def test_what_took_longest_the_last_time_is_built_first(house: House) -> None:
-    house.declare(quick="select 1 as n", slow="select 1 as n")
+def test_what_took_longest_the_last_time_is_built_first(project: DagsterProject) -> None:
+    project.declare(quick="select 1 as n", slow="select 1 as n")
     for name, seconds in (("quick", 1.0), ("slow", 9.0)):
         event = dg.AssetMaterialization(["analytics", name], metadata={"seconds": seconds})
-        house.instance.report_runless_asset_event(event)
-    result = house.materialize(max_concurrent_tables=1)
+        project.instance.report_runless_asset_event(event)
+    result = project.materialize(max_concurrent_tables=1)
     assert list(materialized(result)) == ["slow", "quick"]

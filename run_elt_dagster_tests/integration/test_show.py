@@ -15,8 +15,8 @@ from run_elt_dagster.cli import main
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.integration.warehouse import METHODS, mau
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.local_server import METHODS, mau
 
 TABLES = "RUN_ELT_TABLES_DIR"
 

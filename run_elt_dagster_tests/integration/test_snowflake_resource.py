@@ -27,7 +27,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import StatementError
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 
 class Account:

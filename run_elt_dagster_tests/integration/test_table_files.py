@@ -11,7 +11,7 @@ from run_elt_dagster.publish.preflight import drop_stale_candidates
 from run_elt_dagster.publish.run import audit_published
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.integration.warehouse import METHODS, Warehouse, mau
+from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 
 OF_ITSELF = "select column1 as id, column2 as parent_id from (values (1, null), (2, 1), (3, {parent}))"
 
@@ -20,18 +20,18 @@ def file(settings: str, sql: str) -> str:
     return f"/* elt\n{settings}\nelt */ {sql}"
 
 
-def failed_checks(warehouse: Warehouse, run_id: str, text: str) -> list[str]:
-    outcome = warehouse.run(run_id, text)
+def failed_checks(local_server: LocalServer, run_id: str, text: str) -> list[str]:
+    outcome = local_server.run(run_id, text)
     assert outcome.published == (not [audit for audit in outcome.audits if audit.blocks]), outcome.failure
     assert outcome.audits
     return [audit.audit.name for audit in outcome.audits if not audit.passed]
 
 
 @pytest.mark.parametrize("spelling", ["/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/"])
-def test_settings_in_another_spelling_still_guard_production(warehouse: Warehouse, spelling: str) -> None:
+def test_settings_in_another_spelling_still_guard_production(local_server: LocalServer, spelling: str) -> None:
     text = spelling.format("primary_key: id") + " select column1 as id from (values (1), (1))"
-    assert failed_checks(warehouse, "00000001", text) == ["primary_key"]
-    assert "MAU" not in warehouse.tables()
+    assert failed_checks(local_server, "00000001", text) == ["primary_key"]
+    assert "MAU" not in local_server.tables()
 
 
 @pytest.mark.parametrize(
@@ -51,21 +51,21 @@ def test_settings_in_another_spelling_still_guard_production(warehouse: Warehous
     ],
 )
 def test_accepted_value_is_the_text_that_the_author_wrote(
-    warehouse: Warehouse, values: str, good: str, bad: str
+    local_server: LocalServer, values: str, good: str, bad: str
 ) -> None:
     settings = f"checks: {{accepted_values: {{v: {values}}}}}"
-    assert failed_checks(warehouse, "00000001", file(settings, f"select '{good}' as v")) == []
-    assert failed_checks(warehouse, "00000002", file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
+    assert failed_checks(local_server, "00000001", file(settings, f"select '{good}' as v")) == []
+    assert failed_checks(local_server, "00000002", file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
 
 
-def test_accepted_values_hold_for_booleans_and_numbers(warehouse: Warehouse) -> None:
+def test_accepted_values_hold_for_booleans_and_numbers(local_server: LocalServer) -> None:
     settings = "checks: {accepted_values: {b: [true], n: [1.5, 2], i: [-1]}}"
-    assert failed_checks(warehouse, "00000001", file(settings, "select true as b, 1.50 as n, -1 as i")) == []
-    wrong = failed_checks(warehouse, "00000002", file(settings, "select false as b, 1.51 as n, 1 as i"))
+    assert failed_checks(local_server, "00000001", file(settings, "select true as b, 1.50 as n, -1 as i")) == []
+    wrong = failed_checks(local_server, "00000002", file(settings, "select false as b, 1.51 as n, 1 as i"))
     assert wrong == ["accepted_values_b", "accepted_values_n", "accepted_values_i"]
 
 
-def test_range_keeps_every_digit_and_instant(warehouse: Warehouse) -> None:
+def test_range_keeps_every_digit_and_instant(local_server: LocalServer) -> None:
     settings = """checks:
   range:
     n: {max: 12345678901234567890.123456789}
@@ -85,45 +85,52 @@ def test_range_keeps_every_digit_and_instant(warehouse: Warehouse) -> None:
         "'2029-12-31 22:00:01 +00:00'::timestamp_tz",
         "'2030-01-02'::date",
     )
-    assert failed_checks(warehouse, "00000001", file(settings, held)) == []
-    assert failed_checks(warehouse, "00000002", file(settings, beyond)) == ["range_n", "range_t", "range_z", "range_d"]
+    assert failed_checks(local_server, "00000001", file(settings, held)) == []
+    assert failed_checks(local_server, "00000002", file(settings, beyond)) == [
+        "range_n",
+        "range_t",
+        "range_z",
+        "range_d",
+    ]
 
 
 @pytest.mark.parametrize(
     "name", ["analytics.mau.id", "ANALYTICS.Mau.ID", 'run_elt.analytics."MAU".id', '"ANALYTICS"."MAU"."ID"']
 )
-def test_relationship_to_the_own_table_is_asked_of_the_candidate(warehouse: Warehouse, name: str) -> None:
+def test_relationship_to_the_own_table_is_asked_of_the_candidate(local_server: LocalServer, name: str) -> None:
     settings = f"checks: {{relationship: {{parent_id: '{name}'}}}}"
     good, orphan = (file(settings, OF_ITSELF.format(parent=parent)) for parent in ("2", "9"))
     # Nothing is published yet.
-    assert failed_checks(warehouse, "00000001", good) == []
-    assert failed_checks(warehouse, "00000002", orphan) == ["relationship_parent_id"]
+    assert failed_checks(local_server, "00000001", good) == []
+    assert failed_checks(local_server, "00000002", orphan) == ["relationship_parent_id"]
     # What is published has the parent; what would be published has not.
-    assert failed_checks(warehouse, "00000003", file("", "select 9 as id, null as parent_id")) == []
-    assert failed_checks(warehouse, "00000004", orphan) == ["relationship_parent_id"]
+    assert failed_checks(local_server, "00000003", file("", "select 9 as id, null as parent_id")) == []
+    assert failed_checks(local_server, "00000004", orphan) == ["relationship_parent_id"]
 
 
-def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(warehouse: Warehouse) -> None:
+def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(local_server: LocalServer) -> None:
     settings = """identifier: '"Net sales"'
 checks: {relationship: {parent_id: 'analytics."Net sales".id'}}"""
-    assert failed_checks(warehouse, "00000001", file(settings, OF_ITSELF.format(parent="2"))) == []
-    orphans = failed_checks(warehouse, "00000002", file(settings, OF_ITSELF.format(parent="9")))
+    assert failed_checks(local_server, "00000001", file(settings, OF_ITSELF.format(parent="2"))) == []
+    orphans = failed_checks(local_server, "00000002", file(settings, OF_ITSELF.format(parent="9")))
     assert orphans == ["relationship_parent_id"]
 
 
-def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audited_alone(warehouse: Warehouse) -> None:
+def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audited_alone(
+    local_server: LocalServer,
+) -> None:
     settings = "checks: {relationship: {parent_id: analytics.mau.id}}"
     text = file(settings, OF_ITSELF.format(parent="2"))
-    assert failed_checks(warehouse, "00000001", text) == []
-    table = parse_table_file(warehouse.directory / "mau.sql", text, schema="analytics", table="mau")
+    assert failed_checks(local_server, "00000001", text) == []
+    table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
 
     def verdict() -> bool:
-        with ConnectorSession(warehouse.reader.connection, lambda: None) as session:  # type: ignore[arg-type, return-value]
+        with ConnectorSession(local_server.reader.connection, lambda: None) as session:  # type: ignore[arg-type, return-value]
             (outcome,) = audit_published(session, table, options=RunOptions(run_id="00000002")).outcomes[1:]
         return outcome.passed
 
     assert verdict()
-    warehouse.reader.sql("insert into analytics.mau select 4, 99")
+    local_server.reader.sql("insert into analytics.mau select 4, 99")
     assert not verdict()
 
 
@@ -144,22 +151,23 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
         ("variant", "parse_json('1')"),
     ],
 )
-def test_contract_as_describe_table_prints_it_holds(warehouse: Warehouse, contract: str, expression: str) -> None:
+def test_contract_as_describe_table_prints_it_holds(local_server: LocalServer, contract: str, expression: str) -> None:
     assert (
-        failed_checks(warehouse, "00000001", file(f"columns: {{v: '{contract}'}}", f"select {expression} as v")) == []
+        failed_checks(local_server, "00000001", file(f"columns: {{v: '{contract}'}}", f"select {expression} as v"))
+        == []
     )
     wrong = file("columns: {v: boolean}", f"select {expression} as v")
-    assert failed_checks(warehouse, "00000002", wrong) == ["columns"]
+    assert failed_checks(local_server, "00000002", wrong) == ["columns"]
 
 
-def test_sweep_drops_no_declared_table(warehouse: Warehouse) -> None:
+def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
     """The name is refused where a file is read; should one get past, the sweep still has the list of what is declared."""
-    assert warehouse.run("00000001", mau(3, 1)).published
-    tables = catalogue([parse_table_file(warehouse.directory / "t.sql", mau(1, 1), schema="analytics", table="mau")])
+    assert local_server.run("00000001", mau(3, 1)).published
+    tables = catalogue([parse_table_file(local_server.directory / "t.sql", mau(1, 1), schema="analytics", table="mau")])
     declared = tables["analytics", "mau"].model_copy(update={"table": "temp_orders__00000001"})
-    warehouse.reader.sql("create table analytics.temp_orders__00000001 clone analytics.mau")
-    warehouse.reader.sql("create table analytics.temp_wau__00000001 clone analytics.mau")
-    inventory = inventory_of(warehouse.reader.sql(inventory_sql("RUN_ELT", ["ANALYTICS"])))
+    local_server.reader.sql("create table analytics.temp_orders__00000001 clone analytics.mau")
+    local_server.reader.sql("create table analytics.temp_wau__00000001 clone analytics.mau")
+    inventory = inventory_of(local_server.reader.sql(inventory_sql("RUN_ELT", ["ANALYTICS"])))
     options = RunOptions(run_id="00000009", keep_candidates_hours=-1)
     sent: list[str] = []
 
@@ -171,23 +179,23 @@ def test_sweep_drops_no_declared_table(warehouse: Warehouse) -> None:
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_tables_that_only_look_like_candidates_stay(warehouse: Warehouse, publish: str) -> None:
+def test_tables_that_only_look_like_candidates_stay(local_server: LocalServer, publish: str) -> None:
     """A clone has the comment of what is published, and so says that an older run built it."""
-    assert warehouse.run("00000001", mau(3, 1, publish=publish)).published
+    assert local_server.run("00000001", mau(3, 1, publish=publish)).published
     # Without the suffix of a run; of the table mau__x.
     others = {"TEMP_MAU__DAILY", "TEMP_MAU__X__00000001"}
     if publish != "swap":
         # A person's copy. After a swap another run's rows do stand under the name of a candidate.
         others.add("TEMP_MAU__20250101")
     for name in others:
-        warehouse.reader.sql(f"create table analytics.{name} clone analytics.mau")
-    assert warehouse.run("00000002", mau(5, 2, publish=publish)).published
-    assert warehouse.tables() == {"MAU", *others}
-    warehouse.reader.sql("create table analytics.temp_wau__20250102 as select 1 as mine")
+        local_server.reader.sql(f"create table analytics.{name} clone analytics.mau")
+    assert local_server.run("00000002", mau(5, 2, publish=publish)).published
+    assert local_server.tables() == {"MAU", *others}
+    local_server.reader.sql("create table analytics.temp_wau__20250102 as select 1 as mine")
     kept: dict[str, Any] = {"keep_candidates_hours": 0}
-    assert warehouse.run("00000003", mau(5, 2, publish=publish), **kept).published
+    assert local_server.run("00000003", mau(5, 2, publish=publish), **kept).published
     # Run 00000001 did build a table mau__x, for all that can be known.
-    assert warehouse.tables() == {"MAU", "TEMP_WAU__20250102", *others} - {"TEMP_MAU__X__00000001"}
+    assert local_server.tables() == {"MAU", "TEMP_WAU__20250102", *others} - {"TEMP_MAU__X__00000001"}
 
 
 @pytest.mark.parametrize(
@@ -203,11 +211,11 @@ def test_tables_that_only_look_like_candidates_stay(warehouse: Warehouse, publis
     ],
 )
 def test_contract_with_parameters_tells_a_column_of_others_apart(
-    warehouse: Warehouse, contract: str, built: str, other: str
+    local_server: LocalServer, contract: str, built: str, other: str
 ) -> None:
     settings = f"columns: {{v: '{contract}'}}"
-    assert failed_checks(warehouse, "00000001", file(settings, f"select null::{built} as v")) == []
-    outcome = warehouse.run("00000002", file(settings, f"select null::{other} as v"))
+    assert failed_checks(local_server, "00000001", file(settings, f"select null::{built} as v")) == []
+    outcome = local_server.run("00000002", file(settings, f"select null::{other} as v"))
     assert not outcome.published
     (found,) = [audit.found for audit in outcome.audits if not audit.passed]
     assert found is not None
@@ -216,9 +224,9 @@ def test_contract_with_parameters_tells_a_column_of_others_apart(
 
 
 def test_contract_of_a_texts_length_fails_on_the_embedded_snowflake_rather_than_pass_unseen(
-    warehouse: Warehouse,
+    local_server: LocalServer,
 ) -> None:
     """DuckDB forgets the length that a query gives to a text, as docs/tables.md tells authors."""
     text = file("columns: {v: varchar(10)}", "select null::varchar(10) as v")
-    outcome = warehouse.run("00000001", text)
+    outcome = local_server.run("00000001", text)
     assert [audit.found for audit in outcome.audits if not audit.passed] == ["V of type VARCHAR, expected varchar(10)"]

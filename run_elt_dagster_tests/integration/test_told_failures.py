@@ -17,9 +17,9 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
-from run_elt_dagster_tests.integration.house import House
-from run_elt_dagster_tests.integration.warehouse import Warehouse
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.local_server import LocalServer
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 
 LOG = logging.getLogger("told-failures")
 CANARY = "Qx7Zjane"
@@ -31,27 +31,27 @@ def slack() -> Iterator[SlackStandIn]:
         yield stand_in
 
 
-def run_job(house: House, selection: dg.AssetSelection, *, job: str = "nightly") -> str:
+def run_job(project: DagsterProject, selection: dg.AssetSelection, *, job: str = "nightly") -> str:
     """Run a job of any name over the tables of the house and return the run's id."""
-    tables = load_tables(house.directory / "tables")
+    tables = load_tables(project.directory / "tables")
     definitions = dg.Definitions(
         assets=[analytics_assets(tables, max_concurrent_tables=2)],
         jobs=[dg.define_asset_job(job, selection=selection)],
-        resources={"snowflake": house.resource},
+        resources={"snowflake": project.resource},
     )
-    return definitions.resolve_job_def(job).execute_in_process(instance=house.instance, raise_on_error=False).run_id
+    return definitions.resolve_job_def(job).execute_in_process(instance=project.instance, raise_on_error=False).run_id
 
 
-def alerted(house: House, slack: SlackStandIn, run_id: str, *, by_retries: bool = False) -> list[str]:
+def alerted(project: DagsterProject, slack: SlackStandIn, run_id: str, *, by_retries: bool = False) -> list[str]:
     """Return the texts that Slack has got after the run's end."""
     client = Slack(token=TOKEN, channel=CHANNEL, base_url=slack.url)
-    record = house.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0]
+    record = project.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0]
     owners = {f"analytics.{name}": [f"team:{name}"] for name in "abc"}
     alerts = Alerts(AlertSettings(), owners, ("RunELT_Alert",), clock=lambda: (record.end_time or 0) + 60)
     if by_retries:
-        reconcile(alerts, house.instance, client, log=LOG)
+        reconcile(alerts, project.instance, client, log=LOG)
     else:
-        alert_of_failed_run(alerts, house.instance, client, run_id, log=LOG)
+        alert_of_failed_run(alerts, project.instance, client, run_id, log=LOG)
     return [f"{message['text']}\n{json.dumps(message['blocks'], ensure_ascii=False)}" for message in slack.messages]
 
 
@@ -61,13 +61,13 @@ def everything_stored(instance: dg.DagsterInstance) -> str:
 
 @pytest.mark.parametrize("by_retries", [False, True], ids=["at once", "by the retries"])
 def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
-    house: House, slack: SlackStandIn, by_retries: bool
+    project: DagsterProject, slack: SlackStandIn, by_retries: bool
 ) -> None:
-    house.declare(a="/* elt\nowner: team:a\nelt */ select 1 as n", b="select 1 as n")
-    assert house.materialize().success
-    house.declare(a="/* elt\nowner: team:a\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n")
-    run_id = run_job(house, dg.AssetSelection.all_asset_checks())
-    (text,) = alerted(house, slack, run_id, by_retries=by_retries)
+    project.declare(a="/* elt\nowner: team:a\nelt */ select 1 as n", b="select 1 as n")
+    assert project.materialize().success
+    project.declare(a="/* elt\nowner: team:a\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n")
+    run_id = run_job(project, dg.AssetSelection.all_asset_checks())
+    (text,) = alerted(project, slack, run_id, by_retries=by_retries)
     first_line = text.split("\n", 1)[0]
     assert "analytics.a fails check row_count: got 1 rows, expected at least 5 rows" in first_line
     assert "Readers see RUN_ELT.ANALYTICS.A, with rows that fail the check" in text
@@ -76,66 +76,70 @@ def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
     assert "analytics.b" not in text
 
 
-def test_checks_alone_that_only_warn_do_not_alert(house: House, slack: SlackStandIn) -> None:
-    house.declare(a="select 1 as n")
-    assert house.materialize().success
-    house.declare(a="/* elt\nchecks: {row_count: {min: 5, severity: warn}}\nelt */ select 1 as n")
-    run_id = run_job(house, dg.AssetSelection.all_asset_checks())
-    run = house.instance.get_run_by_id(run_id)
+def test_checks_alone_that_only_warn_do_not_alert(project: DagsterProject, slack: SlackStandIn) -> None:
+    project.declare(a="select 1 as n")
+    assert project.materialize().success
+    project.declare(a="/* elt\nchecks: {row_count: {min: 5, severity: warn}}\nelt */ select 1 as n")
+    run_id = run_job(project, dg.AssetSelection.all_asset_checks())
+    run = project.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.SUCCESS
 
 
-def test_check_alone_without_an_answer_and_without_a_table_says_so(house: House, slack: SlackStandIn) -> None:
-    house.declare(
+def test_check_alone_without_an_answer_and_without_a_table_says_so(
+    project: DagsterProject, slack: SlackStandIn
+) -> None:
+    project.declare(
         a="/* elt\nchecks: {sql: {odd: {query: 'select nosuch from {table}'}}}\nelt */ select 1 as n", b="select 1 as n"
     )
-    house.sql("create schema if not exists analytics")
-    house.sql("create table analytics.a as select 1 as n")
-    (text,) = alerted(house, slack, run_job(house, dg.AssetSelection.all_asset_checks()))
+    project.sql("create schema if not exists analytics")
+    project.sql("create table analytics.a as select 1 as n")
+    (text,) = alerted(project, slack, run_job(project, dg.AssetSelection.all_asset_checks()))
     assert "check odd could not be evaluated: invalid identifier 'NOSUCH'" in text
     assert "There is no published table yet." in text
     assert "check-without-answer" in text
 
 
-def test_mixed_run_names_the_failed_check_of_a_table_that_was_not_built(house: House, slack: SlackStandIn) -> None:
-    house.declare(a="select 1 as n", b="select 1 as n")
-    assert house.materialize().success
-    house.declare(a="/* elt\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n", b="select nosuch as n")
+def test_mixed_run_names_the_failed_check_of_a_table_that_was_not_built(
+    project: DagsterProject, slack: SlackStandIn
+) -> None:
+    project.declare(a="select 1 as n", b="select 1 as n")
+    assert project.materialize().success
+    project.declare(a="/* elt\nchecks: {row_count: {min: 5}}\nelt */ select 1 as n", b="select nosuch as n")
     selection = dg.AssetSelection.assets(["analytics", "b"]) | dg.AssetSelection.checks_for_assets(
         dg.AssetKey(["analytics", "a"])
     )
-    (text,) = alerted(house, slack, run_job(house, selection))
+    (text,) = alerted(project, slack, run_job(project, selection))
     assert "analytics.b was not published, and analytics.a fails check row_count" in text
     assert "invalid identifier 'NOSUCH'" in text
     assert "*Next (build):*" in text
     assert "*Next (audit):*" in text
 
 
-def test_blocking_check_of_somebody_else_alerts_with_its_table(house: House, slack: SlackStandIn) -> None:
+def test_blocking_check_of_somebody_else_alerts_with_its_table(project: DagsterProject, slack: SlackStandIn) -> None:
     @dg.asset_check(asset=["analytics", "a"], blocking=True)
     def theirs() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=False, description="the report has gaps")
 
-    house.declare(a="select 1 as n")
+    project.declare(a="select 1 as n")
     definitions = dg.Definitions(
-        assets=[analytics_assets(load_tables(house.directory / "tables"), max_concurrent_tables=2)],
+        assets=[analytics_assets(load_tables(project.directory / "tables"), max_concurrent_tables=2)],
         asset_checks=[theirs],
         jobs=[dg.define_asset_job("nightly", selection=dg.AssetSelection.checks(theirs))],
-        resources={"snowflake": house.resource},
+        resources={"snowflake": project.resource},
     )
     job = definitions.resolve_job_def("nightly")
-    run_id = job.execute_in_process(instance=house.instance, raise_on_error=False).run_id
-    (text,) = alerted(house, slack, run_id)
+    run_id = job.execute_in_process(instance=project.instance, raise_on_error=False).run_id
+    (text,) = alerted(project, slack, run_id)
     assert "analytics.a fails check theirs: got the report has gaps" in text
     assert "team:a" in text
 
 
-def test_typo_is_told_once_with_its_place_in_the_file_and_without_a_traceback(house: House) -> None:
-    house.declare(a="/* elt\ndescription: |\n  One.\n  Two.\nelt */\nselect\n    1 as n,\n    nosuch as m")
-    result = house.materialize()
-    path = house.directory / "tables" / "analytics" / "a.sql"
-    logs = [entry for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
+def test_typo_is_told_once_with_its_place_in_the_file_and_without_a_traceback(project: DagsterProject) -> None:
+    project.declare(a="/* elt\ndescription: |\n  One.\n  Two.\nelt */\nselect\n    1 as n,\n    nosuch as m")
+    result = project.materialize()
+    path = project.directory / "tables" / "analytics" / "a.sql"
+    logs = [entry for entry in project.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
     (line,) = [entry.user_message for entry in logs if entry.dagster_event is None]
     assert line.startswith(f"analytics.a failed in stage build: invalid identifier 'NOSUCH' ({path}:8:5)")
     assert "Traceback" not in line
@@ -145,23 +149,23 @@ def test_typo_is_told_once_with_its_place_in_the_file_and_without_a_traceback(ho
     assert line in str(failure.step_failure_data.user_failure_data)
 
 
-def test_error_of_this_project_keeps_its_traceback(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_this_project_keeps_its_traceback(project: DagsterProject, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> str:
         raise KeyError("a mistake of ours")
 
     monkeypatch.setattr("run_elt_dagster.publish.statements.build_sql", broken)
-    house.declare(a="select 1 as n")
-    result = house.materialize()
-    lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
+    project.declare(a="select 1 as n")
+    result = project.materialize()
+    lines = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
     assert any("Traceback" in line and "a mistake of ours" in line for line in lines)
 
 
-def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(house: House) -> None:
-    house.declare(a="select 1 as n", b="select n from analytics.a")
-    assert house.materialize("a").success
-    house.declare(a="select nosuch as n", c="select n from analytics.b")
-    result = house.materialize()
-    told = "\n".join(entry.user_message for entry in house.instance.all_logs(result.run_id))
+def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(project: DagsterProject) -> None:
+    project.declare(a="select 1 as n", b="select n from analytics.a")
+    assert project.materialize("a").success
+    project.declare(a="select nosuch as n", c="select n from analytics.b")
+    result = project.materialize()
+    told = "\n".join(entry.user_message for entry in project.instance.all_logs(result.run_id))
     assert (
         "analytics.b was skipped, because it reads failed tables: analytics.a. There is no published table yet." in told
     )
@@ -184,11 +188,11 @@ def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(hous
 )
 @pytest.mark.parametrize("stage", ["build", "audit"])
 def test_row_value_is_in_no_log_event_and_message(
-    warehouse: Warehouse, house: House, slack: SlackStandIn, *, errno: int, text: str, stage: str
+    local_server: LocalServer, project: DagsterProject, slack: SlackStandIn, *, errno: int, text: str, stage: str
 ) -> None:
     """Over the real connector, which keeps the whole text in its own exception."""
-    server = warehouse.server
-    house.resource = Snowflake(
+    server = local_server.server
+    project.resource = Snowflake(
         account="embedded",
         user=USER,
         password=server.password,
@@ -197,30 +201,30 @@ def test_row_value_is_in_no_log_event_and_message(
         protocol="http",
         database="RUN_ELT",
     )
-    house.declare(a="/* elt\nprimary_key: n\nelt */ select 1 as n")
+    project.declare(a="/* elt\nprimary_key: n\nelt */ select 1 as n")
     head = "CREATE OR REPLACE" if stage == "build" else "COUNT("
 
     def fail(event: StatementEvent) -> None:
         if event.phase == "before" and head in event.sql:
             raise SqlError(text, errno=errno, sqlstate="22000")
 
-    with warehouse.account.hooked(fail):
-        run_id = run_job(house, dg.AssetSelection.all())
-    told = alerted(house, slack, run_id)
+    with local_server.account.hooked(fail):
+        run_id = run_job(project, dg.AssetSelection.all())
+    told = alerted(project, slack, run_id)
     assert len(told) == 1
-    assert CANARY not in everything_stored(house.instance)
+    assert CANARY not in everything_stored(project.instance)
     assert CANARY not in slack.everything()
 
 
 def test_refused_sign_in_is_told_without_the_connectors_own_code(
-    warehouse: Warehouse, house: House, slack: SlackStandIn
+    local_server: LocalServer, project: DagsterProject, slack: SlackStandIn
 ) -> None:
-    house.resource = Snowflake(
-        account="embedded", user=USER, password="wrong", host=HOST, port=warehouse.server.port, protocol="http"
+    project.resource = Snowflake(
+        account="embedded", user=USER, password="wrong", host=HOST, port=local_server.server.port, protocol="http"
     )
-    house.declare(a="select 1 as n")
-    run_id = run_job(house, dg.AssetSelection.all())
-    (text,) = alerted(house, slack, run_id)
+    project.declare(a="select 1 as n")
+    run_id = run_job(project, dg.AssetSelection.all())
+    (text,) = alerted(project, slack, run_id)
     assert "Snowflake could not be reached: " in text.split("\n", 1)[0]
     assert "docs/operations.md#sign-in" in text
-    assert "snowflake/connector" not in everything_stored(house.instance)
+    assert "snowflake/connector" not in everything_stored(project.instance)

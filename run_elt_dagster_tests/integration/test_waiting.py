@@ -12,22 +12,22 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import TableRun
-from run_elt_dagster_tests.integration.house import House, failure_text, materialized
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text, materialized
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])
 FAILS = "select * from raw_data.nowhere"
 
 
-def materialize(house: House, *others: Any, selection: Any = None) -> dg.ExecuteInProcessResult:
-    tables = load_tables(house.directory / "tables")
+def materialize(project: DagsterProject, *others: Any, selection: Any = None) -> dg.ExecuteInProcessResult:
+    tables = load_tables(project.directory / "tables")
     ours = [analytics_assets(tables, max_concurrent_tables=4)]
     own = {key for other in others for key in getattr(other, "keys", ())}
     sources = [spec for spec in source_assets(tables) if spec.key not in own]
     return dg.materialize(
         [*ours, *sources, *others],
         selection=selection,
-        instance=house.instance,
-        resources={"snowflake": house.resource},
+        instance=project.instance,
+        resources={"snowflake": project.resource},
         raise_on_error=False,
     )
 
@@ -83,9 +83,11 @@ def graphed(start: Any) -> Any:
     return second(first(start))
 
 
-def test_what_waits_for_a_table_runs_when_it_is_published(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.declare(a="select 1 as n", b="select n from analytics.a")
-    result = materialize(house, report, report_of_b, looked_at, several, graphed)
+def test_what_waits_for_a_table_runs_when_it_is_published(
+    project: DagsterProject, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.declare(a="select 1 as n", b="select n from analytics.a")
+    result = materialize(project, report, report_of_b, looked_at, several, graphed)
     assert result.success
     expected = {
         "run_ctas",
@@ -108,13 +110,13 @@ def test_what_waits_for_a_table_runs_when_it_is_published(house: House, caplog: 
 
 
 def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    project: DagsterProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers see the newer rows, so that its children are built, and others' assets run."""
-    house.declare(a="select 1 as n", b="select n from analytics.a")
-    newer = materialize(house)
+    project.declare(a="select 1 as n", b="select n from analytics.a")
+    newer = materialize(project)
     monkeypatch.setattr(TableRun, "run", superseded_by(newer.run_id))
-    result = materialize(house, report)
+    result = materialize(project, report)
     assert result.success
     assert "report" in ran(result)
     event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
@@ -122,57 +124,57 @@ def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
     assert materialized(result)["a"] == {**materialized(newer)["a"], "published_by": newer.run_id}
 
 
-def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(house: House) -> None:
-    house.declare(a="select 1 as n where false", b="select 1 as n")
-    result = materialize(house, report, looked_at)
+def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(project: DagsterProject) -> None:
+    project.declare(a="select 1 as n where false", b="select 1 as n")
+    result = materialize(project, report, looked_at)
     assert not result.success
     assert "check row_count found 0 rows" in failure_text(result)
     assert ran(result) == set()
     assert set(materialized(result)) == {"b"}
 
 
-def test_what_waits_for_a_published_table_is_named_when_another_one_fails(house: House) -> None:
+def test_what_waits_for_a_published_table_is_named_when_another_one_fails(project: DagsterProject) -> None:
     """Dagster starts nothing behind an op that failed."""
-    house.declare(a="select 1 as n", b=FAILS)
-    result = materialize(house, report, looked_at, graphed)
+    project.declare(a="select 1 as n", b=FAILS)
+    result = materialize(project, report, looked_at, graphed)
     assert not result.success
     assert set(materialized(result)) == {"a"}
     assert ran(result) == set()
-    lines = [entry.user_message for entry in house.instance.all_logs(result.run_id) if entry.level == 30]
+    lines = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == 30]
     assert [line.partition(" waited for")[0] for line in lines if " waited for" in line] == [
         "analytics__a_looked_at, graphed, report"
     ]
 
 
-def test_asset_of_somebody_else_between_two_tables_runs_between_them(house: House) -> None:
+def test_asset_of_somebody_else_between_two_tables_runs_between_them(project: DagsterProject) -> None:
     """Dagster splits the op in two there, and the second part waits for the first."""
     ran_between: list[set[str]] = []
 
     @dg.asset(key=["raw_data", "scored"], deps=[A])
     def scored() -> None:
-        house.sql("create or replace table raw_data.scored as select n + 1 as n from analytics.a")
-        ran_between.append(house.tables())
+        project.sql("create or replace table raw_data.scored as select n + 1 as n from analytics.a")
+        ran_between.append(project.tables())
 
-    house.declare(a="select 1 as n", b="select s.n from raw_data.scored s join analytics.a on true")
-    result = materialize(house, scored, report_of_b)
+    project.declare(a="select 1 as n", b="select s.n from raw_data.scored s join analytics.a on true")
+    result = materialize(project, scored, report_of_b)
     assert result.success, failure_text(result)
     assert ran_between == [{"A"}]
     assert ran(result) == {"run_ctas", "raw_data__scored", "run_ctas_2", "report_of_b"}
-    assert house.sql("select n from analytics.b") == [(2,)]
+    assert project.sql("select n from analytics.b") == [(2,)]
 
 
-def test_only_awaited_tables_cost_more_events(house: House) -> None:
-    house.declare(a="select 1 as n", b="select n from analytics.a", c="select n from analytics.b")
-    result = materialize(house, report_of_b)
+def test_only_awaited_tables_cost_more_events(project: DagsterProject) -> None:
+    project.declare(a="select 1 as n", b="select n from analytics.a", c="select n from analytics.b")
+    result = materialize(project, report_of_b)
     outputs = [e.step_output_data.output_name for e in result.all_events if e.is_successful_output]
     assert [name for name in outputs if name.startswith("analytics")] == ["analytics__b", "analytics__b_row_count"]
     kinds = Counter(e.event_type for e in result.all_events)
     assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == 4
 
 
-def test_awaited_table_is_recorded_as_any_other(house: House) -> None:
-    house.declare(a="select 1 as n")
-    alone, awaited = materialize(house), materialize(house, report)
+def test_awaited_table_is_recorded_as_any_other(project: DagsterProject) -> None:
+    project.declare(a="select 1 as n")
+    alone, awaited = materialize(project), materialize(project, report)
     for result in (alone, awaited):
         event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
         assert event.materialization.tags["dagster/data_version"] == result.run_id
@@ -180,8 +182,10 @@ def test_awaited_table_is_recorded_as_any_other(house: House) -> None:
 
 
 @pytest.mark.parametrize("selected", [["analytics/a"], ["analytics/a", "analytics/b"]])
-def test_asset_that_was_not_selected_does_not_make_a_table_awaited(house: House, selected: list[str]) -> None:
-    house.declare(a="select 1 as n", b="select n from analytics.a")
-    result = materialize(house, report, selection=dg.AssetSelection.assets(*selected))
+def test_asset_that_was_not_selected_does_not_make_a_table_awaited(
+    project: DagsterProject, selected: list[str]
+) -> None:
+    project.declare(a="select 1 as n", b="select n from analytics.a")
+    result = materialize(project, report, selection=dg.AssetSelection.assets(*selected))
     assert result.success
     assert [e for e in result.all_events if e.is_successful_output] == []

@@ -8,7 +8,7 @@ import pytest
 from run_elt_dagster.cli import main
 from run_elt_dagster.doctor.finding import Finding, failed, ok
 from run_elt_dagster.doctor.watch import Watch, message_of, read_state, run_doctor
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 FILES = failed("table files", "/tables/a/b.sql:2: unknown key 'ownr'.", "Correct that line.")
 DAEMON = failed("daemon", "requires a heartbeat every 300 s, got the last 412 s ago.", "Start it.")
@@ -27,8 +27,8 @@ class Situation:
         """Look once, some minutes after the last look; `then` is what the second look finds."""
         self.now += minutes * 60
         self.looks = [list(findings), list(findings) if then is None else then]
-        watch = Watch(self.state, 6 * 3600, 30, lambda: self.looks.pop(0), lambda: self.now, self._wait)
-        return watch.once(self.said.append)
+        harness = Watch(self.state, 6 * 3600, 30, lambda: self.looks.pop(0), lambda: self.now, self._wait)
+        return harness.once(self.said.append)
 
     def _wait(self, seconds: float) -> None:
         self.now += seconds

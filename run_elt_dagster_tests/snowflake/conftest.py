@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from run_elt_dagster_tests.snowflake import opting_in
+from run_elt_dagster_tests.support import opting_in
 
 if TYPE_CHECKING:
     # Seconds to import, and this file is read by every run of the tests.
-    from run_elt_dagster_tests.snowflake.account import Account, OwnSchema, OwnTable
+    from run_elt_dagster_tests.support.snowflake_account import Account, OwnSchema, OwnTable
 
 
 class NotOptedIn(pytest.Module):
@@ -46,7 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Account"]:
-    from run_elt_dagster_tests.snowflake.account import embedded_account, real_account  # noqa: PLC0415
+    from run_elt_dagster_tests.support.snowflake_account import embedded_account, real_account  # noqa: PLC0415
 
     if not opting_in.is_embedded():
         yield real_account()
@@ -58,7 +58,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Account"]:
 @pytest.fixture(scope="session")
 def schema(account: "Account") -> Iterator["OwnSchema"]:
     """The one schema of this run of the tests, which goes whatever happens in it."""
-    from run_elt_dagster_tests.snowflake.account import OwnSchema  # noqa: PLC0415
+    from run_elt_dagster_tests.support.snowflake_account import OwnSchema  # noqa: PLC0415
 
     name = f"RUN_ELT_TESTS_{datetime.now(UTC):%Y%m%d_%H%M%S}_{uuid.uuid4().hex[:8]}".upper()
     with ExitStack() as resources:
@@ -70,7 +70,7 @@ def schema(account: "Account") -> Iterator["OwnSchema"]:
 @pytest.fixture
 def table(schema: "OwnSchema", tmp_path: Path) -> Iterator["OwnTable"]:
     """A table of the test's own: its name, and nothing under it yet."""
-    from run_elt_dagster_tests.snowflake.account import OwnSchema, OwnTable  # noqa: PLC0415
+    from run_elt_dagster_tests.support.snowflake_account import OwnSchema, OwnTable  # noqa: PLC0415
 
     with ExitStack() as resources:
         yield OwnTable(OwnSchema(schema.account, schema.name, resources), f"T_{uuid.uuid4().hex[:8]}".upper(), tmp_path)

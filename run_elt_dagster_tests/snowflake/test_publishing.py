@@ -9,8 +9,8 @@ import pytest
 from run_elt_dagster.publish.statements import exchange_sql
 from run_elt_dagster.publish.table_run import OBJECT_EXISTS, OBJECT_MISSING, SYNTAX_ERROR
 from run_elt_dagster.snowflake.session import StatementError
-from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
-from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, allowed, built, first_words
+from run_elt_dagster_tests.support.embedded import Background, Session
+from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, allowed, built, first_words
 
 LOOK = [("inspect", "SELECT CURRENT_ROLE(),"), ("inspect", "SHOW STREAMS"), ("inspect", "SELECT 0")]
 BUILD = [("build", "CREATE OR"), ("audit", "SELECT COUNT(*),")]
@@ -215,7 +215,7 @@ def test_older_snapshot_never_overwrites_a_newer_one(table: OwnTable, publish: s
             reached.set()
             assert go_on.wait(200)
 
-    older = In(lambda: table.run("0000000A", built(3, 1, publish=publish), before=hold))
+    older = Background(lambda: table.run("0000000A", built(3, 1, publish=publish), before=hold))
     try:
         assert reached.wait(200)
         table.publish("0000000B", built(5, 2, publish=publish))

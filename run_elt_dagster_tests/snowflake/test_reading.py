@@ -8,8 +8,8 @@ import pytest
 
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.publish.statements import build_sql, exchange_sql
-from run_elt_dagster_tests.integration.embedded_fixtures import In, Session
-from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built
+from run_elt_dagster_tests.support.embedded import Background, Session
+from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, built
 
 PUBLISHES = 100
 ROUNDS = 10
@@ -21,7 +21,7 @@ class Reader:
     def __init__(self, table: OwnTable, session: Session) -> None:
         self._table, self._session = table, session
         self._stop = threading.Event()
-        self._reading = In(self._read)
+        self._reading = Background(self._read)
 
     def _read(self) -> list[tuple[Any, ...]]:
         seen: list[tuple[Any, ...]] = []
@@ -80,6 +80,8 @@ def test_threads_that_share_a_session_read_what_one_of_them_published(table: Own
     session = table.schema.session()
     session.sql(f"create table {table.name} as select 0 as v")
     for value in range(1, ROUNDS + 1):
-        In(lambda value=value: session.sql(f"create or replace table {table.name} as select {value} as v")).result(60)
-        readers = [In(lambda: table.seen(session)) for _ in range(3)]
+        Background(
+            lambda value=value: session.sql(f"create or replace table {table.name} as select {value} as v")
+        ).result(60)
+        readers = [Background(lambda: table.seen(session)) for _ in range(3)]
         assert set(itertools.chain(reader.result(60) for reader in readers)) == {(1, value, value)}

@@ -6,7 +6,7 @@ import pytest
 
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import versions_sql
-from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built, listing
+from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, built, listing
 
 METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 

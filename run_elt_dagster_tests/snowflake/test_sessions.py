@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.snowflake.session import ConnectorSession, Session, StatementError
-from run_elt_dagster_tests.integration.embedded_fixtures import In
-from run_elt_dagster_tests.snowflake.account import METHODS, OwnTable, built
+from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, built
 
 CANCELLED, TIMED_OUT = 604, 630
 # Every pair of a million and a million: hours for any warehouse, and nothing that a join could make shorter.
@@ -109,7 +109,7 @@ def test_exchange_whose_answer_is_lost_is_done_once(
 def test_second_session_cancels_what_runs_in_the_first(table: OwnTable) -> None:
     resource = table.schema.account.resource
     with resource.connect() as connection, ConnectorSession(connection, resource.connect) as session:
-        running = In(lambda: failure(session))
+        running = Background(lambda: failure(session))
         deadline = time.monotonic() + 120
         while not running.done and time.monotonic() < deadline:
             # It may not have arrived yet.

@@ -4,8 +4,8 @@ import pytest
 
 from run_elt_dagster.publish.guards import STREAMS_SQL, streams_by_table
 from run_elt_dagster.publish.statements import exchange_sql
-from run_elt_dagster_tests.integration.embedded_fixtures import Session
-from run_elt_dagster_tests.snowflake.account import OwnTable, allowed, built, listing
+from run_elt_dagster_tests.support.embedded import Session
+from run_elt_dagster_tests.support.snowflake_account import OwnTable, allowed, built, listing
 
 REPLACING = ["clone", "swap"]
 NOT_ENFORCED = "records policies and does not enforce them"

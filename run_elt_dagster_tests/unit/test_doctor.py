@@ -16,7 +16,7 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import Existing, TargetInventory
 from run_elt_dagster.settings import Settings
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 REQUIREMENTS = {
     "run_elt_dagster": (

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 SCRIPT = """
 import gc, os, signal, sys, threading, time, weakref

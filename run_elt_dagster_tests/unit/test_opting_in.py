@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.snowflake import opting_in
+from run_elt_dagster_tests.support import opting_in
 
 pytestmark = pytest.mark.thorough
 

@@ -19,7 +19,7 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, StatementError, query_tag
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 RUN = RunOptions(run_id="8f3a01c2-0000", retry_seconds=(0, 0, 0), poll_seconds=0)
 

@@ -14,7 +14,7 @@ from run_elt_dagster.snowflake.resource import Snowflake
 
 
 @dataclass
-class House:
+class DagsterProject:
     """A code location of its own: a folder of tables and an embedded Snowflake without sample data."""
 
     directory: Path

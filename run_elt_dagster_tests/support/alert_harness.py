@@ -23,8 +23,8 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import Answer, StatementError
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 
 LOG = logging.getLogger("alerts-in-tests")
 
@@ -86,7 +86,7 @@ SESSION: list[Any] = [ScriptedSession()]
 
 
 @dataclass
-class Watch:
+class AlertHarness:
     """An instance, a clock, Slack's stand-in and the alerting between them."""
 
     instance: dg.DagsterInstance

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from run_elt_dagster.settings import VARIABLES
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -26,7 +26,7 @@ _SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
 
 @dataclass
-class Place:
+class DeploymentDir:
     """A folder in which Dagster's commands are started, and the processes that run in it."""
 
     directory: Path

@@ -1,6 +1,6 @@
 """A Snowflake in a process of its own, which can be stopped in the middle of a statement.
 
-    python -m run_elt_dagster_tests.e2e.snowflake_process DIRECTORY
+    python -m run_elt_dagster_tests.support.snowflake_process DIRECTORY
 
 writes `environment.json` into the directory, the variables that lead there, and a line into `held` for each statement on 'slow',
 which does not end by itself.

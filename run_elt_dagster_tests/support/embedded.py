@@ -16,7 +16,7 @@ from snowflake.connector.errors import ProgrammingError
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, Hook, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 _numbers = itertools.count(1)
 
@@ -110,7 +110,7 @@ def session(account: Account) -> Session:
     return opened
 
 
-class In:
+class Background:
     """A call in another thread, whose outcome can be waited for."""
 
     def __init__(self, call: Callable[[], Any]) -> None:

@@ -13,14 +13,14 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.integration.embedded_fixtures import Account
+from run_elt_dagster_tests.support.embedded import Account
 
 METHODS = ["clone", "swap", "overwrite"]
 # (rows, least and greatest value) of the tables of two runs.
 OLD, NEW = [(3, 1, 1)], [(5, 2, 2)]
 
 
-class Warehouse:
+class LocalServer:
     """A server of a test's own, and runs of the table analytics.mau on it."""
 
     def __init__(self, server: EmbeddedServer, account: Account, directory: Path) -> None:

@@ -23,7 +23,7 @@ import dagster_postgres
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
-from run_elt_dagster_tests.e2e.place import free_port
+from run_elt_dagster_tests.support.deployment_dir import free_port
 
 PASSWORD = "canary-password-of-postgres"
 USER = "dagster"

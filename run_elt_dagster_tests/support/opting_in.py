@@ -6,7 +6,7 @@ from pathlib import Path
 
 from run_elt_dagster.settings import Settings, SettingsError
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "snowflake"
 PREFIX = "RUN_ELT_TESTS_"
 EMBEDDED = "RUN_ELT_TESTS_SNOWFLAKE_EMBEDDED"
 # Not about signing in: these are settings of the deployment itself.

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from run_elt_dagster_tests.e2e.place import ROOT, Place, Webserver, free_port
-from run_elt_dagster_tests.e2e.postgres import Database
-from run_elt_dagster_tests.e2e.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
-from run_elt_dagster_tests.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.postgres import Database
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ READ_ONLY_ROOT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "
 class Deployment:
     """A folder as `deploy/` lays it out on a machine, and who runs in it."""
 
-    place: Place
+    place: DeploymentDir
     database: Database
     slack: SlackStandIn
     code_port: int = field(default_factory=free_port)

@@ -24,8 +24,8 @@ from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession
-from run_elt_dagster_tests.integration.embedded_fixtures import Session, running_server
-from run_elt_dagster_tests.snowflake import opting_in
+from run_elt_dagster_tests.support import opting_in
+from run_elt_dagster_tests.support.embedded import Session, running_server
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
