@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import dagster as dg
 import snowflake.connector
+from pydantic import SecretStr
 
 from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.scope import Alerts
@@ -272,7 +273,7 @@ class Processes:
             self._instance.report_run_failed(known)
         tables = catalogue([declared(table, plan.publish, NEW)])
         alerts = Alerts(
-            settings=AlertSettings(has_token=True, channel=CHANNEL, base_url=self._slack.url, on_cancel=True),
+            settings=AlertSettings(token=SecretStr(TOKEN), channel=CHANNEL, base_url=self._slack.url, on_cancel=True),
             owners={f"{SCHEMA}.{table}": []},
             jobs=(JOB,),
             look=lambda names, log: look_at_production(lambda: Snowflake(**self._server.account), tables, names, log),
