@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts import sensors
+from run_elt_dagster.alerts import failed_runs
 from run_elt_dagster.alerts.failed_runs import Sweep, undelivered
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
@@ -83,18 +83,18 @@ def untold_run(harness: AlertHarness, *, age: timedelta) -> str:
 def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
     harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensors, "MOST_SWEPT", sensors.PAGE)
+    monkeypatch.setattr(failed_runs, "MOST_SWEPT", failed_runs.PAGE)
     early = untold_run(harness, age=2 * DAY - timedelta(hours=1))
     count = effort(usual=1200, thorough=100_000)
     told_runs(harness, count, youngest=timedelta(hours=2), oldest=2 * DAY - timedelta(hours=2))
     late = untold_run(harness, age=timedelta(minutes=30))
     sweep, reads = Sweep(), Reads(harness, monkeypatch)
     told: list[list[str]] = []
-    for _ in range(count // sensors.PAGE + 2):
+    for _ in range(count // failed_runs.PAGE + 2):
         reads.runs, began = 0, time.monotonic()
         tick(harness, sweep)
         told.append([run for run in harness.stand_in.run_ids() if run in (early, late)])
-        assert reads.runs < 2 * sensors.PAGE
+        assert reads.runs < 2 * failed_runs.PAGE
         assert time.monotonic() - began < TICK_SECONDS
     assert told[0] == [late]
     assert told[-1] == [late, early]
@@ -104,8 +104,8 @@ def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
 def test_sweep_begins_anew_when_the_run_where_it_ended_is_deleted(
     harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensors, "PAGE", 2)
-    monkeypatch.setattr(sensors, "MOST_SWEPT", 2)
+    monkeypatch.setattr(failed_runs, "PAGE", 2)
+    monkeypatch.setattr(failed_runs, "MOST_SWEPT", 2)
     early = untold_run(harness, age=DAY)
     told_runs(harness, 4, youngest=timedelta(hours=2), oldest=DAY - timedelta(hours=1))
     sweep = Sweep()
@@ -126,4 +126,4 @@ def test_repeats_of_an_incident_are_counted_by_the_storage_when_they_are_many(
     harness.first_attempt(again)
     assert harness.ledger(again).status == "delivered"
     assert f"{count + 2:,}" in harness.stand_in.messages[0]["text"]
-    assert reads.runs < sensors.PAGE
+    assert reads.runs < failed_runs.PAGE

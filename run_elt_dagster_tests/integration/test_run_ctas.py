@@ -11,7 +11,7 @@ from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.support.dagster_project import DagsterProject, checks, failure_text, materialized
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -28,8 +28,8 @@ def test_table_is_published_with_its_checks_and_metadata(project: DagsterProject
     project.declare(mau=numbers(7))
     result = project.materialize()
     assert result.success
-    assert checks(result) == {"mau.row_count": True, "mau.primary_key": True}
-    metadata = materialized(result)["mau"]
+    assert project.checks(result) == {"mau.row_count": True, "mau.primary_key": True}
+    metadata = project.materialized(result)["mau"]
     run = result.run_id.replace("-", "")[:8].upper()
     assert metadata["dagster/row_count"] == 7
     assert metadata["dagster/table_name"] == "RUN_ELT.ANALYTICS.MAU"
@@ -101,8 +101,8 @@ def test_zero_rows_publish_nothing(project: DagsterProject, publish: str, publis
     project.declare(mau=numbers(3, publish=publish) + " where false")
     result = project.materialize()
     assert not result.success
-    assert checks(result) == {"mau.row_count": False, "mau.primary_key": True}
-    assert materialized(result) == {}
+    assert project.checks(result) == {"mau.row_count": False, "mau.primary_key": True}
+    assert project.materialized(result) == {}
     candidate = f"TEMP_MAU__{result.run_id.replace('-', '')[:8].upper()}"
     assert project.tables() == ({"MAU", candidate} if published_before else {candidate})
     text = failure_text(result)
@@ -125,7 +125,7 @@ def test_broken_primary_key_publishes_nothing(project: DagsterProject, select: s
     project.declare(mau=f"/* elt\nprimary_key: n\nelt */ {select}")
     result = project.materialize()
     assert not result.success
-    assert checks(result) == {"mau.row_count": True, "mau.primary_key": False}
+    assert project.checks(result) == {"mau.row_count": True, "mau.primary_key": False}
     assert f"check primary_key found {expected}, expected at most 0" in failure_text(result)
     assert "MAU" not in project.tables()
 
@@ -136,7 +136,7 @@ def test_composite_key_is_unique_by_all_of_its_columns(project: DagsterProject) 
         good=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}", bad=f"/* elt\nprimary_key: [a, b]\nelt */ {rows}, (2, 1)"
     )
     result = project.materialize()
-    assert checks(result) == {
+    assert project.checks(result) == {
         "good.row_count": True,
         "good.primary_key": True,
         "bad.row_count": True,
@@ -159,7 +159,7 @@ def test_failed_table_skips_its_descendants_only(project: DagsterProject) -> Non
     )
     result = project.materialize()
     assert not result.success
-    assert set(materialized(result)) == {"other"}
+    assert set(project.materialized(result)) == {"other"}
     text = failure_text(result)
     assert "1 table failed: analytics.bad in stage build." in text
     assert "analytics.bad failed in stage build" in text
@@ -236,8 +236,8 @@ def test_check_alone_audits_production_without_building(project: DagsterProject)
     project.declare(mau=numbers(5))
     key = dg.AssetCheckKey(dg.AssetKey(["analytics", "mau"]), "row_count")
     result = project.materialize(selection=dg.AssetSelection.checks(key))
-    assert checks(result) == {"mau.row_count": False}
-    assert materialized(result) == {}
+    assert project.checks(result) == {"mau.row_count": False}
+    assert project.materialized(result) == {}
     assert project.sql("select count(*) from analytics.mau") == [(0,)]
 
 
@@ -245,7 +245,7 @@ def test_table_is_guarded_by_checks_that_were_not_selected(project: DagsterProje
     project.declare(mau=numbers(3) + " where false")
     result = project.materialize(selection=dg.AssetSelection.assets(["analytics", "mau"]).without_checks())
     assert not result.success
-    assert checks(result) == {}
+    assert project.checks(result) == {}
     assert "MAU" not in project.tables()
 
 
@@ -305,4 +305,4 @@ def test_what_took_longest_the_last_time_is_built_first(project: DagsterProject)
         event = dg.AssetMaterialization(["analytics", name], metadata={"seconds": seconds})
         project.instance.report_runless_asset_event(event)
     result = project.materialize(max_concurrent_tables=1)
-    assert list(materialized(result)) == ["slow", "quick"]
+    assert list(project.materialized(result)) == ["slow", "quick"]

@@ -12,7 +12,7 @@ from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text, materialized
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.local_server import LocalServer
 
 
@@ -35,7 +35,7 @@ def test_second_schema_is_created_on_the_embedded_snowflake_and_a_second_run_pub
     for _ in range(2):
         result = project.materialize()
         assert result.success, failure_text(result)
-        assert set(materialized(result)) == {"orders", "spend"}
+        assert set(project.materialized(result)) == {"orders", "spend"}
     assert project.sql("select n from marketing.spend") == [(7,)]
 
 
@@ -61,7 +61,7 @@ def test_schema_that_cannot_be_created_fails_its_own_tables_only(project: Dagste
     declare(project, "a/t.sql", "/* elt\nidentifier: '\"Sales\".T'\nelt */ select 1 as n")
     declare(project, "sales/t.sql", "select 1 as n")
     result = project.materialize()
-    assert len(materialized(result)) == 1
+    assert len(project.materialized(result)) == 1
     assert "1 table failed" in failure_text(result)
 
 

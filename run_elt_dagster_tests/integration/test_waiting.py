@@ -12,7 +12,7 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import TableRun
-from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text, materialized
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])
 FAILS = "select * from raw_data.nowhere"
@@ -121,7 +121,7 @@ def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
     assert "report" in ran(result)
     event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
     assert event.materialization.tags["dagster/data_version"] == newer.run_id
-    assert materialized(result)["a"] == {**materialized(newer)["a"], "published_by": newer.run_id}
+    assert project.materialized(result)["a"] == {**project.materialized(newer)["a"], "published_by": newer.run_id}
 
 
 def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(project: DagsterProject) -> None:
@@ -130,7 +130,7 @@ def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(project: D
     assert not result.success
     assert "check row_count found 0 rows" in failure_text(result)
     assert ran(result) == set()
-    assert set(materialized(result)) == {"b"}
+    assert set(project.materialized(result)) == {"b"}
 
 
 def test_what_waits_for_a_published_table_is_named_when_another_one_fails(project: DagsterProject) -> None:
@@ -138,7 +138,7 @@ def test_what_waits_for_a_published_table_is_named_when_another_one_fails(projec
     project.declare(a="select 1 as n", b=FAILS)
     result = materialize(project, report, looked_at, graphed)
     assert not result.success
-    assert set(materialized(result)) == {"a"}
+    assert set(project.materialized(result)) == {"a"}
     assert ran(result) == set()
     lines = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == 30]
     assert [line.partition(" waited for")[0] for line in lines if " waited for" in line] == [
@@ -178,7 +178,7 @@ def test_awaited_table_is_recorded_as_any_other(project: DagsterProject) -> None
     for result in (alone, awaited):
         event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
         assert event.materialization.tags["dagster/data_version"] == result.run_id
-    assert set(materialized(awaited)["a"]) == set(materialized(alone)["a"])
+    assert set(project.materialized(awaited)["a"]) == set(project.materialized(alone)["a"])
 
 
 @pytest.mark.parametrize("selected", [["analytics/a"], ["analytics/a", "analytics/b"]])

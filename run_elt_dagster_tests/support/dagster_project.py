@@ -54,22 +54,24 @@ class DagsterProject:
         job = definitions.resolve_job_def("job")
         return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
+    def materialized(self, result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
+        """Return the metadata of what a run has materialized, by table, as Dagster has stored it."""
+        return {
+            event.asset_materialization.asset_key.path[-1]: {
+                name: value.value for name, value in event.asset_materialization.metadata.items()
+            }
+            for event in self.instance.all_logs(result.run_id)
+            if event.asset_materialization is not None
+        }
+
+    def checks(self, result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+        """Return whether each check has passed, as Dagster has stored it: the result of a failed run lists none."""
+        evaluations = (event.asset_check_evaluation for event in self.instance.all_logs(result.run_id))
+        return {f"{e.asset_key.path[-1]}.{e.check_name}": e.passed for e in evaluations if e is not None}
+
     def tables(self) -> set[str]:
         rows = self.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
         return {name for (name,) in rows}
-
-
-def materialized(result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
-    return {
-        event.materialization.asset_key.path[-1]: {
-            name: value.value for name, value in event.materialization.metadata.items()
-        }
-        for event in result.get_asset_materialization_events()
-    }
-
-
-def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {f"{e.asset_key.path[-1]}.{e.check_name}": e.passed for e in result.get_asset_check_evaluations()}
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
