@@ -27,9 +27,10 @@ import snowflake.connector
 from benchmarks.workload import SOURCES_SQL
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.engine import Result
-from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.embedded.sessions import Running
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 
 _CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b).*?\bas\b", re.IGNORECASE | re.DOTALL)
 _KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)
@@ -41,7 +42,7 @@ _CANDIDATE = re.compile(r"\b(TEMP_\w+?__)([0-9A-F]{8})\b")
 _MARKER = re.compile(r"\[run_elt \w+ [^\]]*\]")
 
 
-class RecordingServer(EmbeddedServer):
+class RecordingServer(SimulatedServer):
     """An embedded Snowflake that can answer what it has answered before.
 
     Attributes:

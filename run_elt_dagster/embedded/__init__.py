@@ -6,17 +6,16 @@
 fakesnow (https://github.com/tekumara/fakesnow) translates Snowflake's SQL; what it lacks is added in the modules of this
 package. What cannot be done fails loudly. Known differences from an account:
 
-- Privileges are not enforced, but for GRANT and REVOKE in a managed access schema. Masking and row access policies are
-  recorded and listed, not enforced; streams are recorded and listed, not readable. There is no stage and no task.
-- Dynamic, external and Iceberg tables and materialized views are listed as such; their rows are those at their creation.
+- It has no grants, roles, policies, streams, tags, stages and tasks, no other kinds of tables, and no session parameters and
+  variables: their statements are refused. SHOW GRANTS lists the owner alone; nothing else hangs on a table.
+- Every statement is a transaction of its own: BEGIN is refused.
 - Time Travel: UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped
-  schema; AT and BEFORE know the rows that the last three INSERT OVERWRITE of a table replaced, and no others.
+  schema. AT and BEFORE are refused.
 - Names that differ by case alone cannot exist side by side, not even quoted.
 - Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.
 - The length of a VARCHAR(n) column is enforced and listed where CREATE TABLE declares it, not where only a query gives it.
-- DATE_TRUNC of a DATE gives a timestamp; the session parameter TIMEZONE is recorded and changes nothing.
+- DATE_TRUNC of a DATE gives a timestamp; instants are shown in UTC.
 - One statement at a time writes; a session runs one statement at a time.
-- A failed statement inside BEGIN ... COMMIT ends the transaction.
 
 Importing this module is cheap: DuckDB and fakesnow are only imported when a server starts.
 """

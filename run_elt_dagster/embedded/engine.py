@@ -40,21 +40,23 @@ from run_elt_dagster.embedded.errors import (
     syntax_error,
     unsupported,
 )
-from run_elt_dagster.embedded.lexer import inlined_variables, renamed_functions
+from run_elt_dagster.embedded.features import Feature
+from run_elt_dagster.embedded.lexer import renamed_functions
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
 from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError
 from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
-from run_elt_dagster.embedded.statements import labels_of
-from run_elt_dagster.embedded.time_travel import Past, resolved
+from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA, labels_of
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SCHEMA = "PUBLIC"
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 # What fakesnow would keep in memory, or accept without any effect, is left out.
-_KINDS = frozenset({"DATABASE", "SCHEMA", "SEQUENCE", "TABLE", "TAG", "VIEW"})
-_FILES = (exp.Copy, exp.Put, exp.Get)
+KINDS = frozenset({"DATABASE", "SCHEMA", "SEQUENCE", "TABLE", "VIEW"})
+ALTERATIONS: tuple[type[Expr], ...] = (exp.ColumnDef, exp.Drop, exp.RenameColumn, exp.AlterColumn)
+# Without a transaction, which cannot be begun here, to end one changes nothing on an account either.
+ENDINGS = (exp.Commit, exp.Rollback)
+READING = (exp.Query, exp.Values, exp.Show, exp.Describe)
 ROLLBACK_ATTEMPTS = 100
 
 _DDL = (exp.Create, exp.Drop, exp.Alter)
@@ -91,10 +93,15 @@ class Engine(FakeSnow):
     Args:
         directory: Where the database files are, one for each Snowflake database.
         databases: Databases to open; whatever is missing is created.
+        features: What its sessions can do besides.
     """
 
-    def __init__(self, directory: Path, databases: Sequence[str]) -> None:
+    def __init__(self, directory: Path, databases: Sequence[str], features: Sequence[Feature] = ()) -> None:
         super().__init__(create_database_on_connect=False, create_schema_on_connect=False, db_path=directory)
+        self.features = tuple(features)
+        self.heads = [head for feature in features for head in feature.heads]
+        self.clauses = [clause for feature in features for clause in feature.clauses]
+        self.handlers = {kind: handler for feature in features for kind, handler in feature.handlers.items()}
         try:
             self._open(directory, databases)
         except BaseException:
@@ -135,20 +142,33 @@ class Engine(FakeSnow):
 
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
         """Give a database its register, the views on it, and the schema PUBLIC."""
-        for sql in register_sql(database):
-            duck.execute(sql)
+        for part in (register_sql, *(feature.register_sql for feature in self.features)):
+            for sql in part(database):
+                duck.execute(sql)
         # A process that was killed may have dropped a schema and no more.
-        Register(duck, database).forget_missing()
+        self.forget_missing(Register(duck, database))
         # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
         if database not in self._databases:
             self._databases.append(database)
         for sql in (*views.views_sql(database), *views.global_views_sql(self._databases)):
             duck.execute(sql)
+        for feature in self.features:
+            for sql in feature.views(database):
+                duck.execute(sql)
 
-    def session(self, database: str | None, schema: str | None, *, autocommit: bool) -> "EngineSession":
-        """Open a session's own connection to DuckDB."""
-        return EngineSession(self, database, schema, autocommit=autocommit)
+    def forget(self, register: Register, object_id: str) -> None:
+        """Forget an object and whatever features know about it."""
+        register.remove(object_id)
+        for feature in self.features:
+            feature.on_remove(register, object_id)
+
+    def forget_missing(self, register: Register) -> None:
+        """Forget the objects whose tables are gone, as after DROP SCHEMA."""
+        for object_id in register.missing():
+            self.forget(register, object_id)
+        for feature in self.features:
+            feature.on_forget(register)
 
     def close(self) -> None:
         """Write everything into the database files and let go of them.
@@ -168,9 +188,19 @@ class Engine(FakeSnow):
 
 
 class EngineSession(FakeSnowflakeConnection):
-    """A session of fakesnow with transactions that its parent does not keep track of."""
+    """A session of fakesnow, with a transaction around each statement.
 
-    def __init__(self, engine: Engine, database: str | None, schema: str | None, *, autocommit: bool) -> None:
+    Attributes:
+        kinds: What may be created, dropped and altered.
+        accepted: What else may be executed, as sqlglot reads it.
+        alterations: What may be altered.
+    """
+
+    kinds = KINDS
+    accepted: tuple[type[Expr], ...] = (*READING, *_DML, *_DDL, exp.Comment, *ENDINGS)
+    alterations: tuple[type[Expr], ...] = ALTERATIONS
+
+    def __init__(self, engine: Engine, database: str | None, schema: str | None) -> None:
         super().__init__(
             engine.duck_conn.cursor(),
             engine.results_cache,
@@ -178,7 +208,6 @@ class EngineSession(FakeSnowflakeConnection):
             create_schema=False,
             db_path=engine.db_path,
             paramstyle="qmark",
-            autocommit=autocommit,
         )
         self.engine = engine
         self.context: Mapping[str, str | None] = {}
@@ -192,65 +221,19 @@ class EngineSession(FakeSnowflakeConnection):
         """The session's connection to DuckDB."""
         return self._duck_conn
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the session has begun a transaction that is still open."""
-        return self._in_transaction
-
-    def begin(self) -> None:
-        """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
-        if not self._in_transaction:
-            self.duck.begin()
-            self._in_transaction = True
-
-    def end(self, *, commit: bool) -> None:
-        """Commit or roll back the open transaction, if there is one.
-
-        Raises:
-            SqlError: It cannot be committed, because a statement in it has failed.
-        """
-        if not self._in_transaction:
-            return
-        self._in_transaction = False
-        # DuckDB 2.0 reports success when a transaction is committed that it has given up, and keeps nothing of it.
-        spoiled = self._is_spoiled()
-        if commit and not spoiled:
-            self.duck.commit()
-            return
-        _roll_back(self.duck)
-        if commit:
-            raise SqlError(
-                "The transaction requires that no statement in it fails, got one that did. All of it was rolled back. "
-                "Snowflake would keep the other statements. Repeat the statements before it.",
-                errno=9999,
-                sqlstate="40000",
-            )
-
-    def autocommit(self, mode: bool) -> None:  # noqa: FBT001 - the base class's signature
-        """Commit what is open, then change the mode: https://docs.snowflake.com/en/sql-reference/transactions#autocommit."""
-        self.end(commit=True)
-        self._autocommit = mode
-
     @contextmanager
-    def atomically(self, *, ddl: bool) -> Generator[None]:
+    def atomically(self, *, ddl: bool) -> Generator[None]:  # noqa: ARG002 - for sessions that have longer transactions
         """Make what happens inside one transaction.
 
-        DDL first commits the session's open transaction, DML joins it:
-        https://docs.snowflake.com/en/sql-reference/transactions#ddl
+        Args:
+            ddl: Whether it is DDL, as opposed to DML: https://docs.snowflake.com/en/sql-reference/transactions#ddl
         """
-        if ddl:
-            self.end(commit=True)
-        elif not self._autocommit:
-            self.begin()
-        if self._in_transaction:
-            yield
-            return
         self.duck.begin()
         try:
             yield
             self.duck.commit()
         except BaseException:
-            _roll_back(self.duck)
+            roll_back(self.duck)
             raise
 
     def use(self, database: str, schema: str) -> None:
@@ -273,29 +256,11 @@ class EngineSession(FakeSnowflakeConnection):
         """Return the register of a database."""
         return Register(self.duck, database)
 
-    def past(self, database: str) -> Past:
-        """Return what is kept of the rows of a database's tables."""
-        return Past(self.duck, database)
-
-    def readable(self, name: Name) -> Table:
-        """Return where a table or view is.
-
-        Raises:
-            SqlError: There is none (002003).
-        """
-        table = self.locate(name)
-        if self.register(table.database).existing_name(table.schema, table.name) != table.name:
-            raise missing_object(str(table))
-        return table
-
-    def with_past_resolved(self, expression: Expr) -> Expr:
-        """Return a statement that reads kept rows wherever it says AT or BEFORE."""
-
-        def locate(node: exp.Table) -> tuple[Table, Past]:
-            table = self.locate(_name_of(node))
-            return table, self.past(table.database)
-
-        return resolved(expression, locate)
+    def note_change(self, table: Table) -> None:
+        """Note that a statement has changed a table's rows; belongs into its transaction."""
+        self.register(table.database).count_rows(table)
+        for feature in self.engine.features:
+            feature.on_change(self, table)
 
     def locate(self, name: Name) -> Table:
         """Return where a name points to from this session, whether or not there is anything.
@@ -347,33 +312,27 @@ class EngineSession(FakeSnowflakeConnection):
 
     def _dml(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
         target = expression.this.find(exp.Table) if isinstance(expression.this, Expr) else None
-        table = self.locate(_name_of(target)) if isinstance(target, exp.Table) else None
+        table = self.locate(name_of(target)) if isinstance(target, exp.Table) else None
         with self.atomically(ddl=False):
             known = self.register(table.database).registered(table) if table else None
             if table and known:
-                known.require_writable(str(table))
+                for feature in self.engine.features:
+                    feature.on_use("change", known, str(table))
             result = self._run(sql, params, statement_type)
             if table:
-                self.register(table.database).count_rows(table)
-                self.past(table.database).note_change(table)
+                self.note_change(table)
         return result
 
     def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
-        self.end(commit=True)
-        # fakesnow would commit once more, which DuckDB refuses.
-        autocommit, self._autocommit = self._autocommit, True
-        try:
-            result = self._run(sql, params, statement_type)
-        finally:
-            self._autocommit = autocommit
+        result = self._run(sql, params, statement_type)
         named = expression.find(exp.Table)
         if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
-            self.engine.adopt(self.duck, _name_of(named).parts[-1])
+            self.engine.adopt(self.duck, name_of(named).parts[-1])
         else:
             for database in self.engine.databases:
                 # DuckDB writes into one database in a transaction.
                 with self.atomically(ddl=True):
-                    self.register(database).forget_missing()
+                    self.engine.forget_missing(self.register(database))
         return result
 
     def _run(self, sql: str, params: Any, statement_type: int) -> Result:
@@ -382,14 +341,6 @@ class EngineSession(FakeSnowflakeConnection):
         with translated_errors(sql), quietly():
             cursor.execute(sql, binding_params=params, server=True)
             return cursor.result(statement_type)
-
-    def described(self, sql: str) -> Result:
-        """Return the columns that a query gives, without its rows."""
-        (translated,) = self.duck_sql(sql)
-        with translated_errors(sql):
-            return self.answer(
-                f"SELECT * FROM ({translated}) LIMIT 0", statement_type=statement_type_id(self.parsed(sql))
-            )
 
     def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:
         """Return what a query in DuckDB's own SQL gives."""
@@ -409,7 +360,7 @@ class EngineSession(FakeSnowflakeConnection):
                 expression = sqlglot.parse_one(sql, read="snowflake")
         except ParseError as error:
             raise _syntax_problem(sql, error) from error
-        if _is_refused(expression):
+        if self._is_refused(expression):
             raise unsupported("run this kind of statement", repr(sql[:200]))
         return expression
 
@@ -418,17 +369,17 @@ class EngineSession(FakeSnowflakeConnection):
         return EngineCursor(self, labels_of(sql)).translated(self.parsed(self.prepared(sql)))
 
     def prepared(self, sql: str) -> str:
-        """Return a statement for sqlglot, the session's variables resolved; unlike in fakesnow, not inside strings."""
-        inlined = inlined_variables(sql, self.variables._variables)  # pyright: ignore[reportPrivateUsage]
-        return renamed_functions(inlined, rewrites.RENAMED_FUNCTIONS)
+        """Return a statement for sqlglot."""
+        return renamed_functions(sql, rewrites.RENAMED_FUNCTIONS)
 
-    def _is_spoiled(self) -> bool:
-        """Return whether DuckDB has given the open transaction up."""
-        try:
-            self.duck.execute("SELECT 1")
-        except duckdb.TransactionException:
+    def _is_refused(self, expression: Expr) -> bool:
+        """Return whether this is a statement that sqlglot only reads as text, or that fakesnow would accept without its effect."""
+        if not isinstance(expression, self.accepted) or expression.find(exp.Command) is not None:
             return True
-        return False
+        if isinstance(expression, exp.Alter):
+            return any(not isinstance(action, self.alterations) for action in expression.args.get("actions") or ())
+        kind = str(expression.args.get("kind") or "TABLE").upper()
+        return isinstance(expression, _DDL) and kind not in self.kinds
 
     def _qualified(self, error: SqlError, expression: Expr) -> SqlError:
         """Return an error about a missing table with the full name, of which DuckDB only says the last part."""
@@ -437,7 +388,7 @@ class EngineSession(FakeSnowflakeConnection):
         for table in expression.find_all(exp.Table):
             if table.name and error.message.upper().split("'")[1].endswith(table.name.upper()):
                 with contextlib.suppress(SqlError):
-                    return missing_object(str(self._complete(_name_of(table))))
+                    return missing_object(str(self._complete(name_of(table))))
         return error
 
 
@@ -463,10 +414,9 @@ class EngineCursor(FakeSnowflakeCursor):
             return [self._sql_of(self._transform(part, None)) for part in parts]
 
     def _transform(self, expression: Any, params: Any) -> Any:
-        present = self._session.with_past_resolved(expression)
-        before = rewrites.before_fakesnow(
-            present, context=self._session.context, labels=self._labels, locate=self._session.readable
-        )
+        for feature in self._session.engine.features:
+            expression = feature.rewrite(self._session, expression)
+        before = rewrites.before_fakesnow(expression, context=self._session.context, labels=self._labels)
         after = rewrites.after_fakesnow(super()._transform(before, params))
         # fakesnow keeps comments in a database that is gone with the process.
         self._view_comment = after.args.pop("table_comment", None)
@@ -517,7 +467,7 @@ def status(message: str) -> Result:
     return _result_of(pa.table({"status": [message]}), [("status", "VARCHAR")], DDL)
 
 
-def _roll_back(duck: DuckDBPyConnection) -> None:
+def roll_back(duck: DuckDBPyConnection) -> None:
     """Roll back, whether or not DuckDB has done so itself after a failed commit.
 
     A cancellation is repeated until its statement ends, and may interrupt the rolling back too, which would leave the
@@ -539,13 +489,6 @@ def _syntax_problem(sql: str, error: ParseError) -> SqlError:
     return SyntaxProblemError(SyntaxProblem(sql, sql.find(context) + start, str(found["highlight"])))
 
 
-def _is_refused(expression: Expr) -> bool:
-    """Tell a statement that sqlglot only reads as text, or that fakesnow would accept without its effect."""
-    kind = str(expression.args.get("kind") or "TABLE").upper()
-    is_unknown = isinstance(expression, _DDL) and kind not in _KINDS
-    return is_unknown or isinstance(expression, _FILES) or expression.find(exp.Command) is not None
-
-
 def _no_current(what: str, errno: int) -> SqlError:
     return SqlError(
         f"Cannot perform operation. This session does not have a current {what}. Call 'USE {what.upper()}', "
@@ -555,7 +498,7 @@ def _no_current(what: str, errno: int) -> SqlError:
     )
 
 
-def _name_of(table: exp.Table) -> Name:
+def name_of(table: exp.Table) -> Name:
     """Return a parsed table's name with Snowflake's folding of case."""
     parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
     return Name(tuple(part.name if part.quoted else part.name.upper() for part in parts))

@@ -57,7 +57,7 @@ def unsupported(what: str, got: str) -> SqlError:
     """Return the error for what only an account can do."""
     return SqlError(
         f"The embedded Snowflake cannot {what}, got {got}. Nothing was executed. "
-        "It is for trying and testing: run the statement on a Snowflake account.",
+        "Run the statement on a Snowflake account.",
         errno=2,
         sqlstate="0A000",
     )

@@ -18,8 +18,7 @@ def views_sql(database: str) -> list[str]:
     hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
     return [
         columns_view_sql(database),
-        _schemata_view_sql(database),
-        _relations_view_sql(database),
+        relations_view_sql(database),
         f"""CREATE OR REPLACE VIEW {hidden}._fs_tables AS
         SELECT * EXCLUDE (DROPPED_ON) FROM {hidden}.embedded_relations WHERE "DROPPED_ON" IS NULL""",
     ]
@@ -34,40 +33,18 @@ def global_views_sql(databases: Sequence[str]) -> list[str]:
     ]
 
 
-def _schemata_view_sql(database: str) -> str:
-    """Return the statement that replaces fakesnow's view behind INFORMATION_SCHEMA.SCHEMATA.
-
-    https://docs.snowflake.com/en/sql-reference/info-schema/schemata
-    """
-    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
-    return f"""
-CREATE OR REPLACE VIEW {hidden}._fs_schemata AS
-SELECT
-    catalogue.database_name AS "CATALOG_NAME",
-    CASE catalogue.schema_name WHEN '{HIDDEN_SCHEMA}' THEN 'INFORMATION_SCHEMA' ELSE catalogue.schema_name END AS "SCHEMA_NAME",
-    CASE catalogue.schema_name WHEN '{HIDDEN_SCHEMA}' THEN NULL ELSE coalesce(schemas.owner, '{DEFAULT_OWNER}') END AS "SCHEMA_OWNER",
-    'NO' AS "IS_TRANSIENT",
-    CASE WHEN schemas.is_managed THEN 'YES' ELSE 'NO' END AS "IS_MANAGED_ACCESS",
-    1 AS "RETENTION_TIME",
-    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_CATALOG",
-    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_SCHEMA",
-    NULL::VARCHAR AS "DEFAULT_CHARACTER_SET_NAME",
-    NULL::VARCHAR AS "SQL_PATH",
-    coalesce(schemas.created_on, to_timestamp(0)) AS "CREATED",
-    coalesce(schemas.created_on, to_timestamp(0)) AS "LAST_ALTERED",
-    schemas.comment AS "COMMENT",
-    'UNSET' AS "REPLICABLE_WITH_FAILOVER_GROUPS",
-    'ROLE' AS "OWNER_ROLE_TYPE"
-FROM duckdb_schemas() AS catalogue
-LEFT JOIN {hidden}.embedded_schemas AS schemas ON schemas.schema_name = catalogue.schema_name
-WHERE catalogue.database_name = '{database.replace("'", "''")}' AND catalogue.schema_name NOT IN ('main', 'pg_catalog')
-"""
-
-
-def _relations_view_sql(database: str) -> str:
+def relations_view_sql(
+    database: str, *, type_sql: str = "relations.kind", iceberg_sql: str = "'NO'", dynamic_sql: str = "'NO'"
+) -> str:
     """Return the statement that creates the view behind INFORMATION_SCHEMA.TABLES, with dropped tables in it.
 
     The row count is exact, as on Snowflake. The instants are Snowflake's TIMESTAMP_LTZ, in UTC.
+
+    Args:
+        database: Where the view belongs.
+        type_sql: The expression for TABLE_TYPE.
+        iceberg_sql: The expression for IS_ICEBERG.
+        dynamic_sql: The expression for IS_DYNAMIC.
     """
     hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
     return f"""
@@ -77,7 +54,7 @@ SELECT
     relations.schema_name AS "TABLE_SCHEMA",
     coalesce(objects.dropped_name, relations.name) AS "TABLE_NAME",
     coalesce(objects.owner, '{DEFAULT_OWNER}') AS "TABLE_OWNER",
-    CASE WHEN objects.kind IN ('EXTERNAL TABLE', 'MATERIALIZED VIEW') THEN objects.kind ELSE relations.kind END AS "TABLE_TYPE",
+    {type_sql} AS "TABLE_TYPE",
     CASE WHEN relations.kind = 'VIEW' THEN NULL WHEN objects.is_transient THEN 'YES' ELSE 'NO' END AS "IS_TRANSIENT",
     NULL::VARCHAR AS "CLUSTERING_KEY",
     coalesce(objects.row_count, relations.row_count) AS "ROW_COUNT",
@@ -98,8 +75,8 @@ SELECT
     'NO' AS "AUTO_CLUSTERING_ON",
     coalesce(objects.comment, relations.comment) AS "COMMENT",
     'NO' AS "IS_TEMPORARY",
-    CASE objects.kind WHEN 'ICEBERG TABLE' THEN 'YES' ELSE 'NO' END AS "IS_ICEBERG",
-    CASE objects.kind WHEN 'DYNAMIC TABLE' THEN 'YES' ELSE 'NO' END AS "IS_DYNAMIC",
+    {iceberg_sql} AS "IS_ICEBERG",
+    {dynamic_sql} AS "IS_DYNAMIC",
     'NO' AS "IS_IMMUTABLE",
     'NO' AS "IS_HYBRID",
     objects.dropped_on AS "DROPPED_ON"

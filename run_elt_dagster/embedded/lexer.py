@@ -5,27 +5,23 @@ https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 """
 
 import itertools
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from sqlglot import Token as SqlglotToken
+from sqlglot import TokenType
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import TokenError
 
 from run_elt_dagster.embedded.errors import SqlError, syntax_error
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|--[^\n]*|//[^\n]*|/\*.*?\*/)
-    | (?P<string>'(?:[^'\\]|''|\\.)*')
-    | (?P<dollar>\$\$.*?\$\$)
-    | (?P<quoted>"(?:[^"]|"")*")
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<number>\d[\w.]*)
-    | (?P<other>.)
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-
-_ESCAPE = re.compile(r"''|\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|([0-7]{1,3})|(.))", re.DOTALL)
-_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_SNOWFLAKE = Dialect.get_or_raise("snowflake")
+_KINDS = {
+    TokenType.STRING: "string",
+    TokenType.RAW_STRING: "string",
+    TokenType.IDENTIFIER: "quoted",
+    TokenType.NUMBER: "number",
+}
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,18 @@ class Token:
     """A piece of SQL.
 
     Attributes:
-        kind: `string`, `dollar`, `quoted`, `word`, `number` or `other`.
+        kind: `string`, `quoted`, `word`, `number` or `other`.
         text: As it is written, quotes included.
         start: Its first position in the statement.
         end: The position after its last.
+        value: What a string or a quoted identifier stands for, escapes resolved.
     """
 
     kind: str
     text: str
     start: int
     end: int
+    value: str = ""
 
     @property
     def keyword(self) -> str:
@@ -54,16 +52,26 @@ def tokens_of(sql: str) -> list[Token]:
     """Return the tokens of a text, without white space and comments.
 
     Raises:
-        SqlError: A quote or a comment is never closed (001003).
+        SqlError: A quote is never closed (001003).
     """
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(sql):
-        kind = match.lastgroup or "other"
-        if kind != "space":
-            tokens.append(Token(kind, match[0], match.start(), match.end()))
-        if kind == "other" and (match[0] in "'\"" or sql.startswith(("$$", "/*"), match.start())):
-            raise syntax_error(f"parse error line {_line(sql, match.start())}: what opens here is never closed")
-    return tokens
+    try:
+        found = _SNOWFLAKE.tokenize(sql)
+    except TokenError as error:
+        raise syntax_error(f"parse error: {str(error).splitlines()[0]}") from error
+    return [token for part in found for token in _split(sql, part)]
+
+
+def _split(sql: str, part: SqlglotToken) -> Iterator[Token]:
+    """Yield a token as several where sqlglot makes one of two words, as in GROUP BY."""
+    text, kind = sql[part.start : part.end + 1], _KINDS.get(part.token_type)
+    if kind is not None:
+        yield Token(kind, text, part.start, part.end + 1, part.text)
+        return
+    start = part.start
+    for word in text.split():
+        start = sql.index(word, start)
+        yield Token("word" if word[0].isalpha() or word[0] == "_" else "other", word, start, start + len(word))
+        start += len(word)
 
 
 def only_statement(sql: str) -> list[Token]:
@@ -96,25 +104,6 @@ def only_statement(sql: str) -> list[Token]:
     return filled[0]
 
 
-def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:
-    """Return a statement with the values of session variables in the place of `$name`.
-
-    https://docs.snowflake.com/en/sql-reference/session-variables#using-variables-in-sql
-
-    Raises:
-        SqlError: There is no such variable.
-    """
-    values = {name.upper(): value for name, value in variables.items()}
-    tokens = tokens_of(sql)
-    for dollar, word in reversed(list(itertools.pairwise(tokens))):
-        if dollar.text == "$" and word.kind == "word" and dollar.end == word.start:
-            if word.text.upper() not in values:
-                message = f"SQL compilation error: error\nSession variable '${word.text.upper()}' does not exist"
-                raise SqlError(message, errno=2211, sqlstate="02000")
-            sql = sql[: dollar.start] + values[word.text.upper()] + sql[word.end :]
-    return sql
-
-
 def renamed_functions(sql: str, names: Mapping[str, str]) -> str:
     """Return a statement in which functions have other names, given from upper case to the new name."""
     tokens = tokens_of(sql)
@@ -132,25 +121,9 @@ def unexpected(sql: str, token: Token) -> SqlError:
     )
 
 
-def string_value(token: Token) -> str:
-    """Return what a string constant stands for, its escapes resolved."""
-    if token.kind == "dollar":
-        return token.text[2:-2]
-    return _ESCAPE.sub(_unescape, token.text[1:-1])
-
-
 def identifier_value(token: Token) -> str:
     """Return the name that an identifier stands for: as it is if quoted, in upper case otherwise."""
-    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text.upper()
-
-
-def _unescape(match: re.Match[str]) -> str:
-    hexadecimal, unicode, octal, letter = match.groups()
-    if hexadecimal or unicode:
-        return chr(int(hexadecimal or unicode, 16))
-    if octal:
-        return chr(int(octal, 8))
-    return _LETTERS.get(letter, letter) if letter else "'"
+    return token.value if token.kind == "quoted" else token.text.upper()
 
 
 def _line(sql: str, position: int) -> int:

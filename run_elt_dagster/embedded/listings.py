@@ -3,8 +3,19 @@
 from run_elt_dagster.embedded.engine import EngineSession, Result
 from run_elt_dagster.embedded.errors import missing_object
 from run_elt_dagster.embedded.info_schema import TABLES_HISTORY_VIEW
+from run_elt_dagster.embedded.objects import Table
 from run_elt_dagster.embedded.reader import Scope
-from run_elt_dagster.embedded.statements import ShowTablesHistory
+from run_elt_dagster.embedded.statements import ShowGrants, ShowStreams, ShowTablesHistory
+
+# https://docs.snowflake.com/en/sql-reference/sql/show-grants#output
+_OWNER_SQL = """
+SELECT ? AS created_on, 'OWNERSHIP' AS privilege, 'TABLE' AS granted_on, ? AS name, 'ROLE' AS granted_to,
+    ? AS grantee_name, 'true' AS grant_option, ? AS granted_by"""
+# https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
+_NO_STREAMS_SQL = """
+(SELECT now() AS created_on, '' AS name, '' AS database_name, '' AS schema_name, '' AS owner, '' AS comment,
+    '' AS table_name, '' AS source_type, '' AS base_tables, '' AS type, '' AS stale, '' AS mode, now() AS stale_after,
+    '' AS invalid_reason, '' AS owner_role_type LIMIT 0)"""
 
 
 def show_tables_history(session: EngineSession, statement: ShowTablesHistory) -> Result:
@@ -13,6 +24,31 @@ def show_tables_history(session: EngineSession, statement: ShowTablesHistory) ->
     https://docs.snowflake.com/en/sql-reference/sql/show-tables
     """
     return listed(session, TABLES_HISTORY_VIEW, statement.scope)
+
+
+def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
+    """List the owner of a table, who alone has a privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
+    table = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        return session.answer(*owner_row(session, table))
+
+
+def owner_row(session: EngineSession, table: Table) -> tuple[str, list[object]]:
+    """Return the query for the row of SHOW GRANTS about a table's owner, and its parameters.
+
+    Raises:
+        SqlError: There is no such table (002003).
+    """
+    register = session.register(table.database)
+    known = register.find(table)
+    if known is None:
+        raise missing_object(str(table))
+    return _OWNER_SQL, [register.created_on(known.object_id), str(table), known.owner, known.owner]
+
+
+def show_streams(session: EngineSession, statement: ShowStreams) -> Result:
+    """List no stream, since none can be created: https://docs.snowflake.com/en/sql-reference/sql/show-streams."""
+    return listed(session, _NO_STREAMS_SQL, statement.scope)
 
 
 def listed(session: EngineSession, relation: str, scope: Scope) -> Result:

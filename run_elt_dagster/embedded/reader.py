@@ -5,10 +5,10 @@ https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, string_value, unexpected
+from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, unexpected
 
 _T = TypeVar("_T")
 
@@ -52,10 +52,18 @@ class Scope:
 
 @dataclass
 class Reader:
-    """Tokens, and how far they have been read."""
+    """Tokens, and how far they have been read.
+
+    Attributes:
+        sql: The text.
+        tokens: Its tokens.
+        clauses: Clauses of CREATE TABLE that only features know.
+        position: How many tokens have been read.
+    """
 
     sql: str
     tokens: Sequence[Token]
+    clauses: Sequence["Clause"] = ()
     position: int = 0
 
     @property
@@ -122,14 +130,14 @@ class Reader:
 
     def string(self) -> str:
         """Read a string constant; return what it stands for."""
-        if self.at_end or self.tokens[self.position].kind not in {"string", "dollar"}:
+        if self.at_end or self.tokens[self.position].kind != "string":
             raise self.failure()
-        return string_value(self.next())
+        return self.next().value
 
     def literal(self) -> str:
         """Read a constant: what a string stands for, or the text of anything else."""
         token = self.next()
-        return string_value(token) if token.kind in {"string", "dollar"} else token.text
+        return token.value if token.kind == "string" else token.text
 
     def listed(self, read: Callable[[], _T]) -> list[_T]:
         """Read items with commas between them."""
@@ -172,6 +180,11 @@ class Reader:
         if not self.at_end:
             raise unsupported("list objects with this clause", repr(self.rest()))
         return Scope(kind, name, like)
+
+
+# Keywords, and the parser of what follows them. One that returns None leaves the statement to the next head.
+Head: TypeAlias = tuple[tuple[str, ...], Callable[[Reader], Statement | None]]
+Clause: TypeAlias = tuple[tuple[str, ...], Callable[[Reader], Any]]
 
 
 def name_in(text: str) -> Name:

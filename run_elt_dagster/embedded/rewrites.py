@@ -9,9 +9,6 @@ from sqlglot import Expr, exp
 
 from run_elt_dagster.embedded.errors import unsupported
 from run_elt_dagster.embedded.formats import Formatted, parts_of
-from run_elt_dagster.embedded.objects import Table
-from run_elt_dagster.embedded.policy_references import answered
-from run_elt_dagster.embedded.reader import Name
 
 # https://docs.snowflake.com/en/sql-reference/functions-context
 _CONTEXT_FUNCTIONS: Mapping[str, str] = {
@@ -25,6 +22,26 @@ _CONTEXT_FUNCTIONS: Mapping[str, str] = {
     "CURRENT_WAREHOUSE": "warehouse",
     "LAST_QUERY_ID": "last_query_id",
 }
+POLICY_COLUMNS = (
+    *(
+        "POLICY_DB",
+        "POLICY_SCHEMA",
+        "POLICY_NAME",
+        "POLICY_KIND",
+        "REF_DATABASE_NAME",
+        "REF_SCHEMA_NAME",
+        "REF_ENTITY_NAME",
+    ),
+    *(
+        "REF_ENTITY_DOMAIN",
+        "REF_COLUMN_NAME",
+        "REF_ARG_COLUMN_NAMES",
+        "TAG_DATABASE",
+        "TAG_SCHEMA",
+        "TAG_NAME",
+        "POLICY_STATUS",
+    ),
+)
 # sqlglot (30.22) leaves the format out for DuckDB, or translates it wrongly where it knows the type: `dd` loses its zero.
 # Under a name that it does not know the function arrives here as it was written.
 TO_VARCHAR = "EMBEDDED_TO_VARCHAR"
@@ -49,7 +66,6 @@ def before_fakesnow(
     *,
     context: Mapping[str, str | None],
     labels: Sequence[str] | None,
-    locate: Callable[[Name], Table],
 ) -> Expr:
     """Return a statement that fakesnow translates as Snowflake means it.
 
@@ -57,14 +73,14 @@ def before_fakesnow(
         expression: The parsed statement, which is changed.
         context: What CURRENT_ROLE() and its like give.
         labels: Names for the columns of a query that have none.
-        locate: Says which table a name means, and fails if there is none.
+
+    Raises:
+        SqlError: It looks into the past, or scans a result.
     """
     labelled(expression, labels)
     for node in list(expression.find_all(exp.TryCast)):
         node.meta["authored"] = True
-    return _rewritten(
-        expression, lambda node: refuse_result_scan(answered(context_function(to_varchar(node), context), locate))
-    )
+    return rewritten(expression, lambda node: no_policies(without_past(context_function(to_varchar(node), context))))
 
 
 def after_fakesnow(expression: Expr) -> Expr:
@@ -73,10 +89,10 @@ def after_fakesnow(expression: Expr) -> Expr:
         exact_aggregate(aggregate)
     # Lengths would be written into another database than the table, which no DuckDB transaction can.
     expression.args.pop("text_lengths", None)
-    return _rewritten(expression, lambda node: truncated_date(concatenated(text_cast(node))))
+    return rewritten(expression, lambda node: truncated_date(concatenated(text_cast(node))))
 
 
-def _rewritten(expression: Expr, rewrite: Callable[[Expr], Expr]) -> Expr:
+def rewritten(expression: Expr, rewrite: Callable[[Expr], Expr]) -> Expr:
     """Return an expression with each node rewritten, children first: sqlglot's own transform skips what is inside."""
     for node in reversed(list(expression.walk())):
         if (new := rewrite(node)) is not node:
@@ -155,14 +171,31 @@ def truncated_date(node: Expr) -> Expr:
     return exp.cast(node.copy(), "DATE") if isinstance(node, exp.DateTrunc | exp.TimestampTrunc) and is_date else node
 
 
-def refuse_result_scan(node: Expr) -> Expr:
-    """Refuse RESULT_SCAN inside a bigger query, of which fakesnow would return the whole earlier result.
+def without_past(node: Expr) -> Expr:
+    """Refuse AT and BEFORE, RESULT_SCAN, and variables: DuckDB would read the present rows, fakesnow another result.
 
+    https://docs.snowflake.com/en/sql-reference/constructs/at-before and
     https://docs.snowflake.com/en/sql-reference/functions/result_scan
     """
+    if isinstance(node, exp.HistoricalData):
+        raise unsupported("read the rows that a table had before", str(node.this).upper())
     if isinstance(node, exp.Anonymous) and node.name.upper() == "RESULT_SCAN":
-        raise unsupported("scan a result except by SELECT * FROM TABLE(RESULT_SCAN('<query id>'))", "a bigger query")
+        raise unsupported("read the result of an earlier statement", node.sql(dialect="snowflake"))
+    if isinstance(node, exp.Parameter):
+        raise unsupported("use a session variable", node.sql(dialect="snowflake"))
     return node
+
+
+def no_policies(node: Expr) -> Expr:
+    """Answer POLICY_REFERENCES without a row, since no policy can be created.
+
+    https://docs.snowflake.com/en/sql-reference/functions/policy_references
+    """
+    call = node.find(exp.Anonymous) if isinstance(node, exp.TableFromRows) else None
+    if call is None or call.name.upper() != "POLICY_REFERENCES":
+        return node
+    none = ", ".join(f"CAST(NULL AS TEXT) AS {name}" for name in POLICY_COLUMNS)
+    return exp.Subquery(this=exp.maybe_parse(f"SELECT {none} LIMIT 0", dialect="duckdb"), alias=node.args.get("alias"))
 
 
 def labelled(expression: Expr, labels: Sequence[str] | None) -> None:

@@ -14,9 +14,8 @@ import secrets
 import socket
 import threading
 from base64 import b64encode
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -30,60 +29,31 @@ from fakesnow.expr import normalise_ident
 from fakesnow.statement_type import DML_TYPE_IDS
 from fakesnow.transforms import SERVER_VERSION
 
-from run_elt_dagster.embedded.engine import Engine, Result
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.engine import Engine, EngineSession, Result
+from run_elt_dagster.embedded.errors import SqlError, unsupported
+from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.positions import located
-from run_elt_dagster.embedded.sessions import Running, Session, StatementRecord
+from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import CancelQueries
 
 HOST = "127.0.0.1"
 USER = "EMBEDDED"
-HISTORY_KEPT = 10_000
 ANSWERS_KEPT = 50
 # Snowflake answers "in progress" before the connector's socket times out after 60 s, and the connector asks again.
 ANSWER_WITHIN_SECONDS = 40.0
 IN_PROGRESS = "333333"
-IN_PROGRESS_ASYNC = "333334"
 
 logger = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
 
 
-class DropAnswerError(Exception):
-    """Raised by a hook after a statement: the statement may have taken effect, but its answer never arrives."""
-
-
-@dataclass(frozen=True)
-class StatementEvent:
-    """What a hook is told.
-
-    Attributes:
-        phase: `before` the statement is executed or `after`.
-        attempt: How often its answer has been asked for, from 1; the connector asks again with the same request id.
-        statement: The statement; its `wait` waits until it is cancelled.
-    """
-
-    phase: str
-    attempt: int
-    statement: Running
-
-    @property
-    def sql(self) -> str:
-        """The statement's text."""
-        return self.statement.sql
-
-
-Hook = Callable[[StatementEvent], None]
-
-
-class _Execution:
+class Execution:
     """A statement's work in a thread of its own, and its answer, kept for whoever asks again."""
 
     def __init__(self, statement: Running) -> None:
         self.statement = statement
-        self.answer: Answer | None = None
-        self.asked = 0
+        self.answer: Answer = {}
 
 
 class EmbeddedServer:
@@ -92,19 +62,18 @@ class EmbeddedServer:
     Args:
         directory: Where the database files are. Only one server at a time may use it.
         databases: Databases that exist from the start; the first one holds what belongs to the account.
-        hook: Called before and after each statement, outside of all locks. What it raises is the statement's answer.
+        features: What it can do besides.
     """
 
-    def __init__(self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), hook: Hook | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), features: Sequence[Feature] = ()
+    ) -> None:
         found = [path.stem for path in sorted(directory.glob("*.db")) if _is_database(path)]
-        self.engine = Engine(directory, list(dict.fromkeys([*databases, *found])))
+        self.engine = self._engine(directory, list(dict.fromkeys([*databases, *found])), features)
         self.password = secrets.token_urlsafe(24)
-        self.hook = hook
-        self.history: deque[StatementRecord] = deque(maxlen=HISTORY_KEPT)
-        self.logins = 0
         self.answer_within_seconds = ANSWER_WITHIN_SECONDS
         self._sessions: dict[str, Session] = {}
-        self._executions: OrderedDict[str, _Execution] = OrderedDict()
+        self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._http = _HttpServer()
@@ -112,6 +81,9 @@ class EmbeddedServer:
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="embedded-snowflake", daemon=True
         )
+
+    def _engine(self, directory: Path, databases: Sequence[str], features: Sequence[Feature]) -> Engine:
+        return Engine(directory, databases, features)
 
     @property
     def port(self) -> int:
@@ -138,11 +110,6 @@ class EmbeddedServer:
         for session in list(self._sessions.values()):
             session.close()
 
-    @property
-    def open_sessions(self) -> int:
-        """How many sessions have logged in and not been closed."""
-        return len(self._sessions)
-
     def running(self) -> list[Running]:
         """Return the statements that have not been answered yet."""
         with self._lock:
@@ -150,17 +117,11 @@ class EmbeddedServer:
         return [statement for session in sessions for statement in list(session.running.values())]
 
     def respond(self, path: str, query: Mapping[str, str], token: str, body: Mapping[str, Any]) -> Answer:
-        """Return the answer to a request; whatever goes wrong is an answer too.
-
-        Raises:
-            DropAnswerError: A hook wants the answer to be lost.
-        """
+        """Return the answer to a request; whatever goes wrong is an answer too."""
         try:
             return self._route(path, query, token, body)
         except SqlError as error:
             return _failure(error, None)
-        except DropAnswerError:
-            raise
         except Exception as error:
             logger.debug("request %s failed", path, exc_info=True)
             return _failure(_unexpected(error), None)
@@ -169,52 +130,50 @@ class EmbeddedServer:
         if path == "/session/v1/login-request":
             return self._login(query, body)
         if path.startswith("/telemetry"):
-            return _success(None)
+            return success(None)
         session = self._session(token)
         if path == "/queries/v1/query-request":
             return self._query(session, query.get("requestId", ""), body)
         if path == "/queries/v1/abort-request":
             return self._abort(lambda statement: statement.request_id == body.get("requestId"))
-        if match := re.fullmatch(r"/(?:monitoring/)?queries/([^/]+)(/\S+)?", path):
-            return self._about_query(match[1], match[2] or "")
+        if (match := re.fullmatch(r"/queries/([^/]+)/result", path)) and match[1] in self._executions:
+            return self._answer_of(self._executions[match[1]])
         if path == "/session" and query.get("delete"):
             self._end(session)
-        return _success(None)
-
-    def _about_query(self, query_id: str, what: str) -> Answer:
-        if what == "/abort-request":
-            return self._abort(lambda statement: statement.query_id == query_id)
-        execution = self._executions.get(query_id)
-        if what == "/result" and execution is not None:
-            return self._answer_of(execution)
-        return _success({"queries": [] if execution is None else [_status_of(execution)]})
+        return success(None)
 
     def _login(self, query: Mapping[str, str], body: Mapping[str, Any]) -> Answer:
         data = body["data"]
         if not secrets.compare_digest(str(data.get("PASSWORD", "")), self.password):
             raise SqlError("Incorrect username or password was specified.", errno=390100, sqlstate="08001")
-        parameters = {str(name).upper(): _text(value) for name, value in data.get("SESSION_PARAMETERS", {}).items()}
+        parameters = parameters_of(data, "SESSION_PARAMETERS")
         role, warehouse, database, schema = (
             normalise_ident(query[name]) if query.get(name) else None
             for name in ("roleName", "warehouse", "databaseName", "schemaName")
         )
-        autocommit = parameters.get("AUTOCOMMIT", "true") == "true"
-        session = Session(
+        session = self._opened(
             session_id=secrets.randbelow(2**53),
             token=secrets.token_urlsafe(32),
             user=str(data.get("LOGIN_NAME") or USER).upper(),
             role=role or "SYSADMIN",
             warehouse=warehouse,
             engine=self.engine,
-            connection=self.engine.session(database, schema, autocommit=autocommit),
+            connection=self._connection(database, schema, parameters),
             writing=self._writing,
             parameters=parameters,
             cancel=self._cancel,
         )
         with self._lock:
             self._sessions[session.token] = session
-            self.logins += 1
-        return _success(_login_data(session, autocommit=autocommit))
+        return success(_login_data(session, autocommit=parameters.get("AUTOCOMMIT", "true") == "true"))
+
+    def _opened(self, **arguments: Any) -> Session:
+        return Session(**arguments)
+
+    def _connection(self, database: str | None, schema: str | None, parameters: Mapping[str, str]) -> EngineSession:
+        if parameters.get("AUTOCOMMIT", "true") != "true":
+            raise unsupported("keep a transaction open", "AUTOCOMMIT = FALSE")
+        return EngineSession(self.engine, database, schema)
 
     def _session(self, token: str) -> Session:
         session = self._sessions.get(token)
@@ -231,25 +190,20 @@ class EmbeddedServer:
         session.close()
 
     def _query(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Answer:
-        """Execute a statement, or return the answer to the one that came with the same request id."""
+        for option, what in (("asyncExec", "run a statement asynchronously"), ("describeOnly", "describe a statement")):
+            if body.get(option):
+                raise unsupported(what, repr(str(body["sqlText"])[:200]))
+        return self._answer_of(self._execution(session, request_id, body))
+
+    def _execution(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Execution:
+        """Begin to execute a statement, or return the execution that came with the same request id."""
         with self._lock:
             execution = self._executions.get(request_id) if request_id else None
-            if execution is None:
-                execution = self._begin(session, request_id, body)
-        if body.get("asyncExec"):
-            return _in_progress(execution.statement, IN_PROGRESS_ASYNC)
-        return self._answer_of(execution)
+            return execution or self._begin(session, request_id, body)
 
-    def _begin(self, session: Session, request_id: str, body: Mapping[str, Any]) -> _Execution:
-        parameters = {str(name).upper(): _text(value) for name, value in (body.get("parameters") or {}).items()}
-        statement = Running(
-            str(body["sqlText"]),
-            session=session,
-            request_id=request_id,
-            parameters=parameters,
-            describe_only=bool(body.get("describeOnly")),
-        )
-        execution = _Execution(statement)
+    def _begin(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Execution:
+        statement = self._statement(session, request_id, body)
+        execution = Execution(statement)
         session.running[statement.query_id] = statement
         for key in filter(None, (request_id, statement.query_id)):
             self._executions[key] = execution
@@ -258,6 +212,9 @@ class EmbeddedServer:
             target=self._run, args=(execution, body), name=f"query-{statement.query_id}", daemon=True
         ).start()
         return execution
+
+    def _statement(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Running:
+        return Running(str(body["sqlText"]), session=session, request_id=request_id, parameters=parameters_of(body))
 
     def _forget_old_answers(self, session: Session, *, kept: int = ANSWERS_KEPT) -> None:
         """Keep a session's latest answers for whoever asks again, and every statement that still runs.
@@ -272,31 +229,28 @@ class EmbeddedServer:
         for key in finished[: max(len(finished) - kept, 0)]:
             del self._executions[key]
 
-    def _answer_of(self, execution: _Execution) -> Answer:
-        statement = execution.statement
-        execution.asked += 1
-        if not statement.finished.wait(self.answer_within_seconds):
-            return _in_progress(statement, IN_PROGRESS)
-        if self.hook:
-            self.hook(StatementEvent("after", execution.asked, statement))
-        return execution.answer or _failure(SqlError("No answer", errno=9999, sqlstate="99999"), statement)
+    def _answer_of(self, execution: Execution) -> Answer:
+        if not execution.statement.finished.wait(self.answer_within_seconds):
+            return in_progress(execution.statement, IN_PROGRESS)
+        return execution.answer
 
-    def _run(self, execution: _Execution, body: Mapping[str, Any]) -> None:
+    def _run(self, execution: Execution, body: Mapping[str, Any]) -> None:
         statement = execution.statement
-        error_code: int | None = None
+        try:
+            execution.answer = self._outcome(statement, body)
+        finally:
+            statement.session.running.pop(statement.query_id, None)
+            statement.finished.set()
+
+    def _outcome(self, statement: Running, body: Mapping[str, Any]) -> Answer:
         try:
             with statement.limited():
-                if self.hook:
-                    self.hook(StatementEvent("before", 1, statement))
                 result = self._result(statement, body)
-            execution.answer = _success(_query_data(result, statement))
+            return success(_query_data(result, statement))
+        except SqlError as error:
+            return _failure(located(error, statement.sql), statement)
         except Exception as error:  # noqa: BLE001 - it becomes the statement's answer
-            failure = located(error, statement.sql) if isinstance(error, SqlError) else _unexpected(error)
-            error_code = failure.errno
-            execution.answer = _failure(failure, statement)
-        self._record(statement, error_code)
-        statement.session.running.pop(statement.query_id, None)
-        statement.finished.set()
+            return _failure(_unexpected(error), statement)
 
     def _result(self, statement: Running, body: Mapping[str, Any]) -> Result:
         bindings = body.get("bindings")
@@ -307,34 +261,12 @@ class EmbeddedServer:
         params = [from_binding(bindings[str(index)]) for index in range(1, len(bindings) + 1)]
         return statement.session.execute(statement, params)
 
-    def _record(self, statement: Running, error_code: int | None) -> None:
-        session = statement.session
-        self.history.append(
-            StatementRecord(
-                sql=statement.sql,
-                query_tag=statement.parameter("QUERY_TAG", ""),
-                session_id=session.session_id,
-                role=session.role,
-                query_id=statement.query_id,
-                started_at=statement.started_at,
-                seconds=statement.seconds,
-                error_code=error_code,
-            )
-        )
-
     def _abort(self, is_meant: Callable[[Running], bool]) -> Answer:
         self._cancel_all(is_meant)
-        return _success(None)
+        return success(None)
 
     def _cancel(self, order: CancelQueries) -> str:
         """Cancel statements: https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries."""
-        if order.query_id is not None:
-            count = self._cancel_all(lambda statement: statement.query_id == order.query_id)
-            return (
-                f"query [{order.query_id}] terminated."
-                if count
-                else "Identified SQL statement is not currently executing."
-            )
         count = self._cancel_all(lambda statement: statement.session.session_id == order.session_id)
         return f"{count} statements canceled."
 
@@ -415,11 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         token = re.search(r'Token="(.*?)"', self.headers.get("Authorization") or "")
-        try:
-            answer = server.embedded.respond(url.path, query, token[1] if token else "", body)
-        except DropAnswerError:
-            self.close_connection = True
-            return
+        answer = server.embedded.respond(url.path, query, token[1] if token else "", body)
         content = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -434,7 +362,8 @@ def _is_database(path: Path) -> bool:
         return file.read(12)[8:] == b"DUCK" and path.stem.isidentifier()
 
 
-def _success(data: Any) -> Answer:
+def success(data: Any) -> Answer:
+    """Return the answer to a request that has succeeded."""
     return {"data": data, "code": None, "message": None, "success": True}
 
 
@@ -447,30 +376,17 @@ def _failure(error: SqlError, statement: Running | None) -> Answer:
 def _unexpected(error: Exception) -> SqlError:
     return SqlError(
         f"The embedded Snowflake cannot run this statement, got {type(error).__name__}: {error}. "
-        "It is for trying and testing: run the statement on a Snowflake account.",
+        "Run the statement on a Snowflake account.",
         errno=9999,
         sqlstate="99999",
     )
 
 
-def _in_progress(statement: Running, code: str) -> Answer:
+def in_progress(statement: Running, code: str) -> Answer:
+    """Return the answer that makes the connector ask again."""
     url = f"/queries/{statement.query_id}/result"
     data = {"queryId": statement.query_id, "getResultUrl": url, "queryAbortsAfterSecs": 300, "progressDesc": None}
     return {"data": data, "code": code, "message": None, "success": True}
-
-
-def _status_of(execution: _Execution) -> Mapping[str, str]:
-    query_id, answer = execution.statement.query_id, execution.answer
-    if not execution.statement.finished.is_set() or answer is None:
-        return {"id": query_id, "status": "RUNNING"}
-    if answer["success"]:
-        return {"id": query_id, "status": "SUCCESS"}
-    return {
-        "id": query_id,
-        "status": "FAILED_WITH_ERROR",
-        "errorCode": answer["code"],
-        "errorMessage": answer["message"],
-    }
 
 
 def _login_data(session: Session, *, autocommit: bool) -> Answer:
@@ -537,5 +453,9 @@ def _nulls_kept(converted: Any, table: Any) -> Any:
     return converted
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def parameters_of(body: Mapping[str, Any], key: str = "parameters") -> dict[str, str]:
+    """Return parameters by name in upper case, as text."""
+    return {
+        str(name).upper(): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in (body.get(key) or {}).items()
+    }

@@ -4,24 +4,21 @@ Everything else is a `Query`, whose text goes to fakesnow as it is. Pure: nothin
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.lexer import Token, only_statement, tokens_of
-from run_elt_dagster.embedded.policy_statements import (
-    policy_kind,
-    read_create_policy,
-    read_drop_policy,
-    read_table_policy,
-)
-from run_elt_dagster.embedded.reader import Name, Reader, Scope, Statement, name_in
-from run_elt_dagster.embedded.schema_statements import read_alter_schema, read_create_schema
-from run_elt_dagster.embedded.stream_statements import ShowStreams, read_create_stream, read_drop_stream
+from run_elt_dagster.embedded.lexer import Token, only_statement
+from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Scope, Statement
 
+DEFAULT_SCHEMA = "PUBLIC"
 # https://docs.snowflake.com/en/sql-reference/sql/create-table: properties of a table that change no result here.
-_IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
-KINDS = ("DYNAMIC TABLE", "EXTERNAL TABLE", "ICEBERG TABLE", "MATERIALIZED VIEW")
+IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "CHANGE_TRACKING"})
+# What only an account has: https://docs.snowflake.com/en/sql-reference/commands-table
+_ACCOUNT_ONLY = (
+    *(("DYNAMIC", "TABLE"), ("EXTERNAL", "TABLE"), ("HYBRID", "TABLE"), ("ICEBERG", "TABLE"), ("MATERIALIZED", "VIEW")),
+    *(("MASKING", "POLICY"), ("ROW", "ACCESS", "POLICY"), ("ROLE",), ("STREAM",)),
+)
 _AFTER_ITEMS = frozenset(
     {"FROM", "WHERE", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS"}
     | {"INTERSECT", "INTO", ")", ";"}
@@ -41,15 +38,13 @@ class Query(Statement):
         """Whether it may change anything."""
         return not self.reads_only
 
-    @property
-    def describable(self) -> bool:
-        """Whether its columns can be told without executing it."""
-        return self.sql.lstrip("(")[:6].strip().upper() in {"SELECT", "WITH", "VALUES"}
-
 
 @dataclass(frozen=True)
 class Creation:
-    """What CREATE TABLE says besides what the table holds."""
+    """What CREATE TABLE says besides what the table holds.
+
+    COPY GRANTS and COPY TAGS need a feature to have anything to copy.
+    """
 
     or_replace: bool = False
     if_not_exists: bool = False
@@ -57,13 +52,13 @@ class Creation:
     comment: str | None = None
     copy_grants: bool = False
     copy_tags: bool = False
-    tags: tuple[tuple[Name, str], ...] = ()
     kind: str = ""
+    clauses: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class CreateTable(Statement):
-    """CREATE TABLE with columns, AS a query, or both; other kinds of tables too, and materialized views."""
+    """CREATE TABLE with columns, AS a query, or both."""
 
     target: Name
     creation: Creation
@@ -101,11 +96,10 @@ class RenameTable(Statement):
 
 @dataclass(frozen=True)
 class DropTable(Statement):
-    """DROP TABLE, or DROP of another kind of table."""
+    """DROP TABLE."""
 
     target: Name
     if_exists: bool
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,41 +135,12 @@ class CommentColumns(Statement):
 
 
 @dataclass(frozen=True)
-class TagTable(Statement):
-    """ALTER TABLE ... SET TAG and UNSET TAG; a value of None unsets."""
-
-    target: Name
-    tags: tuple[tuple[Name, str | None], ...]
-    if_exists: bool
-
-
-@dataclass(frozen=True)
-class ClusterTable(Statement):
-    """ALTER TABLE ... CLUSTER BY, DROP CLUSTERING KEY, SUSPEND RECLUSTER and RESUME RECLUSTER."""
-
-    target: Name
-    if_exists: bool
-
-
-@dataclass(frozen=True)
 class InsertOverwrite(Statement):
     """INSERT OVERWRITE INTO."""
 
     target: Name
     columns: tuple[str, ...]
     query_sql: str
-
-
-@dataclass(frozen=True)
-class Grant(Statement):
-    """GRANT or REVOKE privileges on one table."""
-
-    target: Name
-    privileges: tuple[str, ...]
-    grantee_kind: str
-    grantee: str
-    grant_option: bool = False
-    revoke: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,80 +159,50 @@ class ShowTablesHistory(Statement):
 
 
 @dataclass(frozen=True)
-class CreateRole(Statement):
-    """CREATE ROLE."""
+class ShowStreams(Statement):
+    """SHOW STREAMS."""
 
-    role: str
-    or_replace: bool
-    if_not_exists: bool
-
-
-@dataclass(frozen=True)
-class DropRole(Statement):
-    """DROP ROLE."""
-
-    role: str
-    if_exists: bool
+    scope: Scope
+    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
-class UseObject(Statement):
-    """USE ROLE, WAREHOUSE, DATABASE and SCHEMA."""
+class CreateSchema(Statement):
+    """CREATE SCHEMA."""
 
-    kind: str
+    name: Name
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
+class UseSchema(Statement):
+    """USE of a database or a schema; a database's schema is PUBLIC."""
+
     name: Name
     writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
-class AlterSession(Statement):
-    """ALTER SESSION SET and UNSET."""
-
-    settings: tuple[tuple[str, str], ...] = ()
-    unset: tuple[str, ...] = ()
-    writes: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
 class CancelQueries(Statement):
-    """SELECT SYSTEM$CANCEL_ALL_QUERIES(session) or SYSTEM$CANCEL_QUERY(query)."""
+    """SELECT SYSTEM$CANCEL_ALL_QUERIES(session)."""
 
-    session_id: int | None = None
-    query_id: str | None = None
+    session_id: int
     writes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
-class ResultScan(Statement):
-    """SELECT * FROM TABLE(RESULT_SCAN(...)); no id stands for the session's last query."""
-
-    query_id: str | None
-    writes: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class GetTag(Statement):
-    """SELECT SYSTEM$GET_TAG(tag, table, 'table'). It may write: whatever names a table registers it if need be."""
-
-    tag: str
-    target: Name
-
-
-@dataclass(frozen=True)
-class Transaction(Statement):
-    """BEGIN, COMMIT and ROLLBACK."""
-
-    action: str
-
-
-def parse(sql: str) -> Statement:
+def parse(sql: str, heads: Sequence[Head] = (), clauses: Sequence[Clause] = ()) -> Statement:
     """Return the one statement in a text.
+
+    Args:
+        sql: The text.
+        heads: What features read, before what is read here.
+        clauses: What features read in CREATE TABLE.
 
     Raises:
         SqlError: The text holds no statement or several, or a statement that is executed here breaks its syntax.
     """
-    reader = Reader(sql, only_statement(sql))
-    for keywords, read in _HEADS:
+    reader = Reader(sql, only_statement(sql), clauses)
+    for keywords, read in (*heads, *_HEADS):
         if reader.accept(*keywords):
             statement = read(reader)
             if statement is not None:
@@ -279,41 +214,23 @@ def parse(sql: str) -> Statement:
 
 def _create(reader: Reader) -> Statement | None:
     or_replace = reader.accept("OR", "REPLACE")
-    if reader.accept("ROLE"):
-        if_not_exists = reader.accept("IF", "NOT", "EXISTS")
-        return CreateRole(reader.identifier(), or_replace, if_not_exists)
-    if (policy := policy_kind(reader)) is not None:
-        return read_create_policy(reader, policy, or_replace=or_replace)
-    if reader.accept("STREAM"):
-        return read_create_stream(reader, or_replace=or_replace)
     if not or_replace and reader.accept("SCHEMA"):
-        return read_create_schema(reader)
+        if_not_exists = reader.accept("IF", "NOT", "EXISTS")
+        name = reader.name()
+        if not reader.at_end:
+            raise unsupported("create a schema with this clause", repr(reader.rest()))
+        return CreateSchema(name, if_not_exists)
     transient = reader.accept("TRANSIENT")
-    kind = _kind(reader)
-    if kind is None:
+    _refuse_others(reader)
+    if not reader.accept("TABLE"):
         return None
-    if_not_exists = reader.accept("IF", "NOT", "EXISTS")
-    return _create_table(reader, Creation(or_replace, if_not_exists, transient, kind=kind))
-
-
-def _kind(reader: Reader) -> str | None:
-    """Read which kind of table comes next: empty for an ordinary one, None if something else does."""
-    if reader.accept("HYBRID"):
-        raise unsupported("create tables of this kind", repr(reader.sql[:200]))
-    for kind in KINDS:
-        if reader.accept(*kind.split()):
-            return kind
-    return "" if reader.accept("TABLE") else None
+    return _create_table(reader, Creation(or_replace, reader.accept("IF", "NOT", "EXISTS"), transient))
 
 
 def _create_table(reader: Reader, creation: Creation) -> Statement:
     target = reader.name()
     options = _Options(creation)
-    columns = _columns(reader)
-    if columns is not None and creation.kind == "EXTERNAL TABLE":
-        columns = _stored_columns(columns)
-    if reader.keyword in {"CLONE", "LIKE"} and creation.kind:
-        raise unsupported("clone tables of this kind", repr(reader.sql[:200]))
+    columns = reader.parenthesised() if reader.keyword == "(" else None
     if reader.keyword in {"CLONE", "LIKE"}:
         with_rows = reader.next().keyword == "CLONE"
         source = reader.name()
@@ -326,10 +243,6 @@ def _create_table(reader: Reader, creation: Creation) -> Statement:
     return CreateTable(target, options.made(), columns, query)
 
 
-def _columns(reader: Reader) -> str | None:
-    return reader.parenthesised() if reader.keyword == "(" else None
-
-
 @dataclass
 class _Options:
     """The clauses of CREATE TABLE as far as they have been read."""
@@ -337,18 +250,15 @@ class _Options:
     start: Creation
     comment: str | None = None
     copied: set[str] = field(default_factory=set[str])
-    tags: list[tuple[Name, str]] = field(default_factory=list[tuple[Name, str]])
+    others: list[Any] = field(default_factory=list[Any])
 
     def made(self) -> Creation:
-        return Creation(
-            self.start.or_replace,
-            self.start.if_not_exists,
-            self.start.transient,
-            self.comment,
-            "GRANTS" in self.copied,
-            "TAGS" in self.copied,
-            tuple(self.tags),
-            self.start.kind,
+        return replace(
+            self.start,
+            comment=self.comment,
+            copy_grants="GRANTS" in self.copied,
+            copy_tags="TAGS" in self.copied,
+            clauses=tuple(self.others),
         )
 
 
@@ -363,59 +273,18 @@ def _table_options(reader: Reader, options: _Options) -> None:
             options.copied.add("TAGS")
         elif reader.accept("CLUSTER", "BY"):
             reader.parenthesised()
-        elif reader.accept("TAG", "(") or reader.accept("WITH", "TAG", "("):
-            options.tags.extend(_tag_settings(reader))
-            reader.expect(")")
-        elif options.start.kind and [token.text for token in reader.ahead(2)][1:] == ["="]:
-            _skip_property(reader)
-        elif options.start.kind and reader.accept("WITH", "LOCATION", "="):
-            _skip_value(reader)
-        elif reader.keyword in _IGNORED_PROPERTIES:
+        elif reader.keyword in IGNORED_PROPERTIES:
             reader.next()
             reader.expect("=")
             reader.literal()
+        elif (read := _clause(reader)) is not None:
+            options.others.append(read(reader))
         else:
             raise unsupported("create a table with this clause", repr(reader.rest()))
 
 
-def _skip_property(reader: Reader) -> None:
-    """Read a property of a dynamic, external or Iceberg table: where it lies and when it is refreshed does not matter here."""
-    reader.next()
-    reader.expect("=")
-    _skip_value(reader)
-
-
-def _skip_value(reader: Reader) -> None:
-    if reader.keyword == "(":
-        reader.parenthesised()
-        return
-    last = reader.next()
-    # A path on a stage is many tokens without space between them.
-    while not reader.at_end and reader.ahead(1)[0].start == last.end and reader.keyword != ",":
-        last = reader.next()
-
-
-def _stored_columns(columns_sql: str) -> str:
-    """Return the columns of an external table without what they read from its files: `a int AS (value:c1::int)`."""
-    tokens = tokens_of(columns_sql)
-    kept, position, depth, start = "", 0, 0, 0
-    for index, token in enumerate(tokens):
-        if depth == 1 and token.keyword == "AS" and tokens[index + 1].keyword == "(":
-            kept, start = kept + columns_sql[position : token.start], token.start
-        depth += _depth_of(token)
-        if start and depth == 1 and token.keyword == ")":
-            position, start = token.end, 0
-    return kept + columns_sql[position:]
-
-
-def _tag_settings(reader: Reader) -> list[tuple[Name, str]]:
-    return reader.listed(lambda: _tag_setting(reader))
-
-
-def _tag_setting(reader: Reader) -> tuple[Name, str]:
-    tag = reader.name()
-    reader.expect("=")
-    return tag, reader.string()
+def _clause(reader: Reader) -> Callable[[Reader], Any] | None:
+    return next((read for keywords, read in reader.clauses if reader.accept(*keywords)), None)
 
 
 def _alter_table(reader: Reader) -> Statement | None:
@@ -425,27 +294,15 @@ def _alter_table(reader: Reader) -> Statement | None:
         return SwapTables(target, reader.name(), if_exists)
     if reader.accept("RENAME", "TO"):
         return RenameTable(target, reader.name(), if_exists)
-    policy = read_table_policy(reader, target, if_exists=if_exists)
-    return policy or _alter_table_properties(reader, target, if_exists=if_exists)
-
-
-def _alter_table_properties(reader: Reader, target: Name, *, if_exists: bool) -> Statement | None:
     if reader.accept("SET", "COMMENT"):
         reader.expect("=")
         return CommentTable(target, reader.string(), if_exists)
     if reader.accept("UNSET", "COMMENT"):
         return CommentTable(target, None, if_exists)
-    if [token.keyword for token in reader.ahead(2)] == ["MODIFY", "COLUMN"]:
-        return _column_comments(reader, target)
-    if reader.accept("SET", "TAG"):
-        return TagTable(target, tuple(_tag_settings(reader)), if_exists)
-    if reader.accept("UNSET", "TAG"):
-        return TagTable(target, tuple((tag, None) for tag in reader.listed(reader.name)), if_exists)
-    return ClusterTable(target, if_exists) if _changes_clustering(reader) else None
+    return _column_comments(reader, target) if reader.accept("MODIFY") else None
 
 
 def _column_comments(reader: Reader, target: Name) -> Statement | None:
-    reader.accept("MODIFY")
     comments: list[tuple[str, str]] = []
     while reader.accept("COLUMN"):
         name = reader.identifier()
@@ -455,16 +312,6 @@ def _column_comments(reader: Reader, target: Name) -> Statement | None:
         if not reader.accept(","):
             break
     return CommentColumns(target, tuple(comments))
-
-
-def _changes_clustering(reader: Reader) -> bool:
-    if reader.accept("CLUSTER", "BY"):
-        reader.parenthesised()
-        return True
-    return any(
-        reader.accept(*words)
-        for words in (("RESUME", "RECLUSTER"), ("SUSPEND", "RECLUSTER"), ("DROP", "CLUSTERING", "KEY"))
-    )
 
 
 def labels_of(sql: str) -> list[str] | None:
@@ -479,13 +326,13 @@ def labels_of(sql: str) -> list[str] | None:
     while not (depth == 0 and reader.accept("SELECT")):
         if reader.at_end:
             return None
-        depth += _depth_of(reader.next())
+        depth += depth_of(reader.next())
     if not reader.accept("DISTINCT"):
         reader.accept("ALL")
     items: list[list[Token]] = [[]]
     while not reader.at_end and not (depth == 0 and _ends_items(reader)):
         token = reader.next()
-        depth += _depth_of(token)
+        depth += depth_of(token)
         if depth == 0 and token.keyword == ",":
             items.append([])
         else:
@@ -507,26 +354,25 @@ def _label(sql: str, item: Sequence[Token]) -> str:
     return label
 
 
-def _depth_of(token: Token) -> int:
+def depth_of(token: Token) -> int:
+    """Return by how much a token opens or closes brackets."""
     return {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.keyword, 0)
 
 
 def _drop(reader: Reader) -> Statement | None:
-    if reader.accept("ROLE"):
-        if_exists = reader.accept("IF", "EXISTS")
-        return DropRole(reader.identifier(), if_exists)
-    if reader.accept("STREAM"):
-        return read_drop_stream(reader)
-    if (policy := policy_kind(reader)) is not None:
-        return read_drop_policy(reader, policy)
-    kind = _kind(reader)
-    if kind is None:
+    _refuse_others(reader)
+    if not reader.accept("TABLE"):
         return None
     if_exists = reader.accept("IF", "EXISTS")
     target = reader.name()
     if not reader.accept("CASCADE"):
         reader.accept("RESTRICT")
-    return DropTable(target, if_exists, kind)
+    return DropTable(target, if_exists)
+
+
+def _refuse_others(reader: Reader) -> None:
+    if any(reader.accept(*kind) for kind in _ACCOUNT_ONLY):
+        raise unsupported("create or drop this kind of object", repr(reader.sql[:200]))
 
 
 def _truncate(reader: Reader) -> Statement:
@@ -556,138 +402,33 @@ def _insert_overwrite(reader: Reader) -> Statement | None:
     return InsertOverwrite(target, tuple(columns), reader.rest())
 
 
-def _grant(reader: Reader) -> Statement:
-    privileges, target = _privileges_on_table(reader)
-    reader.expect("TO")
-    kind, grantee = _grantee(reader)
-    option = reader.accept("WITH", "GRANT", "OPTION")
-    if reader.keyword in {"COPY", "REVOKE"}:
-        raise unsupported("move the ownership of a table with this clause", repr(reader.rest()))
-    return Grant(target, privileges, kind, grantee, grant_option=option)
-
-
-def _revoke(reader: Reader) -> Statement:
-    option = reader.accept("GRANT", "OPTION", "FOR")
-    privileges, target = _privileges_on_table(reader)
-    reader.expect("FROM")
-    kind, grantee = _grantee(reader)
-    if not reader.accept("CASCADE"):
-        reader.accept("RESTRICT")
-    return Grant(target, privileges, kind, grantee, grant_option=option, revoke=True)
-
-
-def _privileges_on_table(reader: Reader) -> tuple[tuple[str, ...], Name]:
-    privileges = reader.listed(lambda: _privilege(reader))
-    reader.expect("ON")
-    if not reader.accept("TABLE"):
-        raise unsupported("grant on anything but one table", repr(reader.sql))
-    return tuple(privileges), reader.name()
-
-
-def _privilege(reader: Reader) -> str:
-    words = [reader.identifier()]
-    while reader.keyword not in {",", "ON"}:
-        words.append(reader.identifier())
-    return " ".join(words)
-
-
-def _grantee(reader: Reader) -> tuple[str, str]:
-    if reader.accept("DATABASE", "ROLE"):
-        return "DATABASE_ROLE", str(reader.name())
-    if reader.accept("SHARE"):
-        return "SHARE", reader.identifier()
-    reader.accept("ROLE")
-    return "ROLE", reader.identifier()
-
-
 def _use(reader: Reader) -> Statement:
-    if reader.accept("SECONDARY", "ROLES"):
-        return UseObject("SECONDARY ROLES", reader.name())
-    for kind in ("ROLE", "WAREHOUSE", "DATABASE", "SCHEMA"):
-        if reader.accept(kind):
-            return UseObject(kind, reader.name())
+    is_database = reader.accept("DATABASE")
+    is_schema = not is_database and reader.accept("SCHEMA")
+    if not is_database and not is_schema and reader.keyword in {"ROLE", "SECONDARY", "WAREHOUSE"}:
+        raise unsupported("change the session's role or warehouse", repr(reader.rest()))
     name = reader.name()
-    return UseObject("DATABASE" if len(name.parts) == 1 else "SCHEMA", name)
-
-
-def _set_session(reader: Reader) -> Statement:
-    settings: list[tuple[str, str]] = []
-    while not reader.at_end:
-        name = reader.identifier()
-        reader.expect("=")
-        settings.append((name, reader.literal()))
-        reader.accept(",")
-    if not settings:
-        raise reader.failure()
-    return AlterSession(settings=tuple(settings))
-
-
-def _unset_session(reader: Reader) -> Statement:
-    return AlterSession(unset=tuple(reader.listed(reader.identifier)))
+    return UseSchema(name if is_schema or len(name.parts) > 1 else Name((*name.parts, DEFAULT_SCHEMA)))
 
 
 def _cancel(reader: Reader) -> Statement | None:
-    function = reader.tokens[reader.position - 2].keyword
     value = reader.literal()
     reader.expect(")")
-    if function == "SYSTEM$CANCEL_QUERY":
-        return CancelQueries(query_id=value)
-    return CancelQueries(session_id=int(value)) if value.isdecimal() else None
-
-
-def _result_scan(reader: Reader) -> Statement | None:
-    query_id = None
-    if not reader.accept("LAST_QUERY_ID", "(", ")"):
-        query_id = reader.literal()
-    if not reader.accept(")", ")") or not reader.at_end:
-        return None
-    return ResultScan(query_id)
-
-
-def _get_tag(reader: Reader) -> Statement | None:
-    tag = reader.string()
-    reader.expect(",")
-    target = reader.string()
-    reader.expect(",")
-    if reader.string().upper() != "TABLE":
-        return None
-    reader.expect(")")
-    return GetTag(name_in(tag).parts[-1], name_in(target))
-
-
-def _transaction(reader: Reader) -> Statement:
-    action = reader.tokens[0].keyword.replace("START", "BEGIN")
-    if not reader.accept("WORK"):
-        reader.accept("TRANSACTION")
-    if action == "BEGIN" and reader.accept("NAME"):
-        reader.identifier()
-    return Transaction(action)
+    return CancelQueries(int(value)) if value.isdecimal() else None
 
 
 # The first head that a statement starts with decides; a parser that returns None leaves the statement to fakesnow.
-_HEADS: tuple[tuple[tuple[str, ...], Callable[[Reader], Statement | None]], ...] = (
+_HEADS: tuple[Head, ...] = (
     (("CREATE",), _create),
     (("ALTER", "TABLE"), _alter_table),
-    (("ALTER", "SESSION", "SET"), _set_session),
-    (("ALTER", "SESSION", "UNSET"), _unset_session),
     (("DROP",), _drop),
     (("UNDROP", "TABLE"), lambda reader: UndropTable(reader.name())),
     (("TRUNCATE",), _truncate),
     (("COMMENT",), _comment),
     (("INSERT", "OVERWRITE"), _insert_overwrite),
-    (("GRANT",), _grant),
-    (("REVOKE",), _revoke),
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
     (("SHOW", "TABLES", "HISTORY"), lambda reader: ShowTablesHistory(reader.scope())),
     (("SHOW", "STREAMS"), lambda reader: ShowStreams(reader.scope())),
-    (("ALTER", "SCHEMA"), read_alter_schema),
     (("USE",), _use),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
-    (("SELECT", "SYSTEM$CANCEL_QUERY", "("), _cancel),
-    (("SELECT", "SYSTEM$GET_TAG", "("), _get_tag),
-    (("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "("), _result_scan),
-    (("BEGIN",), _transaction),
-    (("START", "TRANSACTION"), _transaction),
-    (("COMMIT",), _transaction),
-    (("ROLLBACK",), _transaction),
 )

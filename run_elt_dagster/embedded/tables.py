@@ -14,23 +14,20 @@ from sqlglot import Expr, exp
 from run_elt_dagster.embedded import rewrites
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
+from run_elt_dagster.embedded.features import Created
 from run_elt_dagster.embedded.objects import Table, TableObject, quoted
 from run_elt_dagster.embedded.statements import (
     CloneTable,
-    ClusterTable,
     CommentColumns,
     CommentTable,
     CreateTable,
     Creation,
     DropTable,
-    GetTag,
     InsertOverwrite,
     RenameTable,
     SwapTables,
-    TagTable,
     TruncateTable,
 )
-from run_elt_dagster.embedded.streams import note_swap
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
@@ -101,7 +98,7 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
     target, source = session.locate_all(statement.target, statement.source)
     with session.atomically(ddl=True):
         origin = _found(session, source)
-        origin.require_ordinary(str(source))
+        _use(session, "clone", source, origin)
         if origin.transient and not statement.creation.transient and statement.with_rows:
             raise SqlError(
                 "SQL compilation error:\nTransient object cannot be cloned to a permanent object.",
@@ -131,16 +128,16 @@ def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
         if first is None:
             raise missing_object(str(target))
         second = _found(session, other)
-        first.require_ordinary(str(target))
-        second.require_ordinary(str(other))
+        _use(session, "move", target, first)
+        _use(session, "move", other, second)
         aside = other.beside(_ASIDE)
         _move(session, target, aside)
         _move(session, other, target)
         _move(session, aside, other)
-        note_swap(session, target.database, first.object_id)
-        note_swap(session, other.database, second.object_id)
-        session.register(target.database).move(first.object_id, other)
-        session.register(other.database).move(second.object_id, target)
+        for object_id, to in ((first.object_id, other), (second.object_id, target)):
+            session.register(to.database).move(object_id, to)
+            for feature in session.engine.features:
+                feature.on_swap(session, to, object_id)
     return status(SUCCESS)
 
 
@@ -158,7 +155,7 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
             return status(SUCCESS)
         if known is None:
             raise missing_object(str(target))
-        known.require_ordinary(str(target))
+        _use(session, "move", target, known)
         taken = session.register(to.database).existing_name(to.schema, to.name)
         if taken is not None and (to.schema, taken) != (target.schema, target.name):
             raise existing_object(str(to))
@@ -183,13 +180,7 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
             raise missing_object(str(target))
         if known is None:
             return _nothing_dropped(statement)
-        if known.kind != statement.kind and (known.kind, statement.kind) != ("ICEBERG TABLE", ""):
-            raise SqlError(
-                f"SQL compilation error:\nObject found is of type '{known.kind or 'TABLE'}', "
-                f"not specified type '{statement.kind or 'TABLE'}'.",
-                errno=2203,
-                sqlstate="42601",
-            )
+        _use(session, "drop", target, known)
         keep(session, target, known.object_id)
     return status(f"{target.name} successfully dropped.")
 
@@ -209,10 +200,9 @@ def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
     with session.atomically(ddl=True):
         known = session.register(target.database).find(target)
         if known is not None:
-            known.require_writable(str(target))
+            _use(session, "change", target, known)
             session.duck.execute(f"TRUNCATE {target.sql}")
-            session.register(target.database).count_rows(target)
-            session.past(target.database).note_change(target)
+            session.note_change(target)
         elif not statement.if_exists:
             raise missing_object(str(target))
     return status(SUCCESS)
@@ -241,62 +231,23 @@ def comment_columns(session: EngineSession, statement: CommentColumns) -> Result
     return status(SUCCESS)
 
 
-def tag_table(session: EngineSession, statement: TagTable) -> Result:
-    """Set or unset tags of a table: https://docs.snowflake.com/en/user-guide/object-tagging/introduction.
-
-    Tags of columns are not kept. A tag need not have been created.
-    """
-    target = session.locate(statement.target)
-    with session.atomically(ddl=True):
-        known = session.register(target.database).find(target)
-        if known is None and not statement.if_exists:
-            raise missing_object(str(target))
-        if known is not None:
-            for tag, value in statement.tags:
-                session.register(target.database).set_tag(known.object_id, tag.parts[-1], value)
-    return status(SUCCESS)
-
-
-def get_tag(session: EngineSession, statement: GetTag) -> Result:
-    """Return a tag's value, NULL if it is not set.
-
-    https://docs.snowflake.com/en/sql-reference/functions/system_get_tag
-    """
-    target = session.locate(statement.target)
-    with session.atomically(ddl=True):
-        known = _found(session, target)
-        value = session.register(target.database).tag(known.object_id, statement.tag)
-    return session.answer('SELECT ?::VARCHAR AS "SYSTEM$GET_TAG"', [value])
-
-
-def cluster_table(session: EngineSession, statement: ClusterTable) -> Result:
-    """Accept what changes how a table is clustered: that makes queries faster, and changes no result.
-
-    https://docs.snowflake.com/en/user-guide/tables-auto-reclustering
-    """
-    target = session.locate(statement.target)
-    with session.atomically(ddl=True):
-        if session.register(target.database).find(target) is None and not statement.if_exists:
-            raise missing_object(str(target))
-    return status(SUCCESS)
-
-
 def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Result:
     """Replace a table's rows; the object, its grants and its columns stay.
 
     https://docs.snowflake.com/en/sql-reference/sql/insert. The new rows are made before the old ones go, since the query
-    may read the very table. The old ones are kept for AT and BEFORE.
+    may read the very table.
     """
     target = session.locate(statement.target)
     query = _query_sql(session, statement.query_sql)
     names = f" ({', '.join(quoted(name) for name in statement.columns)})" if statement.columns else ""
     with session.atomically(ddl=False):
         known = _found(session, target)
-        known.require_writable(str(target))
+        _use(session, "change", target, known)
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
         session.duck.execute(f"INSERT INTO {aside.sql}{names} {query}")
-        session.past(target.database).keep(target, known.object_id, query_id=session.context.get("query_id") or "")
+        if not any(feature.on_overwrite(session, target, known.object_id) for feature in session.engine.features):
+            session.duck.execute(f"DROP TABLE {target.sql}")
         _move(session, aside, target)
         session.register(target.database).count_rows(target)
         return session.answer(
@@ -326,8 +277,9 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     if creation.if_not_exists:
         return _KEPT
     known = known or register.find(target)
-    if known is None or not creation.or_replace or known.kind != creation.kind:
+    if known is None or not creation.or_replace:
         raise existing_object(str(target))
+    _use(session, "replace", target, known)
     return known
 
 
@@ -343,15 +295,15 @@ def _register(
     comment = creation.comment if creation.comment is not None or origin is None else origin.comment
     owner = session.context.get("role") or "SYSADMIN"
     object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
-    for tag, value in creation.tags:
-        register.set_tag(object_id, tag.parts[-1], value)
-    kept_from = replaced or origin
-    if kept_from is not None and creation.copy_grants:
-        register.copy_grants(kept_from.object_id, object_id)
-    if kept_from is not None and creation.copy_tags:
-        register.copy_tags(kept_from.object_id, object_id)
-    if origin is not None:
-        register.copy_policies(origin.object_id, object_id)
+    created = Created(object_id, creation, replaced, origin)
+    for feature in session.engine.features:
+        feature.on_create(session, target, created)
+
+
+def _use(session: EngineSession, use: str, table: Table, known: TableObject) -> None:
+    """Let the features refuse what a statement is about to do with a table."""
+    for feature in session.engine.features:
+        feature.on_use(use, known, str(table))
 
 
 def _put(session: EngineSession, made: Table, target: Table, replaced: TableObject | None) -> None:

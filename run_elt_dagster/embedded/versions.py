@@ -35,7 +35,7 @@ def keep(session: EngineSession, table: Table, object_id: str) -> None:
 def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
     """Bring back the version of a table that was dropped or replaced last.
 
-    https://docs.snowflake.com/en/sql-reference/sql/undrop-table. It has its grants, comment, tags and policies again. A
+    https://docs.snowflake.com/en/sql-reference/sql/undrop-table. It has its owner and comment again. A
     table that stands under the name has to be renamed before.
     """
     target = session.locate(statement.target)
@@ -71,6 +71,5 @@ def _expire(session: EngineSession, register: Register, database: str) -> None:
     for index, (object_id, schema, kept_name, name, is_old) in enumerate(rows):
         of_name[schema, name] += 1
         if is_old or of_name[schema, name] > VERSIONS_PER_NAME or index >= VERSIONS_PER_DATABASE:
-            session.past(database).purge(object_id)
             session.duck.execute(f"DROP TABLE {Table(database, schema, kept_name).sql}")
-            register.remove(object_id)
+            session.engine.forget(register, object_id)

@@ -13,9 +13,10 @@ import pytest
 import snowflake.connector
 
 from run_elt_dagster.embedded import Endpoint
-from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, StatementEvent
+from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster.orchestration.heartbeat import BEAT_SECONDS
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 
 pytestmark = pytest.mark.thorough
@@ -38,7 +39,7 @@ class Account:
     """A Snowflake whose statements on `slow` never end by themselves, and the variables that lead there."""
 
     def __init__(self, directory: Path) -> None:
-        self.server = EmbeddedServer(directory, hook=self._hold)
+        self.server = SimulatedServer(directory, hook=self._hold)
         set_up_database(self.server.engine, "RUN_ELT", sample_data=False, log=print)
         self.environment = {
             "SNOWFLAKE_ACCOUNT": "embedded",

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
@@ -38,6 +37,7 @@ from run_elt_dagster_tests.faults.oracle import (
     untrue,
 )
 from run_elt_dagster_tests.faults.trials import Outcome
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Background
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import DropAnswerError
+from run_elt_dagster_tests.simulator import DropAnswerError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 
 import snowflake.connector
 
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
@@ -40,6 +39,7 @@ from run_elt_dagster_tests.faults.oracle import (
     says_unknown,
     untrue,
 )
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server
 

@@ -13,9 +13,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster_tests.faults.laboratory import tag_of
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 
@@ -60,7 +60,7 @@ class Orders:
 
 def main(directory: Path, password: str) -> None:
     orders = Orders()
-    server = EmbeddedServer(directory, hook=orders.hook)
+    server = SimulatedServer(directory, hook=orders.hook)
     # The same after a restart: a run can sign in again.
     server.password = password
     set_up_database(server.engine, "RUN_ELT", sample_data=False, log=print)

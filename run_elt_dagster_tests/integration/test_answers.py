@@ -17,7 +17,6 @@ import pytest
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
@@ -27,6 +26,7 @@ from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.wire import Mode, Wire, wire_to
 
 # How long Snowflake may be silent in these tests, and what anything may take that a dozen tests on a busy machine slow down.
@@ -40,7 +40,7 @@ class Account:
     def __init__(self, directory: Path, resources: ExitStack) -> None:
         self.held, self.cut_at = threading.Event(), ""
         self.seconds = 0.0
-        self.server = EmbeddedServer(directory, hook=self._hook)
+        self.server = SimulatedServer(directory, hook=self._hook)
         self.server.start()
         resources.callback(self.server.stop)
         self.wire: Wire = resources.enter_context(wire_to(self.server.port))

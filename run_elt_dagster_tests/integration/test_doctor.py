@@ -21,9 +21,9 @@ from run_elt_dagster.doctor.account import check_account
 from run_elt_dagster.doctor.channel import check_slack
 from run_elt_dagster.doctor.deployment import check_deployment
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.settings import Settings
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
@@ -79,7 +79,7 @@ def evaluated(instance: dg.DagsterInstance, *, seconds_ago: float = 0, location:
 
 
 @pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedServer]:
     with running_server(tmp_path_factory.mktemp("account")) as server:
         yield server
 
@@ -88,7 +88,7 @@ class SetUp:
     """A set-up in which everything is right, the command, and what it said."""
 
     def __init__(
-        self, server: EmbeddedServer, slack: SlackStandIn, directory: Path, request: pytest.FixtureRequest
+        self, server: SimulatedServer, slack: SlackStandIn, directory: Path, request: pytest.FixtureRequest
     ) -> None:
         self.server, self.slack, self.directory = server, slack, directory
         self._monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
@@ -151,7 +151,7 @@ def failed_of(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def set_up(
-    warehouse: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    warehouse: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[SetUp]:
     monkeypatch.chdir(tmp_path)
     with ExitStack() as stack:

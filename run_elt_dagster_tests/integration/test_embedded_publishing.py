@@ -3,7 +3,8 @@
 import threading
 
 from run_elt_dagster_tests.support.effort import effort
-from run_elt_dagster_tests.support.embedded import Account, Background, Session, account, server, session
+from run_elt_dagster_tests.support.embedded import Account, Background, Session, account, session
+from run_elt_dagster_tests.support.embedded import shipped_server as server
 
 __all__ = ["account", "server", "session"]
 
@@ -54,7 +55,6 @@ def build(version: int) -> str:
 
 def test_reader_never_sees_a_table_missing_empty_or_mixed(account: Account, session: Session) -> None:
     session.sql("create table x as select 0 as v, column1 as i from values (1), (2), (3), (4), (5)")
-    session.sql("grant select on table x to role public")
     session.sql(build(1))
     reader = Reader(account.session(schema=session.value("select current_schema()")))
     for number in range(PUBLISHES):

@@ -8,8 +8,9 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import ANSWERS_KEPT, DropAnswerError, EmbeddedServer, StatementEvent
-from run_elt_dagster.embedded.sessions import Running, StatementRecord
+from run_elt_dagster.embedded.server import ANSWERS_KEPT
+from run_elt_dagster_tests.simulator import DropAnswerError, SimulatedServer, StatementEvent
+from run_elt_dagster_tests.simulator.sessions import SimulatedStatement, StatementRecord
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, Background, Gate, Session, account, server, session
 
@@ -24,17 +25,17 @@ def endless(session: Session) -> str:
     return "select count(*) from many a, many b, many c where a.n + b.n = c.n"
 
 
-def record(server: EmbeddedServer, sql: str) -> StatementRecord:
+def record(server: SimulatedServer, sql: str) -> StatementRecord:
     (found,) = [record for record in server.history if record.sql == sql]
     return found
 
 
-def until_running(server: EmbeddedServer, sql: str) -> str:
+def until_running(server: SimulatedServer, sql: str) -> str:
     """Return a statement's query id as soon as DuckDB works on it."""
     return until(server, lambda statement: statement.sql == sql and statement.is_in_duckdb).query_id
 
 
-def until(server: EmbeddedServer, condition: Callable[[Running], bool]) -> Running:
+def until(server: SimulatedServer, condition: Callable[[SimulatedStatement], bool]) -> SimulatedStatement:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for statement in server.running():

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from snowflake.connector import DictCursor
 
-from run_elt_dagster_tests.support.embedded import Account, Session, account, running_server, server, session
+from run_elt_dagster_tests.support.embedded import Account, Session, account, running_server, session
+from run_elt_dagster_tests.support.embedded import shipped_server as server
 
 __all__ = ["account", "server", "session"]
 
@@ -297,7 +298,6 @@ def test_any_quoted_name_works(session: Session, name: str) -> None:
     session.sql(f"create table {name} comment = 'c' as select 1 as a")
     session.sql(f"create table other clone {name}")
     session.sql(f"alter table {name} swap with other")
-    session.sql(f"grant select on table {name} to role public")
     session.sql(f"insert overwrite into {name} select 2")
     session.sql(f'alter table {name} rename to {name[:-1]}2"')
     assert session.value(f'select a from {name[:-1]}2"') == 2

@@ -9,13 +9,13 @@ import pytest
 import snowflake.connector
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import Existing
 from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.local_server import NEW, OLD, LocalServer, mau
 
 POLICIES = (

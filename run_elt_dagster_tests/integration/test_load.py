@@ -11,7 +11,6 @@ import dagster as dg
 import pytest
 import snowflake.connector
 
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.candidate import Marker, marker_in
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import parse_table_file
@@ -20,6 +19,7 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession, StatementError
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession
 from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account

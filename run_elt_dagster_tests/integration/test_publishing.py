@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau

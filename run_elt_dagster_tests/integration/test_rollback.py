@@ -11,7 +11,6 @@ import pytest
 import snowflake.connector
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.orchestration.assets import analytics_assets
@@ -21,6 +20,7 @@ from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
@@ -307,3 +307,25 @@ def test_command_shows_what_it_will_do_and_asks(
         assert "Rolled back" in (observed[0].asset_observation.description or "")
         with resource.connect() as connection, connection.cursor() as cursor:
             assert cursor.execute("select count(*) from analytics.mau").fetchall() == [(3,)]
+
+
+def test_overwritten_table_is_rolled_back_on_an_account_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "tables" / "analytics" / "mau.sql"
+    table.parent.mkdir(parents=True)
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
+        for rows in (3, 5):
+            table.write_text(mau(rows, rows, publish="overwrite"), encoding="utf-8")
+            assets = [analytics_assets(load_tables(tmp_path / "tables"), max_concurrent_tables=1)]
+            assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
+        assert main(["rollback", "analytics.mau", "--yes"]) == 1
+        told = capsys.readouterr().err
+        assert "The embedded Snowflake cannot read the rows that a table had before" in told
+        assert "Snowflake account" in told
+        with connection.cursor() as cursor:
+            assert cursor.execute("select count(*) from analytics.mau").fetchall() == [(5,)]

@@ -218,14 +218,16 @@ def test_overwrite_with_other_columns_is_refused_and_keeps_production(project: D
 
 
 @pytest.mark.parametrize("publish", ["clone", "overwrite"])
-def test_grants_of_production_survive_a_republish_by_clone_and_overwrite(project: DagsterProject, publish: str) -> None:
-    project.declare(mau=numbers(3, publish=publish))
-    assert project.materialize().success
-    project.sql("create role consumer")
-    project.sql("grant select on table analytics.mau to role consumer")
-    project.declare(mau=numbers(4, publish=publish))
-    assert project.materialize().success
-    grants = [(row[1], row[5]) for row in project.sql("show grants on table analytics.mau")]
+def test_grants_of_production_survive_a_republish_by_clone_and_overwrite(
+    simulated_project: DagsterProject, publish: str
+) -> None:
+    simulated_project.declare(mau=numbers(3, publish=publish))
+    assert simulated_project.materialize().success
+    simulated_project.sql("create role consumer")
+    simulated_project.sql("grant select on table analytics.mau to role consumer")
+    simulated_project.declare(mau=numbers(4, publish=publish))
+    assert simulated_project.materialize().success
+    grants = [(row[1], row[5]) for row in simulated_project.sql("show grants on table analytics.mau")]
     assert ("SELECT", "CONSUMER") in grants
 
 

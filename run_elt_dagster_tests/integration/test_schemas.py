@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import StatementEvent
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.local_server import LocalServer
 

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
@@ -27,6 +26,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 
@@ -35,7 +35,7 @@ class Account:
 
     def __init__(self, directory: Path) -> None:
         self.slow = threading.Event()
-        self.server = EmbeddedServer(directory, hook=self._hold)
+        self.server = SimulatedServer(directory, hook=self._hold)
         self.environment = {
             "SNOWFLAKE_ACCOUNT": "embedded",
             "SNOWFLAKE_USER": "svc",

@@ -12,11 +12,12 @@ from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.server import HOST, USER, StatementEvent
+from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in

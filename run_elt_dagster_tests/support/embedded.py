@@ -1,4 +1,4 @@
-"""An embedded Snowflake without Dagster around it, and sessions of the real connector on it."""
+"""An embedded Snowflake or a simulated account without Dagster around it, and sessions of the real connector on it."""
 
 import itertools
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import snowflake.connector
@@ -14,10 +14,12 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import ProgrammingError
 
 from run_elt_dagster.embedded import Endpoint
-from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer, Hook, StatementEvent
+from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster_tests.simulator import Hook, SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
+Server = TypeVar("Server", bound=EmbeddedServer)
 _numbers = itertools.count(1)
 
 
@@ -56,7 +58,7 @@ class Session:
 class Account:
     """A running server and the sessions that a test has opened on it."""
 
-    server: EmbeddedServer
+    server: SimulatedServer
     resources: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -79,8 +81,8 @@ class Account:
 
 
 @contextmanager
-def running_server(directory: Path) -> Generator[EmbeddedServer]:
-    server = EmbeddedServer(directory)
+def running_server(directory: Path, kind: type[Server] = SimulatedServer) -> Generator[Server]:
+    server = kind(directory)
     set_up_database(server.engine, "RUN_ELT", sample_data=False, log=print)
     server.start()
     try:
@@ -90,13 +92,20 @@ def running_server(directory: Path) -> Generator[EmbeddedServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterable[EmbeddedServer]:
+def shipped_server(tmp_path_factory: pytest.TempPathFactory) -> Iterable[EmbeddedServer]:
+    """The server of the package; a module of tests imports it as `server`."""
+    with running_server(tmp_path_factory.mktemp("embedded"), EmbeddedServer) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterable[SimulatedServer]:
     with running_server(tmp_path_factory.mktemp("embedded")) as started:
         yield started
 
 
 @pytest.fixture
-def account(server: EmbeddedServer) -> Iterable[Account]:
+def account(server: SimulatedServer) -> Iterable[Account]:
     account = Account(server)
     with account.resources:
         yield account

@@ -6,13 +6,13 @@ from typing import Any
 
 import snowflake.connector
 
-from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support.embedded import Account
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -23,7 +23,7 @@ OLD, NEW = [(3, 1, 1)], [(5, 2, 2)]
 class LocalServer:
     """A server of a test's own, and runs of the table analytics.mau on it."""
 
-    def __init__(self, server: EmbeddedServer, account: Account, directory: Path) -> None:
+    def __init__(self, server: SimulatedServer, account: Account, directory: Path) -> None:
         self.server, self.account, self.directory = server, account, directory
         self.reader = account.session()
 

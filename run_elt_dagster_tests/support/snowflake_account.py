@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
+from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, target_of
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
@@ -24,6 +24,7 @@ from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession
+from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support import opting_in
 from run_elt_dagster_tests.support.embedded import Session, running_server
 
@@ -44,7 +45,7 @@ class Account:
     resource: Snowflake = field(repr=False)
     copy_tags: bool = True
     check_policies: bool = True
-    server: EmbeddedServer | None = None
+    server: SimulatedServer | None = None
 
     @property
     def is_embedded(self) -> bool:

@@ -11,8 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
-from run_elt_dagster.embedded.server import EmbeddedServer, StatementEvent
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 
 HOLD_SECONDS = 600
 
@@ -24,7 +24,7 @@ def main(directory: Path) -> None:
                 held.write(f"{event.statement.query_id}\n")
             event.statement.wait(HOLD_SECONDS)
 
-    server = EmbeddedServer(directory, hook=hold)
+    server = SimulatedServer(directory, hook=hold)
     set_up_database(server.engine, "RUN_ELT", sample_data=False, log=print)
     server.start()
     environment = {

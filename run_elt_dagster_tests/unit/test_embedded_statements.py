@@ -1,37 +1,28 @@
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.policy_statements import CreatePolicy, DropPolicy, FreeRows, MaskColumn, RestrictRows
 from run_elt_dagster.embedded.reader import Name, Scope, Statement
-from run_elt_dagster.embedded.schema_statements import CreateSchema, ManageSchema
 from run_elt_dagster.embedded.statements import (
-    AlterSession,
     CancelQueries,
     CloneTable,
-    ClusterTable,
     CommentTable,
-    CreateRole,
+    CreateSchema,
     CreateTable,
     Creation,
     DropTable,
-    GetTag,
-    Grant,
     InsertOverwrite,
     Query,
     RenameTable,
-    ResultScan,
     ShowGrants,
+    ShowStreams,
     ShowTablesHistory,
     SwapTables,
-    TagTable,
-    Transaction,
     TruncateTable,
     UndropTable,
-    UseObject,
+    UseSchema,
     labels_of,
     parse,
 )
-from run_elt_dagster.embedded.stream_statements import CreateStream, DropStream, ShowStreams
 
 X, Y = Name(("A", "X")), Name(("A", "Y"))
 
@@ -51,10 +42,6 @@ X, Y = Name(("A", "X")), Name(("A", "Y"))
             ),
         ),
         (
-            "create table if not exists a.x cluster by (b) data_retention_time_in_days = 1 tag (t = 'v') as select 1 b",
-            CreateTable(X, Creation(if_not_exists=True, tags=((Name(("T",)), "v"),)), None, "select 1 b"),
-        ),
-        (
             "create or replace table a.x clone a.y copy grants copy tags",
             CloneTable(X, Y, Creation(or_replace=True, copy_grants=True, copy_tags=True)),
         ),
@@ -67,74 +54,18 @@ X, Y = Name(("A", "X")), Name(("A", "Y"))
         ("show tables history like 'x%' in schema d.a", ShowTablesHistory(Scope("SCHEMA", Name(("D", "A")), "x%"))),
         ("show tables history in account", ShowTablesHistory(Scope("ACCOUNT"))),
         ("show tables history in database", ShowTablesHistory(Scope("DATABASE"))),
-        (
-            "create dynamic table a.x target_lag = downstream warehouse = w as select 1 b",
-            CreateTable(X, Creation(kind="DYNAMIC TABLE"), None, "select 1 b"),
-        ),
-        (
-            "create external table a.x (b int as (value:c1::int), d varchar(3)) location = @a.s/p/q.csv pattern = '.*'",
-            CreateTable(X, Creation(kind="EXTERNAL TABLE"), "(b int , d varchar(3))", None),
-        ),
-        ("drop materialized view if exists a.x", DropTable(X, if_exists=True, kind="MATERIALIZED VIEW")),
-        (
-            "create or replace stream a.y on table a.x append_only = true comment = 'c'",
-            CreateStream(Y, X, or_replace=True, comment="c", append_only=True),
-        ),
-        ("drop stream if exists a.y", DropStream(Y, if_exists=True)),
         ("show streams in account", ShowStreams(Scope("ACCOUNT"))),
-        (
-            "create masking policy if not exists a.y as (v int) returns int -> v + 1",
-            CreatePolicy("MASKING_POLICY", Y, "(v int) returns int -> v + 1", if_not_exists=True),
-        ),
-        ("drop row access policy a.y", DropPolicy("ROW_ACCESS_POLICY", Y, if_exists=False)),
-        (
-            "alter table if exists a.x alter b set masking policy a.y using (b, c) force",
-            MaskColumn(X, "B", Y, ("B", "C"), force=True, if_exists=True),
-        ),
-        ("alter table a.x modify column b unset masking policy", MaskColumn(X, "B", None)),
-        ("alter table a.x add row access policy a.y on (b, c)", RestrictRows(X, Y, ("B", "C"))),
-        ("alter table a.x drop row access policy a.y", FreeRows(X, Y)),
-        ("alter table a.x drop all row access policies", FreeRows(X, None)),
-        ("create schema a.x with managed access", CreateSchema(X, managed=True)),
-        ("alter schema a.x disable managed access", ManageSchema(X, managed=False, if_exists=False)),
         ("truncate a.x", TruncateTable(X, if_exists=False)),
         ("comment if exists on table a.x is 'c'", CommentTable(X, "c", if_exists=True)),
         ("alter table a.x set comment = 'c'", CommentTable(X, "c", if_exists=False)),
         ("alter table a.x unset comment", CommentTable(X, None, if_exists=False)),
-        ("alter table a.x set tag t = 'v', u = 'w'", TagTable(X, ((Name(("T",)), "v"), (Name(("U",)), "w")), False)),
-        ("alter table a.x unset tag t", TagTable(X, ((Name(("T",)), None),), False)),
-        ("alter table a.x resume recluster", ClusterTable(X, if_exists=False)),
-        ("alter table a.x cluster by (b, c)", ClusterTable(X, if_exists=False)),
         ('insert overwrite into a.x (b, "c d") select 1, 2', InsertOverwrite(X, ("B", "c d"), "select 1, 2")),
-        ("grant select, insert on table a.x to role r", Grant(X, ("SELECT", "INSERT"), "ROLE", "R")),
-        (
-            "grant all privileges on table a.x to database role d.r with grant option",
-            Grant(X, ("ALL PRIVILEGES",), "DATABASE_ROLE", "D.R", grant_option=True),
-        ),
-        ("grant select on table a.x to share s", Grant(X, ("SELECT",), "SHARE", "S")),
-        (
-            "revoke grant option for select on table a.x from r cascade",
-            Grant(X, ("SELECT",), "ROLE", "R", grant_option=True, revoke=True),
-        ),
         ("show grants on table a.x", ShowGrants(X)),
-        ("create role if not exists r", CreateRole("R", or_replace=False, if_not_exists=True)),
-        ("use role r", UseObject("ROLE", Name(("R",)))),
-        ("use a.x", UseObject("SCHEMA", X)),
-        ("use a", UseObject("DATABASE", Name(("A",)))),
-        (
-            "alter session set query_tag = 'it''s', autocommit = true",
-            AlterSession(settings=(("QUERY_TAG", "it's"), ("AUTOCOMMIT", "true"))),
-        ),
-        ("alter session unset query_tag, timezone", AlterSession(unset=("QUERY_TAG", "TIMEZONE"))),
-        ("select system$cancel_all_queries(12)", CancelQueries(session_id=12)),
-        ("select system$cancel_query('ab-1')", CancelQueries(query_id="ab-1")),
-        ("select system$get_tag('t', 'a.x', 'table')", GetTag("T", X)),
-        ("select * from table(result_scan('id'))", ResultScan("id")),
-        ("select * from table(result_scan(last_query_id()))", ResultScan(None)),
-        ("begin transaction name n", Transaction("BEGIN")),
-        ("start transaction", Transaction("BEGIN")),
-        ("commit work;", Transaction("COMMIT")),
-        ("rollback", Transaction("ROLLBACK")),
+        ("use a.x", UseSchema(X)),
+        ("use a", UseSchema(Name(("A", "PUBLIC")))),
+        ("select system$cancel_all_queries(12)", CancelQueries(12)),
+        ("use database a", UseSchema(Name(("A", "PUBLIC")))),
+        ("create schema if not exists a.x", CreateSchema(X, if_not_exists=True)),
     ],
 )
 def test_statement_is_read_as_data(sql: str, statement: Statement) -> None:
@@ -174,9 +105,6 @@ def test_other_statement_goes_on_as_it_is(sql: str, *, reads_only: bool) -> None
         "drop table a.x, a.y",
         "comment on table a.x",
         "insert overwrite into a.x",
-        "grant select on table a.x",
-        "alter session set",
-        "begin work now",
     ],
 )
 def test_broken_statement_is_a_syntax_error(sql: str) -> None:
@@ -191,22 +119,25 @@ def test_broken_statement_is_a_syntax_error(sql: str) -> None:
         "create table a.x with row access policy p on (b) as select 1 b",
         "create table a.x clone a.y at (offset => -60)",
         "create table identifier('x') as select 1",
-        "grant select on all tables in schema a to role r",
-        "grant ownership on table a.x to role r copy current grants",
         "undrop table identifier('x')",
         "show tables history limit 5",
         "create hybrid table a.x (b int primary key)",
-        "create iceberg table a.x clone a.y",
-        "create dynamic table a.x target_lag = downstream immutable where (b) as select 1 b",
-        "create stream a.s on view a.x",
-        "create stream a.s on table a.x at (offset => -60)",
         "create schema a clone b",
+        "create schema a with managed access",
+        "create iceberg table a.x (b int)",
+        "create dynamic table a.x target_lag = downstream warehouse = w as select 1 b",
+        "create external table a.x (b int) location = @s",
+        "create materialized view a.x as select 1 b",
+        "create table a.x tag (t = 'v') as select 1 b",
+        "use role r",
+        "use warehouse w",
+        "use secondary roles all",
         "show streams starts with 's'",
     ],
 )
 def test_clause_that_has_no_effect_here_is_refused_loudly(sql: str) -> None:
     with pytest.raises(
-        SqlError, match=r"The embedded Snowflake cannot .* run the statement on a Snowflake account"
+        SqlError, match=r"The embedded Snowflake cannot .* Run the statement on a Snowflake account"
     ) as refused:
         parse(sql)
     assert refused.value.errno == 2

@@ -8,10 +8,17 @@ https://docs.snowflake.com/en/user-guide/security-row-intro
 import json
 import uuid
 
+from sqlglot import Expr
+
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object
-from run_elt_dagster.embedded.objects import Table, TableObject
-from run_elt_dagster.embedded.policy_statements import (
+from run_elt_dagster.embedded.features import Created, Feature
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject, quoted
+from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster.embedded.rewrites import rewritten
+from run_elt_dagster_tests.simulator.policy_references import answered
+from run_elt_dagster_tests.simulator.policy_statements import (
+    HEADS,
     MASKING,
     ROW_ACCESS,
     CreatePolicy,
@@ -20,7 +27,7 @@ from run_elt_dagster.embedded.policy_statements import (
     MaskColumn,
     RestrictRows,
 )
-from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster_tests.simulator.schemas import forget_in_lost_schemas
 
 SUCCESS = "Statement executed successfully."
 
@@ -129,7 +136,7 @@ def free_rows(session: EngineSession, statement: FreeRows) -> Result:
     return status(SUCCESS)
 
 
-def _known(session: EngineSession, target: Table, if_exists: bool) -> TableObject | None:  # noqa: FBT001 - from a statement
+def _known(session: EngineSession, target: Table, if_exists: bool) -> TableObject | None:
     known = session.register(target.database).find(target)
     if known is None and not if_exists:
         raise missing_object(str(target))
@@ -197,3 +204,54 @@ def _refused(message: str) -> SqlError:
 
 def _words(kind: str) -> str:
     return kind.replace("_", " ").capitalize()
+
+
+def _rewrite(session: EngineSession, expression: Expr) -> Expr:
+    def readable(name: Name) -> Table:
+        table = session.locate(name)
+        if session.register(table.database).existing_name(table.schema, table.name) != table.name:
+            raise missing_object(str(table))
+        return table
+
+    return rewritten(expression, lambda node: answered(node, readable))
+
+
+def _on_create(session: EngineSession, table: Table, created: Created) -> None:
+    if created.origin is not None:
+        references = session.register(table.database).part("policy_references")
+        session.duck.execute(
+            f"""INSERT INTO {references}
+            SELECT policy_id, ?, column_name, arguments FROM {references} WHERE object_id = ?""",
+            [created.object_id, created.origin.object_id],
+        )
+
+
+def _on_remove(register: Register, object_id: str) -> None:
+    register.duck.execute(f"DELETE FROM {register.part('policy_references')} WHERE object_id = ?", [object_id])
+
+
+def _register_sql(database: str) -> list[str]:
+    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
+    return [
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_policies (
+            policy_id VARCHAR, schema_name VARCHAR, name VARCHAR, kind VARCHAR, body_sql VARCHAR)""",
+        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_policy_references (
+            policy_id VARCHAR, object_id VARCHAR, column_name VARCHAR, arguments VARCHAR)""",
+    ]
+
+
+POLICIES = Feature(
+    heads=HEADS,
+    handlers={
+        CreatePolicy: create_policy,
+        DropPolicy: drop_policy,
+        MaskColumn: mask_column,
+        RestrictRows: restrict_rows,
+        FreeRows: free_rows,
+    },
+    register_sql=_register_sql,
+    rewrite=_rewrite,
+    on_create=_on_create,
+    on_remove=_on_remove,
+    on_forget=lambda register: forget_in_lost_schemas(register, "policies"),
+)

@@ -1,10 +1,9 @@
 """The statements about streams, as data, and their parsers: https://docs.snowflake.com/en/sql-reference/sql/create-stream."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.reader import Name, Reader, Scope, Statement
+from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,6 @@ class DropStream(Statement):
 
     name: Name
     if_exists: bool
-
-
-@dataclass(frozen=True)
-class ShowStreams(Statement):
-    """SHOW STREAMS."""
-
-    scope: Scope
-    writes: ClassVar[bool] = False
 
 
 def read_create_stream(reader: Reader, *, or_replace: bool) -> CreateStream:
@@ -58,3 +49,10 @@ def read_drop_stream(reader: Reader) -> DropStream:
     """Read what follows DROP STREAM."""
     if_exists = reader.accept("IF", "EXISTS")
     return DropStream(reader.name(), if_exists)
+
+
+HEADS: tuple[Head, ...] = (
+    (("CREATE", "STREAM"), lambda reader: read_create_stream(reader, or_replace=False)),
+    (("CREATE", "OR", "REPLACE", "STREAM"), lambda reader: read_create_stream(reader, or_replace=True)),
+    (("DROP", "STREAM"), read_drop_stream),
+)

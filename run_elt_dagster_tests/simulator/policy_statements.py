@@ -6,7 +6,7 @@ https://docs.snowflake.com/en/sql-reference/sql/create-row-access-policy
 
 from dataclasses import dataclass
 
-from run_elt_dagster.embedded.reader import Name, Reader, Statement
+from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
 MASKING = "MASKING_POLICY"
 ROW_ACCESS = "ROW_ACCESS_POLICY"
@@ -63,6 +63,22 @@ class FreeRows(Statement):
     if_exists: bool = False
 
 
+def _create(reader: Reader) -> Statement | None:
+    or_replace = reader.accept("OR", "REPLACE")
+    kind = policy_kind(reader)
+    return None if kind is None else read_create_policy(reader, kind, or_replace=or_replace)
+
+
+def _drop(reader: Reader) -> Statement | None:
+    kind = policy_kind(reader)
+    return None if kind is None else read_drop_policy(reader, kind)
+
+
+def _alter_table(reader: Reader) -> Statement | None:
+    if_exists = reader.accept("IF", "EXISTS")
+    return read_table_policy(reader, reader.name(), if_exists=if_exists)
+
+
 def policy_kind(reader: Reader) -> str | None:
     """Read which kind of policy comes next, None if no policy does."""
     if reader.accept("MASKING", "POLICY"):
@@ -115,3 +131,6 @@ def _columns(reader: Reader) -> tuple[str, ...]:
     columns = reader.listed(reader.identifier)
     reader.expect(")")
     return tuple(columns)
+
+
+HEADS: tuple[Head, ...] = ((("CREATE",), _create), (("DROP",), _drop), (("ALTER", "TABLE"), _alter_table))

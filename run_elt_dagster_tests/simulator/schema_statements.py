@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.reader import Name, Reader, Statement
+from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
 
 @dataclass(frozen=True)
-class CreateSchema(Statement):
-    """CREATE SCHEMA."""
+class CreateManagedSchema(Statement):
+    """CREATE SCHEMA, with its clauses."""
 
     name: Name
     if_not_exists: bool = False
@@ -25,7 +25,7 @@ class ManageSchema(Statement):
     if_exists: bool
 
 
-def read_create_schema(reader: Reader) -> CreateSchema:
+def read_create_schema(reader: Reader) -> CreateManagedSchema:
     """Read what follows CREATE SCHEMA."""
     if_not_exists = reader.accept("IF", "NOT", "EXISTS")
     name = reader.name()
@@ -39,7 +39,7 @@ def read_create_schema(reader: Reader) -> CreateSchema:
             reader.literal()
         else:
             raise unsupported("create a schema with this clause", repr(reader.rest()))
-    return CreateSchema(name, if_not_exists, managed, comment)
+    return CreateManagedSchema(name, if_not_exists, managed, comment)
 
 
 def read_alter_schema(reader: Reader) -> ManageSchema | None:
@@ -51,3 +51,6 @@ def read_alter_schema(reader: Reader) -> ManageSchema | None:
     if reader.accept("DISABLE", "MANAGED", "ACCESS"):
         return ManageSchema(name, managed=False, if_exists=if_exists)
     return None
+
+
+HEADS: tuple[Head, ...] = ((("CREATE", "SCHEMA"), read_create_schema), (("ALTER", "SCHEMA"), read_alter_schema))

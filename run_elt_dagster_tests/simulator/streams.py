@@ -6,9 +6,12 @@ under the name, and stays as it is when the rows are overwritten: https://docs.s
 
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import existing_object, missing_object, unsupported
+from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.listings import listed
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
-from run_elt_dagster.embedded.stream_statements import CreateStream, DropStream, ShowStreams
+from run_elt_dagster.embedded.statements import ShowStreams
+from run_elt_dagster_tests.simulator.schemas import forget_in_lost_schemas
+from run_elt_dagster_tests.simulator.stream_statements import HEADS, CreateStream, DropStream
 
 # Snowflake says N/A where there is none: https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
 _GONE = "Base table dropped or replaced"
@@ -62,9 +65,9 @@ def show_streams(session: EngineSession, statement: ShowStreams) -> Result:
     return listed(session, f"({streams})", statement.scope)
 
 
-def note_swap(session: EngineSession, database: str, object_id: str) -> None:
+def note_swap(session: EngineSession, table: Table, object_id: str) -> None:
     """Make the streams on an object stale, whose name another one gets."""
-    part = session.register(database).part("streams")
+    part = session.register(table.database).part("streams")
     session.duck.execute(
         f"UPDATE {part} SET invalid_reason = coalesce(invalid_reason, '{_SWAPPED}') WHERE object_id = ?", [object_id]
     )
@@ -113,3 +116,16 @@ def _shown_sql(database: str) -> str:
         for column in ("table_schema", "table_name")
     ]
     return f"'{literal}.' || {parts[0]} || '.' || {parts[1]}"
+
+
+STREAMS = Feature(
+    heads=HEADS,
+    handlers={CreateStream: create_stream, DropStream: drop_stream, ShowStreams: show_streams},
+    register_sql=lambda database: [
+        f"""CREATE TABLE IF NOT EXISTS {quoted(database)}.{HIDDEN_SCHEMA}.embedded_streams (
+            schema_name VARCHAR, name VARCHAR, owner VARCHAR, comment VARCHAR, object_id VARCHAR, table_name VARCHAR,
+            mode VARCHAR, invalid_reason VARCHAR, created_on TIMESTAMPTZ)"""
+    ],
+    on_swap=note_swap,
+    on_forget=lambda register: forget_in_lost_schemas(register, "streams"),
+)

@@ -166,3 +166,17 @@ def test_ownership_moves_once_nobody_else_has_privileges(x: Session) -> None:
     x.sql("revoke select on table x from role public")
     x.sql("grant ownership on table x to role accountadmin")
     assert [row[5] for row in x.sql("show grants on table x")] == ["ACCOUNTADMIN"]
+
+
+@pytest.mark.parametrize(
+    "name", ['"lower case"', '"with ""quotes"""', '"Ünïcode 表"', '"SELECT"', '"order by"', '"a.b"']
+)
+def test_grant_works_on_any_quoted_name(session: Session, name: str) -> None:
+    session.sql(f"create table {name} comment = 'c' as select 1 as a")
+    session.sql(f"create table other clone {name}")
+    session.sql(f"alter table {name} swap with other")
+    session.sql(f"grant select on table {name} to role public")
+    session.sql(f"insert overwrite into {name} select 2")
+    session.sql(f'alter table {name} rename to {name[:-1]}2"')
+    assert session.value(f'select a from {name[:-1]}2"') == 2
+    assert [row[5] for row in session.sql(f'show grants on table {name[:-1]}2"')] == ["SYSADMIN", "PUBLIC"]

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from duckdb import DuckDBPyConnection
 from sqlglot import Expr, exp
 
+from run_elt_dagster.embedded.engine import EngineSession, name_of
 from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.objects import Register, Table, quoted
+from run_elt_dagster.embedded.features import Feature
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
 
 OVERWRITES_KEPT = 3
 NOTES_KEPT = 20
@@ -179,3 +181,45 @@ def resolved(expression: Expr, locate: Callable[[exp.Table], tuple[Table, Past]]
             node.set("when", None)
             node.set("alias", alias)
     return expression
+
+
+def past(session: EngineSession, database: str) -> Past:
+    return Past(session.duck, database)
+
+
+def _rewrite(session: EngineSession, expression: Expr) -> Expr:
+    def locate(node: exp.Table) -> tuple[Table, Past]:
+        table = session.locate(name_of(node))
+        return table, past(session, table.database)
+
+    return resolved(expression, locate)
+
+
+def _on_overwrite(session: EngineSession, table: Table, object_id: str) -> bool:
+    past(session, table.database).keep(table, object_id, query_id=session.context.get("query_id") or "")
+    return True
+
+
+def _on_forget(register: Register) -> None:
+    rows, objects = register.part("past"), register.part("objects")
+    register.duck.execute(f"DELETE FROM {rows} WHERE object_id NOT IN (SELECT object_id FROM {objects})")
+    register.duck.execute(
+        f"""UPDATE {rows} SET kept_name = NULL
+        WHERE kept_name IS NOT NULL AND (kept_schema, kept_name) NOT IN (
+            SELECT (schema_name, table_name) FROM duckdb_tables() WHERE database_name = ?)""",
+        [register.database],
+    )
+
+
+TIME_TRAVEL = Feature(
+    # The rows that an object had until a statement changed them; without a name where they were not kept.
+    register_sql=lambda database: [
+        f"""CREATE TABLE IF NOT EXISTS {quoted(database)}.{HIDDEN_SCHEMA}.embedded_past (
+            object_id VARCHAR, kept_schema VARCHAR, kept_name VARCHAR, query_id VARCHAR, until TIMESTAMPTZ)"""
+    ],
+    rewrite=_rewrite,
+    on_change=lambda session, table: past(session, table.database).note_change(table),
+    on_overwrite=_on_overwrite,
+    on_remove=lambda register, object_id: Past(register.duck, register.database).purge(object_id),
+    on_forget=_on_forget,
+)

@@ -1,0 +1,160 @@
+"""Tags of tables: https://docs.snowflake.com/en/user-guide/object-tagging/introduction."""
+
+from dataclasses import dataclass
+
+from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded.errors import missing_object
+from run_elt_dagster.embedded.features import Created, Feature
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
+from run_elt_dagster.embedded.reader import Name, Reader, Statement, name_in
+
+SUCCESS = "Statement executed successfully."
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The clause TAG of CREATE TABLE."""
+
+    settings: tuple[tuple[Name, str], ...]
+
+
+@dataclass(frozen=True)
+class TagTable(Statement):
+    """ALTER TABLE ... SET TAG and UNSET TAG; a value of None unsets."""
+
+    target: Name
+    tags: tuple[tuple[Name, str | None], ...]
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class GetTag(Statement):
+    """SELECT SYSTEM$GET_TAG(tag, table, 'table'). It may write: whatever names a table registers it if need be."""
+
+    tag: str
+    target: Name
+
+
+class TagRows:
+    """The tags of the tables of one database, on the connection of its register."""
+
+    def __init__(self, register: Register) -> None:
+        self._duck = register.duck
+        self._hidden = f"{quoted(register.database)}.{HIDDEN_SCHEMA}"
+
+    def remove(self, object_id: str) -> None:
+        self._duck.execute(f"DELETE FROM {self._hidden}.embedded_tags WHERE object_id = ?", [object_id])
+
+    def set_tag(self, object_id: str, tag: str, value: str | None) -> None:
+        """Set or, with None, unset a tag."""
+        self._duck.execute(
+            f"DELETE FROM {self._hidden}.embedded_tags WHERE object_id = ? AND tag = ?", [object_id, tag]
+        )
+        if value is not None:
+            self._duck.execute(f"INSERT INTO {self._hidden}.embedded_tags VALUES (?, ?, ?)", [object_id, tag, value])
+
+    def copy_tags(self, source_id: str, to_id: str) -> None:
+        """Give an object the tags of another one that it does not have itself."""
+        self._duck.execute(
+            f"""INSERT INTO {self._hidden}.embedded_tags
+            SELECT ?, tag, value FROM {self._hidden}.embedded_tags
+            WHERE object_id = ? AND tag NOT IN (SELECT tag FROM {self._hidden}.embedded_tags WHERE object_id = ?)""",
+            [to_id, source_id, to_id],
+        )
+
+    def tag(self, object_id: str, tag: str) -> str | None:
+        """Return a tag's value."""
+        row = self._duck.execute(
+            f"SELECT value FROM {self._hidden}.embedded_tags WHERE object_id = ? AND tag = ?", [object_id, tag]
+        ).fetchone()
+        return row[0] if row else None
+
+
+def tag_table(session: EngineSession, statement: TagTable) -> Result:
+    """Set or unset tags of a table: https://docs.snowflake.com/en/user-guide/object-tagging/introduction.
+
+    Tags of columns are not kept. A tag need not have been created.
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is None and not statement.if_exists:
+            raise missing_object(str(target))
+        if known is not None:
+            for tag, value in statement.tags:
+                TagRows(session.register(target.database)).set_tag(known.object_id, tag.parts[-1], value)
+    return status(SUCCESS)
+
+
+def get_tag(session: EngineSession, statement: GetTag) -> Result:
+    """Return a tag's value, NULL if it is not set.
+
+    https://docs.snowflake.com/en/sql-reference/functions/system_get_tag
+    """
+    target = session.locate(statement.target)
+    with session.atomically(ddl=True):
+        known = session.register(target.database).find(target)
+        if known is None:
+            raise missing_object(str(target))
+        value = TagRows(session.register(target.database)).tag(known.object_id, statement.tag)
+    return session.answer('SELECT ?::VARCHAR AS "SYSTEM$GET_TAG"', [value])
+
+
+def _tags(reader: Reader) -> Tags:
+    settings = tuple(_tag_settings(reader))
+    reader.expect(")")
+    return Tags(settings)
+
+
+def _tag_settings(reader: Reader) -> list[tuple[Name, str]]:
+    return reader.listed(lambda: _tag_setting(reader))
+
+
+def _tag_setting(reader: Reader) -> tuple[Name, str]:
+    tag = reader.name()
+    reader.expect("=")
+    return tag, reader.string()
+
+
+def _alter_table(reader: Reader) -> Statement | None:
+    if_exists = reader.accept("IF", "EXISTS")
+    target = reader.name()
+    if reader.accept("SET", "TAG"):
+        return TagTable(target, tuple(_tag_settings(reader)), if_exists)
+    if reader.accept("UNSET", "TAG"):
+        return TagTable(target, tuple((tag, None) for tag in reader.listed(reader.name)), if_exists)
+    return None
+
+
+def _get_tag(reader: Reader) -> Statement | None:
+    tag = reader.string()
+    reader.expect(",")
+    target = reader.string()
+    reader.expect(",")
+    if reader.string().upper() != "TABLE":
+        return None
+    reader.expect(")")
+    return GetTag(name_in(tag).parts[-1], name_in(target))
+
+
+def _on_create(session: EngineSession, table: Table, created: Created) -> None:
+    rows = TagRows(session.register(table.database))
+    for clause in created.creation.clauses:
+        for tag, value in clause.settings if isinstance(clause, Tags) else ():
+            rows.set_tag(created.object_id, tag.parts[-1], value)
+    kept_from = created.replaced or created.origin
+    if kept_from is not None and created.creation.copy_tags:
+        rows.copy_tags(kept_from.object_id, created.object_id)
+
+
+TAGS = Feature(
+    heads=((("ALTER", "TABLE"), _alter_table), (("SELECT", "SYSTEM$GET_TAG", "("), _get_tag)),
+    clauses=((("TAG", "("), _tags), (("WITH", "TAG", "("), _tags)),
+    handlers={TagTable: tag_table, GetTag: get_tag},
+    register_sql=lambda database: [
+        f"""CREATE TABLE IF NOT EXISTS {quoted(database)}.{HIDDEN_SCHEMA}.embedded_tags (
+            object_id VARCHAR, tag VARCHAR, value VARCHAR)"""
+    ],
+    on_create=_on_create,
+    on_remove=lambda register, object_id: TagRows(register).remove(object_id),
+)

@@ -1,0 +1,26 @@
+"""Session variables: https://docs.snowflake.com/en/sql-reference/session-variables#using-variables-in-sql."""
+
+import itertools
+from collections.abc import Mapping
+
+from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.embedded.lexer import tokens_of
+
+
+def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:
+    """Return a statement with the values of session variables in the place of `$name`.
+
+    https://docs.snowflake.com/en/sql-reference/session-variables#using-variables-in-sql
+
+    Raises:
+        SqlError: There is no such variable.
+    """
+    values = {name.upper(): value for name, value in variables.items()}
+    tokens = tokens_of(sql)
+    for dollar, word in reversed(list(itertools.pairwise(tokens))):
+        if dollar.text == "$" and word.kind == "word" and dollar.end == word.start:
+            if word.text.upper() not in values:
+                message = f"SQL compilation error: error\nSession variable '${word.text.upper()}' does not exist"
+                raise SqlError(message, errno=2211, sqlstate="02000")
+            sql = sql[: dollar.start] + values[word.text.upper()] + sql[word.end :]
+    return sql
