@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import snowflake.connector
 
+from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import Endpoint, embedded_snowflake, set_up
 from run_elt_dagster.embedded.objects import Register
 from run_elt_dagster.embedded.sample_data import Session as SampleSession
@@ -240,7 +241,7 @@ def test_sample_data_does_not_touch_tables_of_ones_own(tmp_path: Path) -> None:
 
 def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "RUN_ELT.db").write_bytes(b"no database at all" * 1000)
-    with pytest.raises(RuntimeError, match=r"cannot open .*RUN_ELT\.db, got .*delete"):  # noqa: SIM117
+    with pytest.raises(DiskError, match=r"cannot open .*RUN_ELT\.db, got .*delete"):  # noqa: SIM117
         with embedded_snowflake(tmp_path, log=print):
             pass
     (tmp_path / "RUN_ELT.db").unlink()
