@@ -5,11 +5,10 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts import reconciliation
-from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.support.embedded import Account, running_server
+from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
 from run_elt_dagster_tests.support.local_server import LocalServer
 
 
@@ -30,17 +29,7 @@ def project(tmp_path: Path) -> Iterator[DagsterProject]:
 def simulated_project(tmp_path: Path) -> Iterator[DagsterProject]:
     """A code location on a simulated account, for what the embedded Snowflake refuses."""
     with running_server(tmp_path) as server:
-        resource = Snowflake(
-            account="embedded",
-            user=USER,
-            password=server.password,
-            role="SYSADMIN",
-            warehouse="EMBEDDED",
-            database="RUN_ELT",
-            host=HOST,
-            port=server.port,
-            protocol="http",
-        )
+        resource = simulated_account(server)
         with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
             yield DagsterProject(tmp_path, connection, resource, instance)
 

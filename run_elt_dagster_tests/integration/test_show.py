@@ -16,6 +16,7 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import running_server, simulated_account
 from run_elt_dagster_tests.support.local_server import METHODS, mau
 
 TABLES = "RUN_ELT_TABLES_DIR"
@@ -62,16 +63,32 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(TABLES, str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    return tmp_path
+
+
+@pytest.fixture
+def shop(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(place / "embedded"))
+    resource = Snowflake(embedded_dir=str(place / "embedded"), sample_data=False)
     with ExitStack() as opened, dg.DagsterInstance.get() as instance:
         opened.enter_context(resource.connect())
-        yield Shop(tmp_path, resource, instance, capsys, opened)
+        yield Shop(place, resource, instance, capsys, opened)
+
+
+@pytest.fixture
+def simulated_shop(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
+    """A shop on a simulated account, for what the embedded Snowflake refuses."""
+    with running_server(place) as server, ExitStack() as opened:
+        account = simulated_account(server)
+        for name in ("account", "user", "password", "role", "warehouse", "database", "host", "port", "protocol"):
+            monkeypatch.setenv(f"SNOWFLAKE_{name.upper()}", str(getattr(account, name)))
+        instance = opened.enter_context(dg.DagsterInstance.get())
+        yield Shop(place, account, instance, capsys, opened)
 
 
 def line_of(told: str, name: str) -> list[str]:
@@ -90,7 +107,8 @@ def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None
 
 
 @pytest.mark.parametrize("publish", METHODS)
-def test_rolled_back_table_is_shown_as_readers_see_it(shop: Shop, publish: str) -> None:
+def test_rolled_back_table_is_shown_as_readers_see_it(simulated_shop: Shop, publish: str) -> None:
+    shop = simulated_shop
     runs: list[str] = []
     for rows in (3, 5):
         shop.declare("analytics/mau.sql", mau(rows, rows, publish=publish))

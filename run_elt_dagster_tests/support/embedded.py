@@ -16,6 +16,7 @@ from snowflake.connector.errors import ProgrammingError
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import Hook, SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
@@ -89,6 +90,21 @@ def running_server(directory: Path, kind: type[Server] = SimulatedServer) -> Gen
         yield server
     finally:
         server.stop()
+
+
+def simulated_account(server: EmbeddedServer) -> Snowflake:
+    """Return the resource that signs in to a server as to an account."""
+    return Snowflake(
+        account="embedded",
+        user=USER,
+        password=server.password,
+        role="SYSADMIN",
+        warehouse="EMBEDDED",
+        database="RUN_ELT",
+        host=HOST,
+        port=server.port,
+        protocol="http",
+    )
 
 
 @pytest.fixture(scope="module")

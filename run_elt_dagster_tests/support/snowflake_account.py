@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, target_of
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
@@ -26,7 +25,7 @@ from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support import opting_in
-from run_elt_dagster_tests.support.embedded import Session, running_server
+from run_elt_dagster_tests.support.embedded import Session, running_server, simulated_account
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -82,18 +81,7 @@ def real_account() -> Account:
 def embedded_account(directory: Path) -> Generator[Account]:
     """Give an embedded Snowflake that is signed in to as an account is."""
     with running_server(directory) as server:
-        resource = Snowflake(
-            account="embedded",
-            user=USER,
-            password=server.password,
-            role="SYSADMIN",
-            warehouse="EMBEDDED",
-            database="RUN_ELT",
-            host=HOST,
-            port=server.port,
-            protocol="http",
-            statement_timeout_seconds=STATEMENT_SECONDS,
-        )
+        resource = simulated_account(server).model_copy(update={"statement_timeout_seconds": STATEMENT_SECONDS})
         yield Account(resource, server=server)
 
 
