@@ -5,16 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection, Listed, inspection_columns_sql, inspection_of
-from run_elt_dagster.audit.plan import (
-    AuditOutcome,
-    audits_of,
-    failed_to_run,
-    judge,
-    judge_against_catalogue,
-    query_sql,
-    sample_sql,
-    scan_sql,
-)
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Numbers, scan_sql
 from run_elt_dagster.model.candidate import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
@@ -60,43 +52,47 @@ class AuditRunner:
         Raises:
             StatementError: Not even the catalogue answers.
         """
-        answered, inspection = self._scan()
-        on_target = self._audited == self._target
-        outcomes = [
-            judge_against_catalogue(
-                answered.get(a.name) or AuditOutcome(a, {}), self._table, inspection, on_target=on_target
-            )
-            for a in self.audits
-        ]
+        answers, inspection = self._ask_all()
+        audited = Audited(self._audited, inspection, is_target=self._audited == self._target)
+        outcomes = [self._judge(audit, answer, audited) for audit, answer in zip(self.audits, answers, strict=True)]
         return tuple(self._with_sample(outcome) for outcome in outcomes), inspection
 
     def unanswered(self, error: StatementError) -> tuple[AuditOutcome, ...]:
         """Return a failed verdict on every audit, for when no query could be asked."""
-        return tuple(failed_to_run(audit, self._audited, str(error), error.query_id) for audit in self.audits)
+        return tuple(self._judge(audit, error, Audited(self._audited)) for audit in self.audits)
 
-    def _scan(self) -> tuple[dict[str, AuditOutcome], Inspection]:
-        scanned = [audit for audit in self.audits if audit.in_scan]
+    def _ask_all(self) -> tuple[list[Numbers | StatementError], Inspection]:
+        """Return what was answered for each audit, in order, and what the catalogue said."""
         try:
-            answer = self._send(scan_sql(scanned, self._audited, more=self._inspection_sql))
+            answer = self._send(scan_sql(self.audits, self._audited, more=self._inspection_sql))
         except StatementError as error:
             if not error.answered:
                 raise
-            return {a.name: self._ask(a.name) for a in self.audits if a.measures}, self.inspect()
+            return [self._ask(audit) for audit in self.audits], self.inspect()
         *numbers, tables, columns = answer.rows[0]
         rest = iter(numbers)
-        answered = {a.name: judge(a, [next(rest) for _ in a.measures], self._audited, answer.query_id) for a in scanned}
-        alone = {a.name: self._ask(a.name) for a in self.audits if a.measures and not a.in_scan}
-        return {**answered, **alone}, self._inspection((tables, columns))
+        answers = [
+            Numbers(tuple(next(rest) for _ in audit.scanned), answer.query_id) if audit.scanned else self._ask(audit)
+            for audit in self.audits
+        ]
+        return answers, self._inspection((tables, columns))
 
-    def _ask(self, name: str) -> AuditOutcome:
-        audit = next(audit for audit in self.audits if audit.name == name)
+    def _ask(self, audit: Audit) -> Numbers | StatementError:
+        sql = audit.query_sql(self._audited)
+        if not sql:
+            return Numbers()
         try:
-            answer = self._send(query_sql(audit, self._audited))
+            answer = self._send(sql)
         except StatementError as error:
             if not error.answered:
                 raise
-            return failed_to_run(audit, self._audited, str(error), error.query_id)
-        return judge(audit, answer.rows[0], self._audited, answer.query_id)
+            return error
+        return Numbers(tuple(answer.rows[0]), answer.query_id)
+
+    def _judge(self, audit: Audit, answer: Numbers | StatementError, audited: Audited) -> AuditOutcome:
+        if isinstance(answer, StatementError):
+            return audit.failed_to_run(audited.relation, str(answer), answer.query_id)
+        return audit.judge(answer, audited)
 
     def _inspection(self, values: Sequence[Any]) -> Inspection:
         tables, columns = values
@@ -112,10 +108,13 @@ class AuditRunner:
 
     def _with_sample(self, outcome: AuditOutcome) -> AuditOutcome:
         """Add some rows that are wrong, if the table shows them; that they cannot be read changes no verdict."""
-        if not self._table.show_rows or outcome.passed or outcome.error is not None or not outcome.audit.bad_rows:
+        if not self._table.show_rows or outcome.passed or outcome.error is not None:
+            return outcome
+        sql = outcome.audit.sample_sql(self._audited, rows=self._table.show_rows)
+        if not sql:
             return outcome
         try:
-            answer = self._send(sample_sql(outcome.audit, self._audited, rows=self._table.show_rows))
+            answer = self._send(sql)
         except StatementError:
             return outcome
         return replace(outcome, sample=tuple(_shown_row(answer.columns, row) for row in answer.rows))

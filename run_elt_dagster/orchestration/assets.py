@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import dagster as dg
 
-from run_elt_dagster.audit.plan import NO_ANSWER, Audit, AuditOutcome, audits_of
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import NO_ANSWER, Audit, AuditOutcome
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation

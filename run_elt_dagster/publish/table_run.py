@@ -564,8 +564,7 @@ def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
 
 
 def _row_count(audits: Sequence[AuditOutcome]) -> int | None:
-    rows = next((outcome.got.get("rows") for outcome in audits if outcome.audit.name == "row_count"), None)
-    return None if rows is None else int(rows)
+    return next((outcome.row_count for outcome in audits if outcome.row_count is not None), None)
 
 
 def _marker_of(listed: Listed) -> Marker | None:

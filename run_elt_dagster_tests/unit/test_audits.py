@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -5,19 +6,8 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.audit.catalogue import Column, Inspection, Listed
-from run_elt_dagster.audit.plan import (
-    Audit,
-    AuditOutcome,
-    Bounds,
-    audits_of,
-    failed_to_run,
-    judge,
-    judge_against_catalogue,
-    query_sql,
-    sample_sql,
-    scan_sql,
-    schema_changes,
-)
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Bounds, Numbers, scan_sql, schema_changes
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
 
@@ -31,6 +21,10 @@ def a_table(**changes: Any) -> AnalyticsTable:
 
 def audit_named(name: str, **changes: Any) -> Audit:
     return next(audit for audit in audits_of(a_table(**changes)) if audit.name == name)
+
+
+def judged(audit: Audit, *values: Any, inspection: Inspection | None = None) -> AuditOutcome:
+    return audit.judge(Numbers(values, "q"), Audited(CANDIDATE, inspection or Inspection()))
 
 
 def test_row_count_alone_is_one_number() -> None:
@@ -92,7 +86,7 @@ def test_not_null_describes_and_shows_the_rows_of_every_column() -> None:
         ('COUNT(CASE WHEN "A" IS NULL THEN 1 END)', "rows with a NULL a", Bounds(max=0)),
         ('COUNT(CASE WHEN "B" IS NULL THEN 1 END)', "rows with a NULL b", Bounds(max=0)),
     ]
-    assert sample_sql(two, CANDIDATE, rows=5) == (
+    assert two.sample_sql(CANDIDATE, rows=5) == (
         f'SELECT * FROM (\nSELECT * {FROM} WHERE "A" IS NULL OR "B" IS NULL\n) LIMIT 5'
     )
 
@@ -126,26 +120,26 @@ def test_freshness_is_the_age_of_the_latest_row_in_hours() -> None:
 
 
 def test_question_without_an_answer_fails_and_keeps_what_was_asked() -> None:
-    outcome = failed_to_run(audit_named("not_null", checks={"not_null": ["a"]}), CANDIDATE, "no such column", "01b2")
+    outcome = audit_named("not_null", checks={"not_null": ["a"]}).failed_to_run(CANDIDATE, "no such column", "01b2")
     assert (outcome.error, outcome.query_id) == ("no such column", "01b2")
     assert outcome.query == f'SELECT\n  COUNT(CASE WHEN "A" IS NULL THEN 1 END)\n{FROM}'
-    assert failed_to_run(audit_named("columns", columns={"a": {}}), CANDIDATE, "no answer").query == ""
+    assert audit_named("columns", columns={"a": {}}).failed_to_run(CANDIDATE, "no answer").query == ""
 
 
 def test_query_of_an_author_is_asked_of_the_candidate_at_every_place() -> None:
     audit = audit_named(
         "twice", checks={"sql": {"twice": "select * from {table} where a > (select max(b) from {table})"}}
     )
-    assert sample_sql(audit, CANDIDATE, rows=2).count(CANDIDATE.sql) == 2
+    assert audit.sample_sql(CANDIDATE, rows=2).count(CANDIDATE.sql) == 2
 
 
 def test_query_of_rows_is_counted_up_to_a_limit() -> None:
     audit = audit_named("negative", checks={"sql": {"negative": "select * from {table} where a < 0;"}})
-    assert query_sql(audit, CANDIDATE) == (
+    assert audit.query_sql(CANDIDATE) == (
         "SELECT COUNT(*) FROM (SELECT 1 AS BAD FROM (\nSELECT * FROM (\n"
         f"select * from {CANDIDATE.sql} where a < 0\n)\n) LIMIT 10001)"
     )
-    assert "more than 10,000 rows that are wrong" in str(judge(audit, [10_001], CANDIDATE, "q"))
+    assert "more than 10,000 rows that are wrong" in str(judged(audit, 10_001))
 
 
 def test_checks_of_names_that_dagster_refuses_have_names_of_their_own() -> None:
@@ -178,24 +172,24 @@ def test_relationship_to_the_own_table_is_asked_of_what_is_audited(to: str, is_o
     table = a_table(checks={"relationship": {"parent_id": to}})
     (audit,) = audits_of(table, database="PROD")[1:]
     for relation in (CANDIDATE, Relation("PROD", "ANALYTICS", "MAU")):
-        assert (f"FROM {relation.sql} AS related" in query_sql(audit, relation)) is (
+        assert (f"FROM {relation.sql} AS related" in audit.query_sql(relation)) is (
             is_own or (relation.name == "MAU" and to.startswith("prod."))
         )
 
 
 def test_text_of_a_condition_is_not_taken_for_the_table() -> None:
     audit = audit_named("accepted_values_a", checks={"accepted_values": {"a": ["{table}"]}})
-    assert f"FROM {CANDIDATE.sql} WHERE \"A\" NOT IN ('{{table}}')" in sample_sql(audit, CANDIDATE, rows=3)
+    assert f"FROM {CANDIDATE.sql} WHERE \"A\" NOT IN ('{{table}}')" in audit.sample_sql(CANDIDATE, rows=3)
 
 
 def test_verdicts_follow_the_bounds() -> None:
     audit = audit_named("row_count", checks={"row_count": {"min": 2, "max": 5}})
-    assert [judge(audit, [n], CANDIDATE, "q").passed for n in (1, 2, 5, 6)] == [False, True, True, False]
+    assert [judged(audit, n).passed for n in (1, 2, 5, 6)] == [False, True, True, False]
 
 
 def test_failed_verdict_says_what_was_found_and_expected() -> None:
-    count = judge(audit_named("row_count"), [0], CANDIDATE, "q1")
-    key = judge(audit_named("primary_key", primary_key="a"), [0, 3], CANDIDATE, "q1")
+    count = judged(audit_named("row_count"), 0)
+    key = judged(audit_named("primary_key", primary_key="a"), 0, 3)
     assert str(count) == "check row_count found 0 rows, expected at least 1"
     assert str(key) == "check primary_key found 3 rows with a duplicate key, expected at most 0"
     assert key.expected == {"rows with a NULL key": "at most 0", "rows with a duplicate key": "at most 0"}
@@ -203,11 +197,43 @@ def test_failed_verdict_says_what_was_found_and_expected() -> None:
 
 
 def test_audit_that_counts_no_bad_rows_shows_none() -> None:
+    before = Inspection(Listed("MAU", 1000, None))
     table = a_table(checks={"row_count_change": {"max_drop": "50%"}})
-    count, change = (judge(audit, [900], CANDIDATE, "q") for audit in audits_of(table))
-    compared_change = judge_against_catalogue(change, table, Inspection(Listed("MAU", 1000, None)), on_target=False)
-    assert compared_change.got == {"% change of the row count": -10, "rows": 900, "rows published": 1000}
-    assert [outcome.bad_rows for outcome in (count, change, compared_change)] == [None, None, None]
+    count, change = (judged(audit, 900, inspection=before) for audit in audits_of(table))
+    assert change.got == {"% change of the row count": -10, "rows": 900, "rows published": 1000}
+    assert [outcome.bad_rows for outcome in (count, change)] == [None, None]
+
+
+def test_rows_of_the_table_are_those_that_the_row_count_has_counted() -> None:
+    """By their kind: an audit of another kind may be called anything, and may count rows too."""
+    checks = {"row_count_change": {"max_drop": "50%"}, "not_null": ["a"], "sql": {"rows": "select * from {table}"}}
+    outcomes = [judged(audit, Decimal(7)) for audit in audits_of(a_table(checks=checks))]
+    assert [(outcome.audit.name, outcome.row_count) for outcome in outcomes if outcome.row_count is not None] == [
+        ("row_count", 7)
+    ]
+    assert judged(audit_named("row_count"), None).row_count is None
+
+
+def test_name_of_an_audit_decides_nothing() -> None:
+    table = a_table(
+        primary_key="a",
+        columns={"a": {"type": "int"}},
+        schema_change="fail",
+        checks={
+            "row_count_change": {"max_drop": "50%"},
+            "freshness": {"c": 1},
+            "relationship": {"a": "raw.keys.a"},
+            "sql": {"own": "select * from {table}"},
+        },
+    )
+    columns = (Column("A", "TEXT"),)
+    inspection = Inspection(Listed("MAU", 1000, None), (), (Column("A", "NUMBER", 38, 0),), columns)
+    for audit in audits_of(table):
+        values = [3 for _ in audit.measures]
+        outcome = judged(audit, *values, inspection=inspection)
+        renamed = judged(replace(audit, name="x"), *values, inspection=inspection)
+        assert renamed == replace(outcome, audit=renamed.audit)
+        assert renamed.audit.query_sql(CANDIDATE) == audit.query_sql(CANDIDATE)
 
 
 def test_every_measure_called_rows_that_are_wrong_counts_bad_rows() -> None:
@@ -225,18 +251,18 @@ def test_every_measure_called_rows_that_are_wrong_counts_bad_rows() -> None:
     audits = audits_of(a_table(primary_key="a", checks=checks))
     counting = {audit.name for audit in audits if any(measure.counts_bad_rows for measure in audit.measures)}
     assert {audit.name for audit in audits} - counting == {"row_count", "row_count_change", "freshness_c"}
-    assert {audit.name for audit in audits if audit.bad_rows} == counting
+    assert {audit.name for audit in audits if audit.sample_sql(CANDIDATE, rows=1)} == counting
 
 
 def test_limit_of_counting_is_told_only_where_a_query_counts() -> None:
-    rows = judge(audit_named("row_count", checks={"row_count": {"min": 20_000}}), [10_001], CANDIDATE, "q")
-    own = judge(audit_named("own", checks={"sql": {"own": "select * from {table}"}}), [10_001], CANDIDATE, "q")
+    rows = judged(audit_named("row_count", checks={"row_count": {"min": 20_000}}), 10_001)
+    own = judged(audit_named("own", checks={"sql": {"own": "select * from {table}"}}), 10_001)
     assert str(rows) == "check row_count found 10,001 rows, expected at least 20,000"
     assert str(own) == "check own found more than 10,000 rows that are wrong, expected at most 0"
 
 
 def test_query_that_fails_is_not_a_pass() -> None:
-    outcome = failed_to_run(audit_named("primary_key", primary_key="a"), CANDIDATE, "invalid identifier A", "q1")
+    outcome = audit_named("primary_key", primary_key="a").failed_to_run(CANDIDATE, "invalid identifier A", "q1")
     assert not outcome.passed
     assert outcome.blocks
     assert str(outcome) == "check primary_key could not be evaluated: invalid identifier A"
@@ -245,8 +271,8 @@ def test_query_that_fails_is_not_a_pass() -> None:
 def test_verdict_without_its_number_is_not_a_pass() -> None:
     assert not AuditOutcome(audit_named("row_count"), {}).passed
     freshness = audit_named("freshness_ts", checks={"freshness": {"ts": 36}})
-    assert not judge(freshness, [None], CANDIDATE, "q").passed
-    assert [judge(freshness, [Decimal(age)], CANDIDATE, "q").passed for age in ("36", "37", "-25")] == [
+    assert not judged(freshness, None).passed
+    assert [judged(freshness, Decimal(age)).passed for age in ("36", "37", "-25")] == [
         True,
         False,
         False,
@@ -255,7 +281,7 @@ def test_verdict_without_its_number_is_not_a_pass() -> None:
 
 def test_warning_fails_and_does_not_block() -> None:
     audit = audit_named("not_null", checks={"not_null": {"columns": "a", "severity": "warn"}})
-    outcome = judge(audit, [1], CANDIDATE, "q")
+    outcome = judged(audit, 1)
     assert (outcome.passed, outcome.blocks) == (False, False)
 
 
@@ -265,20 +291,14 @@ def test_warning_fails_and_does_not_block() -> None:
 )
 def test_row_count_is_compared_with_production(before: int | None, rows: int, passes: bool) -> None:
     table = a_table(checks={"row_count_change": {"max_drop": "50%", "max_growth": "200%"}})
-    outcome = judge(audits_of(table)[1], [rows], CANDIDATE, "q")
     target = None if before is None else Listed("MAU", before, None)
-    assert judge_against_catalogue(outcome, table, Inspection(target), on_target=False).passed is passes
+    assert judged(audits_of(table)[1], rows, inspection=Inspection(target)).passed is passes
 
 
 def test_column_contract_names_what_differs() -> None:
-    table = a_table(columns={"a": "int", "b": "varchar", "c": "date"})
+    audit = audit_named("columns", columns={"a": "int", "b": "varchar", "c": "date"})
     columns = (Column("A", "NUMBER", 38, 2), Column("B", "TEXT", length=16_777_216), Column("D", "DATE"))
-    outcome = judge_against_catalogue(
-        AuditOutcome(audit_named("columns", columns={"a": "int"}), {}),
-        table,
-        Inspection(candidate_columns=columns),
-        on_target=False,
-    )
+    outcome = judged(audit, inspection=Inspection(candidate_columns=columns))
     assert outcome.found == "no column C; undeclared columns D; A of type NUMBER(38,2), expected int"
     assert outcome.blocks
 
@@ -297,7 +317,7 @@ def test_schema_changes_are_told_against_production() -> None:
 
 def test_sample_shows_rows_that_are_wrong() -> None:
     audit = audit_named("not_null", checks={"not_null": "a"})
-    assert sample_sql(audit, CANDIDATE, rows=3) == (
+    assert audit.sample_sql(CANDIDATE, rows=3) == (
         f'SELECT * FROM (\nSELECT * FROM {CANDIDATE.sql} WHERE "A" IS NULL\n) LIMIT 3'
     )
 

@@ -1,0 +1,228 @@
+"""The audits that the front matter of a table declares. Pure: a new kind of check gets its question here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from run_elt_dagster.audit.plan import (
+    Audit,
+    Bounds,
+    ContractAudit,
+    Measure,
+    QueryAudit,
+    RowCountAudit,
+    RowCountChangeAudit,
+    ScanAudit,
+    SchemaChangeAudit,
+    bad_rows_measure,
+)
+from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Freshness, Range, Relationship, RowCountChange, Severity
+from run_elt_dagster.model.names import quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.table import AnalyticsTable
+
+
+def audits_of(table: AnalyticsTable, *, database: str = "") -> tuple[Audit, ...]:
+    """Return the audits of a table, the row count first, each with a name of its own.
+
+    Args:
+        table: The table.
+        database: Stored name of the session's database: a relationship may name the table itself with it.
+    """
+    return tuple(_all_audits(table, database))
+
+
+def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
+    checks, names = table.checks, table.checks.names()
+    bounds = Bounds(min=checks.row_count.min, max=checks.row_count.max)
+    yield RowCountAudit(
+        name="row_count",
+        description=f"The number of rows is {bounds}.",
+        severity=checks.row_count.severity,
+        measures=(Measure("COUNT(*)", "rows", bounds),),
+    )
+    if checks.row_count_change is not None:
+        yield _row_count_change(checks.row_count_change)
+    if table.columns:
+        yield ContractAudit(
+            name="columns",
+            description=f"Columns and types are the declared ones: {', '.join(table.columns)}.",
+            contract={stored_name(name): contract.type for name, contract in table.columns.items()},
+        )
+    if table.schema_change == "fail":
+        yield SchemaChangeAudit(name="schema_change", description="The columns are those of the published table.")
+    if table.primary_key:
+        yield _key("primary_key", table.primary_key, "error", may_be_null=False)
+    for rule in checks.unique:
+        name = names["unique", tuple(map(stored_name, rule.columns))]
+        yield _key(name, rule.columns, rule.severity, may_be_null=True)
+    if checks.not_null is not None:
+        yield _not_null(checks.not_null.columns, checks.not_null.severity)
+    yield from _column_audits(table, names)
+    for column, rule in checks.relationship.items():
+        is_own = rule.is_to(table.stored_schema, table.stored_table, database=database)
+        yield _relationship(names["relationship", (stored_name(column),)], column, rule, is_own=is_own)
+    for name, rule in checks.sql.items():
+        query = f"SELECT * FROM (\n{rule.query.strip().rstrip(';')}\n)"
+        yield QueryAudit(
+            name=name, description=f"The query `{name}` returns no rows.", severity=rule.severity, query=query
+        )
+
+
+def _row_count_change(rule: RowCountChange) -> Audit:
+    bounds = Bounds(
+        min=None if rule.max_drop is None else round(-100 * rule.max_drop, 4),
+        max=None if rule.max_growth is None else round(100 * rule.max_growth, 4),
+    )
+    return RowCountChangeAudit(
+        name="row_count_change",
+        description=f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
+        severity=rule.severity,
+        measures=(Measure("COUNT(*)", "% change of the row count", bounds),),
+        min_rows=rule.min_rows,
+    )
+
+
+def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:
+    names = [_sql_of(column) for column in columns]
+    any_null = " OR ".join(f"{name} IS NULL" for name in names)
+    # COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are
+    # counted by themselves:
+    # https://docs.snowflake.com/en/sql-reference/functions/count
+    duplicates = f"COUNT(CASE WHEN NOT ({any_null}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
+    measures = [bad_rows_measure(duplicates, "rows with a duplicate key")]
+    if not may_be_null:
+        nulls = f"COUNT(CASE WHEN {any_null} THEN 1 END)"
+        measures.insert(0, bad_rows_measure(nulls, "rows with a NULL key"))
+    rows = (
+        f"SELECT * FROM {TABLE_PLACEHOLDER} QUALIFY "
+        + ("" if may_be_null else f"({any_null}) OR ")
+        + f"(NOT ({any_null}) AND COUNT(*) OVER (PARTITION BY {', '.join(names)}) > 1)"
+    )
+    never = "where none of them is NULL" if may_be_null else "and is never NULL"
+    return ScanAudit(
+        name=name,
+        description=f"{', '.join(columns)} identifies a row {never}.",
+        severity=severity,
+        measures=tuple(measures),
+        bad_rows_sql=rows,
+    )
+
+
+def _not_null(columns: Sequence[str], severity: Severity) -> Audit:
+    measures = tuple(
+        bad_rows_measure(f"COUNT(CASE WHEN {_sql_of(column)} IS NULL THEN 1 END)", f"rows with a NULL {column}")
+        for column in columns
+    )
+    condition = " OR ".join(f"{_sql_of(column)} IS NULL" for column in columns)
+    return ScanAudit(
+        name="not_null",
+        description=f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are'} never NULL.",
+        severity=severity,
+        measures=measures,
+        bad_rows_sql=_where(condition),
+    )
+
+
+def _column_audits(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Iterator[Audit]:
+    checks = table.checks
+
+    def condition(kind: str, column: str, words: str, bad: str, severity: Severity) -> Audit:
+        """Return an audit of a condition that is true for rows that are wrong; NULL never is."""
+        return ScanAudit(
+            name=names[kind, (stored_name(column),)],
+            description=f"{column} {words}.",
+            severity=severity,
+            measures=(bad_rows_measure(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}"),),
+            bad_rows_sql=_where(bad),
+        )
+
+    for column, rule in checks.accepted_values.items():
+        words = f"is one of {', '.join(map(_said, rule.values))}, or NULL"
+        yield condition("accepted_values", column, words, _another_sql(_sql_of(column), rule.values), rule.severity)
+    for column, rule in checks.matches.items():
+        # https://docs.snowflake.com/en/sql-reference/functions/regexp_like: the pattern is anchored at both ends.
+        bad = f"NOT REGEXP_LIKE({_sql_of(column)}, {quote_literal(rule.pattern)})"
+        yield condition("matches", column, f"matches `{rule.pattern}` as a whole, or is NULL", bad, rule.severity)
+    for column, rule in checks.range.items():
+        yield condition("range", column, _range_words(rule), _outside_sql(_sql_of(column), rule), rule.severity)
+    for column, rule in checks.freshness.items():
+        yield _freshness(names["freshness", (stored_name(column),)], column, rule)
+
+
+def _range_words(rule: Range) -> str:
+    parts = [
+        f"at least {_said(rule.min)}" if rule.min is not None else "",
+        f"at most {_said(rule.max)}" if rule.max is not None else "",
+    ]
+    return f"is {' and '.join(part for part in parts if part)}, or NULL"
+
+
+def _said(value: Any) -> str:
+    """Return a value as an author writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def _another_sql(column: str, values: Sequence[Any]) -> str:
+    if isinstance(values[0], bool):
+        # Compared with TRUE, text is cast first: 't', 'yes' and '1' would pass.
+        # https://docs.snowflake.com/en/sql-reference/data-types-logical
+        return f"{column}::VARCHAR NOT IN ({', '.join(quote_literal(_said(value)) for value in values)})"
+    return f"{column} NOT IN ({', '.join(map(_literal, values))})"
+
+
+def _outside_sql(column: str, rule: Range) -> str:
+    parts = [f"{column} < {_literal(rule.min)}"] if rule.min is not None else []
+    if rule.max is not None:
+        parts.append(f"{column} > {_literal(rule.max)}")
+    if not any(isinstance(bound, date) for bound in (rule.min, rule.max)):
+        # Snowflake counts NaN as greater than every number, so a minimum alone would let it pass:
+        # https://docs.snowflake.com/en/sql-reference/data-types-numeric#special-values
+        parts.append(f"{column}::FLOAT = 'NaN'::FLOAT")
+    return " OR ".join(parts)
+
+
+def _freshness(name: str, column: str, rule: Freshness) -> Audit:
+    # Seconds since 1970 are the same for every kind of timestamp; one without a time zone counts as UTC:
+    # https://docs.snowflake.com/en/sql-reference/functions/year
+    age = f"DATE_PART(EPOCH_SECOND, CURRENT_TIMESTAMP()) - DATE_PART(EPOCH_SECOND, MAX({_sql_of(column)}))"
+    bounds = Bounds(min=-rule.max_ahead_hours, max=rule.max_age_hours)
+    return ScanAudit(
+        name=name,
+        description=f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
+        severity=rule.severity,
+        measures=(Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
+    )
+
+
+def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -> Audit:
+    # What is published under the own name is the version before: it must not be asked, or orphans pass.
+    other = TABLE_PLACEHOLDER if is_own else ".".join(quote_identifier(part) for part in rule.table)
+    query = (
+        f"SELECT * FROM {TABLE_PLACEHOLDER} AS audited WHERE audited.{_sql_of(column)} IS NOT NULL AND NOT EXISTS "
+        f"(SELECT 1 FROM {other} AS related WHERE related.{quote_identifier(rule.column)} = audited.{_sql_of(column)})"
+    )
+    return QueryAudit(
+        name=name, description=f"Every {column} but NULL is in {rule.to}.", severity=rule.severity, query=query
+    )
+
+
+def _where(condition: str) -> str:
+    return f"SELECT * FROM {TABLE_PLACEHOLDER} WHERE {condition}"
+
+
+def _sql_of(column: str) -> str:
+    return quote_identifier(stored_name(column))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"'{value.isoformat(sep=' ')}'::{'TIMESTAMP_NTZ' if value.tzinfo is None else 'TIMESTAMP_TZ'}"
+    if isinstance(value, date):
+        return f"'{value.isoformat()}'::DATE"
+    # A decimal number keeps the digits that the author wrote; a binary one would have others.
+    return (
+        quote_literal(value) if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else repr(value)
+    )
