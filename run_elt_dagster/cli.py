@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dotenv import load_dotenv
 
+from run_elt_dagster.alerts.blocks import Style
 from run_elt_dagster.alerts.delivery import post
-from run_elt_dagster.alerts.message import Style, trial_message
+from run_elt_dagster.alerts.message import trial_message
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import NotInstalledError

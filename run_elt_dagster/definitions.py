@@ -11,10 +11,11 @@ from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 

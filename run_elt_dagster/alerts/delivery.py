@@ -9,8 +9,8 @@ from urllib.error import URLError
 
 import dagster as dg
 
+from run_elt_dagster.alerts.blocks import Message, without_blocks
 from run_elt_dagster.alerts.ledger import REASON_LIMIT, LedgerEntry, State, config_of, destination_of, start_of
-from run_elt_dagster.alerts.message import Message, without_blocks
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.redaction import redact
 

@@ -1,43 +1,60 @@
-"""The message about a failed run, as Slack's Block Kit, within Slack's limits for any input. Pure.
+"""The messages about failed runs, within Slack's limits for any input. Pure: `alerts.blocks` makes their parts."""
 
-https://docs.slack.dev/reference/block-kit/blocks
-"""
-
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote
 
+from run_elt_dagster.alerts.blocks import (
+    BLOCKS_LIMIT,
+    CAUSE_LIMIT,
+    CONTEXT_LIMIT,
+    HEADER_LIMIT,
+    NAMES_SHOWN,
+    SECTION_LIMIT,
+    SHORT_LIMIT,
+    TEXT_LIMIT,
+    Block,
+    Message,
+    Style,
+    button,
+    clean,
+    code_text,
+    cut,
+    date_text,
+    escape,
+    in_brackets,
+    mentions,
+    name_text,
+    names_text,
+    place,
+    plain,
+    plain_message,
+    redacted_window,
+    run_link,
+    run_url,
+    say,
+    section,
+    size,
+    units,
+)
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
 from run_elt_dagster.audit.plan import NO_ANSWER
-from run_elt_dagster.model.names import short_id
-from run_elt_dagster.redaction import excerpt, redact, redact_row_values
-from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.redaction import excerpt, redact_row_values
 
-Block = dict[str, Any]
 State = Literal["open", "recovered"]
 
-HEADER_LIMIT, SECTION_LIMIT, CONTEXT_LIMIT, TEXT_LIMIT = 150, 3000, 2000, 3000
-# Slack refuses blocks over an undocumented total of about 13,200 characters as `msg_blocks_too_long`.
-BLOCKS_LIMIT = 12_000
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
 URL_LIMIT = 3000
-NAMES_SHOWN, NAME_LIMIT, SHORT_LIMIT = 20, 120, 200
 CAUSE_IN_LINE_LIMIT = 100
 CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
-# Redacting is linear, but there is no use in reading 10 MB for an excerpt of 2,000 characters.
-CAUSE_LIMIT = 20_000
 # How much of each line of a list, and whether with links; less where the whole is too long for Slack.
 LISTED = ((300, True), (150, True), (80, True), (80, False), (40, False))
 # How much of the causes, and how many groups of tables that failed alike; less where the whole is too long for Slack.
 SHOWN = ((2400, 8), (1200, 8), (600, 6), (200, 4), (0, 2), (0, 1))
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SNOWFLAKE_ERROR = re.compile(r"(?:early: )?Snowflake error (\d+)")
 _NEXT_STEPS: Mapping[Stage, str] = {
     "connect": "Check that Snowflake is up, and the account, the role and the sign-in in the SNOWFLAKE_ variables.",
@@ -51,47 +68,6 @@ _NEXT_STEP_OF_CHECKS = (
     "If readers must not see these rows, roll back with `run-elt rollback`. Correct the SQL or the source, then materialize "
     "the table."
 )
-
-
-@dataclass(frozen=True)
-class Style:
-    """What a deployment puts into every message.
-
-    Attributes:
-        webserver_url: Address of the UI without a slash at its end; None leaves out links and buttons.
-        mentions: Slack's id of a user or a group, by owner.
-        secrets: Values that must not appear.
-        runbook_url: Address of docs/operations.md; None names the path in the repository.
-        deployment: Name of the deployment, empty if it has none.
-        database: Where the tables are, in words; empty if unknown.
-    """
-
-    webserver_url: str | None = None
-    mentions: Mapping[str, str] = field(default_factory=dict[str, str])
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    runbook_url: str | None = None
-    deployment: str = ""
-    database: str = ""
-
-    @classmethod
-    def of(cls, settings: AlertSettings, *, secrets: tuple[str, ...]) -> "Style":
-        """Return what the settings of a deployment put into every message."""
-        return cls(
-            settings.webserver_url,
-            settings.owners,
-            secrets,
-            settings.runbook_url,
-            settings.deployment,
-            settings.database,
-        )
-
-
-@dataclass(frozen=True)
-class Message:
-    """What `chat.postMessage` takes: the notification (the fallback too) and the blocks."""
-
-    text: str
-    blocks: tuple[Block, ...] = ()
 
 
 def failure_message(
@@ -124,28 +100,28 @@ def failure_message(
         )
         for limit, most in SHOWN
     )
-    blocks = next((blocks for blocks in made if _size(blocks) <= BLOCKS_LIMIT), ())
+    blocks = next((blocks for blocks in made if size(blocks) <= BLOCKS_LIMIT), ())
     lines = [
-        f"*{_escape(_cut(_title(failure, groups, state, style), 600))}*",
+        f"*{escape(cut(_title(failure, groups, state, style), 600))}*",
         _repeats(count),
         _tables_line(failure, style) if len(failure.tables) > 1 or _is_unnamed(failure) else "",
         # Said once if it holds for several.
         *_productions(failure.tables, style),
-        _mentions(failure.owners, style) if state == "open" else "",
+        mentions(failure.owners, style) if state == "open" else "",
         _place_and_run(failure, style),
     ]
-    return Message(text=_cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
+    return Message(text=cut("\n".join(line for line in lines if line), TEXT_LIMIT), blocks=blocks)
 
 
 def repeat_message(failure: RunFailure, *, style: Style, count: int) -> Message:
     """Return the reply in the thread of the first alert, when a run failed alike again."""
     cause = _causes(_groups(failure, style), failure, style)
     lines = [
-        f":repeat: Failed the same way again, {count:,} times by now{f': {_escape(_cut(cause, 400))}' if cause else '.'}",
+        f":repeat: Failed the same way again, {count:,} times by now{f': {escape(cut(cause, 400))}' if cause else '.'}",
         *_productions(failure.tables, style),
-        f"{_place_and_run(failure, style)} · launched by {_launched(failure, style)} · {_date(failure.failed_at)}",
+        f"{_place_and_run(failure, style)} · launched by {_launched(failure, style)} · {date_text(failure.failed_at)}",
     ]
-    return _plain_message("\n".join(lines))
+    return plain_message("\n".join(lines))
 
 
 def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style, count: int) -> Message:
@@ -157,12 +133,12 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
         style: Links and secrets.
         count: How many runs failed alike by now.
     """
-    links = ", ".join(_run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
+    links = ", ".join(run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
     more = len(run_ids) - NAMES_SHOWN
-    text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {_date(failure.failed_at)}"
+    text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {date_text(failure.failed_at)}"
     cause = _causes(_groups(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
-    return _plain_message("\n".join(filter(None, [listed, _escape(_cut(cause, 400)), _in_brackets(style).strip()])))
+    return plain_message("\n".join(filter(None, [listed, escape(cut(cause, 400)), in_brackets(style).strip()])))
 
 
 def list_message(incidents: Sequence[Sequence[RunFailure]], unknown: Sequence[str], *, style: Style) -> Message:
@@ -177,17 +153,15 @@ def list_message(incidents: Sequence[Sequence[RunFailure]], unknown: Sequence[st
     runs = sum(map(len, incidents)) + len(unknown)
     title = f"🔴 {runs:,} more runs failed, of {len(incidents) + len(unknown):,} causes"
     owners = [owner for failure in newest for owner in failure.owners]
-    lead = "\n".join(filter(None, [_mentions(owners, style), _place(style)]))
+    lead = "\n".join(filter(None, [mentions(owners, style), place(style)]))
     heading = [f"*{title}*", *([lead] if lead else [])]
     made = (
         tuple(_list_blocks(title, lead, _list_lines(incidents, unknown, style, limit=limit, has_links=has_links)))
         for limit, has_links in LISTED
     )
-    blocks = next((blocks for blocks in made if _size(blocks) <= BLOCKS_LIMIT), ())
+    blocks = next((blocks for blocks in made if size(blocks) <= BLOCKS_LIMIT), ())
     return Message(
-        text=_cut(
-            "\n".join([*heading, *_list_lines(incidents, unknown, style, limit=150, has_links=True)]), TEXT_LIMIT
-        ),
+        text=cut("\n".join([*heading, *_list_lines(incidents, unknown, style, limit=150, has_links=True)]), TEXT_LIMIT),
         blocks=blocks,
     )
 
@@ -197,58 +171,47 @@ def _list_lines(
 ) -> list[str]:
     style_of_runs = style if has_links else replace(style, webserver_url=None)
     lines = [
-        f"• {_escape(_cut(_title(failure, _groups(failure, style), 'open', style)[2:], limit))}"
-        f" · {_run_link(failure.run_id, style_of_runs)}{f' and {len(others):,} more runs' if others else ''}"
+        f"• {escape(cut(_title(failure, _groups(failure, style), 'open', style)[2:], limit))}"
+        f" · {run_link(failure.run_id, style_of_runs)}{f' and {len(others):,} more runs' if others else ''}"
         for failure, *others in incidents
     ]
-    return [*lines, *(f"• {_run_link(run, style_of_runs)}: its events cannot be read" for run in unknown)]
+    return [*lines, *(f"• {run_link(run, style_of_runs)}: its events cannot be read" for run in unknown)]
 
 
 def _list_blocks(title: str, lead: str, lines: Sequence[str]) -> Iterator[Block]:
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
     if lead:
-        yield _section(lead)
+        yield section(lead)
     part = ""
     for line in lines:
-        if part and _units(part) + _units(line) + 1 > SECTION_LIMIT - 100:
-            yield _section(part)
+        if part and units(part) + units(line) + 1 > SECTION_LIMIT - 100:
+            yield section(part)
             part = ""
         part = f"{part}\n{line}" if part else line
-    yield _section(f"{part}\n*Next:* Open a run for what readers see and what to do.")
+    yield section(f"{part}\n*Next:* Open a run for what readers see and what to do.")
 
 
 def recovery_message(failure: RunFailure, *, style: Style) -> Message:
     """Return the reply in the thread of the first alert, when every table is published again."""
-    names = _names([table.name for table in failure.tables], style)
-    return _plain_message(
-        f":large_green_circle: Published again: {names or 'all tables of the run'}.{_in_brackets(style)}"
+    names = names_text([table.name for table in failure.tables], style)
+    return plain_message(
+        f":large_green_circle: Published again: {names or 'all tables of the run'}.{in_brackets(style)}"
     )
 
 
 def lost_message(run_id: str, *, style: Style) -> Message:
     """Return the alert for a run that cannot be described, so it alerts all the same."""
-    return _plain_message(
-        f":red_circle: {_run_link(run_id, style)} failed, and its events cannot be read. Open the run.{_in_brackets(style)}"
+    return plain_message(
+        f":red_circle: {run_link(run_id, style)} failed, and its events cannot be read. Open the run.{in_brackets(style)}"
     )
 
 
 def trial_message(*, style: Style) -> Message:
     """Return what `run-elt alert --test` posts."""
-    where = f" Its links lead to {_escape(style.webserver_url)}." if style.webserver_url else ""
-    return _plain_message(
-        f":white_check_mark: A test of run_elt_dagster: failed runs will be reported here.{where}{_in_brackets(style)}"
+    where = f" Its links lead to {escape(style.webserver_url)}." if style.webserver_url else ""
+    return plain_message(
+        f":white_check_mark: A test of run_elt_dagster: failed runs will be reported here.{where}{in_brackets(style)}"
     )
-
-
-def without_blocks(message: Message) -> Message:
-    """Return the message as text only, for when Slack refuses its blocks."""
-    return Message(text=message.text)
-
-
-def clean(text: str) -> str:
-    """Return text that can be sent and shown: no colours, no control characters, no lone surrogates."""
-    text = _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -295,7 +258,7 @@ def _checks_line(table: FailedTable, style: Style) -> str:
     prefix = "Check " if table.was_built else ""
     # Each part by itself: behind a check that is called like a secret, what it got would look like its value.
     said = "; ".join(
-        f"{prefix}{_plain(check.name, style)}: got {_plain(check.got, style)}, expected {_plain(check.expected, style)}"
+        f"{prefix}{plain(check.name, style)}: got {plain(check.got, style)}, expected {plain(check.expected, style)}"
         for check in table.checks
     )
     return said.replace("\n", " ")
@@ -307,30 +270,30 @@ def _is_told_by_checks(table: FailedTable) -> bool:
 
 
 def _table_cause(table: FailedTable, style: Style, limit: int) -> str:
-    text = _redacted_window(table.cause, style, limit)
+    text = redacted_window(table.cause, style, limit)
     if number := _SNOWFLAKE_ERROR.match(table.cause_class):
         text = redact_row_values(text, int(number[1]))
-    return _plain(text, style)
+    return plain(text, style)
 
 
 def _blocks(
     failure: RunFailure, style: Style, groups: Sequence[_Group], *, details: str, count: int, state: State
 ) -> Iterator[Block]:
-    title = _cut(_title(failure, groups, state, style), HEADER_LIMIT)
+    title = cut(_title(failure, groups, state, style), HEADER_LIMIT)
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
-    lead = [_repeats(count), _mentions(failure.owners, style) if state == "open" else ""]
+    lead = [_repeats(count), mentions(failure.owners, style) if state == "open" else ""]
     if any(lead):
-        yield _section("\n".join(filter(None, lead)))
+        yield section("\n".join(filter(None, lead)))
     is_only = len(groups) == 1
     for group in groups:
-        yield _section(
+        yield section(
             _group_text(group, style, says_cause=not is_only, says_names=_says_names(failure, is_only=is_only))
         )
     rest = failure.tables[sum(len(group.tables) for group in groups) :]
     if rest:
-        yield _section(f"*and {_names([table.name for table in rest], style)}*")
+        yield section(f"*and {names_text([table.name for table in rest], style)}*")
     if failure.skipped:
-        yield _section(f"*Not refreshed, since they read it:* {_names(failure.skipped, style)}")
+        yield section(f"*Not refreshed, since they read it:* {names_text(failure.skipped, style)}")
     if details:
         yield {
             "type": "rich_text",
@@ -338,8 +301,8 @@ def _blocks(
             "elements": [{"type": "rich_text_preformatted", "elements": [{"type": "text", "text": details}]}],
         }
     if state == "open":
-        yield _section("\n".join(_next_steps(failure, style)))
-    yield {"type": "context", "elements": [{"type": "mrkdwn", "text": _cut(_context(failure, style), CONTEXT_LIMIT)}]}
+        yield section("\n".join(_next_steps(failure, style)))
+    yield {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(_context(failure, style), CONTEXT_LIMIT)}]}
     if style.webserver_url:
         yield {"type": "actions", "elements": list(_buttons(failure, style))}
 
@@ -364,26 +327,26 @@ def _causes(groups: Sequence[_Group], failure: RunFailure, style: Style) -> str:
     # Several share the room of one.
     limit = TEXT_LIMIT if len(causes) == 1 else CAUSE_IN_LINE_LIMIT
     more = len(causes) - CHECKS_SHOWN
-    line = "; ".join(_cut(cause, limit) for cause in list(causes)[:CHECKS_SHOWN])
+    line = "; ".join(cut(cause, limit) for cause in list(causes)[:CHECKS_SHOWN])
     return f"{line}; and {more} more causes" if more > 0 else line
 
 
 def _run_cause(failure: RunFailure, style: Style) -> str:
     """Return the cause of a failure that belongs to no table, without secrets and row values."""
-    text = _redacted_window(failure.cause, style, CAUSE_LIMIT)
+    text = redacted_window(failure.cause, style, CAUSE_LIMIT)
     if number := _SNOWFLAKE_ERROR.match(failure.cause_class):
         text = redact_row_values(text, int(number[1]))
-    return _plain(text, style)
+    return plain(text, style)
 
 
 def _details(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
     """Return what the causes say besides what the title and the tables say, each once; empty if nothing."""
-    title = _cut(_title(failure, groups, "open", style), HEADER_LIMIT)
+    title = cut(_title(failure, groups, "open", style), HEADER_LIMIT)
     if run_cause := _run_cause(failure, style):
         return "" if run_cause in title else run_cause
     if len(groups) == 1:
         return "" if groups[0].cause in title else groups[0].cause
-    more = [group for group in groups if group.cause != _cut(group.short, SHORT_LIMIT)]
+    more = [group for group in groups if group.cause != cut(group.short, SHORT_LIMIT)]
     return "\n".join(f"{', '.join(group.names[:NAMES_SHOWN])}: {group.cause}" for group in more if group.cause)
 
 
@@ -398,26 +361,26 @@ def _is_unnamed(failure: RunFailure) -> bool:
 
 def _group_text(group: _Group, style: Style, *, says_cause: bool, says_names: bool) -> str:
     table = group.first
-    query = f" · query `{_code(table.query_id, style)}`" if table.query_id else ""
-    parts = [f"*{_names(group.names, style)}*"] if says_names else []
+    query = f" · query `{code_text(table.query_id, style)}`" if table.query_id else ""
+    parts = [f"*{names_text(group.names, style)}*"] if says_names else []
     parts.append(f"*Stage:* {table.stage if table.was_built else f'{table.stage}, as published'}{query}")
     # A check's numbers are counts that this project measured, not values of rows.
     parts += [_check_line(check, style) for check in table.checks[:CHECKS_SHOWN]]
     if len(table.checks) > CHECKS_SHOWN:
         parts.append(f"and {len(table.checks) - CHECKS_SHOWN} more checks")
     if says_cause and group.cause:
-        parts.append(f"*Cause:* {_say(group.short, style, SHORT_LIMIT)}")
+        parts.append(f"*Cause:* {say(group.short, style, SHORT_LIMIT)}")
     if places := [place for each in group.tables[:CANDIDATES_SHOWN] if (place := each.where)]:
-        parts.append(f"*In the file:* {', '.join(f'`{_code(place, style)}`' for place in places)}")
+        parts.append(f"*In the file:* {', '.join(f'`{code_text(place, style)}`' for place in places)}")
     parts += _productions(group.tables, style)
     rejected = [each.candidate for each in group.tables[:CANDIDATES_SHOWN] if each.candidate and each.stage == "audit"]
     if rejected:
-        parts.append(f"*Rejected rows:* {', '.join(f'`{_code(name, style)}`' for name in rejected)}")
+        parts.append(f"*Rejected rows:* {', '.join(f'`{code_text(name, style)}`' for name in rejected)}")
     return "\n".join(parts)
 
 
 def _check_line(check: FailedCheck, style: Style) -> str:
-    return f"*Check* `{_code(check.name, style)}`*:* got {_say(check.got, style, 200)}, expected {_say(check.expected, style, 200)}"
+    return f"*Check* `{code_text(check.name, style)}`*:* got {say(check.got, style, 200)}, expected {say(check.expected, style, 200)}"
 
 
 def _productions(tables: Sequence[FailedTable], style: Style) -> list[str]:
@@ -427,8 +390,8 @@ def _productions(tables: Sequence[FailedTable], style: Style) -> list[str]:
         if table.production:
             words.setdefault(table.production, []).append(table.name)
     lines = [
-        f"*Production{'' if len(words) == 1 else f', {_name(names[0], style)}' + (f' and {len(names) - 1:,} more' if names[1:] else '')}:* "
-        f"{_say(text, style, 400)}"
+        f"*Production{'' if len(words) == 1 else f', {name_text(names[0], style)}' + (f' and {len(names) - 1:,} more' if names[1:] else '')}:* "
+        f"{say(text, style, 400)}"
         for text, names in list(words.items())[:PRODUCTIONS_SHOWN]
     ]
     more = sum(len(names) for names in list(words.values())[PRODUCTIONS_SHOWN:])
@@ -436,7 +399,7 @@ def _productions(tables: Sequence[FailedTable], style: Style) -> list[str]:
 
 
 def _tables_line(failure: RunFailure, style: Style) -> str:
-    return f"*Tables:* {_names([table.name for table in failure.tables], style)}" if failure.tables else ""
+    return f"*Tables:* {names_text([table.name for table in failure.tables], style)}" if failure.tables else ""
 
 
 def _next_steps(failure: RunFailure, style: Style) -> Iterator[str]:
@@ -455,145 +418,33 @@ def _runbook_link(entry: Entry, style: Style) -> str:
     return f"{PATH}#{entry.anchor} ({entry.title})"
 
 
-def _window(text: str, limit: int = CAUSE_LIMIT) -> str:
-    return excerpt(text, limit=max(limit, 400))
-
-
-def _redacted_window(text: str, style: Style, limit: int) -> str:
-    """Cut only after the known secrets are out, so no half of one stays at the cut."""
-    for secret in style.secrets:
-        text = text.replace(secret, "[redacted]")
-    return _window(text, limit)
-
-
-def _plain(text: str, style: Style) -> str:
-    return redact(clean(text), secrets=style.secrets).strip()
-
-
-def _say(text: str, style: Style, limit: int) -> str:
-    return _escape(_cut(_plain(text, style), limit))
-
-
-def _name(text: str, style: Style) -> str:
-    return _say(text, style, NAME_LIMIT).replace("*", "")
-
-
-def _code(text: str, style: Style) -> str:
-    return _say(text, style, NAME_LIMIT).replace("`", "'").replace("\n", " ")
-
-
-def _names(names: Sequence[str], style: Style) -> str:
-    shown = ", ".join(_name(name, style) for name in names[:NAMES_SHOWN])
-    more = len(names) - NAMES_SHOWN
-    return f"{shown} and {more:,} more" if more > 0 else shown
-
-
 def _repeats(count: int) -> str:
     return f"*Failed the same way {count:,} times.*" if count > 1 else ""
-
-
-def _mentions(of: Sequence[str], style: Style) -> str:
-    owners = list(dict.fromkeys(_mention(owner, style) for owner in of))
-    more = len(owners) - NAMES_SHOWN
-    shown = ", ".join(owners[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-    return f"*Owner{'' if len(owners) == 1 else 's'}:* {shown}" if owners else ""
-
-
-def _mention(owner: str, style: Style) -> str:
-    """Return a mention that notifies, or the bare name of an owner that the configuration does not list.
-
-    https://docs.slack.dev/messaging/formatting-message-text#mentioning-users
-    """
-    slack_id = style.mentions.get(owner)
-    if slack_id is None:
-        return _name(owner, style)
-    return f"<!subteam^{slack_id}>" if slack_id.startswith("S") else f"<@{slack_id}>"
 
 
 def _context(failure: RunFailure, style: Style) -> str:
     return " · ".join(
         [
             _place_and_run(failure, style),
-            f"job {_name(failure.job, style)}",
+            f"job {name_text(failure.job, style)}",
             f"launched by {_launched(failure, style)}",
-            _date(failure.failed_at),
+            date_text(failure.failed_at),
         ]
     )
 
 
 def _place_and_run(failure: RunFailure, style: Style) -> str:
-    return " · ".join(filter(None, [_place(style), f"run {_run_link(failure.run_id, style)}"]))
-
-
-def _place(style: Style) -> str:
-    """Return which deployment and which database this is about."""
-    database = f"database {_name(style.database, style)}" if style.database else ""
-    return " · ".join(filter(None, [f"*{_name(style.deployment, style)}*" if style.deployment else "", database]))
-
-
-def _in_brackets(style: Style) -> str:
-    return f" ({place})" if (place := _place(style)) else ""
+    return " · ".join(filter(None, [place(style), f"run {run_link(failure.run_id, style)}"]))
 
 
 def _launched(failure: RunFailure, style: Style) -> str:
-    return f"{failure.trigger} {_name(failure.trigger_name, style)}".strip()
-
-
-def _run_link(run_id: str, style: Style) -> str:
-    short = _name(short_id(run_id), style)
-    return f"<{_run_url(run_id, style)}|{short}>" if style.webserver_url else f"`{short}`"
-
-
-def _run_url(run_id: str, style: Style) -> str:
-    return f"{style.webserver_url}/runs/{quote(run_id, safe='')}"
-
-
-def _date(at: datetime) -> str:
-    """Return a moment that Slack shows in the reader's time zone."""
-    return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
+    return f"{failure.trigger} {name_text(failure.trigger_name, style)}".strip()
 
 
 def _buttons(failure: RunFailure, style: Style) -> Iterator[Block]:
-    yield _button("Open the run", _run_url(failure.run_id, style), "run")
+    yield button("Open the run", run_url(failure.run_id, style), "run")
     for table in failure.tables[:1]:
         path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in table.name.split("."))
         url = f"{style.webserver_url}/assets/{path}"
         if len(url) <= URL_LIMIT:
-            yield _button("Open the asset", url, "asset")
-
-
-def _button(text: str, url: str, action: str) -> Block:
-    return {
-        "type": "button",
-        "text": {"type": "plain_text", "text": text},
-        "url": url,
-        "action_id": f"run_elt_{action}",
-    }
-
-
-def _section(text: str) -> Block:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, SECTION_LIMIT)}}
-
-
-def _plain_message(text: str) -> Message:
-    return Message(text=_cut(text, TEXT_LIMIT), blocks=(_section(text),))
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _cut(text: str, limit: int) -> str:
-    """Cut to a number of UTF-16 units, as Slack counts, and never inside a character or an entity."""
-    if _units(text) <= limit:
-        return text
-    kept = text.encode("utf-16-le", "replace")[: (limit - 1) * 2].decode("utf-16-le", "ignore")
-    return re.sub(r"&[a-z]{0,3}$|<[^<>]*$", "", kept) + "…"
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le", "replace")) // 2
-
-
-def _size(blocks: Sequence[Block]) -> int:
-    return _units(json.dumps(blocks, ensure_ascii=False))
+            yield button("Open the asset", url, "asset")

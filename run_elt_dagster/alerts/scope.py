@@ -7,12 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import (
-    Clock,
-)
-from run_elt_dagster.alerts.message import (
-    Style,
-)
+from run_elt_dagster.alerts.blocks import Style
+from run_elt_dagster.alerts.delivery import Clock
 from run_elt_dagster.alerts.production import Seen
 from run_elt_dagster.runs.code_location import CodeLocation, known_locations
 from run_elt_dagster.settings import AlertSettings, secret_values

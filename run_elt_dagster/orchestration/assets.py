@@ -1,42 +1,49 @@
-"""Assets: every declared table with its checks, built by one op, and the tables that they read from elsewhere."""
+"""Assets: every declared table with its checks, built by one op, and how that op ends."""
 
-import atexit
-import hashlib
 import logging
 import math
-import re
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from typing import Any, cast
+from contextlib import ExitStack, closing
+from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
-from run_elt_dagster.audit.plan import NO_ANSWER, Audit, AuditOutcome
+from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.events import (
+    ERROR_LIMIT,
+    QUERY_LIMIT,
+    check_result,
+    evaluations_of,
+    is_selected,
+    materialization_metadata,
+    record_checks,
+    record_table,
+    superseding,
+    without_secrets,
+)
 from run_elt_dagster.orchestration.heartbeat import heartbeat
-from run_elt_dagster.orchestration.interruption import repeat_lost_interruptions
-from run_elt_dagster.orchestration.selection import KINDS, refuse_empty_selection
+from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
+from run_elt_dagster.orchestration.selection import refuse_empty_selection
+from run_elt_dagster.orchestration.specs import asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.guards import NOTHING_PUBLISHED
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit, audit_published, run_tables
-from run_elt_dagster.redaction import excerpt, redact, redact_exception
+from run_elt_dagster.redaction import excerpt, redact_exception
 from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Session, StatementError, told
 
 _OP = "run_ctas"
-# An error may have megabytes, and every event is kept: enough to see how it starts and ends.
-_ERROR_LIMIT = 20_000
-_QUERY_LIMIT = 4_000
 # The page of a run shows so many causes; the alert has the facts of all.
 _CAUSES_SHOWN = 50
 # The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
@@ -47,9 +54,6 @@ NO_ALERT = (
     "An alert requires DAGSTER_HOME or a dagster.yaml in the working directory, got neither. This run is on a temporary "
     "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
-
-# Dagster's name. It offers no constant for it.
-_DATA_VERSION = "dagster/data_version"
 
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
@@ -74,8 +78,8 @@ def analytics_assets(
 
     @dg.multi_asset(
         name=_OP,
-        specs=[_asset_spec(tables, key) for key in tables],
-        check_specs=[_check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
+        specs=[asset_spec(tables, key) for key in tables],
+        check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
@@ -100,8 +104,8 @@ def analytics_assets(
             with (
                 repeat_lost_interruptions(),
                 heartbeat(context.instance, context.run.run_id),
-                _ends_as_cancelled(context),
-                _closed_at_exit() as opened,
+                ends_as_cancelled(context),
+                closed_at_exit() as opened,
             ):
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
@@ -128,45 +132,9 @@ def analytics_assets(
     return run_ctas
 
 
-@contextmanager
-def _closed_at_exit() -> Generator[ExitStack]:
-    """Yield a stack that is closed when the block ends, or when the process does before that.
-
-    Where Dagster's storage fails, it leaves an op that has yielded a result where it is. Python ends it when no thread can be
-    started any more: closing a session would then wait for ever, and the process with it.
-    """
-    with ExitStack() as opened:
-        atexit.register(opened.close)
-        try:
-            yield opened
-        finally:
-            atexit.unregister(opened.close)
-
-
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
     """Filter Dagster's line about missing outputs: it names all tables and checks, and none is recorded as an output."""
     return not record.getMessage().startswith(f"op '{_OP}' did not yield or return expected outputs")
-
-
-@contextmanager
-def _ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
-    """Let a run of the command line end as cancelled when a person interrupts it. Dagster calls that a failure.
-
-    What the UI terminates is being cancelled already when the signal comes, or, if it was forced, has been. A worker of a
-    deployment that no person has cancelled was ended by its platform: that stays a failure. It alerts, and Dagster may
-    retry.
-    """
-    try:
-        yield
-    except (Exception, GeneratorExit):
-        raise
-    except BaseException:
-        # KeyboardInterrupt, or Dagster's own interruption.
-        run = context.instance.get_run_by_id(context.run.run_id)
-        by_hand = run is not None and run.remote_job_origin is None and run.status is dg.DagsterRunStatus.STARTED
-        if run is not None and (by_hand or run.status is dg.DagsterRunStatus.CANCELED):
-            context.instance.report_run_canceling(run, "Interrupted: the queries of the run are cancelled.")
-        raise
 
 
 def is_live(instance: dg.DagsterInstance, start: str) -> bool:
@@ -194,70 +162,11 @@ def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key
 def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:
     def warn(text: str) -> None:
         try:
-            context.log.warning(_without_secrets(text))
+            context.log.warning(without_secrets(text))
         except Exception as error:  # noqa: BLE001 - Dagster stores what is logged, and its storage may be what is away
-            say_on_stderr(f"{_without_secrets(text)} Dagster's log did not take this, got {type(error).__name__}.")
+            say_on_stderr(f"{without_secrets(text)} Dagster's log did not take this, got {type(error).__name__}.")
 
     return warn
-
-
-def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
-    """Return an external asset for every table that is read but not declared."""
-    return [
-        dg.AssetSpec(
-            _asset_key(key),
-            group_name=_asset_key(key)[-2],
-            kinds=KINDS,
-            description="Loaded by another process.",
-        )
-        for key in tables.sources
-    ]
-
-
-def _asset_key(key: Key) -> list[str]:
-    """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
-    return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
-
-
-def _plain(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
-    table = tables[key]
-    return dg.AssetSpec(
-        list(key),
-        deps=[_asset_key(parent) for parent in tables.upstream[key]],
-        description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
-        group_name=table.schema_name.lower(),
-        owners=[table.owner] if table.owner else None,
-        tags=table.tags,
-        kinds=KINDS,
-        metadata=_definition_metadata(table),
-        # A table whose parent failed, or that failed itself, ends the step without a materialization.
-        skippable=True,
-    )
-
-
-def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
-    if table.identifier:
-        metadata["identifier"] = table.identifier
-    if table.warehouse:
-        metadata["warehouse"] = table.warehouse
-    if table.business_owner:
-        metadata["business_owner"] = table.business_owner
-    if table.primary_key:
-        metadata["primary_key"] = ", ".join(table.primary_key)
-    if table.path is not None:
-        metadata["sql_file"] = dg.MetadataValue.path(str(table.path))
-    return metadata
-
-
-def _check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        audit.name, asset=list(table.key), description=audit.description, blocking=audit.severity == "error"
-    )
 
 
 def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
@@ -300,15 +209,15 @@ def _recorded(
     for outcome in outcomes:
         key = dg.AssetKey(list(outcome.table.key))
         for warning in outcome.warnings:
-            context.log.warning(_without_secrets(warning))
+            context.log.warning(without_secrets(warning))
         if outcome.published:
             with recording.of(outcome.table.name):
                 progress.tell(_published_line(outcome))
-                yield from _record(context, key, _metadata(outcome), is_awaited=key in awaited)
+                yield from record_table(context, key, materialization_metadata(outcome), is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
             if key in awaited:
-                yield _superseding(context.instance, key, outcome.superseded_by)
+                yield superseding(context.instance, key, outcome.superseded_by)
         elif outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
@@ -316,59 +225,14 @@ def _recorded(
             skipped.append(outcome)
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
-        evaluations = _evaluations(context, outcome.table, outcome.audits, audited=outcome.candidate)
-        yield from _record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
+        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate)
+        yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
         context.log.warning("\n".join(map(_skipped_line, skipped)))
     if failed and (held_back := ops_behind(context, awaited)):
         context.log.warning(_held_back_line(held_back))
     return failed, skipped
-
-
-def _record(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any], *, is_awaited: bool
-) -> Iterator[dg.MaterializeResult[Any]]:
-    """Record a published table, at once or as the result that is yielded.
-
-    A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
-    versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
-    the run: what reads the table in Dagster learns by it that the table is new.
-    """
-    version = context.run.run_id
-    if is_awaited:
-        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
-    else:
-        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version}))
-
-
-def _record_checks(
-    context: dg.AssetExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation], *, is_awaited: bool
-) -> Iterator[dg.AssetCheckResult]:
-    """Record checks, those of an awaited table as results: Dagster would warn that what waits is not gated by them."""
-    if is_awaited:
-        yield from map(_check_result, evaluations)
-        return
-    for evaluation in evaluations:
-        _log_event(context, evaluation)
-
-
-def _log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
-    """Store an event here and now.
-
-    Where Dagster's storage fails, the error is raised in the op, which then begins no other table. What is yielded, Dagster
-    stores on its own: its error leaves the op where it is, until the process ends, and its threads would go on publishing.
-    """
-    # The annotation of 1.13 leaves out the evaluation, which it takes.
-    context.log_event(cast("Any", event))
-
-
-def _superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> dg.MaterializeResult[Any]:
-    """Return the result of a table that a newer run has published: what waits for it here can run, as its children can."""
-    event = instance.get_latest_materialization_event(key)
-    published = event.asset_materialization if event is not None and event.run_id == run_id else None
-    metadata = dict(published.metadata) if published is not None else {}
-    return dg.MaterializeResult(key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(run_id))
 
 
 class _Progress:
@@ -402,10 +266,10 @@ def _checks_alone(
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
         audit = audit_published(session, table, options=options)
-        for evaluation in _evaluations(context, table, audit.outcomes, audited=target):
+        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target):
             # Dagster looks up which materialization this is about.
-            yield _check_result(evaluation)
-        failed = [o for o in audit.outcomes if o.blocks and _is_selected(context, table, o)]
+            yield check_result(evaluation)
+        failed = [o for o in audit.outcomes if o.blocks and is_selected(context, table, o)]
         if failed:
             facts.append(_check_run_facts(table, target, audit, failed))
             context.log.error(facts[-1]["message"])
@@ -429,8 +293,8 @@ def _check_run_facts(
         "table": table.name,
         "was_built": False,
         "stage": "audit",
-        "message": _without_secrets(f"{table.name} as published: {problem} (query {query_id}). {production}"),
-        "cause": _without_secrets(problem),
+        "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {production}"),
+        "cause": without_secrets(problem),
         "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
         "checks": [_check_facts(outcome) for outcome in failed],
         "query_id": query_id,
@@ -438,84 +302,6 @@ def _check_run_facts(
         "owners": [table.owner] if table.owner else [],
         "candidate": None,
     }
-
-
-def _check_result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        asset_key=evaluation.asset_key,
-        check_name=evaluation.check_name,
-        passed=evaluation.passed,
-        severity=evaluation.severity,
-        description=evaluation.description,
-        metadata=evaluation.metadata,
-    )
-
-
-def _evaluations(
-    context: dg.AssetExecutionContext,
-    table: AnalyticsTable,
-    outcomes: Sequence[AuditOutcome],
-    *,
-    audited: Relation,
-) -> list[dg.AssetCheckEvaluation]:
-    """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
-    key = dg.AssetKey(list(table.key))
-    return [_evaluation(key, outcome, audited) for outcome in outcomes if _is_selected(context, table, outcome)]
-
-
-def _is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcome: AuditOutcome) -> bool:
-    return dg.AssetCheckKey(dg.AssetKey(list(table.key)), outcome.audit.name) in context.selected_asset_check_keys
-
-
-def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckEvaluation:
-    blocking = audit.audit.severity == "error"
-    return dg.AssetCheckEvaluation(
-        asset_key=key,
-        check_name=audit.audit.name,
-        passed=audit.passed,
-        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-        blocking=blocking,
-        description=_without_secrets(str(audit)),
-        metadata=_check_metadata(audit, audited),
-    )
-
-
-def _check_metadata(audit: AuditOutcome, audited: Relation) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "got": dict(audit.got) if audit.found is None else _without_secrets(audit.found),
-        "expected": audit.expected or audit.audit.description,
-        "audited": str(audited),
-        "query_id": audit.query_id or "",
-    }
-    if audit.query:
-        metadata["query"] = excerpt(audit.query, limit=_QUERY_LIMIT)
-    if audit.bad_rows is not None:
-        metadata["bad_rows"] = audit.bad_rows
-    if audit.sample:
-        rows = [{name: _without_secrets(value) for name, value in row.items()} for row in audit.sample]
-        metadata["bad_rows_sample"] = dg.MetadataValue.json(rows)
-    return metadata
-
-
-def _metadata(outcome: TableOutcome) -> Mapping[str, Any]:
-    return {
-        "dagster/row_count": outcome.row_count,
-        "dagster/table_name": str(outcome.target),
-        "candidate": str(outcome.candidate),
-        "publish": outcome.table.publish,
-        "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
-        **_findings(outcome),
-        "seconds": round(sum(outcome.seconds.values()), 3),
-        **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
-        **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
-    }
-
-
-def _findings(outcome: TableOutcome) -> Mapping[str, str]:
-    """Return what did not stop the publishing but should be looked at."""
-    warned = ", ".join(audit.audit.name for audit in outcome.audits if not audit.passed)
-    findings = {"checks_warned": warned, "schema_changes": "; ".join(outcome.schema_changes)}
-    return {name: text for name, text in findings.items() if text}
 
 
 def _superseded_line(outcome: TableOutcome) -> str:
@@ -545,16 +331,12 @@ def _skipped_line(outcome: TableOutcome) -> str:
     return f"{outcome.table.name} was skipped, because it reads failed tables: {names}. {outcome.production}"
 
 
-def _without_secrets(text: str) -> str:
-    return excerpt(redact(text, secrets=secret_values()), limit=_ERROR_LIMIT)
-
-
 def _error_line(failure: Failure) -> str:
     """Return what the log says. A traceback helps only where this project is wrong, not where the SQL is."""
     if failure.cause is None or not failure.is_unexpected:
-        return _without_secrets(failure.message)
+        return without_secrets(failure.message)
     # As `exc_info`, the exception would bring along the secrets in its text.
-    return _without_secrets(f"{failure.message}\n{''.join(traceback.format_exception(failure.cause))}")
+    return without_secrets(f"{failure.message}\n{''.join(traceback.format_exception(failure.cause))}")
 
 
 def _fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> None:
@@ -595,14 +377,14 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
 
 def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:
     """Return a fact without its message, and with no more of its cause than there is room for."""
-    cause = excerpt(fact["cause"], limit=min(room, _ERROR_LIMIT))
+    cause = excerpt(fact["cause"], limit=min(room, ERROR_LIMIT))
     return {**{name: value for name, value in fact.items() if name != "message"}, "cause": cause}
 
 
 def _early_failure(stage: str, summary: str, problem: str, error: Exception) -> dg.Failure:
     """Return the failure of a run that came to no table."""
     errno = getattr(error, "errno", None)
-    cause = _without_secrets(problem)
+    cause = without_secrets(problem)
     return dg.Failure(
         description=f"{summary}: {cause}\nNothing was built.",
         metadata={
@@ -633,8 +415,8 @@ def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
         "table": outcome.table.name,
         "was_built": True,
         "stage": failure.stage,
-        "message": _without_secrets(failure.message),
-        "cause": _without_secrets(failure.problem or failure.message),
+        "message": without_secrets(failure.message),
+        "cause": without_secrets(failure.problem or failure.message),
         "where": failure.where,
         "cause_class": _cause_class(failure, failed),
         "checks": [_check_facts(audit) for audit in failed],
@@ -660,6 +442,6 @@ def _check_facts(audit: AuditOutcome) -> dict[str, str]:
     # A check of two thousand columns has as many of each.
     return {
         "name": audit.audit.name,
-        "got": excerpt(got or NO_ANSWER, limit=_QUERY_LIMIT),
-        "expected": excerpt(expected or audit.audit.description, limit=_QUERY_LIMIT),
+        "got": excerpt(got or NO_ANSWER, limit=QUERY_LIMIT),
+        "expected": excerpt(expected or audit.audit.description, limit=QUERY_LIMIT),
     }

@@ -1,11 +1,14 @@
-"""An interruption that Python swallows is sent again: a run that was told to end must not go on."""
+"""How the op ends when it is interrupted: a run that was told to end must not go on, nor hang, nor count as a failure."""
 
+import atexit
 import signal
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+import dagster as dg
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -56,3 +59,39 @@ def repeat_lost_interruptions(*, pause_seconds: float = PAUSE_SECONDS) -> Genera
 def _is_interruption(error: type[BaseException]) -> bool:
     """Separate KeyboardInterrupt and Dagster's own interruption from errors."""
     return not issubclass(error, (Exception, GeneratorExit, SystemExit))
+
+
+@contextmanager
+def closed_at_exit() -> Generator[ExitStack]:
+    """Yield a stack that is closed when the block ends, or when the process does before that.
+
+    Where Dagster's storage fails, it leaves an op that has yielded a result where it is. Python ends it when no thread can be
+    started any more: closing a session would then wait for ever, and the process with it.
+    """
+    with ExitStack() as opened:
+        atexit.register(opened.close)
+        try:
+            yield opened
+        finally:
+            atexit.unregister(opened.close)
+
+
+@contextmanager
+def ends_as_cancelled(context: dg.AssetExecutionContext) -> Generator[None]:
+    """Let a run of the command line end as cancelled when a person interrupts it. Dagster calls that a failure.
+
+    What the UI terminates is being cancelled already when the signal comes, or, if it was forced, has been. A worker of a
+    deployment that no person has cancelled was ended by its platform: that stays a failure. It alerts, and Dagster may
+    retry.
+    """
+    try:
+        yield
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException:
+        # KeyboardInterrupt, or Dagster's own interruption.
+        run = context.instance.get_run_by_id(context.run.run_id)
+        by_hand = run is not None and run.remote_job_origin is None and run.status is dg.DagsterRunStatus.STARTED
+        if run is not None and (by_hand or run.status is dg.DagsterRunStatus.CANCELED):
+            context.instance.report_run_canceling(run, "Interrupted: the queries of the run are cancelled.")
+        raise

@@ -10,7 +10,7 @@ from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, We
 
 LOCATION = """
 import run_elt_dagster.definitions as ours
-from run_elt_dagster.orchestration.assets import source_assets
+from run_elt_dagster.orchestration.specs import source_assets
 
 {documented}
 

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import TableRun
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text

@@ -9,7 +9,8 @@ import dagster as dg
 from snowflake.connector import SnowflakeConnection
 
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.orchestration.assets import analytics_assets, source_assets
+from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.snowflake.resource import Snowflake
 
 

@@ -11,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
+from run_elt_dagster.alerts.blocks import BLOCKS_LIMIT, Message, Style
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure
 from run_elt_dagster.alerts.message import (
-    BLOCKS_LIMIT,
-    Message,
-    Style,
     failure_message,
     list_message,
     lost_message,

@@ -1,0 +1,150 @@
+"""What Dagster records of a table that a run has built: its materialization, and the results of its checks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import dagster as dg
+
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.redaction import excerpt, redact
+from run_elt_dagster.settings import secret_values
+
+# An error may have megabytes, and every event is kept: enough to see how it starts and ends.
+ERROR_LIMIT = 20_000
+QUERY_LIMIT = 4_000
+# Dagster's name. It offers no constant for it.
+_DATA_VERSION = "dagster/data_version"
+
+
+def record_table(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any], *, is_awaited: bool
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Record a published table, at once or as the result that is yielded.
+
+    A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
+    versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
+    the run: what reads the table in Dagster learns by it that the table is new.
+    """
+    version = context.run.run_id
+    if is_awaited:
+        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
+    else:
+        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version}))
+
+
+def record_checks(
+    context: dg.AssetExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation], *, is_awaited: bool
+) -> Iterator[dg.AssetCheckResult]:
+    """Record checks, those of an awaited table as results: Dagster would warn that what waits is not gated by them."""
+    if is_awaited:
+        yield from map(check_result, evaluations)
+        return
+    for evaluation in evaluations:
+        _log_event(context, evaluation)
+
+
+def _log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+    """Store an event here and now.
+
+    Where Dagster's storage fails, the error is raised in the op, which then begins no other table. What is yielded, Dagster
+    stores on its own: its error leaves the op where it is, until the process ends, and its threads would go on publishing.
+    """
+    # The annotation of 1.13 leaves out the evaluation, which it takes.
+    context.log_event(cast("Any", event))
+
+
+def superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> dg.MaterializeResult[Any]:
+    """Return the result of a table that a newer run has published: what waits for it here can run, as its children can."""
+    event = instance.get_latest_materialization_event(key)
+    published = event.asset_materialization if event is not None and event.run_id == run_id else None
+    metadata = dict(published.metadata) if published is not None else {}
+    return dg.MaterializeResult(key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(run_id))
+
+
+def check_result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
+    """Return an evaluation as the result that an op yields."""
+    return dg.AssetCheckResult(
+        asset_key=evaluation.asset_key,
+        check_name=evaluation.check_name,
+        passed=evaluation.passed,
+        severity=evaluation.severity,
+        description=evaluation.description,
+        metadata=evaluation.metadata,
+    )
+
+
+def evaluations_of(
+    context: dg.AssetExecutionContext,
+    table: AnalyticsTable,
+    outcomes: Sequence[AuditOutcome],
+    *,
+    audited: Relation,
+) -> list[dg.AssetCheckEvaluation]:
+    """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
+    key = dg.AssetKey(list(table.key))
+    return [_evaluation(key, outcome, audited) for outcome in outcomes if is_selected(context, table, outcome)]
+
+
+def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcome: AuditOutcome) -> bool:
+    """Return whether the run selected the check of an audit."""
+    return dg.AssetCheckKey(dg.AssetKey(list(table.key)), outcome.audit.name) in context.selected_asset_check_keys
+
+
+def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckEvaluation:
+    blocking = audit.audit.severity == "error"
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=audit.audit.name,
+        passed=audit.passed,
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+        blocking=blocking,
+        description=without_secrets(str(audit)),
+        metadata=_check_metadata(audit, audited),
+    )
+
+
+def _check_metadata(audit: AuditOutcome, audited: Relation) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "got": dict(audit.got) if audit.found is None else without_secrets(audit.found),
+        "expected": audit.expected or audit.audit.description,
+        "audited": str(audited),
+        "query_id": audit.query_id or "",
+    }
+    if audit.query:
+        metadata["query"] = excerpt(audit.query, limit=QUERY_LIMIT)
+    if audit.bad_rows is not None:
+        metadata["bad_rows"] = audit.bad_rows
+    if audit.sample:
+        rows = [{name: without_secrets(value) for name, value in row.items()} for row in audit.sample]
+        metadata["bad_rows_sample"] = dg.MetadataValue.json(rows)
+    return metadata
+
+
+def materialization_metadata(outcome: TableOutcome) -> Mapping[str, Any]:
+    """Return what Dagster shows of a published table."""
+    return {
+        "dagster/row_count": outcome.row_count,
+        "dagster/table_name": str(outcome.target),
+        "candidate": str(outcome.candidate),
+        "publish": outcome.table.publish,
+        "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
+        **_findings(outcome),
+        "seconds": round(sum(outcome.seconds.values()), 3),
+        **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+        **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
+    }
+
+
+def _findings(outcome: TableOutcome) -> Mapping[str, str]:
+    """Return what did not stop the publishing but should be looked at."""
+    warned = ", ".join(audit.audit.name for audit in outcome.audits if not audit.passed)
+    findings = {"checks_warned": warned, "schema_changes": "; ".join(outcome.schema_changes)}
+    return {name: text for name, text in findings.items() if text}
+
+
+def without_secrets(text: str) -> str:
+    """Return text as Dagster may keep it: no secrets, and no more of it than shows how it starts and ends."""
+    return excerpt(redact(text, secrets=secret_values()), limit=ERROR_LIMIT)

@@ -1,0 +1,74 @@
+"""What Dagster shows of a table before anything runs: its asset, its checks, and the tables that it reads from elsewhere."""
+
+import hashlib
+import re
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.selection import KINDS
+
+
+def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
+    """Return an external asset for every table that is read but not declared."""
+    return [
+        dg.AssetSpec(
+            _asset_key(key),
+            group_name=_asset_key(key)[-2],
+            kinds=KINDS,
+            description="Loaded by another process.",
+        )
+        for key in tables.sources
+    ]
+
+
+def _asset_key(key: Key) -> list[str]:
+    """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
+    return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
+
+
+def _plain(name: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
+    """Return the asset of a declared table: what it reads, who owns it, and its SQL."""
+    table = tables[key]
+    return dg.AssetSpec(
+        list(key),
+        deps=[_asset_key(parent) for parent in tables.upstream[key]],
+        description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
+        group_name=table.schema_name.lower(),
+        owners=[table.owner] if table.owner else None,
+        tags=table.tags,
+        kinds=KINDS,
+        metadata=_definition_metadata(table),
+        # A table whose parent failed, or that failed itself, ends the step without a materialization.
+        skippable=True,
+    )
+
+
+def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
+    if table.identifier:
+        metadata["identifier"] = table.identifier
+    if table.warehouse:
+        metadata["warehouse"] = table.warehouse
+    if table.business_owner:
+        metadata["business_owner"] = table.business_owner
+    if table.primary_key:
+        metadata["primary_key"] = ", ".join(table.primary_key)
+    if table.path is not None:
+        metadata["sql_file"] = dg.MetadataValue.path(str(table.path))
+    return metadata
+
+
+def check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
+    """Return the asset check of an audit; one of severity `error` blocks what waits for the table."""
+    return dg.AssetCheckSpec(
+        audit.name, asset=list(table.key), description=audit.description, blocking=audit.severity == "error"
+    )
