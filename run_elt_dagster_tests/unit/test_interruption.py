@@ -56,7 +56,7 @@ def twice():
     Finalized()
 
 try:
-    with repeat_lost_interruptions(pause_seconds=0.01):
+    with repeat_lost_interruptions(pause_seconds=1):
         globals()[sys.argv[1]]()
         os.write(1, b"goes on\\n")
         threading.Event().wait(60)
