@@ -58,7 +58,7 @@ TRANSIENT = frozenset(
 
 
 def meet(fault: Fault) -> None:
-    """Raise what a hook of the embedded Snowflake raises for a fault.
+    """Raise what a hook of the simulator raises for a fault.
 
     Raises:
         SqlError: With Snowflake's error number.

@@ -85,7 +85,7 @@ _FINAL = frozenset({"SIGINT of the run", "SIGTERM of the run"})
 
 
 class Server:
-    """The process of an embedded Snowflake, always at the same port."""
+    """The process of a simulator, always at the same port."""
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._password = directory, secrets.token_urlsafe(12)

@@ -1,4 +1,4 @@
-"""An embedded Snowflake in a process of its own, which can be stopped or killed at a chosen statement of a run.
+"""A simulator in a process of its own, which can be stopped or killed at a chosen statement of a run.
 
     python -m run_elt_dagster_tests.faults.server_process DIRECTORY PASSWORD
 

@@ -1,4 +1,4 @@
-"""What hangs on production and would be lost forbids to publish over it, on the embedded Snowflake over the real connector."""
+"""What hangs on production and would be lost forbids to publish over it, on the simulator over the real connector."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What may be published, in which order, and with whose grants, on the embedded Snowflake over the real connector."""
+"""What may be published, in which order, and with whose grants, on the simulator over the real connector."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Putting back the version that readers saw before, on the embedded Snowflake over the real connector."""
+"""Putting back the version that readers saw before, on the simulator over the real connector."""
 
 import threading
 from collections.abc import Iterator

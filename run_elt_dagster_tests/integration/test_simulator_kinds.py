@@ -1,4 +1,4 @@
-"""What else than a plain table can stand under a name in the embedded Snowflake, and who may grant on it."""
+"""What else than a plain table can stand under a name in the simulator, and who may grant on it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Masking and row access policies of the embedded Snowflake: on which object they are set."""
+"""Masking and row access policies of the simulator: on which object they are set."""
 
 from typing import Any
 

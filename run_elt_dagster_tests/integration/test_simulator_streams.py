@@ -1,4 +1,4 @@
-"""Streams of the embedded Snowflake: listed, and stale when another object comes under the name of their table."""
+"""Streams of the simulator: listed, and stale when another object comes under the name of their table."""
 
 from typing import Any
 
