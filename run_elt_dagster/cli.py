@@ -23,8 +23,9 @@ from run_elt_dagster.alerts.message import trial_message
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import NotInstalledError
-from run_elt_dagster.model.lineage import load_declared, load_table
+from run_elt_dagster.model.lineage import load_declared
 from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.retry import retry_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows

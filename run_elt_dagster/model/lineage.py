@@ -1,8 +1,6 @@
 """Which tables stand in a folder of SQL files, what they read, and in what order they can be built."""
 
-import difflib
 import graphlib
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +9,10 @@ from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError
+from run_elt_dagster.model.table_files import load_files
 from run_elt_dagster.model.templates import template_in
 
-# What a name in a folder leads to.
-_FILE, _FOLDER, _DANGLING = "a file", "a folder", "a link that leads nowhere"
 # What stands for the table under audit while the query of a check is read.
 _UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
 
@@ -73,39 +70,10 @@ def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path
         TableProblemsError: With all problems of all files; a bad file never hides another's.
     """
     cache = LineageCache(cache_file(cache_dir, directory), read_sql)
-    tables, problems = _load_files(directory)
+    tables, problems = load_files(directory)
     found = catalogue(tables, database=database, known_problems=problems, read=cache)
     cache.save()
     return found
-
-
-def load_table(directory: Path, name: str) -> AnalyticsTable:
-    """Return one table. No other file is opened, so a wrong one elsewhere in the folder changes nothing.
-
-    Args:
-        directory: The folder of table files.
-        name: `schema.table` or `schema/table`, in any case.
-
-    Raises:
-        TableProblemsError: With the problems of this file; or there is no folder, or two files declare the table.
-        ValueError: No file declares it.
-    """
-    _require_folder(directory)
-    wanted = name.lower().replace("/", ".")
-    # By their names alone: `directory.rglob` would not go into a linked folder.
-    files = {path: f"{path.parent.name}.{path.stem}".lower() for path in sorted(directory.glob("*/*"))}
-    files = {path: each for path, each in files.items() if _is_sql(path) and not _is_hidden(path)}
-    found = [path for path, each in files.items() if each == wanted]
-    if not found:
-        near = difflib.get_close_matches(wanted, files.values(), n=1)
-        known = f"Did you mean {near[0]}?" if near else f"Known tables: {', '.join(files.values()) or 'none'}."
-        raise ValueError(
-            f"run-elt requires a declared table, got {name}: {directory} has no file of it. Nothing was done. {known}"
-        )
-    if len(found) > 1:
-        message = f"{wanted} requires one file, got a second: {found[0]} declares it too. Rename or remove one of them."
-        raise TableProblemsError([TableProblem(found[1], 1, message)])
-    return _load_table(directory, found[0])
 
 
 def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[TableProblem]]:
@@ -116,7 +84,7 @@ def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[Tabl
     Raises:
         TableProblemsError: There is no folder, or no SQL file in it.
     """
-    tables, problems = _load_files(directory)
+    tables, problems = load_files(directory)
     return {table.key: table for table in tables}, problems
 
 
@@ -157,116 +125,6 @@ def catalogue(
     if problems:
         raise TableProblemsError(problems)
     return found
-
-
-def _load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem]]:
-    tables: list[AnalyticsTable] = []
-    files, problems = _table_files(directory)
-    for path in files:
-        try:
-            tables.append(_load_table(directory, path))
-        except TableProblemsError as error:
-            problems += error.problems
-    return tables, problems
-
-
-def _require_folder(directory: Path) -> None:
-    if not directory.is_dir():
-        message = "RUN_ELT_TABLES_DIR requires a folder, got none here. Create it, or correct the variable."
-        raise TableProblemsError([TableProblem(directory, 1, message)])
-
-
-def _table_files(directory: Path) -> tuple[list[Path], list[TableProblem]]:
-    """Return the SQL files below a folder in the order of their names, and a problem for each name that hides some.
-
-    A mounted ConfigMap of Kubernetes consists of links, so they are followed. Names that begin with a dot are no tables: the
-    folders of such a mount, checkpoints of notebooks, the files that macOS adds.
-    """
-    _require_folder(directory)
-    found = list(_entries(directory, depth=0))
-    if not found:
-        message = "a folder of tables requires <schema>/<table>.sql, got no SQL file. Add one."
-        raise TableProblemsError([TableProblem(directory, 1, message)])
-    files = [entry for entry in found if isinstance(entry, Path)]
-    return files, [entry for entry in found if isinstance(entry, TableProblem)]
-
-
-def _entries(folder: Path, *, depth: int) -> Iterator[Path | TableProblem]:
-    """Yield the SQL files below a folder, and a problem for what cannot be read but may be one, or a folder of them."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(
-                (entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name
-            )
-    except OSError as error:
-        yield TableProblem(
-            folder, 1, f"a folder of tables requires to be readable, got {error.strerror}. Make it readable."
-        )
-        return
-    for entry in entries:
-        path, kind = folder / entry.name, _kind(entry)
-        if _is_sql(path):
-            yield (
-                path
-                if kind == _FILE
-                else TableProblem(path, 1, f"a table requires a file, got {kind}. Rename or remove it.")
-            )
-        elif kind == _FOLDER:
-            # Links lead to schemas only: one below could lead in a circle, or through the whole disk.
-            is_too_deep = depth > 0 and entry.is_symlink()
-            yield from [_refused_link(path)] if is_too_deep or _is_above(path) else _entries(path, depth=depth + 1)
-        elif kind == _DANGLING and not path.suffix:
-            yield TableProblem(path, 1, f"a folder of tables requires to be there, got {kind}. Correct or remove it.")
-
-
-def _kind(entry: os.DirEntry[str]) -> str:
-    """Return what a name leads to, through links."""
-    try:
-        if entry.is_file():
-            return _FILE
-        if entry.is_dir():
-            return _FOLDER
-        entry.stat()
-    except OSError:
-        return _DANGLING
-    return "a pipe or a device"
-
-
-def _is_above(folder: Path) -> bool:
-    """Return whether a link leads to a folder that holds it."""
-    return folder.is_symlink() and folder.resolve() in folder.absolute().parent.resolve().joinpath("x").parents
-
-
-def _refused_link(path: Path) -> TableProblem:
-    message = f"a link cannot lead to folders below a schema or to a folder above it, got {path.readlink()}. Remove it."
-    return TableProblem(path, 1, message)
-
-
-def _is_sql(path: Path) -> bool:
-    # A space behind the suffix is not seen, and the table would be left out.
-    return path.suffix.rstrip().lower() == ".sql"
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.parent.name.startswith(".")
-
-
-def _load_table(directory: Path, path: Path) -> AnalyticsTable:
-    inside = path.parts[len(directory.parts) :]
-    if len(inside) != 2:  # noqa: PLR2004 - schema and table
-        message = f"the path requires <schema>/<table>.sql below {directory}, got {'/'.join(inside)}. Move it."
-        raise TableProblemsError([TableProblem(path, 1, message)])
-    try:
-        # The SQL runs byte for byte, its line ends included.
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        message = f"a table requires a file that can be read, got {error.strerror}. Make it readable."
-        raise TableProblemsError([TableProblem(path, 1, message)]) from error
-    except UnicodeDecodeError as error:
-        message = f"requires UTF-8, got byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise TableProblemsError([TableProblem(path, line, message)]) from error
-    return parse_table_file(path, text, schema=inside[0], table=path.stem)
 
 
 def own_key(table: AnalyticsTable) -> Key:

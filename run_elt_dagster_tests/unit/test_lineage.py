@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.model.lineage import Catalogue, load_table, load_tables
+from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.table_files import load_table
 
 PACKAGE_TABLES = Path(__file__).parents[2] / "run_elt_dagster" / "tables"
 

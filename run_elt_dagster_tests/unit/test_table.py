@@ -3,13 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.table import (
-    AnalyticsTable,
-    SqlRuleError,
-    TableProblemsError,
-    parse_table_file,
-    single_select,
-)
+from run_elt_dagster.model.single_select import SqlRuleError, single_select
+from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
 
 def parse(text: str) -> AnalyticsTable:

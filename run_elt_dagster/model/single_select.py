@@ -1,0 +1,73 @@
+"""The one SELECT that a table file holds besides its settings, and what is refused in its place. Pure."""
+
+import re
+from collections.abc import Sequence
+
+from run_elt_dagster.model.front_matter import SQL_UNIT, MisplacedSettingsError, require_no_settings
+from run_elt_dagster.model.templates import template_in
+
+
+class SqlRuleError(ValueError):
+    """SQL that cannot be built as one table.
+
+    Attributes:
+        offset: Character of the SQL where the rule is broken.
+    """
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def single_select(sql: str) -> str:
+    """Return the one SELECT of a text, without a terminator and what follows it, otherwise byte for byte.
+
+    Raises:
+        SqlRuleError: There is no statement, more than one, or one that is not a SELECT; or a comment looks like settings.
+    """
+    _require_no_template(sql)
+    try:
+        require_no_settings(sql)
+    except MisplacedSettingsError as error:
+        raise SqlRuleError(str(error), offset=error.offset) from error
+    units = [unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
+    statement = [unit for unit in units if unit.lastgroup != "semicolon"]
+    if not statement:
+        raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
+    _require_select(statement)
+    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), None)
+    if end is None:
+        return sql
+    _require_nothing_after(statement, end)
+    return sql[:end]
+
+
+def _require_no_template(sql: str) -> None:
+    if found := template_in(sql):
+        template, offset = found
+        raise SqlRuleError(
+            f"cannot hold templates, got {template}. Nothing fills them in here: there is no ref(), no source() and no macro. "
+            "Write schema.table for a table, and plain SQL for everything else.",
+            offset=offset,
+        )
+
+
+def _require_select(statement: Sequence[re.Match[str]]) -> None:
+    first = next((unit for unit in statement if unit.group() != "("), statement[0])
+    word = first.group().upper()
+    if word not in ("SELECT", "WITH"):
+        raise SqlRuleError(
+            f"requires a SELECT (or WITH ... SELECT), got {word[:40] if word.isprintable() else ascii(word[:40])}. run_ctas writes the CREATE TABLE itself; keep "
+            "only the query.",
+            offset=first.start(),
+        )
+
+
+def _require_nothing_after(statement: Sequence[re.Match[str]], end: int) -> None:
+    second = next((unit for unit in statement if unit.start() > end), None)
+    if second is not None:
+        raise SqlRuleError(
+            f"requires exactly one statement, got a second one that starts with {second.group()[:40]}. One SQL file is "
+            "one table; move it to a file of its own, or take the semicolon out.",
+            offset=second.start(),
+        )
