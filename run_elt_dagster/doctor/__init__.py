@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import dagster as dg
 
-from run_elt_dagster.doctor import account, channel, deployment
+from run_elt_dagster.doctor import account, channel, deployment, installation
 from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
 from run_elt_dagster.settings import secret_values
@@ -37,7 +37,9 @@ def examine(open_instance: Callable[[], dg.DagsterInstance], sections: Collectio
 
 def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str]) -> Iterator[tuple[str, Finding]]:
     settings, found = read_settings()
-    tables, problems = read_tables(settings) if settings else (None, list(skipped(["table files"], _NO_SETTINGS)))
+    tables, problems = (
+        read_tables(settings) if settings else (None, list(skipped([installation.Check.TABLE_FILES], _NO_SETTINGS)))
+    )
     for finding in (*check_versions(), *found, *problems):
         yield "installation", finding
     looks: dict[str, tuple[float, Callable[[], Iterator[Finding]]]] = {

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
 
+
+class Check(StrEnum):
+    """The checks, by the names that are shown; without the history, none of the others can be made."""
+
+    HISTORY = "history"
+    RUN_MONITORING = "run monitoring"
+    DAEMON = "daemon"
+    CODE_LOCATION = "code location"
+    SCHEDULE = "schedule"
+    SENSORS = "sensors"
+    ALERTS = "alerts"
+
+
 # Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.
 LIMIT_SECONDS = 150
 # The daemon writes every 30 s; Dagster itself takes it for dead after half an hour.
@@ -33,8 +47,6 @@ HEARTBEAT_SECONDS = 300
 EVALUATION_SECONDS = 300
 # A tick that the schedule owes is late only after this.
 TICK_SECONDS = 900
-HISTORY = "history"
-DEPENDENTS = ("run monitoring", "daemon", "code location", "schedule", "sensors", "alerts")
 # Names of the required daemons: without them there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
 SCHEDULES = {daily_schedule(job_name=JOB_NAME).name}
@@ -60,10 +72,10 @@ def check_deployment(
     """
     problems = _file_problems()
     for problem in problems:
-        yield failed(HISTORY, problem.detail, problem.remedy)
+        yield failed(Check.HISTORY, problem.detail, problem.remedy)
     if problems:
         # Not opened: Dagster would make an empty file where one is cut off.
-        yield from skipped(DEPENDENTS, "the files of the history are not in order")
+        yield from skipped(tuple(Check)[1:], "the files of the history are not in order")
         return
     try:
         instance = open_instance()
@@ -72,14 +84,14 @@ def check_deployment(
             "Check that the database of its dagster.yaml is up. If there is no dagster.yaml, run the command in the folder where "
             "Dagster is started, or set DAGSTER_HOME."
         )
-        yield failed(HISTORY, f"cannot be opened: {error}", remedy)
-        yield from skipped(DEPENDENTS, "the history cannot be opened")
+        yield failed(Check.HISTORY, f"cannot be opened: {error}", remedy)
+        yield from skipped(tuple(Check)[1:], "the history cannot be opened")
         return
     with instance:
         home = Path(instance.root_directory).absolute()
         runs = instance.get_runs_count()
         asked = Later(lambda: ask_code_server(home))
-        yield ok(HISTORY, f"{runs:,} runs in {home} ({type(instance.run_storage).__name__})")
+        yield ok(Check.HISTORY, f"{runs:,} runs in {home} ({type(instance.run_storage).__name__})")
         yield _monitoring_finding(instance)
         daemon = _daemon_finding(instance, now=time.time())
         rivals = _rivals_finding(daemons_at_work(lambda: _beats(instance))) if daemon.status == "ok" else None
@@ -95,7 +107,7 @@ def _file_problems() -> list[HistoryProblem]:
 
 
 def _monitoring_finding(instance: dg.DagsterInstance) -> Finding:
-    name = DEPENDENTS[0]
+    name = Check.RUN_MONITORING
     limit = instance.run_monitoring_max_runtime_seconds if instance.run_monitoring_enabled else 0
     if limit:
         return ok(name, f"a run that never ends by itself is ended after {limit:,} s")
@@ -109,7 +121,7 @@ def _monitoring_finding(instance: dg.DagsterInstance) -> Finding:
 
 def _daemon_finding(instance: dg.DagsterInstance, *, now: float) -> Finding:
     """Return whether a daemon works on the instance: https://docs.dagster.io/deployment/execution/dagster-daemon."""
-    name, remedy = DEPENDENTS[1], "Start dagster dev, or dagster-daemon run, on this history."
+    name, remedy = Check.DAEMON, "Start dagster dev, or dagster-daemon run, on this history."
     if instance.daemon_skip_heartbeats_without_errors:
         return Finding(name, "skip", "this instance's daemon reports errors only")
     statuses: Mapping[str, Any] = instance.get_daemon_statuses()
@@ -135,7 +147,7 @@ def _rivals_finding(ids: Sequence[str]) -> Finding | None:
     if len(ids) < 2:  # noqa: PLR2004 - one is right
         return None
     return failed(
-        DEPENDENTS[1],
+        Check.DAEMON,
         f"a history requires one daemon, got {len(ids)} that give heartbeats in turn ({', '.join(short_id(each) for each in ids)}). "
         "Each scheduled run is launched twice, an alert can be posted twice, and a tick can be lost.",
         "Stop all but one: dagster-daemon or dagster dev runs on another machine, or once more on this one, with this "
@@ -188,8 +200,8 @@ def _automation_findings(instance: dg.DagsterInstance, automation: _Automation, 
     location = _location_finding(automation, answer)
     yield location
     looks = (
-        ("schedule", "SCHEDULE", SCHEDULES, _schedule_finding),
-        ("sensors", "SENSOR", SENSORS, _ticks_finding),
+        (Check.SCHEDULE, "SCHEDULE", SCHEDULES, _schedule_finding),
+        (Check.SENSORS, "SENSOR", SENSORS, _ticks_finding),
     )
     for name, kind, wanted, look in looks:
         states = automation.of(kind)
@@ -203,7 +215,7 @@ def _automation_findings(instance: dg.DagsterInstance, automation: _Automation, 
 
 def _location_finding(automation: _Automation, answer: Answer) -> Finding:
     """Return whether the code location is loaded: by what the code server says, and by whether its sensors are evaluated."""
-    name, (kind, said) = DEPENDENTS[2], answer
+    name, (kind, said) = Check.CODE_LOCATION, answer
     nothing = "No table is built, and no failed run alerts."
     if kind == "broken":
         remedy = "Correct what it names, then load it again: docs/deployment.md, Deploying a change of a table."
@@ -354,7 +366,7 @@ def _location(state: Any) -> str:
 def _alert_findings(
     instance: dg.DagsterInstance, settings: Settings | None, tables: Catalogue | None
 ) -> Iterator[Finding]:
-    name = DEPENDENTS[-1]
+    name = Check.ALERTS
     if settings is None or tables is None:
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -11,6 +12,15 @@ from run_elt_dagster.doctor.finding import Finding, failed, ok
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.table import TableProblemsError
 from run_elt_dagster.settings import Settings, SettingsError
+
+
+class Check(StrEnum):
+    """The checks, by the names that are shown."""
+
+    VERSIONS = "versions"
+    SETTINGS = "settings"
+    TABLE_FILES = "table files"
+
 
 PACKAGE = "run_elt_dagster"
 SHOWN = ("dagster", "dagster-snowflake", "dagster-slack", "snowflake-connector-python")
@@ -22,7 +32,7 @@ def check_versions() -> Iterator[Finding]:
         metadata = importlib.metadata.metadata(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         yield failed(
-            "versions", f"{PACKAGE} is not installed in this environment.", "Run pip install -e . in its folder."
+            Check.VERSIONS, f"{PACKAGE} is not installed in this environment.", "Run pip install -e . in its folder."
         )
         return
     yield from version_findings(
@@ -61,7 +71,7 @@ def version_findings(
     if not SpecifierSet(requires_python).contains(python, prereleases=True):
         problems += 1
         yield failed(
-            "versions",
+            Check.VERSIONS,
             f"{PACKAGE} requires Python {requires_python}, got {python}.",
             "Create the environment with such a Python.",
         )
@@ -75,12 +85,12 @@ def version_findings(
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             problems += 1
             yield failed(
-                "versions",
+                Check.VERSIONS,
                 f"{who} requires {requirement.name} {requirement.specifier}, got {version or 'none'}.",
                 "Install the set that was tried together: pip install -c constraints.txt -e .",
             )
     if not problems:
-        yield ok("versions", ", ".join([f"Python {python}", *(f"{name} {installed(name)}" for name in SHOWN)]))
+        yield ok(Check.VERSIONS, ", ".join([f"Python {python}", *(f"{name} {installed(name)}" for name in SHOWN)]))
 
 
 def _applying(requirements: Sequence[str]) -> list[Requirement]:
@@ -94,11 +104,11 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
         settings = Settings.from_environment()
     except SettingsError as error:
         remedy = "Correct it: .env.example describes every variable."
-        return None, [failed("settings", problem, remedy) for problem in error.problems]
+        return None, [failed(Check.SETTINGS, problem, remedy) for problem in error.problems]
     account = f"account {settings.snowflake.account}" if settings.snowflake else "the embedded Snowflake, no account"
     slack = f"Slack's channel {settings.alerts.channel or '-'}" if settings.alerts.has_token else "no Slack"
     deployment = f"deployment {settings.deployment}" if settings.deployment else "no deployment"
-    return settings, [ok("settings", f"{account}; {slack}; {deployment}")]
+    return settings, [ok(Check.SETTINGS, f"{account}; {slack}; {deployment}")]
 
 
 def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
@@ -107,7 +117,7 @@ def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
         tables = load_tables(settings.tables_dir, database=settings.database)
     except TableProblemsError as error:
         remedy = "Correct that line: docs/tables.md lists every key."
-        return None, [failed("table files", str(problem), remedy) for problem in error.problems]
+        return None, [failed(Check.TABLE_FILES, str(problem), remedy) for problem in error.problems]
     except OSError as error:
-        return None, [failed("table files", f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
-    return tables, [ok("table files", f"{len(tables)} tables in {settings.tables_dir}")]
+        return None, [failed(Check.TABLE_FILES, f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
+    return tables, [ok(Check.TABLE_FILES, f"{len(tables)} tables in {settings.tables_dir}")]
