@@ -120,7 +120,9 @@ class Outcome:
 
     Attributes:
         kind: The class of the outcome.
-        reason: In words, with the remedy where a person must act.
+        problem: What is wrong, in words; Slack's name of the error where it gave one.
+        remedy: What a person must do; empty where another attempt is enough.
+        error: Slack's name of the error, empty if it gave none.
         ambiguous: Whether Slack may have posted the message all the same.
         retry_after_seconds: How long Slack asked to wait.
         ts: Slack's id of the message, once delivered.
@@ -131,13 +133,20 @@ class Outcome:
     """
 
     kind: Kind
-    reason: str = ""
+    problem: str = ""
+    remedy: str = ""
+    error: str = ""
     ambiguous: bool = False
     retry_after_seconds: float = 0
     ts: str = ""
     channel: str = ""
     thread_ts: str | None = None
     down: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why it is not delivered, with the remedy."""
+        return ": ".join(filter(None, (self.problem, self.remedy)))
 
 
 def after(entry: LedgerEntry, outcome: Outcome, *, now: float, config: str) -> LedgerEntry:
@@ -365,7 +374,7 @@ def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Ou
 
 def is_gone(outcome: Outcome) -> bool:
     """Return whether Slack refused since a message, or its channel, is not there any more."""
-    return outcome.kind != "delivered" and _error_of(outcome) in GONE_ERRORS
+    return outcome.kind != "delivered" and outcome.error in GONE_ERRORS
 
 
 def post(client: "WebClient", channel: str, message: Message, *, run_id: str, thread_ts: str = "") -> Outcome:
@@ -388,11 +397,11 @@ def post(client: "WebClient", channel: str, message: Message, *, run_id: str, th
 
     outcome = send(message)
     if (
-        _error_of(outcome) == "not_in_channel"
+        outcome.error == "not_in_channel"
         and call(lambda: client.conversations_join(channel=channel)).kind == "delivered"
     ):
         outcome = send(message)
-    if _error_of(outcome) in FORM_ERRORS and message.blocks:
+    if outcome.error in FORM_ERRORS and message.blocks:
         outcome = send(without_blocks(message))
     return outcome
 
@@ -446,8 +455,8 @@ def _answered(error: "SlackApiError") -> Outcome:
         or name.endswith("_too_long")
         or name in ("no_text", "invalid_arguments", "invalid_metadata_schema")
     ):
-        return Outcome("refused", f"{name}: Slack refused the message's form")
-    return Outcome("unauthorized", f"{name}: {REMEDIES.get(name, OTHER_REMEDY)}")
+        return Outcome("refused", f"{name}: Slack refused the message's form", error=name)
+    return Outcome("unauthorized", name, REMEDIES.get(name, OTHER_REMEDY), error=name)
 
 
 def _find(client: "WebClient", channel: str, run_id: str, thread_ts: str) -> Outcome | None:
@@ -472,10 +481,6 @@ def _find(client: "WebClient", channel: str, run_id: str, thread_ts: str) -> Out
             ts, thread = str(message.get("ts", "")), str(message.get("thread_ts") or "")
             return Outcome("delivered", ts=ts, channel=channel, thread_ts="" if thread == ts else thread)
     return None
-
-
-def _error_of(outcome: Outcome) -> str:
-    return outcome.reason.split(":", 1)[0]
 
 
 def _words(what: str, error: object) -> str:

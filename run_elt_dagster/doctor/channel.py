@@ -77,7 +77,7 @@ def _channel_finding(slack: Slack, scopes: set[str]) -> Finding:
         return Finding(name, "skip", f"{channel} is no channel's ID, and Slack looks up channels by ID only; {TRY_IT}")
     client = slack.client()
     outcome, answer, _ = _asked(lambda: client.conversations_info(channel=channel))
-    if outcome.reason.startswith("missing_scope"):
+    if outcome.error == "missing_scope":
         return Finding(name, "skip", f"looking it up takes the scope channels:read or groups:read; {TRY_IT}")
     if outcome.kind != "delivered":
         return _refused(name, outcome, slack)
@@ -108,8 +108,7 @@ def _asked(request: Callable[[], "SlackResponse"]) -> tuple[Outcome, Mapping[str
 
 def _refused(name: str, outcome: Outcome, slack: Slack) -> Finding:
     if outcome.kind == "unauthorized":
-        error, _, remedy = outcome.reason.partition(": ")
-        return failed(name, f"Slack refuses it: {error}.", remedy)
+        return failed(name, f"Slack refuses it: {outcome.problem}.", outcome.remedy)
     if outcome.kind == "rate limit":
         return failed(name, f"{outcome.reason}.", "Wait, then try again.")
     remedy = f"Look at the network and a proxy on the way to {slack.base_url}; SLACK_BASE_URL names another address."
