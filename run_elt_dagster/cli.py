@@ -258,7 +258,9 @@ def _rollback(name: str, *, is_agreed: bool, further: bool) -> int:
             left.append(
                 f"the rollback is done, but Dagster's history could not note it, got {type(error).__name__}: {error}"
             )
-    print(f"{plan.target} is back at {plan.previous}. The next run of {table.name} publishes again: fix its SQL first.")
+    print(
+        f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."
+    )
     for problem in left:
         print(f"run-elt: {problem}", file=sys.stderr)
     return 1 if left else 0
@@ -267,16 +269,20 @@ def _rollback(name: str, *, is_agreed: bool, further: bool) -> int:
 def _observation(plan: RollbackPlan) -> dg.AssetObservation:
     return dg.AssetObservation(
         list(plan.table.key),
-        description=f"Rolled back to the previous version: {plan.previous}.",
-        metadata={"rolled_back_to": str(plan.previous), "rolled_back_from": str(plan.present or "no table")},
+        description=f"Rolled back to the previous version: {plan.previous.words}.",
+        metadata={"rolled_back_to": plan.previous.words, "rolled_back_from": _present(plan)},
     )
+
+
+def _present(plan: RollbackPlan) -> str:
+    return plan.present.words if plan.present else "no table"
 
 
 def _plan_text(plan: RollbackPlan) -> str:
     lines = [
         f"{plan.table.name} at {plan.target}",
-        f"  readers see now    {plan.present or 'no table'}",
-        f"  they will see      {plan.previous}",
+        f"  readers see now    {_present(plan)}",
+        f"  they will see      {plan.previous.words}",
         f"  by                 {plan.method}. {plan.consequence}",
     ]
     if plan.aside is not None and plan.moved is None:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 from run_elt_dagster.runs.facts import REFUSED
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
@@ -29,7 +30,6 @@ EVENT_TYPES = {
 }
 # Longer than any message: what is cut off here was not going to be read.
 CAUSE_LIMIT = 40_000
-_UNKNOWN = "Unknown"
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 # What is read besides where a run's failure has no facts: a run may have thousands of checks.
 CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
@@ -45,19 +45,6 @@ class FailedCheck:
 
 
 @dataclass(frozen=True)
-class Published:
-    """When a table was last published, and with how many rows."""
-
-    at: datetime
-    row_count: int | None = None
-
-    def __str__(self) -> str:
-        """Return it as a message says it, in UTC."""
-        rows = "" if self.row_count is None else f" with {self.row_count:,} row{'' if self.row_count == 1 else 's'}"
-        return f"{self.at:%d %b %Y %H:%M} UTC{rows}"
-
-
-@dataclass(frozen=True)
 class FailedTable:
     """A table that was not published, or one that was to be checked as it is.
 
@@ -69,6 +56,7 @@ class FailedTable:
         checks: The checks that did not hold.
         query_id: The failed query in Snowflake's history, None if there is none.
         production: What readers see now, in words.
+        readers_see: The same as a fact; None where an older failure did not note it.
         owners: Who is responsible, as the asset says: e-mail or `team:name`.
         candidate: Where the rejected rows can be inspected, None if nothing was built.
         was_built: Whether it was to be built, and not only its published rows to be checked.
@@ -82,6 +70,7 @@ class FailedTable:
     checks: tuple[FailedCheck, ...] = ()
     query_id: str | None = None
     production: str = ""
+    readers_see: ProductionState | None = None
     owners: tuple[str, ...] = ()
     candidate: str | None = None
     was_built: bool = True
@@ -130,8 +119,8 @@ class RunFailure:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether what readers see of a table is unknown, so Snowflake has to be asked."""
-        return any(table.production.startswith(_UNKNOWN) for table in self.tables)
+        """Whether the run was lost while it may have been publishing, so Snowflake has to be asked what readers see."""
+        return any(table.stage == "outside our code" and table.readers_see == "unknown" for table in self.tables)
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -156,7 +145,7 @@ def run_failure(
     events: Sequence[dg.EventLogEntry],
     *,
     failed_at: datetime,
-    last_published: Callable[[str], Published | None] = lambda _: None,
+    last_published: Callable[[str], TableVersion | None] = lambda _: None,
     owners: Mapping[str, Sequence[str]] | None = None,
     seen: Mapping[str, Marker | None] | None = None,
     check_events: Callable[[], Sequence[dg.EventLogEntry]] = lambda: (),
@@ -203,17 +192,22 @@ def run_failure(
         return RunFailure(**common, summary=summary, tables=(), cause=str(refused[0]))
     stage, summary, cause, cause_class = _outside(run, story)
     named = [name for name in story.planned if name not in story.materialized]
+    may_have_published = stage == "outside our code" and story.started_steps > 0
     tables = tuple(
         FailedTable(
             name,
             stage,
             "",
             cause_class,
-            production=_seen_production(name, run.run_id, seen)
-            or _production(name, stage, run.run_id, started=story.started_steps > 0, last=last_published(name)),
+            production=words,
+            readers_see=state,
             owners=tuple(knows_owners.get(name, ())),
         )
         for name in named
+        for state, words in (
+            _verified(name, run.run_id, seen)
+            or _from_history(name, run.run_id, may_have_published=may_have_published, last=last_published(name)),
+        )
     )
     if not tables:
         tables = checks.unanswered_tables(stage, cause_class, knows_owners)
@@ -352,22 +346,25 @@ def _facts(step_failure: Any) -> Iterator[Mapping[str, Any]]:
     yield from (fact for fact in facts if isinstance(fact, Mapping) and "table" in fact)
 
 
-def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], Published | None]) -> FailedTable:
+def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], TableVersion | None]) -> FailedTable:
     name, stage = str(fact["table"]), fact.get("stage", "outside our code")
+    was_built = bool(fact.get("was_built", True))
     last = last_published(name)
-    production = str(fact.get("production", ""))
-    if last is not None and production.startswith("Readers still see"):
-        production = f"Unchanged: readers still see the table published {last}."
+    words = str(fact.get("production", ""))
+    production = Production.from_json(fact.get("readers_see"))
+    if last is not None and was_built and production is not None and production.state == "unchanged":
+        words = _unchanged_since(last)
     return FailedTable(
         name=name,
         stage=stage,
-        was_built=bool(fact.get("was_built", True)),
+        was_built=was_built,
         where=str(fact.get("where") or ""),
         cause=str(fact.get("cause", "")),
         cause_class=str(fact.get("cause_class", "")),
         checks=tuple(FailedCheck(**check) for check in fact.get("checks", ())),
         query_id=fact.get("query_id"),
-        production=production,
+        production=words,
+        readers_see=production.state if production else None,
         owners=tuple(fact.get("owners", ())),
         candidate=fact.get("candidate"),
     )
@@ -429,33 +426,46 @@ def _error_text(error: Any) -> str:
     return f"{message}\n{where}".strip()
 
 
-def _seen_production(name: str, run_id: str, seen: Mapping[str, Marker | None] | None) -> str:
-    """Return what readers see by what Snowflake said; empty if it said nothing that decides it."""
+def _verified(name: str, run_id: str, seen: Mapping[str, Marker | None] | None) -> tuple[ProductionState, str] | None:
+    """Return what readers see by what Snowflake said, as a fact and in words; None if it said nothing that decides it."""
     if seen is None or name not in seen:
-        return ""
+        return None
     marker = seen[name]
     if marker is None:
-        return "Unchanged, verified in Snowflake: there is no published table yet."
+        return "none", "Unchanged, verified in Snowflake: there is no published table yet."
     if marker.run_id != run_id:
         built = f", {marker.published}" if marker.published else ""
-        return f"Unchanged, verified in Snowflake: readers still see the previous table{built}."
+        return "unchanged", f"Unchanged, verified in Snowflake: readers still see the previous table{built}."
     if marker.state == "run":
-        return "New, verified in Snowflake: this run has published the table, and was lost before it could record it."
-    return ""
-
-
-def _production(name: str, stage: Stage, run_id: str, *, started: bool, last: Published | None) -> str:
-    if stage == "outside our code" and started:
-        known = f" Last known publication: {last}." if last else ""
         return (
-            f"{_UNKNOWN}, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
+            "new",
+            "New, verified in Snowflake: this run has published the table, and was lost before it could record it.",
+        )
+    return None
+
+
+def _from_history(
+    name: str, run_id: str, *, may_have_published: bool, last: TableVersion | None
+) -> tuple[ProductionState, str]:
+    """Return what readers see by what Dagster has recorded, as a fact and in words."""
+    if may_have_published:
+        known = f" Last known publication: {_publication(last)}." if last else ""
+        return "unknown", (
+            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
             f"its comment names {run_id}.{known}"
         )
-    return (
-        f"Unchanged: readers still see the table published {last}."
-        if last
-        else "Unchanged; no publication is recorded."
-    )
+    return "unchanged", _unchanged_since(last) if last else "Unchanged; no publication is recorded."
+
+
+def _unchanged_since(last: TableVersion) -> str:
+    return f"Unchanged: readers still see the table published {_publication(last)}."
+
+
+def _publication(version: TableVersion) -> str:
+    """Return when a version was published, in UTC, and with how many rows."""
+    count = version.rows
+    rows = "" if count is None else f" with {count:,} row{'' if count == 1 else 's'}"
+    return f"{version.created_at:%d %b %Y %H:%M} UTC{rows}"
 
 
 def utc(timestamp: float | None) -> datetime:

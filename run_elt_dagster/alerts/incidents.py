@@ -10,12 +10,13 @@ import dagster as dg
 
 from run_elt_dagster.alerts.delivery import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
-from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, Published, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, RunFailure, run_failure, utc
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.runs.history import is_publication, last_publications
 from run_elt_dagster.runs.tags import ALERT, INCIDENT, SEEN, joined, pieces
 
@@ -163,11 +164,12 @@ def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRu
     return bool(names) and len(found) == len(set(names)) and all(event.timestamp > since for event in found.values())
 
 
-def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> Published | None:
+def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> TableVersion | None:
     found = last_publications(instance, [name.split(".")], counts=lambda event: _counts(alerts, instance, event))
     for event in found.values():
         rows = event.asset_materialization.metadata.get("dagster/row_count") if event.asset_materialization else None
-        return Published(utc(event.timestamp), rows.value if rows is not None and isinstance(rows.value, int) else None)
+        count = rows.value if rows is not None and isinstance(rows.value, int) else None
+        return TableVersion(name, count, created_at=utc(event.timestamp))
     return None
 
 

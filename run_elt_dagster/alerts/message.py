@@ -315,7 +315,8 @@ def _title(failure: RunFailure, groups: Sequence[_Group], state: State, style: S
         # The summary names the check.
         cause = cause.removeprefix(f"{failure.tables[0].checks[0].name}: ")
     # A sentence of ours begins with a capital letter; Snowflake's go on.
-    joint = ". " if cause.startswith("Check ") else ": "
+    first = next((group for group in groups if group.short), None)
+    joint = ". " if first is not None and not first.cause and first.first.was_built else ": "
     return f"{'⚪' if failure.cancelled else '🔴'} {clean(failure.summary)}{f'{joint}{cause}' if cause else ''}"
 
 

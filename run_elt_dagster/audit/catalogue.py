@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from run_elt_dagster.model.candidate import Marker, marker_in, previous_table
 from run_elt_dagster.model.column_type import ColumnType, actual_type
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
+from run_elt_dagster.model.production import TableVersion
 
 # What Snowflake gives to text and to seconds without a parameter.
 _USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
@@ -50,20 +50,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A table of the catalogue: its stored name, its rows if they are counted, and the marker of its comment."""
-
-    name: str
-    row_count: int | None
-    marker: Marker | None
-
-    @property
-    def seen(self) -> str:
-        """What readers see as long as nothing is published over it, in a sentence."""
-        return previous_table(self.row_count, self.marker)
-
-
-@dataclass(frozen=True)
 class Inspection:
     """What the catalogue said at one moment.
 
@@ -74,15 +60,15 @@ class Inspection:
         candidate_columns: Columns of this run's candidate in order.
     """
 
-    target: Listed | None = None
-    candidates: tuple[Listed, ...] = ()
+    target: TableVersion | None = None
+    candidates: tuple[TableVersion, ...] = ()
     target_columns: tuple[Column, ...] = ()
     candidate_columns: tuple[Column, ...] = ()
 
     @property
     def target_rows(self) -> int | None:
         """Rows of the published table, None if there is none."""
-        return self.target.row_count if self.target else None
+        return self.target.rows if self.target else None
 
 
 def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str) -> tuple[str, str]:
@@ -114,7 +100,9 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
 def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Relation) -> Inspection:
     """Return what the two JSON arrays of `inspection_columns_sql` say."""
     listed = [
-        Listed(str(row["name"]), None if row.get("rows") is None else int(row["rows"]), marker_in(row.get("comment")))
+        TableVersion(
+            str(row["name"]), None if row.get("rows") is None else int(row["rows"]), str(row.get("comment") or "")
+        )
         for row in _rows(tables)
     ]
     by_table: dict[str, list[Mapping[str, Any]]] = {}

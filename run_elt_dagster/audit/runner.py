@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from run_elt_dagster.audit.catalogue import Inspection, Listed, inspection_columns_sql, inspection_of
+from run_elt_dagster.audit.catalogue import Inspection, inspection_columns_sql, inspection_of
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Numbers, scan_sql
 from run_elt_dagster.model.candidate import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
@@ -99,7 +100,7 @@ class AuditRunner:
         found = inspection_of(tables, columns, target=self._target, candidate=self._audited)
         return replace(found, candidates=tuple(filter(self._is_candidate, found.candidates)))
 
-    def _is_candidate(self, listed: Listed) -> bool:
+    def _is_candidate(self, listed: TableVersion) -> bool:
         """Return whether a run has built it for this table: a table of another name, or a person's copy, is no rival."""
         if listed.name == self._audited.name:
             return True

@@ -262,9 +262,8 @@ def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetIn
     refused = refusal(table, target, inventory.at(target), role=inventory.role)
     if refused is None:
         return None
-    # What readers see is nothing to find out here; the remedy is what follows it.
-    detail, _, rest = refused.partition(" Readers still see ")
-    return failed(Check.TARGETS, detail, rest.partition(". ")[2])
+    # What readers see is nothing to find out here.
+    return failed(Check.TARGETS, refused.problem, refused.remedy)
 
 
 def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetInventory) -> str:

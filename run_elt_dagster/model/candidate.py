@@ -60,13 +60,6 @@ def marker_in(comment: str | None) -> Marker | None:
     return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
 
 
-def previous_table(row_count: int | None, marker: Marker | None) -> str:
-    """Return what readers see as long as nothing is published over a table, in a sentence."""
-    facts = [f"{row_count:,} rows"] if row_count is not None else []
-    facts += [marker.published] if marker is not None and marker.published else []
-    return f"Readers still see the previous table{' (' + ', '.join(facts) + ')' if facts else ''}."
-
-
 def instant(moment: datetime) -> str:
     """Return an instant as markers have it: text that sorts by time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -15,6 +15,7 @@ from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.events import (
     ERROR_LIMIT,
@@ -34,7 +35,6 @@ from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.specs import asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
-from run_elt_dagster.publish.guards import NOTHING_PUBLISHED
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit, audit_published, run_tables
 from run_elt_dagster.redaction import excerpt, redact_exception
@@ -281,24 +281,26 @@ def _check_run_facts(
 ) -> dict[str, Any]:
     """Return the facts about a published table that does not hold what its checks ask."""
     checks = f"check{'s' if len(failed) > 1 else ''}"
-    if audit.is_published is False:
-        production = NOTHING_PUBLISHED
+    production = Production("none" if audit.is_published is False else "unchanged")
+    if production.state == "none":
+        seen = production.words
     elif all(outcome.error is not None for outcome in failed):
-        production = f"Readers see {target}. Whether it passes its {checks} is unknown."
+        seen = f"Readers see {target}. Whether it passes its {checks} is unknown."
     else:
-        production = f"Readers see {target}, with rows that fail the {checks}. This run has changed nothing."
+        seen = f"Readers see {target}, with rows that fail the {checks}. This run has changed nothing."
     problem = "; ".join(map(str, failed))
     query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
     return {
         "table": table.name,
         "was_built": False,
         "stage": "audit",
-        "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {production}"),
+        "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {seen}"),
         "cause": without_secrets(problem),
         "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
         "checks": [_check_facts(outcome) for outcome in failed],
         "query_id": query_id,
-        "production": production,
+        "production": seen,
+        "readers_see": production.to_json(),
         "owners": [table.owner] if table.owner else [],
         "candidate": None,
     }
@@ -328,7 +330,8 @@ def _published_line(outcome: TableOutcome) -> str:
 
 def _skipped_line(outcome: TableOutcome) -> str:
     names = ", ".join(".".join(key) for key in outcome.skipped_because)
-    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}. {outcome.production}"
+    seen = f" {outcome.production.words}" if outcome.production else ""
+    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}.{seen}"
 
 
 def _error_line(failure: Failure) -> str:
@@ -421,7 +424,8 @@ def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
         "cause_class": _cause_class(failure, failed),
         "checks": [_check_facts(audit) for audit in failed],
         "query_id": failure.query_id,
-        "production": failure.production,
+        "production": failure.production.words,
+        "readers_see": failure.production.to_json(),
         "owners": [outcome.table.owner] if outcome.table.owner else [],
         "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
     }

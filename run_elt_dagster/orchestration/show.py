@@ -16,7 +16,7 @@ from run_elt_dagster.model.candidate import Marker, target_of
 from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.publish.guards import InventoryTable, TargetInventory, inventory_of, inventory_sql
 from run_elt_dagster.publish.rollback import ROLLED_BACK
 from run_elt_dagster.snowflake.session import ConnectorSession
 
@@ -66,7 +66,7 @@ class Shown:
 
     name: str
     relation: Relation
-    existing: Existing | None
+    existing: InventoryTable | None
     table: AnalyticsTable | None = None
     recorded: Recorded | None = None
 
@@ -92,7 +92,7 @@ class Shown:
         if self.existing is None:
             return f"{self.name}: there is no {self.relation}"
         marker, kind = self.existing.marker, self.existing.kind.lower().replace("base ", "")
-        facts = [f"{_count(self.existing)} rows"] if self.existing.row_count is not None else [f"a {kind}"]
+        facts = [f"{_count(self.existing)} rows"] if self.existing.rows is not None else [f"a {kind}"]
         if marker is not None:
             facts += [marker.published or f"built by run {_run(marker)}"]
         if is_candidate_name(self.relation.name) and marker is not None:
@@ -298,13 +298,13 @@ def _is_of(marker: Marker, recorded: Recorded) -> bool:
     return bool(recorded.run_id) and marker.state == "run" and marker.run_id == recorded.run_id
 
 
-def _is_changed(existing: Existing, recorded: Recorded) -> bool:
+def _is_changed(existing: InventoryTable, recorded: Recorded) -> bool:
     rows = recorded.metadata.get("dagster/row_count")
-    return existing.row_count is not None and isinstance(rows, int) and rows != existing.row_count
+    return existing.rows is not None and isinstance(rows, int) and rows != existing.rows
 
 
-def _count(existing: Existing | None) -> str:
-    return "-" if existing is None or existing.row_count is None else f"{existing.row_count:,}"
+def _count(existing: InventoryTable | None) -> str:
+    return "-" if existing is None or existing.rows is None else f"{existing.rows:,}"
 
 
 def _run(marker: Marker) -> str:

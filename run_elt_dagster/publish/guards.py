@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from run_elt_dagster.model.candidate import Marker, instant, is_candidate_of, is_from_its_run, marker_in, previous_table
+from run_elt_dagster.model.candidate import Marker, instant, is_candidate_of, is_from_its_run
 from run_elt_dagster.model.names import (
     Relation,
     display_name,
@@ -19,54 +19,31 @@ from run_elt_dagster.model.names import (
     quote_literal,
     stored_names,
 )
+from run_elt_dagster.model.production import TABLE_KINDS, Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
 # How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
 POLICIES_PER_QUERY = 500
-NOTHING_PUBLISHED = "There is no published table yet."
 # "Object does not exist or not authorized", and "Insufficient privileges".
 OBJECT_MISSING, NO_PRIVILEGE = 2003, 3001
-_OVERWRITABLE = frozenset({"BASE TABLE", "ICEBERG TABLE", "HYBRID TABLE"})
 
 
 @dataclass(frozen=True)
-class Existing:
-    """What stands under a target's name.
+class InventoryTable(TableVersion):
+    """What stands under a name in a target schema, and what hangs on it.
 
     Attributes:
-        kind: `BASE TABLE`, `VIEW`, `DYNAMIC TABLE`, `ICEBERG TABLE` and the like.
-        row_count: Its rows; None where Snowflake keeps no count (a view).
-        owner: The role that owns it.
-        comment: Its comment.
-        created_at: When the object was created, None if unknown.
         managed_by: The owner of its schema if that is a managed access schema, None otherwise.
         policies: Masking, row access and other policies on it.
         streams: Streams that read it.
         unknown: Why policies or streams could not be looked up, empty if they could.
     """
 
-    kind: str
-    row_count: int | None = None
-    owner: str = ""
-    comment: str = ""
-    created_at: datetime | None = None
     managed_by: str | None = None
     policies: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-
-    @property
-    def marker(self) -> Marker | None:
-        """Whose rows it has."""
-        return marker_in(self.comment)
-
-    @property
-    def seen(self) -> str:
-        """What readers see as long as nothing is published over it, in a sentence."""
-        if self.kind not in _OVERWRITABLE:
-            return f"Readers still see the {self.kind.lower()}."
-        return previous_table(self.row_count, self.marker)
 
 
 @dataclass(frozen=True)
@@ -82,17 +59,16 @@ class TargetInventory:
 
     role: str = ""
     server_time: datetime | None = None
-    tables: Mapping[tuple[str, str], Existing] = field(default_factory=dict[tuple[str, str], Existing])
+    tables: Mapping[tuple[str, str], InventoryTable] = field(default_factory=dict[tuple[str, str], InventoryTable])
     schemas: frozenset[str] = frozenset()
 
-    def at(self, relation: Relation) -> Existing | None:
+    def at(self, relation: Relation) -> InventoryTable | None:
         """Return what stands under a name, None if nothing does."""
         return self.tables.get((relation.schema, relation.name))
 
-    def seen_at(self, relation: Relation) -> str:
-        """Return what readers see under a name as long as nothing is published there, in a sentence."""
-        existing = self.at(relation)
-        return existing.seen if existing else NOTHING_PUBLISHED
+    def production_at(self, relation: Relation) -> Production:
+        """Return what readers see under a name as long as nothing is published there."""
+        return Production.of(self.at(relation))
 
     def leftovers(
         self, declared: Iterable[AnalyticsTable], *, older_than_hours: float
@@ -151,7 +127,7 @@ def inventory_of(rows: Sequence[Sequence[Any]]) -> TargetInventory:
     """Return what the answer to `inventory_sql` says."""
     if not rows:
         return TargetInventory()
-    tables: dict[tuple[str, str], Existing] = {}
+    tables: dict[tuple[str, str], InventoryTable] = {}
     for (
         _,
         _,
@@ -173,12 +149,13 @@ def inventory_of(rows: Sequence[Sequence[Any]]) -> TargetInventory:
         special = next(
             (word for word, flag in zip(_SPECIAL, (dynamic, iceberg, hybrid), strict=True) if flag == "YES"), ""
         )
-        tables[str(schema), str(name)] = Existing(
-            kind=f"{special} TABLE" if special else str(kind),
-            row_count=None if count is None else int(count),
-            owner=str(owner or ""),
-            comment=str(comment or ""),
+        tables[str(schema), str(name)] = InventoryTable(
+            str(name),
+            None if count is None else int(count),
+            str(comment or ""),
             created_at=created,
+            owner=str(owner or ""),
+            kind=f"{special} TABLE" if special else str(kind),
             managed_by=str(schema_owner or "") if managed == "YES" else None,
         )
     now: datetime = rows[0][1]
@@ -252,16 +229,45 @@ def _changed(inventory: TargetInventory, changes: Mapping[Relation, Mapping[str,
     return replace(inventory, tables=tables)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a table must not be published over what stands there.
+
+    Attributes:
+        rule: What is required, or what would be done, in words.
+        got: What stands there instead.
+        consequence: What would be lost; empty where nothing would.
+        remedy: What to do.
+        seen: What readers see, in a sentence.
+    """
+
+    rule: str
+    got: str
+    consequence: str
+    remedy: str
+    seen: str
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what readers see and the remedy."""
+        return " ".join(filter(None, (f"{self.rule}, got {self.got}.", self.consequence)))
+
+    @property
+    def message(self) -> str:
+        """All of it, as an error says it."""
+        return f"{self.problem} {self.seen} {self.remedy}"
+
+
 def refusal(
     table: AnalyticsTable,
     target: Relation,
-    existing: Existing | None,
+    existing: InventoryTable | None,
     *,
     role: str,
     act: str = "",
-    seen: str = "Readers still see the previous table.",
-) -> str | None:
-    """Return why a table must not be published over what stands there, with the remedy; None if it may.
+    seen: str = "",
+) -> Refusal | None:
+    """Return why a table must not be published over what stands there; None if it may.
 
     Args:
         table: The table, with its method of publishing.
@@ -269,14 +275,17 @@ def refusal(
         existing: What stands there, None if nothing does.
         role: The session's role.
         act: What would replace it, in words; publishing by the table's method by default.
-        seen: What readers see, in a sentence.
+        seen: What readers see, in a sentence; that they see the previous table by default.
     """
     if existing is None:
         return None
-    if existing.kind not in _OVERWRITABLE:
-        return (
-            f"{table.name} requires a table as its target, got a {existing.kind.lower()} at {target}. Readers still see it. "
-            "Drop or rename it, then materialize again."
+    if existing.kind not in TABLE_KINDS:
+        return Refusal(
+            f"{table.name} requires a table as its target",
+            f"a {existing.kind.lower()} at {target}",
+            consequence="",
+            remedy="Drop or rename it, then materialize again.",
+            seen="Readers still see it.",
         )
     if table.publish == "overwrite":
         return None
@@ -284,13 +293,12 @@ def refusal(
     if lost is None:
         return None
     got, consequence, remedy = lost
-    return (
-        f"{act or f'{table.name} with publish: {table.publish}'} would put another object in the place of {target}, got {got}. "
-        f"{consequence} {seen} {remedy}"
-    )
+    act = act or f"{table.name} with publish: {table.publish}"
+    rule = f"{act} would put another object in the place of {target}"
+    return Refusal(rule, got, consequence, remedy, seen=seen or Production("unchanged").words)
 
 
-def _lost(existing: Existing, role: str) -> Iterator[tuple[str, str, str]]:
+def _lost(existing: InventoryTable, role: str) -> Iterator[tuple[str, str, str]]:
     """Yield what forbids to replace the object, what would happen, and the remedy."""
     overwrite = "Use publish: overwrite to keep the object."
     if existing.kind != "BASE TABLE":
@@ -391,5 +399,5 @@ def require_same_columns(
     removed = ", ".join(sorted(set(published) - set(new))) or "none"
     raise PublishRefusedError(
         f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
-        f"columns: {removed}. Readers still see the previous table. Alter the table to match, or use publish: clone.",
+        f"columns: {removed}. {Production('unchanged').words} Alter the table to match, or use publish: clone.",
     )

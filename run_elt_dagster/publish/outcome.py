@@ -6,6 +6,7 @@ from typing import Literal
 
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -19,21 +20,21 @@ class Failure:
     Attributes:
         stage: Where it failed.
         message: What failed, the state of production and the remedy. Without row values and secrets.
+        production: What readers see now.
         query_id: The failed query, if there is one.
         errno: Snowflake's error number, if it gave one.
         cause: The exception, for the log.
         problem: The root cause alone, without the state of production and the remedy.
-        production: What readers see now.
         where: The place in the SQL file as `path:line:column`, empty if Snowflake names none.
     """
 
     stage: Stage
     message: str
+    production: Production
     query_id: str | None = None
     errno: int | None = None
     cause: Exception | None = None
     problem: str = ""
-    production: str = ""
     where: str = ""
 
     @property
@@ -59,7 +60,7 @@ class TableOutcome:
         skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
         superseded_by: The run with a newer snapshot, if readers see its rows; None otherwise.
         schema_changes: How its columns differ from those of the table published before, in words.
-        production: What readers see of a table that was skipped.
+        production: What readers see of a table that was skipped; None for any other.
     """
 
     table: AnalyticsTable
@@ -74,7 +75,7 @@ class TableOutcome:
     skipped_because: tuple[Key, ...] = ()
     superseded_by: str | None = None
     schema_changes: tuple[str, ...] = ()
-    production: str = ""
+    production: Production | None = None
 
     @property
     def published(self) -> bool:

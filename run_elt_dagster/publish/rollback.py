@@ -16,13 +16,13 @@ from run_elt_dagster.model.candidate import (
     comment_of,
     instant,
     is_candidate_of,
-    marker_in,
     target_of,
 )
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, short_id
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
-from run_elt_dagster.publish.guards import Existing, PublishRefusedError, TargetInventory, refusal
+from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, TargetInventory, refusal
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
@@ -32,25 +32,6 @@ Method = Literal["swap", "undrop", "time travel", "clean-up", "done"]
 ROLLED_BACK = "rollback-of-"
 _TAG = {"stage": "rollback"}
 _FINISH = "Repeat the command to finish it; what readers see does not change."
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of a table: its rows, if they are counted, and its comment."""
-
-    row_count: int | None
-    comment: str
-
-    @property
-    def marker(self) -> Marker | None:
-        """Whose rows it has."""
-        return marker_in(self.comment)
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        rows = "an unknown number of rows" if self.row_count is None else f"{self.row_count:,} rows"
-        built = self.marker.published if self.marker else ""
-        return f"{rows}, {built}" if built else rows
 
 
 @dataclass(frozen=True)
@@ -74,8 +55,8 @@ class RollbackPlan:
     table: AnalyticsTable
     target: Relation
     method: Method
-    present: Version | None
-    previous: Version
+    present: TableVersion | None
+    previous: TableVersion
     aside: Relation | None = None
     restore: bool = False
     moved: Marker | None = None
@@ -177,14 +158,12 @@ class Rollback:
         existing = inventory.at(self._target)
         begun = self._moved_aside(candidates, existing)
         if existing is not None and begun is not None:
-            version = Version(existing.row_count, existing.comment)
-            return RollbackPlan(self._table, self._target, "clean-up", version, version, begun[0], moved=begun[1])
+            return RollbackPlan(self._table, self._target, "clean-up", existing, existing, begun[0], moved=begun[1])
         if existing is not None and not further and self._is_rolled_back(candidates, existing):
-            version = Version(existing.row_count, existing.comment)
-            return RollbackPlan(self._table, self._target, "done", version, version)
+            return RollbackPlan(self._table, self._target, "done", existing, existing)
         plan = self._plan(existing, begun)
-        if not plan.previous.row_count:
-            raise self._refused(f"got a previous version of {plan.previous.row_count or 'no known'} rows")
+        if not plan.previous.rows:
+            raise self._refused(f"got a previous version of {plan.previous.rows or 'no known'} rows")
         if plan.method != "time travel":
             self._refuse_what_would_be_lost(existing, role=inventory.role)
         return plan
@@ -194,7 +173,7 @@ class Rollback:
         """The table by clone: another object comes under the name, and what hangs on the present one would be lost just so."""
         return self._table.model_copy(update={"publish": "clone"})
 
-    def _look(self) -> tuple[TargetInventory, Mapping[str, Existing]]:
+    def _look(self) -> tuple[TargetInventory, Mapping[str, InventoryTable]]:
         """Return what stands in the schema, and the candidates of the table by name.
 
         Raises:
@@ -208,11 +187,11 @@ class Rollback:
         self._require_no_pending_build(list(candidates.values()))
         return inventory, candidates
 
-    def _refuse_what_would_be_lost(self, existing: Existing | None, *, role: str) -> None:
+    def _refuse_what_would_be_lost(self, existing: InventoryTable | None, *, role: str) -> None:
         # The previous table is what they are to see again: here, they see the present one.
         act, seen = f"rolling back {self._table.name}", "Nothing was changed."
-        if reason := refusal(self._replacing, self._target, existing, role=role, act=act, seen=seen):
-            raise PublishRefusedError(reason)
+        if refused := refusal(self._replacing, self._target, existing, role=role, act=act, seen=seen):
+            raise PublishRefusedError(refused.message)
 
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.
@@ -239,7 +218,7 @@ class Rollback:
         except StatementError as error:
             raise self._told(plan, error) from error
         return tuple(
-            f"the rollback is done: {self._target} is back at {plan.previous}. {problem}"
+            f"the rollback is done: {self._target} is back at {plan.previous.words}. {problem}"
             for problem in self._clean_up(plan)
         )
 
@@ -250,8 +229,7 @@ class Rollback:
             PublishRefusedError: Readers see another version than the plan says, or a run is about to publish one.
         """
         inventory, _ = self._look()
-        existing = inventory.at(self._target)
-        standing = Version(existing.row_count, existing.comment) if existing is not None else None
+        standing = inventory.at(self._target)
         if (standing is None) != (plan.present is None) or _order(standing) != _order(plan.present):
             raise PublishRefusedError(
                 f"rolling back {self._table.name} requires that readers see what the plan says, got another version since. "
@@ -308,20 +286,19 @@ class Rollback:
         except StatementError as error:
             try:
                 with self._runner.fresh() as fresh:
-                    is_done = any(row.get("comment") == comment for row in self._standing_rows(relation, fresh))
+                    is_done = any(each.comment == comment for each in self._standing_at(relation, fresh))
             except StatementError:
                 is_done = False
             if not is_done:
                 yield f"The comment of {relation} may not say so yet, got: {error}. {_FINISH}"
 
-    def _plan(self, existing: Existing | None, begun: tuple[Relation, Marker] | None) -> RollbackPlan:
+    def _plan(self, existing: InventoryTable | None, begun: tuple[Relation, Marker] | None) -> RollbackPlan:
         dropped = self._dropped(self._target)
         if existing is None:
             if not dropped:
                 raise self._refused("got neither a table nor a dropped one")
             aside, moved = begun or (None, None)
             return RollbackPlan(self._table, self._target, "undrop", None, dropped[0], aside, moved=moved)
-        present = Version(existing.row_count, existing.comment)
         marker = existing.marker
         if marker is None:
             raise self._refused("got a table without the mark of a run in its comment: what it replaced is unknown")
@@ -329,31 +306,29 @@ class Rollback:
             raise self._refused("got one that was rolled back already, and one version is as far as this goes")
         if _is_before(existing.created_at, marker):
             # The object is older than its rows: they were written over others.
-            return self._time_travel(present, marker)
+            return self._time_travel(existing, marker)
         aside = candidate_of(self._table, database=self._target.database, run_id=marker.run_id)
-        plan = self._swap(present, marker, aside)
+        plan = self._swap(existing, marker, aside)
         if plan is not None:
             return plan
         if not dropped:
             raise self._refused("got none that Snowflake still keeps; see DATA_RETENTION_TIME_IN_DAYS")
-        return RollbackPlan(self._table, self._target, "undrop", present, dropped[0], aside)
+        return RollbackPlan(self._table, self._target, "undrop", existing, dropped[0], aside)
 
-    def _swap(self, present: Version, marker: Marker, aside: Relation) -> RollbackPlan | None:
+    def _swap(self, present: TableVersion, marker: Marker, aside: Relation) -> RollbackPlan | None:
         """Return the plan for a table that a swap published: the candidate then has the rows of the version before."""
-        rows = self._versions(aside)
-        for row in sorted(rows, key=_age):
-            version = _version(row)
+        for version in sorted(self._versions(aside), key=_age):
             if version.marker is not None and version.marker.run_id == marker.run_id:
                 # A clone's candidate. It has the present rows.
                 continue
-            dropped = row.get("dropped_on") is not None
-            return RollbackPlan(self._table, self._target, "swap", present, version, aside, restore=dropped)
+            is_dropped = version.dropped_at is not None
+            return RollbackPlan(self._table, self._target, "swap", present, version, aside, restore=is_dropped)
         return None
 
-    def _time_travel(self, present: Version, marker: Marker) -> RollbackPlan:
+    def _time_travel(self, present: TableVersion, marker: Marker) -> RollbackPlan:
         answer = self._send(count_sql(self._target, marker.at))
         columns = tuple(str(name) for (name,) in self._send(columns_sql(self._target)).rows)
-        previous = Version(int(answer.rows[0][0]), "")
+        previous = TableVersion(rows=int(answer.rows[0][0]))
         return RollbackPlan(
             self._table, self._target, "time travel", present, previous, read_at=marker.at, columns=columns
         )
@@ -385,7 +360,7 @@ class Rollback:
                 question = same_rows_sql(self._target.sql, before, plan.columns)
                 return not int(fresh.send(question, tag=self._tag).rows[0][0])
             standing = self._standing(fresh)
-        if statement.startswith("UNDROP") or plan.method == "swap":
+        if statement == undrop_sql(self._target) or plan.method == "swap":
             return standing is not None and standing.marker == plan.previous.marker
         return standing is None
 
@@ -408,12 +383,12 @@ class Rollback:
             if standing is None:
                 return f"There is no {self._target}"
             if plan.present is None or _order(standing) != _order(plan.present):
-                return f"Readers see {standing}"
+                return f"Readers see {standing.words}"
             if standing.comment != plan.present.comment:
                 # It is not being taken back any more. Where this fails, the next publish comments it anew.
                 with contextlib.suppress(StatementError):
                     fresh.send(comment_sql(self._target, plan.present.comment), tag=self._tag)
-            return f"Nothing has changed: readers see {standing}"
+            return f"Nothing has changed: readers see {standing.words}"
 
     def _send_surely(self, sql: str) -> None:
         """Send a statement that is safe to repeat, at last in a session of its own.
@@ -446,7 +421,7 @@ class Rollback:
         run, at = (short_id(marker.run_id), marker.at) if marker else ("", "")
         return comment_of(self._table, Marker("run", f"{ROLLED_BACK}{run}", at))
 
-    def _require_no_pending_build(self, candidates: Sequence[Existing]) -> None:
+    def _require_no_pending_build(self, candidates: Sequence[InventoryTable]) -> None:
         for found in candidates:
             marker = found.marker
             pending = marker is not None and marker.state in ("run", "publishing")
@@ -457,7 +432,7 @@ class Rollback:
         return schema == self._target.schema and is_candidate_of(self._table, name)
 
     def _moved_aside(
-        self, candidates: Mapping[str, Existing], existing: Existing | None
+        self, candidates: Mapping[str, InventoryTable], existing: InventoryTable | None
     ) -> tuple[Relation, Marker] | None:
         """Return the version that an earlier command has taken away from readers without ending its clean-up."""
         present = existing.marker if existing is not None else None
@@ -467,7 +442,7 @@ class Rollback:
                 return Relation(self._target.database, self._target.schema, name), marker
         return None
 
-    def _is_rolled_back(self, candidates: Mapping[str, Existing], existing: Existing) -> bool:
+    def _is_rolled_back(self, candidates: Mapping[str, InventoryTable], existing: InventoryTable) -> bool:
         """Return whether a command has put this version back, and no run has published since."""
         present = existing.marker
         if present is None:
@@ -477,20 +452,19 @@ class Rollback:
         ]
         return present.run_id.startswith(ROLLED_BACK) or any(present.order < marker.order for marker in taken_back)
 
-    def _standing(self, runner: StatementRunner) -> Version | None:
-        return next((_version(row) for row in self._standing_rows(self._target, runner)), None)
+    def _standing(self, runner: StatementRunner) -> TableVersion | None:
+        return next(iter(self._standing_at(self._target, runner)), None)
 
-    def _standing_rows(self, relation: Relation, runner: StatementRunner | None = None) -> list[Mapping[str, Any]]:
-        return [row for row in self._versions(relation, runner) if row.get("dropped_on") is None]
+    def _standing_at(self, relation: Relation, runner: StatementRunner) -> list[TableVersion]:
+        return [version for version in self._versions(relation, runner) if version.dropped_at is None]
 
-    def _dropped(self, relation: Relation) -> list[Version]:
+    def _dropped(self, relation: Relation) -> list[TableVersion]:
         """Return the dropped versions of a table, the latest first: the one that UNDROP restores."""
-        rows = [row for row in self._versions(relation) if row.get("dropped_on") is not None]
-        return [_version(row) for row in sorted(rows, key=_age)]
+        return sorted((each for each in self._versions(relation) if each.dropped_at is not None), key=_age)
 
-    def _versions(self, relation: Relation, runner: StatementRunner | None = None) -> list[Mapping[str, Any]]:
+    def _versions(self, relation: Relation, runner: StatementRunner | None = None) -> list[TableVersion]:
         answer = (runner or self._runner).send(versions_sql(relation), tag=self._tag)
-        return [row for row in _named(answer) if row["name"] == relation.name]
+        return [_version(row) for row in _named(answer) if row["name"] == relation.name]
 
     def _refused(self, got: str) -> PublishRefusedError:
         return PublishRefusedError(
@@ -506,11 +480,11 @@ class Rollback:
         return self._runner.send(sql, tag=self._tag)
 
 
-def _seen(standing: Version | None, target: Relation) -> str:
-    return f"readers see {standing}" if standing is not None else f"there is no {target}"
+def _seen(standing: TableVersion | None, target: Relation) -> str:
+    return f"readers see {standing.words}" if standing is not None else f"there is no {target}"
 
 
-def _order(version: Version | None) -> tuple[str, str] | None:
+def _order(version: TableVersion | None) -> tuple[str, str] | None:
     return version.marker.order if version is not None and version.marker is not None else None
 
 
@@ -519,15 +493,21 @@ def _named(answer: Answer) -> list[Mapping[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in answer.rows]
 
 
-def _version(row: Mapping[str, Any]) -> Version:
+def _version(row: Mapping[str, Any]) -> TableVersion:
     rows = row.get("rows")
-    return Version(None if rows is None else int(rows), str(row.get("comment") or ""))
+    return TableVersion(
+        str(row["name"]),
+        None if rows is None else int(rows),
+        str(row.get("comment") or ""),
+        created_at=row.get("created_on"),
+        dropped_at=row.get("dropped_on"),
+        owner=str(row.get("owner") or ""),
+    )
 
 
-def _age(row: Mapping[str, Any]) -> float:
+def _age(version: TableVersion) -> float:
     """Sort what stands first, then what was dropped last."""
-    dropped: datetime | None = row.get("dropped_on")
-    return float("-inf") if dropped is None else -dropped.timestamp()
+    return float("-inf") if version.dropped_at is None else -version.dropped_at.timestamp()
 
 
 def _is_before(created_at: datetime | None, marker: Marker) -> bool:

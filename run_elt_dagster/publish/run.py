@@ -12,6 +12,7 @@ from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import candidate_of, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import server_instant
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -78,13 +79,13 @@ def run_tables(
 
         if table.warehouse is None:
             return through(runner)
-        production = inventory.seen_at(target_of(table, database=database))
+        production = inventory.production_at(target_of(table, database=database))
         return _on_its_warehouse(
             session, table, lambda own: through(StatementRunner(own, options, stop)), options, production=production
         )
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
-        production = inventory.seen_at(target_of(catalogue[key], database=database))
+        production = inventory.production_at(target_of(catalogue[key], database=database))
         return _skipped(catalogue[key], failed, options, database=database, production=production)
 
     limit = options.max_concurrent_tables
@@ -135,7 +136,7 @@ def audit_published(
 
 
 def _skipped(
-    table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str, production: str
+    table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str, production: Production
 ) -> TableOutcome:
     return TableOutcome(
         table=table,
@@ -152,7 +153,7 @@ def _on_its_warehouse(
     run: Callable[[Session], TableOutcome],
     options: RunOptions,
     *,
-    production: str,
+    production: Production,
 ) -> TableOutcome:
     """Run a table in a session of its own, opened after its parents were published, so it sees them."""
     outcome: TableOutcome | None = None
@@ -164,12 +165,14 @@ def _on_its_warehouse(
             # Only closing the session failed: what became of the table is known.
             return _refreshed(session, outcome)
         problem = f"no session on warehouse {table.warehouse}: {error}"
-        message = f"{table.name} was not built, got {problem}. {production} Check that the role may use the warehouse."
+        message = (
+            f"{table.name} was not built, got {problem}. {production.words} Check that the role may use the warehouse."
+        )
         return TableOutcome(
             table=table,
             target=target_of(table, database=session.database),
             candidate=candidate_of(table, database=session.database, run_id=options.run_id),
-            failure=Failure("build", message, cause=error, problem=problem, production=production),
+            failure=Failure("build", message, production, cause=error, problem=problem),
         )
     return _refreshed(session, outcome)
 

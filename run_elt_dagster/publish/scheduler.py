@@ -234,9 +234,12 @@ def _last_word(outcome: TableOutcome) -> str | None:
     failure = outcome.failure
     if failure is None or failure.stage != "publish":
         return None
-    if failure.production in failure.message:
+    if failure.production.words in failure.message:
         return failure.message
-    return f"{outcome.table.name} failed in stage publish (query {_query_id(failure)}): {failure.message}. {failure.production}"
+    return (
+        f"{outcome.table.name} failed in stage publish (query {_query_id(failure)}): {failure.message}. "
+        f"{failure.production.words}"
+    )
 
 
 def _query_id(failure: Failure) -> str | None:

@@ -5,17 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
-from run_elt_dagster.audit.catalogue import Inspection, Listed
+from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, comment_of, run_suffix, target_of
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
 from run_elt_dagster.publish.guards import (
-    NOTHING_PUBLISHED,
-    Existing,
     PublishRefusedError,
     TargetInventory,
     missing_schema,
@@ -87,7 +86,7 @@ class TableRun:
         self._existing = inventory.at(self._target)
         self._auditor = self._auditor_of(runner)
         # What readers see, by the last look at the catalogue; where no look was possible, it is unknown.
-        self._standing: Existing | Listed | None = self._existing
+        self._standing: TableVersion | None = self._existing
         self._is_unknown = False
         self._snapshot_at = ""
         self._built = False
@@ -122,12 +121,12 @@ class TableRun:
                     self._inspect(self._auditor)
             failure = self._failed_statement(error)
         except PublishRefusedError as error:
-            failure = Failure(self._stage, str(error), problem=str(error), production=self._production())
+            failure = Failure(self._stage, str(error), self._production(), problem=str(error))
         except SupersededError as error:
             superseded_by = error.marker.run_id
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
             problem = f"{type(error).__name__} in stage {self._stage}: {error}"
-            failure = Failure(self._stage, problem, cause=error, problem=problem, production=self._production())
+            failure = Failure(self._stage, problem, self._production(), cause=error, problem=problem)
         if failure is not None and self._built:
             self._mark_as_failed()
         return TableOutcome(
@@ -166,10 +165,10 @@ class TableRun:
 
     def _refuse_what_would_be_lost(self) -> None:
         """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
-        reason = refusal(self._table, self._target, self._existing, role=self._inventory.role)
-        if reason is not None:
+        refused = refusal(self._table, self._target, self._existing, role=self._inventory.role)
+        if refused is not None:
             self._stage = "publish"
-            raise PublishRefusedError(reason)
+            raise PublishRefusedError(refused.message)
 
     def _build(self) -> None:
         self._stage = "build"
@@ -227,10 +226,10 @@ class TableRun:
         query_id = next((outcome.query_id for outcome in failed if outcome.query_id), self._query_ids.get("audit"))
         message = (
             f"{self._table.name} was not published: {problem} in {self._candidate} "
-            f"(query {query_id}). {production} Fix the SQL or the source, then materialize again; the "
+            f"(query {query_id}). {production.words} Fix the SQL or the source, then materialize again; the "
             "candidate is kept for inspection."
         )
-        return Failure("audit", message, query_id=query_id, problem=problem, production=production)
+        return Failure("audit", message, production, query_id=query_id, problem=problem)
 
     def _publish(self) -> None:
         self._stage = "publish"
@@ -294,7 +293,7 @@ class TableRun:
             if waited >= self._options.wait_seconds:
                 raise PublishRefusedError(
                     f"{self._table.name} requires that the newest build is published last, got run {newer[0].run_id} that "
-                    f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production()} "
+                    f"has built from a newer snapshot and has not published it in {waited:g} s. {self._production().words} "
                     "Materialize again.",
                 )
             self._runner.wait(self._options.poll_seconds)
@@ -326,7 +325,7 @@ class TableRun:
             missing = ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
             raise PublishRefusedError(
                 f"{self._table.name} requires the grants of {self._target} on its candidate, got a difference: {missing}. "
-                f"{self._production()} Use publish: clone, or publish: overwrite.",
+                f"{self._production().words} Use publish: clone, or publish: overwrite.",
             )
 
     def _overwrite(self) -> None:
@@ -517,17 +516,17 @@ class TableRun:
         production = self._production()
         number = f"Snowflake error {error.errno}, " if error.errno else ""
         message = (
-            f"{self._table.name} failed in stage {self._stage}: {said} ({number}query {error.query_id}). {production} "
+            f"{self._table.name} failed in stage {self._stage}: {said} ({number}query {error.query_id}). {production.words} "
             f"{remedy}"
         )
         return Failure(
             self._stage,
             message,
+            production,
             query_id=error.query_id,
             errno=error.errno,
             cause=error,
             problem=problem,
-            production=production,
             where=error.where if self._stage == "build" else "",
         )
 
@@ -541,13 +540,10 @@ class TableRun:
         except (StatementError, RunStoppedError, IndexError):
             return "of the session"
 
-    def _production(self) -> str:
+    def _production(self) -> Production:
         if self._is_unknown:
-            return (
-                "Whether readers see the new table is unknown, since the catalogue could not be asked: look for "
-                f"{self._options.run_id} in the comment of {self._target}."
-            )
-        return self._standing.seen if self._standing else NOTHING_PUBLISHED
+            return Production("unknown", run_id=self._options.run_id, target=str(self._target))
+        return Production.of(self._standing)
 
 
 def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
@@ -567,7 +563,7 @@ def _row_count(audits: Sequence[AuditOutcome]) -> int | None:
     return next((outcome.row_count for outcome in audits if outcome.row_count is not None), None)
 
 
-def _marker_of(listed: Listed) -> Marker | None:
+def _marker_of(listed: TableVersion) -> Marker | None:
     """Return the marker of a candidate, None where its rows are another run's: after a swap, they are the old table's."""
     marker = listed.marker
     return marker if marker is not None and listed.name.endswith(run_suffix(marker.run_id)) else None

@@ -221,7 +221,7 @@ class Stage:
         except (PublishRefusedError, StatementError) as error:
             said = str(error)
         else:
-            said = "\n".join([f"{plan.target} is back at {plan.previous}", *left])
+            said = "\n".join([f"{plan.target} is back at {plan.previous.words}", *left])
         found = untrue(said, self._states(actor, asset), actor.version)
         self.problems += [Problem(p.verdict, f"rollback {actor.run_id}: {p.text}") for p in found]
 

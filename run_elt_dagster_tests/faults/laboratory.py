@@ -250,7 +250,7 @@ def problems_of(lab: FaultLab, cell: Cell, outcome: TableOutcome | None, comment
         # Snowflake may answer nothing at all: then the run says that it is unknown.
         if outcome.published is not is_new and not says_unknown(outcome):
             found.append(Problem("untrue", f"published is {outcome.published}, a new session sees {seen}"))
-        if outcome.failure is not None and not outcome.failure.production:
+        if outcome.failure is not None and not outcome.failure.production.words:
             found.append(Problem("failed", f"nothing is said of what readers see: {outcome.failure.message}"))
     if marker is not None and marker.state == "run":
         # What an alert looks at after a process was lost.

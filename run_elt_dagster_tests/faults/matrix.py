@@ -150,4 +150,4 @@ def _command(arguments: dict[str, object], table: str, publish: str, run_id: str
             left = rollback.carry_out(plan)
     except (StatementError, PublishRefusedError) as error:
         return str(error), False
-    return "\n".join([f"{plan.target} is back at {plan.previous}", *left]), not left
+    return "\n".join([f"{plan.target} is back at {plan.previous.words}", *left]), not left

@@ -11,8 +11,8 @@ from snowflake.connector.errors import Error
 
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.publish.table_run import OBJECT_MISSING
 
 # Rows, least and greatest value of a table; nothing where there is none.
 Content = tuple[Any, ...]
@@ -141,7 +141,8 @@ def _around(text: str, match: re.Match[str]) -> str:
 def said_of(outcome: TableOutcome) -> str:
     """Return all that a run says of a table."""
     failure = outcome.failure
-    said = [outcome.production, *outcome.warnings, *([failure.message, failure.production] if failure else [])]
+    said = [outcome.production.words] if outcome.production else []
+    said += [*outcome.warnings, *([failure.message, failure.production.words] if failure else [])]
     if outcome.published:
         said.append(f"is published: {outcome.row_count} rows")
     return "\n".join(said)
@@ -149,7 +150,7 @@ def said_of(outcome: TableOutcome) -> str:
 
 def says_unknown(outcome: TableOutcome) -> bool:
     """Return whether a run says that nobody can tell what readers see."""
-    return outcome.failure is not None and "Whether readers see the new table is unknown" in outcome.failure.production
+    return outcome.failure is not None and outcome.failure.production.state == "unknown"
 
 
 def lines_about(text: str, table: str) -> str:

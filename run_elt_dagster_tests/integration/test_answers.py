@@ -220,7 +220,7 @@ def test_run_fails_with_the_truth_when_the_answers_to_its_exchanges_never_come(a
     failures = [outcome.failure for outcome in outcomes]
     assert len(failures) == count
     assert all(failure is not None for failure in failures)
-    unknown = [f for f in failures if f is not None and "unknown" in f.production]
+    unknown = [f for f in failures if f is not None and f.production.state == "unknown"]
     assert unknown
     assert all("8f3a01c2" in f.message for f in unknown)
     # Two requests, a sign-in and the closing of what is open, and not one after the other for each table.

@@ -11,7 +11,7 @@ import snowflake.connector
 from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import parse_table_file
-from run_elt_dagster.publish.guards import Existing
+from run_elt_dagster.publish.guards import InventoryTable
 from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
@@ -131,7 +131,9 @@ def test_iceberg_table_is_overwritten_and_never_replaced(local_server: LocalServ
     assert local_server.reader.value(flag) == "YES"
 
 
-def looked_up(local_server: LocalServer, count: int, is_refused: Callable[[str], bool]) -> tuple[list[Existing], int]:
+def looked_up(
+    local_server: LocalServer, count: int, is_refused: Callable[[str], bool]
+) -> tuple[list[InventoryTable], int]:
     """Return what is known of `count` tables, and how many queries for policies that took; some are refused."""
     queries = 0
 

@@ -26,7 +26,7 @@ def test_version_before_comes_back_with_the_present_grants(table: OwnTable, publ
     session.sql(f"grant references on table {table.name} to role public")
     with table.rollback() as rollback:
         plan = rollback.plan()
-        assert (plan.method, plan.previous.row_count) == (METHOD[publish], 3)
+        assert (plan.method, plan.previous.rows) == (METHOD[publish], 3)
         assert rollback.carry_out(plan) == ()
     assert table.seen(session) == (3, 1, 1)
     assert {privilege for privilege, *_ in table.grants(session)} == {"SELECT", "REFERENCES"}

@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.failure import EVENT_TYPES, Published, RunFailure, run_failure
+from run_elt_dagster.alerts.failure import EVENT_TYPES, RunFailure, run_failure
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
-LAST = Published(datetime(2026, 11, 21, tzinfo=UTC), 7)
+LAST = TableVersion(rows=7, created_at=datetime(2026, 11, 21, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "checks": [{"name": "row_count", "got": "0 rows", "expected": "at least 1 rows"}],
         "query_id": "01b2",
         "production": "Readers still see the previous table (7 rows).",
+        "readers_see": Production.of(TableVersion(rows=7)).to_json(),
         "owners": ["team:analytics"],
         "candidate": "DB.A.TEMP_MAU",
         **changes,
@@ -78,10 +80,31 @@ def test_refused_selection_names_its_cause_and_no_table(instance: dg.DagsterInst
     assert failure.tables == ()
 
 
-def test_unknown_production_stays_unknown(instance: dg.DagsterInstance) -> None:
-    unknown = "Whether readers see the new table is unknown, since no answer came: look for r in the comment of t."
-    failure = dg.Failure("x", metadata={"facts": [facts(stage="publish", production=unknown)], "skipped": []})
-    assert failure_of(instance, run_of(instance, failure)).tables[0].production == unknown
+def test_failure_without_the_state_of_production_keeps_its_words(instance: dg.DagsterInstance) -> None:
+    """A history may hold failures from before the state was noted."""
+    old = {name: value for name, value in facts().items() if name != "readers_see"}
+    failure = dg.Failure("x", metadata={"facts": [old], "skipped": []})
+    (table,) = failure_of(instance, run_of(instance, failure)).tables
+    assert (table.readers_see, table.production) == (None, "Readers still see the previous table (7 rows).")
+
+
+@pytest.mark.parametrize("state", ["unknown", "none"])
+def test_production_that_is_not_known_to_be_unchanged_is_not_dated(
+    instance: dg.DagsterInstance, state: ProductionState
+) -> None:
+    production = Production(state, run_id="r", target="t")
+    noted = facts(stage="publish", production=production.words, readers_see=production.to_json())
+    failure = dg.Failure("x", metadata={"facts": [noted], "skipped": []})
+    described = failure_of(instance, run_of(instance, failure))
+    assert (described.tables[0].readers_see, described.tables[0].production) == (state, production.words)
+    assert not described.is_unclear
+
+
+def test_published_table_that_fails_a_check_is_not_said_to_be_unchanged(instance: dg.DagsterInstance) -> None:
+    noted = facts(was_built=False, production="Readers see it, with rows that fail the check.")
+    failure = dg.Failure("x", metadata={"facts": [noted], "skipped": []})
+    (table,) = failure_of(instance, run_of(instance, failure)).tables
+    assert table.production == "Readers see it, with rows that fail the check."
 
 
 def test_root_cause_is_named_and_not_the_step(instance: dg.DagsterInstance) -> None:

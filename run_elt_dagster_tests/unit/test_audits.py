@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.audit.catalogue import Column, Inspection, Listed
+from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Bounds, Numbers, scan_sql, schema_changes
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 
 CANDIDATE = Relation("PROD", "ANALYTICS", "TEMP_MAU__8F3A01C2")
@@ -197,7 +198,7 @@ def test_failed_verdict_says_what_was_found_and_expected() -> None:
 
 
 def test_audit_that_counts_no_bad_rows_shows_none() -> None:
-    before = Inspection(Listed("MAU", 1000, None))
+    before = Inspection(TableVersion("MAU", 1000))
     table = a_table(checks={"row_count_change": {"max_drop": "50%"}})
     count, change = (judged(audit, 900, inspection=before) for audit in audits_of(table))
     assert change.got == {"% change of the row count": -10, "rows": 900, "rows published": 1000}
@@ -227,7 +228,7 @@ def test_name_of_an_audit_decides_nothing() -> None:
         },
     )
     columns = (Column("A", "TEXT"),)
-    inspection = Inspection(Listed("MAU", 1000, None), (), (Column("A", "NUMBER", 38, 0),), columns)
+    inspection = Inspection(TableVersion("MAU", 1000), (), (Column("A", "NUMBER", 38, 0),), columns)
     for audit in audits_of(table):
         values = [3 for _ in audit.measures]
         outcome = judged(audit, *values, inspection=inspection)
@@ -291,7 +292,7 @@ def test_warning_fails_and_does_not_block() -> None:
 )
 def test_row_count_is_compared_with_production(before: int | None, rows: int, passes: bool) -> None:
     table = a_table(checks={"row_count_change": {"max_drop": "50%", "max_growth": "200%"}})
-    target = None if before is None else Listed("MAU", before, None)
+    target = None if before is None else TableVersion("MAU", before)
     assert judged(audits_of(table)[1], rows, inspection=Inspection(target)).passed is passes
 
 

@@ -14,7 +14,7 @@ from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import Existing, TargetInventory
+from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
 from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
@@ -127,27 +127,27 @@ def test_sources_are_asked_for_in_one_query_that_reads_no_row() -> None:
 @pytest.mark.parametrize(
     ("existing", "method", "detail", "remedy"),
     [
-        (Existing("VIEW"), "clone", "got a view at D.A.MAU.", "Drop or rename it, then materialize again."),
+        (InventoryTable(kind="VIEW"), "clone", "got a view at D.A.MAU.", "Drop or rename it, then materialize again."),
         (
-            Existing("BASE TABLE", owner="ELT", policies=("masking policy P",)),
+            InventoryTable(owner="ELT", policies=("masking policy P",)),
             "clone",
             "The new object would lack them and expose data.",
             "Use publish: overwrite to keep the object.",
         ),
         (
-            Existing("BASE TABLE", owner="ELT", streams=("D.A.S",)),
+            InventoryTable(owner="ELT", streams=("D.A.S",)),
             "swap",
             "got streams that read it: D.A.S. They would go stale.",
             "Use publish: overwrite to keep the object.",
         ),
         (
-            Existing("BASE TABLE", owner="OTHER"),
+            InventoryTable(owner="OTHER"),
             "clone",
             "got a table that role OTHER owns, not ELT. It would change hands.",
             "Use publish: overwrite to keep the object, or grant its ownership to ELT.",
         ),
         (
-            Existing("BASE TABLE", owner="ELT", unknown=("policies: refused",)),
+            InventoryTable(owner="ELT", unknown=("policies: refused",)),
             "clone",
             "Policies or streams could be lost.",
             (
@@ -159,7 +159,7 @@ def test_sources_are_asked_for_in_one_query_that_reads_no_row() -> None:
     ids=["view", "policies", "streams", "owner", "unknown"],
 )
 def test_what_publishing_would_refuse_is_said_apart_from_its_remedy(
-    existing: Existing, method: str, detail: str, remedy: str
+    existing: InventoryTable, method: str, detail: str, remedy: str
 ) -> None:
     table = AnalyticsTable.model_validate({"schema": "a", "table": "mau", "sql": "select 1 as n", "publish": method})
     inventory = TargetInventory("ELT", datetime.now(UTC), {("A", "MAU"): existing})

@@ -14,7 +14,13 @@ from run_elt_dagster.model.candidate import (
 from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import Grant, grant_changes_sql, grants_of
-from run_elt_dagster.publish.guards import Existing, PublishRefusedError, inventory_of, refusal, require_same_columns
+from run_elt_dagster.publish.guards import (
+    InventoryTable,
+    PublishRefusedError,
+    inventory_of,
+    refusal,
+    require_same_columns,
+)
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql, exchange_sql
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
@@ -144,9 +150,10 @@ def test_clone_of_a_transient_table_replaces_by_a_transient_table() -> None:
 
 
 def refused(method: str = "clone", **existing: Any) -> str | None:
-    found = Existing(**{"kind": "BASE TABLE", "owner": "R", **existing})
+    found = InventoryTable(**{"kind": "BASE TABLE", "owner": "R", **existing})
     table = a_table(publish=method)
-    return refusal(table, target_of(table, database="PROD"), found, role="R")
+    found_refusal = refusal(table, target_of(table, database="PROD"), found, role="R")
+    return found_refusal.message if found_refusal else None
 
 
 @pytest.mark.parametrize("method", ["clone", "swap", "overwrite"])

@@ -207,7 +207,7 @@ def test_lost_answer_while_publishing_is_looked_into_and_says_what_readers_see()
     ]
     assert outcome.failure is not None
     assert outcome.failure.stage == "publish"
-    assert outcome.failure.production == "There is no published table yet."
+    assert outcome.failure.production.words == "There is no published table yet."
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -223,8 +223,8 @@ def test_publishing_that_cannot_be_looked_into_is_said_to_be_unknown(answered: b
     session = DeafSession(failing={"CLONE": refused("cancelled", answered=answered)})
     failure = outcomes_of(session, declared)["mau"].failure
     assert failure is not None
-    assert failure.production.startswith("Whether readers see the new table is unknown")
-    assert failure.production in failure.message
+    assert failure.production.words.startswith("Whether readers see the new table is unknown")
+    assert failure.production.words in failure.message
 
 
 def test_audit_query_that_fails_publishes_nothing() -> None:
