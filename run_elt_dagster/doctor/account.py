@@ -17,8 +17,9 @@ from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, refusal, schema_remedy
-from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
+from run_elt_dagster.publish.methods import refusal
+from run_elt_dagster.publish.preflight import read_targets, stale_candidates
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -280,7 +281,7 @@ def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetI
 
 def _candidates_finding(inventory: TargetInventory, declared: Iterable[AnalyticsTable], *, keep_hours: int) -> Finding:
     candidates = {place: each for place, each in inventory.tables.items() if is_candidate_name(place[1])}
-    old = {(schema, name) for schema, name, _ in inventory.leftovers(declared, older_than_hours=keep_hours)}
+    old = {(schema, name) for schema, name, _ in stale_candidates(inventory, declared, older_than_hours=keep_hours)}
     stuck = sorted(".".join(place) for place in old if candidates[place].owner not in ("", inventory.role))
     if stuck:
         return failed(

@@ -10,22 +10,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from run_elt_dagster.model.candidate import Marker, instant, is_candidate_of, is_from_its_run
+from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.names import (
     Relation,
     display_name,
-    is_candidate_name,
     quote_identifier,
     quote_literal,
     stored_names,
 )
-from run_elt_dagster.model.production import TABLE_KINDS, Production, TableVersion
+from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
 # How many tables' policies one query asks for: a run of a thousand tables needs two, each of 80 kB.
 POLICIES_PER_QUERY = 500
-# "Object does not exist or not authorized", and "Insufficient privileges".
+# "Object does not exist or not authorized": where it is said of a candidate, a run with a newer snapshot has taken it away; and
+# "Insufficient privileges".
 OBJECT_MISSING, NO_PRIVILEGE = 2003, 3001
 
 
@@ -69,43 +69,6 @@ class TargetInventory:
     def production_at(self, relation: Relation) -> Production:
         """Return what readers see under a name as long as nothing is published there."""
         return Production.of(self.at(relation))
-
-    def leftovers(
-        self, declared: Iterable[AnalyticsTable], *, older_than_hours: float
-    ) -> list[tuple[str, str, Marker]]:
-        """Return schema, name and marker of the candidates that runs left behind more than so long ago.
-
-        Args:
-            declared: All tables of the project: none of them is left behind, whatever its name and comment.
-            older_than_hours: Age, by Snowflake's clock.
-        """
-        if self.server_time is None:
-            return []
-        tables = tuple(declared)
-        targets = {(table.stored_schema, table.stored_table) for table in tables}
-        limit = self.server_time.timestamp() - older_than_hours * 3600
-        return [
-            (schema, name, found.marker)
-            for (schema, name), found in self.tables.items()
-            if is_candidate_name(name)
-            and (schema, name) not in targets
-            and found.kind == "BASE TABLE"
-            and found.marker is not None
-            and found.created_at is not None
-            and found.created_at.timestamp() < limit
-            and _is_left_behind(schema, name, found.marker, tables)
-        ]
-
-
-def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
-    """Return whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
-
-    Rows that the run of the name did not build stand there only after a swap, or taken away from readers by a rollback.
-    """
-    if marker.state in ("failed", "withdrawn") or is_from_its_run(name, marker):
-        return True
-    swapped = (table for table in tables if table.publish == "swap" and table.stored_schema == schema)
-    return any(is_candidate_of(table, name) for table in swapped)
 
 
 def inventory_sql(database: str, schemas: Iterable[str]) -> str:
@@ -258,42 +221,33 @@ class Refusal:
         return f"{self.problem} {self.seen} {self.remedy}"
 
 
-def refusal(
-    table: AnalyticsTable,
-    target: Relation,
-    existing: InventoryTable | None,
-    *,
-    role: str,
-    act: str = "",
-    seen: str = "",
+def no_table_refusal(table: AnalyticsTable, target: Relation, existing: InventoryTable) -> Refusal:
+    """Return why nothing is published over what is no table."""
+    return Refusal(
+        f"{table.name} requires a table as its target",
+        f"a {existing.kind.lower()} at {target}",
+        consequence="",
+        remedy="Drop or rename it, then materialize again.",
+        seen="Readers still see it.",
+    )
+
+
+def lost_by_replacing(
+    target: Relation, existing: InventoryTable, *, role: str, act: str, seen: str = ""
 ) -> Refusal | None:
-    """Return why a table must not be published over what stands there; None if it may.
+    """Return why no other object may come under the name of a table; None if it may.
 
     Args:
-        table: The table, with its method of publishing.
         target: What readers see.
-        existing: What stands there, None if nothing does.
+        existing: What stands there.
         role: The session's role.
-        act: What would replace it, in words; publishing by the table's method by default.
+        act: What would replace it, in words.
         seen: What readers see, in a sentence; that they see the previous table by default.
     """
-    if existing is None:
-        return None
-    if existing.kind not in TABLE_KINDS:
-        return Refusal(
-            f"{table.name} requires a table as its target",
-            f"a {existing.kind.lower()} at {target}",
-            consequence="",
-            remedy="Drop or rename it, then materialize again.",
-            seen="Readers still see it.",
-        )
-    if table.publish == "overwrite":
-        return None
     lost = next(_lost(existing, role), None)
     if lost is None:
         return None
     got, consequence, remedy = lost
-    act = act or f"{table.name} with publish: {table.publish}"
     rule = f"{act} would put another object in the place of {target}"
     return Refusal(rule, got, consequence, remedy, seen=seen or Production("unchanged").words)
 

@@ -2,8 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-from run_elt_dagster.model.candidate import run_of_candidate, run_suffix, target_of
-from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.candidate import (
+    Marker,
+    is_candidate_of,
+    is_from_its_run,
+    run_of_candidate,
+    run_suffix,
+    target_of,
+)
+from run_elt_dagster.model.names import Relation, is_candidate_name, quote_identifier
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import (
     POLICIES_PER_QUERY,
@@ -17,6 +24,7 @@ from run_elt_dagster.publish.guards import (
     with_streams,
     with_unknown,
 )
+from run_elt_dagster.publish.methods import method_of
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
@@ -42,7 +50,7 @@ def read_targets(
         runner.send(inventory_sql(database, [table.stored_schema for table in tables]), tag=tag).rows
     )
     # Only another object under the name loses anything.
-    replaced = [target_of(table, database=database) for table in tables if table.publish != "overwrite"]
+    replaced = [target_of(table, database=database) for table in tables if method_of(table).replaces_object]
     replaced = [target for target in replaced if (found := inventory.at(target)) and found.kind == "BASE TABLE"]
     if not replaced:
         return inventory
@@ -98,6 +106,45 @@ def create_schemas(
     return problems
 
 
+def stale_candidates(
+    inventory: TargetInventory, declared: Iterable[AnalyticsTable], *, older_than_hours: float
+) -> list[tuple[str, str, Marker]]:
+    """Return schema, name and marker of the candidates that runs left behind more than so long ago.
+
+    Args:
+        inventory: What stands in the schemas.
+        declared: All tables of the project: none of them is left behind, whatever its name and comment.
+        older_than_hours: Age, by Snowflake's clock.
+    """
+    if inventory.server_time is None:
+        return []
+    tables = tuple(declared)
+    targets = {(table.stored_schema, table.stored_table) for table in tables}
+    limit = inventory.server_time.timestamp() - older_than_hours * 3600
+    return [
+        (schema, name, found.marker)
+        for (schema, name), found in inventory.tables.items()
+        if is_candidate_name(name)
+        and (schema, name) not in targets
+        and found.kind == "BASE TABLE"
+        and found.marker is not None
+        and found.created_at is not None
+        and found.created_at.timestamp() < limit
+        and _is_left_behind(schema, name, found.marker, tables)
+    ]
+
+
+def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:
+    """Return whether a run left a table behind, and no person made it as a copy of a published one, with its comment.
+
+    Rows that the run of the name did not build stand there only after a swap, or taken away from readers by a rollback.
+    """
+    if marker.state in ("failed", "withdrawn") or is_from_its_run(name, marker):
+        return True
+    swapped = (table for table in tables if method_of(table).leaves_old_rows and table.stored_schema == schema)
+    return any(is_candidate_of(table, name) for table in swapped)
+
+
 def drop_stale_candidates(
     runner: StatementRunner,
     inventory: TargetInventory,
@@ -119,7 +166,7 @@ def drop_stale_candidates(
         What could not be dropped, in words.
     """
     problems: list[str] = []
-    for schema, name, marker in inventory.leftovers(declared, older_than_hours=options.keep_candidates_hours):
+    for schema, name, marker in stale_candidates(inventory, declared, older_than_hours=options.keep_candidates_hours):
         if (
             name.endswith(run_suffix(options.run_id))
             or options.is_live(run_of_candidate(name))

@@ -22,7 +22,8 @@ from run_elt_dagster.model.names import Relation, quote_identifier, quote_litera
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
-from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, TargetInventory, refusal
+from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, TargetInventory
+from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.snowflake.runner import StatementRunner

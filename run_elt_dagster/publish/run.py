@@ -75,7 +75,7 @@ def run_tables(
         table = catalogue[key]
 
         def through(chosen: StatementRunner) -> TableOutcome:
-            return TableRun(chosen, table, inventory, clock, database=database, options=options).run(audited)
+            return TableRun(chosen, table, inventory, clock, database=database).run(audited)
 
         if table.warehouse is None:
             return through(runner)

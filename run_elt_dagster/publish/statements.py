@@ -1,4 +1,4 @@
-"""The statements that build a candidate and put it into production. Pure: `publish.table_run` sends them."""
+"""The statements that build a candidate, comment and drop it. Pure: `publish.table_run` sends them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> 
     to repeat: the name belongs to this run alone. https://docs.snowflake.com/en/sql-reference/sql/create-table
     """
     comment = quote_literal(comment_of(table, marker))
-    return f"CREATE OR REPLACE {_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
+    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
 
 
 def file_position(table: AnalyticsTable, statement: str, *, line: int, position: int) -> str:
@@ -57,45 +57,6 @@ def comment_sql(relation: Relation, comment: str) -> str:
     return f"COMMENT ON TABLE {relation.sql} IS {quote_literal(comment)}"
 
 
-def exchange_sql(
-    table: AnalyticsTable,
-    *,
-    target: Relation,
-    candidate: Relation,
-    exists: bool,
-    columns: Sequence[str] = (),
-    copy_tags: bool = True,
-) -> str:
-    """Return the one statement that puts the candidate into production, and it is atomic.
-
-    Args:
-        table: The table; its `publish` chooses the method.
-        target: What readers see.
-        candidate: What was audited.
-        exists: Whether there is a target; without one this is its first publish.
-        columns: The candidate's columns, needed to overwrite.
-        copy_tags: Whether a clone keeps the target's tags; accounts without COPY TAGS refuse the clause.
-    """
-    if not exists:
-        return _first_publish_sql(table, target, candidate)
-    if table.publish == "swap":
-        return f"ALTER TABLE {target.sql} SWAP WITH {candidate.sql}"
-    if table.publish == "overwrite":
-        # INSERT goes by position, so the columns are named.
-        names = ", ".join(quote_identifier(column) for column in columns)
-        return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
-    keep = "COPY GRANTS COPY TAGS" if copy_tags else "COPY GRANTS"
-    return f"CREATE OR REPLACE {_kind(table)} {target.sql} CLONE {candidate.sql} {keep}"
-
-
-def _first_publish_sql(table: AnalyticsTable, target: Relation, candidate: Relation) -> str:
-    if table.publish == "swap":
-        return f"ALTER TABLE {candidate.sql} RENAME TO {target.sql}"
-    # Neither OR REPLACE, which would take the grants of a table that somebody else has created in the meantime, nor
-    # COPY GRANTS, so the schema's future grants apply: https://docs.snowflake.com/en/sql-reference/sql/create-clone
-    return f"CREATE {_kind(table)} {target.sql} CLONE {candidate.sql}"
-
-
 def same_rows_sql(one: str, other: str, columns: Sequence[str]) -> str:
     """Return the query for how many distinct rows the one table has more or less often than the other.
 
@@ -119,5 +80,6 @@ def drop_sql(candidate: Relation) -> str:
     return f"DROP TABLE IF EXISTS {candidate.sql}"
 
 
-def _kind(table: AnalyticsTable) -> str:
+def table_kind(table: AnalyticsTable) -> str:
+    """Return what a statement that creates the table calls it."""
     return "TRANSIENT TABLE" if table.transient else "TABLE"

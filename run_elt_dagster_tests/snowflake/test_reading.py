@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.model.candidate import Marker
-from run_elt_dagster.publish.statements import build_sql, exchange_sql
+from run_elt_dagster.publish.methods import exchange_sql
+from run_elt_dagster.publish.statements import build_sql
 from run_elt_dagster_tests.support.embedded import Background, Session
 from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, built
 

@@ -3,7 +3,7 @@
 import pytest
 
 from run_elt_dagster.publish.guards import STREAMS_SQL, streams_by_table
-from run_elt_dagster.publish.statements import exchange_sql
+from run_elt_dagster.publish.methods import exchange_sql
 from run_elt_dagster_tests.support.embedded import Session
 from run_elt_dagster_tests.support.snowflake_account import OwnTable, allowed, built, listing
 

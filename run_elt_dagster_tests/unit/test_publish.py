@@ -18,10 +18,10 @@ from run_elt_dagster.publish.guards import (
     InventoryTable,
     PublishRefusedError,
     inventory_of,
-    refusal,
     require_same_columns,
 )
-from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql, exchange_sql
+from run_elt_dagster.publish.methods import exchange_sql, refusal
+from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
 MARKER = Marker("run", RUN_ID, "2026-11-25T00:00:00.000000Z")

@@ -1,0 +1,84 @@
+"""What is said of a table that was not published: the failure of each stage, with what readers see and the remedy."""
+
+from collections.abc import Sequence
+
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
+from run_elt_dagster.publish.guards import missing_schema
+from run_elt_dagster.publish.outcome import Failure
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.snowflake.runner import RunStoppedError
+from run_elt_dagster.snowflake.session import StatementError
+
+# "SQL compilation error": what an account without COPY TAGS answers to the clause.
+SYNTAX_ERROR = 1003
+
+
+def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | None:
+    """Return the failure of a table that did not pass its audits, None if it did."""
+    failed = [outcome for outcome in audits if outcome.blocks]
+    if not failed:
+        return None
+    problem, production = "; ".join(map(str, failed)), work.production
+    query_id = next((outcome.query_id for outcome in failed if outcome.query_id), work.query_ids.get("audit"))
+    message = (
+        f"{work.table.name} was not published: {problem} in {work.candidate} "
+        f"(query {query_id}). {production.words} Fix the SQL or the source, then materialize again; the "
+        "candidate is kept for inspection."
+    )
+    return Failure("audit", message, production, query_id=query_id, problem=problem)
+
+
+def failed_statement(work: TableWork, error: StatementError) -> Failure:
+    """Return the failure of a table one of whose statements failed."""
+    said, problem, remedy = str(error), error.problem, _remedy(work, error)
+    if work.stage == "build" and (missing := missing_schema(work.target, error, role=_role(work))):
+        problem, remedy = missing
+        said = problem
+    production = work.production
+    number = f"Snowflake error {error.errno}, " if error.errno else ""
+    message = (
+        f"{work.table.name} failed in stage {work.stage}: {said} ({number}query {error.query_id}). {production.words} "
+        f"{remedy}"
+    )
+    return Failure(
+        work.stage,
+        message,
+        production,
+        query_id=error.query_id,
+        errno=error.errno,
+        cause=error,
+        problem=problem,
+        where=error.where if work.stage == "build" else "",
+    )
+
+
+def failed_unexpectedly(work: TableWork, error: Exception, *, after: StatementError | None) -> Failure:
+    """Return the failure of a table by anything else: an error of this project, or an interruption.
+
+    Args:
+        work: The table.
+        error: What was raised.
+        after: The answer to the exchange that was being looked into, if there was one.
+    """
+    problem = f"{type(error).__name__} in stage {work.stage}: {error}"
+    query_id = after.query_id if after is not None else None
+    return Failure(work.stage, problem, work.production, query_id=query_id, cause=error, problem=problem)
+
+
+def _remedy(work: TableWork, error: StatementError) -> str:
+    if error.errno == SYNTAX_ERROR and work.stage == "publish" and work.options.copy_tags:
+        return "If the account refuses COPY TAGS, set RUN_ELT_COPY_TAGS=false."
+    if error.errno == EMBEDDED_DISK_ERRNO:
+        return "Nothing of the statement was kept. Make room on that disk or mend it, then materialize again."
+    return "Read the query in Snowflake's history, fix the SQL or the grants, then materialize again."
+
+
+def _role(work: TableWork) -> str:
+    """Return the session's role. Its name is not known yet if no target schema exists."""
+    if work.inventory.role:
+        return work.inventory.role
+    try:
+        return str(work.runner.send_once("SELECT CURRENT_ROLE()", tag={"stage": "inspect"}).rows[0][0])
+    except (StatementError, RunStoppedError, IndexError):
+        return "of the session"

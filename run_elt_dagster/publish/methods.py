@@ -1,0 +1,346 @@
+"""The ways of publishing, one class each: its statement, what it refuses, and what goes before and after. A new way is a new class.
+
+A way of publishing has two exchanges: one for the first publish, when there is no table yet, and one for every other.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from run_elt_dagster.model.candidate import comment_of
+from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.production import TABLE_KINDS
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
+from run_elt_dagster.publish.guards import (
+    OBJECT_MISSING,
+    InventoryTable,
+    PublishRefusedError,
+    Refusal,
+    lost_by_replacing,
+    no_table_refusal,
+    require_same_columns,
+)
+from run_elt_dagster.publish.statements import column_comments_sql, comment_sql, same_rows_sql, table_kind
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.snowflake.runner import RunStoppedError
+from run_elt_dagster.snowflake.session import StatementError
+
+# How often production is looked at before an exchange without an answer counts as not done.
+VERIFICATIONS = 3
+
+
+class CandidateGoneError(Exception):
+    """Before the exchange, Snowflake has no candidate or no target any more.
+
+    Attributes:
+        answer: What Snowflake said.
+    """
+
+    def __init__(self, answer: StatementError) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is exchanged.
+
+    Attributes:
+        table: The table.
+        target: What readers see.
+        candidate: What was audited.
+        columns: The candidate's columns in order, needed to overwrite.
+        copy_tags: Whether a clone keeps the target's tags; accounts without COPY TAGS refuse the clause.
+    """
+
+    table: AnalyticsTable
+    target: Relation
+    candidate: Relation
+    columns: Sequence[str] = ()
+    copy_tags: bool = True
+
+
+class Exchange(ABC):
+    """The one statement that publishes, which is atomic, and what goes before and after it.
+
+    Attributes:
+        is_sent_again: Whether it may be sent again after a look has shown that it took no effect, though it may only be late.
+    """
+
+    is_sent_again: ClassVar[bool] = False
+
+    @abstractmethod
+    def sql(self, publication: Publication) -> str:
+        """Return the statement."""
+
+    def prepare(self, work: TableWork) -> None:  # noqa: B027 - no duty
+        """Do what has to be done before; nothing by default.
+
+        Raises:
+            PublishRefusedError: It must not be published.
+            CandidateGoneError: The candidate or the target is gone.
+        """
+
+    def send(self, work: TableWork) -> None:
+        """Send the statement, once: it is sent again only after a look.
+
+        Raises:
+            StatementError: Snowflake did not report success. It may have taken effect all the same.
+        """
+        work.send(self._sql_of(work), once=True)
+
+    def took_effect(self, work: TableWork, error: StatementError) -> bool:
+        """Return whether readers see the new rows although no success was reported: the comment names the run of the rows."""
+        if not _names_the_run(work, looks=1 if error.answered else VERIFICATIONS):
+            return False
+        if error.answered:
+            work.warn_of_effect(error)
+        return True
+
+    def finish(self, work: TableWork) -> None:  # noqa: B027 - no duty
+        """Do what comes after; nothing by default. What fails here is a warning: readers see the new rows."""
+
+    def _sql_of(self, work: TableWork) -> str:
+        return self.sql(
+            Publication(work.table, work.target, work.candidate, work.columns, copy_tags=work.options.copy_tags)
+        )
+
+
+def _names_the_run(work: TableWork, *, looks: int) -> bool:
+    for look in range(looks):
+        if look:
+            work.runner.wait(min(work.options.poll_seconds, 1))
+        if work.looks_afresh() and work.standing is not None and work.standing.marker == work.marker():
+            return True
+    return False
+
+
+class CreateClone(Exchange):
+    """The first publish: a clone of the candidate."""
+
+    is_sent_again = True
+
+    def sql(self, publication: Publication) -> str:
+        """Return the statement. It fails where another has created the table meanwhile.
+
+        Neither OR REPLACE, which would take the grants of a table that somebody else has created in the meantime, nor
+        COPY GRANTS, so the schema's future grants apply: https://docs.snowflake.com/en/sql-reference/sql/create-clone
+        """
+        kind, target, candidate = table_kind(publication.table), publication.target, publication.candidate
+        return f"CREATE {kind} {target.sql} CLONE {candidate.sql}"
+
+
+class ReplaceByClone(Exchange):
+    """A clone of the candidate under the name of the table, with its grants."""
+
+    is_sent_again = True
+
+    def sql(self, publication: Publication) -> str:
+        """Return the statement."""
+        kind, target, candidate = table_kind(publication.table), publication.target, publication.candidate
+        keep = "COPY GRANTS COPY TAGS" if publication.copy_tags else "COPY GRANTS"
+        return f"CREATE OR REPLACE {kind} {target.sql} CLONE {candidate.sql} {keep}"
+
+
+class Rename(Exchange):
+    """The first publish by swap: the candidate gets the name."""
+
+    def sql(self, publication: Publication) -> str:
+        """Return the statement."""
+        return f"ALTER TABLE {publication.candidate.sql} RENAME TO {publication.target.sql}"
+
+
+class SwapNames(Exchange):
+    """The candidate and the table change names. A second swap would bring the old table back, were the first one only late."""
+
+    def sql(self, publication: Publication) -> str:
+        """Return the statement."""
+        return f"ALTER TABLE {publication.target.sql} SWAP WITH {publication.candidate.sql}"
+
+    def prepare(self, work: TableWork) -> None:
+        """Give the candidate the grants of the table it replaces, since a swap exchanges them too."""
+        try:
+            missing = _carry_grants_over(work)
+        except StatementError as error:
+            if error.errno != OBJECT_MISSING:
+                raise
+            raise CandidateGoneError(error) from error
+        if missing:
+            raise PublishRefusedError(
+                f"{work.table.name} requires the grants of {work.target} on its candidate, got a difference: {missing}. "
+                f"{work.production.words} Use publish: clone, or publish: overwrite.",
+            )
+
+
+def _carry_grants_over(work: TableWork) -> str:
+    """Return what differs all the same, in words."""
+    wanted = grants_of(work.send(show_grants_sql(work.target)).rows, work.target)
+    present = grants_of(work.send(show_grants_sql(work.candidate)).rows, work.candidate)
+    changes = grant_changes_sql(work.candidate, present=present, wanted=wanted)
+    for statement in changes:
+        work.send(statement)
+    if changes:
+        present = grants_of(work.send(show_grants_sql(work.candidate)).rows, work.candidate)
+    return ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
+
+
+class InsertOverwrite(Exchange):
+    """The candidate's rows in the place of the table's. The object stays, and its comment names its run before and after."""
+
+    def sql(self, publication: Publication) -> str:
+        """Return the statement. INSERT goes by position, so the columns are named."""
+        names = ", ".join(quote_identifier(column) for column in publication.columns)
+        target, candidate = publication.target, publication.candidate
+        return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
+
+    def prepare(self, work: TableWork) -> None:
+        """Require the same columns, and announce in the target's comment that its rows are being written."""
+        published = [column.name for column in work.inspection.target_columns]
+        require_same_columns(work.table, work.target, new=work.columns, published=published)
+        if work.is_owner:
+            self._announce(work)
+        else:
+            work.warnings.append(
+                f"{work.table.name}: {work.target} belongs to another role. Its comment does not name the run of "
+                "its rows, and two runs at once are not kept in order."
+            )
+
+    def send(self, work: TableWork) -> None:
+        """Send the statement, again where that may help: the rows are the candidate's each time."""
+        work.send(self._sql_of(work))
+
+    def took_effect(self, work: TableWork, error: StatementError) -> bool:
+        """Ask whether readers see the candidate's rows, whatever Snowflake said of the statement that writes them.
+
+        Where they do not, the target gets its comment back; if that is unknown, it keeps saying that it is being written.
+        """
+        same: bool | None = None
+        with contextlib.suppress(StatementError), work.runner.fresh() as fresh:
+            answer = work.send(same_rows_sql(work.target.sql, work.candidate.sql, work.columns), runner=fresh)
+            work.inspect(fresh)
+            same = not int(answer.rows[0][0])
+        work.is_unknown = same is None
+        if same:
+            work.warn_of_effect(error)
+        if same is False:
+            self._take_announcement_back(work)
+        return bool(same)
+
+    def finish(self, work: TableWork) -> None:
+        """Name the run of the rows in the target's comment."""
+        if not work.is_owner:
+            return
+        written = "has the new rows"
+        comment = comment_of(work.table, work.marker())
+        work.comment_target(comment_sql(work.target, comment), otherwise=written)
+        if comments := column_comments_sql(work.table, work.target):
+            work.comment_target(comments, otherwise=written)
+
+    def _announce(self, work: TableWork) -> None:
+        """Say that the rows are being written; where that is reported as failed, take it back."""
+        try:
+            work.send(comment_sql(work.target, comment_of(work.table, work.marker("publishing"))))
+        except StatementError:
+            with contextlib.suppress(StatementError, RunStoppedError), work.runner.fresh() as fresh:
+                work.inspect(fresh)
+            self._take_announcement_back(work)
+            raise
+
+    def _take_announcement_back(self, work: TableWork) -> None:
+        """Give the target its comment back after rows were not written; not if another run has commented it since."""
+        standing, existing = work.standing, work.existing
+        if standing is not None and standing.marker == work.marker("publishing") and existing is not None:
+            work.comment_target(comment_sql(work.target, existing.comment), otherwise="has the rows of before")
+            work.standing = existing
+
+
+@dataclass(frozen=True)
+class PublishMethod:
+    """A way of publishing.
+
+    Attributes:
+        first: The exchange where there is no table yet.
+        again: The exchange where there is one.
+        replaces_object: Whether another object comes under the name: what hangs on the old one would be lost.
+        takes_warehouse: Whether publishing needs the warehouse, so no other table is built meanwhile.
+        leaves_old_rows: Whether the old rows stand under the candidate's name afterwards.
+    """
+
+    first: Exchange
+    again: Exchange
+    replaces_object: bool = True
+    takes_warehouse: bool = False
+    leaves_old_rows: bool = False
+
+    def exchange(self, *, exists: bool) -> Exchange:
+        """Return the exchange for a table that exists or does not."""
+        return self.again if exists else self.first
+
+
+METHODS: Mapping[str, PublishMethod] = {
+    "clone": PublishMethod(first=CreateClone(), again=ReplaceByClone()),
+    "swap": PublishMethod(first=Rename(), again=SwapNames(), leaves_old_rows=True),
+    "overwrite": PublishMethod(
+        first=CreateClone(), again=InsertOverwrite(), replaces_object=False, takes_warehouse=True
+    ),
+}
+
+
+def method_of(table: AnalyticsTable) -> PublishMethod:
+    """Return the way in which a table is published."""
+    return METHODS[table.publish]
+
+
+def exchange_sql(
+    table: AnalyticsTable,
+    *,
+    target: Relation,
+    candidate: Relation,
+    exists: bool,
+    columns: Sequence[str] = (),
+    copy_tags: bool = True,
+) -> str:
+    """Return the one statement that puts the candidate into production, and it is atomic.
+
+    Args:
+        table: The table; its `publish` chooses the method.
+        target: What readers see.
+        candidate: What was audited.
+        exists: Whether there is a target; without one this is its first publish.
+        columns: The candidate's columns, needed to overwrite.
+        copy_tags: Whether a clone keeps the target's tags; accounts without COPY TAGS refuse the clause.
+    """
+    exchange = method_of(table).exchange(exists=exists)
+    return exchange.sql(Publication(table, target, candidate, columns, copy_tags=copy_tags))
+
+
+def refusal(
+    table: AnalyticsTable,
+    target: Relation,
+    existing: InventoryTable | None,
+    *,
+    role: str,
+    act: str = "",
+    seen: str = "",
+) -> Refusal | None:
+    """Return why a table must not be published over what stands there; None if it may.
+
+    Args:
+        table: The table, with its method of publishing.
+        target: What readers see.
+        existing: What stands there, None if nothing does.
+        role: The session's role.
+        act: What would replace it, in words; publishing by the table's method by default.
+        seen: What readers see, in a sentence; that they see the previous table by default.
+    """
+    if existing is None:
+        return None
+    if existing.kind not in TABLE_KINDS:
+        return no_table_refusal(table, target, existing)
+    if not method_of(table).replaces_object:
+        return None
+    act = act or f"{table.name} with publish: {table.publish}"
+    return lost_by_replacing(target, existing, role=role, act=act, seen=seen)

@@ -1,0 +1,158 @@
+"""What is known of one table on its way, and how its statements are sent."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from run_elt_dagster.audit.catalogue import Inspection
+from run_elt_dagster.audit.runner import AuditRunner
+from run_elt_dagster.model.candidate import Marker, State, candidate_of, target_of
+from run_elt_dagster.model.production import Production, TableVersion
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
+from run_elt_dagster.publish.outcome import Stage
+from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
+from run_elt_dagster.snowflake.session import Answer, StatementError
+
+
+class TableWork:
+    """The table, what is known of it by the last look, and what was measured. One thread works on it.
+
+    Attributes:
+        table: The table.
+        target: What readers see.
+        candidate: What this run builds.
+        runner: Sends the statements.
+        options: What the run is.
+        inventory: What the target schemas held when it was looked at last.
+        existing: What stood under the target's name then; it decides between the first publish and another.
+        inspection: What the catalogue said when it was asked last, with the other candidates.
+        standing: What readers see by the last look at the catalogue.
+        is_unknown: Whether that is unknown, since no look was possible.
+        snapshot_at: When the build began, by Snowflake's clock; empty before.
+        stage: Where the table is, for the tag on its queries.
+        seconds: Duration of each stage.
+        query_ids: The last query of each stage.
+        warnings: What did not stop the publishing but should be looked at.
+    """
+
+    def __init__(
+        self, runner: StatementRunner, table: AnalyticsTable, inventory: TargetInventory, *, database: str
+    ) -> None:
+        self.runner, self.options, self.table = runner, runner.options, table
+        self.target = target_of(table, database=database)
+        self.candidate = candidate_of(table, database=database, run_id=runner.options.run_id)
+        self.inspection = Inspection()
+        self.is_unknown = False
+        self.snapshot_at = ""
+        self.stage: Stage = "build"
+        self.seconds: dict[str, float] = {}
+        self.query_ids: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.take(inventory)
+
+    def take(self, inventory: TargetInventory) -> None:
+        """Go by another look at the target schemas from now on."""
+        self.inventory = inventory
+        self.existing: InventoryTable | None = inventory.at(self.target)
+        self.standing: TableVersion | None = self.existing
+
+    @property
+    def columns(self) -> list[str]:
+        """The candidate's columns in order, by the last inspection."""
+        return [column.name for column in self.inspection.candidate_columns]
+
+    @property
+    def has_candidate(self) -> bool:
+        """Whether the candidate was still there."""
+        return any(listed.name == self.candidate.name for listed in self.inspection.candidates)
+
+    @property
+    def has_target_come_or_gone(self) -> bool:
+        """Whether another run has published the table for the first time since the inventory, or it was dropped."""
+        return (self.inspection.target is None) != (self.existing is None)
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the session's role owns the target."""
+        return self.existing is not None and self.existing.owner == self.inventory.role
+
+    @property
+    def production(self) -> Production:
+        """What readers see."""
+        if self.is_unknown:
+            return Production("unknown", run_id=self.options.run_id, target=str(self.target))
+        return Production.of(self.standing)
+
+    def marker(self, state: State = "run") -> Marker:
+        """Return what comments say of this run's rows."""
+        return Marker(state, self.options.run_id, self.snapshot_at)
+
+    def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
+        """Return what asks the candidate and the catalogue."""
+        return AuditRunner(
+            lambda sql: self.send(sql, runner=runner), self.table, target=self.target, candidate=self.candidate
+        )
+
+    def send(self, sql: str, *, once: bool = False, runner: StatementRunner | None = None) -> Answer:
+        """Send a statement; one that is safe to repeat is sent again where that may help.
+
+        Raises:
+            StatementError: It failed.
+            RunStoppedError: The run was interrupted before.
+        """
+        tag = {"asset": "/".join(self.table.key), "stage": self.stage}
+        chosen = runner or self.runner
+        started = time.perf_counter()
+        try:
+            answer = chosen.send_once(sql, tag=tag) if once else chosen.send(sql, tag=tag)
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + elapsed
+        self.query_ids[self.stage] = answer.query_id
+        return answer
+
+    def inspect(self, runner: StatementRunner | None = None) -> None:
+        """Ask the catalogue what readers see, and which candidates there are."""
+        self.inspection = self.auditor(runner).inspect()
+        self.standing = self.inspection.target
+
+    def looks_afresh(self) -> bool:
+        """Ask the catalogue in a session of its own, and return whether it answered."""
+        self.is_unknown = True
+        with contextlib.suppress(StatementError), self.runner.fresh() as fresh:
+            self.inspect(fresh)
+            self.is_unknown = False
+        return not self.is_unknown
+
+    def warn_of_effect(self, error: StatementError) -> None:
+        """Warn that a statement took effect, though Snowflake said that it failed."""
+        self.warnings.append(
+            f"{self.table.name}: Snowflake reported its publishing as failed ({error}; query {error.query_id}), yet it took "
+            "effect: the catalogue says that readers see the new table."
+        )
+
+    def comment_target(self, sql: str, *, otherwise: str) -> None:
+        """Comment the target; tried again in new sessions: `publishing` for ever would hide the run of the rows.
+
+        It does not change the rows, so a failure is a warning.
+        """
+        try:
+            self.send(sql)
+        except StatementError as error:
+            if not self._is_sent_afresh(sql, self.options.retry_seconds):
+                self.warnings.append(
+                    f"{self.table.name}: {self.target} {otherwise}, but could not be commented, got: {error}. Its comment is "
+                    "that of a run that is publishing until the next publish."
+                )
+
+    def _is_sent_afresh(self, sql: str, pauses: Sequence[float]) -> bool:
+        for pause in pauses:
+            try:
+                self.runner.wait(pause)
+                with self.runner.fresh() as fresh:
+                    self.send(sql, once=True, runner=fresh)
+            except (StatementError, RunStoppedError):
+                continue
+            return True
+        return False
