@@ -171,10 +171,11 @@ def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
     options = RunOptions(run_id="00000009", keep_candidates_hours=-1)
     sent: list[str] = []
 
-    def send(sql: str, **_: Any) -> None:
-        sent.append(sql)
+    class Runner:
+        def send(self, sql: str, **_: Any) -> None:
+            sent.append(sql)
 
-    assert drop_stale_candidates(send, inventory, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
+    assert drop_stale_candidates(Runner(), inventory, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
     assert sent == ['DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_WAU__00000001"']
 
 
