@@ -188,7 +188,7 @@ def test_session_that_is_silent_is_replaced_by_another_one(account: Account) -> 
 def test_twenty_tables_go_on_and_are_published_once_when_snowflake_comes_back(
     account: Account, silence: Mode, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("run_elt_dagster.snowflake.answers.REPORT_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("run_elt_dagster.snowflake.resource.REPORT_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(logging.getLogger("dagster"), "propagate", True)
     tables = declared(20)
     account.cut_at = stage
