@@ -49,7 +49,7 @@ def processes_in(directory: Path) -> list[str]:
 
 
 def test_trials_of_each_sort_keep_what_is_promised_and_leave_nothing_behind(directory: Path) -> None:
-    trials = effort(usual=2, thorough=30)
+    trials = effort(usual=1, thorough=30)
     command = started(directory, "--seed", "1", "--trials", str(trials), "--for", "1h")
     printed, _ = command.communicate(timeout=3 * PATIENCE_SECONDS)
     assert command.returncode == 0, printed
@@ -61,7 +61,7 @@ def test_trials_of_each_sort_keep_what_is_promised_and_leave_nothing_behind(dire
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="the kernel lists its processes elsewhere")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGTERM])
 def test_interrupted_trials_leave_nothing_behind(directory: Path, number: signal.Signals) -> None:
     command = started(directory, "--seed", "1", "--for", "1h")
     assert command.stdout is not None

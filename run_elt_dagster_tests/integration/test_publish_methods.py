@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from run_elt_dagster.embedded.server import StatementEvent
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.local_server import LocalServer, mau
 
 X, OLD_TEMP, TEMP = (f'"RUN_ELT"."ANALYTICS"."{name}"' for name in ("MAU", "TEMP_MAU__0000000A", "TEMP_MAU__0000000B"))
