@@ -11,6 +11,7 @@ import dagster as dg
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.runs.facts import REFUSED
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
@@ -30,6 +31,8 @@ EVENT_TYPES = {
 }
 # Longer than any message: what is cut off here was not going to be read.
 CAUSE_LIMIT = 40_000
+# For a failure from before the number was noted: row values are then taken out of whatever it says.
+ERRNO_UNKNOWN = 0
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 # What is read besides where a run's failure has no facts: a run may have thousands of checks.
 CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
@@ -37,11 +40,22 @@ CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.Dags
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that did not hold: what it got, and what it expected, in words."""
+    """A check that did not hold.
+
+    Attributes:
+        name: Of the asset check.
+        got: What it got, in words.
+        expected: What it expected, in words.
+        kind: What declares it, as `audit.plan.Audit.kind`; empty for a check of another tool, and where an older failure did not
+            note it.
+        is_answered: Whether its question was answered. Otherwise the cause of the table says why not.
+    """
 
     name: str
     got: str
     expected: str
+    kind: str = ""
+    is_answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,11 @@ class FailedTable:
         name: `schema.table`.
         stage: Where it failed.
         cause: The root cause in words; may hold secrets and row values. The message takes them out.
-        cause_class: What makes two failures the same one: failed checks, Snowflake's error number, or an exception.
+        cause_class: What makes two failures the same one: failed checks, Snowflake's error number, or an exception. Nothing reads
+            it, but compares it.
+        errno: Snowflake's error number, None if the cause is none of Snowflake's, ERRNO_UNKNOWN where an older failure did not note
+            it.
+        reason: Why, as a fact; None where the checks or the number say it.
         checks: The checks that did not hold.
         query_id: The failed query in Snowflake's history, None if there is none.
         production: What readers see now, in words.
@@ -67,6 +85,8 @@ class FailedTable:
     stage: Stage
     cause: str
     cause_class: str
+    errno: int | None = None
+    reason: Reason | None = None
     checks: tuple[FailedCheck, ...] = ()
     query_id: str | None = None
     production: str = ""
@@ -93,6 +113,8 @@ class RunFailure:
         stage: Where the first failure was.
         cause: The root cause of a failure that belongs to no single table, empty otherwise.
         cause_class: What makes two such failures the same one, empty for a failure of tables.
+        errno: Snowflake's error number of such a failure, as for a table.
+        reason: Why it failed, as for a table.
         cancelled: Whether a person cancelled it.
     """
 
@@ -107,6 +129,8 @@ class RunFailure:
     stage: Stage = "outside our code"
     cause: str = ""
     cause_class: str = ""
+    errno: int | None = None
+    reason: Reason | None = None
     cancelled: bool = False
 
     @property
@@ -116,6 +140,11 @@ class RunFailure:
         return hashlib.sha256(
             "\n".join([*parts, "" if parts else self.summary]).encode("utf-8", "replace")
         ).hexdigest()[:16]
+
+    @property
+    def is_of_tables(self) -> bool:
+        """Whether tables have failed, each by itself. The summary then names the only one."""
+        return bool(self.tables) and not self.cause_class
 
     @property
     def is_unclear(self) -> bool:
@@ -138,6 +167,18 @@ class _Story:
     started_steps: int
     end_message: str
     end_error: Any
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a run ended whose failure no table reported, as `RunFailure` has it."""
+
+    stage: Stage
+    summary: str
+    cause: str
+    cause_class: str
+    errno: int | None = None
+    reason: Reason | None = None
 
 
 def run_failure(
@@ -189,16 +230,18 @@ def run_failure(
     if refused:
         # Dagster planned every table, and none of them was touched.
         summary = "The selection of a run matches no table"
-        return RunFailure(**common, summary=summary, tables=(), cause=str(refused[0]))
-    stage, summary, cause, cause_class = _outside(run, story)
+        return RunFailure(**common, summary=summary, tables=(), cause=str(refused[0]), reason=Reason.SELECTION)
+    ending = _outside(run, story)
     named = [name for name in story.planned if name not in story.materialized]
-    may_have_published = stage == "outside our code" and story.started_steps > 0
+    may_have_published = ending.stage == "outside our code" and story.started_steps > 0
     tables = tuple(
         FailedTable(
             name,
-            stage,
+            ending.stage,
             "",
-            cause_class,
+            ending.cause_class,
+            errno=ending.errno,
+            reason=ending.reason,
             production=words,
             readers_see=state,
             owners=tuple(knows_owners.get(name, ())),
@@ -210,10 +253,8 @@ def run_failure(
         )
     )
     if not tables:
-        tables = checks.unanswered_tables(stage, cause_class, knows_owners)
-    return RunFailure(
-        **common, summary=summary, tables=tables, stage=stage, cause=cause, cause_class=cause_class or "unknown"
-    )
+        tables = checks.unanswered_tables(ending, knows_owners)
+    return RunFailure(**common, tables=tables, **vars(ending))
 
 
 def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
@@ -272,23 +313,23 @@ class _Checks:
             "audit",
             "; ".join(f"check {check.name} found {check.got}" for check in checks),
             f"published: check {', '.join(check.name for check in checks)}",
-            checks,
+            checks=checks,
             production="Readers see the published table, with rows that fail the check.",
             owners=tuple(owners.get(name, ())),
             was_built=False,
         )
 
-    def unanswered_tables(
-        self, stage: Stage, cause_class: str, owners: Mapping[str, Sequence[str]]
-    ) -> tuple[FailedTable, ...]:
+    def unanswered_tables(self, ending: _Ending, owners: Mapping[str, Sequence[str]]) -> tuple[FailedTable, ...]:
         """Return the tables whose checks were to be evaluated when the run ended."""
         production = "Unchanged, since this run was to evaluate checks only."
         return tuple(
             FailedTable(
                 name,
-                stage,
+                ending.stage,
                 "",
-                cause_class,
+                ending.cause_class,
+                errno=ending.errno,
+                reason=ending.reason,
                 production=production,
                 owners=tuple(owners.get(name, ())),
                 was_built=False,
@@ -361,6 +402,8 @@ def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], Table
         where=str(fact.get("where") or ""),
         cause=str(fact.get("cause", "")),
         cause_class=str(fact.get("cause_class", "")),
+        errno=fact.get("errno", ERRNO_UNKNOWN),
+        reason=_reason(fact),
         checks=tuple(FailedCheck(**check) for check in fact.get("checks", ())),
         query_id=fact.get("query_id"),
         production=words,
@@ -387,26 +430,44 @@ def _checks_of(table: FailedTable) -> str:
     return f"check {table.checks[0].name}" if len(table.checks) == 1 else f"{len(table.checks)} checks"
 
 
-def _outside(run: dg.DagsterRun, story: _Story) -> tuple[Stage, str, str, str]:
-    """Return stage, summary, cause and cause class of a failure that no table reported."""
+def _outside(run: dg.DagsterRun, story: _Story) -> _Ending:
+    """Return how a run ended whose failure no table reported."""
+    outside: Stage = "outside our code"
     if run.status is dg.DagsterRunStatus.CANCELED:
-        return "outside our code", "The run was cancelled", story.end_message, "cancelled"
+        return _Ending(outside, "The run was cancelled", story.end_message, "cancelled", reason=Reason.CANCELLED_RUN)
     early = next((found for failure in story.step_failures if (found := _metadata(failure).get("early"))), None)
     if isinstance(early, Mapping):
-        return early["stage"], early["summary"], early["cause"], f"early: {early['cause_class']}"
+        return _early(early)
     error = next((failure.error for failure in story.step_failures if failure.error), None) or story.end_error
     if error is None:
-        return "outside our code", "The run's process was lost", story.end_message, "killed"
+        return _Ending(outside, "The run's process was lost", story.end_message, "killed", reason=Reason.PROCESS_LOST)
     chain = list(_chain(error))
     root = chain[-1]
-    cause = _error_text(root)
+    cause, cause_class = _error_text(root), root.cls_name or "unknown"
     if any(link.cls_name in _INTERRUPTIONS for link in chain):
-        return "outside our code", "The run was interrupted before it was done", cause, "interrupted"
-    cause_class = root.cls_name or "unknown"
+        summary = "The run was interrupted before it was done"
+        return _Ending(outside, summary, cause, "interrupted", reason=Reason.INTERRUPTED)
     if not story.started_steps:
-        summary = "The run failed before its first step"
-        return "outside our code", summary, cause, f"before the first step: {cause_class}"
-    return "outside our code", "The run failed outside the building of tables", cause, cause_class
+        summary, cause_class = "The run failed before its first step", f"before the first step: {cause_class}"
+        return _Ending(outside, summary, cause, cause_class, reason=Reason.BEFORE_THE_FIRST_STEP)
+    return _Ending(outside, "The run failed outside the building of tables", cause, cause_class)
+
+
+def _early(noted: Mapping[str, Any]) -> _Ending:
+    """Return how a run ended that came to no table, as it has noted it."""
+    return _Ending(
+        noted["stage"],
+        noted["summary"],
+        noted["cause"],
+        f"early: {noted['cause_class']}",
+        errno=noted.get("errno", ERRNO_UNKNOWN),
+        reason=_reason(noted),
+    )
+
+
+def _reason(noted: Mapping[str, Any]) -> Reason | None:
+    """Return the reason that a failure has noted; None for one that is not known here, as of another version."""
+    return next((reason for reason in Reason if reason == noted.get("reason")), None)
 
 
 def _chain(error: Any) -> Iterator[Any]:

@@ -1,6 +1,5 @@
 """The messages about failed runs, within Slack's limits for any input. Pure: `alerts.blocks` makes their parts."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,7 +40,6 @@ from run_elt_dagster.alerts.blocks import (
 )
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
-from run_elt_dagster.audit.plan import NO_ANSWER
 from run_elt_dagster.redaction import excerpt, redact_row_values
 
 State = Literal["open", "recovered"]
@@ -55,7 +53,6 @@ LISTED = ((300, True), (150, True), (80, True), (80, False), (40, False))
 # How much of the causes, and how many groups of tables that failed alike; less where the whole is too long for Slack.
 SHOWN = ((2400, 8), (1200, 8), (600, 6), (200, 4), (0, 2), (0, 1))
 
-_SNOWFLAKE_ERROR = re.compile(r"(?:early: )?Snowflake error (\d+)")
 _NEXT_STEPS: Mapping[Stage, str] = {
     "connect": "Check that Snowflake is up, and the account, the role and the sign-in in the SNOWFLAKE_ variables.",
     "build": "Look the query up in Snowflake's history, correct the SQL or the grants, then materialize the table again.",
@@ -104,7 +101,7 @@ def failure_message(
     lines = [
         f"*{escape(cut(_title(failure, groups, state, style), 600))}*",
         _repeats(count),
-        _tables_line(failure, style) if len(failure.tables) > 1 or _is_unnamed(failure) else "",
+        _tables_line(failure, style) if len(failure.tables) > 1 or not failure.is_of_tables else "",
         # Said once if it holds for several.
         *_productions(failure.tables, style),
         mentions(failure.owners, style) if state == "open" else "",
@@ -171,7 +168,7 @@ def _list_lines(
 ) -> list[str]:
     style_of_runs = style if has_links else replace(style, webserver_url=None)
     lines = [
-        f"• {escape(cut(_title(failure, _groups(failure, style), 'open', style)[2:], limit))}"
+        f"• {escape(cut(_headline(failure, _groups(failure, style), style), limit))}"
         f" · {run_link(failure.run_id, style_of_runs)}{f' and {len(others):,} more runs' if others else ''}"
         for failure, *others in incidents
     ]
@@ -256,24 +253,23 @@ def _groups(failure: RunFailure, style: Style) -> list[_Group]:
 
 def _checks_line(table: FailedTable, style: Style) -> str:
     prefix = "Check " if table.was_built else ""
-    # Each part by itself: behind a check that is called like a secret, what it got would look like its value.
-    said = "; ".join(
-        f"{prefix}{plain(check.name, style)}: got {plain(check.got, style)}, expected {plain(check.expected, style)}"
-        for check in table.checks
-    )
+    said = "; ".join(f"{prefix}{plain(check.name, style)}: {_verdict(check, style)}" for check in table.checks)
     return said.replace("\n", " ")
+
+
+def _verdict(check: FailedCheck, style: Style) -> str:
+    # Without the name: behind a check that is called like a secret, what it got would look like its value.
+    return f"got {plain(check.got, style)}, expected {plain(check.expected, style)}"
 
 
 def _is_told_by_checks(table: FailedTable) -> bool:
     """Return whether the failed checks say what was got; a check without an answer has a cause of its own."""
-    return bool(table.checks) and all(check.got != NO_ANSWER for check in table.checks)
+    return bool(table.checks) and all(check.is_answered for check in table.checks)
 
 
 def _table_cause(table: FailedTable, style: Style, limit: int) -> str:
     text = redacted_window(table.cause, style, limit)
-    if number := _SNOWFLAKE_ERROR.match(table.cause_class):
-        text = redact_row_values(text, int(number[1]))
-    return plain(text, style)
+    return plain(text if table.errno is None else redact_row_values(text, table.errno), style)
 
 
 def _blocks(
@@ -310,14 +306,24 @@ def _blocks(
 def _title(failure: RunFailure, groups: Sequence[_Group], state: State, style: Style) -> str:
     if state == "recovered":
         return f"🟢 Recovered: {clean(failure.summary)}"
-    cause = _causes(groups, failure, style)
-    if len(failure.tables) == 1 and len(failure.tables[0].checks) == 1 and not failure.tables[0].was_built:
-        # The summary names the check.
-        cause = cause.removeprefix(f"{failure.tables[0].checks[0].name}: ")
+    return f"{'⚪' if failure.cancelled else '🔴'} {_headline(failure, groups, style)}"
+
+
+def _headline(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
+    check = _check_in_summary(failure, groups)
+    cause = _causes(groups, failure, style) if check is None else _verdict(check, style).replace("\n", " ")
     # A sentence of ours begins with a capital letter; Snowflake's go on.
     first = next((group for group in groups if group.short), None)
     joint = ". " if first is not None and not first.cause and first.first.was_built else ": "
-    return f"{'⚪' if failure.cancelled else '🔴'} {clean(failure.summary)}{f'{joint}{cause}' if cause else ''}"
+    return f"{clean(failure.summary)}{f'{joint}{cause}' if cause else ''}"
+
+
+def _check_in_summary(failure: RunFailure, groups: Sequence[_Group]) -> FailedCheck | None:
+    """Return the one check of a published table that the summary names; None if there is none, or its cause says more."""
+    if len(failure.tables) != 1 or groups[0].cause:
+        return None
+    (table,) = failure.tables
+    return table.checks[0] if len(table.checks) == 1 and not table.was_built else None
 
 
 def _causes(groups: Sequence[_Group], failure: RunFailure, style: Style) -> str:
@@ -335,9 +341,7 @@ def _causes(groups: Sequence[_Group], failure: RunFailure, style: Style) -> str:
 def _run_cause(failure: RunFailure, style: Style) -> str:
     """Return the cause of a failure that belongs to no table, without secrets and row values."""
     text = redacted_window(failure.cause, style, CAUSE_LIMIT)
-    if number := _SNOWFLAKE_ERROR.match(failure.cause_class):
-        text = redact_row_values(text, int(number[1]))
-    return plain(text, style)
+    return plain(text if failure.errno is None else redact_row_values(text, failure.errno), style)
 
 
 def _details(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
@@ -352,12 +356,7 @@ def _details(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str
 
 
 def _says_names(failure: RunFailure, *, is_only: bool) -> bool:
-    return len(failure.tables) > 1 or not is_only or _is_unnamed(failure)
-
-
-def _is_unnamed(failure: RunFailure) -> bool:
-    """Return whether the title names no table though there is one, as after a lost process."""
-    return any(table.name not in failure.summary for table in failure.tables[:1])
+    return len(failure.tables) > 1 or not is_only or not failure.is_of_tables
 
 
 def _group_text(group: _Group, style: Style, *, says_cause: bool, says_names: bool) -> str:

@@ -37,6 +37,7 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     bounds = Bounds(min=checks.row_count.min, max=checks.row_count.max)
     yield RowCountAudit(
         name="row_count",
+        kind="row_count",
         description=f"The number of rows is {bounds}.",
         severity=checks.row_count.severity,
         measures=(Measure("COUNT(*)", "rows", bounds),),
@@ -46,16 +47,19 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     if table.columns:
         yield ContractAudit(
             name="columns",
+            kind="columns",
             description=f"Columns and types are the declared ones: {', '.join(table.columns)}.",
             contract={stored_name(name): contract.type for name, contract in table.columns.items()},
         )
     if table.schema_change == "fail":
-        yield SchemaChangeAudit(name="schema_change", description="The columns are those of the published table.")
+        yield SchemaChangeAudit(
+            name="schema_change", kind="schema_change", description="The columns are those of the published table."
+        )
     if table.primary_key:
-        yield _key("primary_key", table.primary_key, "error", may_be_null=False)
+        yield _key("primary_key", "primary_key", table.primary_key, "error", may_be_null=False)
     for rule in checks.unique:
         name = names["unique", tuple(map(stored_name, rule.columns))]
-        yield _key(name, rule.columns, rule.severity, may_be_null=True)
+        yield _key(name, "unique", rule.columns, rule.severity, may_be_null=True)
     if checks.not_null is not None:
         yield _not_null(checks.not_null.columns, checks.not_null.severity)
     yield from _column_audits(table, names)
@@ -65,7 +69,11 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     for name, rule in checks.sql.items():
         query = f"SELECT * FROM (\n{rule.query.strip().rstrip(';')}\n)"
         yield QueryAudit(
-            name=name, description=f"The query `{name}` returns no rows.", severity=rule.severity, query=query
+            name=name,
+            kind="sql",
+            description=f"The query `{name}` returns no rows.",
+            severity=rule.severity,
+            query=query,
         )
 
 
@@ -76,6 +84,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
     )
     return RowCountChangeAudit(
         name="row_count_change",
+        kind="row_count_change",
         description=f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
         severity=rule.severity,
         measures=(Measure("COUNT(*)", "% change of the row count", bounds),),
@@ -83,7 +92,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
     )
 
 
-def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:
+def _key(name: str, kind: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:
     names = [_sql_of(column) for column in columns]
     any_null = " OR ".join(f"{name} IS NULL" for name in names)
     # COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are
@@ -102,6 +111,7 @@ def _key(name: str, columns: Sequence[str], severity: Severity, *, may_be_null: 
     never = "where none of them is NULL" if may_be_null else "and is never NULL"
     return ScanAudit(
         name=name,
+        kind=kind,
         description=f"{', '.join(columns)} identifies a row {never}.",
         severity=severity,
         measures=tuple(measures),
@@ -117,6 +127,7 @@ def _not_null(columns: Sequence[str], severity: Severity) -> Audit:
     condition = " OR ".join(f"{_sql_of(column)} IS NULL" for column in columns)
     return ScanAudit(
         name="not_null",
+        kind="not_null",
         description=f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are'} never NULL.",
         severity=severity,
         measures=measures,
@@ -131,6 +142,7 @@ def _column_audits(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, .
         """Return an audit of a condition that is true for rows that are wrong; NULL never is."""
         return ScanAudit(
             name=names[kind, (stored_name(column),)],
+            kind=kind,
             description=f"{column} {words}.",
             severity=severity,
             measures=(bad_rows_measure(f"COUNT(CASE WHEN {bad} THEN 1 END)", f"rows with another {column}"),),
@@ -191,6 +203,7 @@ def _freshness(name: str, column: str, rule: Freshness) -> Audit:
     bounds = Bounds(min=-rule.max_ahead_hours, max=rule.max_age_hours)
     return ScanAudit(
         name=name,
+        kind="freshness",
         description=f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
         severity=rule.severity,
         measures=(Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
@@ -205,7 +218,11 @@ def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -
         f"(SELECT 1 FROM {other} AS related WHERE related.{quote_identifier(rule.column)} = audited.{_sql_of(column)})"
     )
     return QueryAudit(
-        name=name, description=f"Every {column} but NULL is in {rule.to}.", severity=rule.severity, query=query
+        name=name,
+        kind="relationship",
+        description=f"Every {column} but NULL is in {rule.to}.",
+        severity=rule.severity,
+        query=query,
     )
 
 

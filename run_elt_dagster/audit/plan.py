@@ -99,12 +99,14 @@ class Audit(ABC):
 
     Attributes:
         name: Of the asset check. It decides nothing.
+        kind: What declares it: the key under `checks`, or `primary_key`, `columns` or `schema_change`. It is a fact for alerts.
         description: What it asks, in a sentence.
         severity: Whether a failure stops the publishing, or is only shown.
         measures: Numbers that a query has to answer; empty if the catalogue answers.
     """
 
     name: str
+    kind: str
     description: str
     severity: Severity = "error"
     measures: tuple[Measure, ...] = ()

@@ -22,6 +22,8 @@ from run_elt_dagster.model.table import AnalyticsTable
 State = Literal["run", "publishing", "failed", "rollback", "withdrawn"]
 _MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _UNKNOWN_TIME = ""
+# Before the id of the run that was rolled back: no run has the rows that readers see then.
+_ROLLED_BACK = "rollback-of-"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Marker:
     state: State
     run_id: str
     at: str = _UNKNOWN_TIME
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether a rollback has written the rows of before over those of the run."""
+        return self.run_id.startswith(_ROLLED_BACK)
+
+    @property
+    def run_of_rows(self) -> str:
+        """The run: after such a rollback, the start of the id of the run that was taken back."""
+        return self.run_id.removeprefix(_ROLLED_BACK)
 
     @property
     def order(self) -> tuple[str, str]:
@@ -58,6 +70,12 @@ def marker_in(comment: str | None) -> Marker | None:
     """Return the last marker of a comment, None if it has none."""
     found = list(_MARKER.finditer(comment or ""))
     return Marker(found[-1][1], found[-1][2], found[-1][3] or _UNKNOWN_TIME) if found else None  # type: ignore[arg-type]
+
+
+def rolled_back_marker(taken_back: Marker | None) -> Marker:
+    """Return the marker of rows that a rollback has written over those of a run; None for rows of an unknown one."""
+    run, at = (short_id(taken_back.run_id), taken_back.at) if taken_back else ("", _UNKNOWN_TIME)
+    return Marker("run", f"{_ROLLED_BACK}{run}", at)
 
 
 def instant(moment: datetime) -> str:

@@ -12,10 +12,12 @@ import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
+from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.events import (
     ERROR_LIMIT,
@@ -41,7 +43,7 @@ from run_elt_dagster.redaction import excerpt, redact_exception
 from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunOptions
-from run_elt_dagster.snowflake.session import Session, StatementError, told
+from run_elt_dagster.snowflake.session import NoDatabaseError, Session, StatementError, told
 
 _OP = "run_ctas"
 # The page of a run shows so many causes; the alert has the facts of all.
@@ -120,7 +122,8 @@ def analytics_assets(
                 facts += yield from _checks_alone(context, session, tables, options)
                 _fail_if(facts, skipped)
         except StatementError as error:
-            raise _early_failure("build", "Snowflake refused to say which tables exist", str(error), error) from None
+            summary = "Snowflake refused to say which tables exist"
+            raise _early_failure("build", summary, str(error), error, reason=Reason.CATALOGUE) from None
         except Exception as error:
             # Whatever it is, Dagster stores its text.
             redact_exception(error, secrets=secret_values())
@@ -183,11 +186,24 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
     except Error as error:
         failure = _early_failure("connect", _NOT_REACHED, told(error), error)
     except (OSError, ValueError, ImportError) as error:
-        failure = _early_failure("connect", _NOT_REACHED, str(error), error)
+        reason = session_reason(error, is_embedded=snowflake.is_embedded)
+        failure = _early_failure("connect", _NOT_REACHED, str(error), error, reason=reason)
     else:
         return session
     # Raised here: as its context, the other error would be stored too.
     raise failure
+
+
+def session_reason(error: Exception, *, is_embedded: bool) -> Reason:
+    """Return why there is no session, by the class of an error of this project."""
+    if isinstance(error, NoDatabaseError):
+        return Reason.MISSING_NAME
+    if isinstance(error, NotInstalledError):
+        return Reason.EMBEDDED_NOT_INSTALLED
+    if not is_embedded:
+        # Before anything is sent, the key is read and parsed.
+        return Reason.SIGN_IN
+    return Reason.EMBEDDED_BUSY if isinstance(error, TimeoutError) else Reason.EMBEDDED_DISK
 
 
 def _events(
@@ -297,6 +313,8 @@ def _check_run_facts(
         "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {seen}"),
         "cause": without_secrets(problem),
         "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
+        "errno": None,
+        "reason": None,
         "checks": [_check_facts(outcome) for outcome in failed],
         "query_id": query_id,
         "production": seen,
@@ -384,7 +402,9 @@ def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:
     return {**{name: value for name, value in fact.items() if name != "message"}, "cause": cause}
 
 
-def _early_failure(stage: str, summary: str, problem: str, error: Exception) -> dg.Failure:
+def _early_failure(
+    stage: str, summary: str, problem: str, error: Exception, *, reason: Reason | None = None
+) -> dg.Failure:
     """Return the failure of a run that came to no table."""
     errno = getattr(error, "errno", None)
     cause = without_secrets(problem)
@@ -396,6 +416,8 @@ def _early_failure(stage: str, summary: str, problem: str, error: Exception) -> 
                 "summary": summary,
                 "cause": cause,
                 "cause_class": f"Snowflake error {errno}" if errno else type(error).__name__,
+                "errno": errno,
+                "reason": reason.value if reason else None,
             }
         },
         allow_retries=False,
@@ -422,6 +444,8 @@ def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
         "cause": without_secrets(failure.problem or failure.message),
         "where": failure.where,
         "cause_class": _cause_class(failure, failed),
+        "errno": failure.errno,
+        "reason": failure.reason.value if failure.reason else None,
         "checks": [_check_facts(audit) for audit in failed],
         "query_id": failure.query_id,
         "production": failure.production.words,
@@ -440,12 +464,14 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
     return type(failure.cause).__name__ if failure.cause is not None else "refused"
 
 
-def _check_facts(audit: AuditOutcome) -> dict[str, str]:
+def _check_facts(audit: AuditOutcome) -> dict[str, Any]:
     got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
     expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
     # A check of two thousand columns has as many of each.
     return {
         "name": audit.audit.name,
+        "kind": audit.audit.kind,
+        "is_answered": bool(got),
         "got": excerpt(got or NO_ANSWER, limit=QUERY_LIMIT),
         "expected": excerpt(expected or audit.audit.description, limit=QUERY_LIMIT),
     }

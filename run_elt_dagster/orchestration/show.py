@@ -17,7 +17,6 @@ from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory, inventory_of, inventory_sql
-from run_elt_dagster.publish.rollback import ROLLED_BACK
 from run_elt_dagster.snowflake.session import ConnectorSession
 
 ROWS_SHOWN = 20
@@ -262,7 +261,7 @@ def _other_rows(name: str, marker: Marker, recorded: Recorded, instance: dg.Dags
     rolled_back = _rolled_back_at(instance, name)
     if rolled_back is not None and rolled_back >= recorded.recorded_at:
         return f"rolled back {rolled_back:%Y-%m-%d %H:%M} UTC: readers see the version of before again, and {last}"
-    if marker.run_id.startswith(ROLLED_BACK):
+    if marker.is_rolled_back:
         return f"rolled back from run {_run(marker)}, and {last}"
     if _is_own(instance, marker) and not _is_recorded(instance, name, marker):
         return f"{_unrecorded(marker)}; {last}"
@@ -308,7 +307,7 @@ def _count(existing: InventoryTable | None) -> str:
 
 
 def _run(marker: Marker) -> str:
-    return short_id(marker.run_id.removeprefix(ROLLED_BACK))
+    return short_id(marker.run_of_rows)
 
 
 def candidates(inventory: Mapping[str, TargetInventory]) -> list[Shown]:

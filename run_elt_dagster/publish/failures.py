@@ -1,10 +1,12 @@
 """What is said of a table that was not published: the failure of each stage, with what readers see and the remedy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
-from run_elt_dagster.publish.guards import missing_schema
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.guards import Refusal, missing_schema
 from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError
@@ -29,12 +31,18 @@ def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | N
     return Failure("audit", message, production, query_id=query_id, problem=problem)
 
 
+def failed_rule(work: TableWork, refusal: Refusal) -> Failure:
+    """Return the failure of a table that must not be published."""
+    message = (refusal if refusal.seen else replace(refusal, seen=work.production.words)).message
+    return Failure(work.stage, message, work.production, problem=message, reason=refusal.reason)
+
+
 def failed_statement(work: TableWork, error: StatementError) -> Failure:
     """Return the failure of a table one of whose statements failed."""
-    said, problem, remedy = str(error), error.problem, _remedy(work, error)
+    said, problem, remedy, reason = str(error), error.problem, _remedy(work, error), error.reason
     if work.stage == "build" and (missing := missing_schema(work.target, error, role=_role(work))):
         problem, remedy = missing
-        said = problem
+        said, reason = problem, Reason.PRIVILEGES
     production = work.production
     number = f"Snowflake error {error.errno}, " if error.errno else ""
     message = (
@@ -50,6 +58,7 @@ def failed_statement(work: TableWork, error: StatementError) -> Failure:
         cause=error,
         problem=problem,
         where=error.where if work.stage == "build" else "",
+        reason=reason,
     )
 
 
@@ -61,9 +70,23 @@ def failed_unexpectedly(work: TableWork, error: Exception, *, after: StatementEr
         error: What was raised.
         after: The answer to the exchange that was being looked into, if there was one.
     """
-    problem = f"{type(error).__name__} in stage {work.stage}: {error}"
-    query_id = after.query_id if after is not None else None
-    return Failure(work.stage, problem, work.production, query_id=query_id, cause=error, problem=problem)
+    what, query_id = type(error).__name__, _query_id(after, error)
+    message = (
+        f"{work.table.name} failed in stage {work.stage} (query {query_id}): {what}: {error}. {work.production.words}"
+    )
+    problem = f"{what} in stage {work.stage}: {error}"
+    return Failure(work.stage, message, work.production, query_id=query_id, cause=error, problem=problem)
+
+
+def _query_id(*errors: BaseException | None) -> str | None:
+    """Return the id of the failed query. It may be that of an error before the last one."""
+    for error in errors:
+        link = error
+        while link is not None:
+            if isinstance(link, StatementError) and link.query_id:
+                return link.query_id
+            link = link.__cause__ or link.__context__
+    return None
 
 
 def _remedy(work: TableWork, error: StatementError) -> str:

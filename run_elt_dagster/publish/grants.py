@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.names import Relation, quote_identifier
-from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset
             continue
         if kind not in ("ROLE", "DATABASE_ROLE", "SHARE"):
             raise PublishRefusedError(
-                f"publish: swap carries over grants to roles, database roles and shares, got {privilege} to {kind} "
-                f"{grantee} on {relation}. It would be lost. Use publish: clone to keep every grant.",
+                Refusal(
+                    "publish: swap carries over grants to roles, database roles and shares",
+                    f"{privilege} to {kind} {grantee} on {relation}",
+                    "Use publish: clone to keep every grant.",
+                    consequence="It would be lost.",
+                    reason=Reason.GRANTS,
+                )
             )
         name = tuple(_grantee_parts(grantee))
         if kind == "DATABASE_ROLE" and len(name) == 1:

@@ -19,6 +19,7 @@ from run_elt_dagster.model.names import (
     stored_names,
 )
 from run_elt_dagster.model.production import Production, TableVersion
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -194,21 +195,23 @@ def _changed(inventory: TargetInventory, changes: Mapping[Relation, Mapping[str,
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a table must not be published over what stands there.
+    """Why a table must not be published, or rolled back.
 
     Attributes:
         rule: What is required, or what would be done, in words.
         got: What stands there instead.
-        consequence: What would be lost; empty where nothing would.
         remedy: What to do.
-        seen: What readers see, in a sentence.
+        consequence: What would be lost; empty where nothing would.
+        seen: What readers see, in a sentence; empty where whoever refuses does not know it.
+        reason: The same as a fact, for the runbook; None where no alert tells it.
     """
 
     rule: str
     got: str
-    consequence: str
     remedy: str
-    seen: str
+    consequence: str = ""
+    seen: str = ""
+    reason: Reason | None = None
 
     @property
     def problem(self) -> str:
@@ -218,7 +221,7 @@ class Refusal:
     @property
     def message(self) -> str:
         """All of it, as an error says it."""
-        return f"{self.problem} {self.seen} {self.remedy}"
+        return " ".join(filter(None, (self.problem, self.seen, self.remedy)))
 
 
 def no_table_refusal(table: AnalyticsTable, target: Relation, existing: InventoryTable) -> Refusal:
@@ -226,9 +229,9 @@ def no_table_refusal(table: AnalyticsTable, target: Relation, existing: Inventor
     return Refusal(
         f"{table.name} requires a table as its target",
         f"a {existing.kind.lower()} at {target}",
-        consequence="",
-        remedy="Drop or rename it, then materialize again.",
+        "Drop or rename it, then materialize again.",
         seen="Readers still see it.",
+        reason=Reason.NO_TABLE,
     )
 
 
@@ -247,37 +250,49 @@ def lost_by_replacing(
     lost = next(_lost(existing, role), None)
     if lost is None:
         return None
-    got, consequence, remedy = lost
     rule = f"{act} would put another object in the place of {target}"
-    return Refusal(rule, got, consequence, remedy, seen=seen or Production("unchanged").words)
+    keep = "Use publish: overwrite to keep the object"
+    return Refusal(
+        rule,
+        lost.got,
+        f"{keep}, {lost.or_else}." if lost.or_else else f"{keep}.",
+        consequence=lost.consequence,
+        seen=seen or Production("unchanged").words,
+        reason=lost.reason,
+    )
 
 
-def _lost(existing: InventoryTable, role: str) -> Iterator[tuple[str, str, str]]:
-    """Yield what forbids to replace the object, what would happen, and the remedy."""
-    overwrite = "Use publish: overwrite to keep the object."
+@dataclass(frozen=True)
+class _Loss:
+    """What hangs on an object, what would happen to it, and what helps besides `publish: overwrite`."""
+
+    reason: Reason
+    got: str
+    consequence: str
+    or_else: str = ""
+
+
+def _lost(existing: InventoryTable, role: str) -> Iterator[_Loss]:
+    """Yield what forbids to replace the object."""
     if existing.kind != "BASE TABLE":
-        yield f"{existing.kind.lower()}", "It would become an ordinary table.", overwrite
+        yield _Loss(Reason.SPECIAL_TABLE, existing.kind.lower(), "It would become an ordinary table.")
     if existing.policies:
-        yield f"{', '.join(existing.policies)} on it", "The new object would lack them and expose data.", overwrite
+        got = f"{', '.join(existing.policies)} on it"
+        yield _Loss(Reason.POLICIES, got, "The new object would lack them and expose data.")
     if existing.streams:
-        yield f"streams that read it: {', '.join(existing.streams)}", "They would go stale.", overwrite
+        yield _Loss(Reason.STREAMS, f"streams that read it: {', '.join(existing.streams)}", "They would go stale.")
     if existing.owner and existing.owner != role:
-        yield (
-            f"a table that role {existing.owner} owns, not {role}",
-            "It would change hands.",
-            f"{overwrite[:-1]}, or grant its ownership to {role}.",
-        )
+        got = f"a table that role {existing.owner} owns, not {role}"
+        yield _Loss(Reason.OWNER, got, "It would change hands.", f"or grant its ownership to {role}")
     if existing.managed_by is not None and existing.managed_by != role:
-        yield (
-            f"a managed access schema that role {existing.managed_by} owns, not {role}",
-            "Its grants could be lost.",
-            overwrite,
-        )
+        got = f"a managed access schema that role {existing.managed_by} owns, not {role}"
+        yield _Loss(Reason.MANAGED_ACCESS, got, "Its grants could be lost.")
     if existing.unknown:
-        yield (
+        yield _Loss(
+            Reason.POLICIES_UNKNOWN,
             f"no answer about what hangs on it ({'; '.join(existing.unknown)})",
             "Policies or streams could be lost.",
-            f"{overwrite[:-1]}, or set RUN_ELT_CHECK_POLICIES=false where the account has no policies.",
+            "or set RUN_ELT_CHECK_POLICIES=false where the account has no policies",
         )
 
 
@@ -336,7 +351,15 @@ def server_instant(inventory: TargetInventory, *, elapsed_seconds: float) -> str
 
 
 class PublishRefusedError(Exception):
-    """Publishing would break a rule; nothing was published."""
+    """Publishing would break a rule; nothing was published.
+
+    Attributes:
+        refusal: The rule, what was got, and the remedy.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 def require_same_columns(
@@ -352,6 +375,11 @@ def require_same_columns(
     added = ", ".join(sorted(set(new) - set(published))) or "none"
     removed = ", ".join(sorted(set(published) - set(new))) or "none"
     raise PublishRefusedError(
-        f"{table.name} with publish: overwrite requires the columns of {target}, got new columns: {added}; missing "
-        f"columns: {removed}. {Production('unchanged').words} Alter the table to match, or use publish: clone.",
+        Refusal(
+            f"{table.name} with publish: overwrite requires the columns of {target}",
+            f"new columns: {added}; missing columns: {removed}",
+            "Alter the table to match, or use publish: clone.",
+            seen=Production("unchanged").words,
+            reason=Reason.OVERWRITE_COLUMNS,
+        )
     )

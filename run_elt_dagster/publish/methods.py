@@ -12,6 +12,7 @@ from typing import ClassVar
 from run_elt_dagster.model.candidate import comment_of
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.production import TABLE_KINDS
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
 from run_elt_dagster.publish.guards import (
@@ -170,8 +171,13 @@ class SwapNames(Exchange):
             raise CandidateGoneError(error) from error
         if missing:
             raise PublishRefusedError(
-                f"{work.table.name} requires the grants of {work.target} on its candidate, got a difference: {missing}. "
-                f"{work.production.words} Use publish: clone, or publish: overwrite.",
+                Refusal(
+                    f"{work.table.name} requires the grants of {work.target} on its candidate",
+                    f"a difference: {missing}",
+                    "Use publish: clone, or publish: overwrite.",
+                    seen=work.production.words,
+                    reason=Reason.GRANTS,
+                )
             )
 
 

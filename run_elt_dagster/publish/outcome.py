@@ -7,6 +7,7 @@ from typing import Literal
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -19,13 +20,14 @@ class Failure:
 
     Attributes:
         stage: Where it failed.
-        message: What failed, the state of production and the remedy. Without row values and secrets.
+        message: What failed, what readers see, and the remedy if one is known. Without row values and secrets.
         production: What readers see now.
         query_id: The failed query, if there is one.
         errno: Snowflake's error number, if it gave one.
         cause: The exception, for the log.
         problem: The root cause alone, without the state of production and the remedy.
         where: The place in the SQL file as `path:line:column`, empty if Snowflake names none.
+        reason: Why, as a fact; None where Snowflake's number or a check is the reason.
     """
 
     stage: Stage
@@ -36,6 +38,7 @@ class Failure:
     cause: Exception | None = None
     problem: str = ""
     where: str = ""
+    reason: Reason | None = None
 
     @property
     def is_unexpected(self) -> bool:

@@ -16,13 +16,14 @@ from run_elt_dagster.model.candidate import (
     comment_of,
     instant,
     is_candidate_of,
+    rolled_back_marker,
     target_of,
 )
-from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, short_id
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
-from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, TargetInventory
+from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
@@ -30,7 +31,6 @@ from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 Method = Literal["swap", "undrop", "time travel", "clean-up", "done"]
-ROLLED_BACK = "rollback-of-"
 _TAG = {"stage": "rollback"}
 _FINISH = "Repeat the command to finish it; what readers see does not change."
 
@@ -164,7 +164,7 @@ class Rollback:
             return RollbackPlan(self._table, self._target, "done", existing, existing)
         plan = self._plan(existing, begun)
         if not plan.previous.rows:
-            raise self._refused(f"got a previous version of {plan.previous.rows or 'no known'} rows")
+            raise self._refused(f"a previous version of {plan.previous.rows or 'no known'} rows")
         if plan.method != "time travel":
             self._refuse_what_would_be_lost(existing, role=inventory.role)
         return plan
@@ -192,7 +192,7 @@ class Rollback:
         # The previous table is what they are to see again: here, they see the present one.
         act, seen = f"rolling back {self._table.name}", "Nothing was changed."
         if refused := refusal(self._replacing, self._target, existing, role=role, act=act, seen=seen):
-            raise PublishRefusedError(refused.message)
+            raise PublishRefusedError(refused)
 
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.
@@ -233,8 +233,12 @@ class Rollback:
         standing = inventory.at(self._target)
         if (standing is None) != (plan.present is None) or _order(standing) != _order(plan.present):
             raise PublishRefusedError(
-                f"rolling back {self._table.name} requires that readers see what the plan says, got another version since. "
-                f"Nothing was changed: {_seen(standing, self._target)}. Repeat the command if that one must go, too."
+                Refusal(
+                    f"rolling back {self._table.name} requires that readers see what the plan says",
+                    "another version since",
+                    "Repeat the command if that one must go, too.",
+                    seen=f"Nothing was changed: {_seen(standing, self._target)}.",
+                )
             )
 
     def _require_not_overtaken(self, plan: RollbackPlan) -> None:
@@ -251,9 +255,12 @@ class Rollback:
         if _order(standing) != _order(plan.previous):
             aside = f" What was moved away stands in {plan.aside}." if plan.aside is not None else ""
             raise PublishRefusedError(
-                f"rolling back {self._table.name} requires that no run publishes it meanwhile, got one that has. "
-                f"Now {_seen(standing, self._target)}.{aside} Wait for the run, then materialize the table or repeat the "
-                "command."
+                Refusal(
+                    f"rolling back {self._table.name} requires that no run publishes it meanwhile",
+                    "one that has",
+                    "Wait for the run, then materialize the table or repeat the command.",
+                    seen=f"Now {_seen(standing, self._target)}.{aside}",
+                )
             )
 
     def _prepare(self, plan: RollbackPlan) -> None:
@@ -297,14 +304,14 @@ class Rollback:
         dropped = self._dropped(self._target)
         if existing is None:
             if not dropped:
-                raise self._refused("got neither a table nor a dropped one")
+                raise self._refused("neither a table nor a dropped one")
             aside, moved = begun or (None, None)
             return RollbackPlan(self._table, self._target, "undrop", None, dropped[0], aside, moved=moved)
         marker = existing.marker
         if marker is None:
-            raise self._refused("got a table without the mark of a run in its comment: what it replaced is unknown")
-        if marker.run_id.startswith(ROLLED_BACK):
-            raise self._refused("got one that was rolled back already, and one version is as far as this goes")
+            raise self._refused("a table without the mark of a run in its comment: what it replaced is unknown")
+        if marker.is_rolled_back:
+            raise self._refused("one that was rolled back already, and one version is as far as this goes")
         if _is_before(existing.created_at, marker):
             # The object is older than its rows: they were written over others.
             return self._time_travel(existing, marker)
@@ -313,7 +320,7 @@ class Rollback:
         if plan is not None:
             return plan
         if not dropped:
-            raise self._refused("got none that Snowflake still keeps; see DATA_RETENTION_TIME_IN_DAYS")
+            raise self._refused("none that Snowflake still keeps; see DATA_RETENTION_TIME_IN_DAYS")
         return RollbackPlan(self._table, self._target, "undrop", existing, dropped[0], aside)
 
     def _swap(self, present: TableVersion, marker: Marker, aside: Relation) -> RollbackPlan | None:
@@ -419,15 +426,14 @@ class Rollback:
 
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
         marker = plan.present.marker if plan.present else None
-        run, at = (short_id(marker.run_id), marker.at) if marker else ("", "")
-        return comment_of(self._table, Marker("run", f"{ROLLED_BACK}{run}", at))
+        return comment_of(self._table, rolled_back_marker(marker))
 
     def _require_no_pending_build(self, candidates: Sequence[InventoryTable]) -> None:
         for found in candidates:
             marker = found.marker
             pending = marker is not None and marker.state in ("run", "publishing")
             if marker is not None and pending and self._runner.options.is_live(marker.run_id):
-                raise self._refused(f"got run {marker.run_id} about to publish it. Cancel it or wait for it")
+                raise self._refused(f"run {marker.run_id} about to publish it. Cancel it or wait for it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:
         return schema == self._target.schema and is_candidate_of(self._table, name)
@@ -451,7 +457,7 @@ class Rollback:
         taken_back = [
             found.marker for found in candidates.values() if found.marker and found.marker.state == "withdrawn"
         ]
-        return present.run_id.startswith(ROLLED_BACK) or any(present.order < marker.order for marker in taken_back)
+        return present.is_rolled_back or any(present.order < marker.order for marker in taken_back)
 
     def _standing(self, runner: StatementRunner) -> TableVersion | None:
         return next(iter(self._standing_at(self._target, runner)), None)
@@ -469,8 +475,12 @@ class Rollback:
 
     def _refused(self, got: str) -> PublishRefusedError:
         return PublishRefusedError(
-            f"rolling back {self._table.name} requires a previous version of {self._target}, {got}. Nothing was changed. "
-            "Materialize the table again, or restore it by hand with Time Travel.",
+            Refusal(
+                f"rolling back {self._table.name} requires a previous version of {self._target}",
+                got,
+                "Materialize the table again, or restore it by hand with Time Travel.",
+                seen="Nothing was changed.",
+            )
         )
 
     @property

@@ -165,6 +165,7 @@ def _on_its_warehouse(
             # Only closing the session failed: what became of the table is known.
             return _refreshed(session, outcome)
         problem = f"no session on warehouse {table.warehouse}: {error}"
+        reason = error.reason if isinstance(error, StatementError) else None
         message = (
             f"{table.name} was not built, got {problem}. {production.words} Check that the role may use the warehouse."
         )
@@ -172,7 +173,7 @@ def _on_its_warehouse(
             table=table,
             target=target_of(table, database=session.database),
             candidate=candidate_of(table, database=session.database, run_id=options.run_id),
-            failure=Failure("build", message, production, cause=error, problem=problem),
+            failure=Failure("build", message, production, cause=error, problem=problem, reason=reason),
         )
     return _refreshed(session, outcome)
 

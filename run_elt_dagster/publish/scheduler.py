@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.snowflake.session import Session, StatementError
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.snowflake.session import Session
 
 # How long an interrupted run waits for the end of what it has begun, how often it asks for that, and how long threads that
 # nobody answers take to say so.
@@ -232,19 +232,4 @@ def _last_word(outcome: TableOutcome) -> str | None:
             "materialization of this run is recorded."
         )
     failure = outcome.failure
-    if failure is None or failure.stage != "publish":
-        return None
-    if failure.production.words in failure.message:
-        return failure.message
-    return (
-        f"{outcome.table.name} failed in stage publish (query {_query_id(failure)}): {failure.message}. "
-        f"{failure.production.words}"
-    )
-
-
-def _query_id(failure: Failure) -> str | None:
-    """Return the id of the failed query. It may be that of an error before the last one."""
-    error: BaseException | None = failure.cause
-    while error is not None and not (isinstance(error, StatementError) and error.query_id):
-        error = error.__cause__ or error.__context__
-    return failure.query_id or (error.query_id if error is not None else None)
+    return failure.message if failure is not None and failure.stage == "publish" else None

@@ -9,9 +9,10 @@ from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.model.candidate import Marker, comment_of, run_suffix
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.failures import failed_audit, failed_statement, failed_unexpectedly
-from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, TargetInventory
+from run_elt_dagster.publish.failures import failed_audit, failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
@@ -124,7 +125,7 @@ class TableRun:
                     work.inspect()
             self._failure = failed_statement(work, error)
         except PublishRefusedError as error:
-            self._failure = Failure(work.stage, str(error), work.production, problem=str(error))
+            self._failure = failed_rule(work, error.refusal)
         except SupersededError as error:
             self._superseded_by = error.marker.run_id
             return State.SUPERSEDED
@@ -241,6 +242,7 @@ class TableRun:
 
         Raises:
             StatementError: There is no newer run to blame.
+            PublishRefusedError: The target comes and goes again and again.
         """
         work = self._work
         work.inspect()
@@ -250,7 +252,15 @@ class TableRun:
         self._take_another_target()
         self._changes += 1
         if self._changes == EXCHANGES:
-            raise StatementError("the exchange was refused again and again", errno=None, query_id=None, answered=True)
+            raise PublishRefusedError(
+                Refusal(
+                    f"{work.table.name} requires a target that stands still while it is published",
+                    f"one that has come or gone {EXCHANGES} times",
+                    "Find in Snowflake's history what creates and drops it, then materialize again.",
+                    seen=work.production.words,
+                    reason=Reason.TARGET_CHANGES,
+                )
+            )
         return State.PREPARE
 
     def _finish(self) -> State:
@@ -272,7 +282,7 @@ class TableRun:
         refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
         if refused is not None:
             work.stage = "publish"
-            raise PublishRefusedError(refused.message)
+            raise PublishRefusedError(refused)
 
     def _comment_columns(self) -> None:
         work = self._work
@@ -334,9 +344,13 @@ class TableRun:
         while newer := self._newer_builds():
             if waited >= work.options.wait_seconds:
                 raise PublishRefusedError(
-                    f"{work.table.name} requires that the newest build is published last, got run {newer[0].run_id} that "
-                    f"has built from a newer snapshot and has not published it in {waited:g} s. {work.production.words} "
-                    "Materialize again.",
+                    Refusal(
+                        f"{work.table.name} requires that the newest build is published last",
+                        f"run {newer[0].run_id} that has built from a newer snapshot and has not published it in {waited:g} s",
+                        "Materialize again.",
+                        seen=work.production.words,
+                        reason=Reason.NEWEST_LAST,
+                    )
                 )
             work.runner.wait(work.options.poll_seconds)
             waited += work.options.poll_seconds

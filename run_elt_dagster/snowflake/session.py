@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from run_elt_dagster.model.names import session_name
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.snowflake.answers import Answers, NoAnswerError
 from run_elt_dagster.snowflake.errors import Sentence, sentences
 
@@ -65,6 +66,7 @@ class StatementError(Exception):
         position: Position in that line, from 0; None if Snowflake names none.
         where: Where it is, in words or as `path:line:column`; empty if unknown.
         note: What was found out about it afterwards, empty if nothing.
+        reason: Why, where Snowflake has no number for it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class StatementError(Exception):
         position: int | None = None,
         where: str = "",
         note: str = "",
+        reason: Reason | None = None,
     ) -> None:
         if not where and line is not None:
             where = f"line {line} at position {position} of the statement"
@@ -92,6 +95,7 @@ class StatementError(Exception):
         self.position = position
         self.where = where
         self.note = note
+        self.reason = reason
 
     def with_changes(self, **changes: Any) -> "StatementError":
         """Return the same error with other attributes."""
@@ -107,6 +111,10 @@ class StatementError(Exception):
         """Whether the same statement may work in a moment; never for a cancelled one, a time-out, a budget or a sign-in."""
         errno = self.errno or 0
         return self.lost_session or errno in (REQUEST_FAILED, INTERNAL_ERROR) or errno in HTTP_ERRORS
+
+
+class NoDatabaseError(ValueError):
+    """A session has no current database: it does not exist, or the role may not use it."""
 
 
 class Session(Protocol):
@@ -223,10 +231,10 @@ class ConnectorSession:
         """The stored name of the session's current database.
 
         Raises:
-            ValueError: The session has none.
+            NoDatabaseError: The session has none.
         """
         if not self._connection.database:
-            raise ValueError(
+            raise NoDatabaseError(
                 "a session requires a current database, got none. Nothing was built. Check that SNOWFLAKE_DATABASE "
                 "exists and that the role has USAGE on it.",
             )
@@ -246,7 +254,12 @@ class ConnectorSession:
         except NoAnswerError as error:
             self._silent.add(number)
             raise StatementError(
-                str(error), errno=None, query_id=error.query_id, answered=False, session=number
+                str(error),
+                errno=None,
+                query_id=error.query_id,
+                answered=False,
+                session=number,
+                reason=Reason.NO_ANSWER,
             ) from error
         except Exception:
             raise
@@ -381,7 +394,7 @@ class ConnectorSession:
 
 def _sign_in_error(error: Any) -> StatementError:
     problem = f"signing in again failed: {told(error)}"
-    return StatementError(problem, errno=None, query_id=None, answered=False)
+    return StatementError(problem, errno=None, query_id=None, answered=False, reason=Reason.PASSING_TROUBLE)
 
 
 def told(error: Any) -> str:

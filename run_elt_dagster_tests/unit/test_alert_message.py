@@ -21,7 +21,10 @@ from run_elt_dagster.alerts.message import (
     repeat_message,
     trial_message,
 )
-from run_elt_dagster.alerts.runbook import ENTRIES, entry_of
+from run_elt_dagster.alerts.runbook import CHECKS, ENTRIES, entries_of, entry_of
+from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
+from run_elt_dagster.model.checks import CHECK_MODELS
+from run_elt_dagster.model.reason import Reason
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = "8f3a01c2-0000-4000-8000-000000000000"
@@ -35,7 +38,7 @@ def a_table(**changes: Any) -> FailedTable:
         stage="audit",
         cause="check row_count found 0 rows, expected at least 1",
         cause_class="check row_count",
-        checks=(FailedCheck("row_count", "0 rows", "at least 1 rows"),),
+        checks=(FailedCheck("row_count", "0 rows", "at least 1 rows", kind="row_count"),),
         query_id="01b2-77",
         production="Unchanged: readers still see the table published 21 Nov 2026 00:00 UTC with 7 rows.",
         owners=("team:analytics",),
@@ -91,6 +94,7 @@ GOLDENS = {
                 candidate=None,
                 cause="Numeric value 'Jane Doe' is not recognized",
                 cause_class="Snowflake error 100038",
+                errno=100038,
             )
         ),
         style=Style(),
@@ -98,11 +102,19 @@ GOLDENS = {
     "lost_process": lambda: failure_message(
         a_failure(
             a_table(
-                stage="outside our code", cause="", checks=(), query_id=None, candidate=None, production="Unknown."
+                stage="outside our code",
+                cause="",
+                checks=(),
+                query_id=None,
+                candidate=None,
+                production="Unknown.",
+                reason=Reason.PROCESS_LOST,
             ),
             stage="outside our code",
             summary="The run's process was lost",
             cause="Run worker unexpectedly exited",
+            cause_class="killed",
+            reason=Reason.PROCESS_LOST,
             trigger="the UI",
             trigger_name="",
         ),
@@ -270,7 +282,7 @@ def test_check_that_is_called_like_a_secret_says_what_it_got(name: str, was_buil
 
 @pytest.mark.parametrize("url", [None, "https://git.example.com/docs/operations.md"])
 def test_runbook_of_the_cause_is_named(url: str | None) -> None:
-    table = a_table(stage="build", checks=(), cause="Object 'X' does not exist", cause_class="Snowflake error 2003")
+    table = a_table(stage="build", checks=(), cause="Object 'X' does not exist", errno=2003)
     shown = everything(failure_message(a_failure(table), style=replace(STYLE, runbook_url=url)))
     assert f"{url or 'docs/operations.md'}#missing-object" in shown
 
@@ -281,27 +293,75 @@ def test_every_part_of_the_runbook_that_a_message_names_is_in_the_page() -> None
 
 
 @pytest.mark.parametrize(
-    ("stage", "cause_class", "cause", "anchor"),
+    ("stage", "errno", "anchor"),
     [
-        ("build", "Snowflake error 904", "invalid identifier 'A'", "sql"),
-        ("build", "Snowflake error 1003", "syntax error, unexpected 'A'", "sql"),
-        ("build", "Snowflake error 100038", "Numeric value '…' is not recognized", "row-values"),
-        ("build", "Snowflake error 90073", "Warehouse 'W' cannot be resumed", "quota"),
-        ("build", "Snowflake error 630", "Statement reached its timeout", "timeout"),
-        ("build", "Snowflake error 3001", "Insufficient privileges", "privileges"),
-        ("build", "StatementError", "signing in again failed: x", "passing-trouble"),
-        ("build", "KeyError", "KeyError in stage build: x", "build"),
-        ("audit", "check row_count", "check row_count found 0 rows", "row-count"),
-        ("audit", "check row_count_change", "check row_count_change found", "row-count-change"),
-        ("audit", "check odd", "check odd could not be evaluated: x", "check-without-answer"),
-        ("audit", "published: check row_count", "check row_count found 0 rows", "published-check"),
-        ("publish", "refused", "x, got masking policy M on it. y", "policies"),
-        ("publish", "Snowflake error 1003", "syntax error, unexpected 'COPY'", "copy-tags"),
-        ("publish", "refused", "the grants of X on its candidate", "publish"),
+        ("build", 904, "sql"),
+        ("build", 1003, "sql"),
+        ("build", 100038, "row-values"),
+        ("build", 90073, "quota"),
+        ("build", 630, "timeout"),
+        ("audit", 604, "cancelled-query"),
+        ("build", 3001, "privileges"),
+        ("build", 2003, "missing-object"),
+        ("build", 2043, "missing-object"),
+        ("build", 603, "passing-trouble"),
+        ("audit", 250003, "passing-trouble"),
+        ("publish", 1003, "copy-tags"),
+        ("connect", 390144, "sign-in"),
+        ("connect", 250001, "network"),
+        ("connect", EMBEDDED_DISK_ERRNO, "embedded-disk"),
+        ("publish", EMBEDDED_DISK_ERRNO, "embedded-disk"),
+        ("build", None, "build"),
+        ("publish", None, "publish"),
+        ("outside our code", None, "outside"),
     ],
 )
-def test_cause_leads_to_its_part_of_the_runbook(stage: Any, cause_class: str, cause: str, anchor: str) -> None:
-    assert entry_of(a_table(stage=stage, cause_class=cause_class, cause=cause)).anchor == anchor
+def test_number_of_an_error_leads_to_its_part_of_the_runbook(stage: Any, errno: int | None, anchor: str) -> None:
+    assert entry_of(a_table(stage=stage, errno=errno, cause="x", checks=())).anchor == anchor
+
+
+@pytest.mark.parametrize(
+    ("cause", "anchor"),
+    [
+        ("Incorrect username or password was specified.", "sign-in"),
+        ("JWT token is invalid.", "sign-in"),
+        ("Your user account has been temporarily locked", "user-locked"),
+        ("Role 'X' specified in the connect string does not exist or not authorized.", "missing-name"),
+        ("Could not connect to Snowflake backend after 4 attempt(s).", "network"),
+    ],
+)
+def test_failed_sign_in_without_a_number_of_its_own_is_told_by_the_words_of_snowflake(cause: str, anchor: str) -> None:
+    assert entry_of(a_table(stage="connect", errno=250001, cause=cause, checks=())).anchor == anchor
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_leads_to_its_part_of_the_runbook_whatever_the_words(reason: Reason) -> None:
+    table = a_table(stage="build", errno=None, checks=(), cause="check unique: password locked", reason=reason)
+    assert entry_of(table).anchor == reason.value
+    run = a_failure(tables=(), stage="outside our code", reason=reason)
+    assert [entry.anchor for entry in entries_of(run, "outside our code")] == [reason.value]
+
+
+def test_every_kind_of_check_has_one_part_of_the_runbook() -> None:
+    kinds = sorted(kind for entry in CHECKS for kind in entry.kinds)
+    assert kinds == sorted([*CHECK_MODELS, "primary_key", "columns", "schema_change"])
+
+
+def test_check_leads_to_the_part_of_its_kind_whatever_its_name() -> None:
+    named = a_table(checks=(FailedCheck("row_count", "1", "2", kind="sql"),), cause="check row_count found 1")
+    assert entry_of(named).anchor == "own-check"
+    assert entry_of(replace(named, was_built=False)).anchor == "published-check"
+    silent = FailedCheck("a", "no answer", "1", kind="range", is_answered=False)
+    assert entry_of(replace(named, checks=(*named.checks, silent))).anchor == "check-without-answer"
+
+
+def test_words_are_looked_at_only_where_snowflake_gives_no_number() -> None:
+    assert [(entry.anchor, entry.stages) for entry in ENTRIES if entry.pattern] == [
+        ("quota", ()),
+        ("sign-in", ("connect",)),
+        ("user-locked", ("connect",)),
+        ("missing-name", ("connect",)),
+    ]
 
 
 @pytest.mark.parametrize(

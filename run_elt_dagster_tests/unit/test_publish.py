@@ -12,11 +12,13 @@ from run_elt_dagster.model.candidate import (
     target_of,
 )
 from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import Grant, grant_changes_sql, grants_of
 from run_elt_dagster.publish.guards import (
     InventoryTable,
     PublishRefusedError,
+    Refusal,
     inventory_of,
     require_same_columns,
 )
@@ -149,38 +151,41 @@ def test_clone_of_a_transient_table_replaces_by_a_transient_table() -> None:
     )
 
 
-def refused(method: str = "clone", **existing: Any) -> str | None:
+def refused(method: str = "clone", **existing: Any) -> Refusal | None:
     found = InventoryTable(**{"kind": "BASE TABLE", "owner": "R", **existing})
     table = a_table(publish=method)
-    found_refusal = refusal(table, target_of(table, database="PROD"), found, role="R")
-    return found_refusal.message if found_refusal else None
+    return refusal(table, target_of(table, database="PROD"), found, role="R")
 
 
 @pytest.mark.parametrize("method", ["clone", "swap", "overwrite"])
 @pytest.mark.parametrize("kind", ["VIEW", "EXTERNAL TABLE", "DYNAMIC TABLE", "MATERIALIZED VIEW"])
 def test_target_that_is_no_table_is_refused(method: str, kind: str) -> None:
-    assert f"requires a table as its target, got a {kind.lower()} at PROD" in (refused(method, kind=kind) or "")
+    found = refused(method, kind=kind)
+    assert found is not None
+    assert f"requires a table as its target, got a {kind.lower()} at PROD" in found.message
+    assert found.reason is Reason.NO_TABLE
 
 
 @pytest.mark.parametrize("method", ["clone", "swap"])
 @pytest.mark.parametrize(
-    ("existing", "words"),
+    ("existing", "reason", "words"),
     [
-        ({"policies": ("masking policy P",)}, "masking policy P on it"),
-        ({"streams": ("D.S.CHANGES",)}, "streams that read it: D.S.CHANGES"),
-        ({"owner": "OTHER"}, "a table that role OTHER owns, not R"),
-        ({"managed_by": "ADMIN"}, "a managed access schema that role ADMIN owns"),
-        ({"unknown": ("policies: no privilege",)}, "policies: no privilege"),
-        ({"kind": "ICEBERG TABLE"}, "iceberg table"),
+        ({"policies": ("masking policy P",)}, Reason.POLICIES, "masking policy P on it"),
+        ({"streams": ("D.S.CHANGES",)}, Reason.STREAMS, "streams that read it: D.S.CHANGES"),
+        ({"owner": "OTHER"}, Reason.OWNER, "a table that role OTHER owns, not R"),
+        ({"managed_by": "ADMIN"}, Reason.MANAGED_ACCESS, "a managed access schema that role ADMIN owns"),
+        ({"unknown": ("policies: no privilege",)}, Reason.POLICIES_UNKNOWN, "policies: no privilege"),
+        ({"kind": "ICEBERG TABLE"}, Reason.SPECIAL_TABLE, "iceberg table"),
     ],
 )
 def test_what_another_object_would_lose_is_refused_with_the_remedy(
-    method: str, existing: dict[str, Any], words: str
+    method: str, existing: dict[str, Any], reason: Reason, words: str
 ) -> None:
-    reason = refused(method, **existing)
-    assert reason is not None
-    assert words in reason
-    assert "publish: overwrite" in reason
+    found = refused(method, **existing)
+    assert found is not None
+    assert words in found.message
+    assert "publish: overwrite" in found.message
+    assert found.reason is reason
     assert refused("overwrite", **existing) is None
 
 
