@@ -35,7 +35,7 @@ from run_elt_dagster.redaction import redact
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 if TYPE_CHECKING:
@@ -237,13 +237,9 @@ def _rollback(name: str, *, is_agreed: bool, further: bool) -> int:
     table = load_table(settings.tables_dir, name)
     snowflake = Snowflake.from_settings(settings).resolved()
     with _instance() as instance, _told(settings), snowflake.session(log=_log) as session:
-        options = RunOptions(
-            run_id="rollback",
-            job="run-elt rollback",
-            check_policies=settings.check_policies,
-            is_live=lambda start: is_live(instance, start),
-        )
-        rollback = Rollback(StatementRunner(session, options, threading.Event()), table, database=session.database)
+        command = RunContext("rollback", "run-elt rollback", is_live=lambda start: is_live(instance, start))
+        runner = StatementRunner(session, command, threading.Event())
+        rollback = Rollback(runner, table, database=session.database, check_policies=settings.check_policies)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
         if plan.method == "done":

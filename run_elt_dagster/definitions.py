@@ -25,13 +25,7 @@ settings = Settings.from_environment()
 tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
-analytics = analytics_assets(
-    tables,
-    max_concurrent_tables=settings.max_concurrent_tables,
-    copy_tags=settings.copy_tags,
-    check_policies=settings.check_policies,
-    keep_candidates_hours=settings.keep_candidates_hours,
-)
+analytics = analytics_assets(tables, settings.publishing)
 run_elt_alert = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -35,6 +36,25 @@ SLACK_URL = "https://slack.com/api/"
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
 # A name this close to a variable's is a slip: one or two letters in twenty.
 _NEAR = 0.94
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How a deployment builds and publishes its tables.
+
+    Attributes:
+        max_concurrent_tables: Tables that are built at the same time; 1 is strictly one after another.
+        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
+        check_policies: Whether to ask for the policies on the targets: a clone or a swap would lose them.
+        keep_candidates_hours: How old what other runs left behind must be to be dropped.
+        creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
+    """
+
+    max_concurrent_tables: int = MAX_CONCURRENT_TABLES
+    copy_tags: bool = True
+    check_policies: bool = True
+    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
+    creates_schemas: bool = False
 
 
 class SettingsError(ValueError):
@@ -323,6 +343,17 @@ class Settings(Variables):
         A person's machine with an account would otherwise build production's tables at midnight, beside the deployment.
         """
         return bool(self.deployment) or self.snowflake is None
+
+    @property
+    def publishing(self) -> PublishOptions:
+        """How tables are built and published."""
+        return PublishOptions(
+            max_concurrent_tables=self.max_concurrent_tables,
+            copy_tags=self.copy_tags,
+            check_policies=self.check_policies,
+            keep_candidates_hours=self.keep_candidates_hours,
+            creates_schemas=self.snowflake is None,
+        )
 
     @property
     def database(self) -> str:

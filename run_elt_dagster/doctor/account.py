@@ -23,7 +23,7 @@ from run_elt_dagster.publish.preflight import read_targets, stale_candidates
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 
@@ -101,11 +101,8 @@ def _looks(
     *,
     seconds: float,
 ) -> Iterator[Finding]:
-    # No pauses: a statement is sent once, and a lost session is not opened again.
-    options = RunOptions(
-        run_id="doctor", job="run-elt doctor", retry_seconds=(), check_policies=settings.check_policies
-    )
-    runner = StatementRunner(session, options, threading.Event())
+    command = RunContext("doctor", "run-elt doctor")
+    runner = StatementRunner(session, command, threading.Event(), patience=NO_PATIENCE)
     user, role, warehouse, database, account, region = (str(value or "") for value in _row(runner, WHO_SQL))
     place = _place(settings) if settings.snowflake is None else f"account {account} in {region}"
     yield ok(Check.CONNECT, f"{place} as {user}, role {role}, database {database or 'none'}, in {seconds:.1f} s")
@@ -127,7 +124,7 @@ def _looks(
     look = _Look(runner, session.database, role, is_embedded=settings.snowflake is None)
     yield from _source_findings(look, tables)
     yield from _schema_findings(look, tables)
-    yield from _target_findings(look, tables, options, settings)
+    yield from _target_findings(look, tables, settings)
 
 
 def _row(runner: StatementRunner, sql: str) -> tuple[object, ...]:
@@ -239,9 +236,11 @@ def _cannot_create(look: _Look, schema: str) -> Finding | None:
     return None
 
 
-def _target_findings(look: _Look, tables: Catalogue, options: RunOptions, settings: Settings) -> Iterator[Finding]:
+def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iterator[Finding]:
     try:
-        inventory = read_targets(look.runner, list(tables.values()), database=look.database, options=options)
+        inventory = read_targets(
+            look.runner, list(tables.values()), database=look.database, check_policies=settings.check_policies
+        )
     except StatementError as error:
         yield failed(
             Check.TARGETS,

@@ -40,9 +40,9 @@ from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit, audit_published, run_tables
 from run_elt_dagster.redaction import excerpt, redact_exception
-from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, history_is_kept, secret_values
+from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import NoDatabaseError, Session, StatementError, told
 
 _OP = "run_ctas"
@@ -60,22 +60,12 @@ NO_ALERT = (
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def analytics_assets(
-    tables: Catalogue,
-    *,
-    max_concurrent_tables: int,
-    copy_tags: bool = True,
-    check_policies: bool = True,
-    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS,
-) -> dg.AssetsDefinition:
+def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
         tables: The declared tables.
-        max_concurrent_tables: Tables that are built at the same time.
-        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
-        check_policies: Whether to ask for the policies on the targets: a clone or a swap would lose them.
-        keep_candidates_hours: How long what a run left behind is kept for inspection.
+        options: How they are built and published.
     """
 
     @dg.multi_asset(
@@ -87,15 +77,8 @@ def analytics_assets(
     )
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
         selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
-        options = RunOptions(
-            run_id=context.run.run_id,
-            job=context.run.job_name,
-            max_concurrent_tables=max_concurrent_tables,
-            copy_tags=copy_tags,
-            check_policies=check_policies,
-            keep_candidates_hours=keep_candidates_hours,
-            creates_schemas=snowflake.is_embedded,
-            is_live=lambda start: is_live(context.instance, start),
+        run = RunContext(
+            context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
         )
         context.log.addFilter(_is_no_list_of_missing_outputs)
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
@@ -112,14 +95,18 @@ def analytics_assets(
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
                 if selected:
-                    seconds = _last_seconds(context.instance, selected) if len(selected) > max_concurrent_tables else {}
+                    seconds = (
+                        _last_seconds(context.instance, selected)
+                        if len(selected) > options.max_concurrent_tables
+                        else {}
+                    )
                     outcomes = run_tables(
-                        session, tables, selected, options=options, seconds=seconds, warn=_warner(context)
+                        session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
                         failed, skipped = yield from _events(context, outcomes)
                 facts = [_facts(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
-                facts += yield from _checks_alone(context, session, tables, options)
+                facts += yield from _checks_alone(context, session, tables, run)
                 _fail_if(facts, skipped)
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
@@ -274,14 +261,14 @@ def _checks_alone(
     context: dg.AssetExecutionContext,
     session: Session,
     tables: Catalogue,
-    options: RunOptions,
+    run: RunContext,
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
     facts: list[dict[str, Any]] = []
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
-        audit = audit_published(session, table, options=options)
+        audit = audit_published(session, table, run=run)
         for evaluation in evaluations_of(context, table, audit.outcomes, audited=target):
             # Dagster looks up which materialization this is about.
             yield check_result(evaluation)

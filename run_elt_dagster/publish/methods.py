@@ -113,7 +113,7 @@ class Exchange(ABC):
 def _names_the_run(work: TableWork, *, looks: int) -> bool:
     for look in range(looks):
         if look:
-            work.runner.wait(min(work.options.poll_seconds, 1))
+            work.runner.wait(min(work.patience.poll_seconds, 1))
         if work.looks_afresh() and work.standing is not None and work.standing.marker == work.marker():
             return True
     return False

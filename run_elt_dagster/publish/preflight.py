@@ -26,7 +26,7 @@ from run_elt_dagster.publish.guards import (
 )
 from run_elt_dagster.publish.methods import method_of
 from run_elt_dagster.publish.statements import drop_sql
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 # As many as two groups take if the policies of one table in each cannot be listed.
@@ -38,9 +38,15 @@ def read_targets(
     tables: Sequence[AnalyticsTable],
     *,
     database: str,
-    options: RunOptions,
+    check_policies: bool,
 ) -> TargetInventory:
     """Return what stands under the targets' names and what hangs on it, in at most three queries (for 500 tables).
+
+    Args:
+        runner: Sends them.
+        tables: Whose targets.
+        database: The session's database.
+        check_policies: Whether to ask for the policies on the targets.
 
     Raises:
         StatementError: The first of them failed. Where another one does, that is noted in the inventory.
@@ -58,7 +64,7 @@ def read_targets(
         inventory = with_streams(inventory, replaced, runner.send(STREAMS_SQL, tag=tag).rows)
     except StatementError as error:
         inventory = with_unknown(inventory, replaced, f"streams: {error}")
-    return policies_looked_up(runner, inventory, replaced) if options.check_policies else inventory
+    return policies_looked_up(runner, inventory, replaced) if check_policies else inventory
 
 
 def policies_looked_up(
@@ -151,7 +157,7 @@ def drop_stale_candidates(
     declared: Iterable[AnalyticsTable],
     *,
     database: str,
-    options: RunOptions,
+    older_than_hours: float,
 ) -> list[str]:
     """Drop the candidates that runs left behind long ago, never those of a run that still lives, nor a declared table.
 
@@ -160,18 +166,15 @@ def drop_stale_candidates(
         inventory: What stands in the schemas.
         declared: All tables of the project, built by this run or not.
         database: The session's database.
-        options: Of the run.
+        older_than_hours: Age, by Snowflake's clock.
 
     Returns:
         What could not be dropped, in words.
     """
     problems: list[str] = []
-    for schema, name, marker in stale_candidates(inventory, declared, older_than_hours=options.keep_candidates_hours):
-        if (
-            name.endswith(run_suffix(options.run_id))
-            or options.is_live(run_of_candidate(name))
-            or options.is_live(marker.run_id)
-        ):
+    run = runner.run
+    for schema, name, marker in stale_candidates(inventory, declared, older_than_hours=older_than_hours):
+        if name.endswith(run_suffix(run.run_id)) or run.is_live(run_of_candidate(name)) or run.is_live(marker.run_id):
             continue
         relation = Relation(database, schema, name)
         try:

@@ -135,10 +135,14 @@ class Rollback:
         runner: Sends its statements.
         table: The table.
         database: The stored name of its database.
+        check_policies: Whether to ask for the policies on the present version.
     """
 
-    def __init__(self, runner: StatementRunner, table: AnalyticsTable, *, database: str) -> None:
+    def __init__(
+        self, runner: StatementRunner, table: AnalyticsTable, *, database: str, check_policies: bool = True
+    ) -> None:
         self._runner = runner
+        self._check_policies = check_policies
         self._table = table
         self._target = target_of(table, database=database)
 
@@ -180,8 +184,9 @@ class Rollback:
         Raises:
             PublishRefusedError: A run is about to publish one.
         """
-        options = self._runner.options
-        inventory = read_targets(self._runner, [self._replacing], database=self._target.database, options=options)
+        inventory = read_targets(
+            self._runner, [self._replacing], database=self._target.database, check_policies=self._check_policies
+        )
         candidates = {
             name: found for (schema, name), found in inventory.tables.items() if self._is_candidate(schema, name)
         }
@@ -432,7 +437,7 @@ class Rollback:
         for found in candidates:
             marker = found.marker
             pending = marker is not None and marker.state in ("run", "publishing")
-            if marker is not None and pending and self._runner.options.is_live(marker.run_id):
+            if marker is not None and pending and self._runner.run.is_live(marker.run_id):
                 raise self._refused(f"run {marker.run_id} about to publish it. Cancel it or wait for it")
 
     def _is_candidate(self, schema: str, name: str) -> bool:

@@ -19,7 +19,8 @@ from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
 from run_elt_dagster.publish.table_run import TableRun, clean_up
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
 
 
@@ -28,7 +29,9 @@ def run_tables(
     catalogue: Catalogue,
     keys: Sequence[Key],
     *,
-    options: RunOptions,
+    run: RunContext,
+    options: PublishOptions,
+    patience: Patience | None = None,
     seconds: Mapping[Key, float] | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Generator[TableOutcome]:
@@ -44,7 +47,9 @@ def run_tables(
             https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
         catalogue: The declared tables.
         keys: Which of them to build.
-        options: What the run is.
+        run: Who builds them.
+        options: How they are built and published.
+        patience: How long is waited for what may pass; as usual by default.
         seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
             first that the longest way to the end begins with.
         warn: Called with what concerns no single table and stops nothing.
@@ -56,16 +61,15 @@ def run_tables(
         StatementError: What exists in the target schemas could not be read; nothing was built.
     """
     stop = threading.Event()
-    runner = StatementRunner(session, options, stop)
+    runner = StatementRunner(session, run, stop, patience=patience)
     database = session.database
     tables = [catalogue[key] for key in keys]
-    inventory = read_targets(runner, tables, database=database, options=options)
+    inventory = read_targets(runner, tables, database=database, check_policies=options.check_policies)
     looked_at = time.monotonic()
     problems = create_schemas(runner, inventory, tables, database=database) if options.creates_schemas else []
-    for problem in [
-        *problems,
-        *drop_stale_candidates(runner, inventory, catalogue.values(), database=database, options=options),
-    ]:
+    hours = options.keep_candidates_hours
+    problems += drop_stale_candidates(runner, inventory, catalogue.values(), database=database, older_than_hours=hours)
+    for problem in problems:
         warn(problem)
 
     def clock() -> str:
@@ -75,18 +79,22 @@ def run_tables(
         table = catalogue[key]
 
         def through(chosen: StatementRunner) -> TableOutcome:
-            return TableRun(chosen, table, inventory, clock, database=database).run(audited)
+            return TableRun(chosen, table, inventory, clock, database=database, options=options).run(audited)
 
         if table.warehouse is None:
             return through(runner)
         production = inventory.production_at(target_of(table, database=database))
         return _on_its_warehouse(
-            session, table, lambda own: through(StatementRunner(own, options, stop)), options, production=production
+            session,
+            table,
+            lambda own: through(StatementRunner(own, run, stop, patience=patience)),
+            run,
+            production=production,
         )
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
         production = inventory.production_at(target_of(catalogue[key], database=database))
-        return _skipped(catalogue[key], failed, options, database=database, production=production)
+        return _skipped(catalogue[key], failed, run, database=database, production=production)
 
     limit = options.max_concurrent_tables
     order = BuildOrder(catalogue, keys, seconds or {})
@@ -121,11 +129,11 @@ def audit_published(
     session: Session,
     table: AnalyticsTable,
     *,
-    options: RunOptions,
+    run: RunContext,
 ) -> PublishedAudit:
     """Audit the table that readers see, as it stands, without building anything."""
     target = target_of(table, database=session.database)
-    runner = StatementRunner(session, options, threading.Event())
+    runner = StatementRunner(session, run, threading.Event())
     tag = {"asset": "/".join(table.key), "stage": "audit"}
     auditor = AuditRunner(lambda sql: runner.send(sql, tag=tag), table, target=target, candidate=target)
     try:
@@ -136,12 +144,12 @@ def audit_published(
 
 
 def _skipped(
-    table: AnalyticsTable, failed: tuple[Key, ...], options: RunOptions, *, database: str, production: Production
+    table: AnalyticsTable, failed: tuple[Key, ...], run: RunContext, *, database: str, production: Production
 ) -> TableOutcome:
     return TableOutcome(
         table=table,
         target=target_of(table, database=database),
-        candidate=candidate_of(table, database=database, run_id=options.run_id),
+        candidate=candidate_of(table, database=database, run_id=run.run_id),
         skipped_because=failed,
         production=production,
     )
@@ -150,8 +158,8 @@ def _skipped(
 def _on_its_warehouse(
     session: Session,
     table: AnalyticsTable,
-    run: Callable[[Session], TableOutcome],
-    options: RunOptions,
+    through: Callable[[Session], TableOutcome],
+    run: RunContext,
     *,
     production: Production,
 ) -> TableOutcome:
@@ -159,7 +167,7 @@ def _on_its_warehouse(
     outcome: TableOutcome | None = None
     try:
         with session.on_warehouse(table.warehouse or "") as own:
-            outcome = run(own)
+            outcome = through(own)
     except Exception as error:  # noqa: BLE001 - lost in this thread, the run would wait for ever
         if outcome is not None:
             # Only closing the session failed: what became of the table is known.
@@ -172,7 +180,7 @@ def _on_its_warehouse(
         return TableOutcome(
             table=table,
             target=target_of(table, database=session.database),
-            candidate=candidate_of(table, database=session.database, run_id=options.run_id),
+            candidate=candidate_of(table, database=session.database, run_id=run.run_id),
             failure=Failure("build", message, production, cause=error, problem=problem, reason=reason),
         )
     return _refreshed(session, outcome)

@@ -18,6 +18,7 @@ from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql, file_position
 from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -84,8 +85,9 @@ class TableRun:
         clock: Callable[[], str],
         *,
         database: str,
+        options: PublishOptions,
     ) -> None:
-        self._work = TableWork(runner, table, inventory, database=database)
+        self._work = TableWork(runner, table, inventory, database=database, options=options)
         self._method = method_of(table)
         self._clock = clock
         self._tell_audited: Callable[[], None] = lambda: None
@@ -203,7 +205,7 @@ class TableRun:
         return State.PREPARE
 
     def _prepare(self) -> State:
-        self._pauses = list(self._work.options.retry_seconds)
+        self._pauses = list(self._work.patience.retry_seconds)
         try:
             self._by.prepare(self._work)
         except CandidateGoneError as gone:
@@ -327,7 +329,8 @@ class TableRun:
         work = self._work
         if not work.has_target_come_or_gone:
             return
-        work.take(read_targets(work.runner, [work.table], database=work.target.database, options=work.options))
+        database, check_policies = work.target.database, work.options.check_policies
+        work.take(read_targets(work.runner, [work.table], database=database, check_policies=check_policies))
         self._refuse_what_would_be_lost()
 
     def _wait_for_newer_builds(self) -> None:
@@ -342,7 +345,7 @@ class TableRun:
         """
         work, waited = self._work, 0.0
         while newer := self._newer_builds():
-            if waited >= work.options.wait_seconds:
+            if waited >= work.patience.wait_seconds:
                 raise PublishRefusedError(
                     Refusal(
                         f"{work.table.name} requires that the newest build is published last",
@@ -352,8 +355,8 @@ class TableRun:
                         reason=Reason.NEWEST_LAST,
                     )
                 )
-            work.runner.wait(work.options.poll_seconds)
-            waited += work.options.poll_seconds
+            work.runner.wait(work.patience.poll_seconds)
+            waited += work.patience.poll_seconds
             work.inspect()
 
     def _newer_builds(self) -> list[Marker]:

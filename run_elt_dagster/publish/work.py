@@ -11,6 +11,7 @@ from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
 from run_elt_dagster.publish.outcome import Stage
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
@@ -23,7 +24,9 @@ class TableWork:
         target: What readers see.
         candidate: What this run builds.
         runner: Sends the statements.
-        options: What the run is.
+        run: The run that builds it.
+        patience: How long it waits for what may pass.
+        options: How tables are published.
         inventory: What the target schemas held when it was looked at last.
         existing: What stood under the target's name then; it decides between the first publish and another.
         inspection: What the catalogue said when it was asked last, with the other candidates.
@@ -37,11 +40,18 @@ class TableWork:
     """
 
     def __init__(
-        self, runner: StatementRunner, table: AnalyticsTable, inventory: TargetInventory, *, database: str
+        self,
+        runner: StatementRunner,
+        table: AnalyticsTable,
+        inventory: TargetInventory,
+        *,
+        database: str,
+        options: PublishOptions,
     ) -> None:
-        self.runner, self.options, self.table = runner, runner.options, table
+        self.runner, self.run, self.patience = runner, runner.run, runner.patience
+        self.table, self.options = table, options
         self.target = target_of(table, database=database)
-        self.candidate = candidate_of(table, database=database, run_id=runner.options.run_id)
+        self.candidate = candidate_of(table, database=database, run_id=self.run.run_id)
         self.inspection = Inspection()
         self.is_unknown = False
         self.snapshot_at = ""
@@ -81,12 +91,12 @@ class TableWork:
     def production(self) -> Production:
         """What readers see."""
         if self.is_unknown:
-            return Production("unknown", run_id=self.options.run_id, target=str(self.target))
+            return Production("unknown", run_id=self.run.run_id, target=str(self.target))
         return Production.of(self.standing)
 
     def marker(self, state: State = "run") -> Marker:
         """Return what comments say of this run's rows."""
-        return Marker(state, self.options.run_id, self.snapshot_at)
+        return Marker(state, self.run.run_id, self.snapshot_at)
 
     def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
         """Return what asks the candidate and the catalogue."""
@@ -140,7 +150,7 @@ class TableWork:
         try:
             self.send(sql)
         except StatementError as error:
-            if not self._is_sent_afresh(sql, self.options.retry_seconds):
+            if not self._is_sent_afresh(sql, self.patience.retry_seconds):
                 self.warnings.append(
                     f"{self.table.name}: {self.target} {otherwise}, but could not be commented, got: {error}. Its comment is "
                     "that of a run that is publishing until the next publish."

@@ -1,11 +1,10 @@
-"""What a run is, and how it sends its statements: tagged, stopped when it is interrupted, again where that is safe."""
+"""Who sends statements, and how: tagged, stopped when a run is interrupted, again where that is safe."""
 
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from run_elt_dagster.settings import KEEP_CANDIDATES_HOURS, MAX_CONCURRENT_TABLES
 from run_elt_dagster.snowflake.session import INTERNAL_ERROR, Answer, Session, StatementError
 
 # Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
@@ -21,46 +20,53 @@ def _never(_: str) -> bool:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What a run is, and how it goes about its tables.
+class RunContext:
+    """Who sends statements.
 
     Attributes:
-        run_id: Dagster's id of the run; names the candidates.
-        job: Name of the job, for the tag on every query.
-        max_concurrent_tables: Tables that are built at the same time; 1 is strictly one after another.
-        copy_tags: Whether publishing by clone keeps the tags of the table that it replaces.
-        check_policies: Whether to ask for the policies on the targets.
-        keep_candidates_hours: How old what other runs left behind must be to be dropped.
+        run_id: Dagster's id of the run, or the name of a command that is no run. It names the candidates, and tags every query.
+        job: Name of the job or of the command, for the tag.
         is_live: Whether the run whose id starts with these characters still runs; its candidates are never dropped.
-        creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
+    """
+
+    run_id: str
+    job: str = ""
+    is_live: Callable[[str], bool] = _never
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited for what may pass.
+
+    Attributes:
         retry_seconds: Pauses before a statement that failed for a transient reason is sent again.
         wait_seconds: How long a build waits for a newer one of the same table to be published or to fail.
         poll_seconds: How often it looks.
     """
 
-    run_id: str
-    job: str = ""
-    max_concurrent_tables: int = MAX_CONCURRENT_TABLES
-    copy_tags: bool = True
-    check_policies: bool = True
-    keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
-    is_live: Callable[[str], bool] = _never
-    creates_schemas: bool = False
     retry_seconds: tuple[float, ...] = (1, 4, 16)
     wait_seconds: float = 600
     poll_seconds: float = 2
 
 
+# Nothing is sent again, and a lost session is not opened again.
+NO_PATIENCE = Patience(retry_seconds=())
+
+
 class StatementRunner:
-    """Sends the statements of a run: stops when the run is interrupted, tries transient failures again.
+    """Sends statements: stops when the run is interrupted, tries transient failures again.
 
     Attributes:
-        options: What the run is.
+        run: Who sends them.
+        patience: How long it waits.
     """
 
-    def __init__(self, session: Session, options: RunOptions, stop: threading.Event) -> None:
+    def __init__(
+        self, session: Session, run: RunContext, stop: threading.Event, *, patience: Patience | None = None
+    ) -> None:
         self._session = session
-        self.options = options
+        self.run = run
+        self.patience = patience or Patience()
         self._stop = stop
 
     def send_once(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -72,7 +78,7 @@ class StatementRunner:
         """
         if self._stop.is_set():
             raise RunStoppedError(f"the run was interrupted before stage {tag['stage']}")
-        tags = {"run_id": self.options.run_id, **tag, "job": self.options.job}
+        tags = {"run_id": self.run.run_id, **tag, "job": self.run.job}
         return self._session.execute(sql, tag=tags)
 
     def send(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -82,7 +88,7 @@ class StatementRunner:
             StatementError: It failed for good.
             RunStoppedError: The run was interrupted before.
         """
-        pauses, internal_errors = list(self.options.retry_seconds), 0
+        pauses, internal_errors = list(self.patience.retry_seconds), 0
         while True:
             try:
                 return self.send_once(sql, tag=tag)
@@ -104,7 +110,7 @@ class StatementRunner:
         if self._stop.is_set():
             raise RunStoppedError("the run was interrupted before it could look at production")
         with self._session.fresh() as session:
-            yield StatementRunner(session, self.options, self._stop)
+            yield StatementRunner(session, self.run, self._stop, patience=self.patience)
 
     def reconnect(self, error: StatementError) -> None:
         """Open a new session where the old one is lost.

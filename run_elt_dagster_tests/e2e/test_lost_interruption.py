@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.model.table import AnalyticsTable
@@ -38,7 +39,7 @@ class Interrupted(Snowflake):
 
 table = AnalyticsTable.model_validate({"schema": "analytics", "table": "endless", "sql": ENDLESS})
 defs = dg.Definitions(
-    assets=[analytics_assets(catalogue([table]), max_concurrent_tables=1)],
+    assets=[analytics_assets(catalogue([table]), PublishOptions(max_concurrent_tables=1, creates_schemas=True))],
     resources={"snowflake": Interrupted(sample_data=False, statement_timeout_seconds=90)},
     executor=dg.in_process_executor,
 )

@@ -18,9 +18,9 @@ from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
     FaultLab,
+    arguments_of,
     open_rollback,
     open_session,
-    options_of,
     run,
     tag_of,
 )
@@ -179,9 +179,9 @@ class Stage:
 
     def _run(self, actor: Actor) -> Iterator[TableOutcome]:
         known = catalogue(self.scene.tables_of(actor.version))
-        options = options_of(actor.run_id, max_concurrent_tables=1, is_live=self._is_live)
+        arguments = arguments_of(actor.run_id, max_concurrent_tables=1, is_live=self._is_live)
         with open_session(self.laboratory.account.arguments) as session:
-            for outcome in run_tables(session, known, list(known), options=options):
+            for outcome in run_tables(session, known, list(known), **arguments):
                 self._judge(actor, outcome)
                 yield outcome
 

@@ -21,7 +21,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, meet
 from run_elt_dagster_tests.faults.oracle import (
@@ -42,6 +42,7 @@ from run_elt_dagster_tests.faults.oracle import (
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 METHODS = ("clone", "swap", "overwrite")
 # For the first time, overwrite does what clone does.
@@ -189,8 +190,8 @@ def open_session(arguments: Mapping[str, Any]) -> Iterator[ConnectorSession]:
         yield session
 
 
-def options_of(run_id: str, **more: Any) -> RunOptions:
-    return RunOptions(run_id=run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **more)
+def arguments_of(run_id: str, **more: Any) -> dict[str, Any]:
+    return run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **more)
 
 
 def run(
@@ -199,7 +200,7 @@ def run(
     """Run tables in this process, whichever it is."""
     known = catalogue(tables)
     with open_session(arguments) as session:
-        return list(run_tables(session, known, list(known), options=options_of(run_id, **options)))
+        return list(run_tables(session, known, list(known), **arguments_of(run_id, **options)))
 
 
 @contextmanager
@@ -207,7 +208,8 @@ def open_rollback(
     arguments: Mapping[str, Any], table: AnalyticsTable, run_id: str = "rollback", **options: Any
 ) -> Iterator[Rollback]:
     with open_session(arguments) as session:
-        runner = StatementRunner(session, options_of(run_id, **options), threading.Event())
+        given = arguments_of(run_id, **options)
+        runner = StatementRunner(session, given["run"], threading.Event(), patience=given["patience"])
         yield Rollback(runner, table, database="RUN_ELT")
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 
 JOB = "RunELT_Alert"
@@ -35,7 +36,7 @@ def run_in_dagster(
     # As Dagster's commands do.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     definitions = dg.Definitions(
-        assets=[analytics_assets(catalogue(tables), max_concurrent_tables=2)],
+        assets=[analytics_assets(catalogue(tables), PublishOptions(max_concurrent_tables=2, creates_schemas=True))],
         jobs=[dg.define_asset_job(JOB, selection="*")],
         resources={"snowflake": Snowflake(**account)},
     )

@@ -18,7 +18,7 @@ from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession, ScriptedSnowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
@@ -104,7 +104,7 @@ class InterruptedSnowflake(ScriptedSnowflake):
 def interrupted_before_its_op(harness: AlertHarness) -> str:
     table = AnalyticsTable.model_validate({"schema": "analytics", "table": "mau", "sql": "select 1 as n"})
     definitions = dg.Definitions(
-        assets=[analytics_assets(catalogue([table]), max_concurrent_tables=1)],
+        assets=[analytics_assets(catalogue([table]), PublishOptions(max_concurrent_tables=1, creates_schemas=True))],
         resources={"snowflake": InterruptedSnowflake()},
     )
     job = definitions.resolve_implicit_global_asset_job_def()

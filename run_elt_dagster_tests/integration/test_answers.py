@@ -23,10 +23,12 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.wire import Mode, Wire, wire_to
 
 # How long Snowflake may be silent in these tests, and what anything may take that a dozen tests on a busy machine slow down.
@@ -95,8 +97,8 @@ def declared(count: int = 1, **more: Any) -> Catalogue:
 
 def run(resource: Snowflake, tables: Catalogue, *, run_id: str = "8f3a01c2") -> list[TableOutcome]:
     with resource.session() as session:
-        options = RunOptions(run_id=run_id, max_concurrent_tables=20, poll_seconds=0.05)
-        return list(run_tables(session, tables, list(tables), options=options))
+        arguments = run_arguments(run_id, max_concurrent_tables=20, poll_seconds=0.05)
+        return list(run_tables(session, tables, list(tables), **arguments))
 
 
 def seconds_until_error(session: Any, sql: str = "select 1") -> tuple[float, StatementError]:
@@ -250,7 +252,7 @@ def test_interrupted_run_ends_and_says_what_is_unknown_when_snowflake_does_not_a
     thread.start()
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
-            [analytics_assets(declared(3), max_concurrent_tables=1)],
+            [analytics_assets(declared(3), PublishOptions(max_concurrent_tables=1, creates_schemas=True))],
             resources={"snowflake": account.resource(limit=900)},
             instance=instance,
             raise_on_error=False,
@@ -281,12 +283,10 @@ def test_rollback_says_that_what_readers_see_is_unknown_when_snowflake_does_not_
     tables = declared(publish="swap")
     for number in range(2):
         assert [o.failure for o in run(account.resource(limit=SOON), tables, run_id=f"{number}f3a01c2")] == [None]
-    options = RunOptions(run_id="rollback", retry_seconds=())
 
     def rollback(session: Any) -> Rollback:
-        return Rollback(
-            StatementRunner(session, options, threading.Event()), tables["analytics", "t0"], database="RUN_ELT"
-        )
+        runner = StatementRunner(session, RunContext("rollback"), threading.Event(), patience=NO_PATIENCE)
+        return Rollback(runner, tables["analytics", "t0"], database="RUN_ELT")
 
     with account.resource(limit=SOON).session() as session:
         plan = rollback(session).plan()

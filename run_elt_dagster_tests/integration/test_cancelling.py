@@ -10,6 +10,7 @@ import pytest
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 
 
@@ -35,7 +36,7 @@ def test_interrupted_run_ends_as_cancelled_and_a_failed_one_as_failed(
     ERROR[0] = error
     tables = catalogue([AnalyticsTable.model_validate({"schema": "a", "table": "t", "sql": "select 1 as n"})])
     definitions = dg.Definitions(
-        assets=[analytics_assets(tables, max_concurrent_tables=1)],
+        assets=[analytics_assets(tables, PublishOptions(max_concurrent_tables=1, creates_schemas=True))],
         jobs=[dg.define_asset_job("job", selection="*")],
         resources={"snowflake": InterruptedSnowflake()},
         executor=dg.in_process_executor,

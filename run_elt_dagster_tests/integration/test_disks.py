@@ -20,6 +20,7 @@ from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.runs.history_files import FILES, history_problems
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.integration.test_embedded_directory import change, value
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
@@ -136,7 +137,9 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_tables(home: Path) -> str:
     """Run the tables, and return the run's id; what Dagster's storage raises is raised."""
-    assets = [analytics_assets(load_tables(home / "tables"), max_concurrent_tables=1)]
+    assets = [
+        analytics_assets(load_tables(home / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True))
+    ]
     resources = {"snowflake": Snowflake(embedded_dir=str(home / "embedded"), sample_data=False)}
     with dg.DagsterInstance.get() as instance:
         return dg.materialize(assets, resources=resources, instance=instance).run_id

@@ -13,7 +13,7 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import InventoryTable
 from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.local_server import NEW, OLD, LocalServer, mau
@@ -153,11 +153,13 @@ def looked_up(
     def connect() -> Any:
         return closing(snowflake.connector.connect(**local_server.account.arguments))
 
-    with connect() as connection, ConnectorSession(connection, connect) as session:
-        options = RunOptions(run_id="00000001")
-        with local_server.account.hooked(refuse):
-            runner = StatementRunner(session, options, threading.Event())
-            inventory = read_targets(runner, tables, database=session.database, options=options)
+    with (
+        connect() as connection,
+        ConnectorSession(connection, connect) as session,
+        local_server.account.hooked(refuse),
+    ):
+        runner = StatementRunner(session, RunContext("00000001"), threading.Event())
+        inventory = read_targets(runner, tables, database=session.database, check_policies=True)
     found = [inventory.at(Relation("RUN_ELT", "ANALYTICS", name.upper())) for name in names]
     return [existing for existing in found if existing is not None], queries
 

@@ -30,6 +30,7 @@ import json, os, sys
 from pathlib import Path
 import dagster as dg, duckdb, fakesnow, snowflake.connector
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.embedded import embedded_snowflake, server
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -46,7 +47,7 @@ def run(version):
             sql = f"select {version} as v, column1 as n from values " + ", ".join(f"({n})" for n in range(rows))
             for name in ("one", "two"):
                 (home / f"tables/analytics/{name}.sql").write_text(sql)
-            assets = [analytics_assets(load_tables(home / "tables"), max_concurrent_tables=2)]
+            assets = [analytics_assets(load_tables(home / "tables"), PublishOptions(max_concurrent_tables=2, creates_schemas=True))]
             with dg.DagsterInstance.ephemeral() as instance:
                 result = dg.materialize(assets, resources=resources, instance=instance, raise_on_error=False)
             say("published" if result.success else "failed", version)

@@ -17,7 +17,6 @@ from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.orchestration import assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession, StatementError
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession
@@ -25,6 +24,7 @@ from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account
 from run_elt_dagster_tests.support.embedded import account as account  # noqa: PLC0414 - a fixture
 from run_elt_dagster_tests.support.embedded import server as server  # noqa: PLC0414 - a fixture
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 
 SHOWN = 5
@@ -68,7 +68,7 @@ def built(
 ) -> tuple[Sequence[TableOutcome], Counting]:
     tables = tables_of(texts)
     with session_on(account) as session:
-        return list(run_tables(session, tables, list(tables), options=RunOptions(run_id=run_id, **options))), session
+        return list(run_tables(session, tables, list(tables), **run_arguments(run_id, **options))), session
 
 
 BAD_ROWS = f"""/* elt

@@ -6,6 +6,7 @@ import pytest
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.retry import Retry, retry_of
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 
 FAILS = "select n / 0 as n from analytics.good"
@@ -27,7 +28,9 @@ def failed(project: DagsterProject) -> str:
 
 
 def retry(project: DagsterProject, run_id: str | None = None) -> Retry:
-    assets = analytics_assets(load_tables(project.directory / "tables"), max_concurrent_tables=4)
+    assets = analytics_assets(
+        load_tables(project.directory / "tables"), PublishOptions(max_concurrent_tables=4, creates_schemas=True)
+    )
     return retry_of(project.instance, list(assets.specs), run_id)
 
 

@@ -16,13 +16,15 @@ from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 
@@ -35,8 +37,9 @@ def rollback_of(local_server: LocalServer, **options: Any) -> Iterator[Rollback]
         return closing(snowflake.connector.connect(**local_server.account.arguments))
 
     with connect() as connection, ConnectorSession(connection, connect) as session:
-        chosen = RunOptions(run_id="rollback", retry_seconds=(0, 0, 0), **options)
-        yield Rollback(StatementRunner(session, chosen, threading.Event()), table, database="RUN_ELT")
+        chosen = run_arguments("rollback", retry_seconds=(0, 0, 0), **options)
+        runner = StatementRunner(session, chosen["run"], threading.Event(), patience=chosen["patience"])
+        yield Rollback(runner, table, database="RUN_ELT")
 
 
 def roll_back(local_server: LocalServer, *, further: bool = False) -> RollbackPlan:
@@ -292,7 +295,11 @@ def test_command_shows_what_it_will_do_and_asks(
     with resource.connect(), dg.DagsterInstance.get() as instance:
         for rows in (3, 5):
             table.write_text(mau(rows, rows), encoding="utf-8")
-            assets = [analytics_assets(load_tables(tmp_path / "tables"), max_concurrent_tables=1)]
+            assets = [
+                analytics_assets(
+                    load_tables(tmp_path / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True)
+                )
+            ]
             assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
         # Another table's file can be wrong just then.
         table.with_name("wrong.sql").write_text("/* elt\nownr: x\nelt */ select", encoding="utf-8")
@@ -322,7 +329,11 @@ def test_overwritten_table_is_rolled_back_on_an_account_only(
     with resource.connect() as connection, dg.DagsterInstance.get() as instance:
         for rows in (3, 5):
             table.write_text(mau(rows, rows, publish="overwrite"), encoding="utf-8")
-            assets = [analytics_assets(load_tables(tmp_path / "tables"), max_concurrent_tables=1)]
+            assets = [
+                analytics_assets(
+                    load_tables(tmp_path / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True)
+                )
+            ]
             assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
         assert main(["rollback", "analytics.mau", "--yes"]) == 1
         told = capsys.readouterr().err

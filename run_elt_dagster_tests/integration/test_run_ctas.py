@@ -9,7 +9,8 @@ import pytest
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
@@ -270,8 +271,8 @@ def test_reader_never_sees_the_table_missing_empty_or_mixed(
     session = ConnectorSession(project.connection, project.resource.connect)
 
     def publish_once(number: int) -> None:
-        options = RunOptions(run_id=f"{number:08x}")
-        (outcome,) = run_tables(session, versions[number % 2], [("analytics", "mau")], options=options)
+        run, options = RunContext(f"{number:08x}"), PublishOptions()
+        (outcome,) = run_tables(session, versions[number % 2], [("analytics", "mau")], run=run, options=options)
         assert outcome.published, outcome.failure
 
     publish_once(0)

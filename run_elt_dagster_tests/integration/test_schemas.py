@@ -9,11 +9,11 @@ from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.local_server import LocalServer
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 
 def declare(project: DagsterProject, path: str, text: str) -> None:
@@ -71,7 +71,7 @@ def failure(local_server: LocalServer, text: str = "select 1 as n") -> Failure:
     connection = local_server.account.session().connection
     with ConnectorSession(connection, lambda: pytest.fail("no second session is needed")) as session:
         (outcome,) = run_tables(
-            session, tables, [("marketing", "spend")], options=RunOptions(run_id="00000001", retry_seconds=())
+            session, tables, [("marketing", "spend")], **run_arguments("00000001", retry_seconds=())
         )
     assert outcome.failure is not None
     return outcome.failure

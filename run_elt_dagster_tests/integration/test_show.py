@@ -14,6 +14,7 @@ import pytest
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
@@ -39,7 +40,11 @@ class Shop:
 
     def materialize(self, *, instance: dg.DagsterInstance | None = None) -> str:
         """Run all tables and return the start of the run's id."""
-        assets = [analytics_assets(load_tables(self.directory / "tables"), max_concurrent_tables=1)]
+        assets = [
+            analytics_assets(
+                load_tables(self.directory / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True)
+            )
+        ]
         resources = {"snowflake": self.resource}
         result = dg.materialize(assets, resources=resources, instance=instance or self.instance, raise_on_error=False)
         # The run's own log.

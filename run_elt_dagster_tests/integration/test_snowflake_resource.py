@@ -23,7 +23,7 @@ from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.settings import PublishOptions, Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
@@ -182,7 +182,7 @@ def test_run_signs_in_once_and_reads_the_password_from_the_environment(
     with account.resource().connect() as connection, connection.cursor() as cursor:
         cursor.execute("create schema analytics")
     logins = account.server.logins
-    assets = [analytics_assets(catalogue([table]), max_concurrent_tables=2)]
+    assets = [analytics_assets(catalogue([table]), PublishOptions(max_concurrent_tables=2, creates_schemas=True))]
     with dg.DagsterInstance.ephemeral() as instance:
         assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
     assert account.server.logins == logins + 1
@@ -228,7 +228,7 @@ def test_table_is_built_on_its_own_warehouse_and_its_child_on_the_common_one(
     tables = [AnalyticsTable.model_validate(table) for table in (large, child)]
     logins = account.server.logins
     with dg.DagsterInstance.ephemeral() as instance:
-        assets = [analytics_assets(catalogue(tables), max_concurrent_tables=2)]
+        assets = [analytics_assets(catalogue(tables), PublishOptions(max_concurrent_tables=2, creates_schemas=True))]
         assert dg.materialize(assets, resources={"snowflake": account.resource()}, instance=instance).success
     # The run's own session, that of the large table, and one that sees what it has published.
     assert account.server.logins == logins + 3
@@ -275,7 +275,7 @@ def test_interrupted_run_cancels_its_query_and_publishes_nothing(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assets = [analytics_assets(catalogue([table]), max_concurrent_tables=2)]
+    assets = [analytics_assets(catalogue([table]), PublishOptions(max_concurrent_tables=2, creates_schemas=True))]
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             assets, resources={"snowflake": account.resource()}, instance=instance, raise_on_error=False

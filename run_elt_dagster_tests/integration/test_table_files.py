@@ -9,7 +9,7 @@ from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.preflight import drop_stale_candidates
 from run_elt_dagster.publish.run import audit_published
-from run_elt_dagster.snowflake.runner import RunOptions
+from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 
@@ -126,7 +126,7 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
 
     def verdict() -> bool:
         with ConnectorSession(local_server.reader.connection, lambda: None) as session:  # type: ignore[arg-type, return-value]
-            (outcome,) = audit_published(session, table, options=RunOptions(run_id="00000002")).outcomes[1:]
+            (outcome,) = audit_published(session, table, run=RunContext("00000002")).outcomes[1:]
         return outcome.passed
 
     assert verdict()
@@ -168,14 +168,15 @@ def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
     local_server.reader.sql("create table analytics.temp_orders__00000001 clone analytics.mau")
     local_server.reader.sql("create table analytics.temp_wau__00000001 clone analytics.mau")
     inventory = inventory_of(local_server.reader.sql(inventory_sql("RUN_ELT", ["ANALYTICS"])))
-    options = RunOptions(run_id="00000009", keep_candidates_hours=-1)
     sent: list[str] = []
 
     class Runner:
+        run = RunContext("00000009")
+
         def send(self, sql: str, **_: Any) -> None:
             sent.append(sql)
 
-    assert drop_stale_candidates(Runner(), inventory, [declared], database="RUN_ELT", options=options) == []  # type: ignore[arg-type]
+    assert drop_stale_candidates(Runner(), inventory, [declared], database="RUN_ELT", older_than_hours=-1) == []  # type: ignore[arg-type]
     assert sent == ['DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_WAU__00000001"']
 
 

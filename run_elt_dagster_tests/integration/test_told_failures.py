@@ -15,7 +15,7 @@ from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
@@ -36,7 +36,7 @@ def run_job(project: DagsterProject, selection: dg.AssetSelection, *, job: str =
     """Run a job of any name over the tables of the house and return the run's id."""
     tables = load_tables(project.directory / "tables")
     definitions = dg.Definitions(
-        assets=[analytics_assets(tables, max_concurrent_tables=2)],
+        assets=[analytics_assets(tables, PublishOptions(max_concurrent_tables=2, creates_schemas=True))],
         jobs=[dg.define_asset_job(job, selection=selection)],
         resources={"snowflake": project.resource},
     )
@@ -124,7 +124,11 @@ def test_blocking_check_of_somebody_else_alerts_with_its_table(project: DagsterP
 
     project.declare(a="select 1 as n")
     definitions = dg.Definitions(
-        assets=[analytics_assets(load_tables(project.directory / "tables"), max_concurrent_tables=2)],
+        assets=[
+            analytics_assets(
+                load_tables(project.directory / "tables"), PublishOptions(max_concurrent_tables=2, creates_schemas=True)
+            )
+        ],
         asset_checks=[theirs],
         jobs=[dg.define_asset_job("nightly", selection=dg.AssetSelection.checks(theirs))],
         resources={"snowflake": project.resource},

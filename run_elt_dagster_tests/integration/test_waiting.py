@@ -13,6 +13,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import TableRun
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 
 A, B = dg.AssetKey(["analytics", "a"]), dg.AssetKey(["analytics", "b"])
@@ -21,7 +22,7 @@ FAILS = "select * from raw_data.nowhere"
 
 def materialize(project: DagsterProject, *others: Any, selection: Any = None) -> dg.ExecuteInProcessResult:
     tables = load_tables(project.directory / "tables")
-    ours = [analytics_assets(tables, max_concurrent_tables=4)]
+    ours = [analytics_assets(tables, PublishOptions(max_concurrent_tables=4, creates_schemas=True))]
     own = {key for other in others for key in getattr(other, "keys", ())}
     sources = [spec for spec in source_assets(tables) if spec.key not in own]
     return dg.materialize(

@@ -20,7 +20,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import Answer, StatementError
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
@@ -128,7 +128,7 @@ class AlertHarness:
             ]
         )
         definitions = dg.Definitions(
-            assets=[analytics_assets(tables, max_concurrent_tables=1)],
+            assets=[analytics_assets(tables, PublishOptions(max_concurrent_tables=1, creates_schemas=True))],
             jobs=[dg.define_asset_job(job, selection="*")],
             resources={"snowflake": ScriptedSnowflake()},
         )

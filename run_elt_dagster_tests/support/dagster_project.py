@@ -11,6 +11,7 @@ from snowflake.connector import SnowflakeConnection
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.specs import source_assets
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 
 
@@ -46,7 +47,9 @@ class DagsterProject:
         )
         definitions = dg.Definitions(
             assets=[
-                analytics_assets(catalogue, max_concurrent_tables=max_concurrent_tables),
+                analytics_assets(
+                    catalogue, PublishOptions(max_concurrent_tables=max_concurrent_tables, creates_schemas=True)
+                ),
                 *source_assets(catalogue),
             ],
             jobs=[dg.define_asset_job("job", selection=selection or chosen)],

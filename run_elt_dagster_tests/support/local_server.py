@@ -10,10 +10,10 @@ from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support.embedded import Account
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 METHODS = ["clone", "swap", "overwrite"]
 # (rows, least and greatest value) of the tables of two runs.
@@ -29,13 +29,13 @@ class LocalServer:
 
     def run(self, run_id: str, text: str, *, arguments: dict[str, Any] | None = None, **options: Any) -> TableOutcome:
         tables = catalogue([parse_table_file(self.directory / "mau.sql", text, schema="analytics", table="mau")])
-        chosen = RunOptions(run_id=run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
+        chosen = run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
 
         def connect() -> Any:
             return closing(snowflake.connector.connect(**{**self.account.arguments, **(arguments or {})}))
 
         with connect() as connection, ConnectorSession(connection, connect) as session:
-            (outcome,) = run_tables(session, tables, [("analytics", "mau")], options=chosen)
+            (outcome,) = run_tables(session, tables, [("analytics", "mau")], **chosen)
         return outcome
 
     def seen(self) -> list[tuple[Any, ...]]:

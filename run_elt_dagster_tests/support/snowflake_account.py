@@ -21,11 +21,12 @@ from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import RunOptions, StatementRunner
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support import opting_in
 from run_elt_dagster_tests.support.embedded import Session, running_server, simulated_account
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -181,7 +182,7 @@ class OwnTable:
         """Build, audit and publish the table as `run_ctas` does, in a session of its own."""
         tables = catalogue([self.parsed(text)])
         with self.schema.watched(before) as session:
-            (outcome,) = run_tables(session, tables, list(tables), options=self._options(run_id, **options))
+            (outcome,) = run_tables(session, tables, list(tables), **self._arguments(run_id, **options))
         return outcome
 
     def publish(self, run_id: str, text: str, **options: Any) -> TableOutcome:
@@ -190,16 +191,17 @@ class OwnTable:
         assert outcome.published, outcome.failure
         return outcome
 
-    def _options(self, run_id: str, **options: Any) -> RunOptions:
+    def _arguments(self, run_id: str, **options: Any) -> dict[str, Any]:
         account = self.schema.account
         chosen = {"copy_tags": account.copy_tags, "check_policies": account.check_policies, **options}
-        return RunOptions(run_id=run_id, job="tests", **chosen)
+        return run_arguments(run_id, job="tests", **chosen)
 
     @contextmanager
     def rollback(self) -> Generator[Rollback]:
         with self.schema.watched(lambda _, __: None) as session:
-            runner = StatementRunner(session, self._options("rollback"), threading.Event())
-            yield Rollback(runner, self.declared, database=session.database)
+            runner = StatementRunner(session, RunContext("rollback", "tests"), threading.Event())
+            check_policies = self.schema.account.check_policies
+            yield Rollback(runner, self.declared, database=session.database, check_policies=check_policies)
 
     def relations(self, run_id: str) -> tuple[Relation, Relation]:
         """Return target and candidate."""

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -17,11 +16,13 @@ from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.runner import RunOptions
 from run_elt_dagster.snowflake.session import Answer, StatementError, query_tag
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
-RUN = RunOptions(run_id="8f3a01c2-0000", retry_seconds=(0, 0, 0), poll_seconds=0)
+
+def arguments(run_id: str = "8f3a01c2-0000", **given: Any) -> dict[str, Any]:
+    return run_arguments(run_id, **{"retry_seconds": (0, 0, 0), "poll_seconds": 0, **given})
 
 
 class RecordingSession:
@@ -87,8 +88,8 @@ def tables(**parents: str) -> Catalogue:
     )
 
 
-def outcomes_of(session: RecordingSession, declared: Catalogue, options: RunOptions = RUN) -> dict[str, TableOutcome]:
-    return {o.table.table: o for o in run_tables(session, declared, list(declared), options=options)}
+def outcomes_of(session: RecordingSession, declared: Catalogue, **given: Any) -> dict[str, TableOutcome]:
+    return {o.table.table: o for o in run_tables(session, declared, list(declared), **arguments(**given))}
 
 
 def refused(message: str = "no such column", *, answered: bool = True) -> StatementError:
@@ -113,7 +114,7 @@ def test_failed_table_skips_its_descendants_only() -> None:
 
 def test_selected_table_is_built_although_its_parent_is_not_selected() -> None:
     declared = tables(parent="", child="parent")
-    (outcome,) = run_tables(RecordingSession(), declared, [("a", "child")], options=RUN)
+    (outcome,) = run_tables(RecordingSession(), declared, [("a", "child")], **arguments())
     assert outcome.published
 
 
@@ -133,8 +134,7 @@ def test_no_more_tables_are_built_at_once_than_allowed(limit: int) -> None:
             return super().execute(sql, tag=tag)
 
     session = CountingSession()
-    options = RunOptions(run_id="r", max_concurrent_tables=limit)
-    outcomes_of(session, tables(**{f"t{i}": "" for i in range(6)}), options)
+    outcomes_of(session, tables(**{f"t{i}": "" for i in range(6)}), max_concurrent_tables=limit)
     assert session.most_building == limit
 
 
@@ -148,7 +148,7 @@ def test_tables_are_built_while_nobody_takes_the_outcomes() -> None:
             return super().execute(sql, tag=tag)
 
     declared = tables(parent="", child="parent", grandchild="child")
-    outcomes = run_tables(WatchedSession(), declared, list(declared), options=RUN)
+    outcomes = run_tables(WatchedSession(), declared, list(declared), **arguments())
     first = next(outcomes)
     # Whoever records the first outcome is still at it.
     assert last.wait(PATIENCE_SECONDS)
@@ -159,16 +159,16 @@ def test_longest_way_to_the_end_begins_first_where_history_knows() -> None:
     session = RecordingSession()
     declared = tables(quick="", slow="", head="", tail="head")
     seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0, ("a", "head"): 2.0, ("a", "tail"): 30.0}
-    options = replace(RUN, max_concurrent_tables=1)
-    outcomes = list(run_tables(session, declared, list(declared), options=options, seconds=seconds))
+    given = arguments(max_concurrent_tables=1)
+    outcomes = list(run_tables(session, declared, list(declared), **given, seconds=seconds))
     assert [outcome.table.table for outcome in outcomes] == ["head", "tail", "slow", "quick"]
 
 
 def test_table_without_a_history_counts_as_an_average_one() -> None:
     declared = tables(quick="", new="", slow="")
     seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0}
-    options = replace(RUN, max_concurrent_tables=1)
-    outcomes = list(run_tables(RecordingSession(), declared, list(declared), options=options, seconds=seconds))
+    given = arguments(max_concurrent_tables=1)
+    outcomes = list(run_tables(RecordingSession(), declared, list(declared), **given, seconds=seconds))
     assert [outcome.table.table for outcome in outcomes] == ["slow", "new", "quick"]
 
 
@@ -196,7 +196,7 @@ def test_thousand_tables_in_twelve_levels_skip_exactly_what_reads_a_failed_one()
 
 def test_every_statement_of_a_table_is_tagged_with_its_stage() -> None:
     session = RecordingSession()
-    outcomes_of(session, tables(mau=""), RunOptions(run_id="r1", job="daily"))
+    outcomes_of(session, tables(mau=""), run_id="r1", job="daily")
     assert session.tags[1] == {"asset": "a/mau", "run_id": "r1", "stage": "build", "job": "daily"}
     assert [tag["stage"] for tag in session.tags] == ["inspect", "build", "audit", "publish", "clean-up"]
 
@@ -246,8 +246,8 @@ def test_candidate_that_cannot_be_dropped_is_a_warning_since_the_table_is_publis
             return super().execute(sql, tag=tag)
 
     session, warnings = RefusingSession(), list[str]()
-    options = replace(RUN, max_concurrent_tables=limit)
-    (outcome,) = run_tables(session, tables(mau=""), [("a", "mau")], options=options, warn=warnings.append)
+    given = arguments(max_concurrent_tables=limit)
+    (outcome,) = run_tables(session, tables(mau=""), [("a", "mau")], **given, warn=warnings.append)
     assert outcome.published
     (warning,) = warnings
     assert "PROD.A.TEMP_MAU__8F3A01C2 is of no use any more and could not be dropped:" in warning
@@ -272,7 +272,7 @@ def test_table_that_only_has_to_be_published_keeps_no_other_from_being_built(pub
 
     declared = tables(first="", second="", last="")
     declared = catalogue([table.model_copy(update={"publish": publish}) for table in declared.values()])
-    outcomes = outcomes_of(WatchedSession(), declared, replace(RUN, max_concurrent_tables=2))
+    outcomes = outcomes_of(WatchedSession(), declared, max_concurrent_tables=2)
     assert all(outcome.published for outcome in outcomes.values())
     # Writing over the rows is the warehouse's work, too.
     assert waited == [publish != "overwrite"]
@@ -290,7 +290,7 @@ def test_children_do_not_wait_until_the_candidate_of_their_parent_is_dropped() -
             return super().execute(sql, tag=tag)
 
     session = WatchedSession()
-    outcomes = outcomes_of(session, tables(parent="", child="parent"), replace(RUN, max_concurrent_tables=2))
+    outcomes = outcomes_of(session, tables(parent="", child="parent"), max_concurrent_tables=2)
     assert [outcome.published for outcome in outcomes.values()] == [True, True]
     assert waited == [True]
     # Nothing is left behind when the last outcome has been taken.
@@ -299,7 +299,7 @@ def test_children_do_not_wait_until_the_candidate_of_their_parent_is_dropped() -
 
 def test_only_table_at_a_time_is_cleaned_up_before_the_next_one_begins() -> None:
     session = RecordingSession()
-    outcomes_of(session, tables(first="", second=""), replace(RUN, max_concurrent_tables=1))
+    outcomes_of(session, tables(first="", second=""), max_concurrent_tables=1)
     stages = [(tag["asset"], tag["stage"]) for tag in session.tags if tag["stage"] in ("build", "clean-up")]
     assert stages == [(f"a/{name}", stage) for name in ("first", "second") for stage in ("build", "clean-up")]
 
@@ -319,7 +319,7 @@ def test_bug_in_a_thread_fails_its_table_and_not_the_others() -> None:
 def test_interruption_cancels_the_queries_and_publishes_nothing_afterwards() -> None:
     session = RecordingSession(held="select 1 as slow")
     outcomes = run_tables(
-        session, tables(quick="", slow="", later="slow"), [("a", "quick"), ("a", "slow"), ("a", "later")], options=RUN
+        session, tables(quick="", slow="", later="slow"), [("a", "quick"), ("a", "slow"), ("a", "later")], **arguments()
     )
     assert next(outcomes).table.table == "quick"
     assert session.holding.wait(PATIENCE_SECONDS)
@@ -351,7 +351,7 @@ def interrupted_as_a_thread_starts(session: RecordingSession) -> Generator[None]
 
 def test_interruption_as_a_thread_starts_leaves_nothing_that_runs() -> None:
     session = RecordingSession(held="select 1 as slow")
-    outcomes = run_tables(session, tables(slow=""), [("a", "slow")], options=RUN)
+    outcomes = run_tables(session, tables(slow=""), [("a", "slow")], **arguments())
     with pytest.raises(KeyboardInterrupt), interrupted_as_a_thread_starts(session):
         next(outcomes)
     sent = list(session.statements)
