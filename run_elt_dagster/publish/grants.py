@@ -1,12 +1,17 @@
-"""Who may read a table, and the statements that give another one the same grants. Pure."""
+"""Who may read a table, and how another one gets the same grants: all that replaces an object by another needs it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import Answer, StatementError
+
+# Sends a statement by a runner, with the tag of whoever asks.
+Send = Callable[[str, StatementRunner], Answer]
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,43 @@ def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: 
     ]
     # Revoking takes away what differs in its grant option alone, so it comes first.
     return sorted(revokes) + sorted(grants)
+
+
+def carry_grants_over(send: Send, runner: StatementRunner, *, giver: Relation, taker: Relation) -> str:
+    """Give a table exactly the grants of another one. Safe to repeat.
+
+    Where Snowflake says that a statement failed, a session of its own looks whether it took effect.
+
+    Args:
+        send: Sends a statement.
+        runner: What sends it; its `fresh` opens the other session.
+        giver: Whose grants.
+        taker: What gets them.
+
+    Returns:
+        What differs all the same, in words; empty if nothing does.
+
+    Raises:
+        StatementError: A statement failed, and took no effect.
+        PublishRefusedError: A grant is of a kind that cannot be carried over.
+    """
+    wanted, present = _grants_on(giver, send, runner), _grants_on(taker, send, runner)
+    changes = grant_changes_sql(taker, present=present, wanted=wanted)
+    for statement in changes:
+        try:
+            send(statement, runner)
+        except StatementError:
+            with runner.fresh() as fresh:
+                seen = {"wanted": _grants_on(giver, send, fresh), "present": _grants_on(taker, send, fresh)}
+            if statement in grant_changes_sql(taker, **seen):
+                raise
+    if changes:
+        present = _grants_on(taker, send, runner)
+    return ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
+
+
+def _grants_on(relation: Relation, send: Send, runner: StatementRunner) -> frozenset[Grant]:
+    return grants_of(send(show_grants_sql(relation), runner).rows, relation)
 
 
 def _grantee_sql(grant: Grant) -> str:

@@ -14,7 +14,7 @@ from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.production import TABLE_KINDS
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
+from run_elt_dagster.publish.grants import carry_grants_over
 from run_elt_dagster.publish.guards import (
     OBJECT_MISSING,
     InventoryTable,
@@ -164,33 +164,23 @@ class SwapNames(Exchange):
     def prepare(self, work: TableWork) -> None:
         """Give the candidate the grants of the table it replaces, since a swap exchanges them too."""
         try:
-            missing = _carry_grants_over(work)
+            difference = carry_grants_over(
+                lambda sql, runner: work.send(sql, runner=runner), work.runner, giver=work.target, taker=work.candidate
+            )
         except StatementError as error:
             if error.errno != OBJECT_MISSING:
                 raise
             raise CandidateGoneError(error) from error
-        if missing:
+        if difference:
             raise PublishRefusedError(
                 Refusal(
                     f"{work.table.name} requires the grants of {work.target} on its candidate",
-                    f"a difference: {missing}",
+                    f"a difference: {difference}",
                     "Use publish: clone, or publish: overwrite.",
                     seen=work.production.words,
                     reason=Reason.GRANTS,
                 )
             )
-
-
-def _carry_grants_over(work: TableWork) -> str:
-    """Return what differs all the same, in words."""
-    wanted = grants_of(work.send(show_grants_sql(work.target)).rows, work.target)
-    present = grants_of(work.send(show_grants_sql(work.candidate)).rows, work.candidate)
-    changes = grant_changes_sql(work.candidate, present=present, wanted=wanted)
-    for statement in changes:
-        work.send(statement)
-    if changes:
-        present = grants_of(work.send(show_grants_sql(work.candidate)).rows, work.candidate)
-    return ", ".join(sorted(f"{grant.privilege} to {'.'.join(grant.grantee)}" for grant in wanted ^ present))
 
 
 class InsertOverwrite(Exchange):

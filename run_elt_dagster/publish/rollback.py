@@ -22,7 +22,7 @@ from run_elt_dagster.model.candidate import (
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.grants import grant_changes_sql, grants_of, show_grants_sql
+from run_elt_dagster.publish.grants import carry_grants_over
 from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets
@@ -272,7 +272,8 @@ class Rollback:
         if plan.method == "swap" and plan.aside is not None:
             if plan.restore:
                 self._send(undrop_sql(plan.aside))
-            self._carry_grants_over(giver=self._target, taker=plan.aside)
+            seen = "Readers see what they saw before."
+            self._carry_grants_over(giver=self._target, taker=plan.aside, seen=seen)
         if plan.method != "clean-up" and plan.present is not None and (marker := plan.taken_back):
             self._send(comment_sql(self._target, comment_of(self._table, replace(marker, state="rollback"))))
 
@@ -283,7 +284,7 @@ class Rollback:
         if plan.method in ("undrop", "clean-up") and plan.aside is not None:
             # Only now has the previous version a name. The grants that it was replaced with are there from the start.
             try:
-                self._carry_grants_over(giver=plan.aside, taker=self._target)
+                self._carry_grants_over(giver=plan.aside, taker=self._target, seen="")
             except (StatementError, PublishRefusedError) as error:
                 # Not marked as done: the next command carries them over.
                 yield f"The grants of {plan.aside} are not carried over to it, got: {error}. {_FINISH}"
@@ -415,19 +416,25 @@ class Rollback:
             with self._runner.fresh() as fresh:
                 fresh.send(sql, tag=self._tag)
 
-    def _carry_grants_over(self, *, giver: Relation, taker: Relation) -> None:
-        for statement in self._missing_grants(self._runner, giver=giver, taker=taker):
-            try:
-                self._send(statement)
-            except StatementError:
-                with self._runner.fresh() as fresh:
-                    if statement in self._missing_grants(fresh, giver=giver, taker=taker):
-                        raise
+    def _carry_grants_over(self, *, giver: Relation, taker: Relation, seen: str) -> None:
+        """Give a version the grants of another one.
 
-    def _missing_grants(self, runner: StatementRunner, *, giver: Relation, taker: Relation) -> list[str]:
-        wanted = grants_of(runner.send(show_grants_sql(giver), tag=self._tag).rows, giver)
-        present = grants_of(runner.send(show_grants_sql(taker), tag=self._tag).rows, taker)
-        return grant_changes_sql(taker, present=present, wanted=wanted)
+        Raises:
+            StatementError: A statement failed, and took no effect.
+            PublishRefusedError: They differ all the same.
+        """
+        difference = carry_grants_over(
+            lambda sql, runner: runner.send(sql, tag=self._tag), self._runner, giver=giver, taker=taker
+        )
+        if difference:
+            raise PublishRefusedError(
+                Refusal(
+                    f"rolling back {self._table.name} requires the grants of {giver} on {taker}",
+                    f"a difference: {difference}",
+                    "Compare SHOW GRANTS ON TABLE of the two, then repeat the command.",
+                    seen=seen,
+                )
+            )
 
     def _comment_after_time_travel(self, plan: RollbackPlan) -> str:
         marker = plan.present.marker if plan.present else None
