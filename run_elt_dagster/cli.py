@@ -18,8 +18,8 @@ import dagster as dg
 from dotenv import load_dotenv
 
 from run_elt_dagster.alerts.blocks import Style
-from run_elt_dagster.alerts.delivery import post
 from run_elt_dagster.alerts.message import trial_message
+from run_elt_dagster.alerts.posting import post
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import NotInstalledError
@@ -30,7 +30,8 @@ from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.retry import retry_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
 from run_elt_dagster.publish.guards import PublishRefusedError
-from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.redaction import redact
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values

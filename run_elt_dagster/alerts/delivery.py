@@ -3,22 +3,18 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.error import URLError
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from run_elt_dagster.alerts.blocks import Message, without_blocks
-from run_elt_dagster.alerts.ledger import REASON_LIMIT, LedgerEntry, State, config_of, destination_of, start_of
+from run_elt_dagster.alerts.blocks import Message
+from run_elt_dagster.alerts.ledger import LedgerEntry, State, config_of, destination_of, start_of
+from run_elt_dagster.alerts.posting import Outcome, answers, ask, find_posted, is_gone, post, update
 from run_elt_dagster.alerts.slack import Slack
-from run_elt_dagster.redaction import redact
 
 if TYPE_CHECKING:
-    from slack_sdk.errors import SlackApiError
     from slack_sdk.web.client import WebClient
 
-Kind = Literal["delivered", "transient", "rate limit", "unauthorized", "refused"]
 Clock = Callable[[], float]
 
 RETRY_SECONDS = (60, 120, 240)
@@ -30,39 +26,6 @@ BLOCKED_SECONDS = 30
 DOUBTFUL_PROBE_SECONDS = 600
 # After this, an attempt whose process never came back counts as one whose answer was lost.
 POSTING_SECONDS = 90
-
-# https://docs.slack.dev/reference/methods/chat.postMessage#errors
-TRANSIENT_ERRORS = {"internal_error", "service_unavailable", "request_timeout", "fatal_error", "team_added_to_org"}
-AMBIGUOUS_ERRORS = {"fatal_error"}
-FORM_ERRORS = {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "metadata_too_large"}
-# What Slack answers where a thread's first message, or its channel, is gone, or takes no replies any more.
-# https://docs.slack.dev/reference/methods/chat.update#errors
-GONE_ERRORS = {
-    "message_not_found",
-    "thread_not_found",
-    "channel_not_found",
-    "is_archived",
-    "is_inactive",
-    "cannot_reply_to_message",
-    "restricted_action_thread_locked",
-}
-REMEDIES: Mapping[str, str] = {
-    "invalid_auth": "Correct SLACK_TOKEN.",
-    "not_authed": "Set SLACK_TOKEN.",
-    "token_revoked": "Create a new token and set SLACK_TOKEN.",
-    "token_expired": "Create a new token and set SLACK_TOKEN.",
-    "account_inactive": "Activate the app's account in Slack, or set SLACK_TOKEN to the token of another app.",
-    "missing_scope": "Add the scope chat:write to the Slack app and install it again.",
-    "no_permission": "Add the scope chat:write to the Slack app and install it again.",
-    "not_allowed_token_type": "Set SLACK_TOKEN to a bot token (xoxb-...).",
-    "channel_not_found": "Set SLACK_CHANNEL to the channel's ID, and invite the app if the channel is private.",
-    "not_in_channel": "Invite the app to the channel of SLACK_CHANNEL.",
-    "is_archived": "Set SLACK_CHANNEL to a channel that is not archived.",
-    "team_not_found": "Set SLACK_TOKEN to a token of a workspace that exists.",
-}
-OTHER_REMEDY = (
-    "Look the error up on https://docs.slack.dev/reference/methods/chat.postMessage and correct the app or the channel."
-)
 
 # Both sensors are evaluated in the code server's one process. While one posts, the other must not look at the ledger.
 _ONE_AT_A_TIME = threading.Lock()
@@ -112,41 +75,6 @@ class Draft:
     state: State = ""
     last_failed_at: float = 0
     location: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one attempt.
-
-    Attributes:
-        kind: The class of the outcome.
-        problem: What is wrong, in words; Slack's name of the error where it gave one.
-        remedy: What a person must do; empty where another attempt is enough.
-        error: Slack's name of the error, empty if it gave none.
-        ambiguous: Whether Slack may have posted the message all the same.
-        retry_after_seconds: How long Slack asked to wait.
-        ts: Slack's id of the message, once delivered.
-        channel: ID of the channel it is in, once delivered.
-        thread_ts: The first message of its thread, empty if it is in none, None if Slack does not say: by this Slack tells when
-            a reply became none.
-        down: Whether Slack answers nothing else either.
-    """
-
-    kind: Kind
-    problem: str = ""
-    remedy: str = ""
-    error: str = ""
-    ambiguous: bool = False
-    retry_after_seconds: float = 0
-    ts: str = ""
-    channel: str = ""
-    thread_ts: str | None = None
-    down: bool = False
-
-    @property
-    def reason(self) -> str:
-        """Why it is not delivered, with the remedy."""
-        return ": ".join(filter(None, (self.problem, self.remedy)))
 
 
 def after(entry: LedgerEntry, outcome: Outcome, *, now: float, config: str) -> LedgerEntry:
@@ -218,11 +146,6 @@ def deliver_once(
         if run is None or not entry.is_due(now=clock(), config=config):
             return entry, False
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
-
-
-def is_up(slack: Slack) -> bool:
-    """Ask Slack whether it answers, with the token as it is. https://docs.slack.dev/reference/methods/auth.test."""
-    return call(slack.client().auth_test).kind in ("delivered", "rate limit")
 
 
 def release(
@@ -329,10 +252,10 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
 
 def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
     if _is_asked_first(entry):
-        answer = call(client.auth_test)
+        answer = ask(client)
         if answer.kind != "delivered":
             return replace(answer, down=answer.kind != "rate limit", ambiguous=False)
-    outcome = _find(client, slack.channel, run_id, entry.thread_ts) if entry.ambiguous else None
+    outcome = find_posted(client, slack.channel, run_id, entry.thread_ts) if entry.ambiguous else None
     if draft.thread is None:
         return outcome or post(client, slack.channel, draft.message, run_id=run_id)
     outcome = outcome or _reply(client, slack, draft.thread, run_id)
@@ -357,7 +280,7 @@ def _is_down(client: "WebClient", entry: LedgerEntry, outcome: Outcome) -> bool:
         return False
     if outcome.down or (entry.down and outcome.ambiguous):
         return True
-    return call(client.auth_test).kind not in ("delivered", "rate limit")
+    return not answers(ask(client))
 
 
 def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Outcome:
@@ -370,127 +293,3 @@ def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Ou
         return counted
     outcome = post(client, slack.channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
     return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome
-
-
-def is_gone(outcome: Outcome) -> bool:
-    """Return whether Slack refused since a message, or its channel, is not there any more."""
-    return outcome.kind != "delivered" and outcome.error in GONE_ERRORS
-
-
-def post(client: "WebClient", channel: str, message: Message, *, run_id: str, thread_ts: str = "") -> Outcome:
-    """Post a message once; join the channel once where that is all that is missing; drop refused blocks once."""
-
-    def send(content: Message) -> Outcome:
-        return call(
-            lambda: client.chat_postMessage(
-                channel=channel,
-                text=content.text,
-                blocks=list(content.blocks) or None,
-                thread_ts=thread_ts or None,
-                unfurl_links=False,
-                unfurl_media=False,
-                # Finds a message again if Slack's answer to it was lost.
-                # https://docs.slack.dev/messaging/message-metadata
-                metadata={"event_type": "run_elt_alert", "event_payload": {"run_id": run_id}},
-            )
-        )
-
-    outcome = send(message)
-    if (
-        outcome.error == "not_in_channel"
-        and call(lambda: client.conversations_join(channel=channel)).kind == "delivered"
-    ):
-        outcome = send(message)
-    if outcome.error in FORM_ERRORS and message.blocks:
-        outcome = send(without_blocks(message))
-    return outcome
-
-
-def update(client: "WebClient", channel: str, ts: str, message: Message) -> Outcome:
-    """Replace a message by its current state. Safe to repeat."""
-    return call(lambda: client.chat_update(channel=channel, ts=ts, text=message.text, blocks=list(message.blocks)))
-
-
-def call(request: Callable[[], Any]) -> Outcome:
-    """Make one request to Slack and classify what came of it.
-
-    https://docs.slack.dev/apis/web-api/rate-limits
-    """
-    from slack_sdk.errors import SlackApiError, SlackClientError  # noqa: PLC0415 - only a process that sends needs it
-
-    try:
-        answer = request()
-    except SlackApiError as error:
-        return _answered(error)
-    except URLError as error:
-        return Outcome("transient", _words("Slack cannot be reached", error.reason), down=True)
-    except (TimeoutError, ConnectionError, HTTPException, SlackClientError) as error:
-        # The request was sent. Whether Slack took it is unknown.
-        return Outcome("transient", _words("Slack did not answer", error), ambiguous=True)
-    except OSError as error:
-        return Outcome("transient", _words("Slack cannot be reached", error), down=True)
-    message = answer.get("message")
-    return Outcome(
-        "delivered",
-        ts=str(answer.get("ts") or ""),
-        channel=str(answer.get("channel") or ""),
-        thread_ts=None if message is None else str(message.get("thread_ts") or ""),
-    )
-
-
-def _answered(error: "SlackApiError") -> Outcome:
-    response: Any = error.response
-    name = str(response.get("error") or "")
-    if response.status_code == 429 or name in ("ratelimited", "rate_limited", "message_limit_exceeded"):  # noqa: PLR2004
-        headers = {key.lower(): value for key, value in response.headers.items()}
-        wait = _number(headers.get("retry-after"))
-        return Outcome("rate limit", f"Slack asked to wait {wait:.0f} s", retry_after_seconds=wait)
-    if response.status_code >= 500:  # noqa: PLR2004
-        return Outcome("transient", f"Slack answered HTTP {response.status_code}")
-    if name in TRANSIENT_ERRORS or not name or response.status_code == 408 or " " in name:  # noqa: PLR2004
-        # An error of more than one word is a page of something in between.
-        return Outcome("transient", _words("Slack answered", name or "nothing"), ambiguous=name in AMBIGUOUS_ERRORS)
-    if (
-        name in FORM_ERRORS
-        or name.endswith("_too_long")
-        or name in ("no_text", "invalid_arguments", "invalid_metadata_schema")
-    ):
-        return Outcome("refused", f"{name}: Slack refused the message's form", error=name)
-    return Outcome("unauthorized", name, REMEDIES.get(name, OTHER_REMEDY), error=name)
-
-
-def _find(client: "WebClient", channel: str, run_id: str, thread_ts: str) -> Outcome | None:
-    """Look for the alert of a run in its thread and in the channel, by its metadata; None if it is not there.
-
-    It takes the scope channels:history. An app need not have it; then a lost answer may give a second message.
-    https://docs.slack.dev/reference/methods/conversations.history
-    """
-    found: list[Any] = []
-
-    def look(method: Callable[..., Any], **where: str) -> dict[str, Any]:
-        answer = method(channel=channel, include_all_metadata=True, limit=200, **where)
-        found.extend(answer.get("messages") or ())
-        return {}
-
-    if thread_ts:
-        call(lambda: look(client.conversations_replies, ts=thread_ts))
-    call(lambda: look(client.conversations_history))
-    for message in found:
-        metadata = message.get("metadata") or {}
-        if metadata.get("event_type") == "run_elt_alert" and metadata.get("event_payload", {}).get("run_id") == run_id:
-            ts, thread = str(message.get("ts", "")), str(message.get("thread_ts") or "")
-            return Outcome("delivered", ts=ts, channel=channel, thread_ts="" if thread == ts else thread)
-    return None
-
-
-def _words(what: str, error: object) -> str:
-    return redact(f"{what}: {type(error).__name__ + ': ' if isinstance(error, Exception) else ''}{error}")[
-        :REASON_LIMIT
-    ]
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0

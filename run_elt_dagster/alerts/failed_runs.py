@@ -8,8 +8,8 @@ from itertools import islice
 
 import dagster as dg
 
-from run_elt_dagster.alerts.failure import EVENT_TYPES, is_interrupted_before_a_step
 from run_elt_dagster.alerts.ledger import LedgerEntry
+from run_elt_dagster.alerts.run_events import EVENT_TYPES, is_interrupted_before_a_step
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.runs.tags import ALERT, copies
 

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
-from run_elt_dagster.alerts.failure import CHECK_EVENT_TYPES, EVENT_TYPES, RunFailure, run_failure, utc
+from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
+from run_elt_dagster.alerts.posting import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
+from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, run_failure, utc
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.production import TableVersion

@@ -1,13 +1,11 @@
 """The messages about failed runs, within Slack's limits for any input. Pure: `alerts.blocks` makes their parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 from urllib.parse import quote
 
 from run_elt_dagster.alerts.blocks import (
     BLOCKS_LIMIT,
-    CAUSE_LIMIT,
     CONTEXT_LIMIT,
     HEADER_LIMIT,
     NAMES_SHOWN,
@@ -18,7 +16,6 @@ from run_elt_dagster.alerts.blocks import (
     Message,
     Style,
     button,
-    clean,
     code_text,
     cut,
     date_text,
@@ -28,9 +25,7 @@ from run_elt_dagster.alerts.blocks import (
     name_text,
     names_text,
     place,
-    plain,
     plain_message,
-    redacted_window,
     run_link,
     run_url,
     say,
@@ -38,15 +33,13 @@ from run_elt_dagster.alerts.blocks import (
     size,
     units,
 )
+from run_elt_dagster.alerts.causes import Group, State, causes_of, groups_of, headline, run_cause_of, title_of
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
-from run_elt_dagster.redaction import excerpt, redact_row_values
-
-State = Literal["open", "recovered"]
+from run_elt_dagster.redaction import excerpt
 
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
 URL_LIMIT = 3000
-CAUSE_IN_LINE_LIMIT = 100
 CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
 # How much of each line of a list, and whether with links; less where the whole is too long for Slack.
 LISTED = ((300, True), (150, True), (80, True), (80, False), (40, False))
@@ -82,7 +75,7 @@ def failure_message(
         count: How many runs in a row failed alike.
         state: Whether the tables are published again; the message then turns green.
     """
-    groups = _groups(failure, style)
+    groups = groups_of(failure, style)
     details = _details(failure, groups, style)
     made = (
         tuple(
@@ -99,7 +92,7 @@ def failure_message(
     )
     blocks = next((blocks for blocks in made if size(blocks) <= BLOCKS_LIMIT), ())
     lines = [
-        f"*{escape(cut(_title(failure, groups, state, style), 600))}*",
+        f"*{escape(cut(title_of(failure, groups, state, style), 600))}*",
         _repeats(count),
         _tables_line(failure, style) if len(failure.tables) > 1 or not failure.is_of_tables else "",
         # Said once if it holds for several.
@@ -112,7 +105,7 @@ def failure_message(
 
 def repeat_message(failure: RunFailure, *, style: Style, count: int) -> Message:
     """Return the reply in the thread of the first alert, when a run failed alike again."""
-    cause = _causes(_groups(failure, style), failure, style)
+    cause = causes_of(groups_of(failure, style), failure, style)
     lines = [
         f":repeat: Failed the same way again, {count:,} times by now{f': {escape(cut(cause, 400))}' if cause else '.'}",
         *_productions(failure.tables, style),
@@ -133,7 +126,7 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     links = ", ".join(run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
     more = len(run_ids) - NAMES_SHOWN
     text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {date_text(failure.failed_at)}"
-    cause = _causes(_groups(failure, style), failure, style)
+    cause = causes_of(groups_of(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
     return plain_message("\n".join(filter(None, [listed, escape(cut(cause, 400)), in_brackets(style).strip()])))
 
@@ -168,7 +161,7 @@ def _list_lines(
 ) -> list[str]:
     style_of_runs = style if has_links else replace(style, webserver_url=None)
     lines = [
-        f"• {escape(cut(_headline(failure, _groups(failure, style), style), limit))}"
+        f"• {escape(cut(headline(failure, groups_of(failure, style), style), limit))}"
         f" · {run_link(failure.run_id, style_of_runs)}{f' and {len(others):,} more runs' if others else ''}"
         for failure, *others in incidents
     ]
@@ -211,71 +204,10 @@ def trial_message(*, style: Style) -> Message:
     )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Tables that failed alike: at the same stage, for the same cause.
-
-    Attributes:
-        tables: The tables, at least one.
-        cause: The cause in full, without secrets and row values; empty if the checks say it.
-        short: The cause in a line.
-    """
-
-    tables: tuple[FailedTable, ...]
-    cause: str
-    short: str
-
-    @property
-    def first(self) -> FailedTable:
-        return self.tables[0]
-
-    @property
-    def names(self) -> list[str]:
-        return [table.name for table in self.tables]
-
-
-def _groups(failure: RunFailure, style: Style) -> list[_Group]:
-    """Return the tables by what they failed of, in order."""
-    # The share of each, so a thousand long causes take no longer than one.
-    share = CAUSE_LIMIT // max(len(failure.tables), 1)
-    alike: dict[Any, list[FailedTable]] = {}
-    causes: dict[Any, str] = {}
-    for table in failure.tables:
-        cause = "" if _is_told_by_checks(table) else _table_cause(table, style, share)
-        key = (table.stage, table.was_built, table.checks, cause)
-        alike.setdefault(key, []).append(table)
-        causes[key] = cause
-    return [
-        _Group(tuple(tables), causes[key], causes[key].split("\n", 1)[0] or _checks_line(tables[0], style))
-        for key, tables in alike.items()
-    ]
-
-
-def _checks_line(table: FailedTable, style: Style) -> str:
-    prefix = "Check " if table.was_built else ""
-    said = "; ".join(f"{prefix}{plain(check.name, style)}: {_verdict(check, style)}" for check in table.checks)
-    return said.replace("\n", " ")
-
-
-def _verdict(check: FailedCheck, style: Style) -> str:
-    # Without the name: behind a check that is called like a secret, what it got would look like its value.
-    return f"got {plain(check.got, style)}, expected {plain(check.expected, style)}"
-
-
-def _is_told_by_checks(table: FailedTable) -> bool:
-    """Return whether the failed checks say what was got; a check without an answer has a cause of its own."""
-    return bool(table.checks) and all(check.is_answered for check in table.checks)
-
-
-def _table_cause(table: FailedTable, style: Style, limit: int) -> str:
-    text = redacted_window(table.cause, style, limit)
-    return plain(text if table.errno is None else redact_row_values(text, table.errno), style)
-
-
 def _blocks(
-    failure: RunFailure, style: Style, groups: Sequence[_Group], *, details: str, count: int, state: State
+    failure: RunFailure, style: Style, groups: Sequence[Group], *, details: str, count: int, state: State
 ) -> Iterator[Block]:
-    title = cut(_title(failure, groups, state, style), HEADER_LIMIT)
+    title = cut(title_of(failure, groups, state, style), HEADER_LIMIT)
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
     lead = [_repeats(count), mentions(failure.owners, style) if state == "open" else ""]
     if any(lead):
@@ -303,51 +235,10 @@ def _blocks(
         yield {"type": "actions", "elements": list(_buttons(failure, style))}
 
 
-def _title(failure: RunFailure, groups: Sequence[_Group], state: State, style: Style) -> str:
-    if state == "recovered":
-        return f"🟢 Recovered: {clean(failure.summary)}"
-    return f"{'⚪' if failure.cancelled else '🔴'} {_headline(failure, groups, style)}"
-
-
-def _headline(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
-    check = _check_in_summary(failure, groups)
-    cause = _causes(groups, failure, style) if check is None else _verdict(check, style).replace("\n", " ")
-    # A sentence of ours begins with a capital letter; Snowflake's go on.
-    first = next((group for group in groups if group.short), None)
-    joint = ". " if first is not None and not first.cause and first.first.was_built else ": "
-    return f"{clean(failure.summary)}{f'{joint}{cause}' if cause else ''}"
-
-
-def _check_in_summary(failure: RunFailure, groups: Sequence[_Group]) -> FailedCheck | None:
-    """Return the one check of a published table that the summary names; None if there is none, or its cause says more."""
-    if len(failure.tables) != 1 or groups[0].cause:
-        return None
-    (table,) = failure.tables
-    return table.checks[0] if len(table.checks) == 1 and not table.was_built else None
-
-
-def _causes(groups: Sequence[_Group], failure: RunFailure, style: Style) -> str:
-    """Return the causes in a line, each once."""
-    causes = dict.fromkeys(group.short for group in groups if group.short)
-    if not causes:
-        return _run_cause(failure, style).split("\n", 1)[0]
-    # Several share the room of one.
-    limit = TEXT_LIMIT if len(causes) == 1 else CAUSE_IN_LINE_LIMIT
-    more = len(causes) - CHECKS_SHOWN
-    line = "; ".join(cut(cause, limit) for cause in list(causes)[:CHECKS_SHOWN])
-    return f"{line}; and {more} more causes" if more > 0 else line
-
-
-def _run_cause(failure: RunFailure, style: Style) -> str:
-    """Return the cause of a failure that belongs to no table, without secrets and row values."""
-    text = redacted_window(failure.cause, style, CAUSE_LIMIT)
-    return plain(text if failure.errno is None else redact_row_values(text, failure.errno), style)
-
-
-def _details(failure: RunFailure, groups: Sequence[_Group], style: Style) -> str:
+def _details(failure: RunFailure, groups: Sequence[Group], style: Style) -> str:
     """Return what the causes say besides what the title and the tables say, each once; empty if nothing."""
-    title = cut(_title(failure, groups, "open", style), HEADER_LIMIT)
-    if run_cause := _run_cause(failure, style):
+    title = cut(title_of(failure, groups, "open", style), HEADER_LIMIT)
+    if run_cause := run_cause_of(failure, style):
         return "" if run_cause in title else run_cause
     if len(groups) == 1:
         return "" if groups[0].cause in title else groups[0].cause
@@ -359,7 +250,7 @@ def _says_names(failure: RunFailure, *, is_only: bool) -> bool:
     return len(failure.tables) > 1 or not is_only or not failure.is_of_tables
 
 
-def _group_text(group: _Group, style: Style, *, says_cause: bool, says_names: bool) -> str:
+def _group_text(group: Group, style: Style, *, says_cause: bool, says_names: bool) -> str:
     table = group.first
     query = f" · query `{code_text(table.query_id, style)}`" if table.query_id else ""
     parts = [f"*{names_text(group.names, style)}*"] if says_names else []

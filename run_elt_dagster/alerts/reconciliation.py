@@ -8,7 +8,7 @@ from itertools import islice
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import is_up, release
+from run_elt_dagster.alerts.delivery import release
 from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import (
     clear_copied_tags,
@@ -20,6 +20,7 @@ from run_elt_dagster.alerts.failed_runs import (
 )
 from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of
 from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of, start_of
+from run_elt_dagster.alerts.posting import is_up
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from run_elt_dagster.alerts.delivery import Outcome, call
+from run_elt_dagster.alerts.posting import Outcome, call
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
 from run_elt_dagster.settings import Settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from run_elt_dagster.alerts.blocks import HEADER_LIMIT, Message, clean
-from run_elt_dagster.alerts.delivery import Outcome, post
+from run_elt_dagster.alerts.posting import Outcome, post
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.finding import Finding, failed
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS

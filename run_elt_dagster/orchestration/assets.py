@@ -4,24 +4,18 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
-from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
-from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import Key, Relation
-from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.events import (
-    ERROR_LIMIT,
-    QUERY_LIMIT,
     check_result,
     evaluations_of,
     is_selected,
@@ -31,6 +25,7 @@ from run_elt_dagster.orchestration.events import (
     superseding,
     without_secrets,
 )
+from run_elt_dagster.orchestration.failing import check_run_facts, early_failure, facts_of, fail_if, session_reason
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
@@ -38,18 +33,14 @@ from run_elt_dagster.orchestration.specs import asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.publish.run import PublishedAudit, audit_published, run_tables
-from run_elt_dagster.redaction import excerpt, redact_exception
+from run_elt_dagster.publish.run import audit_published, run_tables
+from run_elt_dagster.redaction import redact_exception
 from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunContext
-from run_elt_dagster.snowflake.session import NoDatabaseError, Session, StatementError, told
+from run_elt_dagster.snowflake.session import Session, StatementError, told
 
 _OP = "run_ctas"
-# The page of a run shows so many causes; the alert has the facts of all.
-_CAUSES_SHOWN = 50
-# The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
-_FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
 _NOT_REACHED = "Snowflake could not be reached"
 
 NO_ALERT = (
@@ -105,12 +96,12 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                     )
                     with closing(outcomes):
                         failed, skipped = yield from _events(context, outcomes)
-                facts = [_facts(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
+                facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run)
-                _fail_if(facts, skipped)
+                fail_if(facts, skipped)
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
-            raise _early_failure("build", summary, str(error), error, reason=Reason.CATALOGUE) from None
+            raise early_failure("build", summary, str(error), error, reason=Reason.CATALOGUE) from None
         except Exception as error:
             # Whatever it is, Dagster stores its text.
             redact_exception(error, secrets=secret_values())
@@ -171,26 +162,14 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
         session = opened.enter_context(snowflake.session())
         _ = session.database
     except Error as error:
-        failure = _early_failure("connect", _NOT_REACHED, told(error), error)
+        failure = early_failure("connect", _NOT_REACHED, told(error), error)
     except (OSError, ValueError, ImportError) as error:
         reason = session_reason(error, is_embedded=snowflake.is_embedded)
-        failure = _early_failure("connect", _NOT_REACHED, str(error), error, reason=reason)
+        failure = early_failure("connect", _NOT_REACHED, str(error), error, reason=reason)
     else:
         return session
     # Raised here: as its context, the other error would be stored too.
     raise failure
-
-
-def session_reason(error: Exception, *, is_embedded: bool) -> Reason:
-    """Return why there is no session, by the class of an error of this project."""
-    if isinstance(error, NoDatabaseError):
-        return Reason.MISSING_NAME
-    if isinstance(error, NotInstalledError):
-        return Reason.EMBEDDED_NOT_INSTALLED
-    if not is_embedded:
-        # Before anything is sent, the key is read and parsed.
-        return Reason.SIGN_IN
-    return Reason.EMBEDDED_BUSY if isinstance(error, TimeoutError) else Reason.EMBEDDED_DISK
 
 
 def _events(
@@ -274,41 +253,9 @@ def _checks_alone(
             yield check_result(evaluation)
         failed = [o for o in audit.outcomes if o.blocks and is_selected(context, table, o)]
         if failed:
-            facts.append(_check_run_facts(table, target, audit, failed))
+            facts.append(check_run_facts(table, target, audit, failed))
             context.log.error(facts[-1]["message"])
     return facts
-
-
-def _check_run_facts(
-    table: AnalyticsTable, target: Relation, audit: PublishedAudit, failed: Sequence[AuditOutcome]
-) -> dict[str, Any]:
-    """Return the facts about a published table that does not hold what its checks ask."""
-    checks = f"check{'s' if len(failed) > 1 else ''}"
-    production = Production("none" if audit.is_published is False else "unchanged")
-    if production.state == "none":
-        seen = production.words
-    elif all(outcome.error is not None for outcome in failed):
-        seen = f"Readers see {target}. Whether it passes its {checks} is unknown."
-    else:
-        seen = f"Readers see {target}, with rows that fail the {checks}. This run has changed nothing."
-    problem = "; ".join(map(str, failed))
-    query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
-    return {
-        "table": table.name,
-        "was_built": False,
-        "stage": "audit",
-        "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {seen}"),
-        "cause": without_secrets(problem),
-        "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
-        "errno": None,
-        "reason": None,
-        "checks": [_check_facts(outcome) for outcome in failed],
-        "query_id": query_id,
-        "production": seen,
-        "readers_see": production.to_json(),
-        "owners": [table.owner] if table.owner else [],
-        "candidate": None,
-    }
 
 
 def _superseded_line(outcome: TableOutcome) -> str:
@@ -345,120 +292,3 @@ def _error_line(failure: Failure) -> str:
         return without_secrets(failure.message)
     # As `exc_info`, the exception would bring along the secrets in its text.
     return without_secrets(f"{failure.message}\n{''.join(traceback.format_exception(failure.cause))}")
-
-
-def _fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> None:
-    """Fail the run at its end, when everything is recorded.
-
-    Raises:
-        dagster.Failure: With the facts, if there are any.
-    """
-    if facts:
-        raise _run_failure(facts, skipped)
-
-
-def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
-    """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
-    room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
-    built = [fact for fact in facts if fact["was_built"]]
-    checked = [fact for fact in facts if not fact["was_built"]]
-    lines = [
-        f"{_count(len(built), 'table')} failed: {_named(built)}." if built else "",
-        f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
-        f"Skipped, since they read failed tables: {', '.join(o.table.name for o in skipped)}." if skipped else "",
-        "The log and the metadata of this event have the causes.",
-    ]
-    return dg.Failure(
-        description="\n".join(filter(None, lines)),
-        metadata={
-            # For a person, on the page of the run.
-            **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
-            "failed": [fact["table"] for fact in built],
-            "skipped": [outcome.table.name for outcome in skipped],
-            # For the alert: it reads facts and parses no text.
-            "facts": [_stored(fact, room=room) for fact in facts],
-        },
-        # run_ctas never retries by itself: a retry after a cancel would publish.
-        allow_retries=False,
-    )
-
-
-def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:
-    """Return a fact without its message, and with no more of its cause than there is room for."""
-    cause = excerpt(fact["cause"], limit=min(room, ERROR_LIMIT))
-    return {**{name: value for name, value in fact.items() if name != "message"}, "cause": cause}
-
-
-def _early_failure(
-    stage: str, summary: str, problem: str, error: Exception, *, reason: Reason | None = None
-) -> dg.Failure:
-    """Return the failure of a run that came to no table."""
-    errno = getattr(error, "errno", None)
-    cause = without_secrets(problem)
-    return dg.Failure(
-        description=f"{summary}: {cause}\nNothing was built.",
-        metadata={
-            "early": {
-                "stage": stage,
-                "summary": summary,
-                "cause": cause,
-                "cause_class": f"Snowflake error {errno}" if errno else type(error).__name__,
-                "errno": errno,
-                "reason": reason.value if reason else None,
-            }
-        },
-        allow_retries=False,
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _named(facts: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"{fact['table']} in stage {fact['stage']}" if fact["was_built"] else fact["table"] for fact in facts
-    )
-
-
-def _facts(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
-    failed = [audit for audit in outcome.audits if audit.blocks]
-    return {
-        "table": outcome.table.name,
-        "was_built": True,
-        "stage": failure.stage,
-        "message": without_secrets(failure.message),
-        "cause": without_secrets(failure.problem or failure.message),
-        "where": failure.where,
-        "cause_class": _cause_class(failure, failed),
-        "errno": failure.errno,
-        "reason": failure.reason.value if failure.reason else None,
-        "checks": [_check_facts(audit) for audit in failed],
-        "query_id": failure.query_id,
-        "production": failure.production.words,
-        "readers_see": failure.production.to_json(),
-        "owners": [outcome.table.owner] if outcome.table.owner else [],
-        "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
-    }
-
-
-def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
-    """Return what makes two failures the same one, without numbers and texts: these differ each day."""
-    if failed and failure.cause is None:
-        return "check " + ", ".join(audit.audit.name for audit in failed)
-    if failure.errno is not None:
-        return f"Snowflake error {failure.errno}"
-    return type(failure.cause).__name__ if failure.cause is not None else "refused"
-
-
-def _check_facts(audit: AuditOutcome) -> dict[str, Any]:
-    got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
-    expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
-    # A check of two thousand columns has as many of each.
-    return {
-        "name": audit.audit.name,
-        "kind": audit.audit.kind,
-        "is_answered": bool(got),
-        "got": excerpt(got or NO_ANSWER, limit=QUERY_LIMIT),
-        "expected": excerpt(expected or audit.audit.description, limit=QUERY_LIMIT),
-    }

@@ -14,7 +14,7 @@ import snowflake.connector
 from run_elt_dagster.model.candidate import Marker, marker_in
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import parse_table_file
-from run_elt_dagster.orchestration import assets
+from run_elt_dagster.orchestration import failing
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import Answer, ConnectorSession, StatementError
@@ -195,8 +195,8 @@ def test_failure_of_many_tables_with_long_causes_is_one_event_of_bounded_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every look at the run reads that event; the page of the run shows some of the causes beside it."""
-    monkeypatch.setattr(assets, "_CAUSES_SHOWN", 1)
-    monkeypatch.setattr(assets, "_FACTS_LIMIT", 20_000)
+    monkeypatch.setattr(failing, "_CAUSES_SHOWN", 1)
+    monkeypatch.setattr(failing, "_FACTS_LIMIT", 20_000)
     count = 12
     cause = StatementError("x" * 30_000, errno=1, query_id="01b2-77", answered=True)
     with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:

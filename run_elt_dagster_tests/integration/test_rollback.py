@@ -15,7 +15,8 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.guards import PublishRefusedError
-from run_elt_dagster.publish.rollback import Rollback, RollbackPlan
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import StatementRunner

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from run_elt_dagster.publish.guards import PublishRefusedError
-from run_elt_dagster.publish.rollback import versions_sql
+from run_elt_dagster.publish.versions import versions_sql
 from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, built, listing
 
 METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}

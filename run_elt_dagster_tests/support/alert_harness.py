@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import dagster as dg
 
-from run_elt_dagster.alerts.failure import EVENT_TYPES
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import reconcile
+from run_elt_dagster.alerts.run_events import EVENT_TYPES
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack

@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.failure import EVENT_TYPES, RunFailure, run_failure
+from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
+from run_elt_dagster.alerts.run_events import EVENT_TYPES, run_failure
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 

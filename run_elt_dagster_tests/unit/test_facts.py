@@ -13,7 +13,7 @@ from run_elt_dagster.alerts.failure import ERRNO_UNKNOWN
 from run_elt_dagster.alerts.runbook import entries_of
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.orchestration.assets import session_reason
+from run_elt_dagster.orchestration.failing import session_reason
 from run_elt_dagster.snowflake.session import NoDatabaseError, StatementError
 from run_elt_dagster_tests.unit.test_alert_failure import facts, failure_of, run_of
 from run_elt_dagster_tests.unit.test_run_ctas import RecordingSession, outcomes_of, tables

@@ -1,0 +1,189 @@
+"""How a run fails: the facts of its failed tables, and the failure that has them for the alert."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
+from run_elt_dagster.embedded import NotInstalledError
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.events import (
+    ERROR_LIMIT,
+    QUERY_LIMIT,
+    without_secrets,
+)
+from run_elt_dagster.publish.outcome import Failure, TableOutcome
+from run_elt_dagster.publish.run import PublishedAudit
+from run_elt_dagster.redaction import excerpt
+from run_elt_dagster.snowflake.session import NoDatabaseError
+
+# The page of a run shows so many causes; the alert has the facts of all.
+_CAUSES_SHOWN = 50
+# The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
+_FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
+
+
+def session_reason(error: Exception, *, is_embedded: bool) -> Reason:
+    """Return why there is no session, by the class of an error of this project."""
+    if isinstance(error, NoDatabaseError):
+        return Reason.MISSING_NAME
+    if isinstance(error, NotInstalledError):
+        return Reason.EMBEDDED_NOT_INSTALLED
+    if not is_embedded:
+        # Before anything is sent, the key is read and parsed.
+        return Reason.SIGN_IN
+    return Reason.EMBEDDED_BUSY if isinstance(error, TimeoutError) else Reason.EMBEDDED_DISK
+
+
+def check_run_facts(
+    table: AnalyticsTable, target: Relation, audit: PublishedAudit, failed: Sequence[AuditOutcome]
+) -> dict[str, Any]:
+    """Return the facts about a published table that does not hold what its checks ask."""
+    checks = f"check{'s' if len(failed) > 1 else ''}"
+    production = Production("none" if audit.is_published is False else "unchanged")
+    if production.state == "none":
+        seen = production.words
+    elif all(outcome.error is not None for outcome in failed):
+        seen = f"Readers see {target}. Whether it passes its {checks} is unknown."
+    else:
+        seen = f"Readers see {target}, with rows that fail the {checks}. This run has changed nothing."
+    problem = "; ".join(map(str, failed))
+    query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
+    return {
+        "table": table.name,
+        "was_built": False,
+        "stage": "audit",
+        "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {seen}"),
+        "cause": without_secrets(problem),
+        "cause_class": f"published: check {', '.join(outcome.audit.name for outcome in failed)}",
+        "errno": None,
+        "reason": None,
+        "checks": [_check_facts(outcome) for outcome in failed],
+        "query_id": query_id,
+        "production": seen,
+        "readers_see": production.to_json(),
+        "owners": [table.owner] if table.owner else [],
+        "candidate": None,
+    }
+
+
+def fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> None:
+    """Fail the run at its end, when everything is recorded.
+
+    Raises:
+        dagster.Failure: With the facts, if there are any.
+    """
+    if facts:
+        raise _run_failure(facts, skipped)
+
+
+def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
+    """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
+    room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
+    built = [fact for fact in facts if fact["was_built"]]
+    checked = [fact for fact in facts if not fact["was_built"]]
+    lines = [
+        f"{_count(len(built), 'table')} failed: {_named(built)}." if built else "",
+        f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
+        f"Skipped, since they read failed tables: {', '.join(o.table.name for o in skipped)}." if skipped else "",
+        "The log and the metadata of this event have the causes.",
+    ]
+    return dg.Failure(
+        description="\n".join(filter(None, lines)),
+        metadata={
+            # For a person, on the page of the run.
+            **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
+            "failed": [fact["table"] for fact in built],
+            "skipped": [outcome.table.name for outcome in skipped],
+            # For the alert: it reads facts and parses no text.
+            "facts": [_stored(fact, room=room) for fact in facts],
+        },
+        # run_ctas never retries by itself: a retry after a cancel would publish.
+        allow_retries=False,
+    )
+
+
+def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:
+    """Return a fact without its message, and with no more of its cause than there is room for."""
+    cause = excerpt(fact["cause"], limit=min(room, ERROR_LIMIT))
+    return {**{name: value for name, value in fact.items() if name != "message"}, "cause": cause}
+
+
+def early_failure(
+    stage: str, summary: str, problem: str, error: Exception, *, reason: Reason | None = None
+) -> dg.Failure:
+    """Return the failure of a run that came to no table."""
+    errno = getattr(error, "errno", None)
+    cause = without_secrets(problem)
+    return dg.Failure(
+        description=f"{summary}: {cause}\nNothing was built.",
+        metadata={
+            "early": {
+                "stage": stage,
+                "summary": summary,
+                "cause": cause,
+                "cause_class": f"Snowflake error {errno}" if errno else type(error).__name__,
+                "errno": errno,
+                "reason": reason.value if reason else None,
+            }
+        },
+        allow_retries=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _named(facts: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{fact['table']} in stage {fact['stage']}" if fact["was_built"] else fact["table"] for fact in facts
+    )
+
+
+def facts_of(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
+    """Return the facts about a table that was to be built, as the alert reads them."""
+    failed = [audit for audit in outcome.audits if audit.blocks]
+    return {
+        "table": outcome.table.name,
+        "was_built": True,
+        "stage": failure.stage,
+        "message": without_secrets(failure.message),
+        "cause": without_secrets(failure.problem or failure.message),
+        "where": failure.where,
+        "cause_class": _cause_class(failure, failed),
+        "errno": failure.errno,
+        "reason": failure.reason.value if failure.reason else None,
+        "checks": [_check_facts(audit) for audit in failed],
+        "query_id": failure.query_id,
+        "production": failure.production.words,
+        "readers_see": failure.production.to_json(),
+        "owners": [outcome.table.owner] if outcome.table.owner else [],
+        "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
+    }
+
+
+def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
+    """Return what makes two failures the same one, without numbers and texts: these differ each day."""
+    if failed and failure.cause is None:
+        return "check " + ", ".join(audit.audit.name for audit in failed)
+    if failure.errno is not None:
+        return f"Snowflake error {failure.errno}"
+    return type(failure.cause).__name__ if failure.cause is not None else "refused"
+
+
+def _check_facts(audit: AuditOutcome) -> dict[str, Any]:
+    got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
+    expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
+    # A check of two thousand columns has as many of each.
+    return {
+        "name": audit.audit.name,
+        "kind": audit.audit.kind,
+        "is_answered": bool(got),
+        "got": excerpt(got or NO_ANSWER, limit=QUERY_LIMIT),
+        "expected": excerpt(expected or audit.audit.description, limit=QUERY_LIMIT),
+    }

@@ -1,0 +1,115 @@
+"""The versions of a table that Snowflake keeps: how they are listed, read and restored.
+
+Snowflake keeps what was replaced or dropped for DATA_RETENTION_TIME_IN_DAYS, a day by default:
+https://docs.snowflake.com/en/user-guide/data-time-travel
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from run_elt_dagster.model.candidate import (
+    Marker,
+    instant,
+)
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
+from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import Answer
+
+
+def versions_sql(relation: Relation) -> str:
+    """Return the statement that lists the versions of a table, dropped ones included, and some others.
+
+    LIKE takes `_` and `%` as wildcards and ignores case, so the names are compared again.
+    https://docs.snowflake.com/en/sql-reference/sql/show-tables
+    """
+    schema = f"{quote_identifier(relation.database)}.{quote_identifier(relation.schema)}"
+    return f"SHOW TABLES HISTORY LIKE {quote_literal(relation.name)} IN SCHEMA {schema}"
+
+
+def undrop_sql(relation: Relation) -> str:
+    """Return the statement that restores the latest dropped version: https://docs.snowflake.com/en/sql-reference/sql/undrop-table."""
+    return f"UNDROP TABLE {relation.sql}"
+
+
+def columns_sql(relation: Relation) -> str:
+    """Return the query for the columns of a table in order."""
+    return (
+        f"SELECT COLUMN_NAME FROM {quote_identifier(relation.database)}.INFORMATION_SCHEMA.COLUMNS "
+        f"WHERE TABLE_SCHEMA = {quote_literal(relation.schema)} AND TABLE_NAME = {quote_literal(relation.name)} "
+        "ORDER BY ORDINAL_POSITION"
+    )
+
+
+def count_sql(relation: Relation, read_at: str) -> str:
+    """Return the query for the number of rows that a table had at a moment."""
+    return f"SELECT COUNT(*) FROM {at_sql(relation, read_at)}"
+
+
+def at_sql(relation: Relation, moment: str) -> str:
+    """Return what stands behind FROM for a table as it was at a moment."""
+    return f"{relation.sql} AT(TIMESTAMP => {quote_literal(moment)}::TIMESTAMP_TZ)"
+
+
+def order_of(version: TableVersion | None) -> tuple[str, str] | None:
+    """Return what tells the rows of one run from those of another; None if unknown."""
+    return version.marker.order if version is not None and version.marker is not None else None
+
+
+def versions_in(answer: Answer, relation: Relation) -> list[TableVersion]:
+    """Return what the answer to `versions_sql` says of the table itself."""
+    names = [name.lower() for name in answer.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in answer.rows]
+    return [_version(row) for row in rows if row["name"] == relation.name]
+
+
+def _version(row: Mapping[str, Any]) -> TableVersion:
+    rows = row.get("rows")
+    return TableVersion(
+        str(row["name"]),
+        None if rows is None else int(rows),
+        str(row.get("comment") or ""),
+        created_at=row.get("created_on"),
+        dropped_at=row.get("dropped_on"),
+        owner=str(row.get("owner") or ""),
+    )
+
+
+def age(version: TableVersion) -> float:
+    """Sort what stands first, then what was dropped last."""
+    return float("-inf") if version.dropped_at is None else -version.dropped_at.timestamp()
+
+
+def is_before(created_at: datetime | None, marker: Marker) -> bool:
+    """Return whether an object was created before its rows were built: they were written over others."""
+    return created_at is not None and bool(marker.at) and instant(created_at) < marker.at
+
+
+class Versions:
+    """Asks Snowflake which versions of a table there are.
+
+    Args:
+        runner: Sends the statements.
+        tag: Of each of them.
+    """
+
+    def __init__(self, runner: StatementRunner, tag: Mapping[str, str]) -> None:
+        self._runner, self._tag = runner, tag
+
+    def of(self, relation: Relation, runner: StatementRunner | None = None) -> list[TableVersion]:
+        """Return all versions under a name, by another runner where one is given."""
+        answer = (runner or self._runner).send(versions_sql(relation), tag=self._tag)
+        return versions_in(answer, relation)
+
+    def all_standing(self, relation: Relation, runner: StatementRunner) -> list[TableVersion]:
+        """Return those that were not dropped: one, or none."""
+        return [version for version in self.of(relation, runner) if version.dropped_at is None]
+
+    def standing(self, relation: Relation, runner: StatementRunner) -> TableVersion | None:
+        """Return what stands under a name, None if nothing does."""
+        return next(iter(self.all_standing(relation, runner)), None)
+
+    def dropped(self, relation: Relation) -> list[TableVersion]:
+        """Return the dropped versions of a table, the latest first: the one that UNDROP restores."""
+        return sorted((each for each in self.of(relation) if each.dropped_at is not None), key=age)
