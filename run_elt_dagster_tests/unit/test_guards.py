@@ -85,7 +85,12 @@ def test_inventory_without_a_role_or_an_owner_of_the_schema_has_empty_names() ->
 
 
 def test_inventory_asks_for_each_schema_once() -> None:
-    assert inventory_sql("PROD", ["B", "A", "B"]).endswith("WHERE s.SCHEMA_NAME IN ('A', 'B')")
+    assert inventory_sql("PROD", ["B", "A", "B"]) == (
+        "SELECT CURRENT_ROLE(), CURRENT_TIMESTAMP(), s.SCHEMA_NAME, s.SCHEMA_OWNER, s.IS_MANAGED_ACCESS, t.TABLE_NAME, "
+        "t.TABLE_TYPE, t.IS_DYNAMIC, t.IS_ICEBERG, t.IS_HYBRID, t.ROW_COUNT, t.TABLE_OWNER, t.COMMENT, t.CREATED "
+        'FROM "PROD".INFORMATION_SCHEMA.SCHEMATA AS s LEFT JOIN "PROD".INFORMATION_SCHEMA.TABLES AS t '
+        "ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME IN ('A', 'B')"
+    )
 
 
 INVENTORY = inventory_of([row(), row(name="Y")])
@@ -116,7 +121,7 @@ def stream(name: str, table: str) -> tuple[Any, ...]:
 
 
 def test_streams_are_those_that_read_the_table() -> None:
-    rows = [stream("ONE", "PROD.A.X"), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X"), stream("GONE", "")]
+    rows = [stream("ONE", "PROD.A.X"), stream("GONE", ""), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X")]
     assert streams_by_table(rows) == {
         ("PROD", "A", "X"): ("D.S.ONE", "D.S.TWO"),
         ("PROD", "B", "X"): ("D.S.OTHER",),
@@ -202,6 +207,13 @@ def test_error_about_the_targets_schema_says_who_must_create_it(named: str, errn
 )
 def test_error_about_something_else_is_not_about_the_targets_schema(words: str, errno: int) -> None:
     assert missing_schema(X, refused_build(words, errno), role="R") is None
+
+
+def test_remedy_for_a_missing_schema_is_what_an_administrator_runs() -> None:
+    assert schema_remedy(X, role="R") == (
+        "Let an administrator with CREATE SCHEMA on database PROD, such as SYSADMIN, run: CREATE SCHEMA IF NOT EXISTS PROD.A; "
+        "GRANT USAGE, CREATE TABLE ON SCHEMA PROD.A TO ROLE R;"
+    )
 
 
 def test_snowflakes_time_goes_on_by_what_has_passed_since() -> None:
