@@ -139,9 +139,21 @@ def is_ours(alerts: Alerts, instance: dg.DagsterInstance, run: dg.DagsterRun) ->
     if selected:
         return any(".".join(key.path) in alerts.owners for key in selected)
     # A run of a whole job, over tables or over checks alone, names neither.
-    events = events_of(instance, run.run_id, _PLANNED)
-    planned = {".".join(key.path) for event in events if (key := _planned_key(event)) is not None}
-    return not planned.isdisjoint(alerts.owners) or (not planned and run.job_name in alerts.jobs)
+    has_planned = False
+    for name in _planned_tables(instance, run.run_id):
+        has_planned = True
+        if name in alerts.owners:
+            return True
+    return not has_planned and run.job_name in alerts.jobs
+
+
+def _planned_tables(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """Yield the tables that a run was to build or check, page by page: the first one tells most runs."""
+    cursor, has_more = None, True
+    while has_more:
+        page = instance.get_records_for_run(run_id, cursor, of_type=_PLANNED, limit=PAGE)
+        yield from (".".join(key.path) for r in page.records if (key := _planned_key(r.event_log_entry)) is not None)
+        cursor, has_more = page.cursor, page.has_more
 
 
 def _planned_key(event: dg.EventLogEntry) -> dg.AssetKey | None:

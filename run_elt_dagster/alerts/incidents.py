@@ -2,9 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from typing import Any
 
 import dagster as dg
 
@@ -14,7 +16,7 @@ from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
 from run_elt_dagster.alerts.posting import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
-from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, run_failure, utc
+from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, TABLE_EVENT_TYPES, run_failure, utc
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.production import TableVersion
@@ -25,6 +27,8 @@ ALIKE_READ = 50
 INCIDENTS_READ = 1000
 INCIDENT_DAYS = 30
 RECOVERY_ATTEMPTS = 4
+# Whether all tables of an incident are published again is asked in parts: most have one at their beginning that is not.
+RECOVERY_PART = 100
 
 
 def fingerprint_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
@@ -39,13 +43,7 @@ def describe_in_short(
     """Return what failed in a run by its own events alone; None if it cannot be described."""
     run = record.dagster_run
     try:
-        return run_failure(
-            run,
-            events_of(instance, run.run_id, EVENT_TYPES),
-            failed_at=utc(ended_at_of(record)),
-            owners=alerts.owners,
-            check_events=lambda: events_of(instance, run.run_id, CHECK_EVENT_TYPES),
-        )
+        return _described(alerts, instance, record)
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run.run_id} cannot be described, got {type(error).__name__}: {error}")
         return None
@@ -66,15 +64,26 @@ def describe_verified(
 
 
 def describe(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> RunFailure:
-    """Return what failed in a run, from its record and its events."""
+    """Return what failed in a run, from its record, its events and what was published before."""
+    return _described(
+        alerts,
+        instance,
+        record,
+        last_published=partial(_last_published, alerts, instance),
+        seen=seen_from_text(joined(record.dagster_run, SEEN)),
+    )
+
+
+def _described(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, **more: Any) -> RunFailure:
+    run_id = record.dagster_run.run_id
     return run_failure(
         record.dagster_run,
-        events_of(instance, record.dagster_run.run_id, EVENT_TYPES),
+        events_of(instance, run_id, EVENT_TYPES),
         failed_at=utc(ended_at_of(record)),
-        last_published=lambda name: _last_published(alerts, instance, name),
         owners=alerts.owners,
-        seen=seen_from_text(joined(record.dagster_run, SEEN)),
-        check_events=lambda: events_of(instance, record.dagster_run.run_id, CHECK_EVENT_TYPES),
+        table_events=lambda: events_of(instance, run_id, TABLE_EVENT_TYPES),
+        check_events=lambda: events_of(instance, run_id, CHECK_EVENT_TYPES),
+        **more,
     )
 
 
@@ -123,8 +132,9 @@ def announce_recoveries(alerts: Alerts, instance: dg.DagsterInstance, slack: Sla
             break
         if not _is_first(record.dagster_run):
             continue
-        failure = describe(alerts, instance, record)
-        if _recovered(alerts, instance, record.dagster_run, [table.name for table in failure.tables]):
+        names = [table.name for table in _described(alerts, instance, record).tables]
+        if _recovered(alerts, instance, record.dagster_run, names):
+            failure = describe(alerts, instance, record)
             outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
             announced += outcome.kind == "delivered"
             if outcome.kind in ("transient", "rate limit"):
@@ -158,27 +168,43 @@ def _announce_recovery(
 
 
 def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
-    since = LedgerEntry.of(first).last_failed_at
-    found = last_publications(
-        instance, [name.split(".") for name in names], counts=lambda event: _counts(alerts, instance, event)
-    )
-    return bool(names) and len(found) == len(set(names)) and all(event.timestamp > since for event in found.values())
+    since, counts = LedgerEntry.of(first).last_failed_at, _counting(alerts, instance)
+    keys = [name.split(".") for name in dict.fromkeys(names)]
+    parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
+    return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
 
 
-def _last_published(alerts: Alerts, instance: dg.DagsterInstance, name: str) -> TableVersion | None:
-    found = last_publications(instance, [name.split(".")], counts=lambda event: _counts(alerts, instance, event))
-    for event in found.values():
-        rows = event.asset_materialization.metadata.get("dagster/row_count") if event.asset_materialization else None
-        count = rows.value if rows is not None and isinstance(rows.value, int) else None
-        return TableVersion(name, count, created_at=utc(event.timestamp))
-    return None
+def _are_published(
+    instance: dg.DagsterInstance,
+    keys: Sequence[Sequence[str]],
+    counts: Callable[[dg.EventLogEntry], bool],
+    *,
+    since: float,
+) -> bool:
+    found = last_publications(instance, keys, counts=counts)
+    return len(found) == len(keys) and all(event.timestamp > since for event in found.values())
 
 
-def _counts(alerts: Alerts, instance: dg.DagsterInstance, event: dg.EventLogEntry) -> bool:
-    """Return whether a materialization says that readers see the table again: a publication by a run of this location."""
-    if not is_publication(event):
-        return False
-    if alerts.here is None:
-        return True
-    run = instance.get_run_by_id(event.run_id)
-    return run is None or alerts.here.has(run, alerts.others)
+def _last_published(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, TableVersion]:
+    found = last_publications(instance, [name.split(".") for name in names], counts=_counting(alerts, instance))
+    return {name: _version(name, event) for key, event in found.items() for name in (".".join(key),)}
+
+
+def _version(name: str, event: dg.EventLogEntry) -> TableVersion:
+    rows = event.asset_materialization.metadata.get("dagster/row_count") if event.asset_materialization else None
+    count = rows.value if rows is not None and isinstance(rows.value, int) else None
+    return TableVersion(name, count, created_at=utc(event.timestamp))
+
+
+def _counting(alerts: Alerts, instance: dg.DagsterInstance) -> Callable[[dg.EventLogEntry], bool]:
+    """Return what tells whether a materialization says that readers see the table again: a publication by a run of this location.
+
+    A run is read once, however many tables it has published.
+    """
+
+    @cache
+    def is_from_here(run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        return run is None or alerts.here is None or alerts.here.has(run, alerts.others)
+
+    return lambda event: is_publication(event) and (alerts.here is None or is_from_here(event.run_id))

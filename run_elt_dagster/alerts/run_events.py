@@ -14,20 +14,23 @@ from run_elt_dagster.model.production import Production, ProductionState, TableV
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.runs.facts import REFUSED
 
-# What tells a run's story; everything else of its log stays unread.
+# What tells how a run ended, in a few events; everything else of its log stays unread.
 EVENT_TYPES = {
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_CANCELED,
     dg.DagsterEventType.ENGINE_EVENT,
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.STEP_START,
+}
+# What is read besides where a run's failure has no facts: a run may have thousands of tables.
+TABLE_EVENT_TYPES = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
 # Longer than any message: what is cut off here was not going to be read.
 CAUSE_LIMIT = 40_000
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-# What is read besides where a run's failure has no facts: a run may have thousands of checks.
+# The same of its checks.
 CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
@@ -55,14 +58,19 @@ class _Ending:
     reason: Reason | None = None
 
 
+def _none_published(_: Sequence[str]) -> Mapping[str, TableVersion]:
+    return {}
+
+
 def run_failure(
     run: dg.DagsterRun,
     events: Sequence[dg.EventLogEntry],
     *,
     failed_at: datetime,
-    last_published: Callable[[str], TableVersion | None] = lambda _: None,
+    last_published: Callable[[Sequence[str]], Mapping[str, TableVersion]] = _none_published,
     owners: Mapping[str, Sequence[str]] | None = None,
     seen: Mapping[str, Marker | None] | None = None,
+    table_events: Callable[[], Sequence[dg.EventLogEntry]] = lambda: (),
     check_events: Callable[[], Sequence[dg.EventLogEntry]] = lambda: (),
 ) -> RunFailure:
     """Return what failed in a run.
@@ -71,9 +79,10 @@ def run_failure(
         run: The failed run.
         events: Its events of `EVENT_TYPES`, oldest first.
         failed_at: When it ended, aware UTC.
-        last_published: Returns when a table, `schema.table`, was last published before the run.
+        last_published: Returns what is known to be published of these tables, `schema.table`; asked once, for all of them.
         owners: The owners of every declared table by name.
         seen: The run of the rows that readers see, by table; None if Snowflake was not asked or did not answer.
+        table_events: Reads its events of `TABLE_EVENT_TYPES`, for a failure without facts.
         check_events: Reads its events of `CHECK_EVENT_TYPES`, for a failure without facts.
     """
     story = _story(events)
@@ -88,9 +97,11 @@ def run_failure(
         "cancelled": run.status is dg.DagsterRunStatus.CANCELED,
     }
     knows_owners = owners or {}
-    tables = tuple(_failed_table(fact, last_published) for fact in facts)
+    published = last_published([str(fact["table"]) for fact in facts]) if facts else {}
+    tables = tuple(_failed_table(fact, published.get(str(fact["table"]))) for fact in facts)
     skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
     has_more = not tables or len(story.step_failures) > 1
+    story = _story([*events, *table_events()]) if has_more else story
     # A check of a table that was to be built was asked of its candidate, and stands in the facts.
     rejected = {*(table.name for table in tables), *story.planned} - story.materialized
     others = {name: owners for name, owners in knows_owners.items() if name not in rejected}
@@ -108,6 +119,9 @@ def run_failure(
     ending = _outside(run, story)
     named = [name for name in story.planned if name not in story.materialized]
     may_have_published = ending.stage == "outside our code" and story.started_steps > 0
+    verified = {name: found for name in named if (found := _verified(name, run.run_id, seen))}
+    unverified = [name for name in named if name not in verified]
+    published = last_published(unverified) if unverified else {}
     tables = tuple(
         FailedTable(
             name,
@@ -122,8 +136,8 @@ def run_failure(
         )
         for name in named
         for state, words in (
-            _verified(name, run.run_id, seen)
-            or _from_history(name, run.run_id, may_have_published=may_have_published, last=last_published(name)),
+            verified.get(name)
+            or _from_history(name, run.run_id, may_have_published=may_have_published, last=published.get(name)),
         )
     )
     if not tables:
@@ -261,10 +275,9 @@ def _facts(step_failure: Any) -> Iterator[Mapping[str, Any]]:
     yield from (fact for fact in facts if isinstance(fact, Mapping) and "table" in fact)
 
 
-def _failed_table(fact: Mapping[str, Any], last_published: Callable[[str], TableVersion | None]) -> FailedTable:
+def _failed_table(fact: Mapping[str, Any], last: TableVersion | None) -> FailedTable:
     name, stage = str(fact["table"]), fact.get("stage", "outside our code")
     was_built = bool(fact.get("was_built", True))
-    last = last_published(name)
     words = str(fact.get("production", ""))
     production = Production.from_json(fact.get("readers_see"))
     if last is not None and was_built and production is not None and production.state == "unchanged":

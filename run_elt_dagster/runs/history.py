@@ -6,6 +6,8 @@ import dagster as dg
 
 # A publication older than so many events of others is not looked for.
 EVENTS_READ = 200
+# As many tables as one query names: a storage takes a limited number of parameters.
+KEYS_PER_QUERY = 500
 
 
 def is_publication(event: dg.EventLogEntry) -> bool:
@@ -23,7 +25,7 @@ def last_publications(
     *,
     counts: Callable[[dg.EventLogEntry], bool] = is_publication,
 ) -> dict[tuple[str, ...], dg.EventLogEntry]:
-    """Return the last publication of each table that has one: one query, and one more where others recorded something since.
+    """Return the last publication of each table that has one: a query for 500 tables, and one for each with later events of others.
 
     Args:
         instance: Where they are recorded.
@@ -31,7 +33,9 @@ def last_publications(
         counts: Whether a materialization is a publication.
     """
     found: dict[tuple[str, ...], dg.EventLogEntry] = {}
-    for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]) if keys else ():
+    asked = [dg.AssetKey(list(key)) for key in keys]
+    parts = (asked[begin : begin + KEYS_PER_QUERY] for begin in range(0, len(asked), KEYS_PER_QUERY))
+    for record in (record for part in parts for record in instance.get_asset_records(part)):
         key, event = record.asset_entry.asset_key, record.asset_entry.last_materialization
         if event is not None and not counts(event):
             records = instance.fetch_materializations(key, limit=EVENTS_READ).records

@@ -1,6 +1,7 @@
 """Much at once, on a server of the test's own: many bad rows, many columns, long SQL, many tables, many runs."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -10,7 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import snowflake.connector
+import sqlalchemy
+import sqlalchemy.event
 
+from run_elt_dagster.alerts.blocks import BLOCKS_LIMIT, TEXT_LIMIT, size, units
 from run_elt_dagster.model.candidate import Marker, marker_in
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import parse_table_file
@@ -209,3 +213,56 @@ def test_failure_of_many_tables_with_long_causes_is_one_event_of_bounded_size(
         harness.first_attempt(run_id)
         assert harness.ledger(run_id).status == "delivered"
         assert f"{count} tables were not published" in stand_in.messages[0]["text"]
+
+
+class Statements(Counter[str]):
+    """Counts the statements that reach Dagster's storage, under the name of what is done at the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = ""
+
+    def __call__(self, *_: Any) -> None:
+        self[self.now] += 1
+
+    @contextmanager
+    def of(self, name: str) -> Generator[None]:
+        self.now = name
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", self)
+        try:
+            yield
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", self)
+
+
+def statements_of_alerts(directory: Path, *, tables: int) -> Counter[str]:
+    """Let so many published tables fail twice and be published again, and return how many statements each alert took."""
+    statements = Statements()
+    directory.mkdir()
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(directory)) as instance:
+        harness = AlertHarness(instance, stand_in, names=[f"t{number}" for number in range(tables)])
+        harness.publish()
+        first = harness.fail()
+        with statements.of("the alert"):
+            harness.first_attempt(first)
+        with statements.of("a tick while nothing is published again"):
+            harness.tick()
+        again = harness.fail()
+        with statements.of("the reply"):
+            harness.first_attempt(again)
+        (message, reply) = stand_in.messages
+        assert f"{tables} tables were not published" in message["text"]
+        assert reply["thread_ts"] == message["ts"]
+        assert units(message["text"]) <= TEXT_LIMIT
+        assert 0 < size(message["blocks"]) <= BLOCKS_LIMIT
+        harness.publish()
+        with statements.of("the tick of the recovery"):
+            harness.tick()
+        assert harness.ledger(first).state == "recovered"
+    return statements
+
+
+def test_alert_of_many_failed_tables_is_one_message_with_as_many_look_ups_as_one_of_few(tmp_path: Path) -> None:
+    """A tick has 60 s: a look-up for each of five thousand tables takes longer, and the alert never came."""
+    few, many = (statements_of_alerts(tmp_path / str(tables), tables=tables) for tables in (3, 24))
+    assert many == few

@@ -13,7 +13,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import reconcile
-from run_elt_dagster.alerts.run_events import EVENT_TYPES
+from run_elt_dagster.alerts.run_events import EVENT_TYPES, TABLE_EVENT_TYPES
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
@@ -181,7 +181,7 @@ class AlertHarness:
         template, run_id = self.record(of).dagster_run, run_id or str(uuid4())
         tags = {} if tags is None else tags
         self.instance.add_run(template._replace(run_id=run_id, tags=tags, status=status or template.status))
-        for event in self.instance.all_logs(of, of_type=EVENT_TYPES):
+        for event in self.instance.all_logs(of, of_type=EVENT_TYPES | TABLE_EVENT_TYPES):
             other = dg.deserialize_value(dg.serialize_value(event).replace("mau", table), dg.EventLogEntry)
             self.instance.event_log_storage.store_event(other._replace(run_id=run_id))
         self.now = max(self.now, self.record(run_id).update_timestamp.timestamp())

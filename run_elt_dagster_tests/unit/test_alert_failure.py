@@ -9,7 +9,7 @@ import pytest
 
 from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
-from run_elt_dagster.alerts.run_events import EVENT_TYPES, run_failure
+from run_elt_dagster.alerts.run_events import EVENT_TYPES, TABLE_EVENT_TYPES, run_failure
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 
@@ -26,9 +26,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def failure_of(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    records = instance.get_records_for_run(run_id, of_type=EVENT_TYPES).records
+    records = instance.get_records_for_run(run_id, of_type=EVENT_TYPES | TABLE_EVENT_TYPES).records
     events = [record.event_log_entry for record in records]
-    return run_failure(run, events, failed_at=AT, last_published=lambda _: LAST)
+    return run_failure(run, events, failed_at=AT, last_published=lambda names: dict.fromkeys(names, LAST))
 
 
 def run_of(
@@ -178,7 +178,7 @@ def test_snowflake_tells_what_readers_see_after_a_process_was_lost(
     run = instance.get_run_by_id(run_of(instance, ValueError()))
     assert run is not None
     # A killed process leaves no word of its end.
-    told = EVENT_TYPES - {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    told = (EVENT_TYPES | TABLE_EVENT_TYPES) - {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     events = [record.event_log_entry for record in instance.get_records_for_run(run.run_id, of_type=told).records]
     assert run_failure(run, events, failed_at=AT).is_unclear
     if marker is not None and marker.run_id == "this":
