@@ -25,7 +25,14 @@ from run_elt_dagster.orchestration.events import (
     superseding,
     without_secrets,
 )
-from run_elt_dagster.orchestration.failing import check_run_facts, early_failure, facts_of, fail_if, session_reason
+from run_elt_dagster.orchestration.failing import (
+    check_run_facts,
+    early_failure,
+    facts_of,
+    fail_if,
+    session_reason,
+    skipped_lines,
+)
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
@@ -211,7 +218,7 @@ def _recorded(
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
-        context.log.warning("\n".join(map(_skipped_line, skipped)))
+        context.log.warning(skipped_lines(skipped))
     if failed and (held_back := ops_behind(context, awaited)):
         context.log.warning(_held_back_line(held_back))
     return failed, skipped
@@ -278,12 +285,6 @@ def _published_line(outcome: TableOutcome) -> str:
         f"{outcome.table.name} is published: {outcome.row_count:,} rows in {sum(outcome.seconds.values()):.1f} s, checks "
         f"passed: {passed}, at {outcome.target}"
     )
-
-
-def _skipped_line(outcome: TableOutcome) -> str:
-    names = ", ".join(".".join(key) for key in outcome.skipped_because)
-    seen = f" {outcome.production.words}" if outcome.production else ""
-    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}.{seen}"
 
 
 def _error_line(failure: Failure) -> str:

@@ -1,4 +1,4 @@
-"""How a run fails: the facts of its failed tables, and the failure that has them for the alert."""
+"""How a run fails: the facts of its failed tables, the failure that has them for the alert, and which tables it skipped."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +21,8 @@ from run_elt_dagster.publish.run import PublishedAudit
 from run_elt_dagster.redaction import excerpt
 from run_elt_dagster.snowflake.session import NoDatabaseError
 
-# The page of a run shows so many causes; the alert has the facts of all.
-_CAUSES_SHOWN = 50
+# The page of a run shows so many causes; the alert has the facts of all. A sentence of its log names as many tables.
+_CAUSES_SHOWN = _NAMES_SHOWN = 50
 # The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
 _FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
 
@@ -81,6 +81,21 @@ def fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome])
         raise _run_failure(facts, skipped)
 
 
+def skipped_lines(skipped: Sequence[TableOutcome]) -> str:
+    """Return the lines of the log about skipped tables: why each of the first was, and how many more were."""
+    lines = [_skipped_line(outcome) for outcome in skipped[:_NAMES_SHOWN]]
+    more = len(skipped) - len(lines)
+    return "\n".join(
+        [*lines, *([f"{_count(more, 'more table')} skipped. The failure of this run names them."] if more else [])]
+    )
+
+
+def _skipped_line(outcome: TableOutcome) -> str:
+    names = _in_a_line([".".join(key) for key in outcome.skipped_because])
+    seen = f" {outcome.production.words}" if outcome.production else ""
+    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}.{seen}"
+
+
 def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
     """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
     room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
@@ -89,7 +104,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
     lines = [
         f"{_count(len(built), 'table')} failed: {_named(built)}." if built else "",
         f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
-        f"Skipped, since they read failed tables: {', '.join(o.table.name for o in skipped)}." if skipped else "",
+        f"Skipped, since they read failed tables: {_in_a_line([o.table.name for o in skipped])}." if skipped else "",
         "The log and the metadata of this event have the causes.",
     ]
     return dg.Failure(
@@ -140,9 +155,15 @@ def _count(number: int, noun: str) -> str:
 
 
 def _named(facts: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"{fact['table']} in stage {fact['stage']}" if fact["was_built"] else fact["table"] for fact in facts
+    return _in_a_line(
+        [f"{fact['table']} in stage {fact['stage']}" if fact["was_built"] else fact["table"] for fact in facts]
     )
+
+
+def _in_a_line(names: Sequence[str]) -> str:
+    """Return names in a line, the first of them where there are many: Dagster stores the line three times."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def facts_of(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.orchestration import failing
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunContext
@@ -165,6 +166,34 @@ def test_failed_table_skips_its_descendants_only(project: DagsterProject) -> Non
     assert "1 table failed: analytics.bad in stage build." in text
     assert "analytics.bad failed in stage build" in text
     assert "Skipped, since they read failed tables: analytics.child, analytics.grandchild." in text
+
+
+def test_log_names_some_of_many_tables_that_failed_or_were_skipped_and_the_failure_all(
+    project: DagsterProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "_NAMES_SHOWN", 2)
+    roots, children = [f"root_{n}" for n in range(3)], [f"child_{n}" for n in range(4)]
+    reads = " union all ".join(f"select * from analytics.{root}" for root in roots)
+    project.declare(**dict.fromkeys(roots, "select * from raw_data.nowhere"), **dict.fromkeys(children, reads))
+    result = project.materialize(max_concurrent_tables=1)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    told = failure.step_failure_data.user_failure_data
+    assert told is not None
+    assert "3 tables failed: analytics.root_0 in stage build, analytics.root_1 in stage build and 1 more." in (
+        told.description or ""
+    )
+    assert "Skipped, since they read failed tables: analytics.child_0, analytics.child_1 and 2 more." in (
+        told.description or ""
+    )
+    assert told.metadata["skipped"].value == [f"analytics.{name}" for name in children]
+    (log,) = [
+        entry.user_message for entry in project.instance.all_logs(result.run_id) if "was skipped" in entry.user_message
+    ]
+    skipped, *_, last = log.splitlines()
+    assert (
+        "child_0 was skipped, because it reads failed tables: analytics.root_0, analytics.root_1 and 1 more." in skipped
+    )
+    assert last == "2 more tables skipped. The failure of this run names them."
 
 
 def test_child_reads_the_new_version_of_its_parent(project: DagsterProject) -> None:
