@@ -1,6 +1,7 @@
 """Look around before a run: what stands under the targets' names, what hangs on it, and what died runs left behind."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from run_elt_dagster.model.candidate import (
     Marker,
@@ -172,9 +173,10 @@ def drop_stale_candidates(
         What could not be dropped, in words.
     """
     problems: list[str] = []
-    run = runner.run
+    # A run may have left thousands behind, and each question is one to Dagster's storage.
+    run, is_live = runner.run, cache(runner.run.is_live)
     for schema, name, marker in stale_candidates(inventory, declared, older_than_hours=older_than_hours):
-        if name.endswith(run_suffix(run.run_id)) or run.is_live(run_of_candidate(name)) or run.is_live(marker.run_id):
+        if name.endswith(run_suffix(run.run_id)) or is_live(run_of_candidate(name)) or is_live(marker.run_id):
             continue
         relation = Relation(database, schema, name)
         try:

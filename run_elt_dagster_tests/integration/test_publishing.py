@@ -198,9 +198,17 @@ def test_leftovers_are_swept_by_age_but_never_a_live_runs(local_server: LocalSer
         assert not local_server.run(run, mau(3, 1, more="checks: {row_count: {min: 9}}")).published
     assert local_server.run("00000003", mau(3, 1)).published
     assert {"TEMP_MAU__0000000C", "TEMP_MAU__0000000D"} < local_server.tables()
-    options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": "0000000D".__eq__}
+    asked: list[str] = []
+
+    def is_live(run_id: str) -> bool:
+        asked.append(run_id)
+        return run_id == "0000000D"
+
+    options: dict[str, Any] = {"keep_candidates_hours": 0, "is_live": is_live}
     assert local_server.run("00000004", mau(3, 1), **options).published
     assert local_server.tables() == {"MAU", "TEMP_MAU__0000000D"}
+    # A run may leave thousands of candidates, and each question is one to Dagster's storage.
+    assert sorted(asked) == ["0000000C", "0000000D"]
 
 
 def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(local_server: LocalServer) -> None:
