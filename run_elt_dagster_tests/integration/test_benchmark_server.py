@@ -23,7 +23,8 @@ def test_statement_is_counted_and_waited_for_however_it_is_answered(tmp_path: Pa
             for server.mode in ("record", mode):
                 pace.kinds.clear()
                 began = time.monotonic()
-                assert cursor.execute("select 7 as n").fetchall() == [(7,)]
+                cursor.execute("select 7 as n")
+                assert cursor.fetchall() == [(7,)]
                 pace.statement_seconds = LATENCY_SECONDS
         assert server.missed == 0
     assert pace.kinds == {"SELECT": 1}

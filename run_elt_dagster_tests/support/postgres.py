@@ -50,10 +50,14 @@ class Database:
             "DAGSTER_POSTGRES_DB": self.name,
         }
 
+    @property
+    def url(self) -> str:
+        """What SQLAlchemy connects to; 2.1 takes "postgresql" for another driver than the one that is installed."""
+        return f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.name}"
+
     @contextmanager
     def connection(self) -> Generator[sqlalchemy.Connection]:
-        url = f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.name}"
-        engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+        engine = sqlalchemy.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:
             yield connection
 
