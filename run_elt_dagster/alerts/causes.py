@@ -118,7 +118,7 @@ def causes_of(groups: Sequence[Group], failure: RunFailure, style: Style) -> str
     limit = TEXT_LIMIT if len(causes) == 1 else CAUSE_IN_LINE_LIMIT
     more = len(causes) - CAUSES_SHOWN
     line = "; ".join(cut(cause, limit) for cause in list(causes)[:CAUSES_SHOWN])
-    return f"{line}; and {more} more causes" if more > 0 else line
+    return f"{line}; and {more:,} more cause{'' if more == 1 else 's'}" if more > 0 else line
 
 
 def run_cause_of(failure: RunFailure, style: Style) -> str:

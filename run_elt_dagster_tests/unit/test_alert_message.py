@@ -152,6 +152,17 @@ def test_200_failed_tables_fit_and_are_counted() -> None:
     assert "and 480 more" in everything(message)
 
 
+@pytest.mark.parametrize(("count", "more"), [(5, ""), (6, "; and 1 more cause*"), (5000, "; and 4,995 more causes*")])
+def test_causes_beyond_the_first_five_are_counted(count: int, more: str) -> None:
+    tables = [
+        a_table(name=f"a.t{n}", stage="build", checks=(), cause=f"gone {n}", cause_class=f"{n}") for n in range(count)
+    ]
+    message = failure_message(a_failure(*tables), style=STYLE)
+    assert_slack_takes(message)
+    assert f"gone 4{more}" in message.text
+    assert "gone 5" not in message.text
+
+
 def test_text_of_several_tables_names_them_and_says_once_what_holds_for_all() -> None:
     tables = [a_table(name=f"analytics.t{n}", production="There is no published table yet.") for n in range(2)]
     text = failure_message(a_failure(*tables), style=STYLE).text
