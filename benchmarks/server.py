@@ -5,8 +5,9 @@ on), `mode` and `reset` (count anew), and answers each with what it has counted 
 a statement, outside of all locks, as a warehouse works on several at once. A CTAS costs `ctas_seconds` instead of
 `statement_seconds`.
 
-Three modes: `execute` is the embedded Snowflake as it is; `record` keeps its answers too; `replay` gives a recorded answer to
-a statement that differs from a recorded one in nothing but the run's id and time, without executing anything. A real
+Four modes: `execute` is the embedded Snowflake as it is; `record` keeps its answers too; `replay` gives a recorded answer to
+a statement that differs from a recorded one in nothing but the run's id and time, without executing anything; `refuse` replays
+and refuses each CTAS. With `--alike`, the answers for one table of a trivial workload serve every other one. A real
 warehouse takes none of the client's CPU time: here, where both share a few cores, DuckDB would take most of it.
 """
 
@@ -27,6 +28,7 @@ import snowflake.connector
 from benchmarks.workload import SOURCES_SQL
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.engine import Result
+from run_elt_dagster.embedded.errors import missing_object
 from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.embedded.sessions import Running
 from run_elt_dagster.embedded.set_up import set_up_database
@@ -36,6 +38,8 @@ _CTAS = re.compile(r"\s*(?:/\*.*?\*/\s*)*create\s[^(]*?\btable\b(?!.*?\bclone\b)
 _KIND = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:--[^\n]*\s*)*(\w+(?:\s+\w+)?)", re.DOTALL)
 
 
+# The number of a table in a trivial workload, in its name and in its SELECT.
+_NUMBER = re.compile(r"(?<=t_)\d{5}(?!\d)|(?<=select )\d+(?= as id)", re.IGNORECASE)
 # What a run of this project writes into its statements: its candidates' names, with an end of its own, and the marker of a
 # comment.
 _CANDIDATE = re.compile(r"\b(TEMP_\w+?__)([0-9A-F]{8})\b")
@@ -46,15 +50,17 @@ class RecordingServer(SimulatedServer):
     """An embedded Snowflake that can answer what it has answered before.
 
     Attributes:
-        mode: `execute`, `record` or `replay`.
-        missed: Statements that were executed in mode `replay`, since no answer had been recorded.
+        mode: `execute`, `record`, `replay` or `refuse`.
+        missed: Statements that were executed in mode `replay` or `refuse`, since no answer had been recorded.
+        are_alike: Whether the answers for one table of a trivial workload serve every other one.
     """
 
     mode = "execute"
     missed = 0
 
-    def __init__(self, directory: Path, **arguments: Any) -> None:
+    def __init__(self, directory: Path, *, are_alike: bool = False, **arguments: Any) -> None:
         super().__init__(directory, **arguments)
+        self.are_alike = are_alike
         self._recorded: dict[tuple[str | None, str], tuple[tuple[str, ...], Result]] = {}
         self._markers: dict[tuple[str | None, str], str] = {}
 
@@ -62,14 +68,17 @@ class RecordingServer(SimulatedServer):
         if self.mode == "execute" or body.get("bindings"):
             return super()._result(statement, body)
         database = statement.session.connection.database
-        key = (database, timeless(statement.sql))
+        key = (database, self._without_numbers(timeless(statement.sql)))
         labels = self._labels(database, statement.sql)
-        if self.mode == "replay" and key in self._recorded:
+        if self.mode == "refuse" and kind_of(statement.sql) == "CTAS":
+            self._tell("before", statement)
+            raise missing_object(f"RAW_DATA.GONE_{labels[-1]}")
+        if self.mode != "record" and key in self._recorded:
             # The hook waits as long as a warehouse would, and counts: here nothing else calls it.
             self._tell("before", statement)
             before, result = self._recorded[key]
             return relabelled(result, dict(zip(before, labels, strict=True)))
-        self.missed += self.mode == "replay"
+        self.missed += self.mode != "record"
         result = super()._result(statement, body)
         self._recorded[key] = (labels, result)
         return result
@@ -80,13 +89,17 @@ class RecordingServer(SimulatedServer):
         The CTAS says the marker, and answers to later statements repeat it. A recorded one has the time of the recorded run,
         by which a run would take its own candidate for a newer run's, and wait for it.
         """
+        number = [f"T_{found[0]}"] if self.are_alike and (found := _NUMBER.search(sql)) else []
         candidate = _CANDIDATE.search(sql)
         if candidate is None:
-            return ()
+            return tuple(number)
         table, suffix = candidate.groups()
         if marker := _MARKER.search(sql):
             self._markers[database, table] = marker[0]
-        return self._markers.get((database, table), suffix), suffix
+        return self._markers.get((database, table), suffix), suffix, *number
+
+    def _without_numbers(self, sql: str) -> str:
+        return _NUMBER.sub("", sql) if self.are_alike else sql
 
 
 def timeless(sql: str) -> str:
@@ -166,8 +179,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("databases", nargs="+")
+    parser.add_argument("--alike", action="store_true", help="the answers for one trivial table serve every other one")
     arguments = parser.parse_args()
-    server, pace = _started(arguments.directory, arguments.databases)
+    server, pace = _started(arguments.directory, arguments.databases, are_alike=arguments.alike)
     counted = Counted(server, pace)
     print(json.dumps({"host": HOST, "port": server.port, "user": USER, "password": server.password}), flush=True)
     try:
@@ -184,9 +198,9 @@ def main() -> None:
         server.stop()
 
 
-def _started(directory: Path, databases: list[str]) -> tuple[RecordingServer, Pace]:
+def _started(directory: Path, databases: list[str], *, are_alike: bool) -> tuple[RecordingServer, Pace]:
     pace = Pace()
-    server = RecordingServer(directory, databases=databases, hook=pace)
+    server = RecordingServer(directory, are_alike=are_alike, databases=databases, hook=pace)
     for database in databases:
         set_up_database(server.engine, database, sample_data=False, log=print)
     server.start()

@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 
 ROOT = Path(__file__).parent.parent
 # What the server does with a statement: benchmarks/server.py.
-Mode = Literal["execute", "record", "replay"]
+Mode = Literal["execute", "record", "replay", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,27 @@ class Service:
 
 
 @contextmanager
-def serving(directory: Path, databases: Sequence[str], *, log: Path) -> Generator[Service]:
+def serving(directory: Path, databases: Sequence[str], *, log: Path, are_alike: bool = False) -> Generator[Service]:
     """Run a server while the context lasts.
+
+    Args:
+        directory: Where its files are.
+        databases: Its databases.
+        log: What it prints goes there.
+        are_alike: Whether the answers for one table of a trivial workload serve every other one.
 
     Raises:
         RuntimeError: It did not start; the log says why.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.server", str(directory), *databases]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.server",
+        str(directory),
+        *databases,
+        *(["--alike"] if are_alike else []),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with (
         log.open("wb") as errors,

@@ -1,11 +1,13 @@
 """The server of the benchmarks: a replayed answer costs and counts as much as one that is executed."""
 
 import time
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import snowflake.connector
+from snowflake.connector.cursor import SnowflakeCursor
 
 from benchmarks.server import Pace, RecordingServer
 from run_elt_dagster_tests.support.embedded import Account, running_server
@@ -29,3 +31,33 @@ def test_statement_is_counted_and_waited_for_however_it_is_answered(tmp_path: Pa
         assert server.missed == 0
     assert pace.kinds == {"SELECT": 1}
     assert time.monotonic() - began >= LATENCY_SECONDS
+
+
+@contextmanager
+def alike(directory: Path) -> Generator[tuple[RecordingServer, SnowflakeCursor]]:
+    with (
+        running_server(directory, RecordingServer) as server,
+        closing(snowflake.connector.connect(**Account(server).arguments)) as connection,
+    ):
+        server.are_alike = True
+        yield server, connection.cursor()
+
+
+def test_answer_for_one_table_serves_every_other_one_under_its_name(tmp_path: Path) -> None:
+    with alike(tmp_path) as (server, cursor):
+        server.mode = "record"
+        cursor.execute("select 'T_00000' as name, 1 as n from (select 0 as id)")
+        server.mode = "replay"
+        cursor.execute("select 'T_04711' as name, 1 as n from (select 4711 as id)")
+        assert cursor.fetchall() == [("T_04711", 1)]
+        assert server.missed == 0
+        cursor.execute("select 'T_04711' as name, 2 as n from (select 4711 as id)")
+        assert server.missed == 1
+
+
+def test_tables_can_be_refused(tmp_path: Path) -> None:
+    with alike(tmp_path) as (server, cursor):
+        server.mode = "refuse"
+        with pytest.raises(snowflake.connector.errors.ProgrammingError, match="GONE_T_00003") as refused:
+            cursor.execute("create table run_elt.public.t_00003 as select 3 as id")
+        assert refused.value.errno == 2003
