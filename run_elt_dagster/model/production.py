@@ -57,7 +57,7 @@ class Production:
 
     Attributes:
         state: `unchanged` where they see the version of before, `new` where they see what the run built, `none` where there is no
-            table, `unknown` where Snowflake could not be asked.
+            table, `unknown` where Snowflake could not be asked, or does not say.
         version: The version that they see, where it is known.
         run_id: The run to look for where the state is unknown.
         target: The table to look at where the state is unknown.
@@ -82,7 +82,7 @@ class Production:
             return "Readers see the new table."
         if self.state == "unknown":
             return (
-                "Whether readers see the new table is unknown, since the catalogue could not be asked: look for "
+                "Whether readers see the new table is unknown, since the catalogue does not say: look for "
                 f"{self.run_id} in the comment of {self.target}."
             )
         if self.version is not None and self.version.kind not in TABLE_KINDS:

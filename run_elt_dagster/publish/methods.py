@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from run_elt_dagster.model.candidate import comment_of
+from run_elt_dagster.model.candidate import Marker, comment_of
 from run_elt_dagster.model.names import Relation, quote_identifier
-from run_elt_dagster.model.production import TABLE_KINDS
+from run_elt_dagster.model.production import TABLE_KINDS, TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import carry_grants_over
@@ -25,8 +25,9 @@ from run_elt_dagster.publish.guards import (
     require_same_columns,
 )
 from run_elt_dagster.publish.statements import column_comments_sql, comment_sql, same_rows_sql, table_kind
+from run_elt_dagster.publish.versions import candidates_in, candidates_sql, newest_published
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.snowflake.runner import RunStoppedError
+from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 # How often production is looked at before an exchange without an answer counts as not done.
@@ -101,6 +102,14 @@ class Exchange(ABC):
             work.warn_of_effect(error)
         return True
 
+    def give_way(self, work: TableWork) -> Marker | None:  # noqa: ARG002 - of use where it is overridden
+        """Take back what `prepare` has done to the target of a newer run that had dropped the candidate; nothing by default.
+
+        Returns:
+            The newer run, None if there was nothing to take back.
+        """
+        return None
+
     def finish(self, work: TableWork) -> None:  # noqa: B027 - no duty
         """Do what comes after; nothing by default. What fails here is a warning: readers see the new rows."""
 
@@ -117,6 +126,14 @@ def _names_the_run(work: TableWork, *, looks: int) -> bool:
         if work.looks_afresh() and work.standing is not None and work.standing.marker == work.marker():
             return True
     return False
+
+
+def _newest_published(work: TableWork) -> TableVersion | None:
+    """Return the candidate of the newer run that has published last, None if there is none or Snowflake does not say."""
+    with contextlib.suppress(StatementError), work.runner.fresh() as fresh:
+        answer = work.send(candidates_sql(work.table, work.target), runner=fresh)
+        return newest_published(candidates_in(answer, work.table), after=work.marker())
+    return None
 
 
 class CreateClone(Exchange):
@@ -215,15 +232,33 @@ class InsertOverwrite(Exchange):
         """
         same: bool | None = None
         with contextlib.suppress(StatementError), work.runner.fresh() as fresh:
-            answer = work.send(same_rows_sql(work.target.sql, work.candidate.sql, work.columns), runner=fresh)
-            work.inspect(fresh)
-            same = not int(answer.rows[0][0])
+            same = self._has_candidates_rows(work, fresh)
         work.is_unknown = same is None
         if same:
             work.warn_of_effect(error)
         if same is False:
             self._take_announcement_back(work)
         return bool(same)
+
+    def give_way(self, work: TableWork) -> Marker | None:
+        """Name the newer run in the target's comment again where this one has announced its rows over it.
+
+        No statement can require the candidate while it comments the target. So a run that was paused just before its
+        announcement makes it even after a newer run has published and dropped the candidate. The comment of the newer run's
+        candidate is among those of the dropped tables.
+        """
+        if work.standing is None or work.standing.marker != work.marker("publishing"):
+            return None
+        named: Marker | None = None
+        # Looked at again: a still newer run may have published just before the comment.
+        for _ in range(VERIFICATIONS):
+            newer = _newest_published(work)
+            if newer is None or newer.marker is None or newer.marker == named:
+                break
+            named = newer.marker
+            comment = comment_sql(work.target, newer.comment)
+            work.comment_target(comment, otherwise=f"has the rows of run {named.run_id}")
+        return named
 
     def finish(self, work: TableWork) -> None:
         """Name the run of the rows in the target's comment."""
@@ -234,6 +269,24 @@ class InsertOverwrite(Exchange):
         work.comment_target(comment_sql(work.target, comment), otherwise=written)
         if comments := column_comments_sql(work.table, work.target):
             work.comment_target(comments, otherwise=written)
+
+    @staticmethod
+    def _has_candidates_rows(work: TableWork, fresh: StatementRunner) -> bool | None:
+        """Return whether readers see the candidate's rows; None if its rows are gone and the target's comment does not tell either.
+
+        Raises:
+            StatementError: Snowflake would not tell.
+        """
+        same: bool | None = None
+        try:
+            answer = work.send(same_rows_sql(work.target.sql, work.candidate.sql, work.columns), runner=fresh)
+            same = not int(answer.rows[0][0])
+        except StatementError as error:
+            if error.errno != OBJECT_MISSING:
+                raise
+        work.inspect(fresh)
+        is_told = work.standing is None or work.standing.marker != work.marker("publishing")
+        return False if same is None and is_told else same
 
     def _announce(self, work: TableWork) -> None:
         """Say that the rows are being written; where that is reported as failed, take it back."""

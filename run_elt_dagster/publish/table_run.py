@@ -243,12 +243,15 @@ class TableRun:
         """Find out what happened when the candidate is gone, or a target has come: this run's own doing, or a newer run's.
 
         Raises:
+            SupersededError: A newer run has published.
             StatementError: There is no newer run to blame.
             PublishRefusedError: The target comes and goes again and again.
         """
         work = self._work
         work.inspect()
         self._wait_for_newer_builds()
+        if not work.has_candidate and (newer := self._by.give_way(work)):
+            raise SupersededError(newer)
         if not work.has_candidate or not work.has_target_come_or_gone:
             raise self._looked_into
         self._take_another_target()

@@ -4,16 +4,20 @@ Snowflake keeps what was replaced or dropped for DATA_RETENTION_TIME_IN_DAYS, a 
 https://docs.snowflake.com/en/user-guide/data-time-travel
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from run_elt_dagster.model.candidate import (
     Marker,
+    candidate_prefix,
     instant,
+    is_candidate_of,
+    is_from_its_run,
 )
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import Answer
 
@@ -59,9 +63,44 @@ def order_of(version: TableVersion | None) -> tuple[str, str] | None:
 
 def versions_in(answer: Answer, relation: Relation) -> list[TableVersion]:
     """Return what the answer to `versions_sql` says of the table itself."""
+    return [version for version in _listed_in(answer) if version.name == relation.name]
+
+
+def candidates_sql(table: AnalyticsTable, target: Relation) -> str:
+    """Return the statement that lists the candidates of a table, dropped ones included, and some others."""
+    return versions_sql(Relation(target.database, target.schema, f"{candidate_prefix(table)}%"))
+
+
+def candidates_in(answer: Answer, table: AnalyticsTable) -> list[TableVersion]:
+    """Return what the answer to `candidates_sql` says of tables that runs have built to publish them as the table."""
+    return [
+        version
+        for version in _listed_in(answer)
+        if is_candidate_of(table, version.name) and version.marker and is_from_its_run(version.name, version.marker)
+    ]
+
+
+def newest_published(candidates: Sequence[TableVersion], *, after: Marker) -> TableVersion | None:
+    """Return the candidate that was published last, if it was built after another one; None if that is not certain.
+
+    Nobody but its own run drops the newest candidate, and only when it is published. A failed one stays, and says so. An older
+    one may have been dropped by a run that failed afterwards, so nothing follows from it.
+
+    Args:
+        candidates: All of them, dropped ones included.
+        after: The marker of the other one.
+    """
+    marked = [(version.marker, version) for version in candidates if version.marker is not None]
+    newest = max((marker.order for marker, _ in marked), default=after.order)
+    # A build that was sent again leaves a dropped version behind, whatever became of it.
+    found = [(marker, version) for marker, version in marked if marker.order == newest]
+    certain = all(marker.state == "run" and version.dropped_at is not None for marker, version in found)
+    return found[0][1] if found and certain and newest > after.order else None
+
+
+def _listed_in(answer: Answer) -> list[TableVersion]:
     names = [name.lower() for name in answer.columns]
-    rows = [dict(zip(names, row, strict=True)) for row in answer.rows]
-    return [_version(row) for row in rows if row["name"] == relation.name]
+    return [_version(dict(zip(names, row, strict=True))) for row in answer.rows]
 
 
 def _version(row: Mapping[str, Any]) -> TableVersion:

@@ -1,17 +1,22 @@
 """What may be published, in which order, and with whose grants, on the simulator over the real connector."""
 
+import itertools
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.model.candidate import marker_in
+from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
+ANNOUNCEMENT = "[run_elt publishing"
 EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT OVERWRITE"}
 
 
@@ -136,8 +141,13 @@ def test_table_of_another_role_is_not_replaced(local_server: LocalServer) -> Non
     assert local_server.seen() == OLD
 
 
-@pytest.mark.parametrize("publish", METHODS)
-@pytest.mark.parametrize("held", ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"])
+@pytest.mark.parametrize(
+    ("publish", "held"),
+    [
+        *itertools.product(METHODS, ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"]),
+        ("overwrite", ANNOUNCEMENT),
+    ],
+)
 def test_older_snapshot_never_overwrites_a_newer_one(local_server: LocalServer, publish: str, held: str) -> None:
     """The older run is held at a statement while the newer one goes all the way."""
     assert local_server.run("00000001", mau(1, 0, publish=publish)).published
@@ -158,6 +168,62 @@ def test_older_snapshot_never_overwrites_a_newer_one(local_server: LocalServer, 
     assert local_server.seen() == NEW
     assert outcome.superseded_by == "0000000B", outcome.failure
     assert local_server.tables() == {"MAU"}
+    # What the alert of a lost run and a rollback go by.
+    marker = marker_in(local_server.comment())
+    assert marker is not None
+    assert (marker.state, marker.run_id) == ("run", "0000000B")
+
+
+def before_its_announcement(local_server: LocalServer, run_id: str, act: Callable[[], Any]) -> TableOutcome:
+    """Run a table, and do something else just before it announces in the target's comment that it writes the rows."""
+    done = threading.Event()
+
+    def hook(event: StatementEvent) -> None:
+        if event.phase == "before" and f"{ANNOUNCEMENT} {run_id}" in event.sql and not done.is_set():
+            done.set()
+            act()
+
+    with local_server.account.hooked(hook):
+        outcome = local_server.run(run_id, mau(3, 1, publish="overwrite"))
+    assert done.is_set()
+    return outcome
+
+
+def test_the_newest_of_several_newer_runs_gets_the_comment_back(local_server: LocalServer) -> None:
+    assert local_server.run("00000001", mau(1, 0, publish="overwrite")).published
+    failing = "columns: {nowhere: int}"
+
+    def publish_twice() -> None:
+        assert local_server.run("0000000B", mau(7, 3, publish="overwrite")).published
+        assert local_server.run("0000000C", mau(5, 2, publish="overwrite", more="description: newest")).published
+
+    outcome = before_its_announcement(local_server, "0000000A", publish_twice)
+    assert outcome.superseded_by == "0000000C", outcome.failure
+    assert local_server.comment().startswith("newest [run_elt run 0000000C at ")
+    # Of a newer run that failed nothing is known but that it failed, so an older one does not count as published last.
+    outcome = before_its_announcement(
+        local_server,
+        "0000000D",
+        lambda: [
+            local_server.run("0000000E", mau(5, 2, publish="overwrite")),
+            local_server.run("0000000F", mau(7, 3, publish="overwrite", more=failing)),
+        ],
+    )
+    assert outcome.superseded_by is None
+    assert outcome.failure is not None
+    assert outcome.failure.production.state == "unknown"
+    assert local_server.seen() == NEW
+
+
+def test_candidate_that_somebody_drops_leaves_unknown_what_readers_see(local_server: LocalServer) -> None:
+    assert local_server.run("00000001", mau(5, 2, publish="overwrite")).published
+    outcome = before_its_announcement(
+        local_server, "0000000A", lambda: local_server.reader.sql("drop table analytics.temp_mau__0000000A")
+    )
+    assert outcome.superseded_by is None
+    assert outcome.failure is not None
+    assert "is unknown, since the catalogue does not say: look for 0000000A" in outcome.failure.message
+    assert local_server.seen() == NEW
 
 
 @pytest.mark.parametrize("publish", METHODS)

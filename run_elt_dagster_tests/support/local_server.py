@@ -41,6 +41,10 @@ class LocalServer:
     def seen(self) -> list[tuple[Any, ...]]:
         return self.reader.sql("select count(*), min(v), max(v) from analytics.mau")
 
+    def comment(self) -> str:
+        """Return the comment of the table."""
+        return self.reader.sql("select comment from information_schema.tables where table_name = 'MAU'")[0][0]
+
     def tables(self) -> set[str]:
         rows = self.reader.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
         return {name for (name,) in rows}

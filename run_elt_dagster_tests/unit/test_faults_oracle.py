@@ -56,7 +56,7 @@ def test_sentence_is_true_of_what_it_says_alone(
 
 
 def test_sentence_that_says_unknown_is_true_of_everything() -> None:
-    said = "Whether readers see the new table is unknown, since the catalogue could not be asked"
+    said = "Whether readers see the new table is unknown, since the catalogue does not say"
     assert untrue(said, [()], NEW) == untrue(said, [OLD.content], NEW) == []
 
 

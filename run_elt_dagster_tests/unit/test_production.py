@@ -24,7 +24,7 @@ SENTENCES = [
     (
         Production("unknown", run_id="8f3a", target="DB.A.MAU"),
         (
-            "Whether readers see the new table is unknown, since the catalogue could not be asked: look for 8f3a in the "
+            "Whether readers see the new table is unknown, since the catalogue does not say: look for 8f3a in the "
             "comment of DB.A.MAU."
         ),
     ),

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from run_elt_dagster.model.candidate import (
     target_of,
 )
 from run_elt_dagster.model.names import Relation, is_candidate_name, short_id
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import Grant, grant_changes_sql, grants_of
@@ -24,6 +26,8 @@ from run_elt_dagster.publish.guards import (
 )
 from run_elt_dagster.publish.methods import exchange_sql, refusal
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql
+from run_elt_dagster.publish.versions import candidates_in, newest_published
+from run_elt_dagster.snowflake.session import Answer
 
 RUN_ID = "8f3a01c2-0000-4000-8000-000000000000"
 MARKER = Marker("run", RUN_ID, "2026-11-25T00:00:00.000000Z")
@@ -225,3 +229,65 @@ def test_grant_to_a_grantee_of_another_kind_is_refused() -> None:
 
 def test_drop_is_safe_to_repeat() -> None:
     assert drop_sql(candidate()) == f"DROP TABLE IF EXISTS {TEMP}"
+
+
+LATER, LATEST = (f"2026-11-25T00:0{minute}:00.000000Z" for minute in (1, 2))
+DROPPED_AT = datetime(2026, 11, 25, 1, tzinfo=UTC)
+
+
+def built(state: str, at: str, *, dropped: bool = True, run: str = "b") -> TableVersion:
+    comment = f"[run_elt {state} {run} at {at}]"
+    return TableVersion(comment=comment, dropped_at=DROPPED_AT if dropped else None)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [built("run", LATER)],
+        [built("run", MARKER.at, run="0"), built("run", LATER), TableVersion()],
+        # The candidates of both were dropped, so the last one was published.
+        [
+            built("failed", MARKER.at, run="0"),
+            built("run", "2026-11-25T00:00:30.000000Z", run="a"),
+            built("run", LATER),
+        ],
+    ],
+)
+def test_newest_candidate_that_was_dropped_was_published(candidates: list[TableVersion]) -> None:
+    assert newest_published(candidates, after=MARKER) == built("run", LATER)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [],
+        [TableVersion()],
+        # Nothing newer.
+        [built("run", MARKER.at, run="0")],
+        # On its way, or failed, or failed and swept.
+        [built("run", LATER, dropped=False)],
+        [built("failed", LATER, dropped=False)],
+        [built("failed", LATER)],
+        # The build was sent again, and its table failed.
+        [built("run", LATER), built("failed", LATER, dropped=False)],
+        # A still newer run has dropped it, and failed: whether it was published before is not said.
+        [built("run", LATER), built("failed", LATEST, run="c", dropped=False)],
+    ],
+)
+def test_candidate_that_may_not_be_published_counts_as_unpublished(candidates: list[TableVersion]) -> None:
+    assert newest_published(candidates, after=MARKER) is None
+
+
+def test_list_of_candidates_leaves_out_what_no_run_has_built_for_the_table() -> None:
+    """LIKE takes `_` as any character, a table may be named like another one, and a swap leaves old rows under a run's name."""
+    own = ("TEMP_MAU__8F3A01C2", str(MARKER))
+    others = [
+        ("TEMPXMAU__8F3A01C2", str(MARKER)),
+        ("TEMP_MAU__B__8F3A01C2", str(MARKER)),
+        ("TEMP_MAU__COPY", str(MARKER)),
+        ("TEMP_MAU__8F3A01C2", "[run_elt run 00000000 at 2026-11-24]"),
+        ("TEMP_MAU__8F3A01C2", ""),
+    ]
+    rows = tuple((name, comment, None) for name, comment in [own, *others])
+    answer = Answer(rows, "01-1", 0.1, ("name", "comment", "dropped_on"))
+    assert candidates_in(answer, a_table()) == [TableVersion("TEMP_MAU__8F3A01C2", comment=str(MARKER))]
