@@ -206,14 +206,14 @@ def test_view_is_not_replaced(table: OwnTable) -> None:
     assert table.seen(session) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("publish", METHODS)
-def test_older_snapshot_never_overwrites_a_newer_one(table: OwnTable, publish: str) -> None:
-    """The older run is held just before its exchange, while the newer one goes all the way."""
+@pytest.mark.parametrize(("publish", "held"), [*EXCHANGES.items(), ("overwrite", "[run_elt publishing")])
+def test_older_snapshot_never_overwrites_a_newer_one(table: OwnTable, publish: str, held: str) -> None:
+    """The older run is held just before its exchange or its announcement, while the newer one goes all the way."""
     table.publish("00000001", built(1, 0, publish=publish))
     reached, go_on = threading.Event(), threading.Event()
 
     def hold(sql: str, _: Mapping[str, str]) -> None:
-        if EXCHANGES[publish] in sql:
+        if held in sql:
             reached.set()
             assert go_on.wait(200)
 
@@ -225,7 +225,11 @@ def test_older_snapshot_never_overwrites_a_newer_one(table: OwnTable, publish: s
         go_on.set()
     outcome = older.result(200)
     assert outcome.superseded_by == "0000000B", outcome.failure
-    assert table.seen(table.schema.session()) == (5, 2, 2)
+    session = table.schema.session()
+    assert table.seen(session) == (5, 2, 2)
+    marker = table.marker(session)
+    assert marker is not None
+    assert (marker.state, marker.run_id) == ("run", "0000000B")
 
 
 @pytest.mark.parametrize("publish", METHODS)
