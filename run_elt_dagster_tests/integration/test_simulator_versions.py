@@ -122,6 +122,15 @@ def test_rows_that_were_not_kept_are_an_error_and_no_other_rows(session: Session
     assert session.refused("select a from x before(statement => '01b2-unknown')") == 2
 
 
+def test_dropped_schema_takes_overwritten_rows_along(session: Session) -> None:
+    schema = session.value("select current_schema()")
+    session.sql("create table x as select 1 as a")
+    session.sql("insert overwrite into x select 2")
+    session.sql(f"drop schema {schema}")
+    session.sql(f"create schema {schema}")
+    assert seen(session) == set()
+
+
 def test_only_the_latest_overwritten_rows_are_kept(session: Session) -> None:
     session.sql("create table x as select 0 as a")
     ids = [overwritten(session, f"insert overwrite into x select {number}") for number in range(1, 6)]

@@ -60,7 +60,8 @@ class Past:
         ).fetchall()
         for schema, name in rows:
             if name is not None:
-                self._duck.execute(f"DROP TABLE {Table(self._database, schema, name).sql}")
+                # They are gone already where their schema was dropped.
+                self._duck.execute(f"DROP TABLE IF EXISTS {Table(self._database, schema, name).sql}")
 
     def table_at(self, table: Table, when: exp.HistoricalData) -> Table:
         """Return where the rows are that a table had then.
