@@ -3,18 +3,13 @@
 import time
 from collections.abc import Callable
 
-import pyarrow as pa
-
 from run_elt_dagster.embedded.engine import Engine
 from run_elt_dagster.embedded.objects import Register, Table, quoted
-from run_elt_dagster.embedded.sample_data import sample_sessions
+from run_elt_dagster.embedded.sql_files import sql_file
 
 SCHEMAS = ("RAW_DATA", "ANALYTICS")
 SAMPLE_LOADED = "sample data loaded"
-_COLUMNS = {
-    "USER_SESSION_CHANNEL": "USERID BIGINT, SESSIONID VARCHAR, CHANNEL VARCHAR",
-    "SESSION_TIMESTAMP": "SESSIONID VARCHAR, TS TIMESTAMP",
-}
+SAMPLE_TABLES = ("USER_SESSION_CHANNEL", "SESSION_TIMESTAMP")
 
 
 def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Callable[[str], None]) -> None:
@@ -31,7 +26,7 @@ def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Ca
     started = time.monotonic()
     duck.begin()
     try:
-        rows = _load(engine, register, database)
+        rows = _load(register)
         register.record(SAMPLE_LOADED)
     except BaseException:
         duck.rollback()
@@ -41,25 +36,13 @@ def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Ca
         log(f"Loaded {rows:,} sample sessions into {database}.RAW_DATA in {time.monotonic() - started:.1f} s.")
 
 
-def _load(engine: Engine, register: Register, database: str) -> int:
+def _load(register: Register) -> int:
     """Create and fill the tables of the sample; return the number of sessions, 0 if somebody has such tables already."""
-    tables = {name: Table(database, "RAW_DATA", name) for name in _COLUMNS}
-    if any(register.existing_name(table.schema, table.name) for table in tables.values()):
+    tables = [Table(register.database, "RAW_DATA", name) for name in SAMPLE_TABLES]
+    if any(register.existing_name(table.schema, table.name) for table in tables):
         return 0
-    sessions = sample_sessions()
-    ids = [session.session_id for session in sessions]
-    rows = {
-        "USER_SESSION_CHANNEL": [
-            [session.user_id for session in sessions],
-            ids,
-            [session.channel for session in sessions],
-        ],
-        "SESSION_TIMESTAMP": [ids, [session.started_at for session in sessions]],
-    }
-    for name, table in tables.items():
-        engine.duck_conn.execute(f"CREATE TABLE {table.sql} ({_COLUMNS[name]})")
-        engine.duck_conn.register("embedded_sample", pa.table(rows[name], names=_COLUMNS[name].split(", ")))
-        engine.duck_conn.execute(f"INSERT INTO {table.sql} SELECT * FROM embedded_sample")
-        engine.duck_conn.unregister("embedded_sample")
+    register.duck.execute(sql_file("sample_data", schema=f"{quoted(register.database)}.RAW_DATA"))
+    for table in tables:
         register.add(table, owner="SYSADMIN", comment="Sample data")
-    return len(sessions)
+    rows = register.duck.sql(f"SELECT count(*) FROM {tables[0].sql}").fetchall()
+    return int(rows[0][0])

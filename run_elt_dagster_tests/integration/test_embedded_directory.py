@@ -8,16 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import snowflake.connector
 
 from run_elt_dagster.disk import DiskError
-from run_elt_dagster.embedded import Endpoint, embedded_snowflake, set_up
+from run_elt_dagster.embedded import Endpoint, embedded_snowflake
 from run_elt_dagster.embedded.objects import Register
-from run_elt_dagster.embedded.sample_data import Session as SampleSession
 from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.embedded.set_up import SAMPLE_LOADED, set_up_database
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
@@ -45,7 +43,6 @@ PUBLISH = (
     "create or replace table analytics.x clone analytics.y copy grants",
     "alter table analytics.x swap with analytics.y",
 )
-A_SESSION = SampleSession(datetime(2019, 5, 1), 1, "one", "Google")  # noqa: DTZ001 - TIMESTAMP_NTZ
 
 
 class Holder:
@@ -215,7 +212,6 @@ def test_sample_data_is_loaded_once(tmp_path: Path) -> None:
 
 
 def test_sample_data_that_was_interrupted_is_loaded_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(set_up, "sample_sessions", lambda: [A_SESSION])
     server = EmbeddedServer(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Register, "record", interrupted)

@@ -1,9 +1,12 @@
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+import run_elt_dagster
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.proxy import without_proxy_for
 
@@ -39,3 +42,11 @@ def test_environment_is_left_alone_where_there_is_no_proxy(monkeypatch: pytest.M
     before = dict(os.environ)
     with without_proxy_for("127.0.0.1"):
         assert dict(os.environ) == before
+
+
+def test_wheel_holds_the_sql_files() -> None:
+    package = Path(run_elt_dagster.__file__).parent
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["run_elt_dagster"]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert packed >= set(package.rglob("*.sql"))

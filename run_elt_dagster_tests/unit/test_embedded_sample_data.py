@@ -1,9 +1,12 @@
+import hashlib
 from collections import Counter, defaultdict
+from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
-import pytest
+import duckdb
 
-from run_elt_dagster.embedded.sample_data import Session, sample_sessions, shares
+from run_elt_dagster.embedded.sql_files import sql_file
 
 MAU = {
     "2019-05": 281,
@@ -24,9 +27,22 @@ CHANNELS = {
 }
 
 
+class Session(NamedTuple):
+    started_at: datetime
+    user_id: int
+    session_id: str
+    channel: str
+
+
 @cache
 def sessions() -> list[Session]:
-    return sample_sessions()
+    with duckdb.connect() as duck:
+        duck.execute(sql_file("sample_data", schema="memory.main"))
+        duck.execute(
+            "SELECT ts, userid, sessionid, channel FROM user_session_channel JOIN session_timestamp USING (sessionid) "
+            "ORDER BY ts, userid, sessionid"
+        )
+        return [Session(*row) for row in duck.fetchall()]
 
 
 def month_of(session: Session) -> str:
@@ -55,6 +71,8 @@ def test_sample_has_its_users() -> None:
 def test_sample_is_the_same_everywhere() -> None:
     thousandth = ["2019-05-05 13:06:14.316000", "219", "e737258b37792e9e567c0cb688eb4564", "Naver"]
     assert [str(value) for value in sessions()[1000]] == thousandth
+    text = "\n".join("|".join(map(str, session)) for session in sessions())
+    assert hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() == "95a4113ae4d7a724137c77cc426f8668"
 
 
 def test_months_begin_and_end_with_a_session() -> None:
@@ -62,10 +80,7 @@ def test_months_begin_and_end_with_a_session() -> None:
     assert {"2019-05-01 00:00:00", "2019-05-31 23:59:59.999000", "2019-11-30 23:59:59.999000"} <= instants
 
 
-@pytest.mark.parametrize("total", [0, 1, 7, 1000])
-def test_shares_add_up(total: int) -> None:
-    assert sum(shares(total, {"a": 3, "b": 5, "c": 7}).values()) == total
-
-
-def test_shares_follow_the_largest_remainders() -> None:
-    assert shares(10, {"a": 1, "b": 1, "c": 4}) == {"a": 2, "b": 2, "c": 6}
+def test_months_have_sessions_in_proportion_to_their_users() -> None:
+    found = Counter(month_of(session) for session in sessions())
+    for month, users in MAU.items():
+        assert abs(found[month] - 101_520 * users / sum(MAU.values())) < 1
