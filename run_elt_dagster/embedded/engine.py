@@ -28,9 +28,7 @@ from snowflake.connector.errors import Error
 from sqlglot import Expr, exp
 from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
 
-from run_elt_dagster.embedded import info_schema as views
 from run_elt_dagster.embedded import rewrites
-from run_elt_dagster.embedded.column_views import global_columns_view_sql
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.errors import (
     SqlError,
@@ -42,10 +40,11 @@ from run_elt_dagster.embedded.errors import (
 )
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.lexer import renamed_functions
-from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, quoted, register_sql
+from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, literal, quoted
 from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError
 from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
 from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA, labels_of
 
 logger = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ class Engine(FakeSnow):
         self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
         self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
         self.duck_conn.execute(rewrites.TEXT_MACRO_SQL)
-        self.duck_conn.execute(global_columns_view_sql())
+        self.duck_conn.execute(sql_file("columns"))
         self.main_database = databases[0]
         self._directory = directory
         self._databases: list[str] = []
@@ -128,9 +127,8 @@ class Engine(FakeSnow):
 
     def _attach(self, database: str) -> None:
         path = self._directory / f"{database}.db"
-        literal = str(path).replace("'", "''")
         with opening(path):
-            self.duck_conn.execute(f"ATTACH '{literal}' AS {database}")
+            self.duck_conn.execute(f"ATTACH {literal(str(path))} AS {database}")
             self.duck_conn.execute(info_schema.per_db_creation_sql(database))
             self.duck_conn.execute(macros.creation_sql(database))
             self.adopt(self.duck_conn, database)
@@ -142,8 +140,9 @@ class Engine(FakeSnow):
 
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
         """Give a database its register, the views on it, and the schema PUBLIC."""
-        for part in (register_sql, *(feature.register_sql for feature in self.features)):
-            for sql in part(database):
+        duck.execute(database_sql("register", database))
+        for feature in self.features:
+            for sql in feature.register_sql(database):
                 duck.execute(sql)
         # A process that was killed may have dropped a schema and no more.
         self.forget_missing(Register(duck, database))
@@ -151,8 +150,7 @@ class Engine(FakeSnow):
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
         if database not in self._databases:
             self._databases.append(database)
-        for sql in (*views.views_sql(database), *views.global_views_sql(self._databases)):
-            duck.execute(sql)
+        duck.execute(database_sql("views", database) + show_sql(self._databases))
         for feature in self.features:
             for sql in feature.views(database):
                 duck.execute(sql)

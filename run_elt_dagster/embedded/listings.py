@@ -2,8 +2,7 @@
 
 from run_elt_dagster.embedded.engine import EngineSession, Result
 from run_elt_dagster.embedded.errors import missing_object
-from run_elt_dagster.embedded.info_schema import TABLES_HISTORY_VIEW
-from run_elt_dagster.embedded.objects import Table
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Scope
 from run_elt_dagster.embedded.statements import ShowGrants, ShowStreams, ShowTablesHistory
 
@@ -23,7 +22,7 @@ def show_tables_history(session: EngineSession, statement: ShowTablesHistory) ->
 
     https://docs.snowflake.com/en/sql-reference/sql/show-tables
     """
-    return listed(session, TABLES_HISTORY_VIEW, statement.scope)
+    return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.embedded_show_tables_history", statement.scope)
 
 
 def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
@@ -43,7 +42,7 @@ def owner_row(session: EngineSession, table: Table) -> tuple[str, list[object]]:
     known = register.find(table)
     if known is None:
         raise missing_object(str(table))
-    return _OWNER_SQL, [register.created_on(known.object_id), str(table), known.owner, known.owner]
+    return _OWNER_SQL, [known.created_on, str(table), known.owner, known.owner]
 
 
 def show_streams(session: EngineSession, statement: ShowStreams) -> Result:

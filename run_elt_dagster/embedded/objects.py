@@ -9,8 +9,10 @@ what is known about it.
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
@@ -58,13 +60,15 @@ class TableObject:
         comment: Its comment.
         transient: Whether it is a transient table.
         kind: Empty for an ordinary table, the only kind that is known here; otherwise what a feature calls it.
+        created_on: When it was created.
     """
 
     object_id: str
     owner: str
     comment: str | None
     transient: bool
-    kind: str = ""
+    kind: str
+    created_on: datetime
 
 
 def quoted(identifier: str) -> str:
@@ -72,24 +76,14 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def register_sql(database: str) -> list[str]:
-    """Return the statements that create a database's register; safe to repeat.
+def literal(text: str) -> str:
+    """Return a text as a constant for DuckDB."""
+    return "'" + text.replace("'", "''") + "'"
 
-    Without keys: DuckDB refuses to delete and insert the same key in one transaction, which replacing a table does.
-    """
-    hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
-    return [
-        f"CREATE SCHEMA IF NOT EXISTS {hidden}",
-        f"""CREATE TABLE IF NOT EXISTS {hidden}.embedded_objects (
-            object_id VARCHAR, table_schema VARCHAR, table_name VARCHAR, owner VARCHAR, comment VARCHAR,
-            is_transient BOOLEAN, created_on TIMESTAMPTZ, last_altered TIMESTAMPTZ, last_ddl TIMESTAMPTZ, row_count BIGINT)""",
-        # The name that a dropped or replaced table had, and since when it is kept under another one.
-        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS dropped_name VARCHAR",
-        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS dropped_on TIMESTAMPTZ",
-        # Nothing for an ordinary table.
-        f"ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS kind VARCHAR",
-        f"CREATE TABLE IF NOT EXISTS {hidden}.embedded_facts (fact VARCHAR)",
-    ]
+
+def hidden_schema(database: str) -> str:
+    """Return the quoted name of a database's schema for what is known about its tables."""
+    return f"{quoted(database)}.{HIDDEN_SCHEMA}"
 
 
 class Register:
@@ -105,46 +99,39 @@ class Register:
     def __init__(self, duck: DuckDBPyConnection, database: str) -> None:
         self.duck = duck
         self.database = database
-        self._hidden = f"{quoted(database)}.{HIDDEN_SCHEMA}"
 
     def part(self, name: str) -> str:
         """Return the quoted name of one of the register's tables."""
-        return f"{self._hidden}.embedded_{name}"
+        return f"{hidden_schema(self.database)}.embedded_{name}"
 
     def existing_name(self, schema: str, name: str) -> str | None:
         """Return how the table or view is spelled that has a name, whatever the case; None if there is none."""
-        row = self.duck.execute(
+        row = self._row(
             """SELECT name FROM (
                 SELECT database_name, schema_name, table_name AS name FROM duckdb_tables()
                 UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views())
             WHERE database_name = ? AND schema_name = ? AND lower(name) = lower(?)""",
             [self.database, schema, name],
-        ).fetchone()
+        )
         return row[0] if row else None
 
     def has_schema(self, schema: str) -> bool:
         """Return whether a schema exists under exactly this name."""
-        row = self.duck.execute(
-            "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?",
-            [self.database, schema],
-        ).fetchone()
-        return row is not None
+        sql = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?"
+        return self._row(sql, [self.database, schema]) is not None
 
     def has_table(self, table: Table) -> bool:
         """Return whether a table, not a view, exists under exactly this name."""
-        row = self.duck.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-            [table.database, table.schema, table.name],
-        ).fetchone()
-        return row is not None
+        sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?"
+        return self._row(sql, [table.database, table.schema, table.name]) is not None
 
     def registered(self, table: Table) -> TableObject | None:
         """Return a table's object if the register has it, without a look at DuckDB's listing of all tables."""
-        row = self.duck.execute(
-            f"""SELECT object_id, owner, comment, is_transient, coalesce(kind, '') FROM {self._hidden}.embedded_objects
+        row = self._row(
+            f"""SELECT object_id, owner, comment, is_transient, coalesce(kind, ''), created_on FROM {self.part("objects")}
             WHERE table_schema = ? AND table_name = ?""",
             [table.schema, table.name],
-        ).fetchone()
+        )
         return None if row is None else TableObject(*row)
 
     def find(self, table: Table) -> TableObject | None:
@@ -161,7 +148,7 @@ class Register:
         """Register a new table and return its object's id."""
         object_id = uuid.uuid4().hex
         self.duck.execute(
-            f"""INSERT INTO {self._hidden}.embedded_objects (object_id, table_schema, table_name, owner, comment,
+            f"""INSERT INTO {self.part("objects")} (object_id, table_schema, table_name, owner, comment,
                 is_transient, kind, created_on, last_altered, last_ddl, row_count)
             VALUES (?, ?, ?, ?, ?, ?, ?, now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
             [object_id, table.schema, table.name, owner, comment, transient, kind or None],
@@ -170,28 +157,20 @@ class Register:
 
     def remove(self, object_id: str) -> None:
         """Forget an object."""
-        self.duck.execute(f"DELETE FROM {self._hidden}.embedded_objects WHERE object_id = ?", [object_id])
+        self.duck.execute(f"DELETE FROM {self.part('objects')} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
         """Give an object another name."""
-        self.duck.execute(
-            f"""UPDATE {self._hidden}.embedded_objects
-            SET table_schema = ?, table_name = ?, last_altered = now(), last_ddl = now() WHERE object_id = ?""",
-            [to.schema, to.name, object_id],
-        )
+        self._alter(object_id, "table_schema = ?, table_name = ?", to.schema, to.name)
 
     def set_comment(self, object_id: str, comment: str | None) -> None:
         """Change an object's comment."""
-        self.duck.execute(
-            f"""UPDATE {self._hidden}.embedded_objects
-            SET comment = ?, last_altered = now(), last_ddl = now() WHERE object_id = ?""",
-            [comment, object_id],
-        )
+        self._alter(object_id, "comment = ?", comment)
 
     def count_rows(self, table: Table) -> None:
         """Record how many rows a table has now, if it is registered."""
         self.duck.execute(
-            f"""UPDATE {self._hidden}.embedded_objects
+            f"""UPDATE {self.part("objects")}
             SET row_count = (SELECT count(*) FROM {table.sql}), last_altered = now()
             WHERE table_schema = ? AND table_name = ?""",
             [table.schema, table.name],
@@ -200,25 +179,25 @@ class Register:
     def missing(self) -> list[str]:
         """Return the objects whose tables are gone, as after DROP SCHEMA."""
         rows = self.duck.execute(
-            f"""SELECT object_id FROM {self._hidden}.embedded_objects ANTI JOIN duckdb_tables() AS tables
-            ON tables.database_name = ? AND tables.schema_name = table_schema AND tables.table_name = embedded_objects.table_name""",
+            f"""SELECT object_id FROM {self.part("objects")} AS objects ANTI JOIN duckdb_tables() AS tables
+            ON tables.database_name = ? AND tables.schema_name = table_schema AND tables.table_name = objects.table_name""",
             [self.database],
         ).fetchall()
         return [row[0] for row in rows]
 
-    def created_on(self, object_id: str) -> datetime:
-        """Return when an object was created."""
-        row = self.duck.execute(
-            f"SELECT created_on FROM {self._hidden}.embedded_objects WHERE object_id = ?", [object_id]
-        ).fetchone()
-        assert row is not None  # noqa: S101 - whoever has the id has just read it in the same transaction
-        return row[0]
-
     def knows(self, fact: str) -> bool:
         """Return whether a fact was recorded."""
-        row = self.duck.execute(f"SELECT 1 FROM {self._hidden}.embedded_facts WHERE fact = ?", [fact]).fetchone()
-        return row is not None
+        return self._row(f"SELECT 1 FROM {self.part('facts')} WHERE fact = ?", [fact]) is not None
 
     def record(self, fact: str) -> None:
         """Record a fact about the database."""
-        self.duck.execute(f"INSERT INTO {self._hidden}.embedded_facts VALUES (?)", [fact])
+        self.duck.execute(f"INSERT INTO {self.part('facts')} VALUES (?)", [fact])
+
+    def _row(self, sql: str, params: Sequence[object]) -> tuple[Any, ...] | None:
+        return self.duck.execute(sql, params).fetchone()
+
+    def _alter(self, object_id: str, changes: str, *values: object) -> None:
+        self.duck.execute(
+            f"UPDATE {self.part('objects')} SET {changes}, last_altered = now(), last_ddl = now() WHERE object_id = ?",
+            [*values, object_id],
+        )

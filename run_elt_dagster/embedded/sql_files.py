@@ -1,10 +1,25 @@
 """The longer statements in DuckDB's own SQL: each file of the folder `sql` holds what belongs together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, KEPT_PREFIX, hidden_schema, literal
+
 _FOLDER = Path(__file__).parent / "sql"
+_NAMES = {"hidden_schema": HIDDEN_SCHEMA, "kept": KEPT_PREFIX, "owner": DEFAULT_OWNER}
 
 
 def sql_file(name: str, **values: str) -> str:
     """Return the statements of a file, with values in the place of their names in braces."""
-    return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").format(**values)
+    return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").format(**_NAMES, **values)
+
+
+def database_sql(name: str, database: str) -> str:
+    """Return the statements of a file about one database."""
+    return sql_file(name, hidden=hidden_schema(database), database=literal(database))
+
+
+def show_sql(databases: Sequence[str]) -> str:
+    """Return the statements that create the views behind SHOW TABLES and SHOW OBJECTS."""
+    relations = (f"SELECT * FROM {hidden_schema(name)}.embedded_relations" for name in databases)
+    return sql_file("show", tables=" UNION ALL ".join(relations))

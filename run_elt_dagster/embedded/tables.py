@@ -7,6 +7,7 @@ creating the second one is an error here.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from fakesnow.rowtype import describe_as_rowtype
 from sqlglot import Expr, exp
@@ -256,7 +257,7 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
 
 
 # What stands for "the table is there and stays" where otherwise the replaced object is returned.
-_KEPT = TableObject("", "", None, transient=False)
+_KEPT = TableObject("", "", None, transient=False, kind="", created_on=datetime.min.replace(tzinfo=UTC))
 
 
 def _make_way(session: EngineSession, target: Table, creation: Creation) -> TableObject | None:

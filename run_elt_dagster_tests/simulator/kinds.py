@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
-from run_elt_dagster.embedded.info_schema import relations_view_sql
 from run_elt_dagster.embedded.lexer import tokens_of
 from run_elt_dagster.embedded.objects import Table, TableObject
 from run_elt_dagster.embedded.reader import Name, Reader, Statement
@@ -184,14 +183,6 @@ def _on_create(_: EngineSession, table: Table, created: Created) -> None:
 KINDS_OF_TABLES = Feature(
     heads=((("CREATE",), _create), (("DROP",), _drop), (("ALTER", "TABLE"), _alter_table)),
     handlers={DropKind: drop_kind, ClusterTable: cluster_table},
-    views=lambda database: [
-        relations_view_sql(
-            database,
-            type_sql="CASE WHEN objects.kind IN ('EXTERNAL TABLE', 'MATERIALIZED VIEW') THEN objects.kind ELSE relations.kind END",
-            iceberg_sql="CASE objects.kind WHEN 'ICEBERG TABLE' THEN 'YES' ELSE 'NO' END",
-            dynamic_sql="CASE objects.kind WHEN 'DYNAMIC TABLE' THEN 'YES' ELSE 'NO' END",
-        )
-    ],
     on_use=_on_use,
     on_create=_on_create,
 )

@@ -1,33 +1,8 @@
-"""INFORMATION_SCHEMA.COLUMNS as Snowflake fills it, in the place of fakesnow's view.
-
-https://docs.snowflake.com/en/sql-reference/info-schema/columns
-"""
-
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, KEPT_PREFIX, quoted
-
-# What VARCHAR and BINARY without a length can hold: https://docs.snowflake.com/en/sql-reference/data-types-text
-TEXT_LENGTH = 16_777_216
-BINARY_LENGTH = 8_388_608
-_ALL_COLUMNS = f"_fs_global.{HIDDEN_SCHEMA}._fs_columns"
-_ABSENT = (
-    "COLLATION_NAME",
-    "IDENTITY_GENERATION",
-    "IDENTITY_CYCLE",
-    "IDENTITY_START",
-    "IDENTITY_INCREMENT",
-    "IDENTITY_ORDERED",
-    "DATA_TYPE_ALIAS",
-)
-
-
-def global_columns_view_sql() -> str:
-    """Return the statement that replaces fakesnow's view of the columns of all databases.
-
-    DuckDB has no length of a VARCHAR(n): it is read from the check that enforces it.
-    """
-    absent = ", ".join(f'NULL::VARCHAR AS "{name}"' for name in _ABSENT)
-    return f"""
-CREATE OR REPLACE VIEW {_ALL_COLUMNS} AS
+-- INFORMATION_SCHEMA.COLUMNS of all databases as Snowflake fills it, in the place of fakesnow's view.
+-- https://docs.snowflake.com/en/sql-reference/info-schema/columns
+-- DuckDB has no length of a VARCHAR(n): it is read from the check that enforces it. Without a length VARCHAR and BINARY hold
+-- 16,777,216 characters and 8,388,608 bytes: https://docs.snowflake.com/en/sql-reference/data-types-text
+CREATE OR REPLACE VIEW _fs_global.{hidden_schema}._fs_columns AS
 SELECT
     database_name AS "TABLE_CATALOG",
     schema_name AS "TABLE_SCHEMA",
@@ -46,9 +21,9 @@ SELECT
         WHEN data_type = 'JSON' THEN 'VARIANT'
         ELSE data_type
     END AS "DATA_TYPE",
-    CASE data_type WHEN 'VARCHAR' THEN coalesce(length, {TEXT_LENGTH}) WHEN 'BLOB' THEN {BINARY_LENGTH} END
+    CASE data_type WHEN 'VARCHAR' THEN coalesce(length, 16777216) WHEN 'BLOB' THEN 8388608 END
         AS "CHARACTER_MAXIMUM_LENGTH",
-    CASE data_type WHEN 'VARCHAR' THEN least(coalesce(4 * length, {TEXT_LENGTH}), {TEXT_LENGTH}) WHEN 'BLOB' THEN {BINARY_LENGTH} END
+    CASE data_type WHEN 'VARCHAR' THEN least(coalesce(4 * length, 16777216), 16777216) WHEN 'BLOB' THEN 8388608 END
         AS "CHARACTER_OCTET_LENGTH",
     CASE WHEN starts_with(data_type, 'DECIMAL') THEN numeric_precision WHEN is_fixed THEN 38 END AS "NUMERIC_PRECISION",
     CASE WHEN is_fixed THEN 10 END AS "NUMERIC_PRECISION_RADIX",
@@ -57,7 +32,13 @@ SELECT
     NULL::BIGINT AS "DATETIME_PRECISION",
     'NO' AS "IS_IDENTITY",
     comment AS "COMMENT",
-    {absent}
+    NULL::VARCHAR AS "COLLATION_NAME",
+    NULL::VARCHAR AS "IDENTITY_GENERATION",
+    NULL::VARCHAR AS "IDENTITY_CYCLE",
+    NULL::VARCHAR AS "IDENTITY_START",
+    NULL::VARCHAR AS "IDENTITY_INCREMENT",
+    NULL::VARCHAR AS "IDENTITY_ORDERED",
+    NULL::VARCHAR AS "DATA_TYPE_ALIAS"
 FROM (
     SELECT *, starts_with(data_type, 'DECIMAL') OR data_type IN ('BIGINT', 'HUGEINT', 'INTEGER', 'SMALLINT', 'TINYINT') AS is_fixed
     FROM duckdb_columns() WHERE NOT internal
@@ -67,14 +48,4 @@ LEFT JOIN (
         min(TRY_CAST(regexp_extract(constraint_text, '^CHECK.+length.+ <= ([0-9]+)', 1) AS BIGINT)) AS length
     FROM duckdb_constraints() WHERE constraint_type = 'CHECK' GROUP BY ALL
 ) USING (database_name, schema_name, table_name, column_name)
-WHERE schema_name <> '{HIDDEN_SCHEMA}' AND NOT starts_with(table_name, '{KEPT_PREFIX}')
-"""
-
-
-def columns_view_sql(database: str) -> str:
-    """Return the statement that replaces fakesnow's view behind INFORMATION_SCHEMA.COLUMNS in one database."""
-    literal = database.replace("'", "''")
-    return f"""
-CREATE OR REPLACE VIEW {quoted(database)}.{HIDDEN_SCHEMA}._fs_columns AS
-SELECT * FROM {_ALL_COLUMNS} WHERE "TABLE_CATALOG" = '{literal}'
-"""
+WHERE schema_name <> '{hidden_schema}' AND NOT starts_with(table_name, '{kept}');
