@@ -39,9 +39,8 @@ from run_elt_dagster.embedded.errors import (
     unsupported,
 )
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.lexer import renamed_functions
+from run_elt_dagster.embedded.lexer import SyntaxProblemError, renamed_functions
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, literal, quoted
-from run_elt_dagster.embedded.positions import SyntaxProblem, SyntaxProblemError
 from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
@@ -484,7 +483,7 @@ def _syntax_problem(sql: str, error: ParseError) -> SqlError:
     context = str(found.get("start_context") or "") + str(found.get("highlight") or "")
     if not context or context not in sql:
         return syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", ""))
-    return SyntaxProblemError(SyntaxProblem(sql, sql.find(context) + start, str(found["highlight"])))
+    return SyntaxProblemError(sql, sql.find(context) + start, str(found["highlight"]))
 
 
 def _no_current(what: str, errno: int) -> SqlError:

@@ -7,8 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
+from sqlglot import Token
+
 from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.lexer import Token, identifier_value, only_statement, unexpected
+from run_elt_dagster.embedded.lexer import (
+    STRINGS,
+    identifier_value,
+    is_identifier,
+    keyword_of,
+    only_statement,
+    unexpected,
+    written,
+)
 
 _T = TypeVar("_T")
 
@@ -67,22 +77,27 @@ class Reader:
     position: int = 0
 
     @property
+    def token(self) -> Token | None:
+        """The token that comes next, None at the end."""
+        return self.tokens[self.position] if self.position < len(self.tokens) else None
+
+    @property
     def at_end(self) -> bool:
         """Whether everything has been read."""
-        return self.position >= len(self.tokens)
+        return self.token is None
 
     @property
     def keyword(self) -> str:
         """The next token's word in upper case, or its sign; empty at the end and for whatever is quoted."""
-        return "" if self.at_end else self.tokens[self.position].keyword
+        return keyword_of(self.token) if self.token else ""
 
-    def ahead(self, count: int) -> Sequence[Token]:
-        """Return the next tokens without reading them."""
-        return self.tokens[self.position : self.position + count]
+    def keywords(self, count: int) -> list[str]:
+        """Return the keywords of the next tokens without reading them."""
+        return [keyword_of(token) for token in self.tokens[self.position : self.position + count]]
 
     def accept(self, *keywords: str) -> bool:
         """Read these keywords if they come next, all of them; tell whether they did."""
-        if [token.keyword for token in self.ahead(len(keywords))] != list(keywords):
+        if self.keywords(len(keywords)) != list(keywords):
             return False
         self.position += len(keywords)
         return True
@@ -98,15 +113,17 @@ class Reader:
 
     def next(self) -> Token:
         """Read one token."""
-        if self.at_end:
+        token = self.token
+        if token is None:
             raise self.failure()
         self.position += 1
-        return self.tokens[self.position - 1]
+        return token
 
     def failure(self) -> SqlError:
         """Return the syntax error for the token that comes next."""
-        end = len(self.sql)
-        return unexpected(self.sql, Token("other", "<EOF>", end, end) if self.at_end else self.tokens[self.position])
+        if self.token is None:
+            return unexpected(self.sql, len(self.sql), "<EOF>")
+        return unexpected(self.sql, self.token.start, written(self.sql, self.token))
 
     def finish(self) -> None:
         """Require that everything has been read."""
@@ -115,7 +132,7 @@ class Reader:
 
     def identifier(self) -> str:
         """Read an identifier; return the name that it stands for."""
-        if self.at_end or self.tokens[self.position].kind not in {"word", "quoted"}:
+        if self.token is None or not is_identifier(self.token):
             raise self.failure()
         return identifier_value(self.next())
 
@@ -130,14 +147,19 @@ class Reader:
 
     def string(self) -> str:
         """Read a string constant; return what it stands for."""
-        if self.at_end or self.tokens[self.position].kind != "string":
+        if self.token is None or self.token.token_type not in STRINGS:
             raise self.failure()
-        return self.next().value
+        return self.next().text
+
+    def existing(self) -> tuple[Name, bool]:
+        """Read the name of what a statement is about, and whether IF EXISTS stands before it."""
+        if_exists = self.accept("IF", "EXISTS")
+        return self.name(), if_exists
 
     def literal(self) -> str:
         """Read a constant: what a string stands for, or the text of anything else."""
         token = self.next()
-        return token.value if token.kind == "string" else token.text
+        return token.text if token.token_type in STRINGS else written(self.sql, token)
 
     def listed(self, read: Callable[[], _T]) -> list[_T]:
         """Read items with commas between them."""
@@ -148,18 +170,18 @@ class Reader:
 
     def parenthesised(self) -> str:
         """Return the text from an opening parenthesis to the closing one, both included."""
-        start = self.position
+        first = self.position
         self.expect("(")
         depth = 1
         while depth:
-            depth += {"(": 1, ")": -1}.get(self.next().keyword, 0)
-        return self.sql[self.tokens[start].start : self.tokens[self.position - 1].end]
+            depth += {"(": 1, ")": -1}.get(keyword_of(self.next()), 0)
+        return self.sql[self.tokens[first].start : self.tokens[self.position - 1].end + 1]
 
     def rest(self) -> str:
         """Read everything that is left, at least one token."""
         if self.at_end:
             raise self.failure()
-        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end]
+        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end + 1]
         self.position = len(self.tokens)
         return text
 
@@ -174,7 +196,7 @@ class Reader:
         like = self.string() if self.accept("LIKE") else None
         kind, name = "", None
         if self.accept("IN"):
-            kind = self.next().keyword if self.keyword in {"ACCOUNT", "DATABASE", "SCHEMA"} else "SCHEMA"
+            kind = keyword_of(self.next()) if self.keyword in {"ACCOUNT", "DATABASE", "SCHEMA"} else "SCHEMA"
             if kind != "ACCOUNT" and not self.at_end:
                 name = self.name()
         if not self.at_end:

@@ -32,7 +32,7 @@ from fakesnow.transforms import SERVER_VERSION
 from run_elt_dagster.embedded.engine import Engine, EngineSession, Result
 from run_elt_dagster.embedded.errors import SqlError, unsupported
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.positions import located
+from run_elt_dagster.embedded.lexer import located
 from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import CancelQueries
 

@@ -3,12 +3,14 @@
 Everything else is a `Query`, whose text goes to fakesnow as it is. Pure: nothing is looked up or executed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from sqlglot import Token
+
 from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.lexer import Token, only_statement
+from run_elt_dagster.embedded.lexer import keyword_of, only_statement, written
 from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Scope, Statement
 
 DEFAULT_SCHEMA = "PUBLIC"
@@ -77,93 +79,79 @@ class CloneTable(Statement):
 
 
 @dataclass(frozen=True)
-class SwapTables(Statement):
-    """ALTER TABLE ... SWAP WITH."""
+class TableStatement(Statement):
+    """A statement about one table that should be there."""
 
     target: Name
-    other: Name
-    if_exists: bool
+    if_exists: bool = field(default=False, kw_only=True)
 
 
-@dataclass(frozen=True)
-class RenameTable(Statement):
-    """ALTER TABLE ... RENAME TO."""
-
-    target: Name
-    to: Name
-    if_exists: bool
-
-
-@dataclass(frozen=True)
-class DropTable(Statement):
+class DropTable(TableStatement):
     """DROP TABLE."""
 
-    target: Name
-    if_exists: bool
 
-
-@dataclass(frozen=True)
-class UndropTable(Statement):
+class UndropTable(TableStatement):
     """UNDROP TABLE."""
 
-    target: Name
 
-
-@dataclass(frozen=True)
-class TruncateTable(Statement):
+class TruncateTable(TableStatement):
     """TRUNCATE TABLE."""
 
-    target: Name
-    if_exists: bool
+
+class ShowGrants(TableStatement):
+    """SHOW GRANTS ON TABLE. It may write: whatever names a table registers it if need be."""
 
 
 @dataclass(frozen=True)
-class CommentTable(Statement):
+class SwapTables(TableStatement):
+    """ALTER TABLE ... SWAP WITH."""
+
+    other: Name
+
+
+@dataclass(frozen=True)
+class RenameTable(TableStatement):
+    """ALTER TABLE ... RENAME TO."""
+
+    to: Name
+
+
+@dataclass(frozen=True)
+class CommentTable(TableStatement):
     """COMMENT ON TABLE, ALTER TABLE ... SET COMMENT and UNSET COMMENT."""
 
-    target: Name
     comment: str | None
-    if_exists: bool
 
 
 @dataclass(frozen=True)
-class CommentColumns(Statement):
+class CommentColumns(TableStatement):
     """ALTER TABLE ... MODIFY COLUMN ... COMMENT, for one column or several."""
 
-    target: Name
     comments: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class InsertOverwrite(Statement):
+class InsertOverwrite(TableStatement):
     """INSERT OVERWRITE INTO."""
 
-    target: Name
     columns: tuple[str, ...]
     query_sql: str
 
 
 @dataclass(frozen=True)
-class ShowGrants(Statement):
-    """SHOW GRANTS ON TABLE. It may write: whatever names a table registers it if need be."""
+class Show(Statement):
+    """A SHOW of objects."""
 
-    target: Name
+    scope: Scope
+    writes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
-class ShowTablesHistory(Statement):
+class ShowTablesHistory(Show):
     """SHOW TABLES HISTORY, which lists dropped tables too."""
 
-    scope: Scope
-    writes: ClassVar[bool] = False
 
-
-@dataclass(frozen=True)
-class ShowStreams(Statement):
+class ShowStreams(Show):
     """SHOW STREAMS."""
-
-    scope: Scope
-    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +197,7 @@ def parse(sql: str, heads: Sequence[Head] = (), clauses: Sequence[Clause] = ()) 
                 reader.finish()
                 return statement
             reader.position = 0
-    return Query(sql[reader.tokens[0].start : reader.tokens[-1].end], reader.tokens[0].keyword in _READING)
+    return Query(reader.rest(), keyword_of(reader.tokens[0]) in _READING)
 
 
 def _create(reader: Reader) -> Statement | None:
@@ -229,76 +217,57 @@ def _create(reader: Reader) -> Statement | None:
 
 def _create_table(reader: Reader, creation: Creation) -> Statement:
     target = reader.name()
-    options = _Options(creation)
     columns = reader.parenthesised() if reader.keyword == "(" else None
     if reader.keyword in {"CLONE", "LIKE"}:
-        with_rows = reader.next().keyword == "CLONE"
+        with_rows = reader.next().text.upper() == "CLONE"
         source = reader.name()
-        _table_options(reader, options)
-        return CloneTable(target, source, options.made(), with_rows)
-    _table_options(reader, options)
+        return CloneTable(target, source, _with_options(reader, creation), with_rows)
+    creation = _with_options(reader, creation)
     query = reader.rest() if reader.accept("AS") else None
     if columns is None and query is None:
         raise reader.failure()
-    return CreateTable(target, options.made(), columns, query)
+    return CreateTable(target, creation, columns, query)
 
 
-@dataclass
-class _Options:
-    """The clauses of CREATE TABLE as far as they have been read."""
-
-    start: Creation
-    comment: str | None = None
-    copied: set[str] = field(default_factory=set[str])
-    others: list[Any] = field(default_factory=list[Any])
-
-    def made(self) -> Creation:
-        return replace(
-            self.start,
-            comment=self.comment,
-            copy_grants="GRANTS" in self.copied,
-            copy_tags="TAGS" in self.copied,
-            clauses=tuple(self.others),
-        )
-
-
-def _table_options(reader: Reader, options: _Options) -> None:
+def _with_options(reader: Reader, creation: Creation) -> Creation:
+    """Return the creation with the clauses that stand before AS."""
     while not reader.at_end and reader.keyword != "AS":
         if reader.accept("COMMENT"):
             reader.accept("=")
-            options.comment = reader.string()
+            creation = replace(creation, comment=reader.string())
         elif reader.accept("COPY", "GRANTS"):
-            options.copied.add("GRANTS")
+            creation = replace(creation, copy_grants=True)
         elif reader.accept("COPY", "TAGS"):
-            options.copied.add("TAGS")
+            creation = replace(creation, copy_tags=True)
         elif reader.accept("CLUSTER", "BY"):
             reader.parenthesised()
         elif reader.keyword in IGNORED_PROPERTIES:
             reader.next()
             reader.expect("=")
             reader.literal()
-        elif (read := _clause(reader)) is not None:
-            options.others.append(read(reader))
         else:
-            raise unsupported("create a table with this clause", repr(reader.rest()))
+            creation = replace(creation, clauses=(*creation.clauses, _feature_clause(reader)))
+    return creation
 
 
-def _clause(reader: Reader) -> Callable[[Reader], Any] | None:
-    return next((read for keywords, read in reader.clauses if reader.accept(*keywords)), None)
+def _feature_clause(reader: Reader) -> Any:
+    for keywords, read in reader.clauses:
+        if reader.accept(*keywords):
+            return read(reader)
+    raise unsupported("create a table with this clause", repr(reader.rest()))
 
 
 def _alter_table(reader: Reader) -> Statement | None:
-    if_exists = reader.accept("IF", "EXISTS")
-    target = reader.name()
+    target, if_exists = reader.existing()
     if reader.accept("SWAP", "WITH"):
-        return SwapTables(target, reader.name(), if_exists)
+        return SwapTables(target, reader.name(), if_exists=if_exists)
     if reader.accept("RENAME", "TO"):
-        return RenameTable(target, reader.name(), if_exists)
+        return RenameTable(target, reader.name(), if_exists=if_exists)
     if reader.accept("SET", "COMMENT"):
         reader.expect("=")
-        return CommentTable(target, reader.string(), if_exists)
+        return CommentTable(target, reader.string(), if_exists=if_exists)
     if reader.accept("UNSET", "COMMENT"):
-        return CommentTable(target, None, if_exists)
+        return CommentTable(target, None, if_exists=if_exists)
     return _column_comments(reader, target) if reader.accept("MODIFY") else None
 
 
@@ -333,7 +302,7 @@ def labels_of(sql: str) -> list[str] | None:
     while not reader.at_end and not (depth == 0 and _ends_items(reader)):
         token = reader.next()
         depth += depth_of(token)
-        if depth == 0 and token.keyword == ",":
+        if depth == 0 and keyword_of(token) == ",":
             items.append([])
         else:
             items[-1].append(token)
@@ -342,32 +311,31 @@ def labels_of(sql: str) -> list[str] | None:
 
 def _ends_items(reader: Reader) -> bool:
     """Return whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
-    return reader.keyword in _AFTER_ITEMS or [token.keyword for token in reader.ahead(2)] == ["GROUP", "BY"]
+    return reader.keyword in _AFTER_ITEMS or reader.keywords(2) == ["GROUP", "BY"]
 
 
 def _label(sql: str, item: Sequence[Token]) -> str:
     label, end = "", item[0].start if item else 0
     for token in item:
-        space = " " if token.start > end else ""
-        label += space + (token.text.upper() if token.kind == "word" else sql[token.start : token.end])
-        end = token.end
+        space, text = " " if token.start > end else "", written(sql, token)
+        label += space + (text.upper() if text[0].isalpha() or text[0] == "_" else text)
+        end = token.end + 1
     return label
 
 
 def depth_of(token: Token) -> int:
     """Return by how much a token opens or closes brackets."""
-    return {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.keyword, 0)
+    return {"(": 1, "[": 1, ")": -1, "]": -1}.get(keyword_of(token), 0)
 
 
 def _drop(reader: Reader) -> Statement | None:
     _refuse_others(reader)
     if not reader.accept("TABLE"):
         return None
-    if_exists = reader.accept("IF", "EXISTS")
-    target = reader.name()
+    target, if_exists = reader.existing()
     if not reader.accept("CASCADE"):
         reader.accept("RESTRICT")
-    return DropTable(target, if_exists)
+    return DropTable(target, if_exists=if_exists)
 
 
 def _refuse_others(reader: Reader) -> None:
@@ -377,8 +345,8 @@ def _refuse_others(reader: Reader) -> None:
 
 def _truncate(reader: Reader) -> Statement:
     reader.accept("TABLE")
-    if_exists = reader.accept("IF", "EXISTS")
-    return TruncateTable(reader.name(), if_exists)
+    target, if_exists = reader.existing()
+    return TruncateTable(target, if_exists=if_exists)
 
 
 def _comment(reader: Reader) -> Statement | None:
@@ -387,7 +355,7 @@ def _comment(reader: Reader) -> Statement | None:
         return None
     target = reader.name()
     reader.expect("IS")
-    return CommentTable(target, reader.string(), if_exists)
+    return CommentTable(target, reader.string(), if_exists=if_exists)
 
 
 def _insert_overwrite(reader: Reader) -> Statement | None:

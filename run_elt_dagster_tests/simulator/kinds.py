@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from run_elt_dagster.embedded.engine import EngineSession, Result, status
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
-from run_elt_dagster.embedded.lexer import tokens_of
+from run_elt_dagster.embedded.lexer import keyword_of, tokens_of
 from run_elt_dagster.embedded.objects import Table, TableObject
 from run_elt_dagster.embedded.reader import Name, Reader, Statement
 from run_elt_dagster.embedded.statements import CreateTable, Creation, depth_of
@@ -88,7 +88,7 @@ def _properties(reader: Reader) -> str | None:
             comment = reader.string()
         elif reader.accept("CLUSTER", "BY"):
             reader.parenthesised()
-        elif [token.text for token in reader.ahead(2)][1:] == ["="]:
+        elif reader.keywords(2)[1:] == ["="]:
             _skip_property(reader)
         elif reader.accept("WITH", "LOCATION", "="):
             _skip_value(reader)
@@ -110,7 +110,7 @@ def _skip_value(reader: Reader) -> None:
         return
     last = reader.next()
     # A path on a stage is many tokens without space between them.
-    while not reader.at_end and reader.ahead(1)[0].start == last.end and reader.keyword != ",":
+    while reader.token is not None and reader.token.start == last.end + 1 and reader.keyword != ",":
         last = reader.next()
 
 
@@ -119,11 +119,11 @@ def _stored_columns(columns_sql: str) -> str:
     tokens = tokens_of(columns_sql)
     kept, position, depth, start = "", 0, 0, 0
     for index, token in enumerate(tokens):
-        if depth == 1 and token.keyword == "AS" and tokens[index + 1].keyword == "(":
+        if depth == 1 and keyword_of(token) == "AS" and keyword_of(tokens[index + 1]) == "(":
             kept, start = kept + columns_sql[position : token.start], token.start
         depth += depth_of(token)
-        if start and depth == 1 and token.keyword == ")":
-            position, start = token.end, 0
+        if start and depth == 1 and keyword_of(token) == ")":
+            position, start = token.end + 1, 0
     return kept + columns_sql[position:]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from run_elt_dagster.embedded.lexer import keyword_of
 from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 from run_elt_dagster.embedded.statements import CancelQueries
 
@@ -89,7 +90,7 @@ def _result_scan(reader: Reader) -> Statement | None:
 
 
 def _transaction(reader: Reader) -> Statement:
-    action = reader.tokens[0].keyword.replace("START", "BEGIN")
+    action = keyword_of(reader.tokens[0]).replace("START", "BEGIN")
     if not reader.accept("WORK"):
         reader.accept("TRANSACTION")
     if action == "BEGIN" and reader.accept("NAME"):

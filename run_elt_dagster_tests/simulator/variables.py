@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.lexer import tokens_of
+from run_elt_dagster.embedded.lexer import is_word, keyword_of, tokens_of
 
 
 def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:
@@ -18,9 +18,9 @@ def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:
     values = {name.upper(): value for name, value in variables.items()}
     tokens = tokens_of(sql)
     for dollar, word in reversed(list(itertools.pairwise(tokens))):
-        if dollar.text == "$" and word.kind == "word" and dollar.end == word.start:
+        if keyword_of(dollar) == "$" and is_word(word) and dollar.end + 1 == word.start:
             if word.text.upper() not in values:
                 message = f"SQL compilation error: error\nSession variable '${word.text.upper()}' does not exist"
                 raise SqlError(message, errno=2211, sqlstate="02000")
-            sql = sql[: dollar.start] + values[word.text.upper()] + sql[word.end :]
+            sql = sql[: dollar.start] + values[word.text.upper()] + sql[word.end + 1 :]
     return sql

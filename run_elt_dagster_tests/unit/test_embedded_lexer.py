@@ -68,7 +68,7 @@ def test_quote_that_is_never_closed_is_a_syntax_error(sql: str) -> None:
     ],
 )
 def test_string_constant_has_its_escapes_resolved(sql: str, value: str) -> None:
-    assert tokens_of(sql)[0].value == value
+    assert tokens_of(sql)[0].text == value
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_other_statement_goes_on_as_it_is(sql: str, *, reads_only: bool) -> None
         "alter table a.x swap with",
         "alter table a.x swap with a.y now",
         "drop table a.x, a.y",
+        "drop table x'AB'",
         "comment on table a.x",
         "insert overwrite into a.x",
     ],
