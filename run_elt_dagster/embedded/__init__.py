@@ -3,18 +3,23 @@
     with embedded_snowflake(Path(".run_elt"), log=print) as endpoint:
         connection = snowflake.connector.connect(**endpoint.connection_args())
 
-fakesnow (https://github.com/tekumara/fakesnow) translates Snowflake's SQL; what it lacks is added in the modules of this
-package. What cannot be done fails loudly. Known differences from an account:
+`translation` turns Snowflake's queries into DuckDB's: what is known to be exact, and nothing else. fakesnow
+(https://github.com/tekumara/fakesnow) answers SHOW and DESCRIBE, and creates schemas and databases. The other modules add the protocol
+and what hangs on a table. What cannot be done fails loudly; docs/embedded.md lists what is known. Known differences from an account:
 
 - It has no grants, roles, policies, streams, tags, stages and tasks, no other kinds of tables, and no session parameters and
   variables: their statements are refused. SHOW GRANTS lists the owner alone; nothing else hangs on a table.
+- A session parameter that would change a value is refused at the login and in a statement, unless it says what holds here.
+- SHOW lists tables, columns of a table, streams and grants, and nothing else. DESCRIBE is for tables and views. A clause that would have
+  no effect is refused, such as a masking policy of a column or CLONE of a schema. MERGE deletes no row for several of its source.
 - Every statement is a transaction of its own: BEGIN is refused.
 - Time Travel: UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped
   schema. AT and BEFORE are refused.
 - Names that differ by case alone cannot exist side by side, not even quoted.
-- Integers have 64 bits, instants microseconds; averages and quotients are floating point numbers.
+- Instants have microseconds: a seventh digit that is not 0 is refused. The session's time zone is UTC.
+- NUMBER has 38 digits, quotients and averages Snowflake's scale; their precision is 38 where an account lists fewer digits.
+- A TIMESTAMP_TZ keeps its offset. It is refused where several rows become one, as in GROUP BY.
 - The length of a VARCHAR(n) column is enforced and listed where CREATE TABLE declares it, not where only a query gives it.
-- DATE_TRUNC of a DATE gives a timestamp; instants are shown in UTC.
 - One statement at a time writes; a session runs one statement at a time.
 
 Importing this module is cheap: DuckDB and fakesnow are only imported when a server starts.

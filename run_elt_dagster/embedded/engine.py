@@ -6,32 +6,28 @@ message; here that is an error, so a statement never silently does something els
 
 import contextlib
 import logging
-import threading
-import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import sqlglot
 from duckdb import DuckDBPyConnection
-from fakesnow import info_schema, macros
+from fakesnow import info_schema
 from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.instance import FakeSnow
-from fakesnow.rowtype import ColumnInfo, describe_as_rowtype
-from fakesnow.statement_type import DDL, statement_type_id
+from fakesnow.statement_type import statement_type_id
+from fakesnow.transforms.stage import LOCAL_BUCKET_PATH
 from snowflake.connector.errors import Error
 from sqlglot import Expr, exp
-from sqlglot.errors import ErrorLevel, ParseError, UnsupportedError
+from sqlglot.errors import ErrorLevel, UnsupportedError
 
-from run_elt_dagster.embedded import rewrites
+from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.errors import (
     SqlError,
+    existing_object,
     from_duckdb,
     missing_object,
     missing_schema,
@@ -39,18 +35,23 @@ from run_elt_dagster.embedded.errors import (
     unsupported,
 )
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.lexer import SyntaxProblemError, renamed_functions
+from run_elt_dagster.embedded.macros import Macros
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, literal, quoted
 from run_elt_dagster.embedded.quiet import quietly
 from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
 from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
-from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA, labels_of
+from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA
+from run_elt_dagster.embedded.translation import types
+from run_elt_dagster.embedded.translation.parser import parsed
 
 logger = logging.getLogger(__name__)
+# fakesnow 0.12 makes a folder for stages where it is imported, and leaves it behind. Stages are refused here.
+with contextlib.suppress(OSError):
+    Path(LOCAL_BUCKET_PATH).rmdir()
 
-_DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 # What fakesnow would keep in memory, or accept without any effect, is left out.
-KINDS = frozenset({"DATABASE", "SCHEMA", "SEQUENCE", "TABLE", "VIEW"})
+KINDS = frozenset({"DATABASE", "SCHEMA", "TABLE", "VIEW"})
 ALTERATIONS: tuple[type[Expr], ...] = (exp.ColumnDef, exp.Drop, exp.RenameColumn, exp.AlterColumn)
 # Without a transaction, which cannot be begun here, to end one changes nothing on an account either.
 ENDINGS = (exp.Commit, exp.Rollback)
@@ -58,24 +59,7 @@ READING = (exp.Query, exp.Values, exp.Show, exp.Describe)
 ROLLBACK_ATTEMPTS = 100
 
 _DDL = (exp.Create, exp.Drop, exp.Alter)
-# Types of DuckDB's that the connector reads as integers of 64 bits.
-_SHORT_INTEGERS = frozenset({"TINYINT", "SMALLINT", "UTINYINT", "USMALLINT", "UINTEGER"})
 _QUALIFIERS = 2
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a statement gives.
-
-    Attributes:
-        table: The rows.
-        rowtype: The columns as the connector wants them described.
-        statement_type: Snowflake's id of the kind of statement, which tells the connector what counts as rows.
-    """
-
-    table: pa.Table
-    rowtype: list[ColumnInfo]
-    statement_type: int = 0
 
 
 class _NoResults(dict[str, tuple[Any, ...]]):
@@ -99,6 +83,9 @@ class Engine(FakeSnow):
         self.features = tuple(features)
         self.heads = [head for feature in features for head in feature.heads]
         self.clauses = [clause for feature in features for clause in feature.clauses]
+        self.table_functions = {
+            name: answer for feature in features for name, answer in feature.table_functions.items()
+        }
         self.handlers = {kind: handler for feature in features for kind, handler in feature.handlers.items()}
         try:
             self._open(directory, databases)
@@ -116,7 +103,7 @@ class Engine(FakeSnow):
         # Nothing is fetched from anywhere.
         self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
         self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
-        self.duck_conn.execute(rewrites.TEXT_MACRO_SQL)
+        self.macros = Macros(self.duck_conn)
         self.duck_conn.execute(sql_file("columns"))
         self.main_database = databases[0]
         self._directory = directory
@@ -128,8 +115,8 @@ class Engine(FakeSnow):
         path = self._directory / f"{database}.db"
         with opening(path):
             self.duck_conn.execute(f"ATTACH {literal(str(path))} AS {database}")
+            self.macros.create_for(database)
             self.duck_conn.execute(info_schema.per_db_creation_sql(database))
-            self.duck_conn.execute(macros.creation_sql(database))
             self.adopt(self.duck_conn, database)
 
     @property
@@ -188,13 +175,14 @@ class EngineSession(FakeSnowflakeConnection):
     """A session of fakesnow, with a transaction around each statement.
 
     Attributes:
+        temporary: The names of its temporary tables, which hide others.
         kinds: What may be created, dropped and altered.
         accepted: What else may be executed, as sqlglot reads it.
         alterations: What may be altered.
     """
 
     kinds = KINDS
-    accepted: tuple[type[Expr], ...] = (*READING, *_DML, *_DDL, exp.Comment, *ENDINGS)
+    accepted: tuple[type[Expr], ...] = (*READING, *queries.CHANGES, *_DDL, exp.Comment, *ENDINGS)
     alterations: tuple[type[Expr], ...] = ALTERATIONS
 
     def __init__(self, engine: Engine, database: str | None, schema: str | None) -> None:
@@ -208,6 +196,7 @@ class EngineSession(FakeSnowflakeConnection):
         )
         self.engine = engine
         self.context: Mapping[str, str | None] = {}
+        self.temporary: set[str] = set()
         if database:
             # What does not exist is only missed when it is needed, as on Snowflake.
             with contextlib.suppress(SqlError):
@@ -232,6 +221,10 @@ class EngineSession(FakeSnowflakeConnection):
         except BaseException:
             roll_back(self.duck)
             raise
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Let the queries inside see one state of all tables."""
+        return self.atomically(ddl=False)
 
     def use(self, database: str, schema: str) -> None:
         """Make a schema the current one: https://docs.snowflake.com/en/sql-reference/sql/use-schema.
@@ -259,12 +252,18 @@ class EngineSession(FakeSnowflakeConnection):
         for feature in self.engine.features:
             feature.on_change(self, table)
 
-    def locate(self, name: Name) -> Table:
+    def locate(self, name: Name, *, reading: bool = False) -> Table:
         """Return where a name points to from this session, whether or not there is anything.
+
+        Args:
+            name: The name.
+            reading: Whether it is only read: then a missing schema is a missing table.
 
         Raises:
             SqlError: No database or schema is current, or the schema is not there.
         """
+        if reading:
+            return self._complete(name)
         (located,) = self.locate_all(name)
         return located
 
@@ -291,40 +290,52 @@ class EngineSession(FakeSnowflakeConnection):
         return Table(str(database), str(schema), table)
 
     def query(self, sql: str, params: Any = None) -> Result:
-        """Execute what fakesnow knows how to.
+        """Execute a query, a change of rows, or what fakesnow knows how to.
 
         Raises:
             SqlError: It cannot be expressed on DuckDB, or fails there.
         """
-        expression = self.parsed(sql)
-        statement_type = statement_type_id(expression)
-        try:
-            if isinstance(expression, _DML):
-                return self._dml(expression, sql, params, statement_type)
-            if isinstance(expression, _DDL):
-                return self._ddl(expression, sql, params, statement_type)
-            return self._run(sql, params, statement_type)
-        except SqlError as error:
-            raise self._qualified(error, expression) from error
+        sql = self.prepared(sql)
+        expression = parsed(sql)
+        if self._is_refused(expression):
+            raise unsupported("run this kind of statement", repr(sql[:200]))
+        if isinstance(expression, exp.Query | exp.Values):
+            return queries.select(self, sql, params or ())
+        if isinstance(expression, queries.CHANGES):
+            return self._dml(expression, sql, params or ())
+        if isinstance(expression, exp.Create) and str(expression.args.get("kind")).upper() == "VIEW":
+            return queries.create_view(self, sql)
+        if isinstance(expression, exp.Alter) and str(expression.args.get("kind")).upper() == "TABLE":
+            return queries.alter_columns(self, sql)
+        if isinstance(expression, _DDL):
+            return self._ddl(expression, sql, statement_type_id(expression))
+        return self._run(sql, statement_type_id(expression))
 
-    def _dml(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
+    def _dml(self, expression: Expr, sql: str, params: Sequence[Any]) -> Result:
         target = expression.this.find(exp.Table) if isinstance(expression.this, Expr) else None
-        table = self.locate(name_of(target)) if isinstance(target, exp.Table) else None
+        table = self.locate(queries.table_name(target)) if isinstance(target, exp.Table) else None
+        self.engine.macros.create_all()
         with self.atomically(ddl=False):
             known = self.register(table.database).registered(table) if table else None
             if table and known:
                 for feature in self.engine.features:
                     feature.on_use("change", known, str(table))
-            result = self._run(sql, params, statement_type)
+            result = queries.change(self, sql, params)
             if table:
                 self.note_change(table)
         return result
 
-    def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
-        result = self._run(sql, params, statement_type)
+    def _ddl(self, expression: Expr, sql: str, statement_type: int) -> Result:
         named = expression.find(exp.Table)
-        if str(expression.args.get("kind")).upper() == "DATABASE" and named is not None:
-            self.engine.adopt(self.duck, name_of(named).parts[-1])
+        is_database = str(expression.args.get("kind")).upper() == "DATABASE"
+        name = queries.table_name(named).parts[-1] if is_database and named is not None else ""
+        if name in self.engine.databases:
+            if expression.args.get("exists"):
+                return status(f"{name} already exists, statement succeeded.")
+            raise existing_object(name)
+        result = self._run(sql, statement_type)
+        if name:
+            self.engine.adopt(self.duck, name)
         else:
             for database in self.engine.databases:
                 # DuckDB writes into one database in a transaction.
@@ -332,111 +343,57 @@ class EngineSession(FakeSnowflakeConnection):
                     self.engine.forget_missing(self.register(database))
         return result
 
-    def _run(self, sql: str, params: Any, statement_type: int) -> Result:
+    def _run(self, sql: str, statement_type: int) -> Result:
         """Execute one statement through fakesnow, its errors translated."""
-        cursor = EngineCursor(self, labels_of(sql))
+        cursor = EngineCursor(self)
         with translated_errors(sql), quietly():
-            cursor.execute(sql, binding_params=params, server=True)
+            cursor.execute(sql, server=True)
             return cursor.result(statement_type)
 
     def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:
         """Return what a query in DuckDB's own SQL gives."""
         self.duck.execute(sql, list(params))
-        columns = _columns_of(self.duck)
-        _allow_arrow_output()
-        return _result_of(self.duck.to_arrow_table(), columns, statement_type)
-
-    def parsed(self, sql: str) -> Expr:
-        """Return a statement as sqlglot reads it.
-
-        Raises:
-            SqlError: sqlglot cannot read it, or only as text.
-        """
-        try:
-            with quietly():
-                expression = sqlglot.parse_one(sql, read="snowflake")
-        except ParseError as error:
-            raise _syntax_problem(sql, error) from error
-        if self._is_refused(expression):
-            raise unsupported("run this kind of statement", repr(sql[:200]))
-        return expression
-
-    def duck_sql(self, sql: str) -> list[str]:
-        """Return a statement in DuckDB's SQL, as several where DuckDB needs several."""
-        return EngineCursor(self, labels_of(sql)).translated(self.parsed(self.prepared(sql)))
+        columns = [(name, types.from_duck(kind)) for name, kind in _columns_of(self.duck)]
+        allow_arrow_output()
+        return result_of(self.duck.to_arrow_table(), columns, statement_type)
 
     def prepared(self, sql: str) -> str:
-        """Return a statement for sqlglot."""
-        return renamed_functions(sql, rewrites.RENAMED_FUNCTIONS)
+        """Return a statement as it is to be read: the place of session variables, which there are none of here."""
+        return sql
 
     def _is_refused(self, expression: Expr) -> bool:
         """Return whether this is a statement that sqlglot only reads as text, or that fakesnow would accept without its effect."""
         if not isinstance(expression, self.accepted) or expression.find(exp.Command) is not None:
             return True
         if isinstance(expression, exp.Alter):
-            return any(not isinstance(action, self.alterations) for action in expression.args.get("actions") or ())
+            return str(expression.args.get("kind")).upper() != "TABLE" or any(
+                not isinstance(action, self.alterations) for action in expression.args.get("actions") or ()
+            )
         kind = str(expression.args.get("kind") or "TABLE").upper()
         return isinstance(expression, _DDL) and kind not in self.kinds
 
-    def _qualified(self, error: SqlError, expression: Expr) -> SqlError:
-        """Return an error about a missing table with the full name, of which DuckDB only says the last part."""
-        if error.errno != missing_object("").errno:
-            return error
-        for table in expression.find_all(exp.Table):
-            if table.name and error.message.upper().split("'")[1].endswith(table.name.upper()):
-                with contextlib.suppress(SqlError):
-                    return missing_object(str(self._complete(name_of(table))))
-        return error
-
 
 class EngineCursor(FakeSnowflakeCursor):
-    """A cursor of fakesnow that refuses what it would silently leave out."""
+    """A cursor of fakesnow, for SHOW, DESCRIBE and the objects around tables, that refuses what it would leave out."""
 
-    def __init__(self, session: EngineSession, labels: Sequence[str] | None) -> None:
+    def __init__(self, session: EngineSession) -> None:
         super().__init__(session, session.duck)
-        self._session = session
-        self._labels = labels
         self._columns: list[tuple[str, str]] = []
-        self._view_comment: tuple[exp.Table, str | None] | None = None
 
     def result(self, statement_type: int) -> Result:
         """Return what the last statement gave."""
-        return _result_of(self._arrow_table, self._columns, statement_type)
-
-    def translated(self, expression: Expr) -> list[str]:
-        """Return DuckDB's SQL for a parsed statement."""
-        with translated_errors(expression.sql(dialect="snowflake")), quietly():
-            self.check_db_and_schema(expression)
-            parts: list[Any] = self._transform_explode(expression)
-            return [self._sql_of(self._transform(part, None)) for part in parts]
-
-    def _transform(self, expression: Any, params: Any) -> Any:
-        for feature in self._session.engine.features:
-            expression = feature.rewrite(self._session, expression)
-        before = rewrites.before_fakesnow(expression, context=self._session.context, labels=self._labels)
-        after = rewrites.after_fakesnow(super()._transform(before, params))
-        # fakesnow keeps comments in a database that is gone with the process.
-        self._view_comment = after.args.pop("table_comment", None)
-        return after
+        return result_of(
+            self._arrow_table, [(name, types.from_duck(kind)) for name, kind in self._columns], statement_type
+        )
 
     def _execute(self, transformed: Any, params: Any = None) -> None:
-        self._sql_of(transformed)
-        _allow_arrow_output()
-        super()._execute(transformed, params)
-        self._columns = _columns_of(self._duck_conn)
-        if self._view_comment is not None and self._view_comment[1] is not None:
-            view, comment = self._view_comment
-            text = exp.Literal.string(comment).sql(dialect="duckdb")
-            self._duck_conn.execute(f"COMMENT ON VIEW {view.sql(dialect='duckdb')} IS {text}")
-
-    def _inline_variables(self, sql: str) -> str:
-        return self._session.prepared(sql)
-
-    def _sql_of(self, transformed: Expr) -> str:
         try:
-            return transformed.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
+            transformed.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
         except UnsupportedError as error:
             raise unsupported("express this on DuckDB", str(error)) from error
+        allow_arrow_output()
+        super()._execute(transformed, params)
+        self._columns = _columns_of(self._duck_conn)
 
 
 @contextmanager
@@ -456,14 +413,6 @@ def translated_errors(sql: str) -> Generator[None]:
         raise unsupported("run this", f"{type(error).__name__}: {error} for {sql[:200]!r}") from error
 
 
-def status(message: str) -> Result:
-    """Return the one row that Snowflake gives for a statement without rows.
-
-    Made without DuckDB: a cancellation that arrives after the effect must not make the statement fail.
-    """
-    return _result_of(pa.table({"status": [message]}), [("status", "VARCHAR")], DDL)
-
-
 def roll_back(duck: DuckDBPyConnection) -> None:
     """Roll back, whether or not DuckDB has done so itself after a failed commit.
 
@@ -477,15 +426,6 @@ def roll_back(duck: DuckDBPyConnection) -> None:
             return
 
 
-def _syntax_problem(sql: str, error: ParseError) -> SqlError:
-    found = error.errors[0] if error.errors else {}
-    start = len(str(found.get("start_context") or ""))
-    context = str(found.get("start_context") or "") + str(found.get("highlight") or "")
-    if not context or context not in sql:
-        return syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", ""))
-    return SyntaxProblemError(sql, sql.find(context) + start, str(found["highlight"]))
-
-
 def _no_current(what: str, errno: int) -> SqlError:
     return SqlError(
         f"Cannot perform operation. This session does not have a current {what}. Call 'USE {what.upper()}', "
@@ -495,40 +435,6 @@ def _no_current(what: str, errno: int) -> SqlError:
     )
 
 
-def name_of(table: exp.Table) -> Name:
-    """Return a parsed table's name with Snowflake's folding of case."""
-    parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
-    return Name(tuple(part.name if part.quoted else part.name.upper() for part in parts))
-
-
 def _columns_of(duck: DuckDBPyConnection) -> list[tuple[str, str]]:
     """Return names and DuckDB types of what was executed last: no second query, so no second state of the tables."""
     return [(str(column[0]), str(column[1])) for column in duck.description or []]
-
-
-def _result_of(table: Any, columns: Sequence[tuple[str, str]], statement_type: int) -> Result:
-    described: list[tuple[str, str, None, None, None, None]] = []
-    for index, (name, kind) in enumerate(columns):
-        if kind in _SHORT_INTEGERS:
-            table = table.set_column(index, table.schema.field(index).name, table.column(index).cast(pa.int64()))
-        described.append((name, "BIGINT" if kind in _SHORT_INTEGERS else kind, None, None, None, None))
-    return Result(table, describe_as_rowtype(described), statement_type)
-
-
-_ARROW_REMARK = "Arrow output on a DB-API result"
-_allowing_arrow_output = threading.Lock()
-
-
-def _allow_arrow_output() -> None:
-    """Silence one remark of DuckDB's about a copy that cannot be avoided.
-
-    Set anew where it is gone, because whoever captures warnings (pytest does) takes filters away again. Where it is there it
-    stays: Python 3.11 takes a filter out before it puts the same one in, and another thread's remark may come in between.
-    """
-    with _allowing_arrow_output:
-        if not any(action == "ignore" and _is_arrow_remark(message) for action, message, *_ in warnings.filters):
-            warnings.filterwarnings("ignore", message=_ARROW_REMARK, category=UserWarning)
-
-
-def _is_arrow_remark(message: object) -> bool:
-    return getattr(message, "pattern", None) == _ARROW_REMARK

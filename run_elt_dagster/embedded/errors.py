@@ -99,8 +99,21 @@ def _existing(match: re.Match[str]) -> SqlError:
     return existing_object(match[1])
 
 
+def _another_kind(match: re.Match[str]) -> SqlError:
+    found, wanted = match[1].upper(), match[2].upper()
+    return SqlError(
+        f"SQL compilation error:\nObject found is of type '{found}', not specified type '{wanted}'.",
+        errno=2203,
+        sqlstate="42601",
+    )
+
+
 def _numeric(match: re.Match[str]) -> SqlError:
     return SqlError(f"Numeric value '{match[1]}' is not recognized", errno=100038, sqlstate="22018")
+
+
+def _out_of_range(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Numeric value '{match[1]}' is out of range", errno=100039, sqlstate="22003")
 
 
 def _boolean(match: re.Match[str]) -> SqlError:
@@ -128,6 +141,10 @@ def _function(match: re.Match[str]) -> SqlError:
     return SqlError(f"SQL compilation error:\nUnknown function {match[1].upper()}", errno=2140, sqlstate="42601")
 
 
+def _existing_column(match: re.Match[str]) -> SqlError:
+    return SqlError(f"SQL compilation error:\ncolumn '{match[1]}' already exists", errno=1430, sqlstate="42601")
+
+
 def _column_count(match: re.Match[str]) -> SqlError:
     return SqlError(
         f"SQL compilation error:\nInsert value list does not match column list expecting {match[2]} but got {match[3]}",
@@ -140,6 +157,10 @@ def _too_long(_: re.Match[str]) -> SqlError:
     return SqlError("String is too long and would be truncated", errno=100078, sqlstate="22000")
 
 
+def _merge(_: re.Match[str]) -> SqlError:
+    return unsupported("delete one row for several rows of the source by MERGE", "such rows")
+
+
 def _division(_: re.Match[str]) -> SqlError:
     return SqlError("Division by zero", errno=100051, sqlstate="22012")
 
@@ -148,19 +169,35 @@ def _division(_: re.Match[str]) -> SqlError:
 _BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...] = (
     (re.compile(r'(?:Table|View|Schema) with name "?([^"\s]+)"? does not exist'), _missing),
     (re.compile(r'(?:Table|View|Schema) with name "?([^"\s]+)"? already exists'), _existing),
+    (re.compile(r'Existing object "(.+?)" is of type \w+, trying to replace'), _existing),
+    (re.compile(r'Existing object ".+?" is of type (\w+), trying to drop type (\w+)'), _another_kind),
+    (re.compile(r'Column with name "?(\w+)"? already exists'), _existing_column),
     (re.compile(r'[Ss]chema "?([^"\s]+)"? does not exist'), _missing),
     (re.compile(r"Function with name \"?([^\"\s]+)\"? does not exist"), _function),
     (re.compile(r'Referenced column "(.+?)" (?:not|was not) found'), _column),
     (re.compile(r'does not have a column with name "(.+?)"'), _column),
     (re.compile(r'"(.+?)" has (\d+) columns but (\d+) values'), _column_count),
+    (re.compile(r"MERGE INTO command cannot affect the same target row"), _merge),
     (re.compile(r"Division by zero"), _division),
     (re.compile(r"CHECK constraint failed .*length\("), _too_long),
     (re.compile(r"NOT NULL constraint failed: (\S+)"), _null),
     (re.compile(r"Could not convert string '(.*?)' to BOOL"), _boolean),
+    (re.compile(r'Casting value "(.*?)" to type DECIMAL\(.*?\) failed: value is out of range'), _out_of_range),
     (re.compile(r"Could not convert string [\"'](.*?)[\"'] to "), _numeric),
     (re.compile(r'invalid timestamp field format: "(.*?)"'), _timestamp),
     (re.compile(r'invalid date field format: "(.*?)"'), _date),
 )
+
+# What the macros of `translation/data` raise: a number of Snowflake's or `unsupported`, and the text.
+_TOLD = re.compile(r"'!(\d{6}|unsupported)\|(.*)' to INT8", re.DOTALL)
+_STATES = {100035: "22007", 100037: "22018", 100038: "22018", 100040: "22007", 100051: "22012", 100078: "22000"}
+
+
+def _told(match: re.Match[str]) -> SqlError:
+    if match[1] == "unsupported":
+        return unsupported("tell what this gives", match[2])
+    return SqlError(match[2], errno=int(match[1]), sqlstate=_STATES.get(int(match[1]), "22000"))
+
 
 _BY_CLASS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
     (duckdb.OutOfRangeException, 100039, "22003"),
@@ -179,6 +216,8 @@ def from_duckdb(error: duckdb.Error) -> SqlError:
     if isinstance(error, duckdb.InterruptException):
         return CancelledError()
     text = str(error)
+    if isinstance(error, duckdb.ConversionException) and (told := _TOLD.search(text)):
+        return _told(told)
     if isinstance(error, _OF_FILES) and (trouble := disk_trouble(error)):
         return disk_failure(trouble, text)
     for pattern, translate in _BY_TEXT:

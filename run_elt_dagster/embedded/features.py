@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import Expr
+from sqlglot import Expr, exp
 
 from run_elt_dagster.embedded.objects import Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Clause, Head, Statement
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.engine import EngineSession, Result
+    from run_elt_dagster.embedded.engine import EngineSession
+    from run_elt_dagster.embedded.results import Result
     from run_elt_dagster.embedded.statements import Creation
 
 
@@ -27,13 +28,15 @@ class Created:
         object_id: The new object.
         creation: The clauses of the statement.
         replaced: The object that stood under the name before, None if there was none.
-        origin: The object that was cloned, None for any other table.
+        origin: The object that CLONE or LIKE names, None for any other table.
+        is_clone: Whether the statement is a CLONE.
     """
 
     object_id: str
     creation: "Creation"
     replaced: TableObject | None = None
     origin: TableObject | None = None
+    is_clone: bool = False
 
 
 def _nothing(*_: Any) -> None:
@@ -58,6 +61,7 @@ class Feature:
         handlers: The function that executes a statement, by the statement's class.
         register_sql: Returns the statements that create the feature's tables in a database; safe to repeat.
         views: Likewise for views. They come after the server's own and may replace those.
+        table_functions: Functions in FROM by name; each returns a query in DuckDB's SQL.
         rewrite: Returns a parsed statement as the server shall execute it.
         on_use: Refuses to `change` the rows of a table, or to `move`, `clone`, `replace` or `drop` it, by an error.
         on_create: Records what the feature knows about a new table.
@@ -75,6 +79,9 @@ class Feature:
     )
     register_sql: Callable[[str], Sequence[str]] = _no_statements
     views: Callable[[str], Sequence[str]] = _no_statements
+    table_functions: Mapping[str, Callable[["EngineSession", exp.Anonymous], str]] = field(
+        default_factory=dict[str, Callable[["EngineSession", exp.Anonymous], str]]
+    )
     rewrite: Callable[["EngineSession", Expr], Expr] = _as_it_is
     on_use: Callable[[str, TableObject, str], None] = _nothing
     on_create: Callable[["EngineSession", Table, Created], None] = _nothing

@@ -1,10 +1,11 @@
 """What SHOW lists: https://docs.snowflake.com/en/sql-reference/sql/show."""
 
-from run_elt_dagster.embedded.engine import EngineSession, Result
+from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.errors import missing_object
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Scope
-from run_elt_dagster.embedded.statements import ShowGrants, ShowStreams, ShowTablesHistory
+from run_elt_dagster.embedded.results import Result
+from run_elt_dagster.embedded.statements import ShowColumns, ShowGrants, ShowStreams, ShowTables, ShowTablesHistory
 
 # https://docs.snowflake.com/en/sql-reference/sql/show-grants#output
 _OWNER_SQL = """
@@ -25,10 +26,27 @@ def show_tables_history(session: EngineSession, statement: ShowTablesHistory) ->
     return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.embedded_show_tables_history", statement.scope)
 
 
+def show_tables(session: EngineSession, statement: ShowTables) -> Result:
+    """List tables: https://docs.snowflake.com/en/sql-reference/sql/show-tables."""
+    database, _ = _bounds(session, statement.scope)
+    if database is not None and database not in session.engine.databases:
+        raise missing_object(database)
+    return session.query(statement.sql)
+
+
+def show_columns(session: EngineSession, statement: ShowColumns) -> Result:
+    """List the columns of a table or view: https://docs.snowflake.com/en/sql-reference/sql/show-columns."""
+    table = session.locate(statement.target)
+    is_temporary = table.name in session.temporary
+    if not is_temporary and session.register(table.database).existing_name(table.schema, table.name) != table.name:
+        raise missing_object(str(table))
+    return session.query(statement.sql)
+
+
 def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
     """List the owner of a table, who alone has a privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
     table = session.locate(statement.target)
-    with session.atomically(ddl=True):
+    with session.reading():
         return session.answer(*owner_row(session, table))
 
 

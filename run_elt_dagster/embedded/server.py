@@ -29,10 +29,12 @@ from fakesnow.expr import normalise_ident
 from fakesnow.statement_type import DML_TYPE_IDS
 from fakesnow.transforms import SERVER_VERSION
 
-from run_elt_dagster.embedded.engine import Engine, EngineSession, Result
+from run_elt_dagster.embedded.engine import Engine, EngineSession
 from run_elt_dagster.embedded.errors import SqlError, unsupported
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.lexer import located
+from run_elt_dagster.embedded.parameters import check_parameters
+from run_elt_dagster.embedded.results import Result
 from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import CancelQueries
 
@@ -43,6 +45,8 @@ ANSWERS_KEPT = 50
 ANSWER_WITHIN_SECONDS = 40.0
 IN_PROGRESS = "333333"
 
+# What stands for UTC in the connector's format of a TIMESTAMP_TZ.
+_NO_OFFSET = 1440
 logger = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
@@ -147,6 +151,7 @@ class EmbeddedServer:
         if not secrets.compare_digest(str(data.get("PASSWORD", "")), self.password):
             raise SqlError("Incorrect username or password was specified.", errno=390100, sqlstate="08001")
         parameters = parameters_of(data, "SESSION_PARAMETERS")
+        check_parameters(parameters)
         role, warehouse, database, schema = (
             normalise_ident(query[name]) if query.get(name) else None
             for name in ("roleName", "warehouse", "databaseName", "schemaName")
@@ -245,6 +250,7 @@ class EmbeddedServer:
     def _outcome(self, statement: Running, body: Mapping[str, Any]) -> Answer:
         try:
             with statement.limited():
+                check_parameters(parameters_of(body))
                 result = self._result(statement, body)
             return success(_query_data(result, statement))
         except SqlError as error:
@@ -437,8 +443,43 @@ def _rows(result: Result) -> Answer:
             "queryResultFormat": "json",
             "rowset": [[None if value is None else str(value) for value in row] for row in rows],
         }
-    content = to_ipc(_nulls_kept(to_sf(result.table, result.rowtype), result.table))
+    plain, offsets = _without_offsets(_in_utc(result))
+    content = to_ipc(_with_offsets(_nulls_kept(to_sf(plain, result.rowtype), plain), offsets))
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
+
+
+def _in_utc(result: Result) -> Any:
+    """Return the rows with each TIMESTAMP_LTZ as the connector reads it: an instant in UTC without an offset."""
+    table = result.table
+    for index, described in enumerate(result.rowtype):
+        if described["type"] == "timestamp_ltz":
+            table = table.set_column(
+                index, table.schema.field(index).name, table.column(index).cast(pa.timestamp("us"))
+            )
+    return table
+
+
+def _without_offsets(table: Any) -> tuple[Any, dict[int, Any]]:
+    """Return the rows with each TIMESTAMP_TZ as its instant in UTC, and the offsets in minutes by the column's index."""
+    offsets: dict[int, Any] = {}
+    for index, column in enumerate(table.columns):
+        if pa.types.is_struct(column.type):
+            utc, offset = column.combine_chunks().flatten()
+            offsets[index] = offset
+            table = table.set_column(index, table.schema.field(index).name, utc.cast(pa.timestamp("us", "UTC")))
+    return table, offsets
+
+
+def _with_offsets(converted: Any, offsets: dict[int, Any]) -> Any:
+    """Return converted rows in which each TIMESTAMP_TZ has its offset, which the connector wants in minutes from -1440."""
+    for index, offset in offsets.items():
+        parts = converted.column(index).combine_chunks()
+        epoch, fraction, _ = parts.flatten()
+        zone = pa.array([(minutes or 0) + _NO_OFFSET for minutes in offset.to_pylist()], type=pa.int32())
+        field = converted.schema.field(index)
+        rebuilt = pa.StructArray.from_arrays([epoch, fraction, zone], fields=list(parts.type), mask=parts.is_null())
+        converted = converted.set_column(index, field, rebuilt)
+    return converted
 
 
 def _nulls_kept(converted: Any, table: Any) -> Any:

@@ -14,9 +14,10 @@ from typing import Any
 import duckdb
 
 from run_elt_dagster.embedded import listings, schemas, tables, versions
-from run_elt_dagster.embedded.engine import Engine, EngineSession, Result
+from run_elt_dagster.embedded.engine import Engine, EngineSession
 from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb
 from run_elt_dagster.embedded.reader import Statement
+from run_elt_dagster.embedded.results import Result
 from run_elt_dagster.embedded.statements import (
     CancelQueries,
     CloneTable,
@@ -28,8 +29,10 @@ from run_elt_dagster.embedded.statements import (
     InsertOverwrite,
     Query,
     RenameTable,
+    ShowColumns,
     ShowGrants,
     ShowStreams,
+    ShowTables,
     ShowTablesHistory,
     SwapTables,
     TruncateTable,
@@ -52,8 +55,10 @@ _HANDLERS: Mapping[type[Statement], Callable[[EngineSession, Any], Result]] = {
     InsertOverwrite: tables.insert_overwrite,
     CreateSchema: schemas.create_schema,
     UseSchema: schemas.use_schema,
+    ShowColumns: listings.show_columns,
     ShowGrants: listings.show_grants,
     ShowStreams: listings.show_streams,
+    ShowTables: listings.show_tables,
     ShowTablesHistory: listings.show_tables_history,
 }
 

@@ -51,6 +51,7 @@ class Creation:
     or_replace: bool = False
     if_not_exists: bool = False
     transient: bool = False
+    temporary: bool = False
     comment: str | None = None
     copy_grants: bool = False
     copy_tags: bool = False
@@ -99,7 +100,9 @@ class TruncateTable(TableStatement):
 
 
 class ShowGrants(TableStatement):
-    """SHOW GRANTS ON TABLE. It may write: whatever names a table registers it if need be."""
+    """SHOW GRANTS ON TABLE."""
+
+    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,10 @@ class RenameTable(TableStatement):
 
 @dataclass(frozen=True)
 class CommentTable(TableStatement):
-    """COMMENT ON TABLE, ALTER TABLE ... SET COMMENT and UNSET COMMENT."""
+    """COMMENT ON TABLE and VIEW, ALTER TABLE ... SET COMMENT and UNSET COMMENT."""
 
     comment: str | None
+    is_view: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,21 @@ class ShowTablesHistory(Show):
 
 class ShowStreams(Show):
     """SHOW STREAMS."""
+
+
+@dataclass(frozen=True)
+class ShowTables(Show):
+    """SHOW TABLES; fakesnow lists them."""
+
+    sql: str
+
+
+@dataclass(frozen=True)
+class ShowColumns(TableStatement):
+    """SHOW COLUMNS IN TABLE, and DESCRIBE TABLE or VIEW; fakesnow lists them."""
+
+    sql: str
+    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -200,19 +219,29 @@ def parse(sql: str, heads: Sequence[Head] = (), clauses: Sequence[Clause] = ()) 
     return Query(reader.rest(), keyword_of(reader.tokens[0]) in _READING)
 
 
+# The words before it change nothing: https://docs.snowflake.com/en/sql-reference/sql/create-table
+_TEMPORARY = ("LOCAL", "GLOBAL", "TEMP", "TEMPORARY", "VOLATILE")
+
+
 def _create(reader: Reader) -> Statement | None:
     or_replace = reader.accept("OR", "REPLACE")
-    if not or_replace and reader.accept("SCHEMA"):
-        if_not_exists = reader.accept("IF", "NOT", "EXISTS")
-        name = reader.name()
-        if not reader.at_end:
-            raise unsupported("create a schema with this clause", repr(reader.rest()))
-        return CreateSchema(name, if_not_exists)
     transient = reader.accept("TRANSIENT")
+    if reader.keywords(2) == ["OR", "ALTER"] or (
+        (or_replace or transient) and reader.keyword in {"SCHEMA", "DATABASE"}
+    ):
+        raise unsupported("create an object like this", repr(reader.sql[:200]))
+    for kind in ("SCHEMA", "DATABASE"):
+        if reader.accept(kind):
+            if_not_exists = reader.accept("IF", "NOT", "EXISTS")
+            name = reader.name()
+            if not reader.at_end:
+                raise unsupported(f"create a {kind.lower()} with this clause", repr(reader.rest()))
+            return CreateSchema(name, if_not_exists) if kind == "SCHEMA" else None
+    temporary = not transient and sum(reader.accept(word) for word in _TEMPORARY) > 0
     _refuse_others(reader)
     if not reader.accept("TABLE"):
         return None
-    return _create_table(reader, Creation(or_replace, reader.accept("IF", "NOT", "EXISTS"), transient))
+    return _create_table(reader, Creation(or_replace, reader.accept("IF", "NOT", "EXISTS"), transient, temporary))
 
 
 def _create_table(reader: Reader, creation: Creation) -> Statement:
@@ -330,8 +359,14 @@ def depth_of(token: Token) -> int:
 
 def _drop(reader: Reader) -> Statement | None:
     _refuse_others(reader)
-    if not reader.accept("TABLE"):
+    is_schema = reader.accept("SCHEMA")
+    if is_schema or reader.accept("VIEW"):
+        reader.existing()
+        if not reader.at_end and not (is_schema and reader.accept("CASCADE")):
+            raise unsupported("drop an object with this clause", repr(reader.rest()))
         return None
+    if not reader.accept("TABLE"):
+        raise unsupported("drop this kind of object", repr(reader.sql[:200]))
     target, if_exists = reader.existing()
     if not reader.accept("CASCADE"):
         reader.accept("RESTRICT")
@@ -351,11 +386,34 @@ def _truncate(reader: Reader) -> Statement:
 
 def _comment(reader: Reader) -> Statement | None:
     if_exists = reader.accept("IF", "EXISTS")
-    if not reader.accept("ON", "TABLE"):
-        return None
+    is_column = not if_exists and reader.accept("ON", "COLUMN")
+    is_view = not is_column and reader.accept("ON", "VIEW")
+    if not is_column and not is_view and not reader.accept("ON", "TABLE"):
+        raise unsupported("comment on this", repr(reader.sql[:200]))
     target = reader.name()
     reader.expect("IS")
-    return CommentTable(target, reader.string(), if_exists=if_exists)
+    comment = reader.string()
+    if is_column:
+        return CommentColumns(Name(target.parts[:-1]), ((target.parts[-1], comment),))
+    return CommentTable(target, comment, is_view, if_exists=if_exists)
+
+
+def _show(reader: Reader) -> Statement:
+    reader.accept("TERSE")
+    if reader.accept("TABLES"):
+        return ShowTables(reader.scope(), reader.sql)
+    if reader.accept("COLUMNS", "IN"):
+        reader.accept("TABLE")
+        return ShowColumns(reader.name(), sql=reader.sql)
+    raise unsupported("list this", repr(reader.sql[:200]))
+
+
+def _describe(reader: Reader) -> Statement:
+    if not reader.accept("TABLE"):
+        reader.accept("VIEW")
+    if len(reader.tokens) - reader.position not in {1, 3, 5}:
+        raise unsupported("describe this", repr(reader.sql[:200]))
+    return ShowColumns(reader.name(), sql=reader.sql)
 
 
 def _insert_overwrite(reader: Reader) -> Statement | None:
@@ -397,6 +455,9 @@ _HEADS: tuple[Head, ...] = (
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
     (("SHOW", "TABLES", "HISTORY"), lambda reader: ShowTablesHistory(reader.scope())),
     (("SHOW", "STREAMS"), lambda reader: ShowStreams(reader.scope())),
+    (("SHOW",), _show),
+    (("DESC",), _describe),
+    (("DESCRIBE",), _describe),
     (("USE",), _use),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
 )

@@ -5,18 +5,19 @@ empty or mixed, as on Snowflake. DuckDB folds the case even of quoted names; whe
 creating the second one is an error here.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from fakesnow.rowtype import describe_as_rowtype
-from sqlglot import Expr, exp
+from sqlglot import exp
 
-from run_elt_dagster.embedded import rewrites
-from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded import queries
+from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
 from run_elt_dagster.embedded.features import Created
 from run_elt_dagster.embedded.objects import Table, TableObject, quoted
+from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import (
     CloneTable,
     CommentColumns,
@@ -29,6 +30,11 @@ from run_elt_dagster.embedded.statements import (
     SwapTables,
     TruncateTable,
 )
+from run_elt_dagster.embedded.translation import changes, types, values
+from run_elt_dagster.embedded.translation.changes import stored, stored_query
+from run_elt_dagster.embedded.translation.parser import parsed
+from run_elt_dagster.embedded.translation.scope import Column, Relation, name_of
+from run_elt_dagster.embedded.translation.types import Kind
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
@@ -45,20 +51,6 @@ _KEYS = (
 )
 # A name inside a transaction, which nobody else ever sees.
 _ASIDE = "embedded exchange"
-# Snowflake has one type of integer, and an untyped NULL is text:
-# https://docs.snowflake.com/en/sql-reference/data-types-numeric
-_STORED_AS: Mapping[str, str] = {
-    "HUGEINT": "DECIMAL(38,0)",
-    "INTEGER": "BIGINT",
-    "SMALLINT": "BIGINT",
-    "TINYINT": "BIGINT",
-    "UTINYINT": "BIGINT",
-    "USMALLINT": "BIGINT",
-    "UINTEGER": "BIGINT",
-    "UBIGINT": "DECIMAL(38,0)",
-    "UHUGEINT": "DECIMAL(38,0)",
-    '"NULL"': "VARCHAR",
-}
 
 
 def create_table(session: EngineSession, statement: CreateTable) -> Result:
@@ -69,32 +61,65 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
     """
     target = session.locate(statement.target)
     # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
-    query = _query_sql(session, statement.query_sql) if statement.query_sql else None
+    query = _relation(session, statement.query_sql) if statement.query_sql else None
     columns = _columns_of(session, target, statement.columns_sql) if statement.columns_sql else _Columns()
+    if columns.typed:
+        session.engine.macros.create_all()
+    elif query is not None:
+        session.engine.macros.create(_stored_sql(query, columns.names))
+    if statement.creation.temporary:
+        return _create_temporary(session, statement, columns, query)
     with session.atomically(ddl=True):
         replaced = _make_way(session, target, statement.creation)
         if replaced is _KEPT:
             return status(f"{target.name} already exists, statement succeeded.")
         # The query may read what is replaced.
         made = target if replaced is None else target.beside(_ASIDE)
-        for sql in columns.create_sql(made):
-            session.duck.execute(sql)
-        if query is not None and columns.typed:
-            session.duck.execute(f"INSERT INTO {made.sql} {query}")
-        elif query is not None:
-            session.duck.execute(f"CREATE TABLE {made.sql}{columns.names_sql} AS {_stored_sql(session, query)}")
+        _fill(session, made, columns, query)
         _put(session, made, target, replaced)
         for sql in columns.comment_sql:
             session.duck.execute(sql)
-        _register(session, target, statement.creation, replaced=replaced)
+        _register(session, target, Created("", statement.creation, replaced))
     return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
+
+
+def _fill(
+    session: EngineSession, made: Table, columns: "_Columns", query: Relation | None, *, how: str = "TABLE"
+) -> None:
+    if columns.typed:
+        session.duck.execute(f"CREATE {how} {made.sql} {columns.typed_sql}")
+    if query is not None and columns.typed:
+        session.duck.execute(f"INSERT INTO {made.sql} {stored_query(query, columns.typed)}")
+    elif query is not None:
+        session.duck.execute(f"CREATE {how} {made.sql} AS {_stored_sql(query, columns.names)}")
+
+
+def _create_temporary(
+    session: EngineSession, statement: CreateTable, columns: "_Columns", query: Relation | None
+) -> Result:
+    """Create a table of this session alone: https://docs.snowflake.com/en/user-guide/tables-temp-transient."""
+    name, creation = statement.target.parts[-1], statement.creation
+    made = Table("temp", "main", name)
+    with session.atomically(ddl=True):
+        exists = name in session.temporary
+        if exists and creation.if_not_exists:
+            return status(f"{name} already exists, statement succeeded.")
+        if exists and not creation.or_replace:
+            raise existing_object(name)
+        aside = made.beside(_ASIDE) if exists else made
+        _fill(session, aside, columns, query, how="TEMPORARY TABLE")
+        if exists:
+            session.duck.execute(f"DROP TABLE {made.sql}")
+            session.duck.execute(f"ALTER TABLE {aside.sql} RENAME TO {quoted(name)}")
+    session.temporary.add(name)
+    return status(f"Table {name} successfully created.")
 
 
 def clone_table(session: EngineSession, statement: CloneTable) -> Result:
     """Create a table with the columns of another one and, for CLONE, its rows.
 
     https://docs.snowflake.com/en/sql-reference/sql/create-clone. The clone has the source's comment. With COPY GRANTS it
-    has the grants of the table it replaces, or of the source if it replaces none; with COPY TAGS likewise the tags.
+    has the grants of the table it replaces, or of the source if it replaces none. What else it has is up to the features.
     """
     target, source = session.locate_all(statement.target, statement.source)
     with session.atomically(ddl=True):
@@ -112,7 +137,8 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
         made = target if replaced is None else target.beside(_ASIDE)
         _copy(session, source, made, with_rows=statement.with_rows)
         _put(session, made, target, replaced)
-        _register(session, target, statement.creation, replaced=replaced, origin=origin)
+        created = Created("", statement.creation, replaced, origin, is_clone=statement.with_rows)
+        _register(session, target, created)
     return status(f"Table {target.name} successfully created.")
 
 
@@ -174,9 +200,9 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
             return _nothing_dropped(statement)
         raise
     with session.atomically(ddl=True):
-        known = session.register(target.database).find(target)
-        if known is None and _drop_temporary(session, target):
+        if _drop_temporary(session, target):
             return status(f"{target.name} successfully dropped.")
+        known = session.register(target.database).find(target)
         if known is None and not statement.if_exists:
             raise missing_object(str(target))
         if known is None:
@@ -188,10 +214,10 @@ def drop_table(session: EngineSession, statement: DropTable) -> Result:
 
 def _drop_temporary(session: EngineSession, target: Table) -> bool:
     """Drop the session's temporary table of a name, if there is one: DuckDB keeps those in a database of their own."""
-    temporary = Table("temp", "main", target.name)
-    if not session.register(target.database).has_table(temporary):
+    if target.name not in session.temporary:
         return False
-    session.duck.execute(f"DROP TABLE {temporary.sql}")
+    session.duck.execute(f"DROP TABLE {Table('temp', 'main', target.name).sql}")
+    session.temporary.discard(target.name)
     return True
 
 
@@ -210,12 +236,15 @@ def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
 
 
 def comment_table(session: EngineSession, statement: CommentTable) -> Result:
-    """Change a table's comment: https://docs.snowflake.com/en/sql-reference/sql/comment."""
+    """Change the comment of a table or view: https://docs.snowflake.com/en/sql-reference/sql/comment."""
     target = session.locate(statement.target)
     with session.atomically(ddl=True):
-        known = session.register(target.database).find(target)
-        if known is not None:
-            session.register(target.database).set_comment(known.object_id, statement.comment)
+        register = session.register(target.database)
+        known = register.find(target)
+        if known is not None and not statement.is_view:
+            register.set_comment(known.object_id, statement.comment)
+        elif known is None and statement.is_view and register.existing_name(target.schema, target.name) == target.name:
+            session.duck.execute(f"COMMENT ON VIEW {target.sql} IS {values.literal_sql(statement.comment or '')}")
         elif not statement.if_exists:
             raise missing_object(str(target))
     return status(SUCCESS)
@@ -239,14 +268,17 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
     may read the very table.
     """
     target = session.locate(statement.target)
-    query = _query_sql(session, statement.query_sql)
-    names = f" ({', '.join(quoted(name) for name in statement.columns)})" if statement.columns else ""
+    query = _relation(session, statement.query_sql)
+    whole = queries.described(session, target.sql, stored=True)
+    columns = [changes.column(whole, name) for name in statement.columns] or list(whole.columns)
+    names = ", ".join(quoted(column.inner) for column in columns)
+    session.engine.macros.create_all()
     with session.atomically(ddl=False):
         known = _found(session, target)
         _use(session, "change", target, known)
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
-        session.duck.execute(f"INSERT INTO {aside.sql}{names} {query}")
+        session.duck.execute(f"INSERT INTO {aside.sql} ({names}) {stored_query(query, columns)}")
         if not any(feature.on_overwrite(session, target, known.object_id) for feature in session.engine.features):
             session.duck.execute(f"DROP TABLE {target.sql}")
         _move(session, aside, target)
@@ -284,21 +316,14 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     return known
 
 
-def _register(
-    session: EngineSession,
-    target: Table,
-    creation: Creation,
-    *,
-    replaced: TableObject | None,
-    origin: TableObject | None = None,
-) -> None:
-    register = session.register(target.database)
+def _register(session: EngineSession, target: Table, created: Created) -> None:
+    """Register a new table, and let the features record what they know about it."""
+    register, creation, origin = session.register(target.database), created.creation, created.origin
     comment = creation.comment if creation.comment is not None or origin is None else origin.comment
     owner = session.context.get("role") or "SYSADMIN"
     object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
-    created = Created(object_id, creation, replaced, origin)
     for feature in session.engine.features:
-        feature.on_create(session, target, created)
+        feature.on_create(session, target, replace(created, object_id=object_id))
 
 
 def _use(session: EngineSession, use: str, table: Table, known: TableObject) -> None:
@@ -367,103 +392,95 @@ def _checks(session: EngineSession, table: Table) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def _query_sql(session: EngineSession, query: str) -> str:
-    statements = session.duck_sql(query)
-    if len(statements) != 1:
-        raise unsupported("build a table from this query", repr(query[:200]))
-    return statements[0]
+def _relation(session: EngineSession, query: str) -> Relation:
+    translator, expression = queries.translated(session, query)
+    return translator.relation(expression)
 
 
-def _stored_sql(session: EngineSession, query: str) -> str:
-    """Return a query whose columns have the types that Snowflake would store, under distinct names."""
-    columns = session.duck.execute(f"DESCRIBE {query}").fetchall()
-    names = [str(column[0]) for column in columns]
-    for index, name in enumerate(names):
-        if name.lower() in {earlier.lower() for earlier in names[:index]}:
+def _stored_sql(relation: Relation, names: Sequence[str]) -> str:
+    """Return a query whose columns are as Snowflake would store them, under distinct names.
+
+    Raises:
+        SqlError: Two columns have one name (002025), or the names that CREATE TABLE gives are not as many (002020).
+    """
+    given = names or [column.name for column in relation.columns]
+    for index, name in enumerate(given):
+        if name.lower() in {earlier.lower() for earlier in given[:index]}:
             raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
-    for name, kind, *_ in columns:
-        _check_type(str(name), _STORED_AS.get(str(kind), str(kind)))
-    casts = [
-        f"CAST({quoted(str(name))} AS {_STORED_AS[str(kind)]}) AS {quoted(str(name))}"
-        for name, kind, *_ in columns
-        if str(kind) in _STORED_AS
-    ]
-    return f"SELECT * REPLACE ({', '.join(casts)}) FROM ({query})" if casts else query
-
-
-def _check_type(name: str, kind: str) -> None:
-    """Refuse a type that could be stored but never be read through the connector."""
-    try:
-        describe_as_rowtype([(name, kind, None, None, None, None)])
-    except NotImplementedError as error:
-        raise unsupported("store a column of this type", f"{kind} for {name}") from error
+    kinds = [types.TEXT if column.type.kind is Kind.NULL else column.type for column in relation.columns]
+    columns = tuple(Column(name, replace(kind, length=None), name) for name, kind in zip(given, kinds, strict=False))
+    return stored_query(relation, columns)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns that CREATE TABLE names, for DuckDB.
+    """The columns that CREATE TABLE names.
 
     Attributes:
-        sequences_sql: Statements that create what counts rows, if the columns have types.
-        typed_sql: The list of columns with their types, empty if they have none.
-        names_sql: The list of names, if they have no types.
+        names: Their names, empty where the statement gives none.
+        typed: The columns with their types, empty if they have none.
+        typed_sql: Likewise, for DuckDB.
         comment_sql: Statements that comment them.
     """
 
-    sequences_sql: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    typed: tuple[Column, ...] = ()
     typed_sql: str = ""
-    names_sql: str = ""
     comment_sql: tuple[str, ...] = ()
-
-    @property
-    def typed(self) -> bool:
-        """Whether the columns have types."""
-        return bool(self.typed_sql)
-
-    def create_sql(self, table: Table) -> Sequence[str]:
-        """Return the statements that create the empty table, if the columns have types."""
-        return (*self.sequences_sql, f"CREATE TABLE {table.sql}{self.typed_sql}") if self.typed else ()
 
 
 def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Columns:
-    create = session.parsed(f"CREATE TABLE {target.sql} {columns_sql}")
-    columns = [column for column in create.this.expressions if isinstance(column, exp.Identifier | exp.ColumnDef)]
-    comments = tuple(_comments_sql(target, columns))
-    if all(isinstance(column, exp.Identifier) or column.kind is None for column in columns):
-        return _Columns(names_sql=f" ({', '.join(_name_sql(column) for column in columns)})", comment_sql=comments)
-    for constraint in list(create.find_all(*_KEYS)):
-        _drop_constraint(constraint)
-    for column in columns:
-        _limit_length(column)
-    *sequences, table = session.duck_sql(create.sql(dialect="snowflake"))
-    return _Columns(
-        sequences_sql=tuple(sequences), typed_sql=table.removeprefix(f"CREATE TABLE {target.sql}"), comment_sql=comments
+    create = parsed(f"CREATE TABLE {target.sql} {columns_sql}")
+    parts: list[Any] = [part for part in create.this.expressions if isinstance(part, exp.Identifier | exp.ColumnDef)]
+    others = [part for part in create.this.expressions if part not in parts]
+    if any(not isinstance(part, _KEYS) for part in others):
+        raise unsupported("create a table with this constraint", repr(columns_sql[:200]))
+    names = tuple(name_of(part if isinstance(part, exp.Identifier) else part.this) for part in parts)
+    for part in parts:
+        _refuse_clauses(part)
+    comments = tuple(_comments_sql(target, parts, names))
+    if all(isinstance(part, exp.Identifier) or part.kind is None for part in parts):
+        return _Columns(names, comment_sql=comments)
+    if not all(isinstance(part, exp.ColumnDef) and part.kind is not None for part in parts):
+        raise unsupported("create a table whose columns have types only in part", repr(columns_sql[:200]))
+    typed = tuple(
+        Column(name, types.from_sqlglot(part.kind), name, stored=True) for name, part in zip(names, parts, strict=True)
     )
+    listed = [_definition(session, column, part) for column, part in zip(typed, parts, strict=True)]
+    return _Columns(names, typed, f"({', '.join(listed)})", comments)
 
 
-def _name_sql(column: exp.Identifier | exp.ColumnDef) -> str:
-    identifier = column if isinstance(column, exp.Identifier) else column.this
-    return quoted(identifier.name if identifier.quoted else identifier.name.upper())
+def _definition(session: EngineSession, column: Column, part: Any) -> str:
+    """Return a column for DuckDB. VARCHAR(n) refuses longer text.
+
+    https://docs.snowflake.com/en/sql-reference/data-types-text
+    """
+    sql = f"{quoted(column.name)} {column.type.stored}"
+    if column.type.length is not None:
+        sql += f" CHECK (length({quoted(column.name)}) <= {column.type.length})"
+    for constraint in part.args.get("constraints") or []:
+        kind = constraint.kind
+        if isinstance(kind, exp.NotNullColumnConstraint):
+            sql += "" if kind.args.get("allow_null") else " NOT NULL"
+        elif isinstance(kind, exp.DefaultColumnConstraint):
+            sql += f" DEFAULT {stored(queries.constant(session, kind.this), column)}"
+    return sql
 
 
-def _comments_sql(target: Table, columns: Sequence[exp.Identifier | exp.ColumnDef]) -> Generator[str]:
-    for column in columns:
-        for constraint in list(column.find_all(exp.CommentColumnConstraint)):
-            comment = exp.Literal.string(constraint.name).sql(dialect="duckdb")
-            yield f"COMMENT ON COLUMN {target.sql}.{_name_sql(column)} IS {comment}"
-            _drop_constraint(constraint)
+def _refuse_clauses(part: Any) -> None:
+    """Refuse what a column would silently be without, such as a masking policy."""
+    known = (*_KEYS, exp.CommentColumnConstraint, exp.NotNullColumnConstraint, exp.DefaultColumnConstraint)
+    for constraint in part.args.get("constraints") or []:
+        if not isinstance(constraint.kind, known) or (
+            part.kind is None and not isinstance(constraint.kind, exp.CommentColumnConstraint)
+        ):
+            raise unsupported("create a column with this clause", constraint.sql(dialect="snowflake"))
 
 
-def _limit_length(column: exp.Identifier | exp.ColumnDef) -> None:
-    """Make VARCHAR(n) refuse longer text, as https://docs.snowflake.com/en/sql-reference/data-types-text says."""
-    kind = column.kind if isinstance(column, exp.ColumnDef) else None
-    length = kind.find(exp.DataTypeParam) if kind is not None and kind.this in rewrites.TEXT_TYPES else None
-    if length is not None:
-        text = exp.Anonymous(this="length", expressions=[exp.column(column.this.copy())])
-        check = exp.CheckColumnConstraint(this=exp.LTE(this=text, expression=length.this.copy()))
-        column.append("constraints", exp.ColumnConstraint(kind=check))
-
-
-def _drop_constraint(constraint: Expr) -> None:
-    parent = constraint.parent
-    (parent if isinstance(parent, exp.ColumnConstraint) else constraint).pop()
+def _comments_sql(
+    target: Table, parts: Sequence[exp.Identifier | exp.ColumnDef], names: Sequence[str]
+) -> Generator[str]:
+    for part, name in zip(parts, names, strict=True):
+        for constraint in part.find_all(exp.CommentColumnConstraint):
+            comment = values.literal_sql(constraint.name)
+            yield f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {comment}"

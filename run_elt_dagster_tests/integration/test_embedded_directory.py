@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -111,6 +111,19 @@ def test_closed_server_leaves_one_file_for_each_database(tmp_path: Path) -> None
         change(endpoint, "create table analytics.x as select 1 as a")
         assert (tmp_path / ".holder.json").exists()
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"RUN_ELT.db"}
+
+
+@pytest.mark.parametrize("end", [Holder.release, Holder.kill])
+def test_process_leaves_nothing_in_the_temporary_directory(
+    tmp_path: Path, holders: list[Holder], monkeypatch: pytest.MonkeyPatch, end: Callable[[Holder], None]
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    holders.append(holder := Holder(tmp_path / "place", "create table analytics.x as select 1 as a"))
+    assert holder.line() == "held"
+    end(holder)
+    assert list(temporary.iterdir()) == []
 
 
 def test_users_in_one_process_share_the_server_until_the_last_one_leaves(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ class Reader:
 
 
 def build(version: int) -> str:
-    return f"create or replace table y as select {version} as v, i from x"
+    return f"create or replace table y as select {version}::int as v, i from x"
 
 
 def test_reader_never_sees_a_table_missing_empty_or_mixed(account: Account, session: Session) -> None:
-    session.sql("create table x as select 0 as v, column1 as i from values (1), (2), (3), (4), (5)")
+    session.sql("create table x as select 0::int as v, column1 as i from values (1), (2), (3), (4), (5)")
     session.sql(build(1))
     reader = Reader(account.session(schema=session.value("select current_schema()")))
     for number in range(PUBLISHES):

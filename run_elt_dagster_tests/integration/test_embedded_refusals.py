@@ -82,6 +82,52 @@ REMEDY = "Run the statement on a Snowflake account"
         "show parameters",
         "list @stage",
         "pragma version",
+        "show views",
+        "show objects",
+        "show schemas like 'A%'",
+        "show databases",
+        "show columns",
+        "show tables starts with 'X'",
+        "show tables limit 1",
+        "show primary keys in table x",
+        "show warehouses",
+        "show users",
+        "show grants on schema analytics",
+        "describe table x type = stage",
+        "describe select 1",
+        "describe warehouse w",
+        "describe result 'x'",
+        "create or replace schema y",
+        "create or replace schema y clone analytics",
+        "create schema y clone analytics",
+        "create schema y comment = 'c'",
+        "drop schema analytics restrict",
+        "create transient database y",
+        "create or replace database y",
+        "create database y clone run_elt",
+        "create database y comment = 'c'",
+        "create database y data_retention_time_in_days = 1",
+        "drop database y",
+        "create or alter table y (a int)",
+        "create or alter view y as select 1 as a",
+        "create view y (a comment 'c') as select 1",
+        "create view y (a with masking policy p) as select 1",
+        "create view y (a not null) as select 1",
+        "create table y (day, s with masking policy mp) as select 1, 2",
+        "create table y (day, s with projection policy pp) as select 1, 2",
+        "create table y (day, s with tag (t = 'v')) as select 1, 2",
+        "create table y (day, s not null) as select 1, 2",
+        "create table y (s varchar with masking policy mp)",
+        "create table y (s varchar collate 'en')",
+        "alter view x modify column a comment 'c'",
+        "alter table x add column b varchar(3)",
+        "alter table x add column b int default 3",
+        "alter table x add column b int with masking policy p",
+        "comment on schema analytics is 'c'",
+        "comment on database run_elt is 'c'",
+        "comment on warehouse w is 'c'",
+        "comment if exists on column x.a is 'c'",
+        "drop view x cascade",
     ],
 )
 def test_statement_that_only_an_account_can_run_is_refused(session: Session, statement: str) -> None:
@@ -91,6 +137,73 @@ def test_statement_that_only_an_account_can_run_is_refused(session: Session, sta
     assert REMEDY in str(error)
     assert session.value("select a from x") == 1
     assert session.value("select count(*) from information_schema.tables where table_name = 'Y'") == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "errno", "text"),
+    [
+        ("show tables in schema nowhere", 2003, "Object 'RUN_ELT.NOWHERE' does not exist"),
+        ("show tables in database nowhere", 2003, "Object 'NOWHERE' does not exist"),
+        ("show columns in table nowhere", 2003, "NOWHERE' does not exist"),
+        ("describe table nowhere", 2003, "NOWHERE' does not exist"),
+        ("create or replace view x as select 1 as a", 2002, "Object 'X' already exists."),
+        ("create view y (a, b) as select 1", 2026, "expected 1 columns, got 2"),
+        ("drop view x", 2203, "Object found is of type 'TABLE', not specified type 'VIEW'."),
+        ("create database run_elt", 2002, "Object 'RUN_ELT' already exists."),
+        ("update x set a = a + 9", 100039, "Numeric value '10' is out of range"),
+        ("alter table x add column a int", 1430, "column 'A' already exists"),
+        ("comment on view x is 'c'", 2003, "X' does not exist"),
+        ("comment on view nowhere is 'c'", 2003, "NOWHERE' does not exist"),
+        ("comment on column nowhere.a is 'c'", 2003, "NOWHERE' does not exist"),
+    ],
+)
+def test_mistake_is_told_in_words_of_snowflake(session: Session, statement: str, errno: int, text: str) -> None:
+    session.sql("create table x as select 1 as a")
+    error = session.error(statement)
+    assert (error.errno, text in str(error)) == (errno, True), error
+    assert session.value("select a from x") == 1
+
+
+def test_columns_are_added_and_dropped(session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    session.sql("alter table x add column if not exists a int")
+    session.sql("alter table x add b int, c int")
+    session.sql("alter table if exists nowhere add column b int")
+    session.sql("alter table x drop column a, c")
+    session.sql("alter table x drop column if exists a")
+    session.sql("comment on column x.b is 'it''s'")
+    assert session.columns("select * from x") == ["B"]
+    comments = "select comment from information_schema.columns where table_name = 'X' and column_name = 'B' and table_schema = current_schema()"
+    assert session.value(comments) == "it's"
+
+
+PARAMETERS = [
+    {"TIMEZONE": "Europe/Berlin"},
+    {"WEEK_START": 1},
+    {"WEEK_OF_YEAR_POLICY": 1},
+    {"DATE_OUTPUT_FORMAT": "DD.MM.YYYY"},
+    {"TIMESTAMP_INPUT_FORMAT": "DD.MM.YYYY"},
+    {"TIMESTAMP_TYPE_MAPPING": "TIMESTAMP_LTZ"},
+    {"CLIENT_TIMESTAMP_TYPE_MAPPING": "TIMESTAMP_NTZ"},
+    {"QUOTED_IDENTIFIERS_IGNORE_CASE": True},
+    {"ERROR_ON_NONDETERMINISTIC_MERGE": False},
+    {"NO_SUCH_PARAMETER": 1},
+]
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS)
+def test_parameter_without_its_effect_is_refused(
+    account: Account, session: Session, parameters: dict[str, object]
+) -> None:
+    error = session.error("select 1", _statement_params=parameters)
+    assert (error.errno, "cannot apply this session parameter" in str(error)) == (2, True)
+    with pytest.raises(DatabaseError, match="cannot apply this session parameter"):
+        account.session(session_parameters=parameters)
+
+
+@pytest.mark.parametrize("parameters", [{"TIMEZONE": "UTC"}, {"WEEK_START": 0}, {"USE_CACHED_RESULT": False}])
+def test_parameter_that_changes_no_value_is_taken(account: Account, parameters: dict[str, object]) -> None:
+    assert account.session(session_parameters=parameters).value("select 1") == 1
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ LISTINGS = (
 def seen(session: Session) -> set[str]:
     """Return every name that any listing shows."""
     listed = {str(name) for query in LISTINGS for (name,) in session.sql(query)}
-    shown = {str(row[1]) for what in ("tables", "objects") for row in session.sql(f"show {what}")}
-    return listed | shown | {str(row[0]) for row in session.sql("show columns")}
+    return listed | {str(row[1]) for row in session.sql("show tables")}
 
 
 def history(session: Session, name: str) -> list[dict[str, Any]]:

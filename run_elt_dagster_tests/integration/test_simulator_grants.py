@@ -128,6 +128,32 @@ def test_clone_without_copy_grants_has_none(x: Session) -> None:
     assert grants(x, "y") == set()
 
 
+@pytest.mark.parametrize("clauses", ["", "copy tags"])
+def test_clone_has_the_tags_of_its_source(x: Session, clauses: str) -> None:
+    x.sql("alter table x set tag owner = 'a'")
+    x.sql(f"create table y clone x {clauses}")
+    assert tag(x, "y") == "growth"
+    assert x.value("select system$get_tag('owner', 'y', 'table')") == "a"
+
+
+def test_copied_tags_are_those_of_source_and_replaced_table_and_the_latter_win(x: Session) -> None:
+    x.sql("create table y as select 2 as a")
+    x.sql("alter table y set tag cost_center = 'other', owner = 'a'")
+    x.sql("create or replace table x clone y copy tags")
+    assert (tag(x, "x"), x.value("select system$get_tag('owner', 'x', 'table')")) == ("growth", "a")
+    x.sql("create or replace table x with tag (cost_center = 'declared') copy tags as select 1 as a")
+    assert tag(x, "x") == "growth"
+    x.sql("create or replace table x clone y")
+    assert tag(x, "x") == "other"
+
+
+def test_like_of_a_table_with_tags_is_refused(x: Session) -> None:
+    assert x.refused("create table y like x") == 2
+    x.sql("alter table x unset tag cost_center")
+    x.sql("create table y like x")
+    assert tag(x, "y") is None
+
+
 def test_grants_follow_the_object_in_a_swap(x: Session) -> None:
     x.sql("create table y as select 2 as a")
     x.sql("alter table x swap with y")

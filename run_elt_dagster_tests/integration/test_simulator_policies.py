@@ -91,6 +91,30 @@ def test_policy_belongs_to_the_object(policies: Session) -> None:
     assert masked() == ["x", "y"]
 
 
+def test_like_takes_no_row_access_policy_along(policies: Session) -> None:
+    policies.sql("alter table x add row access policy filter on (a, b)")
+    policies.sql("create or replace table y like x")
+    assert references(policies, "y") == []
+    policies.sql("create or replace table y clone x")
+    assert [row[0] for row in references(policies, "y")] == ["FILTER"]
+
+
+def test_like_of_a_table_with_a_masking_policy_is_refused(policies: Session) -> None:
+    policies.sql("alter table x modify column a set masking policy mask")
+    assert policies.refused("create or replace table y like x") == 2
+    assert policies.value("select a from y") == "a"
+
+
+@pytest.mark.parametrize("column", ["a", "a varchar"])
+@pytest.mark.parametrize(
+    "clause", ["masking policy mask", "masking policy nowhere", "projection policy p", "tag (t = 'v')"]
+)
+def test_clause_of_a_column_is_refused_and_not_left_out(policies: Session, column: str, clause: str) -> None:
+    statement = f"create table z ({column} with {clause}) as select 'a'"
+    assert policies.refused(statement) == 2
+    assert policies.refused("select * from z") == 2003
+
+
 def test_policy_is_taken_away(policies: Session) -> None:
     policies.sql("alter table x modify column a set masking policy mask")
     policies.sql("alter table x add row access policy filter on (a, b)")

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from run_elt_dagster.embedded.engine import EngineSession, Result, status
+from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.listings import owner_row
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject, quoted
+from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import ShowGrants
 from run_elt_dagster_tests.simulator.grant_statements import HEADS, CreateRole, DropRole, Grant
 from run_elt_dagster_tests.simulator.schemas import require_grantor
@@ -151,7 +152,7 @@ def grant(session: EngineSession, statement: Grant) -> Result:
 def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
     """Return who has which privilege on a table, in the columns of Snowflake."""
     table = session.locate(statement.target)
-    with session.atomically(ddl=True):
+    with session.reading():
         sql, params = owner_row(session, table)
         known = session.register(table.database).find(table)
         for row in grants_in(session, table.database).grants(known.object_id) if known else ():

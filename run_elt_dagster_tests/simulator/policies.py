@@ -8,15 +8,15 @@ https://docs.snowflake.com/en/user-guide/security-row-intro
 import json
 import uuid
 
-from sqlglot import Expr
+from sqlglot import exp
 
-from run_elt_dagster.embedded.engine import EngineSession, Result, status
-from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object
+from run_elt_dagster.embedded.engine import EngineSession
+from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject, quoted
 from run_elt_dagster.embedded.reader import Name
-from run_elt_dagster.embedded.rewrites import rewritten
-from run_elt_dagster_tests.simulator.policy_references import answered
+from run_elt_dagster.embedded.results import Result, status
+from run_elt_dagster_tests.simulator.policy_references import references_sql
 from run_elt_dagster_tests.simulator.policy_statements import (
     HEADS,
     MASKING,
@@ -206,24 +206,33 @@ def _words(kind: str) -> str:
     return kind.replace("_", " ").capitalize()
 
 
-def _rewrite(session: EngineSession, expression: Expr) -> Expr:
+def _references(session: EngineSession, call: exp.Anonymous) -> str:
     def readable(name: Name) -> Table:
         table = session.locate(name)
         if session.register(table.database).existing_name(table.schema, table.name) != table.name:
             raise missing_object(str(table))
         return table
 
-    return rewritten(expression, lambda node: answered(node, readable))
+    return references_sql(call, readable)
 
 
 def _on_create(session: EngineSession, table: Table, created: Created) -> None:
-    if created.origin is not None:
-        references = session.register(table.database).part("policy_references")
+    """Give a clone its source's policies; LIKE takes no row access policy along.
+
+    https://docs.snowflake.com/en/user-guide/security-row-intro
+    """
+    if created.origin is None:
+        return
+    references, source = session.register(table.database).part("policy_references"), created.origin.object_id
+    if created.is_clone:
         session.duck.execute(
-            f"""INSERT INTO {references}
-            SELECT policy_id, ?, column_name, arguments FROM {references} WHERE object_id = ?""",
-            [created.object_id, created.origin.object_id],
+            f"INSERT INTO {references} SELECT policy_id, ?, column_name, arguments FROM {references} WHERE object_id = ?",
+            [created.object_id, source],
         )
+    elif session.duck.execute(
+        f"SELECT 1 FROM {references} WHERE object_id = ? AND column_name IS NOT NULL", [source]
+    ).fetchone():
+        raise unsupported("tell whether LIKE takes masking policies along", str(table))
 
 
 def _on_remove(register: Register, object_id: str) -> None:
@@ -250,7 +259,7 @@ POLICIES = Feature(
         FreeRows: free_rows,
     },
     register_sql=_register_sql,
-    rewrite=_rewrite,
+    table_functions={"POLICY_REFERENCES": _references},
     on_create=_on_create,
     on_remove=_on_remove,
     on_forget=lambda register: forget_in_lost_schemas(register, "policies"),

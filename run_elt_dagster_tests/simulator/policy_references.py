@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlglot import Expr, exp
+from sqlglot import exp
 
 from run_elt_dagster.embedded.errors import syntax_error, unsupported
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
@@ -12,18 +12,13 @@ _ENTITY, _DOMAIN = "REF_ENTITY_NAME", "REF_ENTITY_DOMAIN"
 _DOMAINS = frozenset({"TABLE", "VIEW"})
 
 
-def answered(node: Expr, locate: Callable[[Name], Table]) -> Expr:
-    """Return the query for a table's policies in the place of a call of the function; any other node as it is.
+def references_sql(function: exp.Anonymous, locate: Callable[[Name], Table]) -> str:
+    """Return the query for a table's policies.
 
     Args:
-        node: A part of a parsed statement.
+        function: The call of the function.
         locate: Says which table a name means, and fails if there is none.
     """
-    if not isinstance(node, exp.TableFromRows):
-        return node
-    function = next((call for call in node.find_all(exp.Anonymous) if call.name.upper() == "POLICY_REFERENCES"), None)
-    if function is None:
-        return node
     given = {
         argument.this.name.upper(): argument.expression.name
         for argument in function.expressions
@@ -35,8 +30,7 @@ def answered(node: Expr, locate: Callable[[Name], Table]) -> Expr:
         )
     if given[_DOMAIN].upper() not in _DOMAINS:
         raise syntax_error(f"Invalid value '{given[_DOMAIN]}' for argument {_DOMAIN}.")
-    query = exp.maybe_parse(_references_sql(locate(name_in(given[_ENTITY])), given[_DOMAIN].upper()), dialect="duckdb")
-    return exp.Subquery(this=query, alias=node.args.get("alias"))
+    return _references_sql(locate(name_in(given[_ENTITY])), given[_DOMAIN].upper())
 
 
 def _references_sql(table: Table, domain: str) -> str:

@@ -30,6 +30,8 @@ from run_elt_dagster_tests.simulator.time_travel import TIME_TRAVEL
 FEATURES = (SESSIONS, GRANTS, SCHEMAS, POLICIES, STREAMS, TAGS, TIME_TRAVEL, KINDS_OF_TABLES)
 HISTORY_KEPT = 10_000
 IN_PROGRESS_ASYNC = "333334"
+# https://docs.snowflake.com/en/sql-reference/transactions#aborting-transactions
+ABORT_IDLE_SECONDS = 300.0
 # Stands for an answer that never arrives.
 _DROPPED: Answer = {}
 
@@ -69,6 +71,9 @@ class SimulatedServer(EmbeddedServer):
         databases: Databases that exist from the start.
         features: What it can do besides.
         hook: Called before and after each statement, outside of all locks. What it raises is the statement's answer.
+
+    Attributes:
+        abort_idle_seconds: How long a session may leave changes uncommitted without a statement while others wait to write.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class SimulatedServer(EmbeddedServer):
     ) -> None:
         super().__init__(directory, databases=databases, features=features)
         self.hook = hook
+        self.abort_idle_seconds = ABORT_IDLE_SECONDS
         self.history: deque[StatementRecord] = deque(maxlen=HISTORY_KEPT)
         self.logins = 0
         self._asked: Counter[str] = Counter()
@@ -110,7 +116,12 @@ class SimulatedServer(EmbeddedServer):
     def _opened(self, **arguments: Any) -> Session:
         with self._lock:
             self.logins += 1
-        return SimulatedSession(**arguments)
+        return SimulatedSession(**arguments, abort_idle=self._abort_idle)
+
+    def _abort_idle(self) -> None:
+        for session in list(self._sessions.values()):
+            assert isinstance(session, SimulatedSession)
+            session.abort_if_idle(self.abort_idle_seconds)
 
     def _connection(self, database: str | None, schema: str | None, parameters: Mapping[str, str]) -> EngineSession:
         autocommit = parameters.get("AUTOCOMMIT", "true") == "true"

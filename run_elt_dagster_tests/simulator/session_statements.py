@@ -44,9 +44,10 @@ class ResultScan(Statement):
 
 @dataclass(frozen=True)
 class Transaction(Statement):
-    """BEGIN, COMMIT and ROLLBACK."""
+    """BEGIN, COMMIT and ROLLBACK. BEGIN takes no lock, and the others end what has one."""
 
     action: str
+    writes: ClassVar[bool] = False
 
 
 def _use(reader: Reader) -> Statement | None:

@@ -1,29 +1,24 @@
 """Sessions with transactions, session parameters, roles and the results of earlier statements."""
 
+import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
-from fakesnow.statement_type import statement_type_id
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.engine import (
-    KINDS,
-    Engine,
-    EngineSession,
-    Result,
-    roll_back,
-    status,
-    translated_errors,
-)
+from run_elt_dagster.embedded import queries
+from run_elt_dagster.embedded.engine import KINDS, Engine, EngineSession, roll_back
 from run_elt_dagster.embedded.errors import SqlError, missing_object
 from run_elt_dagster.embedded.features import Feature
+from run_elt_dagster.embedded.parameters import check_parameters
+from run_elt_dagster.embedded.results import Result, result_of, status
 from run_elt_dagster.embedded.sessions import POLL_SECONDS, Running, Session
 from run_elt_dagster.embedded.statements import Query, Statement
 from run_elt_dagster_tests.simulator.grants import SYSTEM_ROLES, grants_in
@@ -38,6 +33,8 @@ from run_elt_dagster_tests.simulator.variables import inlined_variables
 
 SUCCESS = "Statement executed successfully."
 RESULTS_KEPT = 20
+# What gives other rows when it runs again.
+VOLATILE = re.compile(r"\b(NORMAL|RANDOM|RANDSTR|SAMPLE|TABLESAMPLE|UNIFORM|UUID_STRING|ZIPF)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -109,13 +106,20 @@ class SimulatedStatement(Running):
         self.check()
         while not lock.acquire(timeout=POLL_SECONDS):
             self.check()
+            assert isinstance(self.session, SimulatedSession)
+            self.session.abort_idle()
             if time.monotonic() > deadline:
                 text = f"Statement '{self.query_id}' was aborted because it waited {timeout:g} s for the lock of a transaction."
                 raise SqlError(text, errno=625, sqlstate="57014")
 
 
 class SimulatedConnection(EngineSession):
-    """A session of the engine with transactions that fakesnow does not keep track of."""
+    """A session of the engine with transactions.
+
+    DuckDB's transaction begins with the first change, not with BEGIN. Until then each query reads what was committed before
+    it, as on Snowflake, and no lock is held; afterwards nobody else writes, so the same is true.
+    https://docs.snowflake.com/en/sql-reference/transactions#read-committed-isolation
+    """
 
     kinds = KINDS | {"TAG"}
     accepted: tuple[type[Expr], ...] = (*EngineSession.accepted, exp.Set)
@@ -123,47 +127,53 @@ class SimulatedConnection(EngineSession):
 
     def __init__(self, engine: Engine, database: str | None, schema: str | None, *, autocommit: bool) -> None:
         super().__init__(engine, database, schema)
-        self._autocommit = autocommit
+        self.commits_each = autocommit
         self.session: SimulatedSession | None = None
+        self._begun = False
+        self.has_changed = False
+        self.lost = ""
 
     @property
     def in_transaction(self) -> bool:
         """Whether the session has begun a transaction that is still open."""
-        return self._in_transaction
+        return self._begun
 
     def begin(self) -> None:
         """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
-        if not self._in_transaction:
-            self.duck.begin()
-            self._in_transaction = True
+        self._begun = True
 
     def end(self, *, commit: bool) -> None:
         """Commit or roll back the open transaction, if there is one.
 
         Raises:
-            SqlError: It cannot be committed, because a statement in it has failed.
+            SqlError: It cannot be committed, because its changes are lost.
         """
-        if not self._in_transaction:
-            return
-        self._in_transaction = False
-        # DuckDB 2.0 reports success when a transaction is committed that it has given up, and keeps nothing of it.
-        spoiled = self._is_spoiled()
-        if commit and not spoiled:
-            self.duck.commit()
-            return
+        failure = self.lost and lost_transaction(self.lost)
+        has_changed, self._begun, self.has_changed, self.lost = self.has_changed, False, False, ""
+        if commit and failure:
+            raise failure
+        if commit and has_changed:
+            with rolled_back_on_failure(self.duck):
+                self.duck.commit()
+        elif has_changed:
+            roll_back(self.duck)
+
+    def lose(self, why: str) -> None:
+        """Roll the open transaction's changes back, and refuse every statement until COMMIT or ROLLBACK."""
         roll_back(self.duck)
-        if commit:
-            raise SqlError(
-                "The transaction requires that no statement in it fails, got one that did. All of it was rolled back. "
-                "Snowflake would keep the other statements. Repeat the statements before it.",
-                errno=9999,
-                sqlstate="40000",
-            )
+        self.has_changed, self.lost = False, why
+
+    def restart(self) -> None:
+        """Roll the open transaction's changes back, to make them again."""
+        roll_back(self.duck)
+        self.duck.begin()
 
     def autocommit(self, mode: bool) -> None:
         """Commit what is open, then change the mode: https://docs.snowflake.com/en/sql-reference/transactions#autocommit."""
-        self.end(commit=True)
-        self._autocommit = mode
+        try:
+            self.end(commit=True)
+        finally:
+            self.commits_each = mode
 
     @contextmanager
     def atomically(self, *, ddl: bool) -> Generator[None]:
@@ -174,42 +184,46 @@ class SimulatedConnection(EngineSession):
         """
         if ddl:
             self.end(commit=True)
-        elif not self._autocommit:
+        elif not self.commits_each:
             self.begin()
-        if self._in_transaction:
+        if not self._begun:
+            with super().atomically(ddl=ddl):
+                yield
+        elif self.has_changed:
             yield
-            return
-        self.duck.begin()
-        try:
-            yield
-            self.duck.commit()
-        except BaseException:
-            roll_back(self.duck)
-            raise
+        else:
+            self.engine.macros.create_all()
+            self.duck.begin()
+            with rolled_back_on_failure(self.duck):
+                yield
+            self.has_changed = True
 
-    def _ddl(self, expression: Expr, sql: str, params: Any, statement_type: int) -> Result:
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Let the queries inside see one state of all tables; an open transaction stays open."""
+        if self.has_changed:
+            yield
+        else:
+            with super().atomically(ddl=False):
+                yield
+
+    def _ddl(self, expression: Expr, sql: str, statement_type: int) -> Result:
         self.end(commit=True)
-        # fakesnow would commit once more, which DuckDB refuses.
-        autocommit, self._autocommit = self._autocommit, True
-        try:
-            return super()._ddl(expression, sql, params, statement_type)
-        finally:
-            self._autocommit = autocommit
+        return super()._ddl(expression, sql, statement_type)
 
     def described(self, sql: str) -> Result:
         """Return the columns that a query gives, without its rows."""
-        (translated,) = self.duck_sql(sql)
-        with translated_errors(sql):
-            return self.answer(
-                f"SELECT * FROM ({translated}) LIMIT 0", statement_type=statement_type_id(self.parsed(sql))
-            )
+        translator, expression = queries.translated(self, sql)
+        relation = translator.relation(expression)
+        rows = queries.run(self, f"SELECT * FROM ({relation.sql}) LIMIT 0")
+        return result_of(rows, [(column.name, column.type) for column in relation.columns], queries.SELECT)
 
     def prepared(self, sql: str) -> str:
         """Return a statement for sqlglot, the session's variables resolved; unlike in fakesnow, not inside strings."""
         return super().prepared(inlined_variables(sql, self.variables._variables))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
-    def _is_spoiled(self) -> bool:
-        """Return whether DuckDB has given the open transaction up."""
+    def is_spoiled(self) -> bool:
+        """Return whether DuckDB has given the open transaction up, as it does after most failures."""
         try:
             self.duck.execute("SELECT 1")
         except duckdb.TransactionException:
@@ -217,13 +231,43 @@ class SimulatedConnection(EngineSession):
         return False
 
 
+@contextmanager
+def rolled_back_on_failure(duck: duckdb.DuckDBPyConnection) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        roll_back(duck)
+        raise
+
+
+def lost_transaction(why: str) -> SqlError:
+    return SqlError(
+        f"The transaction requires {why}. All of it was rolled back. End it by ROLLBACK, then repeat its statements.",
+        errno=9999,
+        sqlstate="40000",
+    )
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A change that an open transaction has made."""
+
+    parsed: Statement
+    statement: Running
+    params: Any
+    result: Result
+
+
 @dataclass
 class SimulatedSession(Session):
     """What a login opens."""
 
     last_query_id: str | None = None
+    abort_idle: Callable[[], None] = lambda: None
     _results: OrderedDict[str, Result] = field(default_factory=OrderedDict[str, Result])
+    _changes: list[_Change] = field(default_factory=list[_Change])
     _holds_writing: bool = False
+    _idle_since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.own.session = self
@@ -243,9 +287,20 @@ class SimulatedSession(Session):
                 self._yield_writing()
         super().close()
 
+    def abort_if_idle(self, seconds: float) -> None:
+        """Roll back what has been open for this time without a statement, and let others write."""
+        if not self._holds_writing or not self._turn.acquire(blocking=False):
+            return
+        try:
+            if self._holds_writing and time.monotonic() - self._idle_since >= seconds:
+                self.own.lose(f"a statement at least every {seconds:g} s while others wait for its lock, got none")
+                self._yield_writing()
+        finally:
+            self._turn.release()
+
     @contextmanager
     def _writing_if(self, parsed: Statement, statement: Running) -> Generator[None]:
-        """Let nobody else write meanwhile; with a transaction open, until it ends, as Snowflake locks what was written."""
+        """Let nobody else write meanwhile; with changes that are not committed, until they are, as Snowflake locks them."""
         self._check_open()
         if parsed.writes and not self._holds_writing:
             statement.acquire(self.writing)
@@ -254,6 +309,7 @@ class SimulatedSession(Session):
             yield
         finally:
             self._yield_writing()
+            self._idle_since = time.monotonic()
 
     def _keep(self, statement: Running, result: Result) -> None:
         self._results[statement.query_id] = result
@@ -261,17 +317,48 @@ class SimulatedSession(Session):
             self._results.popitem(last=False)
 
     def _yield_writing(self) -> None:
-        if self._holds_writing and not self.own.in_transaction:
+        if not self.own.has_changed:
+            self._changes.clear()
+        if self._holds_writing and not self.own.has_changed:
             self._holds_writing = False
             self.writing.release()
 
     def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
+        if self.own.lost and not isinstance(parsed, Transaction | AlterSession):
+            raise lost_transaction(self.own.lost)
         try:
             result = self._executed(parsed, statement, params)
+        except BaseException:
+            self._recover(statement)
+            raise
         finally:
             self.last_query_id = statement.query_id
+        if self.own.has_changed and parsed.writes:
+            self._changes.append(_Change(parsed, statement, params, result))
         self._keep(statement, result)
         return result
+
+    def _recover(self, statement: Running) -> None:
+        """Make the open transaction's changes again if DuckDB has given them up: on an account they stay.
+
+        https://docs.snowflake.com/en/sql-reference/transactions#failed-statements-within-a-transaction
+        """
+        if self.own.in_transaction and statement.parameter("TRANSACTION_ABORT_ON_ERROR", "false").lower() == "true":
+            self.own.lose("that no statement fails while TRANSACTION_ABORT_ON_ERROR is TRUE, got one that did")
+        if not self.own.has_changed or not self.own.is_spoiled():
+            return
+        self.own.restart()
+        try:
+            if all(self._repeated(change) for change in self._changes):
+                return
+        except (SqlError, duckdb.Error):
+            pass
+        self.own.lose("changes that can be made again after a failed statement, got others. An account would keep them")
+
+    def _repeated(self, change: _Change) -> bool:
+        if VOLATILE.search(change.statement.sql):
+            return False
+        return super()._dispatch(change.parsed, change.statement, change.params).table.equals(change.result.table)
 
     def _executed(self, parsed: Statement, statement: Running, params: Any) -> Result:
         describe_only = isinstance(statement, SimulatedStatement) and statement.describe_only
@@ -299,15 +386,17 @@ class SimulatedSession(Session):
         return status(SUCCESS)
 
     def alter(self, parsed: AlterSession) -> Result:
-        """Change session parameters: https://docs.snowflake.com/en/sql-reference/sql/alter-session.
-
-        All are recorded; QUERY_TAG and AUTOCOMMIT have an effect. Instants are always shown in UTC.
-        """
+        """Change session parameters: https://docs.snowflake.com/en/sql-reference/sql/alter-session."""
+        check_parameters(dict(parsed.settings))
+        for name in parsed.unset:
+            check_parameters({name: None})
         for name, value in parsed.settings:
             if name == "AUTOCOMMIT":
                 self.own.autocommit(value.upper() == "TRUE")
             self.parameters[name] = value
         for name in parsed.unset:
+            if name == "AUTOCOMMIT":
+                self.own.autocommit(True)
             self.parameters.pop(name, None)
         return status(SUCCESS)
 

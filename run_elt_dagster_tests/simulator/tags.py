@@ -1,12 +1,14 @@
 """Tags of tables: https://docs.snowflake.com/en/user-guide/object-tagging/introduction."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from run_elt_dagster.embedded.engine import EngineSession, Result, status
-from run_elt_dagster.embedded.errors import missing_object
+from run_elt_dagster.embedded.engine import EngineSession
+from run_elt_dagster.embedded.errors import missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
 from run_elt_dagster.embedded.reader import Name, Reader, Statement, name_in
+from run_elt_dagster.embedded.results import Result, status
 
 SUCCESS = "Statement executed successfully."
 
@@ -29,10 +31,11 @@ class TagTable(Statement):
 
 @dataclass(frozen=True)
 class GetTag(Statement):
-    """SELECT SYSTEM$GET_TAG(tag, table, 'table'). It may write: whatever names a table registers it if need be."""
+    """SELECT SYSTEM$GET_TAG(tag, table, 'table')."""
 
     tag: str
     target: Name
+    writes: ClassVar[bool] = False
 
 
 class TagRows:
@@ -54,13 +57,22 @@ class TagRows:
             self._duck.execute(f"INSERT INTO {self._hidden}.embedded_tags VALUES (?, ?, ?)", [object_id, tag, value])
 
     def copy_tags(self, source_id: str, to_id: str) -> None:
-        """Give an object the tags of another one that it does not have itself."""
+        """Give an object the tags of another one, in the place of its own."""
+        self._duck.execute(
+            f"""DELETE FROM {self._hidden}.embedded_tags
+            WHERE object_id = ? AND tag IN (SELECT tag FROM {self._hidden}.embedded_tags WHERE object_id = ?)""",
+            [to_id, source_id],
+        )
         self._duck.execute(
             f"""INSERT INTO {self._hidden}.embedded_tags
-            SELECT ?, tag, value FROM {self._hidden}.embedded_tags
-            WHERE object_id = ? AND tag NOT IN (SELECT tag FROM {self._hidden}.embedded_tags WHERE object_id = ?)""",
-            [to_id, source_id, to_id],
+            SELECT ?, tag, value FROM {self._hidden}.embedded_tags WHERE object_id = ?""",
+            [to_id, source_id],
         )
+
+    def has_tags(self, object_id: str) -> bool:
+        """Return whether an object has any."""
+        sql = f"SELECT 1 FROM {self._hidden}.embedded_tags WHERE object_id = ?"
+        return self._duck.execute(sql, [object_id]).fetchone() is not None
 
     def tag(self, object_id: str, tag: str) -> str | None:
         """Return a tag's value."""
@@ -92,7 +104,7 @@ def get_tag(session: EngineSession, statement: GetTag) -> Result:
     https://docs.snowflake.com/en/sql-reference/functions/system_get_tag
     """
     target = session.locate(statement.target)
-    with session.atomically(ddl=True):
+    with session.reading():
         known = session.register(target.database).find(target)
         if known is None:
             raise missing_object(str(target))
@@ -138,13 +150,21 @@ def _get_tag(reader: Reader) -> Statement | None:
 
 
 def _on_create(session: EngineSession, table: Table, created: Created) -> None:
+    """Give a new table its tags: a clone's source has some, the statement may, and with COPY TAGS those of the replaced table win.
+
+    https://docs.snowflake.com/en/user-guide/object-clone and
+    https://docs.snowflake.com/en/release-notes/2026/other/2026-04-02-create-table-copy-tags-ga
+    """
     rows = TagRows(session.register(table.database))
+    if created.origin is not None and not created.is_clone and rows.has_tags(created.origin.object_id):
+        raise unsupported("tell whether LIKE takes tags along", str(table))
+    if created.origin is not None:
+        rows.copy_tags(created.origin.object_id, created.object_id)
     for clause in created.creation.clauses:
         for tag, value in clause.settings if isinstance(clause, Tags) else ():
             rows.set_tag(created.object_id, tag.parts[-1], value)
-    kept_from = created.replaced or created.origin
-    if kept_from is not None and created.creation.copy_tags:
-        rows.copy_tags(kept_from.object_id, created.object_id)
+    if created.replaced is not None and created.creation.copy_tags:
+        rows.copy_tags(created.replaced.object_id, created.object_id)
 
 
 TAGS = Feature(

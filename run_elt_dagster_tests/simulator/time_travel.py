@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from duckdb import DuckDBPyConnection
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.engine import EngineSession, name_of
+from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.errors import SqlError, unsupported
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
+from run_elt_dagster.embedded.queries import table_name
 
 OVERWRITES_KEPT = 3
 NOTES_KEPT = 20
@@ -190,7 +191,7 @@ def past(session: EngineSession, database: str) -> Past:
 
 def _rewrite(session: EngineSession, expression: Expr) -> Expr:
     def locate(node: exp.Table) -> tuple[Table, Past]:
-        table = session.locate(name_of(node))
+        table = session.locate(table_name(node))
         return table, past(session, table.database)
 
     return resolved(expression, locate)

@@ -13,7 +13,7 @@ from benchmarks.report import Round, Scenario, difference, middle, ratio, render
 from benchmarks.server import kind_of, relabelled, timeless
 from benchmarks.threads import rows
 from benchmarks.workload import SOURCES, dbt_files, project_files, raw_files, workload
-from run_elt_dagster.embedded.engine import Result
+from run_elt_dagster.embedded.results import Result
 
 
 def a_round(client: str, number: int = 0, *, seconds: float = 1.0, count: int = 200, **changes: object) -> Round:

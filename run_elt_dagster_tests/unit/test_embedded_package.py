@@ -44,9 +44,9 @@ def test_environment_is_left_alone_where_there_is_no_proxy(monkeypatch: pytest.M
         assert dict(os.environ) == before
 
 
-def test_wheel_holds_the_sql_files() -> None:
+def test_wheel_holds_the_sql_files_and_what_is_known_of_functions() -> None:
     package = Path(run_elt_dagster.__file__).parent
     project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["run_elt_dagster"]
     packed = {path for pattern in patterns for path in package.glob(pattern)}
-    assert packed >= set(package.rglob("*.sql"))
+    assert packed >= {*package.rglob("*.sql"), *package.rglob("*.tsv")}

@@ -17,7 +17,10 @@ SELECT
         WHEN data_type IN ('DOUBLE', 'FLOAT') THEN 'FLOAT'
         WHEN data_type = 'BLOB' THEN 'BINARY'
         WHEN data_type = 'TIMESTAMP' THEN 'TIMESTAMP_NTZ'
-        WHEN data_type = 'TIMESTAMP WITH TIME ZONE' THEN 'TIMESTAMP_TZ'
+        WHEN data_type = 'TIMESTAMP WITH TIME ZONE' THEN 'TIMESTAMP_LTZ'
+        WHEN starts_with(data_type, 'STRUCT') THEN 'TIMESTAMP_TZ'
+        WHEN data_type = 'JSON[]' THEN 'ARRAY'
+        WHEN starts_with(data_type, 'MAP') THEN 'OBJECT'
         WHEN data_type = 'JSON' THEN 'VARIANT'
         ELSE data_type
     END AS "DATA_TYPE",

@@ -1,0 +1,278 @@
+"""Queries, changes of rows, views and columns: what `translation` turns into DuckDB's SQL, executed.
+
+https://docs.snowflake.com/en/sql-reference/sql-dml
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from sqlglot import Expr, exp
+
+from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, unsupported
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
+from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster.embedded.results import Result, allow_arrow_output, counts, result_of, status
+from run_elt_dagster.embedded.statements import labels_of
+from run_elt_dagster.embedded.translation import changes, types, values
+from run_elt_dagster.embedded.translation.expressions import Expressions
+from run_elt_dagster.embedded.translation.parser import parsed
+from run_elt_dagster.embedded.translation.queries import Queries
+from run_elt_dagster.embedded.translation.scope import Column, Relation, Scope, distinct_columns, name_of
+from run_elt_dagster.embedded.translation.types import Type
+from run_elt_dagster.embedded.translation.values import Value
+
+if TYPE_CHECKING:
+    from run_elt_dagster.embedded.engine import EngineSession
+
+SELECT, INSERT, UPDATE, DELETE, MERGE = 0x1000, 0x3100, 0x3200, 0x3300, 0x3400
+# Views over the register in the place of DuckDB's own: https://docs.snowflake.com/en/sql-reference/info-schema
+_INFORMATION_SCHEMA = {"COLUMNS", "TABLES", "VIEWS", "SCHEMATA", "LOAD_HISTORY"}
+_POLICY_COLUMNS = (
+    *("POLICY_DB", "POLICY_SCHEMA", "POLICY_NAME", "POLICY_KIND", "REF_DATABASE_NAME", "REF_SCHEMA_NAME"),
+    *("REF_ENTITY_NAME", "REF_ENTITY_DOMAIN", "REF_COLUMN_NAME", "REF_ARG_COLUMN_NAMES", "TAG_DATABASE", "TAG_SCHEMA"),
+    *("TAG_NAME", "POLICY_STATUS"),
+)
+
+
+def table_name(table: exp.Table) -> Name:
+    """Return a parsed table's name with Snowflake's folding of case."""
+    return Name(tuple(name_of(part) for part in table.parts if isinstance(part, exp.Identifier)))
+
+
+def no_policies(_session: "EngineSession", _call: exp.Anonymous) -> str:
+    """Answer POLICY_REFERENCES without a row, since no policy can be created.
+
+    https://docs.snowflake.com/en/sql-reference/functions/policy_references
+    """
+    return f"SELECT {', '.join(f'NULL::VARCHAR AS {quoted(name)}' for name in _POLICY_COLUMNS)} LIMIT 0"
+
+
+TableFunction = Callable[["EngineSession", exp.Anonymous], str]
+TABLE_FUNCTIONS: Mapping[str, TableFunction] = {"POLICY_REFERENCES": no_policies}
+
+
+def translated(session: "EngineSession", sql: str, *, params: Sequence[Any] = ()) -> tuple[Queries, Expr]:
+    """Return the translator of a statement, and the statement as it is read."""
+    sql = session.prepared(sql)
+    expression = parsed(sql)
+    for feature in session.engine.features:
+        expression = feature.rewrite(session, expression)
+    answers = {**TABLE_FUNCTIONS, **session.engine.table_functions}
+    functions = {name: partial(_answered, session, answer) for name, answer in answers.items()}
+    labels = labels_of(sql) if isinstance(expression, exp.Query) else None
+    queries = Queries(
+        lambda node: _table(session, node),
+        context=session.context,
+        parameters=[_bound(value) for value in params],
+        table_functions=functions,
+        labels=labels or (),
+    )
+    return queries, expression
+
+
+def _answered(session: "EngineSession", answer: TableFunction, call: exp.Anonymous) -> Relation:
+    return described(session, answer(session, call))
+
+
+def _bound(value: Any) -> Value:
+    """Return a value of `?`, in the type in which the connector bound it."""
+    kinds: tuple[tuple[type, Type], ...] = (
+        (bool, types.BOOLEAN),
+        (int, types.INT),
+        (datetime, types.NTZ),
+        (date, types.DATE),
+        (time, types.TIME),
+        (str, types.TEXT),
+    )
+    if value is None:
+        return values.NULL
+    for python, kind in kinds:
+        if isinstance(value, python):
+            sql = f"CAST({values.literal_sql(str(value))} AS {kind.duck})"
+            return Value(sql, kind, constant=str(value))
+    raise unsupported("bind a value of this type", type(value).__name__)
+
+
+def described(session: "EngineSession", duck_sql: str, *, stored: bool = False, name: str = "") -> Relation:
+    """Return a relation in DuckDB's own SQL with its columns."""
+    rows = session.duck.execute(f"DESCRIBE {duck_sql}").fetchall()
+    pairs = [(str(row[0]), types.from_duck(str(row[1]))) for row in rows]
+    return Relation(name or duck_sql, tuple(Column(label, kind, label, stored) for label, kind in pairs))
+
+
+def _table(session: "EngineSession", node: exp.Table) -> Relation:
+    """Return a table or view with its columns.
+
+    Raises:
+        SqlError: There is none (002003), or it is what only an account has.
+    """
+    name = table_name(node)
+    *qualifiers, last = name.parts or ("",)
+    if not last:
+        raise unsupported("read this", node.sql(dialect="snowflake"))
+    if qualifiers and qualifiers[-1] == "INFORMATION_SCHEMA":
+        table = _information_view(session, name.parts)
+    elif last in session.temporary:
+        table = Table("temp", "main", last)
+    else:
+        table = session.locate(name, reading=True)
+    try:
+        return described(session, table.sql, stored=True, name=table.sql)
+    except duckdb.CatalogException as error:
+        raise missing_object(str(table)) from error
+
+
+def _information_view(session: "EngineSession", parts: Sequence[str]) -> Table:
+    database = parts[0] if len(parts) > 2 else session.database  # noqa: PLR2004 - database.schema.table
+    if not database or parts[-1] not in _INFORMATION_SCHEMA or database not in session.engine.databases:
+        raise missing_object(".".join(parts))
+    return Table(database, HIDDEN_SCHEMA, f"_fs_{parts[-1].lower()}")
+
+
+def run(session: "EngineSession", sql: str) -> Any:
+    """Execute DuckDB's SQL and return its rows.
+
+    Raises:
+        SqlError: DuckDB cannot.
+    """
+    allow_arrow_output()
+    session.engine.macros.create(sql)
+    try:
+        return session.duck.execute(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise from_duckdb(error) from error
+
+
+def select(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Result:
+    """Execute a query."""
+    queries, expression = translated(session, sql, params=params)
+    relation = queries.relation(expression)
+    return result_of(run(session, relation.sql), [(column.name, column.type) for column in relation.columns], SELECT)
+
+
+def change(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Result:
+    """Execute INSERT, UPDATE, DELETE or MERGE."""
+    queries, expression = translated(session, sql, params=params)
+    target = expression.this.this if isinstance(expression.this, exp.Schema) else expression.this
+    if not isinstance(target, exp.Table):
+        raise unsupported("change the rows of this", repr(sql[:200]))
+    relation = _table(session, target)
+    make = _CHANGES[type(expression)][0]
+    made = make(queries, expression, relation)
+    if made.check_sql and run(session, made.check_sql).num_rows:
+        raise SqlError("Duplicate row detected during DML action", errno=100090, sqlstate="42P18")
+    return _CHANGES[type(expression)][1](run(session, made.sql))
+
+
+def _merged(rows: Any) -> Result:
+    actions = [str(action) for action in rows.column(0).to_pylist()]
+    names = ["number of rows inserted", "number of rows updated", "number of rows deleted"]
+    return counts(names, [actions.count(word) for word in ("INSERT", "UPDATE", "DELETE")], MERGE)
+
+
+_CHANGES: Mapping[type[Expr], tuple[Callable[..., changes.Change], Callable[[Any], Result]]] = {
+    exp.Insert: (changes.insert, lambda rows: counts(["number of rows inserted"], [rows.num_rows], INSERT)),
+    exp.Update: (
+        changes.update,
+        lambda rows: counts(
+            ["number of rows updated", "number of multi-joined rows updated"], [rows.num_rows, 0], UPDATE
+        ),
+    ),
+    exp.Delete: (changes.delete, lambda rows: counts(["number of rows deleted"], [rows.num_rows], DELETE)),
+    exp.Merge: (changes.merge, _merged),
+}
+CHANGES = tuple(_CHANGES)
+
+
+def create_view(session: "EngineSession", sql: str) -> Result:
+    """Create a view; its query is translated once, when it is created.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-view
+    """
+    queries, create = translated(session, sql)
+    node: Any = create
+    schema = node.this if isinstance(node.this, exp.Schema) else None
+    properties = node.args["properties"].expressions if node.args.get("properties") else []
+    extras = {key for key, value in node.args.items() if value} - {
+        "this",
+        "kind",
+        "replace",
+        "expression",
+        "exists",
+        "properties",
+    }
+    if extras or any(not isinstance(item, exp.SchemaCommentProperty) for item in properties):
+        raise unsupported("create a view with these clauses", repr(sql[:200]))
+    named: Any = schema.this if schema else node.this
+    view = session.locate(table_name(named))
+    relation = queries.relation(node.expression)
+    columns = relation.columns
+    if schema is not None:
+        if any(part.args.get("constraints") for part in schema.expressions):
+            raise unsupported("create a view whose columns have clauses", repr(sql[:200]))
+        if len(schema.expressions) != len(columns):
+            raise SqlError(
+                "SQL compilation error:\nInvalid column definition list, expected "
+                f"{len(columns)} columns, got {len(schema.expressions)}",
+                errno=2026,
+                sqlstate="42601",
+            )
+        named = [
+            (name_of(part.this if isinstance(part, exp.ColumnDef) else part), column)
+            for part, column in zip(schema.expressions, columns, strict=True)
+        ]
+        columns = distinct_columns([(name, column.type) for name, column in named])
+    items = [
+        f"{changes.stored(given.value('given'), Column(column.name, column.type, column.inner))} AS {quoted(column.inner)}"
+        for given, column in zip(relation.columns, columns, strict=True)
+    ]
+    names = ", ".join(quoted(column.inner) for column in relation.columns)
+    how = (
+        "OR REPLACE VIEW" if node.args.get("replace") else f"VIEW{' IF NOT EXISTS' if node.args.get('exists') else ''}"
+    )
+    with session.atomically(ddl=True):
+        run(session, f'CREATE {how} {view.sql} AS SELECT {", ".join(items)} FROM ({relation.sql}) AS "given"({names})')
+        for comment in properties:
+            session.duck.execute(f"COMMENT ON VIEW {view.sql} IS {values.literal_sql(str(comment.this.this))}")
+    return status(f"View {view.name} successfully created.")
+
+
+def _alterations(action: Any) -> Sequence[str]:
+    """Return what follows ALTER TABLE in DuckDB's SQL; nothing for what cannot be done wholly."""
+    exists = "IF EXISTS " if action.args.get("exists") else ""
+    if isinstance(action, exp.ColumnDef) and action.kind is not None and not action.args.get("constraints"):
+        kind = types.from_sqlglot(action.kind)
+        if kind.length is None:
+            not_exists = exists.replace("IF", "IF NOT")
+            return [f"ADD COLUMN {not_exists}{quoted(name_of(action.this))} {kind.stored}"]
+    if isinstance(action, exp.Drop) and str(action.args.get("kind")).upper() == "COLUMN":
+        return [f"DROP COLUMN {exists}{quoted(name_of(column.this))}" for column in action.args["tables"]]
+    if isinstance(action, exp.RenameColumn):
+        return [f"RENAME COLUMN {quoted(name_of(action.this.this))} TO {quoted(name_of(action.args['to'].this))}"]
+    return []
+
+
+def alter_columns(session: "EngineSession", sql: str) -> Result:
+    """Add, drop or rename columns: https://docs.snowflake.com/en/sql-reference/sql/alter-table."""
+    node = parsed(sql)
+    table = session.locate(table_name(node.this))
+    found = [_alterations(action) for action in node.args["actions"]]
+    if not all(found):
+        raise unsupported("alter a table like this", repr(sql[:200]))
+    with session.atomically(ddl=True):
+        if session.register(table.database).find(table) is None:
+            if node.args.get("exists"):
+                return status("Statement executed successfully.")
+            raise missing_object(str(table))
+        for part in [part for parts in found for part in parts]:
+            run(session, f"ALTER TABLE {table.sql} {part}")
+    return status("Statement executed successfully.")
+
+
+def constant(session: "EngineSession", node: Expr) -> Value:
+    """Return the default of a column."""
+    translator, _ = translated(session, "SELECT 1")
+    return Expressions(translator, Scope()).value(node)

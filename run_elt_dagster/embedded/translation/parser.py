@@ -1,0 +1,137 @@
+"""Reading a query with the names of functions as they are written.
+
+sqlglot replaces many functions by others that it takes for the same (DIV0 by a CASE, ZEROIFNULL by COALESCE). Here a
+function that Snowflake has keeps its name, so only this package decides what it means.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from sqlglot import Expr, Token, TokenType, exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ErrorLevel, ParseError, TokenError
+
+from run_elt_dagster.embedded.errors import syntax_error, unsupported
+from run_elt_dagster.embedded.lexer import SyntaxProblemError
+from run_elt_dagster.embedded.quiet import quietly
+from run_elt_dagster.embedded.translation.catalogue import FUNCTION_NAMES
+
+_SNOWFLAKE = Dialect.get_or_raise("snowflake")
+# Under this prefix sqlglot knows no function.
+_PREFIX = "F$"
+# sqlglot reads what stands between the parentheses of these by rules of their own.
+_OWN_SYNTAX = frozenset({"CAST", "TRY_CAST", "EXTRACT"})
+# sqlglot calls itself about ten times for a level, and ends the process where it has no room for many thousands.
+_DEEPEST = 600
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * _DEEPEST))
+_OPENS = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE})
+_PREFIXES = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
+_CLOSES = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END})
+_TYPE_BEFORE = frozenset({TokenType.DCOLON, TokenType.ALIAS})
+# After such a token `*` means all columns, so the REPLACE behind it is no function; after another it is a product.
+_BEFORE_ALL_COLUMNS = frozenset(
+    {TokenType.SELECT, TokenType.DISTINCT, TokenType.ALL, TokenType.COMMA, TokenType.DOT, TokenType.L_PAREN}
+)
+# After another name comes a type or a list of columns, as in CREATE TABLE t (c CHAR(3)).
+_NO_FUNCTION_BEFORE = frozenset(
+    {
+        TokenType.R_PAREN,
+        TokenType.INTO,
+        TokenType.WITH,
+        TokenType.JOIN,
+        TokenType.VAR,
+        TokenType.IDENTIFIER,
+    }
+)
+# These are operators, too, as in `a LIKE ('b')`: functions only where an expression begins.
+_OPERATORS = frozenset({"LIKE", "ILIKE", "RLIKE", "REGEXP"})
+_EXPRESSION_AFTER = frozenset(
+    {TokenType.SELECT, TokenType.COMMA, TokenType.L_PAREN, TokenType.WHERE, TokenType.AND, TokenType.OR, TokenType.ON}
+    | {TokenType.HAVING, TokenType.QUALIFY, TokenType.WHEN, TokenType.THEN, TokenType.ELSE}
+)
+
+
+def parsed(sql: str) -> Expr:
+    """Return one statement as sqlglot reads it, functions as `exp.Anonymous`.
+
+    Raises:
+        SqlError: sqlglot cannot read it.
+    """
+    try:
+        with quietly():
+            tokens = _SNOWFLAKE.tokenize(sql)
+            _check_depth(tokens)
+            statements = _SNOWFLAKE.parser(error_level=ErrorLevel.IMMEDIATE).parse(_renamed(tokens), sql)
+    except ParseError as error:
+        raise _problem(sql, error) from error
+    except TokenError as error:
+        raise syntax_error(f"parse error: {str(error).splitlines()[0]}") from error
+    (statement,) = [statement for statement in statements if statement is not None]
+    return statement
+
+
+def _check_depth(tokens: Sequence[Token]) -> None:
+    depth = prefixes = 0
+    for token in tokens:
+        prefixes = prefixes + 1 if token.token_type in _PREFIXES else 0
+        depth += (token.token_type in _OPENS) - (token.token_type in _CLOSES)
+        if depth + prefixes > _DEEPEST:
+            raise unsupported("read a statement of so many levels", f"more than {_DEEPEST}")
+
+
+def function_name(node: Expr) -> str | None:
+    """Return the name of the function that a node calls, None if it calls none that Snowflake has."""
+    name = node.name if isinstance(node, exp.Anonymous) else ""
+    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def authored(node: Expr) -> str:
+    """Return a node as its author could have written it."""
+    return node.sql(dialect="snowflake").replace(_PREFIX, "")
+
+
+def _renamed(tokens: Sequence[Token]) -> list[Token]:
+    renamed: list[Token] = []
+    cases = 0
+    for index, token in enumerate(tokens):
+        cases += (token.token_type is TokenType.CASE) - (token.token_type is TokenType.END)
+        after = tokens[index + 1].token_type if index + 1 < len(tokens) else None
+        before = tokens[index - 1].token_type if index else None
+        name = token.text.upper()
+        is_modifier = before is TokenType.STAR and tokens[index - 2].token_type in _BEFORE_ALL_COLUMNS
+        # THEN INSERT (...) outside of CASE is a branch of MERGE.
+        is_modifier = is_modifier or (before is TokenType.THEN and name == "INSERT" and not cases)
+        called = after is TokenType.L_PAREN and name in FUNCTION_NAMES and _is_function(token, before)
+        if called and not is_modifier and not (before is TokenType.COMMA and _names_a_query(tokens[index + 1 :])):
+            renamed.append(Token(TokenType.VAR, _PREFIX + name, token.line, token.col, token.start, token.end))
+        else:
+            renamed.append(token)
+    return renamed
+
+
+def _is_function(token: Token, before: TokenType | None) -> bool:
+    if token.token_type in {TokenType.STRING, TokenType.IDENTIFIER} or token.text.upper() in _OWN_SYNTAX:
+        return False
+    if token.text.upper() in _OPERATORS:
+        return before in _EXPRESSION_AFTER
+    return before not in _TYPE_BEFORE and before not in _NO_FUNCTION_BEFORE
+
+
+def _names_a_query(tokens: Sequence[Token]) -> bool:
+    """Return whether parentheses are followed by `AS (`: they hold the columns of a common table expression."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
+        if not depth:
+            kinds = [after.token_type for after in tokens[index + 1 : index + 3]]
+            return kinds == [TokenType.ALIAS, TokenType.L_PAREN]
+    return False
+
+
+def _problem(sql: str, error: ParseError) -> Exception:
+    found = error.errors[0] if error.errors else {}
+    start = len(str(found.get("start_context") or ""))
+    context = str(found.get("start_context") or "") + str(found.get("highlight") or "")
+    if not context or context not in sql:
+        return syntax_error(str(error).replace("\x1b[4m", "").replace("\x1b[0m", ""))
+    return SyntaxProblemError(sql, sql.find(context) + start, str(found["highlight"]))

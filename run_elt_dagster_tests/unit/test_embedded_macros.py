@@ -1,0 +1,64 @@
+from collections.abc import Generator
+
+import duckdb
+import pytest
+
+from run_elt_dagster.embedded.macros import Macros
+from run_elt_dagster.embedded.translation import catalogue
+
+
+@pytest.fixture
+def duck() -> Generator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("ATTACH ':memory:' AS _fs_global; CREATE SCHEMA _fs_global._fs_information_schema")
+        yield connection
+
+
+def created(duck: duckdb.DuckDBPyConnection) -> set[str]:
+    rows = duck.execute(
+        "SELECT function_name FROM duckdb_functions() WHERE database_name = '_fs_global' AND NOT internal"
+    )
+    return {name for (name,) in rows.fetchall()}
+
+
+def test_macro_is_created_with_those_it_calls_and_no_other(duck: duckdb.DuckDBPyConnection) -> None:
+    macros = Macros(duck)
+    assert created(duck) == set()
+    query = catalogue.with_macros("SELECT @tz_text(@tz(TIMESTAMP '2024-01-01 12:00:00', 60))")
+    macros.create(query)
+    assert created(duck) == {"sf_tz", "sf_tz_text", "sf_tz_to_ntz", "sf_ntz_text", "sf_offset_text"}
+    assert duck.execute(query).fetchall() == [("2024-01-01 13:00:00.000 +0100",)]
+
+
+def test_query_without_macros_creates_none(duck: duckdb.DuckDBPyConnection) -> None:
+    Macros(duck).create("SELECT 1, '@tz'")
+    assert created(duck) == set()
+
+
+def test_all_macros_can_be_created_after_some(duck: duckdb.DuckDBPyConnection) -> None:
+    macros = Macros(duck)
+    macros.create(catalogue.with_macros("SELECT @parse_json('1')"))
+    macros.create_all()
+    macros.create_all()
+    assert created(duck) == set(catalogue.macros())
+
+
+def test_transaction_that_has_begun_sees_what_was_created_before(duck: duckdb.DuckDBPyConnection) -> None:
+    Macros(duck).create_all()
+    session = duck.cursor()
+    session.begin()
+    assert session.execute(catalogue.with_macros("SELECT @date_text(DATE '2024-01-05')")).fetchall() == [
+        ("2024-01-05",)
+    ]
+    session.rollback()
+
+
+def test_macros_that_a_stored_view_calls_are_there_again(duck: duckdb.DuckDBPyConnection) -> None:
+    first = Macros(duck)
+    duck.execute("ATTACH ':memory:' AS kept")
+    view = catalogue.with_macros("CREATE VIEW kept.main.v AS SELECT @date_text(DATE '2024-01-05') AS d")
+    first.create(view)
+    duck.execute(view)
+    duck.execute("DROP MACRO _fs_global._fs_information_schema.sf_date_text")
+    Macros(duck).create_for("kept")
+    assert duck.execute("SELECT d FROM kept.main.v").fetchall() == [("2024-01-05",)]
