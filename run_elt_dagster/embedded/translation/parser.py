@@ -5,7 +5,9 @@ function that Snowflake has keeps its name, so only this package decides what it
 """
 
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from sqlglot import Expr, Token, TokenType, exp
 from sqlglot.dialects.dialect import Dialect
@@ -23,7 +25,7 @@ _PREFIX = "F$"
 _OWN_SYNTAX = frozenset({"CAST", "TRY_CAST", "EXTRACT"})
 # sqlglot calls itself about ten times for a level, and ends the process where it has no room for many thousands.
 _DEEPEST = 600
-sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * _DEEPEST))
+_CALLS = 20 * _DEEPEST
 _OPENS = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE})
 _PREFIXES = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
 _CLOSES = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END})
@@ -49,6 +51,31 @@ _EXPRESSION_AFTER = frozenset(
     {TokenType.SELECT, TokenType.COMMA, TokenType.L_PAREN, TokenType.WHERE, TokenType.AND, TokenType.OR, TokenType.ON}
     | {TokenType.HAVING, TokenType.QUALIFY, TokenType.WHEN, TokenType.THEN, TokenType.ELSE}
 )
+
+
+class _DeepRecursion:
+    """Lets Python call itself more often while somebody reads or translates: the limit is that of the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._usual = threading.Lock(), 0, 0
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        with self._lock:
+            if not self._users:
+                self._usual = sys.getrecursionlimit()
+                sys.setrecursionlimit(max(self._usual, _CALLS))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    sys.setrecursionlimit(self._usual)
+
+
+deep_recursion = _DeepRecursion()
 
 
 def parsed(sql: str) -> Expr:

@@ -14,7 +14,7 @@ from run_elt_dagster.embedded.objects import quoted
 from run_elt_dagster.embedded.translation import types, values
 from run_elt_dagster.embedded.translation.calls import order_key, sortable
 from run_elt_dagster.embedded.translation.expressions import Expressions, refused
-from run_elt_dagster.embedded.translation.parser import authored
+from run_elt_dagster.embedded.translation.parser import authored, deep_recursion
 from run_elt_dagster.embedded.translation.scope import (
     Relation,
     Scope,
@@ -90,6 +90,12 @@ class Queries:
         Raises:
             SqlError: It breaks a rule of Snowflake's, or holds what is not known here.
         """
+        if parent is None:
+            with deep_recursion():
+                return self._relation(node, None)
+        return self._relation(node, parent)
+
+    def _relation(self, node: Expr, parent: Scope | None) -> Relation:
         if isinstance(node, exp.Subquery):
             return self._parenthesised(node, parent)
         if isinstance(node, exp.Select):
