@@ -161,6 +161,10 @@ def _merge(_: re.Match[str]) -> SqlError:
     return unsupported("delete one row for several rows of the source by MERGE", "such rows")
 
 
+def _default(_: re.Match[str]) -> SqlError:
+    return unsupported("keep this default of a column", "one that is more than a constant and simple functions")
+
+
 def _division(_: re.Match[str]) -> SqlError:
     return SqlError("Division by zero", errno=100051, sqlstate="22012")
 
@@ -178,6 +182,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...
     (re.compile(r'does not have a column with name "(.+?)"'), _column),
     (re.compile(r'"(.+?)" has (\d+) columns but (\d+) values'), _column_count),
     (re.compile(r"MERGE INTO command cannot affect the same target row"), _merge),
+    (re.compile(r"DEFAULT value cannot contain"), _default),
     (re.compile(r"Division by zero"), _division),
     (re.compile(r"CHECK constraint failed .*length\("), _too_long),
     (re.compile(r"NOT NULL constraint failed: (\S+)"), _null),

@@ -171,6 +171,12 @@ def test_distinct_with_parentheses_is_ordered_by_its_column(session: Session) ->
     assert session.refused(f"select distinct column1 {values} order by column2") == 2
 
 
+def test_default_that_duckdb_cannot_keep_is_refused_in_our_words(session: Session) -> None:
+    error = session.error("create table x (a timestamp_tz default '2024-01-05 00:00:00 +0200')")
+    assert error.errno == 2
+    assert "cannot keep this default of a column" in str(error)
+
+
 def test_second_database_is_apart(session: Session) -> None:
     schema = session.value("select current_schema()")
     session.sql(f"create database other_{schema}")
