@@ -46,6 +46,7 @@ class Macros:
 
     def _create(self, sql: str) -> None:
         for name in catalogue.called_macros(sql):
-            if (statement := self._missing.pop(name, None)) is not None:
-                self._create(statement)
+            if (statement := self._missing.get(name)) is not None:
+                self._create(statement.partition("(")[2])
                 self._duck.execute(statement)
+                del self._missing[name]

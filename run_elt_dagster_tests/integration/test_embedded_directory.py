@@ -106,6 +106,22 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
         assert granted == ["SYSADMIN"]
 
 
+def test_view_and_table_that_call_macros_work_again(tmp_path: Path) -> None:
+    """A start creates no macro but those that the files call."""
+    with embedded_snowflake(tmp_path, sample_data=False, log=print) as endpoint:
+        change(
+            endpoint,
+            """create view analytics.v as select to_char(column1::date) || parse_json('{"a": 1}'):a as x from values ('2024-01-05')""",
+            "create view analytics.w as select left(x, 4) as x from analytics.v",
+            "create table analytics.t (a varchar(3), d varchar default to_char('2024-01-05'::date))",
+        )
+    with embedded_snowflake(tmp_path, sample_data=False, log=print) as endpoint:
+        assert value(endpoint, "select x from analytics.w") == "2024"
+        assert value(endpoint, "select x from analytics.v") == "2024-01-051"
+        change(endpoint, "insert into analytics.t (a) values ('abc')")
+        assert value(endpoint, "select d from analytics.t") == "2024-01-05"
+
+
 def test_closed_server_leaves_one_file_for_each_database(tmp_path: Path) -> None:
     with embedded_snowflake(tmp_path, sample_data=False, log=print) as endpoint:
         change(endpoint, "create table analytics.x as select 1 as a")
