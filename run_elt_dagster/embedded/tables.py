@@ -404,12 +404,19 @@ def _stored_sql(relation: Relation, names: Sequence[str]) -> str:
         SqlError: Two columns have one name (002025), or the names that CREATE TABLE gives are not as many (002020).
     """
     given = names or [column.name for column in relation.columns]
-    for index, name in enumerate(given):
-        if name.lower() in {earlier.lower() for earlier in given[:index]}:
-            raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
+    _refuse_same_names(given)
     kinds = [types.TEXT if column.type.kind is Kind.NULL else column.type for column in relation.columns]
     columns = tuple(Column(name, replace(kind, length=None), name) for name, kind in zip(given, kinds, strict=False))
     return stored_query(relation, columns)
+
+
+def _refuse_same_names(names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        same = [earlier for earlier in names[:index] if earlier.lower() == name.lower()]
+        if name in same:
+            raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
+        if same:
+            raise unsupported("keep two columns with names that differ by case alone", f"{name!r} beside {same[0]!r}")
 
 
 @dataclass(frozen=True)
@@ -443,6 +450,7 @@ def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Col
         return _Columns(names, comment_sql=comments)
     if not all(isinstance(part, exp.ColumnDef) and part.kind is not None for part in parts):
         raise unsupported("create a table whose columns have types only in part", repr(columns_sql[:200]))
+    _refuse_same_names(names)
     typed = tuple(
         Column(name, types.from_sqlglot(part.kind), name, stored=True) for name, part in zip(names, parts, strict=True)
     )

@@ -171,6 +171,19 @@ def test_distinct_with_parentheses_is_ordered_by_its_column(session: Session) ->
     assert session.refused(f"select distinct column1 {values} order by column2") == 2
 
 
+@pytest.mark.parametrize(
+    ("columns", "number"),
+    [
+        ('("a" int, a int)', 2),
+        ("(a int, a int)", 2025),
+        ('as select 1 as a, 2 as "a"', 2),
+        ("as select 1 as a, 2 as A", 2025),
+    ],
+)
+def test_two_columns_of_a_table_cannot_differ_by_case_alone(session: Session, columns: str, number: int) -> None:
+    assert session.refused(f"create table x {columns}") == number
+
+
 def test_default_that_duckdb_cannot_keep_is_refused_in_our_words(session: Session) -> None:
     error = session.error("create table x (a timestamp_tz default '2024-01-05 00:00:00 +0200')")
     assert error.errno == 2
