@@ -27,11 +27,11 @@ TABLE_EVENT_TYPES = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
+# The same of its checks.
+CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 # Longer than any message: what is cut off here was not going to be read.
 CAUSE_LIMIT = 40_000
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-# The same of its checks.
-CHECK_EVENT_TYPES = {dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
 @dataclass(frozen=True)
