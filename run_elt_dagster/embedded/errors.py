@@ -3,6 +3,7 @@
 Codes and SQL states: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api#error-attributes
 """
 
+import logging
 import re
 from collections.abc import Callable
 
@@ -169,6 +170,38 @@ def _division(_: re.Match[str]) -> SqlError:
     return SqlError("Division by zero", errno=100051, sqlstate="22012")
 
 
+def _not_grouped(match: re.Match[str]) -> SqlError:
+    return SqlError(
+        f"SQL compilation error:\n[{match[1]}] is not a valid group by expression", errno=979, sqlstate="42601"
+    )
+
+
+def _compilation(text: str, errno: int) -> Callable[[re.Match[str]], SqlError]:
+    return lambda _: SqlError(f"SQL compilation error:\n{text}", errno=errno, sqlstate="42601")
+
+
+def _several_rows(_: re.Match[str]) -> SqlError:
+    return SqlError("Single-row subquery returns more than one row.", errno=90150, sqlstate="22000")
+
+
+def _regex(_: re.Match[str]) -> SqlError:
+    return SqlError("Invalid regular expression", errno=100048, sqlstate="2201B")
+
+
+def _zone(match: re.Match[str]) -> SqlError:
+    return SqlError(f"Unknown timezone: '{match[1]}'", errno=100117, sqlstate="22023")
+
+
+def _not_converted(match: re.Match[str]) -> SqlError:
+    # A number that is written well has no place in the type.
+    is_number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", match[1], re.IGNORECASE)
+    return _out_of_range(match) if is_number else _numeric(match)
+
+
+def _cannot(what: str, got: str) -> Callable[[re.Match[str]], SqlError]:
+    return lambda _: unsupported(what, got)
+
+
 # The first pattern found in DuckDB's text decides.
 _BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...] = (
     (re.compile(r'(?:Table|View|Schema) with name "?([^"\s]+)"? does not exist'), _missing),
@@ -188,7 +221,39 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], SqlError]], ...
     (re.compile(r"NOT NULL constraint failed: (\S+)"), _null),
     (re.compile(r"Could not convert string '(.*?)' to BOOL"), _boolean),
     (re.compile(r'Casting value "(.*?)" to type DECIMAL\(.*?\) failed: value is out of range'), _out_of_range),
-    (re.compile(r"Could not convert string [\"'](.*?)[\"'] to "), _numeric),
+    (re.compile(r"Could not convert string [\"'](.*?)[\"'] to "), _not_converted),
+    (re.compile(r"Could not cast value (\S+) to DECIMAL"), _out_of_range),
+    (
+        re.compile(r"Overflow in |[Oo]verflow"),
+        _cannot("compute with so many digits", "a number of more than 38 digits"),
+    ),
+    (re.compile(r'column "?(.+?)"? must appear in the GROUP BY'), _not_grouped),
+    (re.compile(r'GROUPING child "*(.+?)"* must be a grouping column'), _not_grouped),
+    (re.compile(r"GROUPING statement cannot be used"), _compilation("GROUPING requires GROUP BY", 979)),
+    (
+        re.compile(r"GROUP BY clause cannot contain aggregates"),
+        _compilation("an aggregate is not a valid group by expression", 979),
+    ),
+    (
+        re.compile(r"aggregate function calls cannot be nested"),
+        _compilation("an aggregate function cannot stand inside an aggregate function", 2076),
+    ),
+    (
+        re.compile(r"(?:WHERE|JOIN|ON) clause cannot contain aggregates"),
+        _compilation("Invalid aggregate function in where clause", 2035),
+    ),
+    (
+        re.compile(r"cannot contain window functions"),
+        _compilation("Window function appears outside of SELECT, QUALIFY, and ORDER BY clauses.", 2070),
+    ),
+    (re.compile(r"Invalid Input Error: (?:missing|no argument|invalid|bad|unexpected|trailing)"), _regex),
+    (re.compile(r"More than one row returned by a subquery"), _several_rows),
+    (re.compile(r"Unknown TimeZone '(.*?)'"), _zone),
+    (
+        re.compile(r"subqueries in lambda expressions"),
+        _cannot("take a subquery as such an argument", "(SELECT ...)"),
+    ),
+    (re.compile(r"[Ff]rame (?:starting|ending|start|end)"), _cannot("run this window frame", "bounds in this order")),
     (re.compile(r'invalid timestamp field format: "(.*?)"'), _timestamp),
     (re.compile(r'invalid date field format: "(.*?)"'), _date),
 )
@@ -204,19 +269,14 @@ def _told(match: re.Match[str]) -> SqlError:
     return SqlError(match[2], errno=int(match[1]), sqlstate=_STATES.get(int(match[1]), "22000"))
 
 
-_BY_CLASS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
-    (duckdb.OutOfRangeException, 100039, "22003"),
-    (duckdb.ConversionException, 100038, "22018"),
-    (duckdb.ParserException, 1003, "42000"),
-    (duckdb.BinderException, 2043, "42000"),
-    (duckdb.CatalogException, 2043, "42000"),
-)
+_log = logging.getLogger(__name__)
 
 
 def from_duckdb(error: duckdb.Error) -> SqlError:
     """Return the error that Snowflake gives where DuckDB raised this one.
 
-    The text is Snowflake's where it is known, and DuckDB's first line otherwise.
+    The text is Snowflake's where it is known. Anything else is a gap here, never a mistake of the author's: DuckDB's words go
+    to the log.
     """
     if isinstance(error, duckdb.InterruptException):
         return CancelledError()
@@ -228,8 +288,5 @@ def from_duckdb(error: duckdb.Error) -> SqlError:
     for pattern, translate in _BY_TEXT:
         if match := pattern.search(text):
             return translate(match)
-    line = text.splitlines()[0]
-    for kind, errno, sqlstate in _BY_CLASS:
-        if isinstance(error, kind):
-            return SqlError(line, errno=errno, sqlstate=sqlstate)
-    return SqlError(line, errno=9999, sqlstate="99999")
+    _log.debug("DuckDB: %s", text)
+    return unsupported("run this statement", f"a failure of its engine ({type(error).__name__})")

@@ -3,6 +3,7 @@
 Whatever has no translator here is refused by name. https://docs.snowflake.com/en/sql-reference/operators
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ def _bytes(_: Expressions, node: Any) -> Value:
 
 def _number(text: str) -> Value:
     if "e" in text.lower():
+        if math.isinf(float(text)):
+            raise unsupported("use a number of this size", text)
         return Value(f"CAST('{text}' AS DOUBLE)", types.FLOAT, constant=text)
     whole, _, fraction = text.partition(".")
     digits = max(len(whole.lstrip("0")) + len(fraction), 1)

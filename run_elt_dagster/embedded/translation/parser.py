@@ -88,6 +88,7 @@ def parsed(sql: str) -> Expr:
         with quietly():
             tokens = _SNOWFLAKE.tokenize(sql)
             _check_depth(tokens)
+            _check_numbers(tokens, sql)
             statements = _SNOWFLAKE.parser(error_level=ErrorLevel.IMMEDIATE).parse(_renamed(tokens), sql)
     except ParseError as error:
         raise _problem(sql, error) from error
@@ -104,6 +105,13 @@ def _check_depth(tokens: Sequence[Token]) -> None:
         depth += (token.token_type in _OPENS) - (token.token_type in _CLOSES)
         if depth + prefixes > _DEEPEST:
             raise unsupported("read a statement of so many levels", f"more than {_DEEPEST}")
+
+
+def _check_numbers(tokens: Sequence[Token], sql: str) -> None:
+    """Refuse `0x1F`, which sqlglot takes for `x'1F'`: to Snowflake it is a zero and a name."""
+    for token in tokens:
+        if token.token_type is TokenType.HEX_STRING and not sql[: token.end + 1].endswith("'"):
+            raise unsupported("read a number like this", f"0x{token.text} in line {token.line}")
 
 
 def function_name(node: Expr) -> str | None:

@@ -458,6 +458,8 @@ def limit_sql(this: Expressions, node: Expr) -> str:
         if options is not None and (options.args.get("percent") or options.args.get("with_ties")):
             raise refused(limit)
         parts.append(f"LIMIT {_count(this, limit.args.get('count'))}")
+    elif limit is not None and limit.args.get("limit_options"):
+        raise refused(limit)
     elif limit is not None and not isinstance(limit.expression, exp.Null):
         parts.append(f"LIMIT {_count(this, limit.expression)}")
     if (offset := node.args.get("offset")) is not None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.embedded.errors import SqlError, unsupported
 
 MOST_DIGITS = 38
 
@@ -187,6 +187,12 @@ def from_sqlglot(written: exp.DataType) -> Type:
         return INT
     if written.this in _DECIMALS:
         precision, scale = [*sizes, 0][:2] if sizes else (MOST_DIGITS, 0)
+        if not scale <= precision <= MOST_DIGITS or precision == 0:
+            raise SqlError(
+                f"SQL compilation error:\ninvalid precision or scale of NUMBER({precision},{scale})",
+                errno=2265,
+                sqlstate="42601",
+            )
         return Type(Kind.NUMBER, precision, scale)
     if sizes and written.this in _WITH_FRACTION and sizes[0] < _KEPT_FRACTION:
         raise unsupported("cut the fraction of a second", written.sql(dialect="snowflake"))
