@@ -25,7 +25,7 @@ _PREFIX = "F$"
 _OWN_SYNTAX = frozenset({"CAST", "TRY_CAST", "EXTRACT"})
 # sqlglot calls itself about ten times for a level, and ends the process where it has no room for many thousands.
 _DEEPEST = 600
-_CALLS = 30 * _DEEPEST
+_CALLS = 20 * _DEEPEST
 _OPENS = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE})
 _PREFIXES = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
 _CLOSES = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END})
@@ -85,7 +85,7 @@ def parsed(sql: str) -> Expr:
         SqlError: sqlglot cannot read it.
     """
     try:
-        with quietly():
+        with quietly(), deep_recursion():
             tokens = _SNOWFLAKE.tokenize(sql)
             _check_depth(tokens)
             _check_numbers(tokens, sql)
