@@ -285,8 +285,9 @@ class InsertOverwrite(Exchange):
             if error.errno != OBJECT_MISSING:
                 raise
         work.inspect(fresh)
-        is_told = work.standing is None or work.standing.marker != work.marker("publishing")
-        return False if same is None and is_told else same
+        marker = work.standing.marker if work.standing is not None else None
+        is_another_runs = work.is_owner and marker is not None and marker.state == "run" and marker != work.marker()
+        return False if same is None and is_another_runs else same
 
     def _announce(self, work: TableWork) -> None:
         """Say that the rows are being written; where that is reported as failed, take it back."""
