@@ -162,6 +162,10 @@ def call_of(this: "Expressions", node: Any, **around: Any) -> Value:
         arguments = list(arguments[0].expressions)
     named = {str(item.this.name).upper(): item.expression for item in arguments if isinstance(item, exp.Kwarg)}
     arguments = [item for item in arguments if not isinstance(item, exp.Kwarg)]
+    if arguments and isinstance(arguments[-1], exp.IgnoreNulls | exp.RespectNulls):
+        # It may stand inside the parentheses, too.
+        around = {**around, "ignore_nulls": isinstance(arguments[-1], exp.IgnoreNulls)}
+        arguments[-1] = arguments[-1].this
     call = Call(this, node, name, arguments, distinct=distinct, named=named, **around)
     if (translate := _FORMS.get(name)) is not None:
         return translate(call)

@@ -371,6 +371,13 @@ def _cast(this: Expressions, node: Any) -> Value:
     return values.cast(this.value(node.this), kind, trying=isinstance(node, exp.TryCast))
 
 
+def _try_boolean(this: Expressions, node: Any) -> Value:
+    """Return TRY_CAST(... AS BOOLEAN), as sqlglot reads it."""
+    if not node.args.get("safe"):
+        raise refused(node)
+    return values.cast(this.value(node.this), types.BOOLEAN, trying=True)
+
+
 def _like(*, folding: bool) -> Callable[[Expressions, Any], Value]:
     def translate(this: Expressions, node: Any, escape: str = "") -> Value:
         patterns = node.expression
@@ -527,6 +534,7 @@ _NODES: Mapping[type[Expr], Callable[[Expressions, Any], Value]] = {
     exp.Case: _case,
     exp.Cast: _cast,
     exp.TryCast: _cast,
+    exp.ToBoolean: _try_boolean,
     exp.Like: _like(folding=False),
     exp.ILike: _like(folding=True),
     exp.Escape: _escape,
@@ -552,6 +560,7 @@ _READ: Mapping[type[Expr], frozenset[str]] = {
     exp.Subquery: frozenset({"this"}),
     exp.Case: frozenset({"this", "ifs", "default"}),
     exp.Cast: frozenset({"this", "to"}),
+    exp.ToBoolean: frozenset({"this", "safe"}),
     exp.TryCast: frozenset({"this", "to", "requires_string", "safe", "null_on_text_overflow", "probe_date_format"}),
     exp.JSONExtract: _USUAL | {"variant_extract", "requires_json", "only_json_types"},
     exp.Bracket: _USUAL | {"offset", "safe"},

@@ -25,7 +25,7 @@ from run_elt_dagster.embedded.translation.scope import (
 )
 from run_elt_dagster.embedded.translation.sources import Sources
 from run_elt_dagster.embedded.translation.stars import is_star, starred
-from run_elt_dagster.embedded.translation.types import Kind, Type
+from run_elt_dagster.embedded.translation.types import SEMI_STRUCTURED, Kind, Type
 from run_elt_dagster.embedded.translation.values import Value
 
 # Equal values of these may look different.
@@ -236,6 +236,8 @@ class Queries:
             raise refused(node)
         word = next(word for kind, word in words.items() if isinstance(node, kind))
         texts = [_cast_to(relation, columns) for _, relation in operands]
+        if any(distinct is not False for distinct, _ in operands[1:]):
+            texts = [_distinct_apart(text, columns) for text in texts]
         signs = [f"{word}{' ALL' if distinct is False else ''}" for distinct, _ in operands[1:]]
         sql = _combined(texts, signs)
         return self._ordered(node, Relation(f"{prefix}{sql}", columns), outer)
@@ -302,7 +304,21 @@ class _Select:
 
     def where_sql(self, conditions: Sequence[Expr]) -> str:
         """Return WHERE."""
-        return f"WHERE {' AND '.join(self.this.condition(part) for part in conditions)}" if conditions else ""
+        parts = [*(self.this.condition(part) for part in conditions), *self._told_apart()]
+        return f"WHERE {' AND '.join(parts)}" if parts else ""
+
+    def _told_apart(self) -> list[str]:
+        """Return conditions that fail where groups of a VARIANT are not known."""
+        group = self.node.args.get("group")
+        keys = [item.value for item in self.items] if self.node.args.get("distinct") or group is not None else []
+        if group is not None:
+            nodes = [key for part in group.expressions for key in (part.expressions or [part])]
+            keys += [
+                self.this.value(key) for key in nodes if isinstance(key, exp.Column | exp.JSONExtract | exp.Bracket)
+            ]
+        return list(
+            dict.fromkeys(_told_apart(key) for key in keys if key.kind in SEMI_STRUCTURED and not key.aggregate)
+        )
 
     def group_sql(self) -> str:
         """Return GROUP BY."""
@@ -417,6 +433,17 @@ def _grouped(value: Value, node: Expr) -> Value:
     if value.kind is Kind.TZ:
         raise unsupported("group by a TIMESTAMP_TZ", authored(node)[:200])
     return value
+
+
+def _told_apart(value: Value) -> str:
+    return f"({values.macro('told_apart', value.sql)} IS NULL)"
+
+
+def _distinct_apart(sql: str, columns: Sequence[Any]) -> str:
+    """Return an operand of a set operation that leaves out what is there twice."""
+    keys = [_told_apart(column.value("part")) for column in columns if column.type.kind in SEMI_STRUCTURED]
+    names = ", ".join(quoted(column.inner) for column in columns)
+    return f'(SELECT * FROM {sql} AS "part"({names}) WHERE {" AND ".join(keys)})' if keys else sql
 
 
 def _combined(texts: Sequence[str], signs: Sequence[str]) -> str:

@@ -177,7 +177,7 @@ def regexp_count(call: Call) -> Value:
     return _value(f"len(regexp_extract_all({text}, {regex.sql}))", types.INT, given)
 
 
-@form("REGEXP_SUBSTR", "REGEXP_SUBSTR_ALL")
+@form("REGEXP_SUBSTR", "REGEXP_SUBSTR_ALL", "REGEXP_EXTRACT_ALL")
 def regexp_substr(call: Call) -> Value:
     """Return REGEXP_SUBSTR: https://docs.snowflake.com/en/sql-reference/functions/regexp_substr."""
     given = arguments_of(call, 2, 6)
@@ -186,7 +186,7 @@ def regexp_substr(call: Call) -> Value:
     text, (occurrence, first) = _from(given[0], _whole(given, 2, 1, 1)), _whole(given, 3, 1, 1)
     group = _group(given, 5, regex)
     found = f"regexp_extract_all({text}, {regex.sql}, {group})"
-    if call.name == "REGEXP_SUBSTR_ALL":
+    if call.name != "REGEXP_SUBSTR":
         return _value(macro("list_json", f"{found}[{occurrence}:]"), types.ARRAY, given)
     if first == 1 and group == 0:
         return _value(f"nullif(regexp_extract({text}, {regex.sql}), '')", types.TEXT, given)

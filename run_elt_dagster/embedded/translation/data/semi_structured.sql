@@ -175,6 +175,10 @@ CREATE OR REPLACE MACRO @variant_sort_key(x) AS list_transform([CAST(x AS VARCHA
     WHEN v IN ('true', 'false') THEN struct_pack(r := 0, d := 0.0::DOUBLE, t := CASE v WHEN 'true' THEN '1' ELSE '0' END)
     WHEN v = 'null' THEN struct_pack(r := 9, d := 0.0::DOUBLE, t := '')
     ELSE struct_pack(r := 3, d := 0.0::DOUBLE, t := v) END)[1];
+-- NULL, or a failure where equal numbers may look different: whether Snowflake takes 1 and 1e0 for one group no page tells.
+CREATE OR REPLACE MACRO @told_apart(x) AS list_transform([CAST(x AS VARCHAR)], lambda v: CASE
+    WHEN left(v, 1) <> '"' AND regexp_matches(v, '[0-9]e[-+]') AND regexp_matches(@json_outside(v), '[0-9]e[-+]')
+    THEN error('unsupported|group a FLOAT in a VARIANT')::BOOLEAN END)[1];
 -- The order of arrays and objects is not known.
 CREATE OR REPLACE MACRO @variant_order_key(x) AS list_transform([@variant_sort_key(x)], lambda k: CASE
     WHEN k.r = 3 THEN error('unsupported|sort arrays or objects')::STRUCT(r INTEGER, d DOUBLE, t VARCHAR) ELSE k END)[1];

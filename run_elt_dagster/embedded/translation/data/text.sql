@@ -6,6 +6,8 @@ CREATE OR REPLACE MACRO @limited(x, size) AS CASE
     WHEN length(x) > size THEN error('100078|String is too long and would be truncated') ELSE x END;
 CREATE OR REPLACE MACRO @try_limited(x, size) AS CASE WHEN length(x) > size THEN NULL ELSE x END;
 CREATE OR REPLACE MACRO @refused_piece(what) AS error('unsupported|' || what)::VARCHAR;
+-- DuckDB makes another capital letter of it than most.
+CREATE OR REPLACE MACRO @upper(x) AS CASE WHEN contains(x, 'ß') THEN @refused_piece('write ß in capital letters') ELSE upper(x) END;
 CREATE OR REPLACE MACRO @refused_int(what) AS error('unsupported|' || what)::BIGINT;
 
 -- Parts of a text.
