@@ -198,8 +198,23 @@ def by_signature(call: Call) -> Value:
             return _applied(call, way, fitted)
         if fitted is not None:
             break
+    else:
+        # A NULL without a type is one of any type.
+        for way in ways if any(argument.kind is Kind.NULL for argument in arguments) else ():
+            if way.sql != "refused" and (fitted := _fitted(_taking_null(way, arguments), arguments)) is not None:
+                return _applied(call, way, fitted)
     kinds = ", ".join(str(argument.kind) for argument in arguments)
     raise unsupported("call this function with arguments of these types", f"{call.name}({kinds})")
+
+
+def _taking_null(way: Signature, arguments: Sequence[Value]) -> Signature:
+    """Return a way of calling that takes NULL wherever it is given."""
+    parameters = [way.parameter(index) for index in range(len(arguments))]
+    loose = (
+        replace(parameter, exact=parameter.exact and argument.kind is not Kind.NULL)
+        for parameter, argument in zip(parameters, arguments, strict=True)
+    )
+    return replace(way, parameters=tuple(loose))
 
 
 def _argument(call: Call, ways: Sequence[Signature], index: int) -> Value:

@@ -435,6 +435,13 @@ def _bracket(this: Expressions, node: Any) -> Value:
     raise refused(node)
 
 
+def _dot(this: Expressions, node: Any) -> Value:
+    """Return `v['a'].b`: behind a bracket a point goes on with the path."""
+    if not isinstance(node.this, exp.Bracket | exp.Dot) or not isinstance(node.expression, exp.Identifier):
+        raise refused(node)
+    return _member(this.value(node.this), values.literal_sql(node.expression.name))
+
+
 def _member(value: Value, key: str) -> Value:
     if value.kind not in {Kind.VARIANT, Kind.OBJECT}:
         raise _no_path(value)
@@ -541,6 +548,7 @@ _NODES: Mapping[type[Expr], Callable[[Expressions, Any], Value]] = {
     exp.RegexpLike: _rlike,
     exp.JSONExtract: _path,
     exp.Bracket: _bracket,
+    exp.Dot: _dot,
     exp.Extract: _extract,
     exp.Array: _array,
     exp.Struct: _object,
