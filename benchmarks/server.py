@@ -26,9 +26,9 @@ import pyarrow as pa
 import snowflake.connector
 
 from benchmarks.workload import SOURCES_SQL
+from run_elt_dagster.dialect.errors import missing_object
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.engine import Result
-from run_elt_dagster.embedded.errors import missing_object
 from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.embedded.sessions import Running
 from run_elt_dagster.embedded.set_up import set_up_database

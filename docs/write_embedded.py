@@ -1,10 +1,10 @@
-"""Write docs/embedded.md from the data of `run_elt_dagster.embedded.translation`: `make docs`."""
+"""Write docs/embedded.md from the data of `run_elt_dagster.dialect`: `make docs`."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from run_elt_dagster.embedded.translation.catalogue import (
+from run_elt_dagster.dialect.catalogue import (
     ELEMENTS,
     FORMS,
     GROUPS,
@@ -41,7 +41,7 @@ _TYPES: Mapping[str, str] = {
 _REFUSED_SQL = ("refused", "@refused_")
 PAGE = """# The embedded Snowflake
 
-<!-- Written by `make docs` from run_elt_dagster/embedded/translation/data. -->
+<!-- Written by `make docs` from run_elt_dagster/dialect/data. -->
 
 A Snowflake server on your own machine, for trying and testing tables without an account. The real Snowflake connector talks to it. It
 translates Snowflake's SQL to [DuckDB](https://duckdb.org)'s, with the types of all columns at hand. **A value is right, or the statement is

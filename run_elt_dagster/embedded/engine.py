@@ -23,9 +23,8 @@ from snowflake.connector.errors import Error
 from sqlglot import Expr, exp
 from sqlglot.errors import ErrorLevel, UnsupportedError
 
-from run_elt_dagster.embedded import queries
-from run_elt_dagster.embedded.disk import opening, unmerged
-from run_elt_dagster.embedded.errors import (
+from run_elt_dagster.dialect import types
+from run_elt_dagster.dialect.errors import (
     SqlError,
     existing_object,
     from_duckdb,
@@ -34,16 +33,18 @@ from run_elt_dagster.embedded.errors import (
     syntax_error,
     unsupported,
 )
+from run_elt_dagster.dialect.names import literal, quoted
+from run_elt_dagster.dialect.parser import parsed
+from run_elt_dagster.dialect.quiet import quietly
+from run_elt_dagster.embedded import queries
+from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.macros import Macros
-from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, literal, quoted
-from run_elt_dagster.embedded.quiet import quietly
+from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
 from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
 from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA
-from run_elt_dagster.embedded.translation import types
-from run_elt_dagster.embedded.translation.parser import parsed
 
 logger = logging.getLogger(__name__)
 # fakesnow 0.12 makes a folder for stages where it is imported, and leaves it behind. Stages are refused here.

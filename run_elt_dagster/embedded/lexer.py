@@ -4,15 +4,13 @@ https://docs.snowflake.com/en/sql-reference/data-types-text#string-constants and
 https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 """
 
-import itertools
-from collections.abc import Mapping
 from typing import ClassVar
 
 from sqlglot import Token, TokenType
 from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.errors import TokenError
 
-from run_elt_dagster.embedded.errors import SqlError, syntax_error
+from run_elt_dagster.dialect.errors import SqlError, SyntaxProblemError, position_of, syntax_error, unexpected
 
 STRINGS = frozenset({TokenType.STRING, TokenType.RAW_STRING})
 # Whatever has quotes or digits: x'AB' is no name either.
@@ -93,38 +91,6 @@ def only_statement(sql: str) -> list[Token]:
     return filled[0]
 
 
-def renamed_functions(sql: str, names: Mapping[str, str]) -> str:
-    """Return a statement in which functions have other names, given from upper case to the new name."""
-    for word, bracket in reversed(list(itertools.pairwise(tokens_of(sql)))):
-        if is_word(word) and keyword_of(bracket) == "(" and keyword_of(word) in names:
-            sql = sql[: word.start] + names[keyword_of(word)] + sql[word.end + 1 :]
-    return sql
-
-
-def unexpected(sql: str, start: int, found: str) -> SqlError:
-    """Return the syntax error for what cannot stand where it does."""
-    return syntax_error(f"syntax error {_position(sql, start)} unexpected '{found}'.")
-
-
-class SyntaxProblemError(SqlError):
-    """A syntax error in a part of a statement, whose place in the whole statement is yet to be found.
-
-    Args:
-        part: The part, as sqlglot has read it.
-        start: Where in it.
-        found: What stands there; empty at the end.
-    """
-
-    def __init__(self, part: str, start: int, found: str) -> None:
-        self._part, self._start, self._found = part, start, found
-        whole = self.within(part)
-        super().__init__(whole.message, errno=whole.errno, sqlstate=whole.sqlstate)
-
-    def within(self, statement: str) -> SqlError:
-        """Return the error as Snowflake words it for the whole statement."""
-        return unexpected(statement, max(statement.find(self._part), 0) + self._start, self._found or "<EOF>")
-
-
 def located(error: SqlError, statement: str) -> SqlError:
     """Return an error with its place in the statement, where Snowflake gives one and it can be told."""
     if isinstance(error, SyntaxProblemError):
@@ -136,12 +102,6 @@ def located(error: SqlError, statement: str) -> SqlError:
     # DuckDB is given another text, so its own position would be wrong.
     for token in tokens_of(statement):
         if written(statement, token).strip('"').upper() == name:
-            text = f"{head} error {_position(statement, token.start)}\n{sentence}"
+            text = f"{head} error {position_of(statement, token.start)}\n{sentence}"
             return SqlError(text, errno=error.errno, sqlstate=error.sqlstate)
     return error
-
-
-def _position(sql: str, offset: int) -> str:
-    """Return where in a text something is, as Snowflake says it: lines from 1, positions from 0."""
-    line_start = sql.rfind("\n", 0, offset) + 1
-    return f"line {sql.count(chr(10), 0, offset) + 1} at position {offset - line_start}"

@@ -1,7 +1,7 @@
 """What SHOW lists: https://docs.snowflake.com/en/sql-reference/sql/show."""
 
+from run_elt_dagster.dialect.errors import missing_object
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import missing_object
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Scope
 from run_elt_dagster.embedded.results import Result

@@ -9,7 +9,7 @@ import threading
 
 from duckdb import DuckDBPyConnection
 
-from run_elt_dagster.embedded.translation import catalogue
+from run_elt_dagster.dialect import catalogue
 
 _STORED = """SELECT sql FROM duckdb_views() WHERE database_name = ? AND NOT internal
 UNION ALL SELECT sql FROM duckdb_tables() WHERE database_name = ? AND NOT internal"""

@@ -16,6 +16,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from run_elt_dagster.dialect.names import quoted
+
 HIDDEN_SCHEMA = "_fs_information_schema"
 DEFAULT_OWNER = "SYSADMIN"
 # What a table is called that is only kept for Time Travel: nothing lists it, nothing finds it.
@@ -69,16 +71,6 @@ class TableObject:
     transient: bool
     kind: str
     created_on: datetime
-
-
-def quoted(identifier: str) -> str:
-    """Return an identifier for DuckDB."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a text as a constant for DuckDB."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def hidden_schema(database: str) -> str:

@@ -5,7 +5,7 @@ https://docs.snowflake.com/en/sql-reference/parameters
 
 from collections.abc import Mapping
 
-from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.dialect.errors import unsupported
 
 # STATEMENT_TIMEOUT_IN_SECONDS ends a statement; the others matter to sessions with transactions and a history.
 _IN_EFFECT = frozenset(

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, from_duckdb, missing_object, unsupported
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
+from run_elt_dagster.dialect import changes, types, values
+from run_elt_dagster.dialect.errors import SqlError, from_duckdb, missing_object, unsupported
+from run_elt_dagster.dialect.expressions import Expressions
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.parser import parsed
+from run_elt_dagster.dialect.queries import Queries
+from run_elt_dagster.dialect.scope import Column, Relation, Scope, distinct_columns, name_of
+from run_elt_dagster.dialect.types import Type
+from run_elt_dagster.dialect.values import Value
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, counts, result_of, status
 from run_elt_dagster.embedded.statements import labels_of
-from run_elt_dagster.embedded.translation import changes, types, values
-from run_elt_dagster.embedded.translation.expressions import Expressions
-from run_elt_dagster.embedded.translation.parser import parsed
-from run_elt_dagster.embedded.translation.queries import Queries
-from run_elt_dagster.embedded.translation.scope import Column, Relation, Scope, distinct_columns, name_of
-from run_elt_dagster.embedded.translation.types import Type
-from run_elt_dagster.embedded.translation.values import Value
 
 if TYPE_CHECKING:
     from run_elt_dagster.embedded.engine import EngineSession

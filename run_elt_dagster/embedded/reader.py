@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from sqlglot import Token
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
+from run_elt_dagster.dialect.errors import SqlError, unsupported
 from run_elt_dagster.embedded.lexer import (
     STRINGS,
     identifier_value,

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from fakesnow.rowtype import ColumnInfo
 
-from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.translation import types
-from run_elt_dagster.embedded.translation.types import Kind, Type
+from run_elt_dagster.dialect import types
+from run_elt_dagster.dialect.errors import unsupported
+from run_elt_dagster.dialect.types import Kind, Type
 
 DDL = 0x6000
 _TEXT_LENGTH = 16_777_216

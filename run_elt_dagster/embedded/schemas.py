@@ -1,8 +1,8 @@
 """Creating a schema, and making one the session's."""
 
+from run_elt_dagster.dialect.errors import existing_object, missing_object
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import existing_object, missing_object
-from run_elt_dagster.embedded.objects import quoted
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import CreateSchema, UseSchema

@@ -13,9 +13,9 @@ from typing import Any
 
 import duckdb
 
+from run_elt_dagster.dialect.errors import CancelledError, SqlError, from_duckdb
 from run_elt_dagster.embedded import listings, schemas, tables, versions
 from run_elt_dagster.embedded.engine import Engine, EngineSession
-from run_elt_dagster.embedded.errors import CancelledError, SqlError, from_duckdb
 from run_elt_dagster.embedded.reader import Statement
 from run_elt_dagster.embedded.results import Result
 from run_elt_dagster.embedded.statements import (

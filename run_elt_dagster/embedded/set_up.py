@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import Engine
-from run_elt_dagster.embedded.objects import Register, Table, quoted
+from run_elt_dagster.embedded.objects import Register, Table
 from run_elt_dagster.embedded.sql_files import sql_file
 
 SCHEMAS = ("RAW_DATA", "ANALYTICS")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, KEPT_PREFIX, hidden_schema, literal
+from run_elt_dagster.dialect.names import literal
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, KEPT_PREFIX, hidden_schema
 
 _FOLDER = Path(__file__).parent / "sql"
 _NAMES = {"hidden_schema": HIDDEN_SCHEMA, "kept": KEPT_PREFIX, "owner": DEFAULT_OWNER}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlglot import Token
 
-from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.dialect.errors import unsupported
 from run_elt_dagster.embedded.lexer import keyword_of, only_statement, written
 from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Scope, Statement
 

@@ -12,11 +12,17 @@ from typing import Any
 
 from sqlglot import exp
 
+from run_elt_dagster.dialect import changes, types, values
+from run_elt_dagster.dialect.changes import stored, stored_query
+from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.parser import parsed
+from run_elt_dagster.dialect.scope import Column, Relation, name_of
+from run_elt_dagster.dialect.types import Kind
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
 from run_elt_dagster.embedded.features import Created
-from run_elt_dagster.embedded.objects import Table, TableObject, quoted
+from run_elt_dagster.embedded.objects import Table, TableObject
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import (
     CloneTable,
@@ -30,11 +36,6 @@ from run_elt_dagster.embedded.statements import (
     SwapTables,
     TruncateTable,
 )
-from run_elt_dagster.embedded.translation import changes, types, values
-from run_elt_dagster.embedded.translation.changes import stored, stored_query
-from run_elt_dagster.embedded.translation.parser import parsed
-from run_elt_dagster.embedded.translation.scope import Column, Relation, name_of
-from run_elt_dagster.embedded.translation.types import Kind
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."

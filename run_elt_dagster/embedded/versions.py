@@ -6,9 +6,10 @@ https://docs.snowflake.com/en/user-guide/data-time-travel
 
 from collections import Counter
 
+from run_elt_dagster.dialect.errors import SqlError, existing_object
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, existing_object
-from run_elt_dagster.embedded.objects import Register, Table, quoted
+from run_elt_dagster.embedded.objects import Register, Table
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import UndropTable
 

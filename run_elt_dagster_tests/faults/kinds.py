@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster_tests.simulator import DropAnswerError
 
 

@@ -16,11 +16,11 @@ from dagster_shared.serdes import deserialize_value
 
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.doctor import Finding
 from run_elt_dagster.doctor.account import check_account
 from run_elt_dagster.doctor.channel import check_slack
 from run_elt_dagster.doctor.deployment import check_deployment
-from run_elt_dagster.embedded.errors import SqlError
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent

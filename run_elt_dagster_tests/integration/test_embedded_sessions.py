@@ -7,7 +7,7 @@ import snowflake.connector
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.server import ANSWERS_KEPT
 from run_elt_dagster_tests.simulator import DropAnswerError, SimulatedServer, StatementEvent
 from run_elt_dagster_tests.simulator.sessions import SimulatedStatement, StatementRecord

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import snowflake.connector
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import InventoryTable

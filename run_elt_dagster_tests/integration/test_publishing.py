@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent

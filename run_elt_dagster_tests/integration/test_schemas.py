@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.outcome import Failure

@@ -11,7 +11,7 @@ from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.server import HOST, USER
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets

@@ -6,7 +6,7 @@ https://docs.snowflake.com/en/sql-reference/sql/create-role
 
 from dataclasses import dataclass
 
-from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.dialect.errors import unsupported
 from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, syntax_error
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, syntax_error
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.listings import owner_row
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject, quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import ShowGrants
 from run_elt_dagster_tests.simulator.grant_statements import HEADS, CreateRole, DropRole, Grant

@@ -10,10 +10,11 @@ import uuid
 
 from sqlglot import exp
 
+from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, unsupported
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, existing_object, missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject, quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster_tests.simulator.policy_references import references_sql

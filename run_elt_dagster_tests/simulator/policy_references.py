@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import syntax_error, unsupported
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
+from run_elt_dagster.dialect.errors import syntax_error, unsupported
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Name, name_in
 
 _ENTITY, _DOMAIN = "REF_ENTITY_NAME", "REF_ENTITY_DOMAIN"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from run_elt_dagster.embedded.errors import unsupported
+from run_elt_dagster.dialect.errors import unsupported
 from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
 

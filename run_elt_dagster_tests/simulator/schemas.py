@@ -3,10 +3,11 @@
 https://docs.snowflake.com/en/user-guide/security-access-control-configure#create-managed-access-schemas
 """
 
+from run_elt_dagster.dialect.errors import SqlError, missing_object
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, missing_object
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Register, Table, quoted
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Register, Table
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.schemas import located
 from run_elt_dagster_tests.simulator.schema_statements import HEADS, CreateManagedSchema, ManageSchema

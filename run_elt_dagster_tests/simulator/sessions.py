@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 from sqlglot import Expr, exp
 
+from run_elt_dagster.dialect.errors import SqlError, missing_object
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.engine import KINDS, Engine, EngineSession, roll_back
-from run_elt_dagster.embedded.errors import SqlError, missing_object
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.results import Result, result_of, status

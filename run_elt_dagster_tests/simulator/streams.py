@@ -4,11 +4,12 @@ A stream belongs to the object that its table was when the stream was created. I
 under the name, and stays as it is when the rows are overwritten: https://docs.snowflake.com/en/user-guide/streams-intro
 """
 
+from run_elt_dagster.dialect.errors import existing_object, missing_object, unsupported
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import existing_object, missing_object, unsupported
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.listings import listed
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table, quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import ShowStreams
 from run_elt_dagster_tests.simulator.schemas import forget_in_lost_schemas

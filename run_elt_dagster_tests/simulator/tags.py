@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from run_elt_dagster.dialect.errors import missing_object, unsupported
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import missing_object, unsupported
 from run_elt_dagster.embedded.features import Created, Feature
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table
 from run_elt_dagster.embedded.reader import Name, Reader, Statement, name_in
 from run_elt_dagster.embedded.results import Result, status
 

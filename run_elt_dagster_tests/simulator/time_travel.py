@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from duckdb import DuckDBPyConnection
 from sqlglot import Expr, exp
 
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.errors import SqlError, unsupported
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table, quoted
+from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table
 from run_elt_dagster.embedded.queries import table_name
 
 OVERWRITES_KEPT = 3

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.lexer import is_word, keyword_of, tokens_of
 
 

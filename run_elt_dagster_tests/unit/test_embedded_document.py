@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.embedded.translation.catalogue import FORMS, GROUPS, REFUSED, SIGNATURES, group_names
+from run_elt_dagster.dialect.catalogue import FORMS, GROUPS, REFUSED, SIGNATURES, group_names
 
 ROOT = Path(__file__).parents[2]
 WRITER = runpy.run_path(str(ROOT / "docs" / "write_embedded.py"))

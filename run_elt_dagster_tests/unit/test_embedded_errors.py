@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from run_elt_dagster.embedded.errors import from_duckdb
+from run_elt_dagster.dialect.errors import from_duckdb
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from collections.abc import Generator
 import duckdb
 import pytest
 
+from run_elt_dagster.dialect import catalogue
 from run_elt_dagster.embedded.macros import Macros
-from run_elt_dagster.embedded.translation import catalogue
 
 
 @pytest.fixture

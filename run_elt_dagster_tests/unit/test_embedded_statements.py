@@ -1,6 +1,6 @@
 import pytest
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.reader import Name, Scope, Statement
 from run_elt_dagster.embedded.statements import (
     CancelQueries,

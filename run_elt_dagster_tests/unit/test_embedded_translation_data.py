@@ -1,4 +1,4 @@
-"""The files of `embedded/translation/data`: what a reader of them takes for granted."""
+"""The files of `dialect/data`: what a reader of them takes for granted."""
 
 import re
 from collections import Counter
@@ -6,11 +6,11 @@ from importlib.resources import files
 
 import pytest
 
-import run_elt_dagster.embedded.translation  # noqa: F401 - it registers what Python translates
-from run_elt_dagster.embedded.translation import calls, catalogue
-from run_elt_dagster.embedded.translation.catalogue import FORMS, GROUPS, PARTS, REFUSED, SIGNATURES, Signature
+import run_elt_dagster.dialect  # noqa: F401 - it registers what Python translates
+from run_elt_dagster.dialect import calls, catalogue
+from run_elt_dagster.dialect.catalogue import FORMS, GROUPS, PARTS, REFUSED, SIGNATURES, Signature
 
-DATA = files("run_elt_dagster.embedded.translation") / "data"
+DATA = files("run_elt_dagster.dialect") / "data"
 WAYS = [way for ways in SIGNATURES.values() for way in ways]
 PAGE = re.compile(r"[a-z0-9_]+(-[a-z0-9_]+)*")
 # They stand in FROM alone, so no call translates them.

@@ -1,6 +1,6 @@
 import pytest
 
-from run_elt_dagster.embedded.errors import SqlError
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster_tests.simulator.variables import inlined_variables
 
 

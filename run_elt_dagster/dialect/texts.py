@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.translation import instants, types, values
-from run_elt_dagster.embedded.translation.calls import Call, form
-from run_elt_dagster.embedded.translation.expressions import compared, unscaled
-from run_elt_dagster.embedded.translation.numbers import arguments_of, whole_constant
-from run_elt_dagster.embedded.translation.parser import authored
-from run_elt_dagster.embedded.translation.types import INSTANTS, MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
-from run_elt_dagster.embedded.translation.values import Value, as_text, converted, macro
+from run_elt_dagster.dialect import instants, types, values
+from run_elt_dagster.dialect.calls import Call, form
+from run_elt_dagster.dialect.errors import unsupported
+from run_elt_dagster.dialect.expressions import compared, unscaled
+from run_elt_dagster.dialect.numbers import arguments_of, whole_constant
+from run_elt_dagster.dialect.parser import authored
+from run_elt_dagster.dialect.types import INSTANTS, MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
+from run_elt_dagster.dialect.values import Value, as_text, converted, macro
 
 _GROUP = 3
 _FORMAT = re.compile(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.objects import quoted
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.expressions import Expressions, compared, refused
-from run_elt_dagster.embedded.translation.parser import function_name
-from run_elt_dagster.embedded.translation.scope import (
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.dialect.expressions import Expressions, compared, refused
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.parser import function_name
+from run_elt_dagster.dialect.scope import (
     HIDDEN,
     Column,
     Relation,
@@ -23,11 +23,11 @@ from run_elt_dagster.embedded.translation.scope import (
     distinct_columns,
     name_of,
 )
-from run_elt_dagster.embedded.translation.types import Type
-from run_elt_dagster.embedded.translation.values import Value
+from run_elt_dagster.dialect.types import Type
+from run_elt_dagster.dialect.values import Value
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.queries import Queries
+    from run_elt_dagster.dialect.queries import Queries
 
 _TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "pivots", "sample"})
 _JOIN_PARTS = frozenset({"this", "side", "kind", "on", "using", "method", "match_condition"})
@@ -286,7 +286,7 @@ class Sources:
         return self._table_function(node, inner)
 
     def _table_function(self, node: Expr, function: Expr) -> str:
-        from run_elt_dagster.embedded.translation import flatten  # noqa: PLC0415 - which needs this module
+        from run_elt_dagster.dialect import flatten  # noqa: PLC0415 - which needs this module
 
         plain = function.expression if isinstance(function, exp.Dot) else function
         if isinstance(plain, exp.Anonymous) and plain.name.upper() in self.queries.table_functions:
@@ -300,7 +300,7 @@ class Sources:
         raise refused(node)
 
     def _pivoted(self, relation: Relation, pivot: Any, *, named: bool) -> Relation:
-        from run_elt_dagster.embedded.translation import pivots  # noqa: PLC0415 - which needs this module
+        from run_elt_dagster.dialect import pivots  # noqa: PLC0415 - which needs this module
 
         body = relation.sql if named else f"({relation.sql})"
         return pivots.pivoted(self.queries, replace(relation, sql=body), pivot, self.scope)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.expressions import refused
-from run_elt_dagster.embedded.translation.parser import authored, function_name
-from run_elt_dagster.embedded.translation.scope import HIDDEN, Relation, distinct_columns
-from run_elt_dagster.embedded.translation.semi import at_path, steps
-from run_elt_dagster.embedded.translation.types import Kind
-from run_elt_dagster.embedded.translation.values import Value, literal_sql, macro
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.expressions import refused
+from run_elt_dagster.dialect.parser import authored, function_name
+from run_elt_dagster.dialect.scope import HIDDEN, Relation, distinct_columns
+from run_elt_dagster.dialect.semi import at_path, steps
+from run_elt_dagster.dialect.types import Kind
+from run_elt_dagster.dialect.values import Value, literal_sql, macro
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.expressions import Expressions
+    from run_elt_dagster.dialect.expressions import Expressions
 
 _ARGUMENTS = ("INPUT", "PATH", "OUTER", "RECURSIVE", "MODE")
 _COLUMNS = distinct_columns(

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.calls import Call, call_of, form
-from run_elt_dagster.embedded.translation.expressions import quotient, scaled, unscaled
-from run_elt_dagster.embedded.translation.parser import authored, function_name
-from run_elt_dagster.embedded.translation.types import INSTANTS, MOST_DIGITS, Kind, Type
-from run_elt_dagster.embedded.translation.values import Value, as_number, converted, macro
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.calls import Call, call_of, form
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.expressions import quotient, scaled, unscaled
+from run_elt_dagster.dialect.parser import authored, function_name
+from run_elt_dagster.dialect.types import INSTANTS, MOST_DIGITS, Kind, Type
+from run_elt_dagster.dialect.values import Value, as_number, converted, macro
 
 _MODES = {"HALF_AWAY_FROM_ZERO": "round", "HALF_TO_EVEN": "round_even"}
 

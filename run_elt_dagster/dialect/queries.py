@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.objects import quoted
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.calls import order_key, sortable
-from run_elt_dagster.embedded.translation.expressions import Expressions, refused
-from run_elt_dagster.embedded.translation.parser import authored, deep_recursion
-from run_elt_dagster.embedded.translation.scope import (
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.calls import order_key, sortable
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.expressions import Expressions, refused
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.parser import authored, deep_recursion
+from run_elt_dagster.dialect.scope import (
     Relation,
     Scope,
     Source,
@@ -23,10 +23,10 @@ from run_elt_dagster.embedded.translation.scope import (
     distinct_columns,
     name_of,
 )
-from run_elt_dagster.embedded.translation.sources import Sources
-from run_elt_dagster.embedded.translation.stars import is_star, starred
-from run_elt_dagster.embedded.translation.types import SEMI_STRUCTURED, Kind, Type
-from run_elt_dagster.embedded.translation.values import Value
+from run_elt_dagster.dialect.sources import Sources
+from run_elt_dagster.dialect.stars import is_star, starred
+from run_elt_dagster.dialect.types import SEMI_STRUCTURED, Kind, Type
+from run_elt_dagster.dialect.values import Value
 
 # Equal values of these may look different.
 _SELECT_CLAUSES = frozenset(

@@ -5,14 +5,14 @@ from decimal import Decimal
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.calls import Call, by_signature, form, order_key, refuse_order, sortable
-from run_elt_dagster.embedded.translation.expressions import quotient, scaled, unscaled
-from run_elt_dagster.embedded.translation.parser import authored
-from run_elt_dagster.embedded.translation.stars import is_star, starred
-from run_elt_dagster.embedded.translation.types import MOST_DIGITS, Kind, Type
-from run_elt_dagster.embedded.translation.values import Value, macro
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.calls import Call, by_signature, form, order_key, refuse_order, sortable
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.expressions import quotient, scaled, unscaled
+from run_elt_dagster.dialect.parser import authored
+from run_elt_dagster.dialect.stars import is_star, starred
+from run_elt_dagster.dialect.types import MOST_DIGITS, Kind, Type
+from run_elt_dagster.dialect.values import Value, macro
 
 _EXTRA_MEDIAN_SCALE = 3
 _SHARE = Decimal("0.001")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import unsupported
-from run_elt_dagster.embedded.objects import quoted
-from run_elt_dagster.embedded.translation import values
-from run_elt_dagster.embedded.translation.expressions import Expressions, refused
-from run_elt_dagster.embedded.translation.parser import authored, function_name
-from run_elt_dagster.embedded.translation.scope import (
+from run_elt_dagster.dialect import values
+from run_elt_dagster.dialect.errors import unsupported
+from run_elt_dagster.dialect.expressions import Expressions, refused
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.parser import authored, function_name
+from run_elt_dagster.dialect.scope import (
     Column,
     Relation,
     Scope,
@@ -21,11 +21,11 @@ from run_elt_dagster.embedded.translation.scope import (
     invalid_identifier,
     name_of,
 )
-from run_elt_dagster.embedded.translation.types import Type
-from run_elt_dagster.embedded.translation.values import Value, macro
+from run_elt_dagster.dialect.types import Type
+from run_elt_dagster.dialect.values import Value, macro
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.queries import Queries
+    from run_elt_dagster.dialect.queries import Queries
 
 _AGGREGATES = frozenset({"AVG", "COUNT", "MAX", "MIN", "SUM"})
 # The last are notes of sqlglot's own.

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
+from run_elt_dagster.dialect.errors import SqlError, unsupported
 
 MOST_DIGITS = 38
 

@@ -69,6 +69,36 @@ def syntax_error(message: str) -> SqlError:
     return SqlError(f"SQL compilation error:\n{message}", errno=1003, sqlstate="42000")
 
 
+def position_of(sql: str, offset: int) -> str:
+    """Return where in a text something is, as Snowflake says it: lines from 1, positions from 0."""
+    line_start = sql.rfind("\n", 0, offset) + 1
+    return f"line {sql.count(chr(10), 0, offset) + 1} at position {offset - line_start}"
+
+
+def unexpected(sql: str, start: int, found: str) -> SqlError:
+    """Return the syntax error for what cannot stand where it does."""
+    return syntax_error(f"syntax error {position_of(sql, start)} unexpected '{found}'.")
+
+
+class SyntaxProblemError(SqlError):
+    """A syntax error in a part of a statement, whose place in the whole statement is yet to be found.
+
+    Args:
+        part: The part, as sqlglot has read it.
+        start: Where in it.
+        found: What stands there; empty at the end.
+    """
+
+    def __init__(self, part: str, start: int, found: str) -> None:
+        self._part, self._start, self._found = part, start, found
+        whole = self.within(part)
+        super().__init__(whole.message, errno=whole.errno, sqlstate=whole.sqlstate)
+
+    def within(self, statement: str) -> SqlError:
+        """Return the error as Snowflake words it for the whole statement."""
+        return unexpected(statement, max(statement.find(self._part), 0) + self._start, self._found or "<EOF>")
+
+
 def missing_object(name: str) -> SqlError:
     """Return the error for a table, view, schema or role that is not there."""
     return SqlError(

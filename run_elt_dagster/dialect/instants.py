@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types
-from run_elt_dagster.embedded.translation.calls import Call, by_values, form
-from run_elt_dagster.embedded.translation.catalogue import ELEMENTS, PARTS, with_macros
-from run_elt_dagster.embedded.translation.parser import authored
-from run_elt_dagster.embedded.translation.types import INSTANTS, Kind, Type
-from run_elt_dagster.embedded.translation.values import Part, Value, cast, converted, literal_sql, macro
+from run_elt_dagster.dialect import types
+from run_elt_dagster.dialect.calls import Call, by_values, form
+from run_elt_dagster.dialect.catalogue import ELEMENTS, PARTS, with_macros
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.parser import authored
+from run_elt_dagster.dialect.types import INSTANTS, Kind, Type
+from run_elt_dagster.dialect.values import Part, Value, cast, converted, literal_sql, macro
 
 _TARGETS = {
     "DATE": types.DATE,

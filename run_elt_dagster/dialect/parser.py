@@ -13,10 +13,9 @@ from sqlglot import Expr, Token, TokenType, exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
 
-from run_elt_dagster.embedded.errors import syntax_error, unsupported
-from run_elt_dagster.embedded.lexer import SyntaxProblemError
-from run_elt_dagster.embedded.quiet import quietly
-from run_elt_dagster.embedded.translation.catalogue import FUNCTION_NAMES
+from run_elt_dagster.dialect.catalogue import FUNCTION_NAMES
+from run_elt_dagster.dialect.errors import SyntaxProblemError, syntax_error, unsupported
+from run_elt_dagster.dialect.quiet import quietly
 
 _SNOWFLAKE = Dialect.get_or_raise("snowflake")
 # Under this prefix sqlglot knows no function.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import calls, types, values
-from run_elt_dagster.embedded.translation.parser import authored
-from run_elt_dagster.embedded.translation.scope import Scope
-from run_elt_dagster.embedded.translation.types import MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
-from run_elt_dagster.embedded.translation.values import Value, converted, macro
+from run_elt_dagster.dialect import calls, types, values
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.parser import authored
+from run_elt_dagster.dialect.scope import Scope
+from run_elt_dagster.dialect.types import MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
+from run_elt_dagster.dialect.values import Value, converted, macro
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.queries import Queries
+    from run_elt_dagster.dialect.queries import Queries
 
 _LONGEST_BIGINT = 18
 _MOST_PRODUCT_SCALE = 12

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.objects import quoted
-from run_elt_dagster.embedded.translation.types import Kind, Type
-from run_elt_dagster.embedded.translation.values import Value, macro
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.types import Kind, Type
+from run_elt_dagster.dialect.values import Value, macro
 
 # Begins the name of a column that no statement can name: `*` leaves it out.
 HIDDEN = ":"
@@ -102,9 +102,9 @@ class Scope:
         name, qualifiers = name_of(node.this), [name_of(part) for part in node.parts[:-1]]
         scope: Scope | None = self
         while scope is not None:
-            found = scope._own(name, qualifiers)
+            found = scope.own_column(name, qualifiers)
             if found is None and not qualifiers:
-                found = scope._alias(name, compile_alias)
+                found = scope.alias_value(name, compile_alias)
             if found is not None:
                 return found
             scope = scope.parent
@@ -114,7 +114,8 @@ class Scope:
         """Return whether a source of this very SELECT has a column of this name."""
         return name in self.merged or any(column.name == name for source in self.sources for column in source.columns)
 
-    def _own(self, name: str, qualifiers: Sequence[str]) -> Value | None:
+    def own_column(self, name: str, qualifiers: Sequence[str]) -> Value | None:
+        """Return the column of this very SELECT's sources that has a name, None if none has."""
         if not qualifiers and name in self.merged:
             return self.merged[name]
         found = [
@@ -128,7 +129,8 @@ class Scope:
             raise ambiguous_column(name)
         return found[0] if found else None
 
-    def _alias(self, name: str, compile_alias: Callable[[Expr], Value]) -> Value | None:
+    def alias_value(self, name: str, compile_alias: Callable[[Expr], Value]) -> Value | None:
+        """Return the item that a SELECT calls by a name, None if none has it or it is about itself."""
         if name not in self.aliases or name in self._open:
             return None
         self._open.add(name)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.catalogue import PARTS, SIGNATURES, Parameter, Signature, with_macros
-from run_elt_dagster.embedded.translation.parser import authored, function_name
-from run_elt_dagster.embedded.translation.types import Kind, Type
-from run_elt_dagster.embedded.translation.values import Part, Value, converted
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.catalogue import PARTS, SIGNATURES, Parameter, Signature, with_macros
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.parser import authored, function_name
+from run_elt_dagster.dialect.types import Kind, Type
+from run_elt_dagster.dialect.values import Part, Value, converted
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.expressions import Expressions
+    from run_elt_dagster.dialect.expressions import Expressions
 
 
 @dataclass(frozen=True)
@@ -469,21 +469,21 @@ def by_values(name: str, arguments: Sequence[Value]) -> Value:
 
 def add_interval(value: Value, interval: exp.Interval, sign: str) -> Value:
     """Return a value moved by an INTERVAL constant."""
-    from run_elt_dagster.embedded.translation import instants  # noqa: PLC0415 - which needs this module
+    from run_elt_dagster.dialect import instants  # noqa: PLC0415 - which needs this module
 
     return instants.moved(value, interval, sign)
 
 
 def add_to_instant(one: Value, other: Value, sign: str) -> Value | None:
     """Return what `+` and `-` make of dates and numbers, None where both are numbers."""
-    from run_elt_dagster.embedded.translation import instants  # noqa: PLC0415 - which needs this module
+    from run_elt_dagster.dialect import instants  # noqa: PLC0415 - which needs this module
 
     return instants.sum_of(one, other, sign)
 
 
 def modulo(one: Value, other: Value) -> Value:
     """Return the remainder, whose sign is that of the first operand."""
-    from run_elt_dagster.embedded.translation import numbers  # noqa: PLC0415 - which needs this module
+    from run_elt_dagster.dialect import numbers  # noqa: PLC0415 - which needs this module
 
     return numbers.modulo(one, other)
 

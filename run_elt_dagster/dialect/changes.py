@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError
-from run_elt_dagster.embedded.objects import quoted
-from run_elt_dagster.embedded.translation import values
-from run_elt_dagster.embedded.translation.expressions import Expressions, refused
-from run_elt_dagster.embedded.translation.queries import Queries
-from run_elt_dagster.embedded.translation.scope import Column, Relation, Scope, Source, invalid_identifier, name_of
-from run_elt_dagster.embedded.translation.sources import Sources
-from run_elt_dagster.embedded.translation.types import Kind
-from run_elt_dagster.embedded.translation.values import Value
+from run_elt_dagster.dialect import values
+from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.dialect.expressions import Expressions, refused
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.queries import Queries
+from run_elt_dagster.dialect.scope import Column, Relation, Scope, Source, invalid_identifier, name_of
+from run_elt_dagster.dialect.sources import Sources
+from run_elt_dagster.dialect.types import Kind
+from run_elt_dagster.dialect.values import Value
 
 
 @dataclass(frozen=True)

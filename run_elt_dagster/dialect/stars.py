@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.translation.expressions import refused
-from run_elt_dagster.embedded.translation.scope import invalid_identifier, name_of
-from run_elt_dagster.embedded.translation.values import Value
+from run_elt_dagster.dialect.expressions import refused
+from run_elt_dagster.dialect.scope import invalid_identifier, name_of
+from run_elt_dagster.dialect.values import Value
 
 if TYPE_CHECKING:
-    from run_elt_dagster.embedded.translation.expressions import Expressions
+    from run_elt_dagster.dialect.expressions import Expressions
 
 _KNOWN = frozenset({"this", "table", "db", "catalog", "except_", "replace", "rename", "ilike"})
 

@@ -13,6 +13,6 @@ What is not known raises `SqlError` with the number 2: https://docs.snowflake.co
 """
 
 # Each registers what it translates.
-from run_elt_dagster.embedded.translation import aggregates, instants, numbers, regexes, semi, texts
+from run_elt_dagster.dialect import aggregates, instants, numbers, regexes, semi, texts
 
 __all__ = ["aggregates", "instants", "numbers", "regexes", "semi", "texts"]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types
-from run_elt_dagster.embedded.translation.catalogue import with_macros
-from run_elt_dagster.embedded.translation.types import INSTANTS, MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
+from run_elt_dagster.dialect import types
+from run_elt_dagster.dialect.catalogue import with_macros
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.types import INSTANTS, MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
 
 if TYPE_CHECKING:
     from sqlglot import Expr

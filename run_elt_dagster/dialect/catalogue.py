@@ -99,7 +99,7 @@ def _read() -> tuple[Mapping[str, Sequence[Signature]], Mapping[str, str]]:
 
 
 GROUPS = ("text", "numbers", "conditional", "aggregates", "dates", "semi_structured", "context")
-_DATA = files("run_elt_dagster.embedded.translation") / "data"
+_DATA = files("run_elt_dagster.dialect") / "data"
 # Every way of calling every function that is known, and the page of each function that Python translates.
 SIGNATURES, FORMS = _read()
 REFUSED = dict(_lines("refused.tsv"))

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.calls import Call, form
-from run_elt_dagster.embedded.translation.numbers import arguments_of, whole_constant
-from run_elt_dagster.embedded.translation.values import Value, as_text, converted, macro
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.calls import Call, form
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.numbers import arguments_of, whole_constant
+from run_elt_dagster.dialect.values import Value, as_text, converted, macro
 
 _TOKENS = re.compile(r"\\.|\[\^?\]?(?:\[:[a-z]+:\]|[^\]])*\]|.", re.DOTALL)
 _LETTERS = frozenset("dDsSwWbBntrf")

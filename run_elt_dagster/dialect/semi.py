@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.embedded.errors import SqlError, unsupported
-from run_elt_dagster.embedded.translation import types, values
-from run_elt_dagster.embedded.translation.calls import Call, array_of, form, object_of, sortable
-from run_elt_dagster.embedded.translation.parser import authored
-from run_elt_dagster.embedded.translation.scope import HIDDEN, Scope, name_of
-from run_elt_dagster.embedded.translation.types import Kind
-from run_elt_dagster.embedded.translation.values import Value, macro
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.calls import Call, array_of, form, object_of, sortable
+from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.parser import authored
+from run_elt_dagster.dialect.scope import HIDDEN, Scope, name_of
+from run_elt_dagster.dialect.types import Kind
+from run_elt_dagster.dialect.values import Value, macro
 
 _STEP = re.compile(
     r"""(?:^|[.:])([A-Za-z_][\w$]*)|(?:^|[.:])"((?:[^"]|"")+)"|\[(\d+)\]|\['([^'\\]+)'\]|\["([^"\\]+)"\]"""
