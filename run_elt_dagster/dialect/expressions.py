@@ -367,8 +367,18 @@ def _when(this: Expressions, subject: Expr | None, condition: Expr) -> Value:
 
 
 def _cast(this: Expressions, node: Any) -> Value:
-    kind = types.from_sqlglot(node.to)
-    return values.cast(this.value(node.this), kind, trying=isinstance(node, exp.TryCast))
+    kind = types.from_sqlglot(node.to, cuts=True)
+    value = values.cast(this.value(node.this), kind, trying=isinstance(node, exp.TryCast))
+    digits = types.fraction_digits(node.to)
+    return value if digits is None else _whole(value, digits)
+
+
+def _whole(value: Value, digits: int) -> Value:
+    """Return an instant that has no more digits of a second: no page says whether others are cut or rounded."""
+    moment = f"struct_extract({value.sql}, 'utc')" if value.kind is Kind.TZ else value.sql
+    failure = macro("fail", "'unsupported|cut the fraction of a second'")
+    sql = f"(CASE WHEN microsecond({moment}) % 1{'0' * (6 - digits)} <> 0 THEN CAST({failure} AS {value.type.duck}) ELSE {value.sql} END)"
+    return replace(value, sql=sql)
 
 
 def _try_boolean(this: Expressions, node: Any) -> Value:

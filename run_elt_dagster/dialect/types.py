@@ -172,8 +172,12 @@ def from_duck(duck: str) -> Type:
     raise unsupported("read a column of this type", duck)
 
 
-def from_sqlglot(written: exp.DataType) -> Type:
+def from_sqlglot(written: exp.DataType, *, cuts: bool = False) -> Type:
     """Return the type that a cast or a column names.
+
+    Args:
+        written: The type.
+        cuts: Whether the caller sees to the digits of a second that the type does not keep.
 
     Raises:
         SqlError: It is not known here.
@@ -194,11 +198,17 @@ def from_sqlglot(written: exp.DataType) -> Type:
                 sqlstate="42601",
             )
         return Type(Kind.NUMBER, precision, scale)
-    if sizes and written.this in _WITH_FRACTION and sizes[0] < _KEPT_FRACTION:
+    if not cuts and fraction_digits(written) is not None:
         raise unsupported("cut the fraction of a second", written.sql(dialect="snowflake"))
     if written.this in _BY_SQLGLOT and not any(not isinstance(size, exp.DataTypeParam) for size in written.expressions):
         return _BY_SQLGLOT[written.this]
     raise unsupported("use this type", written.sql(dialect="snowflake"))
+
+
+def fraction_digits(written: exp.DataType) -> int | None:
+    """Return how many digits of a second a type keeps, None where it keeps all that there are here."""
+    sizes = [int(size.name) for size in written.expressions if isinstance(size, exp.DataTypeParam)]
+    return sizes[0] if sizes and written.this in _WITH_FRACTION and sizes[0] < _KEPT_FRACTION else None
 
 
 def common(types: list[Type]) -> Type | None:

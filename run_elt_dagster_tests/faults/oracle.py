@@ -44,7 +44,7 @@ class Version(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return f"select seq4() as n, {self.value} as v from table(generator(rowcount => {self.rows}))"
+        return f"select seq4() as n, {self.value}::int as v from table(generator(rowcount => {self.rows}))"
 
     @property
     def is_good(self) -> bool:

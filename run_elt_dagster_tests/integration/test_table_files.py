@@ -13,7 +13,7 @@ from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 
-OF_ITSELF = "select column1 as id, column2 as parent_id from (values (1, null), (2, 1), (3, {parent}))"
+OF_ITSELF = "select column1::int as id, column2::int as parent_id from (values (1, null), (2, 1), (3, {parent}))"
 
 
 def file(settings: str, sql: str) -> str:

@@ -51,4 +51,4 @@ class LocalServer:
 
 
 def mau(rows: int, value: int, *, publish: str = "clone", more: str = "") -> str:
-    return f"/* elt\npublish: {publish}\n{more}\nelt */ select seq4() as n, {value} as v from table(generator(rowcount => {rows}))"
+    return f"/* elt\npublish: {publish}\n{more}\nelt */ select seq4() as n, {value}::int as v from table(generator(rowcount => {rows}))"
