@@ -6,7 +6,7 @@
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
-# make docs    docs/settings.md and .env.example from the fields of run_elt_dagster/settings.py, docs/embedded.md from what is known of SQL
+# make docs    docs/settings.md and .env.example from the fields of run_elt_dagster/settings.py, docs/embedded.md from what is known of SQL, docs/commands.md
 # make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -65,6 +65,7 @@ lint: $(VENV)/dev
 docs: $(VENV)/dev
 	$(BIN)/python docs/write_settings.py
 	$(BIN)/python docs/write_embedded.py
+	$(BIN)/python docs/write_commands.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run

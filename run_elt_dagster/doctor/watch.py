@@ -118,7 +118,7 @@ def message_of(news: News, problems: Sequence[Finding], *, minutes: float) -> Me
 def run_doctor(*, seconds: float = DOCTOR_SECONDS) -> Sequence[Finding]:
     """Return what `run-elt doctor` finds in a process of its own; that it breaks or takes too long is a finding too."""
     # -P: the folder where it runs is no place for modules.
-    command = [sys.executable, "-P", "-m", "run_elt_dagster.cli", "doctor", "--json", "--only", *SECTIONS]
+    command = [sys.executable, "-P", "-m", "run_elt_dagster.cli", "doctor", "--json", *SECTIONS]
     # A group of its own: what the doctor has started ends with it.
     process = subprocess.Popen(  # noqa: S603 - our own command
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -115,7 +115,7 @@ class Deployment:
 
     def doctor(self, *sections: str) -> dict[str, list[dict[str, str]]]:
         """Return what `run-elt doctor` finds, by check."""
-        command = ("run-elt", "doctor", "--json", "--only", *(sections or ("installation", "dagster")))
+        command = ("run-elt", "doctor", "--json", *(sections or ("installation", "dagster")))
         run = self.place.run(*command, env={**self.common, **self.secret})
         found: dict[str, list[dict[str, str]]] = {}
         for finding in json.loads(run.stdout):

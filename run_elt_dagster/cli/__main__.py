@@ -1,0 +1,7 @@
+"""`python -m run_elt_dagster.cli` is `run-elt`."""
+
+import sys
+
+from run_elt_dagster.cli import main
+
+sys.exit(main())

@@ -1,0 +1,28 @@
+"""Parameters that several commands take."""
+
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class TableName(click.ParamType[str]):
+    """`schema.table`, completed from the names of the table files."""
+
+    name = "schema.table"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - Click's signature
+        """Return the declared tables whose names begin so. No file is read."""
+        from run_elt_dagster.settings import Settings  # noqa: PLC0415 - half a second, and only here
+
+        try:
+            files = sorted(Path(Settings.from_environment().tables_dir).glob("*/*.sql"))
+        except ValueError:  # A wrong setting is said by the command, not by the completion.
+            return []
+        names = (f"{file.parent.name}.{file.stem}".lower() for file in files)
+        return [CompletionItem(name) for name in names if name.startswith(incomplete.lower().replace("/", "."))]
+
+
+TABLE = TableName()
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")

@@ -1,0 +1,55 @@
+"""How a command prints: tables for a person, JSON for a program."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# A pipe has no width: there a line is as long as its cells.
+_NO_WIDTH = 10_000
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def say_on_stderr(text: str) -> None:
+    """Print what is no result, at once."""
+    print(f"run-elt: {text}", file=sys.stderr, flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print cells in columns. A terminal folds cells that are too long for it; a pipe gets whole lines."""
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column, name in enumerate(header):
+        numbers = bool(rows) and all(_is_number(row[column]) for row in rows)
+        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold", no_wrap=not is_terminal)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False) if is_terminal else Console(width=_NO_WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_json(value: object) -> None:
+    """Print a value for a program: instants as ISO 8601, decimals as text where a float would change them."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    return value.isoformat() if isinstance(value, (date, time)) else str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "", 1).removeprefix("-").isdecimal()

@@ -1,0 +1,64 @@
+"""The command line as a whole: what is listed, imported, completed and documented."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from run_elt_dagster.cli import COMMANDS, main, run_elt
+
+ROOT = Path(__file__).parents[2]
+NAMES = [name for part in COMMANDS.values() for name in part]
+
+
+def test_page_of_commands_is_what_they_say() -> None:
+    """`make docs` writes it."""
+    written = runpy.run_path(str(ROOT / "docs" / "write_commands.py"))
+    assert written["PAGE"].read_text(encoding="utf-8") == written["text"]()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_listed_command_has_its_name_and_says_what_it_does(name: str) -> None:
+    command = run_elt.get_command(click.Context(run_elt), name)
+    assert command is not None
+    assert command.name == name
+    assert command.help
+    assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def test_every_module_with_a_command_is_listed() -> None:
+    folder = ROOT / "run_elt_dagster" / "cli"
+    assert {path.stem for path in folder.glob("*.py") if "def command(" in path.read_text("utf-8")} == set(NAMES)
+
+
+def test_help_and_completion_do_not_import_dagster() -> None:
+    """A shell that completes a name waits for it."""
+    code = "import sys; from run_elt_dagster.cli import main; main(); assert 'dagster' not in sys.modules"
+    helped = _run([sys.executable, "-c", code, "--help"], {})
+    assert all(f"  {name} " in helped for name in NAMES)
+    assert set(_completed("run-elt ")) == set(NAMES)
+    assert _completed("run-elt sh") == ["show"]
+    # Names of tables, from the names of their files.
+    assert _completed("run-elt show analytics.m") == ["analytics.mau_summary"]
+
+
+def test_wrong_usage_ends_with_2_and_names_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shwo"]) == 2
+    assert "No such command 'shwo'" in capsys.readouterr().err
+    assert main(["doctor", "slak"]) == 2
+    assert "'slack'" in capsys.readouterr().err
+
+
+def _completed(line: str) -> list[str]:
+    """Return what a shell offers at the end of a line."""
+    words = {"_RUN_ELT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    code = "import sys; from run_elt_dagster.cli import main; main()"
+    return [offered.partition(",")[2] for offered in _run([sys.executable, "-c", code], words).splitlines()]
+
+
+def _run(command: list[str], variables: dict[str, str]) -> str:
+    return subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout
