@@ -10,7 +10,8 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.server import ANSWERS_KEPT
 from run_elt_dagster_tests.simulator import DropAnswerError, SimulatedServer, StatementEvent
-from run_elt_dagster_tests.simulator.sessions import SimulatedStatement, StatementRecord
+from run_elt_dagster_tests.simulator.query_history import StatementRecord
+from run_elt_dagster_tests.simulator.sessions import SimulatedStatement
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, Background, Gate, Session, account, server, session
 

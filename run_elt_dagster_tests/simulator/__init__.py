@@ -16,6 +16,8 @@ Transactions (https://docs.snowflake.com/en/sql-reference/transactions):
   transaction is rolled back, and every statement fails until COMMIT, which fails too, or ROLLBACK.
 - The clock stands still from a transaction's first change to its end. No page says what an account does.
 
+QUERY_HISTORY lists the last 10,000 statements that have ended, to every role: query_history.py. There is no database SNOWFLAKE.
+
 CLONE gives a table its source's tags and policies. LIKE of a table with tags or masking policies is refused, since no page says
 whether they come along; a row access policy does not. Session parameters have their effect, change no value, or are refused.
 """

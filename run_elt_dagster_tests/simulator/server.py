@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlglot import exp
+
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.server import Answer, EmbeddedServer, Execution, in_progress, parameters_of, success
@@ -14,6 +16,7 @@ from run_elt_dagster.embedded.statements import CancelQueries
 from run_elt_dagster_tests.simulator.grants import GRANTS
 from run_elt_dagster_tests.simulator.kinds import KINDS_OF_TABLES
 from run_elt_dagster_tests.simulator.policies import POLICIES
+from run_elt_dagster_tests.simulator.query_history import StatementRecord, history_sql
 from run_elt_dagster_tests.simulator.schemas import SCHEMAS
 from run_elt_dagster_tests.simulator.session_statements import CancelQuery
 from run_elt_dagster_tests.simulator.sessions import (
@@ -21,7 +24,6 @@ from run_elt_dagster_tests.simulator.sessions import (
     SimulatedConnection,
     SimulatedSession,
     SimulatedStatement,
-    StatementRecord,
 )
 from run_elt_dagster_tests.simulator.streams import STREAMS
 from run_elt_dagster_tests.simulator.tags import TAGS
@@ -74,6 +76,8 @@ class SimulatedServer(EmbeddedServer):
 
     Attributes:
         abort_idle_seconds: How long a session may leave changes uncommitted without a statement while others wait to write.
+        history: The statements that have ended, the newest last.
+        measures_bytes: Whether the sessions to come measure what a statement scans. It costs a query for each scan.
     """
 
     def __init__(
@@ -84,10 +88,12 @@ class SimulatedServer(EmbeddedServer):
         features: Sequence[Feature] = FEATURES,
         hook: Hook | None = None,
     ) -> None:
-        super().__init__(directory, databases=databases, features=features)
+        history = Feature(table_functions={"QUERY_HISTORY": self._history})
+        super().__init__(directory, databases=databases, features=(*features, history))
         self.hook = hook
         self.abort_idle_seconds = ABORT_IDLE_SECONDS
         self.history: deque[StatementRecord] = deque(maxlen=HISTORY_KEPT)
+        self.measures_bytes = False
         self.logins = 0
         self._asked: Counter[str] = Counter()
 
@@ -116,7 +122,7 @@ class SimulatedServer(EmbeddedServer):
     def _opened(self, **arguments: Any) -> Session:
         with self._lock:
             self.logins += 1
-        return SimulatedSession(**arguments, abort_idle=self._abort_idle)
+        return SimulatedSession(**arguments, abort_idle=self._abort_idle, measures_bytes=self.measures_bytes)
 
     def _abort_idle(self) -> None:
         for session in list(self._sessions.values()):
@@ -173,9 +179,16 @@ class SimulatedServer(EmbeddedServer):
                 started_at=statement.started_at,
                 seconds=statement.seconds,
                 error_code=None if answer["success"] else int(answer["code"]),
+                user=statement.session.user,
+                warehouse=statement.session.warehouse,
+                scanned=tuple(statement.scanned),
+                bytes_scanned=statement.bytes_scanned,
             )
         )
         return answer
+
+    def _history(self, session: EngineSession, call: exp.Anonymous) -> str:
+        return history_sql(session, call, list(self.history))
 
     def _result(self, statement: Running, body: Mapping[str, Any]) -> Any:
         self._tell("before", statement)

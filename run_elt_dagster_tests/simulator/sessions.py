@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,11 +17,13 @@ from run_elt_dagster.dialect.errors import SqlError, missing_object
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.engine import KINDS, Engine, EngineSession, roll_back
 from run_elt_dagster.embedded.features import Feature
+from run_elt_dagster.embedded.objects import Table
 from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.results import Result, result_of, status
 from run_elt_dagster.embedded.sessions import POLL_SECONDS, Running, Session
 from run_elt_dagster.embedded.statements import Query, Statement
 from run_elt_dagster_tests.simulator.grants import SYSTEM_ROLES, grants_in
+from run_elt_dagster_tests.simulator.query_history import bytes_of, scanned_tables
 from run_elt_dagster_tests.simulator.session_statements import (
     HEADS,
     AlterSession,
@@ -37,31 +39,6 @@ RESULTS_KEPT = 20
 VOLATILE = re.compile(r"\b(NORMAL|RANDOM|RANDSTR|SAMPLE|TABLESAMPLE|UNIFORM|UUID_STRING|ZIPF)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class StatementRecord:
-    """A statement that was executed.
-
-    Attributes:
-        sql: Its text as it was sent.
-        query_tag: The session's or the statement's QUERY_TAG, empty if there was none.
-        session_id: Which session it ran in.
-        role: The session's role at that moment.
-        query_id: Its id.
-        started_at: When it arrived, in UTC.
-        seconds: How long it took, waiting included.
-        error_code: Snowflake's error number, None for success.
-    """
-
-    sql: str
-    query_tag: str
-    session_id: int
-    role: str | None
-    query_id: str
-    started_at: datetime
-    seconds: float
-    error_code: int | None
-
-
 class SimulatedStatement(Running):
     """A statement that hooks may hold, with its times.
 
@@ -74,6 +51,8 @@ class SimulatedStatement(Running):
     def __init__(self, sql: str, *, describe_only: bool = False, **arguments: Any) -> None:
         super().__init__(sql, **arguments)
         self.describe_only = describe_only
+        self.scanned: Sequence[str] = ()
+        self.bytes_scanned = 0
         self.started_at = datetime.now(UTC)
         self._clock = time.monotonic()
 
@@ -128,6 +107,8 @@ class SimulatedConnection(EngineSession):
     def __init__(self, engine: Engine, database: str | None, schema: str | None, *, autocommit: bool) -> None:
         super().__init__(engine, database, schema)
         self.commits_each = autocommit
+        # What the statement that is executed has scanned so far.
+        self.scanned: list[Table] = []
         self.session: SimulatedSession | None = None
         self._begun = False
         self.has_changed = False
@@ -264,6 +245,7 @@ class SimulatedSession(Session):
 
     last_query_id: str | None = None
     abort_idle: Callable[[], None] = lambda: None
+    measures_bytes: bool = False
     _results: OrderedDict[str, Result] = field(default_factory=OrderedDict[str, Result])
     _changes: list[_Change] = field(default_factory=list[_Change])
     _holds_writing: bool = False
@@ -326,6 +308,7 @@ class SimulatedSession(Session):
     def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
         if self.own.lost and not isinstance(parsed, Transaction | AlterSession):
             raise lost_transaction(self.own.lost)
+        self.own.scanned.clear()
         try:
             result = self._executed(parsed, statement, params)
         except BaseException:
@@ -333,10 +316,17 @@ class SimulatedSession(Session):
             raise
         finally:
             self.last_query_id = statement.query_id
+        self._note_scans(statement)
         if self.own.has_changed and parsed.writes:
             self._changes.append(_Change(parsed, statement, params, result))
         self._keep(statement, result)
         return result
+
+    def _note_scans(self, statement: Running) -> None:
+        assert isinstance(statement, SimulatedStatement)
+        statement.scanned = tuple(map(str, self.own.scanned))
+        if self.measures_bytes:
+            statement.bytes_scanned = sum(bytes_of(self.own, table) for table in self.own.scanned)
 
     def _recover(self, statement: Running) -> None:
         """Make the open transaction's changes again if DuckDB has given them up: on an account they stay.
@@ -425,8 +415,15 @@ def _session(connection: EngineSession) -> SimulatedSession:
     return connection.session
 
 
+def _note_scanned(connection: EngineSession, expression: Expr) -> Expr:
+    assert isinstance(connection, SimulatedConnection)
+    connection.scanned += scanned_tables(connection, expression)
+    return expression
+
+
 SESSIONS = Feature(
     heads=HEADS,
+    rewrite=_note_scanned,
     handlers={
         AlterSession: lambda connection, parsed: _session(connection).alter(parsed),
         ResultScan: lambda connection, parsed: _session(connection).result_of(parsed),
