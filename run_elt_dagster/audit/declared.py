@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from run_elt_dagster.audit.plan import (
+    ROW_COUNT_SQL,
     Audit,
     Bounds,
     ContractAudit,
@@ -40,7 +41,7 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         kind="row_count",
         description=f"The number of rows is {bounds}.",
         severity=checks.row_count.severity,
-        measures=(Measure("COUNT(*)", "rows", bounds),),
+        measures=(Measure(ROW_COUNT_SQL, "rows", bounds),),
     )
     if checks.row_count_change is not None:
         yield _row_count_change(checks.row_count_change)
@@ -87,7 +88,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
         kind="row_count_change",
         description=f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
         severity=rule.severity,
-        measures=(Measure("COUNT(*)", "% change of the row count", bounds),),
+        measures=(Measure(ROW_COUNT_SQL, "% change of the row count", bounds),),
         min_rows=rule.min_rows,
     )
 

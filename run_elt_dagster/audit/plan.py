@@ -16,6 +16,8 @@ from run_elt_dagster.model.names import Relation
 
 # A check that counts the rows of a query stops here: to know that there are so many is enough.
 BAD_ROWS_LIMIT = 10_000
+# Alone, it is answered from what Snowflake keeps of a table, without a look at its rows.
+ROW_COUNT_SQL = "COUNT(*)"
 # What a check got that could not be asked.
 NO_ANSWER = "no answer"
 Number = int | float
@@ -121,6 +123,11 @@ class Audit(ABC):
         """Where its query stops counting, None if it counts everything."""
         return None
 
+    @property
+    def is_metadata(self) -> bool:
+        """Whether its measures by themselves read no rows: Snowflake keeps the number of a table's rows."""
+        return False
+
     def query_sql(self, _relation: Relation) -> str:
         """Return the query that answers it by itself: one row, a number for each measure. Empty without measures."""
         return ""
@@ -156,6 +163,11 @@ class ScanAudit(Audit):
     def scanned(self) -> tuple[Measure, ...]:
         """All of its measures."""
         return self.measures
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it only counts rows."""
+        return all(measure.sql == ROW_COUNT_SQL for measure in self.measures)
 
     def query_sql(self, relation: Relation) -> str:
         """Return a scan for this audit alone."""
@@ -205,7 +217,7 @@ class RowCountChangeAudit(ScanAudit):
         return replace(outcome, got={measure.counts: change, "rows": int(rows), "rows published": before})
 
 
-_WRONG_ROWS = (bad_rows_measure("COUNT(*)", "rows that are wrong"),)
+_WRONG_ROWS = (bad_rows_measure(ROW_COUNT_SQL, "rows that are wrong"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,6 +360,48 @@ def _say(value: Number | None, *, limit: int | None) -> str:
     if limit is not None and value > limit:
         return f"more than {limit:,}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """What the audits of a table read, by the names of their checks.
+
+    Attributes:
+        catalogue: What the catalogue answers. It goes along with the statement of the scan and reads no rows.
+        metadata: What Snowflake answers without the rows. It is empty if a scan is needed all the same.
+        scan: What the one scan of the candidate answers.
+        queries: What takes a query of its own each. A relationship scans the candidate once more, a query of an author as
+            often as it names the candidate.
+    """
+
+    catalogue: tuple[str, ...]
+    metadata: tuple[str, ...]
+    scan: tuple[str, ...]
+    queries: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it in words, as in `one scan: row_count, not_null; a query each: orphans`."""
+        parts = {
+            "metadata alone": self.metadata,
+            "one scan": self.scan,
+            "a query each": self.queries,
+            "the catalogue": self.catalogue,
+        }
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+
+
+def reading_plan(audits: Sequence[Audit]) -> ReadingPlan:
+    """Return what the audits of a table read."""
+    scanned = [audit for audit in audits if audit.scanned]
+    names = tuple(audit.name for audit in scanned)
+    is_metadata = all(audit.is_metadata for audit in scanned)
+    others = [audit for audit in audits if not audit.scanned]
+    return ReadingPlan(
+        catalogue=tuple(audit.name for audit in others if not audit.measures),
+        metadata=names if is_metadata else (),
+        scan=() if is_metadata else names,
+        queries=tuple(audit.name for audit in others if audit.measures),
+    )
 
 
 def scan_sql(audits: Sequence[Audit], relation: Relation, *, more: Sequence[str] = ()) -> str:

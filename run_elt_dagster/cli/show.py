@@ -84,6 +84,8 @@ def _print_candidates(found: Sequence[Shown]) -> None:
 
 def _print_rows(session: ConnectorSession, shown: Shown) -> None:
     print(f"\n{shown.facts}")
+    if shown.reads:
+        print(shown.reads)
     if shown.existing is not None:
         columns, rows = read_rows(session, shown)
         print(f"{shown.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")

@@ -12,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import reading_plan
 from run_elt_dagster.model.candidate import Marker, target_of
 from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
@@ -97,6 +99,11 @@ class Shown:
         if is_candidate_name(self.relation.name) and marker is not None:
             facts += [_CANDIDATES.get(marker.state, "a candidate that is not published")]
         return f"{self.name} at {self.relation}: {', '.join(facts)}"
+
+    @property
+    def reads(self) -> str:
+        """What its checks read of a candidate; empty for what no file declares."""
+        return f"checks read {reading_plan(audits_of(self.table))}" if self.table else ""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None
     assert line_of(told, "analytics.mau")[1] == "3"
     assert line_of(told, "analytics.mau")[-2:] == [run, "RUN_ELT.ANALYTICS.MAU"]
     assert f"by run {run}" in told
+    assert "\nchecks read metadata alone: row_count\n" in told
     assert "What readers see is not what Dagster recorded last" not in told
     assert "Candidates" not in told
 

@@ -7,7 +7,17 @@ import pytest
 
 from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.audit.declared import audits_of
-from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Bounds, Numbers, scan_sql, schema_changes
+from run_elt_dagster.audit.plan import (
+    Audit,
+    Audited,
+    AuditOutcome,
+    Bounds,
+    Numbers,
+    ReadingPlan,
+    reading_plan,
+    scan_sql,
+    schema_changes,
+)
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -39,6 +49,27 @@ def test_all_simple_audits_are_measured_in_one_scan() -> None:
         '  COUNT(CASE WHEN NOT ("A" IS NULL OR "b c" IS NULL) THEN 1 END) - COUNT(DISTINCT "A", "b c")\n'
         f"{FROM}"
     )
+
+
+@pytest.mark.parametrize(
+    ("declared", "plan", "words"),
+    [
+        ({}, ReadingPlan((), ("row_count",), (), ()), "metadata alone: row_count"),
+        (
+            {"schema_change": "fail", "checks": {"row_count_change": {"max_drop": "50%"}}},
+            ReadingPlan(("schema_change",), ("row_count", "row_count_change"), (), ()),
+            "metadata alone: row_count, row_count_change; the catalogue: schema_change",
+        ),
+        (
+            {"columns": {"a": "int"}, "checks": {"not_null": ["a"], "relationship": {"a": "s.t.b"}}},
+            ReadingPlan(("columns",), (), ("row_count", "not_null"), ("relationship_a",)),
+            "one scan: row_count, not_null; a query each: relationship_a; the catalogue: columns",
+        ),
+    ],
+)
+def test_plan_says_what_checks_read(declared: dict[str, Any], plan: ReadingPlan, words: str) -> None:
+    found = reading_plan(audits_of(a_table(**declared)))
+    assert (found, str(found)) == (plan, words)
 
 
 @pytest.mark.parametrize(
