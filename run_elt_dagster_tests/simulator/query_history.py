@@ -120,12 +120,13 @@ def history_sql(session: EngineSession, call: exp.Anonymous, records: Sequence[S
     if not 1 <= limit <= GREATEST_LIMIT:
         raise syntax_error(f"Invalid value [{limit}] for argument {_LIMIT}.")
     now = datetime.now(UTC)
-    start, end = (_instant(session, given[name]) if name in given else None for name in (_START, _END))
-    for instant in filter(None, (start, end)):
+    times = _instants(session, {name: given[name] for name in (_START, _END) if name in given})
+    for instant in times.values():
         if not now - KEPT <= instant <= now + timedelta(minutes=1):
             raise SqlError(
                 f"Cannot retrieve data from more than 7 days ago, got {instant}.", errno=2140, sqlstate="22023"
             )
+    start, end = times.get(_START), times.get(_END)
     rows = [record.row() for record in records]
     rows = [
         row for row in rows if (start is None or row["END_TIME"] >= start) and (end is None or row["END_TIME"] <= end)
@@ -135,12 +136,17 @@ def history_sql(session: EngineSession, call: exp.Anonymous, records: Sequence[S
     return f"SELECT statement.* FROM (SELECT UNNEST(from_json({text}, '{json.dumps([_KINDS])}')) AS statement)"
 
 
-def _instant(session: EngineSession, argument: Expr) -> datetime:
-    translator, expression = queries.translated(
-        session, f"SELECT {argument.sql(dialect='snowflake')}::TIMESTAMP_TZ::VARCHAR"
-    )
-    text = queries.run(session, translator.relation(expression).sql).column(0)[0].as_py()
-    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f %z")
+def _instants(session: EngineSession, arguments: Mapping[str, Expr]) -> Mapping[str, datetime]:
+    """Return the values of arguments, whatever expressions they are."""
+    if not arguments:
+        return {}
+    items = [f"{argument.sql(dialect='snowflake')}::TIMESTAMP_TZ::VARCHAR" for argument in arguments.values()]
+    translator, expression = queries.translated(session, f"SELECT {', '.join(items)}")
+    row = queries.run(session, translator.relation(expression).sql)
+    texts = [row.column(number)[0].as_py() for number in range(len(items))]
+    return {
+        name: datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f %z") for name, text in zip(arguments, texts, strict=True)
+    }
 
 
 def scanned_tables(session: EngineSession, expression: Expr) -> list[Table]:

@@ -82,6 +82,7 @@ def real_account() -> Account:
 def embedded_account(directory: Path) -> Generator[Account]:
     """Give an embedded Snowflake that is signed in to as an account is."""
     with running_server(directory) as server:
+        server.measures_bytes = True
         resource = simulated_account(server).model_copy(update={"statement_timeout_seconds": STATEMENT_SECONDS})
         yield Account(resource, server=server)
 
