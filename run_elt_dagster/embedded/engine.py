@@ -40,7 +40,7 @@ from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.macros import Macros
-from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table
+from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
 from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
@@ -250,6 +250,22 @@ class EngineSession(FakeSnowflakeConnection):
         """Return the register of a database."""
         return Register(self.duck, database)
 
+    def found(self, table: Table) -> TableObject:
+        """Return a table's object.
+
+        Raises:
+            SqlError: There is no such table (002003).
+        """
+        known = self.register(table.database).find(table)
+        if known is None:
+            raise missing_object(str(table))
+        return known
+
+    def require_usable(self, use: str, table: Table, known: TableObject) -> None:
+        """Let the features refuse what a statement is about to do with a table."""
+        for feature in self.engine.features:
+            feature.on_use(use, known, str(table))
+
     def note_change(self, table: Table) -> None:
         """Note that a statement has changed a table's rows; belongs into its transaction."""
         self.register(table.database).count_rows(table)
@@ -322,8 +338,7 @@ class EngineSession(FakeSnowflakeConnection):
         with self.atomically(ddl=False):
             known = self.register(table.database).registered(table) if table else None
             if table and known:
-                for feature in self.engine.features:
-                    feature.on_use("change", known, str(table))
+                self.require_usable("change", table, known)
             result = queries.change(self, sql, params)
             if table:
                 self.note_change(table)

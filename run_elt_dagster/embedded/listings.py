@@ -56,10 +56,7 @@ def owner_row(session: EngineSession, table: Table) -> tuple[str, list[object]]:
     Raises:
         SqlError: There is no such table (002003).
     """
-    register = session.register(table.database)
-    known = register.find(table)
-    if known is None:
-        raise missing_object(str(table))
+    known = session.found(table)
     return _OWNER_SQL, [known.created_on, str(table), known.owner, known.owner]
 
 

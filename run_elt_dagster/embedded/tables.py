@@ -6,8 +6,8 @@ creating the second one is an error here.
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlglot import exp
@@ -19,27 +19,14 @@ from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.scope import Column, Relation, name_of
 from run_elt_dagster.dialect.types import Kind
-from run_elt_dagster.embedded import queries
+from run_elt_dagster.embedded import queries, statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created
-from run_elt_dagster.embedded.objects import Table, TableObject
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, Table, TableObject
 from run_elt_dagster.embedded.results import Result, status
-from run_elt_dagster.embedded.statements import (
-    CloneTable,
-    CommentColumns,
-    CommentTable,
-    CreateTable,
-    Creation,
-    DropTable,
-    InsertOverwrite,
-    RenameTable,
-    SwapTables,
-    TruncateTable,
-)
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
-INSERT_TYPE = 0x3100
 # Snowflake keeps keys as information and never enforces them, DuckDB does:
 # https://docs.snowflake.com/en/sql-reference/constraints-overview
 _KEYS = (
@@ -54,7 +41,7 @@ _KEYS = (
 _ASIDE = "embedded exchange"
 
 
-def create_table(session: EngineSession, statement: CreateTable) -> Result:
+def create_table(session: EngineSession, statement: statements.CreateTable) -> Result:
     """Create a table, filled by a query if there is one.
 
     https://docs.snowflake.com/en/sql-reference/sql/create-table. With columns and a query the columns are a contract: a
@@ -63,24 +50,19 @@ def create_table(session: EngineSession, statement: CreateTable) -> Result:
     target = session.locate(statement.target)
     # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
     query = _relation(session, statement.query_sql) if statement.query_sql else None
-    columns = _columns_of(session, target, statement.columns_sql) if statement.columns_sql else _Columns()
+    columns = _columns_of(session, statement.columns_sql) if statement.columns_sql else _Columns()
     if columns.typed:
         session.engine.macros.create_all()
     elif query is not None:
         session.engine.macros.create(_stored_sql(query, columns.names))
     if statement.creation.temporary:
         return _create_temporary(session, statement, columns, query)
-    with session.atomically(ddl=True):
-        replaced = _make_way(session, target, statement.creation)
-        if replaced is _KEPT:
+    with session.atomically(ddl=True), _creating(session, target, Created("", statement.creation)) as made:
+        if made is None:
             return status(f"{target.name} already exists, statement succeeded.")
-        # The query may read what is replaced.
-        made = target if replaced is None else target.beside(_ASIDE)
         _fill(session, made, columns, query)
-        _put(session, made, target, replaced)
-        for sql in columns.comment_sql:
-            session.duck.execute(sql)
-        _register(session, target, Created("", statement.creation, replaced))
+        for name, comment in columns.comments:
+            session.duck.execute(_comment_sql(made, name, comment))
     return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
 
 
@@ -96,7 +78,7 @@ def _fill(
 
 
 def _create_temporary(
-    session: EngineSession, statement: CreateTable, columns: "_Columns", query: Relation | None
+    session: EngineSession, statement: statements.CreateTable, columns: "_Columns", query: Relation | None
 ) -> Result:
     """Create a table of this session alone: https://docs.snowflake.com/en/user-guide/tables-temp-transient."""
     name, creation = statement.target.parts[-1], statement.creation
@@ -116,7 +98,7 @@ def _create_temporary(
     return status(f"Table {name} successfully created.")
 
 
-def clone_table(session: EngineSession, statement: CloneTable) -> Result:
+def clone_table(session: EngineSession, statement: statements.CloneTable) -> Result:
     """Create a table with the columns of another one and, for CLONE, its rows.
 
     https://docs.snowflake.com/en/sql-reference/sql/create-clone. The clone has the source's comment. With COPY GRANTS it
@@ -124,40 +106,47 @@ def clone_table(session: EngineSession, statement: CloneTable) -> Result:
     """
     target, source = session.locate_all(statement.target, statement.source)
     with session.atomically(ddl=True):
-        origin = _found(session, source)
-        _use(session, "clone", source, origin)
+        origin = session.found(source)
+        session.require_usable("clone", source, origin)
         if origin.transient and not statement.creation.transient and statement.with_rows:
-            raise SqlError(
-                "SQL compilation error:\nTransient object cannot be cloned to a permanent object.",
-                errno=2120,
-                sqlstate="42601",
-            )
-        replaced = _make_way(session, target, statement.creation)
-        if replaced is _KEPT:
-            return status(f"{target.name} already exists, statement succeeded.")
-        made = target if replaced is None else target.beside(_ASIDE)
-        _copy(session, source, made, with_rows=statement.with_rows)
-        _put(session, made, target, replaced)
-        created = Created("", statement.creation, replaced, origin, is_clone=statement.with_rows)
-        _register(session, target, created)
+            text = "SQL compilation error:\nTransient object cannot be cloned to a permanent object."
+            raise SqlError(text, errno=2120, sqlstate="42601")
+        created = Created("", statement.creation, origin=origin, is_clone=statement.with_rows)
+        with _creating(session, target, created) as made:
+            if made is None:
+                return status(f"{target.name} already exists, statement succeeded.")
+            _copy(session, source, made, with_rows=statement.with_rows)
     return status(f"Table {target.name} successfully created.")
 
 
-def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
+@contextmanager
+def altering(
+    session: EngineSession, table: Table, *, if_exists: bool, use: str | None = None
+) -> Generator[TableObject | None]:
+    """Hold a transaction around what happens to a table; yield its object, None where it is missing and may be.
+
+    Raises:
+        SqlError: It is missing (002003), or a feature refuses the use.
+    """
+    with session.atomically(ddl=True):
+        known = session.register(table.database).find(table) if if_exists else session.found(table)
+        if known and use:
+            session.require_usable(use, table, known)
+        yield known
+
+
+def swap_tables(session: EngineSession, statement: statements.SwapTables) -> Result:
     """Exchange two tables and all that is known about them.
 
     https://docs.snowflake.com/en/sql-reference/sql/alter-table. Not safe to repeat: the second swap undoes the first.
     """
     target, other = session.locate_all(statement.target, statement.other)
-    with session.atomically(ddl=True):
-        first = session.register(target.database).find(target)
-        if first is None and statement.if_exists:
-            return status(SUCCESS)
+    with altering(session, target, if_exists=statement.if_exists) as first:
         if first is None:
-            raise missing_object(str(target))
-        second = _found(session, other)
-        _use(session, "move", target, first)
-        _use(session, "move", other, second)
+            return status(SUCCESS)
+        second = session.found(other)
+        session.require_usable("move", target, first)
+        session.require_usable("move", other, second)
         aside = other.beside(_ASIDE)
         _move(session, target, aside)
         _move(session, other, target)
@@ -169,7 +158,7 @@ def swap_tables(session: EngineSession, statement: SwapTables) -> Result:
     return status(SUCCESS)
 
 
-def rename_table(session: EngineSession, statement: RenameTable) -> Result:
+def rename_table(session: EngineSession, statement: statements.RenameTable) -> Result:
     """Give a table another name, its grants and its comment with it.
 
     https://docs.snowflake.com/en/sql-reference/sql/alter-table. A new name without a schema stays in the table's own.
@@ -177,38 +166,32 @@ def rename_table(session: EngineSession, statement: RenameTable) -> Result:
     target = session.locate(statement.target)
     *schema, name = statement.to.parts
     to = session.locate(statement.to) if schema else target.beside(name)
-    with session.atomically(ddl=True):
-        known = session.register(target.database).find(target)
-        if known is None and statement.if_exists:
-            return status(SUCCESS)
-        if known is None:
-            raise missing_object(str(target))
-        _use(session, "move", target, known)
-        taken = session.register(to.database).existing_name(to.schema, to.name)
-        if taken is not None and (to.schema, taken) != (target.schema, target.name):
-            raise existing_object(str(to))
-        _move(session, target, to)
-        session.register(target.database).move(known.object_id, to)
+    with altering(session, target, if_exists=statement.if_exists, use="move") as known:
+        if known:
+            taken = session.register(to.database).existing_name(to.schema, to.name)
+            if taken is not None and (to.schema, taken) != (target.schema, target.name):
+                raise existing_object(str(to))
+            _move(session, target, to)
+            session.register(target.database).move(known.object_id, to)
     return status(SUCCESS)
 
 
-def drop_table(session: EngineSession, statement: DropTable) -> Result:
+def drop_table(session: EngineSession, statement: statements.DropTable) -> Result:
     """Drop a table, which UNDROP can bring back: https://docs.snowflake.com/en/sql-reference/sql/drop-table."""
+    nothing = f"Drop statement executed successfully ({statement.target.parts[-1]} already dropped or does not exist)."
     try:
         target = session.locate(statement.target)
     except SqlError:
         if statement.if_exists:
-            return _nothing_dropped(statement)
+            return status(nothing)
         raise
     with session.atomically(ddl=True):
         if _drop_temporary(session, target):
             return status(f"{target.name} successfully dropped.")
-        known = session.register(target.database).find(target)
-        if known is None and not statement.if_exists:
-            raise missing_object(str(target))
+        known = session.register(target.database).find(target) if statement.if_exists else session.found(target)
         if known is None:
-            return _nothing_dropped(statement)
-        _use(session, "drop", target, known)
+            return status(nothing)
+        session.require_usable("drop", target, known)
         keep(session, target, known.object_id)
     return status(f"{target.name} successfully dropped.")
 
@@ -222,21 +205,17 @@ def _drop_temporary(session: EngineSession, target: Table) -> bool:
     return True
 
 
-def truncate_table(session: EngineSession, statement: TruncateTable) -> Result:
+def truncate_table(session: EngineSession, statement: statements.TruncateTable) -> Result:
     """Remove all rows: https://docs.snowflake.com/en/sql-reference/sql/truncate-table."""
     target = session.locate(statement.target)
-    with session.atomically(ddl=True):
-        known = session.register(target.database).find(target)
-        if known is not None:
-            _use(session, "change", target, known)
+    with altering(session, target, if_exists=statement.if_exists, use="change") as known:
+        if known:
             session.duck.execute(f"TRUNCATE {target.sql}")
             session.note_change(target)
-        elif not statement.if_exists:
-            raise missing_object(str(target))
     return status(SUCCESS)
 
 
-def comment_table(session: EngineSession, statement: CommentTable) -> Result:
+def comment_table(session: EngineSession, statement: statements.CommentTable) -> Result:
     """Change the comment of a table or view: https://docs.snowflake.com/en/sql-reference/sql/comment."""
     target = session.locate(statement.target)
     with session.atomically(ddl=True):
@@ -251,18 +230,16 @@ def comment_table(session: EngineSession, statement: CommentTable) -> Result:
     return status(SUCCESS)
 
 
-def comment_columns(session: EngineSession, statement: CommentColumns) -> Result:
+def comment_columns(session: EngineSession, statement: statements.CommentColumns) -> Result:
     """Change comments of columns: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
     target = session.locate(statement.target)
-    with session.atomically(ddl=True):
-        _found(session, target)
+    with altering(session, target, if_exists=False):
         for name, comment in statement.comments:
-            text = exp.Literal.string(comment).sql(dialect="duckdb")
-            session.duck.execute(f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {text}")
+            session.duck.execute(_comment_sql(target, name, comment))
     return status(SUCCESS)
 
 
-def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Result:
+def insert_overwrite(session: EngineSession, statement: statements.InsertOverwrite) -> Result:
     """Replace a table's rows; the object, its grants and its columns stay.
 
     https://docs.snowflake.com/en/sql-reference/sql/insert. The new rows are made before the old ones go, since the query
@@ -275,8 +252,8 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
     names = ", ".join(quoted(column.inner) for column in columns)
     session.engine.macros.create_all()
     with session.atomically(ddl=False):
-        known = _found(session, target)
-        _use(session, "change", target, known)
+        known = session.found(target)
+        session.require_usable("change", target, known)
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
         session.duck.execute(f"INSERT INTO {aside.sql} ({names}) {stored_query(query, columns)}")
@@ -284,17 +261,30 @@ def insert_overwrite(session: EngineSession, statement: InsertOverwrite) -> Resu
             session.duck.execute(f"DROP TABLE {target.sql}")
         _move(session, aside, target)
         session.register(target.database).count_rows(target)
-        return session.answer(
-            f'SELECT count(*) AS "number of rows inserted" FROM {target.sql}', statement_type=INSERT_TYPE
-        )
+        sql = f'SELECT count(*) AS "number of rows inserted" FROM {target.sql}'
+        return session.answer(sql, statement_type=queries.INSERT)
 
 
-# What stands for "the table is there and stays" where otherwise the replaced object is returned.
-_KEPT = TableObject("", "", None, transient=False, kind="", created_on=datetime.min.replace(tzinfo=UTC))
+@contextmanager
+def _creating(session: EngineSession, target: Table, created: Created) -> Generator[Table | None]:
+    """Yield where to make a table, None where one is there and stays; then give it its name and register it.
+
+    What it replaces is kept for UNDROP.
+    """
+    is_wanted, replaced = _make_way(session, target, created.creation)
+    # The query may read what is replaced.
+    made = target if replaced is None else target.beside(_ASIDE)
+    yield made if is_wanted else None
+    if not is_wanted:
+        return
+    if replaced is not None:
+        keep(session, target, replaced.object_id)
+        _move(session, made, target)
+    _register(session, target, replace(created, replaced=replaced))
 
 
-def _make_way(session: EngineSession, target: Table, creation: Creation) -> TableObject | None:
-    """Return the object that is going to be replaced, None if there is none, `_KEPT` if it stays.
+def _make_way(session: EngineSession, target: Table, creation: statements.Creation) -> tuple[bool, TableObject | None]:
+    """Return whether a table is to be created, and the object that it replaces, None if there is none.
 
     Raises:
         SqlError: The name is taken (002002), or another table's name differs from it by case alone.
@@ -305,52 +295,26 @@ def _make_way(session: EngineSession, target: Table, creation: Creation) -> Tabl
     known = register.registered(target)
     taken = target.name if known else register.existing_name(target.schema, target.name)
     if taken is None:
-        return None
+        return True, None
     if taken != target.name:
         raise unsupported("keep two tables with names that differ by case alone", f"{target.name!r} beside {taken!r}")
     if creation.if_not_exists:
-        return _KEPT
+        return False, None
     known = known or register.find(target)
     if known is None or not creation.or_replace:
         raise existing_object(str(target))
-    _use(session, "replace", target, known)
-    return known
+    session.require_usable("replace", target, known)
+    return True, known
 
 
 def _register(session: EngineSession, target: Table, created: Created) -> None:
     """Register a new table, and let the features record what they know about it."""
     register, creation, origin = session.register(target.database), created.creation, created.origin
     comment = creation.comment if creation.comment is not None or origin is None else origin.comment
-    owner = session.context.get("role") or "SYSADMIN"
+    owner = session.context.get("role") or DEFAULT_OWNER
     object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
     for feature in session.engine.features:
         feature.on_create(session, target, replace(created, object_id=object_id))
-
-
-def _use(session: EngineSession, use: str, table: Table, known: TableObject) -> None:
-    """Let the features refuse what a statement is about to do with a table."""
-    for feature in session.engine.features:
-        feature.on_use(use, known, str(table))
-
-
-def _put(session: EngineSession, made: Table, target: Table, replaced: TableObject | None) -> None:
-    """Give a table that was made aside its name; what it replaces is kept for UNDROP."""
-    if replaced is not None:
-        keep(session, target, replaced.object_id)
-        _move(session, made, target)
-
-
-def _found(session: EngineSession, table: Table) -> TableObject:
-    known = session.register(table.database).find(table)
-    if known is None:
-        raise missing_object(str(table))
-    return known
-
-
-def _nothing_dropped(statement: DropTable) -> Result:
-    return status(
-        f"Drop statement executed successfully ({statement.target.parts[-1]} already dropped or does not exist)."
-    )
 
 
 def _move(session: EngineSession, table: Table, to: Table) -> None:
@@ -378,10 +342,13 @@ def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bo
     session.duck.execute(f"CREATE TABLE {target.sql} ({', '.join(columns + _checks(session, source))})")
     for name, _, _, _, comment in rows:
         if comment:
-            text = exp.Literal.string(comment).sql(dialect="duckdb")
-            session.duck.execute(f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {text}")
+            session.duck.execute(_comment_sql(target, name, comment))
     if with_rows:
         session.duck.execute(f"INSERT INTO {target.sql} SELECT * FROM {source.sql}")
+
+
+def _comment_sql(table: Table, column: str, comment: str) -> str:
+    return f"COMMENT ON COLUMN {table.sql}.{quoted(column)} IS {values.literal_sql(comment)}"
 
 
 def _checks(session: EngineSession, table: Table) -> list[str]:
@@ -426,37 +393,41 @@ class _Columns:
 
     Attributes:
         names: Their names, empty where the statement gives none.
+        comments: Names and comments.
         typed: The columns with their types, empty if they have none.
         typed_sql: Likewise, for DuckDB.
-        comment_sql: Statements that comment them.
     """
 
     names: tuple[str, ...] = ()
+    comments: tuple[tuple[str, str], ...] = ()
     typed: tuple[Column, ...] = ()
     typed_sql: str = ""
-    comment_sql: tuple[str, ...] = ()
 
 
-def _columns_of(session: EngineSession, target: Table, columns_sql: str) -> _Columns:
-    create = parsed(f"CREATE TABLE {target.sql} {columns_sql}")
-    parts: list[Any] = [part for part in create.this.expressions if isinstance(part, exp.Identifier | exp.ColumnDef)]
-    others = [part for part in create.this.expressions if part not in parts]
-    if any(not isinstance(part, _KEYS) for part in others):
+def _columns_of(session: EngineSession, columns_sql: str) -> _Columns:
+    listed: list[Any] = parsed(f"CREATE TABLE listed {columns_sql}").this.expressions
+    parts = [part for part in listed if isinstance(part, exp.Identifier | exp.ColumnDef)]
+    if any(not isinstance(part, _KEYS) for part in listed if part not in parts):
         raise unsupported("create a table with this constraint", repr(columns_sql[:200]))
     names = tuple(name_of(part if isinstance(part, exp.Identifier) else part.this) for part in parts)
     for part in parts:
         _refuse_clauses(part)
-    comments = tuple(_comments_sql(target, parts, names))
-    if all(isinstance(part, exp.Identifier) or part.kind is None for part in parts):
-        return _Columns(names, comment_sql=comments)
-    if not all(isinstance(part, exp.ColumnDef) and part.kind is not None for part in parts):
+    comments = tuple(
+        (name, constraint.name)
+        for name, part in zip(names, parts, strict=True)
+        for constraint in part.find_all(exp.CommentColumnConstraint)
+    )
+    kinds: list[Any] = [part.args.get("kind") for part in parts]
+    if not any(kinds):
+        return _Columns(names, comments)
+    if not all(kinds):
         raise unsupported("create a table whose columns have types only in part", repr(columns_sql[:200]))
     _refuse_same_names(names)
     typed = tuple(
-        Column(name, types.from_sqlglot(part.kind), name, stored=True) for name, part in zip(names, parts, strict=True)
+        Column(name, types.from_sqlglot(kind), name, stored=True) for name, kind in zip(names, kinds, strict=True)
     )
-    listed = [_definition(session, column, part) for column, part in zip(typed, parts, strict=True)]
-    return _Columns(names, typed, f"({', '.join(listed)})", comments)
+    definitions = [_definition(session, column, part) for column, part in zip(typed, parts, strict=True)]
+    return _Columns(names, comments, typed, f"({', '.join(definitions)})")
 
 
 def _definition(session: EngineSession, column: Column, part: Any) -> str:
@@ -484,12 +455,3 @@ def _refuse_clauses(part: Any) -> None:
             part.kind is None and not isinstance(constraint.kind, exp.CommentColumnConstraint)
         ):
             raise unsupported("create a column with this clause", constraint.sql(dialect="snowflake"))
-
-
-def _comments_sql(
-    target: Table, parts: Sequence[exp.Identifier | exp.ColumnDef], names: Sequence[str]
-) -> Generator[str]:
-    for part, name in zip(parts, names, strict=True):
-        for constraint in part.find_all(exp.CommentColumnConstraint):
-            comment = values.literal_sql(constraint.name)
-            yield f"COMMENT ON COLUMN {target.sql}.{quoted(name)} IS {comment}"
