@@ -38,7 +38,7 @@ from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.quiet import quietly
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
-from run_elt_dagster.embedded.features import Feature
+from run_elt_dagster.embedded.features import Feature, TableFunction
 from run_elt_dagster.embedded.macros import Macros
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Name
@@ -84,9 +84,9 @@ class Engine(FakeSnow):
         self.features = tuple(features)
         self.heads = [head for feature in features for head in feature.heads]
         self.clauses = [clause for feature in features for clause in feature.clauses]
-        self.table_functions = {
-            name: answer for feature in features for name, answer in feature.table_functions.items()
-        }
+        self.table_functions: dict[str, TableFunction] = {"POLICY_REFERENCES": queries.no_policies}
+        for feature in features:
+            self.table_functions.update(feature.table_functions)
         self.handlers = {kind: handler for feature in features for kind, handler in feature.handlers.items()}
         try:
             self._open(directory, databases)
@@ -97,40 +97,23 @@ class Engine(FakeSnow):
 
     def _open(self, directory: Path, databases: Sequence[str]) -> None:
         self.results_cache = _NoResults()
-        # A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
-        # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
-        self.duck_conn.execute("SET GLOBAL python_enable_replacements = false")
-        self.duck_conn.execute("SET GLOBAL ieee_floating_point_ops = false")
-        # With it DuckDB 2.0.0 drops a comparison with a correlated subquery that holds RANDOM() or any other volatile function:
-        # findings/duckdb_error_in_a_correlated_subquery_drops_the_filter.sh.
-        self.duck_conn.execute("SET GLOBAL disabled_optimizers = 'statistics_propagation'")
-        # Nothing is fetched from anywhere.
-        self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
-        self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
+        self.duck_conn.execute(sql_file("start"))
         self.macros = Macros(self.duck_conn)
-        self.duck_conn.execute(sql_file("columns"))
-        self.main_database = databases[0]
-        self._directory = directory
-        self._databases: list[str] = []
+        self.directory = directory
+        self.databases: list[str] = []
         for database in databases:
-            self._attach(database)
-
-    def _attach(self, database: str) -> None:
-        path = self._directory / f"{database}.db"
-        with opening(path):
-            self.duck_conn.execute(f"ATTACH {literal(str(path))} AS {database}")
-            self.macros.create_for(database)
-            self.duck_conn.execute(info_schema.per_db_creation_sql(database))
-            self.adopt(self.duck_conn, database)
-
-    @property
-    def databases(self) -> Sequence[str]:
-        """The names of all databases."""
-        return tuple(self._databases)
+            path = directory / f"{database}.db"
+            with opening(path):
+                self.duck_conn.execute(f"ATTACH {literal(str(path))} AS {database}")
+                self.macros.create_for(database)
+                self.duck_conn.execute(info_schema.per_db_creation_sql(database))
+                self.adopt(self.duck_conn, database)
 
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
         """Give a database its register, the views on it, and the schema PUBLIC."""
-        duck.execute(database_sql("register", database))
+        if database not in self.databases:
+            self.databases.append(database)
+        duck.execute(database_sql(database) + show_sql(self.databases))
         for feature in self.features:
             for sql in feature.register_sql(database):
                 duck.execute(sql)
@@ -138,12 +121,6 @@ class Engine(FakeSnow):
         self.forget_missing(Register(duck, database))
         # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
-        if database not in self._databases:
-            self._databases.append(database)
-        duck.execute(database_sql("views", database) + show_sql(self._databases))
-        for feature in self.features:
-            for sql in feature.views(database):
-                duck.execute(sql)
 
     def forget(self, register: Register, object_id: str) -> None:
         """Forget an object and whatever features know about it."""
@@ -164,12 +141,12 @@ class Engine(FakeSnow):
         What was committed is kept where that fails: it stays in the file with the end `.wal`, which is read at the next start.
         https://duckdb.org/docs/stable/sql/statements/checkpoint
         """
-        for database in self._databases:
+        for database in self.databases:
             try:
                 self.duck_conn.execute(f"CHECKPOINT {quoted(database)}")
             except duckdb.Error as error:
-                logger.warning("%s", unmerged(self._directory / f"{database}.db", error))
-        for database in self._databases:
+                logger.warning("%s", unmerged(self.directory / f"{database}.db", error))
+        for database in self.databases:
             with contextlib.suppress(duckdb.Error):
                 self.duck_conn.execute(f"DETACH {quoted(database)}")
         self.duck_conn.close()
@@ -215,8 +192,7 @@ class EngineSession(FakeSnowflakeConnection):
     def atomically(self, *, ddl: bool) -> Generator[None]:  # noqa: ARG002 - for sessions that have longer transactions
         """Make what happens inside one transaction.
 
-        Args:
-            ddl: Whether it is DDL, as opposed to DML: https://docs.snowflake.com/en/sql-reference/transactions#ddl
+        DDL is told apart from DML: https://docs.snowflake.com/en/sql-reference/transactions#ddl
         """
         self.duck.begin()
         try:
@@ -237,11 +213,8 @@ class EngineSession(FakeSnowflakeConnection):
             SqlError: There is no such schema (002043).
         """
         if not self.register(database).has_schema(schema):
-            raise SqlError(
-                "SQL compilation error:\nObject does not exist, or operation cannot be performed.",
-                errno=2043,
-                sqlstate="02000",
-            )
+            text = "SQL compilation error:\nObject does not exist, or operation cannot be performed."
+            raise SqlError(text, errno=2043, sqlstate="02000")
         self.duck.execute(f"USE {quoted(database)}.{quoted(schema)}")
         self.database, self._schema = database, schema
         self.database_set = self.schema_set = True
@@ -275,9 +248,7 @@ class EngineSession(FakeSnowflakeConnection):
     def locate(self, name: Name, *, reading: bool = False) -> Table:
         """Return where a name points to from this session, whether or not there is anything.
 
-        Args:
-            name: The name.
-            reading: Whether it is only read: then a missing schema is a missing table.
+        Where it is only read a missing schema is a missing table.
 
         Raises:
             SqlError: No database or schema is current, or the schema is not there.
@@ -315,20 +286,21 @@ class EngineSession(FakeSnowflakeConnection):
         Raises:
             SqlError: It cannot be expressed on DuckDB, or fails there.
         """
-        sql = self.prepared(sql)
+        sql, params = self.prepared(sql), params or ()
         expression = parsed(sql)
-        if self._is_refused(expression):
+        kind = str(expression.args.get("kind") or "TABLE").upper()
+        if self._is_refused(expression, kind):
             raise unsupported("run this kind of statement", repr(sql[:200]))
         if isinstance(expression, exp.Query | exp.Values):
-            return queries.select(self, sql, params or ())
+            return queries.select(self, sql, params)
         if isinstance(expression, queries.CHANGES):
-            return self._dml(expression, sql, params or ())
-        if isinstance(expression, exp.Create) and str(expression.args.get("kind")).upper() == "VIEW":
-            return queries.create_view(self, sql)
-        if isinstance(expression, exp.Alter) and str(expression.args.get("kind")).upper() == "TABLE":
+            return self._dml(expression, sql, params)
+        if isinstance(expression, exp.Alter):
             return queries.alter_columns(self, sql)
+        if isinstance(expression, exp.Create) and kind == "VIEW":
+            return queries.create_view(self, sql)
         if isinstance(expression, _DDL):
-            return self._ddl(expression, sql, statement_type_id(expression))
+            return self._ddl(expression, sql, kind)
         return self._run(sql, statement_type_id(expression))
 
     def _dml(self, expression: Expr, sql: str, params: Sequence[Any]) -> Result:
@@ -344,15 +316,14 @@ class EngineSession(FakeSnowflakeConnection):
                 self.note_change(table)
         return result
 
-    def _ddl(self, expression: Expr, sql: str, statement_type: int) -> Result:
+    def _ddl(self, expression: Expr, sql: str, kind: str) -> Result:
         named = expression.find(exp.Table)
-        is_database = str(expression.args.get("kind")).upper() == "DATABASE"
-        name = queries.table_name(named).parts[-1] if is_database and named is not None else ""
+        name = queries.table_name(named).parts[-1] if kind == "DATABASE" and named is not None else ""
         if name in self.engine.databases:
             if expression.args.get("exists"):
                 return status(f"{name} already exists, statement succeeded.")
             raise existing_object(name)
-        result = self._run(sql, statement_type)
+        result = self._run(sql, statement_type_id(expression))
         if name:
             self.engine.adopt(self.duck, name)
         else:
@@ -372,7 +343,7 @@ class EngineSession(FakeSnowflakeConnection):
     def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:
         """Return what a query in DuckDB's own SQL gives."""
         self.duck.execute(sql, list(params))
-        columns = [(name, types.from_duck(kind)) for name, kind in _columns_of(self.duck)]
+        columns = _typed(self.duck.description)
         allow_arrow_output()
         return result_of(self.duck.to_arrow_table(), columns, statement_type)
 
@@ -380,15 +351,13 @@ class EngineSession(FakeSnowflakeConnection):
         """Return a statement as it is to be read: the place of session variables, which there are none of here."""
         return sql
 
-    def _is_refused(self, expression: Expr) -> bool:
+    def _is_refused(self, expression: Expr, kind: str) -> bool:
         """Return whether this is a statement that sqlglot only reads as text, or that fakesnow would accept without its effect."""
         if not isinstance(expression, self.accepted) or expression.find(exp.Command) is not None:
             return True
         if isinstance(expression, exp.Alter):
-            return str(expression.args.get("kind")).upper() != "TABLE" or any(
-                not isinstance(action, self.alterations) for action in expression.args.get("actions") or ()
-            )
-        kind = str(expression.args.get("kind") or "TABLE").upper()
+            actions = expression.args.get("actions") or ()
+            return kind != "TABLE" or not all(isinstance(action, self.alterations) for action in actions)
         return isinstance(expression, _DDL) and kind not in self.kinds
 
 
@@ -397,13 +366,11 @@ class EngineCursor(FakeSnowflakeCursor):
 
     def __init__(self, session: EngineSession) -> None:
         super().__init__(session, session.duck)
-        self._columns: list[tuple[str, str]] = []
+        self._described: Any = None
 
     def result(self, statement_type: int) -> Result:
         """Return what the last statement gave."""
-        return result_of(
-            self._arrow_table, [(name, types.from_duck(kind)) for name, kind in self._columns], statement_type
-        )
+        return result_of(self._arrow_table, _typed(self._described), statement_type)
 
     def _execute(self, transformed: Any, params: Any = None) -> None:
         try:
@@ -412,7 +379,7 @@ class EngineCursor(FakeSnowflakeCursor):
             raise unsupported("express this on DuckDB", str(error)) from error
         allow_arrow_output()
         super()._execute(transformed, params)
-        self._columns = _columns_of(self._duck_conn)
+        self._described = self._duck_conn.description
 
 
 @contextmanager
@@ -425,9 +392,8 @@ def translated_errors(sql: str) -> Generator[None]:
     except Error as error:
         if isinstance(error.__cause__, duckdb.Error):
             raise from_duckdb(error.__cause__) from error
-        raise SqlError(
-            str(error.raw_msg), errno=max(error.errno or 9999, 1), sqlstate=error.sqlstate or "99999"
-        ) from error
+        errno, sqlstate = max(error.errno or 9999, 1), error.sqlstate or "99999"
+        raise SqlError(str(error.raw_msg), errno=errno, sqlstate=sqlstate) from error
     except (NotImplementedError, AssertionError, KeyError, ValueError) as error:
         raise unsupported("run this", f"{type(error).__name__}: {error} for {sql[:200]!r}") from error
 
@@ -446,14 +412,10 @@ def roll_back(duck: DuckDBPyConnection) -> None:
 
 
 def _no_current(what: str, errno: int) -> SqlError:
-    return SqlError(
-        f"Cannot perform operation. This session does not have a current {what}. Call 'USE {what.upper()}', "
-        "or use a qualified name.",
-        errno=errno,
-        sqlstate="22000",
-    )
+    text = f"Cannot perform operation. This session does not have a current {what}. Call 'USE {what.upper()}', "
+    return SqlError(f"{text}or use a qualified name.", errno=errno, sqlstate="22000")
 
 
-def _columns_of(duck: DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Return names and DuckDB types of what was executed last: no second query, so no second state of the tables."""
-    return [(str(column[0]), str(column[1])) for column in duck.description or []]
+def _typed(description: Any) -> list[tuple[str, types.Type]]:
+    """Return names and types of what was executed last: no second query, so no second state of the tables."""
+    return [(str(name), types.from_duck(str(kind))) for name, kind, *_ in description or ()]

@@ -7,7 +7,7 @@ The server of this package has no feature. Its own handlers call every hook insi
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlglot import Expr, exp
 
@@ -19,18 +19,14 @@ if TYPE_CHECKING:
     from run_elt_dagster.embedded.results import Result
     from run_elt_dagster.embedded.statements import Creation
 
+Handler: TypeAlias = Callable[["EngineSession", Any], "Result"]
+# A function in FROM; it returns a query in DuckDB's SQL.
+TableFunction: TypeAlias = Callable[["EngineSession", exp.Anonymous], str]
+
 
 @dataclass(frozen=True)
 class Created:
-    """A table that a statement has just created.
-
-    Attributes:
-        object_id: The new object.
-        creation: The clauses of the statement.
-        replaced: The object that stood under the name before, None if there was none.
-        origin: The object that CLONE or LIKE names, None for any other table.
-        is_clone: Whether the statement is a CLONE.
-    """
+    """A table that a statement has just created, the object that it replaced, and the one that CLONE or LIKE names."""
 
     object_id: str
     creation: "Creation"
@@ -43,14 +39,6 @@ def _nothing(*_: Any) -> None:
     pass
 
 
-def _no_statements(_: str) -> Sequence[str]:
-    return ()
-
-
-def _as_it_is(_: Any, expression: Expr) -> Expr:
-    return expression
-
-
 @dataclass(frozen=True)
 class Feature:
     """One feature. Each attribute has a default that does nothing.
@@ -59,9 +47,9 @@ class Feature:
         heads: Keywords that begin a statement, and the parser of the rest. They come before the server's own.
         clauses: Likewise for the clauses of CREATE TABLE; what a parser returns lands in `Creation.clauses`.
         handlers: The function that executes a statement, by the statement's class.
-        register_sql: Returns the statements that create the feature's tables in a database; safe to repeat.
-        views: Likewise for views. They come after the server's own and may replace those.
-        table_functions: Functions in FROM by name; each returns a query in DuckDB's SQL.
+        register_sql: Returns the statements that create the feature's tables and views in a database; safe to repeat. They
+            come after the server's own and may replace its views.
+        table_functions: Functions in FROM by name.
         rewrite: Returns a parsed statement as the server shall execute it.
         on_use: Refuses to `change` the rows of a table, or to `move`, `clone`, `replace` or `drop` it, by an error.
         on_create: Records what the feature knows about a new table.
@@ -74,15 +62,10 @@ class Feature:
 
     heads: Sequence[Head] = ()
     clauses: Sequence[Clause] = ()
-    handlers: Mapping[type[Statement], Callable[["EngineSession", Any], "Result"]] = field(
-        default_factory=dict[type[Statement], Callable[["EngineSession", Any], "Result"]]
-    )
-    register_sql: Callable[[str], Sequence[str]] = _no_statements
-    views: Callable[[str], Sequence[str]] = _no_statements
-    table_functions: Mapping[str, Callable[["EngineSession", exp.Anonymous], str]] = field(
-        default_factory=dict[str, Callable[["EngineSession", exp.Anonymous], str]]
-    )
-    rewrite: Callable[["EngineSession", Expr], Expr] = _as_it_is
+    handlers: Mapping[type[Statement], Handler] = field(default_factory=dict[type[Statement], Handler])
+    register_sql: Callable[[str], Sequence[str]] = lambda _: ()
+    table_functions: Mapping[str, TableFunction] = field(default_factory=dict[str, TableFunction])
+    rewrite: Callable[["EngineSession", Expr], Expr] = lambda _, expression: expression
     on_use: Callable[[str, TableObject, str], None] = _nothing
     on_create: Callable[["EngineSession", Table, Created], None] = _nothing
     on_swap: Callable[["EngineSession", Table, str], None] = _nothing

@@ -1,32 +1,30 @@
 """What SHOW lists: https://docs.snowflake.com/en/sql-reference/sql/show."""
 
+from collections.abc import Mapping
+
 from run_elt_dagster.dialect.errors import missing_object
+from run_elt_dagster.embedded import statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Scope
 from run_elt_dagster.embedded.results import Result
-from run_elt_dagster.embedded.statements import ShowColumns, ShowGrants, ShowStreams, ShowTables, ShowTablesHistory
 
 # https://docs.snowflake.com/en/sql-reference/sql/show-grants#output
 _OWNER_SQL = """
 SELECT ? AS created_on, 'OWNERSHIP' AS privilege, 'TABLE' AS granted_on, ? AS name, 'ROLE' AS granted_to,
     ? AS grantee_name, 'true' AS grant_option, ? AS granted_by"""
-# https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
-_NO_STREAMS_SQL = """
-(SELECT now() AS created_on, '' AS name, '' AS database_name, '' AS schema_name, '' AS owner, '' AS comment,
-    '' AS table_name, '' AS source_type, '' AS base_tables, '' AS type, '' AS stale, '' AS mode, now() AS stale_after,
-    '' AS invalid_reason, '' AS owner_role_type LIMIT 0)"""
+_RELATIONS: Mapping[type[statements.Show], str] = {
+    statements.ShowTablesHistory: "embedded_show_tables_history",
+    statements.ShowStreams: "embedded_show_streams",
+}
 
 
-def show_tables_history(session: EngineSession, statement: ShowTablesHistory) -> Result:
-    """List tables and, with the moment in `dropped_on`, the versions of tables that UNDROP can bring back.
-
-    https://docs.snowflake.com/en/sql-reference/sql/show-tables
-    """
-    return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.embedded_show_tables_history", statement.scope)
+def show(session: EngineSession, statement: statements.Show) -> Result:
+    """List tables and their versions, which have a moment in `dropped_on`, or streams, of which there are none here."""
+    return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.{_RELATIONS[type(statement)]}", statement.scope)
 
 
-def show_tables(session: EngineSession, statement: ShowTables) -> Result:
+def show_tables(session: EngineSession, statement: statements.ShowTables) -> Result:
     """List tables: https://docs.snowflake.com/en/sql-reference/sql/show-tables."""
     database, _ = _bounds(session, statement.scope)
     if database is not None and database not in session.engine.databases:
@@ -34,7 +32,7 @@ def show_tables(session: EngineSession, statement: ShowTables) -> Result:
     return session.query(statement.sql)
 
 
-def show_columns(session: EngineSession, statement: ShowColumns) -> Result:
+def show_columns(session: EngineSession, statement: statements.ShowColumns) -> Result:
     """List the columns of a table or view: https://docs.snowflake.com/en/sql-reference/sql/show-columns."""
     table = session.locate(statement.target)
     is_temporary = table.name in session.temporary
@@ -43,7 +41,7 @@ def show_columns(session: EngineSession, statement: ShowColumns) -> Result:
     return session.query(statement.sql)
 
 
-def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
+def show_grants(session: EngineSession, statement: statements.ShowGrants) -> Result:
     """List the owner of a table, who alone has a privilege: https://docs.snowflake.com/en/sql-reference/sql/show-grants."""
     table = session.locate(statement.target)
     with session.reading():
@@ -60,27 +58,14 @@ def owner_row(session: EngineSession, table: Table) -> tuple[str, list[object]]:
     return _OWNER_SQL, [known.created_on, str(table), known.owner, known.owner]
 
 
-def show_streams(session: EngineSession, statement: ShowStreams) -> Result:
-    """List no stream, since none can be created: https://docs.snowflake.com/en/sql-reference/sql/show-streams."""
-    return listed(session, _NO_STREAMS_SQL, statement.scope)
-
-
 def listed(session: EngineSession, relation: str, scope: Scope) -> Result:
     """Return the rows of a relation with the columns database_name, schema_name and name that a SHOW asks for."""
     database, schema = _bounds(session, scope)
-    conditions: list[str] = []
-    params: list[str] = []
-    for column, value in (("database_name", database), ("schema_name", schema)):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            params.append(value)
-    if scope.like is not None:
-        conditions.append(r"name ILIKE ? ESCAPE '\'")
-        params.append(scope.like)
-    return session.answer(
-        f"SELECT * FROM {relation} WHERE {' AND '.join(conditions) or 'true'} ORDER BY database_name, schema_name, name",
-        params,
-    )
+    limits = {"database_name = ?": database, "schema_name = ?": schema, r"name ILIKE ? ESCAPE '\'": scope.like}
+    given = {condition: value for condition, value in limits.items() if value is not None}
+    where = " AND ".join(given) or "true"
+    sql = f"SELECT * FROM {relation} WHERE {where} ORDER BY database_name, schema_name, name"
+    return session.answer(sql, list(given.values()))
 
 
 def _bounds(session: EngineSession, scope: Scope) -> tuple[str | None, str | None]:

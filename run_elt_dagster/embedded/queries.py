@@ -20,6 +20,7 @@ from run_elt_dagster.dialect.queries import Queries
 from run_elt_dagster.dialect.scope import Column, Relation, Scope, distinct_columns, name_of
 from run_elt_dagster.dialect.types import Type
 from run_elt_dagster.dialect.values import Value
+from run_elt_dagster.embedded.features import TableFunction
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, counts, result_of, status
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 SELECT, INSERT, UPDATE, DELETE, MERGE = 0x1000, 0x3100, 0x3200, 0x3300, 0x3400
 # Views over the register in the place of DuckDB's own: https://docs.snowflake.com/en/sql-reference/info-schema
 _INFORMATION_SCHEMA = {"COLUMNS", "TABLES", "VIEWS", "SCHEMATA", "LOAD_HISTORY"}
-_POLICY_COLUMNS = (
-    *("POLICY_DB", "POLICY_SCHEMA", "POLICY_NAME", "POLICY_KIND", "REF_DATABASE_NAME", "REF_SCHEMA_NAME"),
-    *("REF_ENTITY_NAME", "REF_ENTITY_DOMAIN", "REF_COLUMN_NAME", "REF_ARG_COLUMN_NAMES", "TAG_DATABASE", "TAG_SCHEMA"),
-    *("TAG_NAME", "POLICY_STATUS"),
-)
 
 
 def table_name(table: exp.Table) -> Name:
@@ -44,15 +40,8 @@ def table_name(table: exp.Table) -> Name:
 
 
 def no_policies(_session: "EngineSession", _call: exp.Anonymous) -> str:
-    """Answer POLICY_REFERENCES without a row, since no policy can be created.
-
-    https://docs.snowflake.com/en/sql-reference/functions/policy_references
-    """
-    return f"SELECT {', '.join(f'NULL::VARCHAR AS {quoted(name)}' for name in _POLICY_COLUMNS)} LIMIT 0"
-
-
-TableFunction = Callable[["EngineSession", exp.Anonymous], str]
-TABLE_FUNCTIONS: Mapping[str, TableFunction] = {"POLICY_REFERENCES": no_policies}
+    """Answer POLICY_REFERENCES without a row, since no policy can be created."""
+    return f"SELECT * FROM _fs_global.{HIDDEN_SCHEMA}.embedded_policy_references"
 
 
 def translated(session: "EngineSession", sql: str, *, params: Sequence[Any] = ()) -> tuple[Queries, Expr]:
@@ -61,8 +50,7 @@ def translated(session: "EngineSession", sql: str, *, params: Sequence[Any] = ()
     expression = parsed(sql)
     for feature in session.engine.features:
         expression = feature.rewrite(session, expression)
-    answers = {**TABLE_FUNCTIONS, **session.engine.table_functions}
-    functions = {name: partial(_answered, session, answer) for name, answer in answers.items()}
+    functions = {name: partial(_answered, session, answer) for name, answer in session.engine.table_functions.items()}
     labels = labels_of(sql) if isinstance(expression, exp.Query) else None
     queries = Queries(
         lambda node: _table(session, node),

@@ -15,7 +15,6 @@ from run_elt_dagster.embedded.lexer import (
     identifier_value,
     is_identifier,
     keyword_of,
-    only_statement,
     unexpected,
     written,
 )
@@ -207,11 +206,3 @@ class Reader:
 # Keywords, and the parser of what follows them. One that returns None leaves the statement to the next head.
 Head: TypeAlias = tuple[tuple[str, ...], Callable[[Reader], Statement | None]]
 Clause: TypeAlias = tuple[tuple[str, ...], Callable[[Reader], Any]]
-
-
-def name_in(text: str) -> Name:
-    """Return the name that a string holds, as the arguments of functions do."""
-    reader = Reader(text, only_statement(text))
-    name = reader.name()
-    reader.finish()
-    return name

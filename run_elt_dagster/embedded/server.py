@@ -35,7 +35,7 @@ from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.lexer import located
 from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.results import Result
-from run_elt_dagster.embedded.sessions import Running, Session
+from run_elt_dagster.embedded.sessions import Running, Session, session_gone
 from run_elt_dagster.embedded.statements import CancelQueries
 
 HOST = "127.0.0.1"
@@ -52,14 +52,6 @@ logger = logging.getLogger(__name__)
 Answer = dict[str, Any]
 
 
-class Execution:
-    """A statement's work in a thread of its own, and its answer, kept for whoever asks again."""
-
-    def __init__(self, statement: Running) -> None:
-        self.statement = statement
-        self.answer: Answer = {}
-
-
 class EmbeddedServer:
     """The embedded Snowflake of one directory.
 
@@ -73,11 +65,11 @@ class EmbeddedServer:
         self, directory: Path, *, databases: Sequence[str] = ("RUN_ELT",), features: Sequence[Feature] = ()
     ) -> None:
         found = [path.stem for path in sorted(directory.glob("*.db")) if _is_database(path)]
-        self.engine = self._engine(directory, list(dict.fromkeys([*databases, *found])), features)
+        self.engine = Engine(directory, list(dict.fromkeys([*databases, *found])), features)
         self.password = secrets.token_urlsafe(24)
         self.answer_within_seconds = ANSWER_WITHIN_SECONDS
         self._sessions: dict[str, Session] = {}
-        self._executions: OrderedDict[str, Execution] = OrderedDict()
+        self._statements: OrderedDict[str, Running] = OrderedDict()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._http = _HttpServer()
@@ -85,9 +77,6 @@ class EmbeddedServer:
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="embedded-snowflake", daemon=True
         )
-
-    def _engine(self, directory: Path, databases: Sequence[str], features: Sequence[Feature]) -> Engine:
-        return Engine(directory, databases, features)
 
     @property
     def port(self) -> int:
@@ -124,11 +113,9 @@ class EmbeddedServer:
         """Return the answer to a request; whatever goes wrong is an answer too."""
         try:
             return self._route(path, query, token, body)
-        except SqlError as error:
-            return _failure(error, None)
         except Exception as error:
             logger.debug("request %s failed", path, exc_info=True)
-            return _failure(_unexpected(error), None)
+            return _failure(error)
 
     def _route(self, path: str, query: Mapping[str, str], token: str, body: Mapping[str, Any]) -> Answer:
         if path == "/session/v1/login-request":
@@ -140,8 +127,8 @@ class EmbeddedServer:
             return self._query(session, query.get("requestId", ""), body)
         if path == "/queries/v1/abort-request":
             return self._abort(lambda statement: statement.request_id == body.get("requestId"))
-        if (match := re.fullmatch(r"/queries/([^/]+)/result", path)) and match[1] in self._executions:
-            return self._answer_of(self._executions[match[1]])
+        if (match := re.fullmatch(r"/queries/([^/]+)/result", path)) and match[1] in self._statements:
+            return self._answer_of(self._statements[match[1]])
         if path == "/session" and query.get("delete"):
             self._end(session)
         return success(None)
@@ -183,9 +170,7 @@ class EmbeddedServer:
     def _session(self, token: str) -> Session:
         session = self._sessions.get(token)
         if session is None:
-            raise SqlError(
-                "Session no longer exists. New login required to access the service.", errno=390111, sqlstate="08001"
-            )
+            raise session_gone()
         return session
 
     def _end(self, session: Session) -> None:
@@ -198,25 +183,21 @@ class EmbeddedServer:
         for option, what in (("asyncExec", "run a statement asynchronously"), ("describeOnly", "describe a statement")):
             if body.get(option):
                 raise unsupported(what, repr(str(body["sqlText"])[:200]))
-        return self._answer_of(self._execution(session, request_id, body))
+        return self._answer_of(self._begun(session, request_id, body))
 
-    def _execution(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Execution:
-        """Begin to execute a statement, or return the execution that came with the same request id."""
+    def _begun(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Running:
+        """Begin to execute a statement in a thread of its own, or return the one that came with the same request id."""
         with self._lock:
-            execution = self._executions.get(request_id) if request_id else None
-            return execution or self._begin(session, request_id, body)
-
-    def _begin(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Execution:
-        statement = self._statement(session, request_id, body)
-        execution = Execution(statement)
-        session.running[statement.query_id] = statement
-        for key in filter(None, (request_id, statement.query_id)):
-            self._executions[key] = execution
-        self._forget_old_answers(session)
-        threading.Thread(
-            target=self._run, args=(execution, body), name=f"query-{statement.query_id}", daemon=True
-        ).start()
-        return execution
+            if request_id in self._statements:
+                return self._statements[request_id]
+            statement = self._statement(session, request_id, body)
+            session.running[statement.query_id] = statement
+            for key in filter(None, (request_id, statement.query_id)):
+                self._statements[key] = statement
+            self._forget_old_answers(session)
+        name = f"query-{statement.query_id}"
+        threading.Thread(target=self._run, args=(statement, body), name=name, daemon=True).start()
+        return statement
 
     def _statement(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Running:
         return Running(str(body["sqlText"]), session=session, request_id=request_id, parameters=parameters_of(body))
@@ -228,21 +209,20 @@ class EmbeddedServer:
         """
         finished = [
             key
-            for key, execution in self._executions.items()
-            if execution.statement.session is session and execution.statement.finished.is_set()
+            for key, statement in self._statements.items()
+            if statement.session is session and statement.finished.is_set()
         ]
         for key in finished[: max(len(finished) - kept, 0)]:
-            del self._executions[key]
+            del self._statements[key]
 
-    def _answer_of(self, execution: Execution) -> Answer:
-        if not execution.statement.finished.wait(self.answer_within_seconds):
-            return in_progress(execution.statement, IN_PROGRESS)
-        return execution.answer
+    def _answer_of(self, statement: Running) -> Answer:
+        if not statement.finished.wait(self.answer_within_seconds):
+            return in_progress(statement, IN_PROGRESS)
+        return statement.answer
 
-    def _run(self, execution: Execution, body: Mapping[str, Any]) -> None:
-        statement = execution.statement
+    def _run(self, statement: Running, body: Mapping[str, Any]) -> None:
         try:
-            execution.answer = self._outcome(statement, body)
+            statement.answer = self._outcome(statement, body)
         finally:
             statement.session.running.pop(statement.query_id, None)
             statement.finished.set()
@@ -253,10 +233,8 @@ class EmbeddedServer:
                 check_parameters(parameters_of(body))
                 result = self._result(statement, body)
             return success(_query_data(result, statement))
-        except SqlError as error:
-            return _failure(located(error, statement.sql), statement)
         except Exception as error:  # noqa: BLE001 - it becomes the statement's answer
-            return _failure(_unexpected(error), statement)
+            return _failure(error, statement)
 
     def _result(self, statement: Running, body: Mapping[str, Any]) -> Result:
         bindings = body.get("bindings")
@@ -373,19 +351,15 @@ def success(data: Any) -> Answer:
     return {"data": data, "code": None, "message": None, "success": True}
 
 
-def _failure(error: SqlError, statement: Running | None) -> Answer:
+def _failure(error: Exception, statement: Running | None = None) -> Answer:
+    if not isinstance(error, SqlError):
+        text = f"The embedded Snowflake cannot run this statement, got {type(error).__name__}: {error}."
+        error = SqlError(f"{text} Run the statement on a Snowflake account.", errno=9999, sqlstate="99999")
+    if statement is not None:
+        error = located(error, statement.sql)
     code = f"{error.errno:06d}"
     data = {"errorCode": code, "sqlState": error.sqlstate, "queryId": statement.query_id if statement else None}
     return {"data": data, "code": code, "message": error.message, "success": False}
-
-
-def _unexpected(error: Exception) -> SqlError:
-    return SqlError(
-        f"The embedded Snowflake cannot run this statement, got {type(error).__name__}: {error}. "
-        "Run the statement on a Snowflake account.",
-        errno=9999,
-        sqlstate="99999",
-    )
 
 
 def in_progress(statement: Running, code: str) -> Answer:
@@ -443,55 +417,41 @@ def _rows(result: Result) -> Answer:
             "queryResultFormat": "json",
             "rowset": [[None if value is None else str(value) for value in row] for row in rows],
         }
-    plain, offsets = _without_offsets(_in_utc(result))
-    content = to_ipc(_with_offsets(_nulls_kept(to_sf(plain, result.rowtype), plain), offsets))
+    content = to_ipc(_as_read(result))
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
 
 
-def _in_utc(result: Result) -> Any:
-    """Return the rows with each TIMESTAMP_LTZ as the connector reads it: an instant in UTC without an offset."""
-    table = result.table
-    for index, described in enumerate(result.rowtype):
-        if described["type"] == "timestamp_ltz":
-            table = table.set_column(
-                index, table.schema.field(index).name, table.column(index).cast(pa.timestamp("us"))
-            )
-    return table
-
-
-def _without_offsets(table: Any) -> tuple[Any, dict[int, Any]]:
-    """Return the rows with each TIMESTAMP_TZ as its instant in UTC, and the offsets in minutes by the column's index."""
+def _as_read(result: Result) -> Any:
+    """Return the rows as the connector reads them."""
     offsets: dict[int, Any] = {}
-    for index, column in enumerate(table.columns):
-        if pa.types.is_struct(column.type):
-            utc, offset = column.combine_chunks().flatten()
-            offsets[index] = offset
-            table = table.set_column(index, table.schema.field(index).name, utc.cast(pa.timestamp("us", "UTC")))
-    return table, offsets
-
-
-def _with_offsets(converted: Any, offsets: dict[int, Any]) -> Any:
-    """Return converted rows in which each TIMESTAMP_TZ has its offset, which the connector wants in minutes from -1440."""
-    for index, offset in offsets.items():
-        parts = converted.column(index).combine_chunks()
-        epoch, fraction, _ = parts.flatten()
-        zone = pa.array([(minutes or 0) + _NO_OFFSET for minutes in offset.to_pylist()], type=pa.int32())
-        field = converted.schema.field(index)
-        rebuilt = pa.StructArray.from_arrays([epoch, fraction, zone], fields=list(parts.type), mask=parts.is_null())
-        converted = converted.set_column(index, field, rebuilt)
+    plain = result.table
+    for index, described in enumerate(result.rowtype):
+        field, column = plain.schema.field(index), plain.column(index)
+        if described["type"] == "timestamp_ltz":
+            # An instant in UTC without an offset.
+            plain = plain.set_column(index, field.name, column.cast(pa.timestamp("us")))
+        elif pa.types.is_struct(column.type):
+            utc, offsets[index] = column.combine_chunks().flatten()
+            plain = plain.set_column(index, field.name, utc.cast(pa.timestamp("us", "UTC")))
+    converted = to_sf(plain, result.rowtype)
+    for index, column in enumerate(plain.columns):
+        if pa.types.is_timestamp(column.type) and (column.null_count or index in offsets):
+            instants = _instants(converted.column(index), column, offsets.get(index))
+            converted = converted.set_column(index, converted.schema.field(index), instants)
     return converted
 
 
-def _nulls_kept(converted: Any, table: Any) -> Any:
-    """Return what fakesnow converted with its missing instants missing: as of 0.12 they would arrive as 1970-01-01."""
-    for index, column in enumerate(table.columns):
-        if pa.types.is_timestamp(column.type) and column.null_count:
-            field = converted.schema.field(index)
-            parts = converted.column(index).combine_chunks()
-            missing = column.is_null().combine_chunks()
-            masked = pa.StructArray.from_arrays(parts.flatten(), fields=list(parts.type), mask=missing)
-            converted = converted.set_column(index, field, masked)
-    return converted
+def _instants(converted: Any, column: Any, offsets: Any) -> Any:
+    """Return instants as fakesnow converts them, and what it leaves out.
+
+    Each TIMESTAMP_TZ has its offset, which the connector wants in minutes from -1440. What is missing is missing: as of
+    fakesnow 0.12 it would arrive as 1970-01-01.
+    """
+    parts = converted.combine_chunks()
+    fields = parts.flatten()
+    if offsets is not None:
+        fields[2] = pa.array([(minutes or 0) + _NO_OFFSET for minutes in offsets.to_pylist()], type=pa.int32())
+    return pa.StructArray.from_arrays(fields, fields=list(parts.type), mask=column.is_null().combine_chunks())
 
 
 def parameters_of(body: Mapping[str, Any], key: str = "parameters") -> dict[str, str]:

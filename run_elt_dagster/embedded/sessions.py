@@ -14,57 +14,42 @@ from typing import Any
 import duckdb
 
 from run_elt_dagster.dialect.errors import CancelledError, SqlError, from_duckdb
-from run_elt_dagster.embedded import listings, schemas, tables, versions
+from run_elt_dagster.embedded import listings, schemas, statements, tables, versions
 from run_elt_dagster.embedded.engine import Engine, EngineSession
+from run_elt_dagster.embedded.features import Handler
 from run_elt_dagster.embedded.reader import Statement
 from run_elt_dagster.embedded.results import Result
-from run_elt_dagster.embedded.statements import (
-    CancelQueries,
-    CloneTable,
-    CommentColumns,
-    CommentTable,
-    CreateSchema,
-    CreateTable,
-    DropTable,
-    InsertOverwrite,
-    Query,
-    RenameTable,
-    ShowColumns,
-    ShowGrants,
-    ShowStreams,
-    ShowTables,
-    ShowTablesHistory,
-    SwapTables,
-    TruncateTable,
-    UndropTable,
-    UseSchema,
-    parse,
-)
 
 POLL_SECONDS = 0.02
-_HANDLERS: Mapping[type[Statement], Callable[[EngineSession, Any], Result]] = {
-    CreateTable: tables.create_table,
-    CloneTable: tables.clone_table,
-    SwapTables: tables.swap_tables,
-    RenameTable: tables.rename_table,
-    DropTable: tables.drop_table,
-    UndropTable: versions.undrop_table,
-    TruncateTable: tables.truncate_table,
-    CommentColumns: tables.comment_columns,
-    CommentTable: tables.comment_table,
-    InsertOverwrite: tables.insert_overwrite,
-    CreateSchema: schemas.create_schema,
-    UseSchema: schemas.use_schema,
-    ShowColumns: listings.show_columns,
-    ShowGrants: listings.show_grants,
-    ShowStreams: listings.show_streams,
-    ShowTables: listings.show_tables,
-    ShowTablesHistory: listings.show_tables_history,
+_HANDLERS: Mapping[type[Statement], Handler] = {
+    statements.CreateTable: tables.create_table,
+    statements.CloneTable: tables.clone_table,
+    statements.SwapTables: tables.swap_tables,
+    statements.RenameTable: tables.rename_table,
+    statements.DropTable: tables.drop_table,
+    statements.UndropTable: versions.undrop_table,
+    statements.TruncateTable: tables.truncate_table,
+    statements.CommentColumns: tables.comment_columns,
+    statements.CommentTable: tables.comment_table,
+    statements.InsertOverwrite: tables.insert_overwrite,
+    statements.CreateSchema: schemas.create_schema,
+    statements.UseSchema: schemas.use_schema,
+    statements.ShowColumns: listings.show_columns,
+    statements.ShowGrants: listings.show_grants,
+    statements.ShowStreams: listings.show,
+    statements.ShowTables: listings.show_tables,
+    statements.ShowTablesHistory: listings.show,
 }
 
 
+def session_gone() -> SqlError:
+    """Return the error for a session that has ended."""
+    text = "Session no longer exists. New login required to access the service."
+    return SqlError(text, errno=390111, sqlstate="08001")
+
+
 class Running:
-    """A statement between its arrival and its answer.
+    """A statement, and its answer, kept for whoever asks again.
 
     Args:
         sql: Its text.
@@ -73,20 +58,14 @@ class Running:
         parameters: Parameters of this statement alone, by name in upper case.
     """
 
-    def __init__(
-        self,
-        sql: str,
-        *,
-        session: "Session",
-        request_id: str = "",
-        parameters: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, sql: str, *, session: "Session", request_id: str, parameters: Mapping[str, str]) -> None:
         self.sql = sql
         self.session = session
         self.request_id = request_id
         self.query_id = str(uuid.uuid4())
         self.finished = threading.Event()
-        self._parameters = parameters or {}
+        self.answer: dict[str, Any] = {}
+        self._parameters = parameters
         self._cancelled = threading.Event()
         self._reason: SqlError = CancelledError()
 
@@ -171,10 +150,11 @@ class Session:
     parameters: dict[str, str] = field(default_factory=dict[str, str])
     closed: bool = False
     running: dict[str, Running] = field(default_factory=dict[str, Running])
-    cancel: Callable[[CancelQueries], str] = lambda _: "0 statements canceled."
+    # The statement that DuckDB is working on.
+    in_duck: Running | None = None
+    cancel: Callable[[statements.CancelQueries], str] = lambda _: "0 statements canceled."
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _interrupting: threading.Lock = field(default_factory=threading.Lock)
-    _in_duck: Running | None = None
 
     def execute(self, statement: Running, params: Any = None) -> Result:
         """Run a statement when it is this session's turn.
@@ -182,8 +162,8 @@ class Session:
         Raises:
             SqlError: The statement failed or was cancelled.
         """
-        parsed = parse(statement.sql, self.engine.heads, self.engine.clauses)
-        if isinstance(parsed, CancelQueries):
+        parsed = statements.parse(statement.sql, self.engine.heads, self.engine.clauses)
+        if isinstance(parsed, statements.CancelQueries):
             # A session cancels from outside its own turn.
             return self._cancel(parsed)
         with statement.holding(self._turn), self._writing_if(parsed, statement), self._interruptible(statement):
@@ -195,27 +175,22 @@ class Session:
             except duckdb.Error as error:
                 raise (statement.failure or from_duckdb(error)) from error
 
-    @property
-    def executing(self) -> Running | None:
-        """The statement that DuckDB is working on."""
-        return self._in_duck
-
     def interrupt(self, statement: Running) -> None:
         """Interrupt a statement if it is the one that DuckDB is executing."""
         with self._interrupting:
-            if self._in_duck is statement:
+            if self.in_duck is statement:
                 self.connection.duck.interrupt()
 
     @contextmanager
     def _interruptible(self, statement: Running) -> Generator[None]:
         with self._interrupting:
             statement.check()
-            self._in_duck = statement
+            self.in_duck = statement
         try:
             yield
         finally:
             with self._interrupting:
-                self._in_duck = None
+                self.in_duck = None
 
     @contextmanager
     def _writing_if(self, parsed: Statement, statement: Running) -> Generator[None]:
@@ -235,13 +210,11 @@ class Session:
 
     def _check_open(self) -> None:
         if self.closed:
-            raise SqlError(
-                "Session no longer exists. New login required to access the service.", errno=390111, sqlstate="08001"
-            )
+            raise session_gone()
 
     def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
         self.connection.context = self._context(statement)
-        if isinstance(parsed, Query):
+        if isinstance(parsed, statements.Query):
             return self.connection.query(parsed.sql, params)
         handler = self.engine.handlers.get(type(parsed)) or _HANDLERS[type(parsed)]
         return handler(self.connection, parsed)
@@ -258,7 +231,7 @@ class Session:
             "warehouse": self.warehouse,
         }
 
-    def _cancel(self, parsed: CancelQueries) -> Result:
+    def _cancel(self, parsed: statements.CancelQueries) -> Result:
         message = self.cancel(parsed)
         with self._turn:
             self._check_open()

@@ -15,9 +15,9 @@ def sql_file(name: str, **values: str) -> str:
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").format(**_NAMES, **values)
 
 
-def database_sql(name: str, database: str) -> str:
-    """Return the statements of a file about one database."""
-    return sql_file(name, hidden=hidden_schema(database), database=literal(database))
+def database_sql(database: str) -> str:
+    """Return the statements that create the register of a database and the views on it; safe to repeat."""
+    return sql_file("database", hidden=hidden_schema(database), database=literal(database))
 
 
 def show_sql(databases: Sequence[str]) -> str:

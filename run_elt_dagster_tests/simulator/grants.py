@@ -174,7 +174,7 @@ def show_grants(session: EngineSession, statement: ShowGrants) -> Result:
 
 def create_role(session: EngineSession, statement: CreateRole) -> Result:
     """Create a role: https://docs.snowflake.com/en/sql-reference/sql/create-role."""
-    register = grants_in(session, session.engine.main_database)
+    register = grants_in(session, session.engine.databases[0])
     with session.atomically(ddl=True):
         exists = statement.role in SYSTEM_ROLES or statement.role in register.roles()
         if exists and statement.if_not_exists:
@@ -189,7 +189,7 @@ def create_role(session: EngineSession, statement: CreateRole) -> Result:
 
 def drop_role(session: EngineSession, statement: DropRole) -> Result:
     """Drop a role: https://docs.snowflake.com/en/sql-reference/sql/drop-role."""
-    register = grants_in(session, session.engine.main_database)
+    register = grants_in(session, session.engine.databases[0])
     with session.atomically(ddl=True):
         if statement.role in register.roles():
             register.drop_role(statement.role)
@@ -211,7 +211,7 @@ def _check_grantee(session: EngineSession, statement: Grant) -> None:
     """Refuse a role that does not exist; database roles and shares cannot be created here and may be any."""
     if statement.grantee_kind != "ROLE" or statement.grantee in SYSTEM_ROLES | {session.context.get("role")}:
         return
-    if statement.grantee not in grants_in(session, session.engine.main_database).roles():
+    if statement.grantee not in grants_in(session, session.engine.databases[0]).roles():
         raise SqlError(
             f"SQL compilation error:\nRole '{statement.grantee}' does not exist or not authorized.",
             errno=2003,

@@ -7,7 +7,8 @@ from sqlglot import exp
 from run_elt_dagster.dialect.errors import syntax_error, unsupported
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
-from run_elt_dagster.embedded.reader import Name, name_in
+from run_elt_dagster.embedded.reader import Name
+from run_elt_dagster_tests.simulator.names import name_in
 
 _ENTITY, _DOMAIN = "REF_ENTITY_NAME", "REF_ENTITY_DOMAIN"
 _DOMAINS = frozenset({"TABLE", "VIEW"})

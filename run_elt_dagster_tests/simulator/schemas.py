@@ -120,8 +120,8 @@ SCHEMAS = Feature(
     handlers={CreateManagedSchema: create_schema, ManageSchema: manage_schema},
     register_sql=lambda database: [
         f"""CREATE TABLE IF NOT EXISTS {quoted(database)}.{HIDDEN_SCHEMA}.embedded_schemas (
-            schema_name VARCHAR, owner VARCHAR, is_managed BOOLEAN, comment VARCHAR, created_on TIMESTAMPTZ)"""
+            schema_name VARCHAR, owner VARCHAR, is_managed BOOLEAN, comment VARCHAR, created_on TIMESTAMPTZ)""",
+        _schemata_view_sql(database),
     ],
-    views=lambda database: [_schemata_view_sql(database)],
     on_forget=_on_forget,
 )

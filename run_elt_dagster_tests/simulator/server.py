@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.server import Answer, EmbeddedServer, Execution, in_progress, parameters_of, success
+from run_elt_dagster.embedded.server import Answer, EmbeddedServer, in_progress, parameters_of, success
 from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import CancelQueries
 from run_elt_dagster_tests.simulator.grants import GRANTS
@@ -116,8 +116,8 @@ class SimulatedServer(EmbeddedServer):
         self._session(token)
         if parts[2:] == ["abort-request"]:
             return self._abort(lambda statement: statement.query_id == parts[1])
-        execution = self._executions.get(parts[1])
-        return success({"queries": [] if execution is None else [_status_of(execution)]})
+        statement = self._statements.get(parts[1])
+        return success({"queries": [] if statement is None else [_status_of(statement)]})
 
     def _opened(self, **arguments: Any) -> Session:
         with self._lock:
@@ -134,10 +134,10 @@ class SimulatedServer(EmbeddedServer):
         return SimulatedConnection(self.engine, database, schema, autocommit=autocommit)
 
     def _query(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Answer:
-        execution = self._execution(session, request_id, body)
+        statement = self._begun(session, request_id, body)
         if body.get("asyncExec"):
-            return in_progress(execution.statement, IN_PROGRESS_ASYNC)
-        return self._answer_of(execution)
+            return in_progress(statement, IN_PROGRESS_ASYNC)
+        return self._answer_of(statement)
 
     def _statement(self, session: Session, request_id: str, body: Mapping[str, Any]) -> Running:
         return SimulatedStatement(
@@ -148,15 +148,15 @@ class SimulatedServer(EmbeddedServer):
             describe_only=bool(body.get("describeOnly")),
         )
 
-    def _answer_of(self, execution: Execution) -> Answer:
+    def _answer_of(self, statement: Running) -> Answer:
         with self._lock:
-            self._asked[execution.statement.query_id] += 1
-            attempt = self._asked[execution.statement.query_id]
-        answer = super()._answer_of(execution)
-        if self.hook is None or answer is not execution.answer:
+            self._asked[statement.query_id] += 1
+            attempt = self._asked[statement.query_id]
+        answer = super()._answer_of(statement)
+        if self.hook is None or answer is not statement.answer:
             return answer
         try:
-            self._tell("after", execution.statement, attempt)
+            self._tell("after", statement, attempt)
         except DropAnswerError:
             return _DROPPED
         return answer
@@ -204,9 +204,9 @@ class SimulatedServer(EmbeddedServer):
         )
 
 
-def _status_of(execution: Execution) -> Mapping[str, str]:
-    query_id, answer = execution.statement.query_id, execution.answer
-    if not execution.statement.finished.is_set() or not answer:
+def _status_of(statement: Running) -> Mapping[str, str]:
+    query_id, answer = statement.query_id, statement.answer
+    if not statement.finished.is_set() or not answer:
         return {"id": query_id, "status": "RUNNING"}
     if answer["success"]:
         return {"id": query_id, "status": "SUCCESS"}

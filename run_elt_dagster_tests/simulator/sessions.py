@@ -64,7 +64,7 @@ class SimulatedStatement(Running):
     @property
     def is_in_duckdb(self) -> bool:
         """Whether DuckDB is working on it, neither a hook nor a lock."""
-        return self.session.executing is self
+        return self.session.in_duck is self
 
     def wait(self, seconds: float) -> None:
         """Wait, as a test's hook may do, unless the statement is cancelled.
@@ -188,9 +188,9 @@ class SimulatedConnection(EngineSession):
             with super().atomically(ddl=False):
                 yield
 
-    def _ddl(self, expression: Expr, sql: str, statement_type: int) -> Result:
+    def _ddl(self, expression: Expr, sql: str, kind: str) -> Result:
         self.end(commit=True)
-        return super()._ddl(expression, sql, statement_type)
+        return super()._ddl(expression, sql, kind)
 
     def described(self, sql: str) -> Result:
         """Return the columns that a query gives, without its rows."""
@@ -401,7 +401,7 @@ class SimulatedSession(Session):
         return status(SUCCESS)
 
     def _roles(self) -> set[str | None]:
-        return {*SYSTEM_ROLES, *grants_in(self.connection, self.engine.main_database).roles(), self.role}
+        return {*SYSTEM_ROLES, *grants_in(self.connection, self.engine.databases[0]).roles(), self.role}
 
 
 def describable(sql: str) -> bool:

@@ -8,8 +8,9 @@ from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Register, Table
-from run_elt_dagster.embedded.reader import Name, Reader, Statement, name_in
+from run_elt_dagster.embedded.reader import Name, Reader, Statement
 from run_elt_dagster.embedded.results import Result, status
+from run_elt_dagster_tests.simulator.names import name_in
 
 SUCCESS = "Statement executed successfully."
 

@@ -1,3 +1,16 @@
+-- What DuckDB is told before anything else.
+
+-- A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
+-- https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
+SET GLOBAL python_enable_replacements = false;
+SET GLOBAL ieee_floating_point_ops = false;
+-- With it DuckDB 2.0.0 drops a comparison with a correlated subquery that holds RANDOM() or any other volatile function:
+-- findings/duckdb_error_in_a_correlated_subquery_drops_the_filter.sh.
+SET GLOBAL disabled_optimizers = 'statistics_propagation';
+-- Nothing is fetched from anywhere.
+SET GLOBAL autoinstall_known_extensions = false;
+SET GLOBAL autoload_known_extensions = false;
+
 -- INFORMATION_SCHEMA.COLUMNS of all databases as Snowflake fills it, in the place of fakesnow's view.
 -- https://docs.snowflake.com/en/sql-reference/info-schema/columns
 -- DuckDB has no length of a VARCHAR(n): it is read from the check that enforces it. Without a length VARCHAR and BINARY hold
@@ -52,3 +65,17 @@ LEFT JOIN (
     FROM duckdb_constraints() WHERE constraint_type = 'CHECK' GROUP BY ALL
 ) USING (database_name, schema_name, table_name, column_name)
 WHERE schema_name <> '{hidden_schema}' AND NOT starts_with(table_name, '{kept}');
+
+-- No stream can be created here: https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
+CREATE OR REPLACE VIEW _fs_global.{hidden_schema}.embedded_show_streams AS
+SELECT now() AS created_on, '' AS name, '' AS database_name, '' AS schema_name, '' AS owner, '' AS comment,
+    '' AS table_name, '' AS source_type, '' AS base_tables, '' AS type, '' AS stale, '' AS mode, now() AS stale_after,
+    '' AS invalid_reason, '' AS owner_role_type
+LIMIT 0;
+
+-- No policy either: https://docs.snowflake.com/en/sql-reference/functions/policy_references
+CREATE OR REPLACE VIEW _fs_global.{hidden_schema}.embedded_policy_references AS
+SELECT '' AS "POLICY_DB", '' AS "POLICY_SCHEMA", '' AS "POLICY_NAME", '' AS "POLICY_KIND", '' AS "REF_DATABASE_NAME",
+    '' AS "REF_SCHEMA_NAME", '' AS "REF_ENTITY_NAME", '' AS "REF_ENTITY_DOMAIN", '' AS "REF_COLUMN_NAME",
+    '' AS "REF_ARG_COLUMN_NAMES", '' AS "TAG_DATABASE", '' AS "TAG_SCHEMA", '' AS "TAG_NAME", '' AS "POLICY_STATUS"
+LIMIT 0;
