@@ -87,6 +87,7 @@ the queries of TPC-H as tables, and those of TPC-DS, and compare them with DuckD
 | order | rows without ORDER BY come in another order. A LIMIT, ROW_NUMBER or ANY_VALUE with ties may choose other rows, on an account too |
 | regular expressions | look-around and back references are refused, as on an account |
 | transactions | each statement is one. BEGIN is refused, COMMIT and ROLLBACK change nothing. One statement at a time writes, and a session runs one statement at a time |
+| clauses | one that would have no effect is refused, such as a masking policy of a column, or CLONE of a schema |
 | MERGE | several source rows for one target row fail, as with ERROR_ON_NONDETERMINISTIC_MERGE = TRUE |
 | Time Travel | UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped schema. AT and BEFORE are refused |
 | views | the query is translated when the view is created, and stored so |

@@ -5,22 +5,7 @@
 
 `translation` turns Snowflake's queries into DuckDB's: what is known to be exact, and nothing else. fakesnow
 (https://github.com/tekumara/fakesnow) answers SHOW and DESCRIBE, and creates schemas and databases. The other modules add the protocol
-and what hangs on a table. What cannot be done fails loudly; docs/embedded.md lists what is known. Known differences from an account:
-
-- It has no grants, roles, policies, streams, tags, stages and tasks, no other kinds of tables, and no session parameters and
-  variables: their statements are refused. SHOW GRANTS lists the owner alone; nothing else hangs on a table.
-- A session parameter that would change a value is refused at the login and in a statement, unless it says what holds here.
-- SHOW lists tables, columns of a table, streams and grants, and nothing else. DESCRIBE is for tables and views. A clause that would have
-  no effect is refused, such as a masking policy of a column or CLONE of a schema. MERGE deletes no row for several of its source.
-- Every statement is a transaction of its own: BEGIN is refused.
-- Time Travel: UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped
-  schema. AT and BEFORE are refused.
-- Names that differ by case alone cannot exist side by side, not even quoted.
-- Instants have microseconds: a seventh digit that is not 0 is refused. The session's time zone is UTC.
-- NUMBER has 38 digits, quotients and averages Snowflake's scale; their precision is 38 where an account lists fewer digits.
-- A TIMESTAMP_TZ keeps its offset. It is refused where several rows become one, as in GROUP BY.
-- The length of a VARCHAR(n) column is enforced and listed where CREATE TABLE declares it, not where only a query gives it.
-- One statement at a time writes; a session runs one statement at a time.
+and what hangs on a table. What cannot be done fails loudly; docs/embedded.md lists what is known, and what differs from an account.
 
 Importing this module is cheap: DuckDB and fakesnow are only imported when a server starts.
 """
@@ -30,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +43,8 @@ class NotInstalledError(ImportError):
 class Endpoint:
     """Where an embedded Snowflake answers, and how to log in.
 
-    Attributes:
-        host: Always the loopback address.
-        port: A free port that the operating system chose.
-        protocol: Plain `http`.
-        account: The account's name.
-        user: Who logs in.
-        password: Made up for this server, and known to no other process.
-        database: The database that sessions start in.
+    The host is the loopback address, the port one that was free, the protocol plain `http`. The password was made up for this
+    server, and no other process knows it. Sessions start in the database.
     """
 
     host: str
@@ -83,13 +62,7 @@ class Endpoint:
         timeout, since it would end long queries too.
         """
         return {
-            "account": self.account,
-            "user": self.user,
-            "password": self.password,
-            "host": self.host,
-            "port": self.port,
-            "protocol": self.protocol,
-            "database": self.database,
+            **asdict(self),
             "login_timeout": 30,
             "platform_detection_timeout_seconds": 0.0,
             "session_parameters": {"CLIENT_TELEMETRY_ENABLED": False},
@@ -98,16 +71,11 @@ class Endpoint:
 
 @dataclass
 class _Shared:
-    """What the users of one directory in this process share.
+    """What the users of one directory in this process share."""
 
-    Attributes:
-        users: How many there are, guarded by `_lock`.
-        changing: Held while the server starts or stops.
-        endpoint: Where the server answers; None while there is none.
-        resources: What has to be given back when the last user leaves.
-    """
-
+    # Guarded by `_lock`.
     users: int = 0
+    # Held while the server starts or stops.
     changing: threading.Lock = field(default_factory=threading.Lock)
     endpoint: Endpoint | None = None
     resources: ExitStack = field(default_factory=ExitStack)
@@ -204,21 +172,17 @@ def _start(
     log: Callable[[str], None],
 ) -> Endpoint:
     try:
-        from run_elt_dagster.embedded.disk import opening  # noqa: PLC0415 - cheap import of the package
-        from run_elt_dagster.embedded.lock import directory_lock  # noqa: PLC0415
-        from run_elt_dagster.embedded.proxy import without_proxy_for  # noqa: PLC0415
-        from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer  # noqa: PLC0415
-        from run_elt_dagster.embedded.set_up import set_up_database  # noqa: PLC0415
+        from run_elt_dagster.embedded import disk, lock, proxy, server, set_up  # noqa: PLC0415 - the package imports cheaply
     except ImportError as error:
         # A library is there, and one that it needs is not; or it is another version.
         raise NotInstalledError([error.name or str(error)]) from error
 
-    with opening(directory):
+    with disk.opening(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        resources.enter_context(directory_lock(directory, wait_seconds=wait_seconds, log=log))
-        server = EmbeddedServer(directory, databases=[database])
-        resources.callback(server.stop)
-        resources.enter_context(without_proxy_for(HOST))
-        set_up_database(server.engine, database, sample_data=sample_data, log=log)
-    server.start()
-    return Endpoint(HOST, server.port, "http", "embedded", USER, server.password, database)
+        resources.enter_context(lock.directory_lock(directory, wait_seconds=wait_seconds, log=log))
+        started = server.EmbeddedServer(directory, databases=[database])
+        resources.callback(started.stop)
+        resources.enter_context(proxy.without_proxy_for(server.HOST))
+        set_up.set_up_database(started.engine, database, sample_data=sample_data, log=log)
+    started.start()
+    return Endpoint(server.HOST, started.port, "http", "embedded", server.USER, started.password, database)

@@ -155,13 +155,10 @@ class Engine(FakeSnow):
 class EngineSession(FakeSnowflakeConnection):
     """A session of fakesnow, with a transaction around each statement.
 
-    Attributes:
-        temporary: The names of its temporary tables, which hide others.
-        kinds: What may be created, dropped and altered.
-        accepted: What else may be executed, as sqlglot reads it.
-        alterations: What may be altered.
+    Its temporary tables hide others of the same name.
     """
 
+    # What may be created, dropped and altered, what may be executed at all, as sqlglot reads it, and what ALTER may do.
     kinds = KINDS
     accepted: tuple[type[Expr], ...] = (*READING, *queries.CHANGES, *_DDL, exp.Comment, *ENDINGS)
     alterations: tuple[type[Expr], ...] = ALTERATIONS
@@ -188,19 +185,12 @@ class EngineSession(FakeSnowflakeConnection):
         """The session's connection to DuckDB."""
         return self._duck_conn
 
-    @contextmanager
-    def atomically(self, *, ddl: bool) -> Generator[None]:  # noqa: ARG002 - for sessions that have longer transactions
+    def atomically(self, *, ddl: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - for sessions that have longer transactions
         """Make what happens inside one transaction.
 
         DDL is told apart from DML: https://docs.snowflake.com/en/sql-reference/transactions#ddl
         """
-        self.duck.begin()
-        try:
-            yield
-            self.duck.commit()
-        except BaseException:
-            roll_back(self.duck)
-            raise
+        return transaction(self.duck)
 
     def reading(self) -> AbstractContextManager[None]:
         """Let the queries inside see one state of all tables."""
@@ -238,6 +228,19 @@ class EngineSession(FakeSnowflakeConnection):
         """Let the features refuse what a statement is about to do with a table."""
         for feature in self.engine.features:
             feature.on_use(use, known, str(table))
+
+    @contextmanager
+    def altering(self, table: Table, *, if_exists: bool, use: str | None = None) -> Generator[TableObject | None]:
+        """Hold a transaction around what happens to a table; yield its object, None where it is missing and may be.
+
+        Raises:
+            SqlError: It is missing (002003), or a feature refuses the use.
+        """
+        with self.atomically(ddl=True):
+            known = self.register(table.database).find(table) if if_exists else self.found(table)
+            if known and use:
+                self.require_usable(use, table, known)
+            yield known
 
     def note_change(self, table: Table) -> None:
         """Note that a statement has changed a table's rows; belongs into its transaction."""
@@ -396,6 +399,18 @@ def translated_errors(sql: str) -> Generator[None]:
         raise SqlError(str(error.raw_msg), errno=errno, sqlstate=sqlstate) from error
     except (NotImplementedError, AssertionError, KeyError, ValueError) as error:
         raise unsupported("run this", f"{type(error).__name__}: {error} for {sql[:200]!r}") from error
+
+
+@contextmanager
+def transaction(duck: DuckDBPyConnection) -> Generator[None]:
+    """Make what happens inside one transaction of DuckDB's."""
+    duck.begin()
+    try:
+        yield
+        duck.commit()
+    except BaseException:
+        roll_back(duck)
+        raise
 
 
 def roll_back(duck: DuckDBPyConnection) -> None:

@@ -54,15 +54,9 @@ class Table:
 
 @dataclass(frozen=True)
 class TableObject:
-    """An object of the register.
+    """An object of the register. It keeps its id for life.
 
-    Attributes:
-        object_id: Its id, which it keeps for life.
-        owner: The role that owns it.
-        comment: Its comment.
-        transient: Whether it is a transient table.
-        kind: Empty for an ordinary table, the only kind that is known here; otherwise what a feature calls it.
-        created_on: When it was created.
+    Its kind is empty for an ordinary table, the only one that is known here; otherwise it is what a feature calls it.
     """
 
     object_id: str
@@ -78,19 +72,15 @@ def hidden_schema(database: str) -> str:
     return f"{quoted(database)}.{HIDDEN_SCHEMA}"
 
 
+@dataclass(frozen=True)
 class Register:
     """The register of one database, on one DuckDB connection.
 
     No method opens a transaction: each belongs into the one that changes the table itself.
-
-    Attributes:
-        duck: The connection.
-        database: The database.
     """
 
-    def __init__(self, duck: DuckDBPyConnection, database: str) -> None:
-        self.duck = duck
-        self.database = database
+    duck: DuckDBPyConnection
+    database: str
 
     def part(self, name: str) -> str:
         """Return the quoted name of one of the register's tables."""
@@ -152,8 +142,9 @@ class Register:
         self.duck.execute(f"DELETE FROM {self.part('objects')} WHERE object_id = ?", [object_id])
 
     def move(self, object_id: str, to: Table) -> None:
-        """Give an object another name."""
-        self._alter(object_id, "table_schema = ?, table_name = ?", to.schema, to.name)
+        """Give an object a name that is seen, another one or its own again."""
+        changes = "table_schema = ?, table_name = ?, dropped_name = NULL, dropped_on = NULL"
+        self._alter(object_id, changes, to.schema, to.name)
 
     def set_comment(self, object_id: str, comment: str | None) -> None:
         """Change an object's comment."""

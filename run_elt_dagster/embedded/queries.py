@@ -34,6 +34,17 @@ SELECT, INSERT, UPDATE, DELETE, MERGE = 0x1000, 0x3100, 0x3200, 0x3300, 0x3400
 _INFORMATION_SCHEMA = {"COLUMNS", "TABLES", "VIEWS", "SCHEMATA", "LOAD_HISTORY"}
 
 
+# Booleans are integers, and moments are dates, to Python: the first that fits decides.
+_BOUND: Mapping[type, Type] = {
+    bool: types.BOOLEAN,
+    int: types.INT,
+    datetime: types.NTZ,
+    date: types.DATE,
+    time: types.TIME,
+    str: types.TEXT,
+}
+
+
 def table_name(table: exp.Table) -> Name:
     """Return a parsed table's name with Snowflake's folding of case."""
     return Name(tuple(name_of(part) for part in table.parts if isinstance(part, exp.Identifier)))
@@ -68,17 +79,9 @@ def _answered(session: "EngineSession", answer: TableFunction, call: exp.Anonymo
 
 def _bound(value: Any) -> Value:
     """Return a value of `?`, in the type in which the connector bound it."""
-    kinds: tuple[tuple[type, Type], ...] = (
-        (bool, types.BOOLEAN),
-        (int, types.INT),
-        (datetime, types.NTZ),
-        (date, types.DATE),
-        (time, types.TIME),
-        (str, types.TEXT),
-    )
     if value is None:
         return values.NULL
-    for python, kind in kinds:
+    for python, kind in _BOUND.items():
         if isinstance(value, python):
             sql = f"CAST({values.literal_sql(str(value))} AS {kind.duck})"
             return Value(sql, kind, constant=str(value))
@@ -148,12 +151,11 @@ def change(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Re
     target = expression.this.this if isinstance(expression.this, exp.Schema) else expression.this
     if not isinstance(target, exp.Table):
         raise unsupported("change the rows of this", repr(sql[:200]))
-    relation = _table(session, target)
-    make = _CHANGES[type(expression)][0]
-    made = make(queries, expression, relation)
+    make, answer = _CHANGES[type(expression)]
+    made = make(queries, expression, _table(session, target))
     if made.check_sql and run(session, made.check_sql).num_rows:
         raise SqlError("Duplicate row detected during DML action", errno=100090, sqlstate="42P18")
-    return _CHANGES[type(expression)][1](run(session, made.sql))
+    return answer(run(session, made.sql))
 
 
 def _merged(rows: Any) -> Result:
@@ -162,14 +164,10 @@ def _merged(rows: Any) -> Result:
     return counts(names, [actions.count(word) for word in ("INSERT", "UPDATE", "DELETE")], MERGE)
 
 
+_UPDATED = ("number of rows updated", "number of multi-joined rows updated")
 _CHANGES: Mapping[type[Expr], tuple[Callable[..., changes.Change], Callable[[Any], Result]]] = {
     exp.Insert: (changes.insert, lambda rows: counts(["number of rows inserted"], [rows.num_rows], INSERT)),
-    exp.Update: (
-        changes.update,
-        lambda rows: counts(
-            ["number of rows updated", "number of multi-joined rows updated"], [rows.num_rows, 0], UPDATE
-        ),
-    ),
+    exp.Update: (changes.update, lambda rows: counts(_UPDATED, [rows.num_rows, 0], UPDATE)),
     exp.Delete: (changes.delete, lambda rows: counts(["number of rows deleted"], [rows.num_rows], DELETE)),
     exp.Merge: (changes.merge, _merged),
 }
@@ -185,15 +183,10 @@ def create_view(session: "EngineSession", sql: str) -> Result:
     node: Any = create
     schema = node.this if isinstance(node.this, exp.Schema) else None
     properties = node.args["properties"].expressions if node.args.get("properties") else []
-    extras = {key for key, value in node.args.items() if value} - {
-        "this",
-        "kind",
-        "replace",
-        "expression",
-        "exists",
-        "properties",
-    }
-    if extras or any(not isinstance(item, exp.SchemaCommentProperty) for item in properties):
+    known = {"this", "kind", "replace", "expression", "exists", "properties"}
+    if {key for key, value in node.args.items() if value} - known or any(
+        not isinstance(item, exp.SchemaCommentProperty) for item in properties
+    ):
         raise unsupported("create a view with these clauses", repr(sql[:200]))
     named: Any = schema.this if schema else node.this
     view = session.locate(table_name(named))
@@ -203,27 +196,15 @@ def create_view(session: "EngineSession", sql: str) -> Result:
         if any(part.args.get("constraints") for part in schema.expressions):
             raise unsupported("create a view whose columns have clauses", repr(sql[:200]))
         if len(schema.expressions) != len(columns):
-            raise SqlError(
-                "SQL compilation error:\nInvalid column definition list, expected "
-                f"{len(columns)} columns, got {len(schema.expressions)}",
-                errno=2026,
-                sqlstate="42601",
-            )
-        named = [
-            (name_of(part.this if isinstance(part, exp.ColumnDef) else part), column)
-            for part, column in zip(schema.expressions, columns, strict=True)
-        ]
-        columns = distinct_columns([(name, column.type) for name, column in named])
-    items = [
-        f"{changes.stored(given.value('given'), Column(column.name, column.type, column.inner))} AS {quoted(column.inner)}"
-        for given, column in zip(relation.columns, columns, strict=True)
-    ]
-    names = ", ".join(quoted(column.inner) for column in relation.columns)
-    how = (
-        "OR REPLACE VIEW" if node.args.get("replace") else f"VIEW{' IF NOT EXISTS' if node.args.get('exists') else ''}"
-    )
+            given = f"expected {len(columns)} columns, got {len(schema.expressions)}"
+            text = f"SQL compilation error:\nInvalid column definition list, {given}"
+            raise SqlError(text, errno=2026, sqlstate="42601")
+        names = [name_of(part.this if isinstance(part, exp.ColumnDef) else part) for part in schema.expressions]
+        columns = distinct_columns([(name, column.type) for name, column in zip(names, columns, strict=True)])
+    replaces, exists = node.args.get("replace"), " IF NOT EXISTS" if node.args.get("exists") else ""
+    how = "OR REPLACE VIEW" if replaces else f"VIEW{exists}"
     with session.atomically(ddl=True):
-        run(session, f'CREATE {how} {view.sql} AS SELECT {", ".join(items)} FROM ({relation.sql}) AS "given"({names})')
+        run(session, f"CREATE {how} {view.sql} AS {changes.stored_query(relation, columns)}")
         for comment in properties:
             session.duck.execute(f"COMMENT ON VIEW {view.sql} IS {values.literal_sql(str(comment.this.this))}")
     return status(f"View {view.name} successfully created.")
@@ -251,12 +232,8 @@ def alter_columns(session: "EngineSession", sql: str) -> Result:
     found = [_alterations(action) for action in node.args["actions"]]
     if not all(found):
         raise unsupported("alter a table like this", repr(sql[:200]))
-    with session.atomically(ddl=True):
-        if session.register(table.database).find(table) is None:
-            if node.args.get("exists"):
-                return status("Statement executed successfully.")
-            raise missing_object(str(table))
-        for part in [part for parts in found for part in parts]:
+    with session.altering(table, if_exists=bool(node.args.get("exists"))) as known:
+        for part in [part for parts in found for part in parts] if known else ():
             run(session, f"ALTER TABLE {table.sql} {part}")
     return status("Statement executed successfully.")
 

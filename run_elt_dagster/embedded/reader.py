@@ -33,13 +33,8 @@ class Name:
         return ".".join(self.parts)
 
 
-@dataclass(frozen=True)
 class Statement:
-    """Any statement.
-
-    Attributes:
-        writes: Whether it must wait for statements of other sessions that write.
-    """
+    """Any statement. One that `writes` waits for statements of other sessions that write."""
 
     writes: ClassVar[bool] = True
 
@@ -61,14 +56,7 @@ class Scope:
 
 @dataclass
 class Reader:
-    """Tokens, and how far they have been read.
-
-    Attributes:
-        sql: The text.
-        tokens: Its tokens.
-        clauses: Clauses of CREATE TABLE that only features know.
-        position: How many tokens have been read.
-    """
+    """Tokens, and how many of them have been read; `clauses` are those of CREATE TABLE that only features know."""
 
     sql: str
     tokens: Sequence[Token]
@@ -102,11 +90,7 @@ class Reader:
         return True
 
     def expect(self, *keywords: str) -> None:
-        """Read these keywords.
-
-        Raises:
-            SqlError: Something else comes next (001003).
-        """
+        """Read these keywords; anything else is a syntax error."""
         if not self.accept(*keywords):
             raise self.failure()
 
@@ -174,15 +158,17 @@ class Reader:
         depth = 1
         while depth:
             depth += {"(": 1, ")": -1}.get(keyword_of(self.next()), 0)
-        return self.sql[self.tokens[first].start : self.tokens[self.position - 1].end + 1]
+        return self._text(first)
 
     def rest(self) -> str:
         """Read everything that is left, at least one token."""
-        if self.at_end:
-            raise self.failure()
-        text = self.sql[self.tokens[self.position].start : self.tokens[-1].end + 1]
+        first = self.position
+        self.next()
         self.position = len(self.tokens)
-        return text
+        return self._text(first)
+
+    def _text(self, first: int) -> str:
+        return self.sql[self.tokens[first].start : self.tokens[self.position - 1].end + 1]
 
     def scope(self) -> Scope:
         """Read which objects a SHOW lists, to the end of the statement.
@@ -195,12 +181,19 @@ class Reader:
         like = self.string() if self.accept("LIKE") else None
         kind, name = "", None
         if self.accept("IN"):
-            kind = keyword_of(self.next()) if self.keyword in {"ACCOUNT", "DATABASE", "SCHEMA"} else "SCHEMA"
-            if kind != "ACCOUNT" and not self.at_end:
-                name = self.name()
-        if not self.at_end:
-            raise unsupported("list objects with this clause", repr(self.rest()))
+            kind = next((kind for kind in ("ACCOUNT", "DATABASE", "SCHEMA") if self.accept(kind)), "SCHEMA")
+            name = None if kind == "ACCOUNT" or self.at_end else self.name()
+        self.finish_or_refuse("list objects with this clause")
         return Scope(kind, name, like)
+
+    def finish_or_refuse(self, what: str) -> None:
+        """Require that everything has been read: only an account can do what more would mean."""
+        if not self.at_end:
+            raise unsupported(what, repr(self.rest()))
+
+    def refusal(self, what: str) -> SqlError:
+        """Return the error for a statement that only an account can execute."""
+        return unsupported(what, repr(self.sql[:200]))
 
 
 # Keywords, and the parser of what follows them. One that returns None leaves the statement to the next head.

@@ -16,22 +16,32 @@ from run_elt_dagster.dialect.types import Kind, Type
 DDL = 0x6000
 _TEXT_LENGTH = 16_777_216
 _BINARY_LENGTH = 8_388_608
+_WITH_OFFSET = pa.struct([("utc", pa.timestamp("us")), ("offset", pa.int32())])
+
+
+def _is_json(found: Any) -> bool:
+    return "string" in str(found) or "json" in str(found)
+
+
+# What the connector calls each kind, the type of a column of nothing but NULL, and whether a type of DuckDB's is of the kind.
 # https://docs.snowflake.com/en/developer-guide/sql-api/handling-responses#getting-metadata-about-the-results
-_WIRE = {
-    Kind.NUMBER: "fixed",
-    Kind.FLOAT: "real",
-    Kind.TEXT: "text",
-    Kind.NULL: "text",
-    Kind.BOOLEAN: "boolean",
-    Kind.DATE: "date",
-    Kind.TIME: "time",
-    Kind.NTZ: "timestamp_ntz",
-    Kind.LTZ: "timestamp_ltz",
-    Kind.TZ: "timestamp_tz",
-    Kind.VARIANT: "variant",
-    Kind.ARRAY: "array",
-    Kind.OBJECT: "object",
-    Kind.BINARY: "binary",
+_FORMS: Mapping[Kind, tuple[str, pa.DataType, Callable[[Any], bool]]] = {
+    Kind.NUMBER: ("fixed", pa.int64(), lambda _: False),
+    Kind.FLOAT: ("real", pa.float64(), pa.types.is_float64),
+    Kind.TEXT: ("text", pa.string(), pa.types.is_string),
+    Kind.NULL: ("text", pa.string(), lambda _: True),
+    Kind.BOOLEAN: ("boolean", pa.bool_(), pa.types.is_boolean),
+    Kind.DATE: ("date", pa.date32(), pa.types.is_date32),
+    Kind.TIME: ("time", pa.time64("us"), pa.types.is_time64),
+    Kind.NTZ: ("timestamp_ntz", pa.timestamp("us"), pa.types.is_timestamp),
+    Kind.LTZ: ("timestamp_ltz", pa.timestamp("us", "UTC"), pa.types.is_timestamp),
+    Kind.TZ: ("timestamp_tz", _WITH_OFFSET, pa.types.is_struct),
+    Kind.VARIANT: ("variant", pa.string(), _is_json),
+    Kind.ARRAY: ("array", pa.string(), _is_json),
+    Kind.OBJECT: ("object", pa.string(), _is_json),
+    Kind.BINARY: ("binary", pa.binary(), pa.types.is_binary),
+    # No result has one.
+    Kind.INTERVAL: ("text", pa.string(), lambda _: False),
 }
 
 
@@ -40,9 +50,8 @@ class Result:
     """What a statement gives.
 
     Attributes:
-        table: The rows.
         rowtype: The columns as the connector wants them described.
-        statement_type: Snowflake's id of the kind of statement, which tells the connector what counts as rows.
+        statement_type: Snowflake's id of the kind of statement; it tells the connector what counts as rows.
     """
 
     table: pa.Table
@@ -66,50 +75,18 @@ def result_of(table: Any, columns: Sequence[tuple[str, Type]], statement_type: i
 def _described(table: Any, index: int, kind: Type) -> tuple[Any, Type]:
     """Return the table with a column as the connector reads it, and the column's type."""
     column, field = table.column(index), table.schema.field(index)
-    found = column.type
-    if pa.types.is_integer(found) and kind.kind is Kind.NUMBER and kind.scale == 0:
+    found, (_, empty, fits) = column.type, _FORMS[kind.kind]
+    if kind.kind is Kind.NUMBER and kind.scale == 0 and pa.types.is_integer(found):
         return (table if found == pa.int64() else table.set_column(index, field.name, column.cast(pa.int64()))), kind
-    if pa.types.is_decimal(found) and kind.kind is Kind.NUMBER and found.scale == kind.scale:
+    if kind.kind is Kind.NUMBER and pa.types.is_decimal(found) and found.scale == kind.scale:
         return table, Type(Kind.NUMBER, found.precision, kind.scale)
     if pa.types.is_null(found):
         # Nothing but NULL: DuckDB gives no type, the connector needs one.
-        return table.set_column(index, field.name, column.cast(_EMPTY.get(kind.kind, pa.string()))), kind
-    fits = _FITS.get(kind.kind)
+        return table.set_column(index, field.name, column.cast(empty)), kind
     has_zone = kind.kind in types.INSTANTS and pa.types.is_timestamp(found) and found.tz is not None
-    if kind.kind is Kind.NULL or (fits and fits(found) and has_zone == (kind.kind is Kind.LTZ)):
+    if fits(found) and has_zone == (kind.kind is Kind.LTZ):
         return table, kind
     raise unsupported("give a column of this type", f"{found} where {kind} was expected, for {field.name}")
-
-
-def _is_json(found: Any) -> bool:
-    return "string" in str(found) or "json" in str(found)
-
-
-_EMPTY = {
-    Kind.NUMBER: pa.int64(),
-    Kind.FLOAT: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.DATE: pa.date32(),
-    Kind.TIME: pa.time64("us"),
-    Kind.NTZ: pa.timestamp("us"),
-    Kind.LTZ: pa.timestamp("us", "UTC"),
-    Kind.TZ: pa.struct([("utc", pa.timestamp("us")), ("offset", pa.int32())]),
-    Kind.BINARY: pa.binary(),
-}
-_FITS: Mapping[Kind, Callable[[Any], bool]] = {
-    Kind.FLOAT: pa.types.is_float64,
-    Kind.TEXT: pa.types.is_string,
-    Kind.BOOLEAN: pa.types.is_boolean,
-    Kind.DATE: pa.types.is_date32,
-    Kind.TIME: pa.types.is_time64,
-    Kind.NTZ: pa.types.is_timestamp,
-    Kind.LTZ: pa.types.is_timestamp,
-    Kind.TZ: pa.types.is_struct,
-    Kind.VARIANT: _is_json,
-    Kind.ARRAY: _is_json,
-    Kind.OBJECT: _is_json,
-    Kind.BINARY: pa.types.is_binary,
-}
 
 
 def _column_info(name: str, kind: Type) -> ColumnInfo:
@@ -121,7 +98,7 @@ def _column_info(name: str, kind: Type) -> ColumnInfo:
         "schema": "",
         "table": "",
         "nullable": True,
-        "type": _WIRE[kind.kind],
+        "type": _FORMS[kind.kind][0],
         "byteLength": length,
         "length": (kind.length or length) if is_text else length,
         "scale": kind.scale if kind.kind is Kind.NUMBER else 9 if is_time else None,

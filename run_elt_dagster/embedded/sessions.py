@@ -48,26 +48,25 @@ def session_gone() -> SqlError:
     return SqlError(text, errno=390111, sqlstate="08001")
 
 
+@dataclass(eq=False)
 class Running:
     """A statement, and its answer, kept for whoever asks again.
 
-    Args:
-        sql: Its text.
-        session: Where it runs.
+    Attributes:
         request_id: The connector's id of the request, the same when it asks again.
         parameters: Parameters of this statement alone, by name in upper case.
+        finished: Set when there is an answer.
     """
 
-    def __init__(self, sql: str, *, session: "Session", request_id: str, parameters: Mapping[str, str]) -> None:
-        self.sql = sql
-        self.session = session
-        self.request_id = request_id
-        self.query_id = str(uuid.uuid4())
-        self.finished = threading.Event()
-        self.answer: dict[str, Any] = {}
-        self._parameters = parameters
-        self._cancelled = threading.Event()
-        self._reason: SqlError = CancelledError()
+    sql: str
+    session: "Session"
+    request_id: str
+    parameters: Mapping[str, str]
+    query_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    answer: dict[str, Any] = field(default_factory=dict[str, Any])
+    finished: threading.Event = field(default_factory=threading.Event)
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _reason: SqlError = field(default_factory=CancelledError)
 
     @property
     def failure(self) -> SqlError | None:
@@ -76,14 +75,10 @@ class Running:
 
     def parameter(self, name: str, default: str) -> str:
         """Return a parameter of the statement or, if it has none, of the session."""
-        return self._parameters.get(name, self.session.parameters.get(name, default))
+        return self.parameters.get(name, self.session.parameters.get(name, default))
 
     def check(self) -> None:
-        """Raise if the statement was cancelled.
-
-        Raises:
-            SqlError: It was, for this reason.
-        """
+        """Raise the reason if the statement was cancelled."""
         if self.failure is not None:
             raise self.failure
 
@@ -132,12 +127,7 @@ class Running:
 
 @dataclass
 class Session:
-    """What a login opens.
-
-    Attributes:
-        session_id: Snowflake's number of the session.
-        parameters: Session parameters by name in upper case.
-    """
+    """What a login opens; its parameters have names in upper case."""
 
     session_id: int
     token: str

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from run_elt_dagster.dialect.names import quoted
-from run_elt_dagster.embedded.engine import Engine
+from run_elt_dagster.embedded.engine import Engine, transaction
 from run_elt_dagster.embedded.objects import Register, Table
 from run_elt_dagster.embedded.sql_files import sql_file
 
@@ -25,14 +25,9 @@ def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Ca
     if not sample_data or register.knows(SAMPLE_LOADED):
         return
     started = time.monotonic()
-    duck.begin()
-    try:
+    with transaction(duck):
         rows = _load(register)
         register.record(SAMPLE_LOADED)
-    except BaseException:
-        duck.rollback()
-        raise
-    duck.commit()
     if rows:
         log(f"Loaded {rows:,} sample sessions into {database}.RAW_DATA in {time.monotonic() - started:.1f} s.")
 

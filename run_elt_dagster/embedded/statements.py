@@ -43,10 +43,7 @@ class Query(Statement):
 
 @dataclass(frozen=True)
 class Creation:
-    """What CREATE TABLE says besides what the table holds.
-
-    COPY GRANTS and COPY TAGS need a feature to have anything to copy.
-    """
+    """What CREATE TABLE says besides what the table holds. COPY GRANTS and COPY TAGS have features copy something."""
 
     or_replace: bool = False
     if_not_exists: bool = False
@@ -198,12 +195,7 @@ class CancelQueries(Statement):
 
 
 def parse(sql: str, heads: Sequence[Head] = (), clauses: Sequence[Clause] = ()) -> Statement:
-    """Return the one statement in a text.
-
-    Args:
-        sql: The text.
-        heads: What features read, before what is read here.
-        clauses: What features read in CREATE TABLE.
+    """Return the one statement in a text; features read their heads first, and their clauses of CREATE TABLE.
 
     Raises:
         SqlError: The text holds no statement or several, or a statement that is executed here breaks its syntax.
@@ -229,13 +221,12 @@ def _create(reader: Reader) -> Statement | None:
     if reader.keywords(2) == ["OR", "ALTER"] or (
         (or_replace or transient) and reader.keyword in {"SCHEMA", "DATABASE"}
     ):
-        raise unsupported("create an object like this", repr(reader.sql[:200]))
+        raise reader.refusal("create an object like this")
     for kind in ("SCHEMA", "DATABASE"):
         if reader.accept(kind):
             if_not_exists = reader.accept("IF", "NOT", "EXISTS")
             name = reader.name()
-            if not reader.at_end:
-                raise unsupported(f"create a {kind.lower()} with this clause", repr(reader.rest()))
+            reader.finish_or_refuse(f"create a {kind.lower()} with this clause")
             return CreateSchema(name, if_not_exists) if kind == "SCHEMA" else None
     temporary = not transient and sum(reader.accept(word) for word in _TEMPORARY) > 0
     _refuse_others(reader)
@@ -327,29 +318,22 @@ def labels_of(sql: str) -> list[str] | None:
         depth += depth_of(reader.next())
     if not reader.accept("DISTINCT"):
         reader.accept("ALL")
-    items: list[list[Token]] = [[]]
+    labels, end = [""], 0
     while not reader.at_end and not (depth == 0 and _ends_items(reader)):
         token = reader.next()
         depth += depth_of(token)
         if depth == 0 and keyword_of(token) == ",":
-            items.append([])
-        else:
-            items[-1].append(token)
-    return [_label(sql, item) for item in items]
+            labels.append("")
+            continue
+        text, space = written(sql, token), " " if labels[-1] and token.start > end else ""
+        labels[-1] += space + (text.upper() if text[0].isalpha() or text[0] == "_" else text)
+        end = token.end + 1
+    return labels
 
 
 def _ends_items(reader: Reader) -> bool:
     """Return whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
     return reader.keyword in _AFTER_ITEMS or reader.keywords(2) == ["GROUP", "BY"]
-
-
-def _label(sql: str, item: Sequence[Token]) -> str:
-    label, end = "", item[0].start if item else 0
-    for token in item:
-        space, text = " " if token.start > end else "", written(sql, token)
-        label += space + (text.upper() if text[0].isalpha() or text[0] == "_" else text)
-        end = token.end + 1
-    return label
 
 
 def depth_of(token: Token) -> int:
@@ -362,11 +346,11 @@ def _drop(reader: Reader) -> Statement | None:
     is_schema = reader.accept("SCHEMA")
     if is_schema or reader.accept("VIEW"):
         reader.existing()
-        if not reader.at_end and not (is_schema and reader.accept("CASCADE")):
-            raise unsupported("drop an object with this clause", repr(reader.rest()))
+        if not (is_schema and reader.accept("CASCADE")):
+            reader.finish_or_refuse("drop an object with this clause")
         return None
     if not reader.accept("TABLE"):
-        raise unsupported("drop this kind of object", repr(reader.sql[:200]))
+        raise reader.refusal("drop this kind of object")
     target, if_exists = reader.existing()
     if not reader.accept("CASCADE"):
         reader.accept("RESTRICT")
@@ -375,7 +359,7 @@ def _drop(reader: Reader) -> Statement | None:
 
 def _refuse_others(reader: Reader) -> None:
     if any(reader.accept(*kind) for kind in _ACCOUNT_ONLY):
-        raise unsupported("create or drop this kind of object", repr(reader.sql[:200]))
+        raise reader.refusal("create or drop this kind of object")
 
 
 def _truncate(reader: Reader) -> Statement:
@@ -389,7 +373,7 @@ def _comment(reader: Reader) -> Statement | None:
     is_column = not if_exists and reader.accept("ON", "COLUMN")
     is_view = not is_column and reader.accept("ON", "VIEW")
     if not is_column and not is_view and not reader.accept("ON", "TABLE"):
-        raise unsupported("comment on this", repr(reader.sql[:200]))
+        raise reader.refusal("comment on this")
     target = reader.name()
     reader.expect("IS")
     comment = reader.string()
@@ -405,14 +389,14 @@ def _show(reader: Reader) -> Statement:
     if reader.accept("COLUMNS", "IN"):
         reader.accept("TABLE")
         return ShowColumns(reader.name(), sql=reader.sql)
-    raise unsupported("list this", repr(reader.sql[:200]))
+    raise reader.refusal("list this")
 
 
 def _describe(reader: Reader) -> Statement:
     if not reader.accept("TABLE"):
         reader.accept("VIEW")
     if len(reader.tokens) - reader.position not in {1, 3, 5}:
-        raise unsupported("describe this", repr(reader.sql[:200]))
+        raise reader.refusal("describe this")
     return ShowColumns(reader.name(), sql=reader.sql)
 
 

@@ -119,29 +119,13 @@ def clone_table(session: EngineSession, statement: statements.CloneTable) -> Res
     return status(f"Table {target.name} successfully created.")
 
 
-@contextmanager
-def altering(
-    session: EngineSession, table: Table, *, if_exists: bool, use: str | None = None
-) -> Generator[TableObject | None]:
-    """Hold a transaction around what happens to a table; yield its object, None where it is missing and may be.
-
-    Raises:
-        SqlError: It is missing (002003), or a feature refuses the use.
-    """
-    with session.atomically(ddl=True):
-        known = session.register(table.database).find(table) if if_exists else session.found(table)
-        if known and use:
-            session.require_usable(use, table, known)
-        yield known
-
-
 def swap_tables(session: EngineSession, statement: statements.SwapTables) -> Result:
     """Exchange two tables and all that is known about them.
 
     https://docs.snowflake.com/en/sql-reference/sql/alter-table. Not safe to repeat: the second swap undoes the first.
     """
     target, other = session.locate_all(statement.target, statement.other)
-    with altering(session, target, if_exists=statement.if_exists) as first:
+    with session.altering(target, if_exists=statement.if_exists) as first:
         if first is None:
             return status(SUCCESS)
         second = session.found(other)
@@ -166,7 +150,7 @@ def rename_table(session: EngineSession, statement: statements.RenameTable) -> R
     target = session.locate(statement.target)
     *schema, name = statement.to.parts
     to = session.locate(statement.to) if schema else target.beside(name)
-    with altering(session, target, if_exists=statement.if_exists, use="move") as known:
+    with session.altering(target, if_exists=statement.if_exists, use="move") as known:
         if known:
             taken = session.register(to.database).existing_name(to.schema, to.name)
             if taken is not None and (to.schema, taken) != (target.schema, target.name):
@@ -208,7 +192,7 @@ def _drop_temporary(session: EngineSession, target: Table) -> bool:
 def truncate_table(session: EngineSession, statement: statements.TruncateTable) -> Result:
     """Remove all rows: https://docs.snowflake.com/en/sql-reference/sql/truncate-table."""
     target = session.locate(statement.target)
-    with altering(session, target, if_exists=statement.if_exists, use="change") as known:
+    with session.altering(target, if_exists=statement.if_exists, use="change") as known:
         if known:
             session.duck.execute(f"TRUNCATE {target.sql}")
             session.note_change(target)
@@ -233,7 +217,7 @@ def comment_table(session: EngineSession, statement: statements.CommentTable) ->
 def comment_columns(session: EngineSession, statement: statements.CommentColumns) -> Result:
     """Change comments of columns: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
     target = session.locate(statement.target)
-    with altering(session, target, if_exists=False):
+    with session.altering(target, if_exists=False):
         for name, comment in statement.comments:
             session.duck.execute(_comment_sql(target, name, comment))
     return status(SUCCESS)

@@ -56,10 +56,6 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
         object_id, kept = row
         session.duck.execute(f"ALTER TABLE {target.beside(kept).sql} RENAME TO {quoted(target.name)}")
         register.move(object_id, target)
-        session.duck.execute(
-            f"UPDATE {register.part('objects')} SET dropped_name = NULL, dropped_on = NULL WHERE object_id = ?",
-            [object_id],
-        )
     return status(f"Table {target.name} successfully restored.")
 
 
