@@ -80,10 +80,6 @@ class _Shared:
     endpoint: Endpoint | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
-    def stop(self) -> None:
-        self.endpoint = None
-        self.resources.close()
-
 
 _shared: dict[tuple[int, Path], _Shared] = {}
 _lock = threading.Lock()
@@ -103,7 +99,8 @@ def _leave(shared: _Shared) -> None:
             shared.users -= 1
             is_last = not shared.users
         if is_last:
-            shared.stop()
+            shared.endpoint = None
+            shared.resources.close()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from run_elt_dagster.embedded.macros import Macros
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
-from run_elt_dagster.embedded.sql_files import database_sql, show_sql, sql_file
+from run_elt_dagster.embedded.sql_files import database_sql, sql_file
 from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -53,21 +53,10 @@ with contextlib.suppress(OSError):
 
 # What fakesnow would keep in memory, or accept without any effect, is left out.
 KINDS = frozenset({"DATABASE", "SCHEMA", "TABLE", "VIEW"})
-ALTERATIONS: tuple[type[Expr], ...] = (exp.ColumnDef, exp.Drop, exp.RenameColumn, exp.AlterColumn)
-# Without a transaction, which cannot be begun here, to end one changes nothing on an account either.
-ENDINGS = (exp.Commit, exp.Rollback)
-READING = (exp.Query, exp.Values, exp.Show, exp.Describe)
 ROLLBACK_ATTEMPTS = 100
 
 _DDL = (exp.Create, exp.Drop, exp.Alter)
 _QUALIFIERS = 2
-
-
-class _NoResults(dict[str, tuple[Any, ...]]):
-    """Forgets the results that fakesnow would keep for ever."""
-
-    def __setitem__(self, key: str, value: tuple[Any, ...]) -> None:
-        pass
 
 
 class Engine(FakeSnow):
@@ -96,7 +85,6 @@ class Engine(FakeSnow):
             raise
 
     def _open(self, directory: Path, databases: Sequence[str]) -> None:
-        self.results_cache = _NoResults()
         self.duck_conn.execute(sql_file("start"))
         self.macros = Macros(self.duck_conn)
         self.directory = directory
@@ -113,7 +101,7 @@ class Engine(FakeSnow):
         """Give a database its register, the views on it, and the schema PUBLIC."""
         if database not in self.databases:
             self.databases.append(database)
-        duck.execute(database_sql(database) + show_sql(self.databases))
+        duck.execute(database_sql(database, self.databases))
         for feature in self.features:
             for sql in feature.register_sql(database):
                 duck.execute(sql)
@@ -158,10 +146,14 @@ class EngineSession(FakeSnowflakeConnection):
     Its temporary tables hide others of the same name.
     """
 
-    # What may be created, dropped and altered, what may be executed at all, as sqlglot reads it, and what ALTER may do.
+    # What may be created, dropped and altered, what ALTER may do, and what may be executed at all, as sqlglot reads it. Without a
+    # transaction, which cannot be begun here, to end one changes nothing on an account either.
     kinds = KINDS
-    accepted: tuple[type[Expr], ...] = (*READING, *queries.CHANGES, *_DDL, exp.Comment, *ENDINGS)
-    alterations: tuple[type[Expr], ...] = ALTERATIONS
+    alterations: tuple[type[Expr], ...] = (exp.ColumnDef, exp.Drop, exp.RenameColumn, exp.AlterColumn)
+    accepted: tuple[type[Expr], ...] = (
+        *(exp.Query, exp.Values, exp.Show, exp.Describe, exp.Comment, exp.Commit, exp.Rollback),
+        *(*queries.CHANGES, *_DDL),
+    )
 
     def __init__(self, engine: Engine, database: str | None, schema: str | None) -> None:
         super().__init__(
@@ -214,11 +206,7 @@ class EngineSession(FakeSnowflakeConnection):
         return Register(self.duck, database)
 
     def found(self, table: Table) -> TableObject:
-        """Return a table's object.
-
-        Raises:
-            SqlError: There is no such table (002003).
-        """
+        """Return a table's object; where there is no such table it is an error (002003)."""
         known = self.register(table.database).find(table)
         if known is None:
             raise missing_object(str(table))
@@ -248,22 +236,18 @@ class EngineSession(FakeSnowflakeConnection):
         for feature in self.engine.features:
             feature.on_change(self, table)
 
-    def locate(self, name: Name, *, reading: bool = False) -> Table:
+    def locate(self, name: Name) -> Table:
         """Return where a name points to from this session, whether or not there is anything.
-
-        Where it is only read a missing schema is a missing table.
 
         Raises:
             SqlError: No database or schema is current, or the schema is not there.
         """
-        if reading:
-            return self._complete(name)
         (located,) = self.locate_all(name)
         return located
 
     def locate_all(self, *names: Name) -> list[Table]:
         """Return where several names point to, looking each schema up once; otherwise as `locate`."""
-        located = [self._complete(name) for name in names]
+        located = [self.complete(name) for name in names]
         for database, schema in dict.fromkeys((table.database, table.schema) for table in located):
             if not self.register(database).has_schema(schema):
                 raise missing_schema(database, schema)
@@ -272,7 +256,8 @@ class EngineSession(FakeSnowflakeConnection):
                 raise missing_object(str(table))
         return located
 
-    def _complete(self, name: Name) -> Table:
+    def complete(self, name: Name) -> Table:
+        """Return what a name stands for, whether or not its schema is there."""
         *qualifiers, table = name.parts
         if len(qualifiers) > _QUALIFIERS:
             raise syntax_error(f"unexpected '{name}'.")
@@ -284,11 +269,7 @@ class EngineSession(FakeSnowflakeConnection):
         return Table(str(database), str(schema), table)
 
     def query(self, sql: str, params: Any = None) -> Result:
-        """Execute a query, a change of rows, or what fakesnow knows how to.
-
-        Raises:
-            SqlError: It cannot be expressed on DuckDB, or fails there.
-        """
+        """Execute a query, a change of rows, or what fakesnow knows how to; what DuckDB cannot express is refused."""
         sql, params = self.prepared(sql), params or ()
         expression = parsed(sql)
         kind = str(expression.args.get("kind") or "TABLE").upper()
@@ -341,6 +322,8 @@ class EngineSession(FakeSnowflakeConnection):
         cursor = EngineCursor(self)
         with translated_errors(sql), quietly():
             cursor.execute(sql, server=True)
+            # fakesnow would keep it for ever.
+            self.results_cache.clear()
             return cursor.result(statement_type)
 
     def answer(self, sql: str, params: Sequence[Any] = (), *, statement_type: int = 0) -> Result:

@@ -49,11 +49,7 @@ def show_grants(session: EngineSession, statement: statements.ShowGrants) -> Res
 
 
 def owner_row(session: EngineSession, table: Table) -> tuple[str, list[object]]:
-    """Return the query for the row of SHOW GRANTS about a table's owner, and its parameters.
-
-    Raises:
-        SqlError: There is no such table (002003).
-    """
+    """Return the query for the row of SHOW GRANTS about a table's owner, and its parameters."""
     known = session.found(table)
     return _OWNER_SQL, [known.created_on, str(table), known.owner, known.owner]
 

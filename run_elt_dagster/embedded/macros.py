@@ -25,12 +25,16 @@ class Macros:
     def __init__(self, duck: DuckDBPyConnection) -> None:
         self._duck = duck.cursor()
         self._missing = dict(catalogue.macros())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def create(self, sql: str) -> None:
         """Create the macros that SQL calls, and those that they call."""
         with self._lock:
-            self._create(sql)
+            for name in catalogue.called_macros(sql):
+                if (statement := self._missing.get(name)) is not None:
+                    self.create(statement.partition("(")[2])
+                    self._duck.execute(statement)
+                    del self._missing[name]
 
     def create_all(self) -> None:
         """Create all macros: what a transaction will need is not known when it begins."""
@@ -43,10 +47,3 @@ class Macros:
         """Create the macros that views, defaults and checks of a database call: an earlier process has stored them."""
         rows = self._duck.execute(_STORED, [database, database]).fetchall()
         self.create("\n".join(str(sql) for (sql,) in rows))
-
-    def _create(self, sql: str) -> None:
-        for name in catalogue.called_macros(sql):
-            if (statement := self._missing.get(name)) is not None:
-                self._create(statement.partition("(")[2])
-                self._duck.execute(statement)
-                del self._missing[name]

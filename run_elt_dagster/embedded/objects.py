@@ -88,13 +88,9 @@ class Register:
 
     def existing_name(self, schema: str, name: str) -> str | None:
         """Return how the table or view is spelled that has a name, whatever the case; None if there is none."""
-        row = self._row(
-            """SELECT name FROM (
-                SELECT database_name, schema_name, table_name AS name FROM duckdb_tables()
-                UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views())
-            WHERE database_name = ? AND schema_name = ? AND lower(name) = lower(?)""",
-            [self.database, schema, name],
-        )
+        names = f"SELECT name FROM _fs_global.{HIDDEN_SCHEMA}.embedded_names"
+        where = "WHERE database_name = ? AND schema_name = ? AND lower(name) = lower(?)"
+        row = self._row(f"{names} {where}", [self.database, schema, name])
         return row[0] if row else None
 
     def has_schema(self, schema: str) -> bool:

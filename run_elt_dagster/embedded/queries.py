@@ -110,7 +110,7 @@ def _table(session: "EngineSession", node: exp.Table) -> Relation:
     elif last in session.temporary:
         table = Table("temp", "main", last)
     else:
-        table = session.locate(name, reading=True)
+        table = session.complete(name)
     try:
         return described(session, table.sql, stored=True, name=table.sql)
     except duckdb.CatalogException as error:

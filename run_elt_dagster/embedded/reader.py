@@ -10,14 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from sqlglot import Token
 
 from run_elt_dagster.dialect.errors import SqlError, unsupported
-from run_elt_dagster.embedded.lexer import (
-    STRINGS,
-    identifier_value,
-    is_identifier,
-    keyword_of,
-    unexpected,
-    written,
-)
+from run_elt_dagster.embedded.lexer import STRINGS, identifier_value, is_identifier, keyword_of, unexpected, written
 
 _T = TypeVar("_T")
 
@@ -41,14 +34,9 @@ class Statement:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which objects a SHOW lists.
+    """Which objects a SHOW lists: those in the current database or schema where it has no name."""
 
-    Attributes:
-        kind: `ACCOUNT`, `DATABASE`, `SCHEMA`, or empty where the statement does not say.
-        name: The database or schema, None for the current one.
-        like: A pattern of the names, None for all.
-    """
-
+    # `ACCOUNT`, `DATABASE`, `SCHEMA`, or empty where the statement does not say.
     kind: str = ""
     name: Name | None = None
     like: str | None = None
@@ -174,9 +162,6 @@ class Reader:
         """Read which objects a SHOW lists, to the end of the statement.
 
         https://docs.snowflake.com/en/sql-reference/sql/show-tables
-
-        Raises:
-            SqlError: It says what is not understood here.
         """
         like = self.string() if self.accept("LIKE") else None
         kind, name = "", None

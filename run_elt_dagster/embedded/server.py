@@ -126,10 +126,10 @@ class EmbeddedServer:
         if path == "/queries/v1/query-request":
             return self._query(session, query.get("requestId", ""), body)
         if path == "/queries/v1/abort-request":
-            return self._abort(lambda statement: statement.request_id == body.get("requestId"))
-        if (match := re.fullmatch(r"/queries/([^/]+)/result", path)) and match[1] in self._statements:
+            self._cancel_all(lambda statement: statement.request_id == body.get("requestId"))
+        elif (match := re.fullmatch(r"/queries/([^/]+)/result", path)) and match[1] in self._statements:
             return self._answer_of(self._statements[match[1]])
-        if path == "/session" and query.get("delete"):
+        elif path == "/session" and query.get("delete"):
             self._end(session)
         return success(None)
 
@@ -245,10 +245,6 @@ class EmbeddedServer:
         params = [from_binding(bindings[str(index)]) for index in range(1, len(bindings) + 1)]
         return statement.session.execute(statement, params)
 
-    def _abort(self, is_meant: Callable[[Running], bool]) -> Answer:
-        self._cancel_all(is_meant)
-        return success(None)
-
     def _cancel(self, order: CancelQueries) -> str:
         """Cancel statements: https://docs.snowflake.com/en/sql-reference/functions/system_cancel_all_queries."""
         count = self._cancel_all(lambda statement: statement.session.session_id == order.session_id)
@@ -306,12 +302,6 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
-        self._respond({})
-
-    def do_POST(self) -> None:
-        self._respond(self._body())
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's signature
         """Keep requests out of the console."""
 
@@ -325,19 +315,21 @@ class _Handler(BaseHTTPRequestHandler):
             return {}
         return body if isinstance(body, dict) else {}
 
-    def _respond(self, body: Mapping[str, Any]) -> None:
+    def do_POST(self) -> None:
         server = self.server
         assert isinstance(server, _HttpServer)  # noqa: S101 - it is the only one that uses this handler
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         token = re.search(r'Token="(.*?)"', self.headers.get("Authorization") or "")
-        answer = server.embedded.respond(url.path, query, token[1] if token else "", body)
+        answer = server.embedded.respond(url.path, query, token[1] if token else "", self._body())
         content = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    do_GET = do_POST  # noqa: N815 - the name that `http.server` looks for
 
 
 def _is_database(path: Path) -> bool:

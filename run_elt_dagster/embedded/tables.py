@@ -22,7 +22,7 @@ from run_elt_dagster.dialect.types import Kind
 from run_elt_dagster.embedded import queries, statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created
-from run_elt_dagster.embedded.objects import DEFAULT_OWNER, Table, TableObject
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Table, TableObject
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.versions import keep
 
@@ -315,16 +315,12 @@ def _move(session: EngineSession, table: Table, to: Table) -> None:
 def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bool) -> None:
     """Create a table with the columns of another one, their constraints, defaults and comments."""
     rows = session.duck.execute(
-        """SELECT column_name, data_type, is_nullable, column_default, comment FROM duckdb_columns()
-        WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index""",
+        f"""SELECT column_name, comment, definition FROM _fs_global.{HIDDEN_SCHEMA}.embedded_definitions
+        WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY position""",
         [source.database, source.schema, source.name],
     ).fetchall()
-    columns = [
-        f"{quoted(name)} {kind}{'' if nullable else ' NOT NULL'}{f' DEFAULT {default}' if default else ''}"
-        for name, kind, nullable, default, _ in rows
-    ]
-    session.duck.execute(f"CREATE TABLE {target.sql} ({', '.join(columns + _checks(session, source))})")
-    for name, _, _, _, comment in rows:
+    session.duck.execute(f"CREATE TABLE {target.sql} ({', '.join(definition for _, _, definition in rows)})")
+    for name, comment, _ in rows:
         if comment:
             session.duck.execute(_comment_sql(target, name, comment))
     if with_rows:
@@ -333,15 +329,6 @@ def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bo
 
 def _comment_sql(table: Table, column: str, comment: str) -> str:
     return f"COMMENT ON COLUMN {table.sql}.{quoted(column)} IS {values.literal_sql(comment)}"
-
-
-def _checks(session: EngineSession, table: Table) -> list[str]:
-    rows = session.duck.execute(
-        """SELECT constraint_text FROM duckdb_constraints()
-        WHERE constraint_type = 'CHECK' AND database_name = ? AND schema_name = ? AND table_name = ?""",
-        [table.database, table.schema, table.name],
-    ).fetchall()
-    return [str(row[0]) for row in rows]
 
 
 def _relation(session: EngineSession, query: str) -> Relation:

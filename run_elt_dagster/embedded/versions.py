@@ -4,8 +4,6 @@ A kept table stays in DuckDB under a name that nobody sees, and its object in th
 https://docs.snowflake.com/en/user-guide/data-time-travel
 """
 
-from collections import Counter
-
 from run_elt_dagster.dialect.errors import SqlError, existing_object
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
@@ -62,12 +60,10 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
 def _expire(session: EngineSession, register: Register, database: str) -> None:
     """Purge the versions that are too old or too many."""
     rows = session.duck.execute(
-        f"""SELECT object_id, table_schema, table_name, dropped_name, dropped_on <= now() - {KEPT_FOR}
-        FROM {register.part("objects")} WHERE dropped_on IS NOT NULL ORDER BY dropped_on DESC"""
+        f"""SELECT object_id, table_schema, table_name FROM {register.part("objects")} WHERE dropped_on IS NOT NULL
+        QUALIFY dropped_on <= now() - {KEPT_FOR} OR row_number() OVER (ORDER BY dropped_on DESC) > {VERSIONS_PER_DATABASE}
+            OR row_number() OVER (PARTITION BY table_schema, dropped_name ORDER BY dropped_on DESC) > {VERSIONS_PER_NAME}"""
     ).fetchall()
-    of_name: Counter[tuple[str, str]] = Counter()
-    for index, (object_id, schema, kept_name, name, is_old) in enumerate(rows):
-        of_name[schema, name] += 1
-        if is_old or of_name[schema, name] > VERSIONS_PER_NAME or index >= VERSIONS_PER_DATABASE:
-            session.duck.execute(f"DROP TABLE {Table(database, schema, kept_name).sql}")
-            session.engine.forget(register, object_id)
+    for object_id, schema, kept_name in rows:
+        session.duck.execute(f"DROP TABLE {Table(database, schema, kept_name).sql}")
+        session.engine.forget(register, object_id)

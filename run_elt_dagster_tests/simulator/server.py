@@ -115,7 +115,8 @@ class SimulatedServer(EmbeddedServer):
             return super()._route(path, query, token, body)
         self._session(token)
         if parts[2:] == ["abort-request"]:
-            return self._abort(lambda statement: statement.query_id == parts[1])
+            self._cancel_all(lambda statement: statement.query_id == parts[1])
+            return success(None)
         statement = self._statements.get(parts[1])
         return success({"queries": [] if statement is None else [_status_of(statement)]})
 

@@ -79,3 +79,19 @@ SELECT '' AS "POLICY_DB", '' AS "POLICY_SCHEMA", '' AS "POLICY_NAME", '' AS "POL
     '' AS "REF_SCHEMA_NAME", '' AS "REF_ENTITY_NAME", '' AS "REF_ENTITY_DOMAIN", '' AS "REF_COLUMN_NAME",
     '' AS "REF_ARG_COLUMN_NAMES", '' AS "TAG_DATABASE", '' AS "TAG_SCHEMA", '' AS "TAG_NAME", '' AS "POLICY_STATUS"
 LIMIT 0;
+
+-- What CREATE TABLE lists for a table that is there: its columns, then its checks.
+CREATE OR REPLACE VIEW _fs_global.{hidden_schema}.embedded_definitions AS
+SELECT database_name, schema_name, table_name, column_index AS position, column_name, comment,
+    '"' || replace(column_name, '"', '""') || '" ' || data_type || CASE WHEN is_nullable THEN '' ELSE ' NOT NULL' END
+        || coalesce(' DEFAULT ' || nullif(column_default, ''), '') AS definition
+FROM duckdb_columns()
+UNION ALL
+SELECT database_name, schema_name, table_name, 1000000, NULL, NULL, constraint_text
+FROM duckdb_constraints() WHERE constraint_type = 'CHECK';
+
+-- The names of tables and views.
+CREATE OR REPLACE VIEW _fs_global.{hidden_schema}.embedded_names AS
+SELECT database_name, schema_name, table_name AS name FROM duckdb_tables()
+UNION ALL
+SELECT database_name, schema_name, view_name FROM duckdb_views();
