@@ -3,7 +3,7 @@
     with embedded_snowflake(Path(".run_elt"), log=print) as endpoint:
         connection = snowflake.connector.connect(**endpoint.connection_args())
 
-`translation` turns Snowflake's queries into DuckDB's: what is known to be exact, and nothing else. fakesnow
+`dialect` turns Snowflake's queries into DuckDB's: what is known to be exact, and nothing else. fakesnow
 (https://github.com/tekumara/fakesnow) answers SHOW and DESCRIBE, and creates schemas and databases. The other modules add the protocol
 and what hangs on a table. What cannot be done fails loudly; docs/embedded.md lists what is known, and what differs from an account.
 
@@ -25,11 +25,7 @@ LIBRARIES = ("fakesnow", "duckdb", "filelock", "pyarrow")
 
 
 class NotInstalledError(ImportError):
-    """The libraries of the embedded Snowflake are not all there: this package was installed without them.
-
-    Attributes:
-        missing: Which.
-    """
+    """The libraries of the embedded Snowflake are not all there: this package was installed without some, the `missing` ones."""
 
     def __init__(self, missing: Sequence[str]) -> None:
         self.missing = tuple(missing)
@@ -85,13 +81,6 @@ _shared: dict[tuple[int, Path], _Shared] = {}
 _lock = threading.Lock()
 
 
-def _joined(key: tuple[int, Path]) -> _Shared:
-    with _lock:
-        shared = _shared.setdefault(key, _Shared())
-        shared.users += 1
-        return shared
-
-
 def _leave(shared: _Shared) -> None:
     """Stop the server with its last user; whoever joins in between starts another one."""
     with shared.changing:
@@ -139,7 +128,9 @@ def embedded_snowflake(
         raise NotInstalledError(missing)
     place = directory.resolve()
     # A forked child has the parent's memory but not its threads.
-    shared = _joined((os.getpid(), place))
+    with _lock:
+        shared = _shared.setdefault((os.getpid(), place), _Shared())
+        shared.users += 1
     try:
         with shared.changing:
             if shared.endpoint is None:

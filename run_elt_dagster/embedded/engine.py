@@ -141,10 +141,7 @@ class Engine(FakeSnow):
 
 
 class EngineSession(FakeSnowflakeConnection):
-    """A session of fakesnow, with a transaction around each statement.
-
-    Its temporary tables hide others of the same name.
-    """
+    """A session of fakesnow, with a transaction around each statement. Its temporary tables hide others of the same name."""
 
     # What may be created, dropped and altered, what ALTER may do, and what may be executed at all, as sqlglot reads it. Without a
     # transaction, which cannot be begun here, to end one changes nothing on an account either.
@@ -189,11 +186,7 @@ class EngineSession(FakeSnowflakeConnection):
         return self.atomically(ddl=False)
 
     def use(self, database: str, schema: str) -> None:
-        """Make a schema the current one: https://docs.snowflake.com/en/sql-reference/sql/use-schema.
-
-        Raises:
-            SqlError: There is no such schema (002043).
-        """
+        """Make a schema the current one: https://docs.snowflake.com/en/sql-reference/sql/use-schema."""
         if not self.register(database).has_schema(schema):
             text = "SQL compilation error:\nObject does not exist, or operation cannot be performed."
             raise SqlError(text, errno=2043, sqlstate="02000")
@@ -221,8 +214,7 @@ class EngineSession(FakeSnowflakeConnection):
     def altering(self, table: Table, *, if_exists: bool, use: str | None = None) -> Generator[TableObject | None]:
         """Hold a transaction around what happens to a table; yield its object, None where it is missing and may be.
 
-        Raises:
-            SqlError: It is missing (002003), or a feature refuses the use.
+        One that may not be missing is an error (002003), and features may refuse the use.
         """
         with self.atomically(ddl=True):
             known = self.register(table.database).find(table) if if_exists else self.found(table)
@@ -237,11 +229,7 @@ class EngineSession(FakeSnowflakeConnection):
             feature.on_change(self, table)
 
     def locate(self, name: Name) -> Table:
-        """Return where a name points to from this session, whether or not there is anything.
-
-        Raises:
-            SqlError: No database or schema is current, or the schema is not there.
-        """
+        """Return where a name points to from this session: the schema must be there, the table need not."""
         (located,) = self.locate_all(name)
         return located
 

@@ -68,9 +68,7 @@ def only_statement(sql: str) -> list[Token]:
     """Return the tokens of the one statement in a text, without a `;` at its end.
 
     Raises:
-        SqlError: There is no statement (000900), there are several (000008:
-            https://docs.snowflake.com/en/sql-reference/parameters#multi-statement-count), or a `;` stands inside
-            parentheses (001003).
+        SqlError: There is no statement (000900), there are several (000008), or a `;` stands inside parentheses (001003).
     """
     statements: list[list[Token]] = [[]]
     depth = 0
@@ -86,6 +84,7 @@ def only_statement(sql: str) -> list[Token]:
     if not filled:
         raise SqlError("SQL compilation error:\nEmpty SQL statement.", errno=900, sqlstate="42601")
     if len(filled) > 1:
+        # https://docs.snowflake.com/en/sql-reference/parameters#multi-statement-count
         text = f"Actual statement count {len(filled)} did not match the desired statement count 1."
         raise SqlError(text, errno=8, sqlstate="0A000")
     return filled[0]

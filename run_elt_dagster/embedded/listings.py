@@ -1,7 +1,5 @@
 """What SHOW lists: https://docs.snowflake.com/en/sql-reference/sql/show."""
 
-from collections.abc import Mapping
-
 from run_elt_dagster.dialect.errors import missing_object
 from run_elt_dagster.embedded import statements
 from run_elt_dagster.embedded.engine import EngineSession
@@ -13,15 +11,11 @@ from run_elt_dagster.embedded.results import Result
 _OWNER_SQL = """
 SELECT ? AS created_on, 'OWNERSHIP' AS privilege, 'TABLE' AS granted_on, ? AS name, 'ROLE' AS granted_to,
     ? AS grantee_name, 'true' AS grant_option, ? AS granted_by"""
-_RELATIONS: Mapping[type[statements.Show], str] = {
-    statements.ShowTablesHistory: "embedded_show_tables_history",
-    statements.ShowStreams: "embedded_show_streams",
-}
 
 
 def show(session: EngineSession, statement: statements.Show) -> Result:
     """List tables and their versions, which have a moment in `dropped_on`, or streams, of which there are none here."""
-    return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.{_RELATIONS[type(statement)]}", statement.scope)
+    return listed(session, f"_fs_global.{HIDDEN_SCHEMA}.{statement.view}", statement.scope)
 
 
 def show_tables(session: EngineSession, statement: statements.ShowTables) -> Result:

@@ -20,12 +20,9 @@ COMMAND_CHARACTERS = 200
 
 @contextmanager
 def directory_lock(directory: Path, *, wait_seconds: float, log: Callable[[str], None]) -> Generator[None]:
-    """Hold a directory's lock, which the operating system takes back even from a process that was killed.
+    """Hold an existing directory's lock, which the operating system takes back even from a process that was killed.
 
-    Args:
-        directory: An existing directory.
-        wait_seconds: How long to wait for another process.
-        log: Told who is waited for, after a second and then every half minute.
+    Who is waited for is logged after a second and then every half minute.
 
     Raises:
         TimeoutError: Another process held the lock all the time.

@@ -1,4 +1,4 @@
-"""The macros of `translation/data` in DuckDB, each created when a statement first needs it.
+"""The macros of `dialect/data` in DuckDB, each created when a statement first needs it.
 
 DuckDB binds a macro with all that it calls: all of them take a quarter of a second of CPU, those of one query a few milliseconds.
 A transaction of DuckDB sees no macro that was created after it looked at their database. So whoever needs macros in the

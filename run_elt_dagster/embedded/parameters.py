@@ -28,13 +28,9 @@ _FIXED: Mapping[str, frozenset[str]] = {
 
 
 def check_parameters(parameters: Mapping[str, str | None]) -> None:
-    """Refuse parameters that would have an effect on an account, and none here.
+    """Refuse parameters that would have an effect on an account, and none here (000002).
 
-    Args:
-        parameters: Values by name in upper case; None for one that is unset.
-
-    Raises:
-        SqlError: There is one (000002).
+    They are values by name in upper case, None for one that is unset.
     """
     for name, value in parameters.items():
         known = name in _IN_EFFECT | _WITHOUT_EFFECT or (name.startswith(_OF_THE_CLIENT) and name != _BINDING)

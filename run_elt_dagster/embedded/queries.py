@@ -1,4 +1,4 @@
-"""Queries, changes of rows, views and columns: what `translation` turns into DuckDB's SQL, executed.
+"""Queries, changes of rows, views and columns: what `dialect` turns into DuckDB's SQL, executed.
 
 https://docs.snowflake.com/en/sql-reference/sql-dml
 """
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 SELECT, INSERT, UPDATE, DELETE, MERGE = 0x1000, 0x3100, 0x3200, 0x3300, 0x3400
 # Views over the register in the place of DuckDB's own: https://docs.snowflake.com/en/sql-reference/info-schema
 _INFORMATION_SCHEMA = {"COLUMNS", "TABLES", "VIEWS", "SCHEMATA", "LOAD_HISTORY"}
-
-
 # Booleans are integers, and moments are dates, to Python: the first that fits decides.
 _BOUND: Mapping[type, Type] = {
     bool: types.BOOLEAN,
@@ -77,6 +75,12 @@ def _answered(session: "EngineSession", answer: TableFunction, call: exp.Anonymo
     return described(session, answer(session, call))
 
 
+def relation_of(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Relation:
+    """Return what a query gives."""
+    queries, expression = translated(session, sql, params=params)
+    return queries.relation(expression)
+
+
 def _bound(value: Any) -> Value:
     """Return a value of `?`, in the type in which the connector bound it."""
     if value is None:
@@ -96,11 +100,7 @@ def described(session: "EngineSession", duck_sql: str, *, stored: bool = False, 
 
 
 def _table(session: "EngineSession", node: exp.Table) -> Relation:
-    """Return a table or view with its columns.
-
-    Raises:
-        SqlError: There is none (002003), or it is what only an account has.
-    """
+    """Return a table or view with its columns; one that is not there is an error (002003)."""
     name = table_name(node)
     *qualifiers, last = name.parts or ("",)
     if not last:
@@ -125,11 +125,7 @@ def _information_view(session: "EngineSession", parts: Sequence[str]) -> Table:
 
 
 def run(session: "EngineSession", sql: str) -> Any:
-    """Execute DuckDB's SQL and return its rows.
-
-    Raises:
-        SqlError: DuckDB cannot.
-    """
+    """Execute DuckDB's SQL and return its rows; what DuckDB cannot do is an SqlError."""
     allow_arrow_output()
     session.engine.macros.create(sql)
     try:
@@ -140,8 +136,7 @@ def run(session: "EngineSession", sql: str) -> Any:
 
 def select(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Result:
     """Execute a query."""
-    queries, expression = translated(session, sql, params=params)
-    relation = queries.relation(expression)
+    relation = relation_of(session, sql, params)
     return result_of(run(session, relation.sql), [(column.name, column.type) for column in relation.columns], SELECT)
 
 

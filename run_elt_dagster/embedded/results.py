@@ -47,15 +47,11 @@ _FORMS: Mapping[Kind, tuple[str, pa.DataType, Callable[[Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a statement gives.
-
-    Attributes:
-        rowtype: The columns as the connector wants them described.
-        statement_type: Snowflake's id of the kind of statement; it tells the connector what counts as rows.
-    """
+    """What a statement gives: rows, and their columns as the connector wants them described."""
 
     table: pa.Table
     rowtype: list[ColumnInfo]
+    # Snowflake's id of the kind of statement; it tells the connector what counts as rows.
     statement_type: int = 0
 
 
@@ -132,9 +128,6 @@ def allow_arrow_output() -> None:
     stays: Python 3.11 takes a filter out before it puts the same one in, and another thread's remark may come in between.
     """
     with _allowing_arrow_output:
-        if not any(action == "ignore" and _is_arrow_remark(message) for action, message, *_ in warnings.filters):
+        silenced = (getattr(message, "pattern", None) for action, message, *_ in warnings.filters if action == "ignore")
+        if _ARROW_REMARK not in silenced:
             warnings.filterwarnings("ignore", message=_ARROW_REMARK, category=UserWarning)
-
-
-def _is_arrow_remark(message: object) -> bool:
-    return getattr(message, "pattern", None) == _ARROW_REMARK

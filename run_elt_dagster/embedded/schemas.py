@@ -28,11 +28,7 @@ def use_schema(session: EngineSession, statement: UseSchema) -> Result:
 
 
 def located(session: EngineSession, name: Name) -> tuple[str, str]:
-    """Return the database and the schema that a name means.
-
-    Raises:
-        SqlError: The name is of a schema alone, and the session has no database.
-    """
+    """Return the database and the schema that a name means; without a database the session must have one."""
     *database, schema = name.parts
     found = database[0] if database else session.database
     if not found:

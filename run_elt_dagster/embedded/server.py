@@ -44,7 +44,6 @@ ANSWERS_KEPT = 50
 # Snowflake answers "in progress" before the connector's socket times out after 60 s, and the connector asks again.
 ANSWER_WITHIN_SECONDS = 40.0
 IN_PROGRESS = "333333"
-
 # What stands for UTC in the connector's format of a TIMESTAMP_TZ.
 _NO_OFFSET = 1440
 logger = logging.getLogger(__name__)
@@ -74,9 +73,8 @@ class EmbeddedServer:
         self._writing = threading.Lock()
         self._http = _HttpServer()
         self._http.embedded = self
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.05,), name="embedded-snowflake", daemon=True
-        )
+        serve = self._http.serve_forever
+        self._thread = threading.Thread(target=serve, args=(0.05,), name="embedded-snowflake", daemon=True)
 
     @property
     def port(self) -> int:
@@ -144,12 +142,9 @@ class EmbeddedServer:
             for name in ("roleName", "warehouse", "databaseName", "schemaName")
         )
         session = self._opened(
-            session_id=secrets.randbelow(2**53),
-            token=secrets.token_urlsafe(32),
             user=str(data.get("LOGIN_NAME") or USER).upper(),
             role=role or "SYSADMIN",
             warehouse=warehouse,
-            engine=self.engine,
             connection=self._connection(database, schema, parameters),
             writing=self._writing,
             parameters=parameters,

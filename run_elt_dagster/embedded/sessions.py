@@ -4,6 +4,7 @@ A session runs one statement at a time; statements that write wait for those of 
 to refuse one of two writers. Reading never waits for another session.
 """
 
+import secrets
 import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping
@@ -15,7 +16,7 @@ import duckdb
 
 from run_elt_dagster.dialect.errors import CancelledError, SqlError, from_duckdb
 from run_elt_dagster.embedded import listings, schemas, statements, tables, versions
-from run_elt_dagster.embedded.engine import Engine, EngineSession
+from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Handler
 from run_elt_dagster.embedded.reader import Statement
 from run_elt_dagster.embedded.results import Result
@@ -34,11 +35,10 @@ _HANDLERS: Mapping[type[Statement], Handler] = {
     statements.InsertOverwrite: tables.insert_overwrite,
     statements.CreateSchema: schemas.create_schema,
     statements.UseSchema: schemas.use_schema,
+    statements.Show: listings.show,
     statements.ShowColumns: listings.show_columns,
     statements.ShowGrants: listings.show_grants,
-    statements.ShowStreams: listings.show,
     statements.ShowTables: listings.show_tables,
-    statements.ShowTablesHistory: listings.show,
 }
 
 
@@ -50,12 +50,9 @@ def session_gone() -> SqlError:
 
 @dataclass(eq=False)
 class Running:
-    """A statement, and its answer, kept for whoever asks again.
+    """A statement, and its answer, kept for whoever asks again: the connector does with the same id of the request.
 
-    Attributes:
-        request_id: The connector's id of the request, the same when it asks again.
-        parameters: Parameters of this statement alone, by name in upper case.
-        finished: Set when there is an answer.
+    The parameters are those of this statement alone, by name in upper case.
     """
 
     sql: str
@@ -129,15 +126,14 @@ class Running:
 class Session:
     """What a login opens; its parameters have names in upper case."""
 
-    session_id: int
-    token: str
     user: str
     role: str | None
     warehouse: str | None
-    engine: Engine
     connection: EngineSession
     writing: threading.Lock
     parameters: dict[str, str] = field(default_factory=dict[str, str])
+    session_id: int = field(default_factory=lambda: secrets.randbelow(2**53))
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     closed: bool = False
     running: dict[str, Running] = field(default_factory=dict[str, Running])
     # The statement that DuckDB is working on.
@@ -147,12 +143,9 @@ class Session:
     _interrupting: threading.Lock = field(default_factory=threading.Lock)
 
     def execute(self, statement: Running, params: Any = None) -> Result:
-        """Run a statement when it is this session's turn.
-
-        Raises:
-            SqlError: The statement failed or was cancelled.
-        """
-        parsed = statements.parse(statement.sql, self.engine.heads, self.engine.clauses)
+        """Run a statement when it is this session's turn; one that fails or is cancelled raises an SqlError."""
+        engine = self.connection.engine
+        parsed = statements.parse(statement.sql, engine.heads, engine.clauses)
         if isinstance(parsed, statements.CancelQueries):
             # A session cancels from outside its own turn.
             return self._cancel(parsed)
@@ -206,7 +199,7 @@ class Session:
         self.connection.context = self._context(statement)
         if isinstance(parsed, statements.Query):
             return self.connection.query(parsed.sql, params)
-        handler = self.engine.handlers.get(type(parsed)) or _HANDLERS[type(parsed)]
+        handler = self.connection.engine.handlers.get(type(parsed)) or _HANDLERS[type(parsed)]
         return handler(self.connection, parsed)
 
     def _context(self, statement: Running) -> dict[str, str | None]:  # noqa: ARG002 - for sessions that keep results

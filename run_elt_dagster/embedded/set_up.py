@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import Engine, transaction
-from run_elt_dagster.embedded.objects import Register, Table
+from run_elt_dagster.embedded.objects import DEFAULT_OWNER, Register, Table
 from run_elt_dagster.embedded.sql_files import sql_file
 
 SCHEMAS = ("RAW_DATA", "ANALYTICS")
@@ -24,21 +24,15 @@ def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Ca
     register = Register(duck, database)
     if not sample_data or register.knows(SAMPLE_LOADED):
         return
+    tables = [Table(database, "RAW_DATA", name) for name in SAMPLE_TABLES]
     started = time.monotonic()
     with transaction(duck):
-        rows = _load(register)
         register.record(SAMPLE_LOADED)
-    if rows:
-        log(f"Loaded {rows:,} sample sessions into {database}.RAW_DATA in {time.monotonic() - started:.1f} s.")
-
-
-def _load(register: Register) -> int:
-    """Create and fill the tables of the sample; return the number of sessions, 0 if somebody has such tables already."""
-    tables = [Table(register.database, "RAW_DATA", name) for name in SAMPLE_TABLES]
-    if any(register.existing_name(table.schema, table.name) for table in tables):
-        return 0
-    register.duck.execute(sql_file("sample_data", schema=f"{quoted(register.database)}.RAW_DATA"))
-    for table in tables:
-        register.add(table, owner="SYSADMIN", comment="Sample data")
-    rows = register.duck.sql(f"SELECT count(*) FROM {tables[0].sql}").fetchall()
-    return int(rows[0][0])
+        if any(register.existing_name(table.schema, table.name) for table in tables):
+            # Somebody has such tables already.
+            return
+        duck.execute(sql_file("sample_data", schema=f"{quoted(database)}.RAW_DATA"))
+        for table in tables:
+            register.add(table, owner=DEFAULT_OWNER, comment="Sample data")
+    ((rows,),) = duck.sql(f"SELECT count(*) FROM {tables[0].sql}").fetchall()
+    log(f"Loaded {rows:,} sample sessions into {database}.RAW_DATA in {time.monotonic() - started:.1f} s.")

@@ -141,25 +141,20 @@ class InsertOverwrite(TableStatement):
 
 @dataclass(frozen=True)
 class Show(Statement):
-    """A SHOW of objects."""
+    """A SHOW of the objects that a view of the server's own lists; the scope says which of them."""
 
+    view: str
     scope: Scope
     writes: ClassVar[bool] = False
 
 
-class ShowTablesHistory(Show):
-    """SHOW TABLES HISTORY, which lists dropped tables too."""
-
-
-class ShowStreams(Show):
-    """SHOW STREAMS."""
-
-
 @dataclass(frozen=True)
-class ShowTables(Show):
+class ShowTables(Statement):
     """SHOW TABLES; fakesnow lists them."""
 
+    scope: Scope
     sql: str
+    writes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -437,8 +432,8 @@ _HEADS: tuple[Head, ...] = (
     (("COMMENT",), _comment),
     (("INSERT", "OVERWRITE"), _insert_overwrite),
     (("SHOW", "GRANTS", "ON", "TABLE"), lambda reader: ShowGrants(reader.name())),
-    (("SHOW", "TABLES", "HISTORY"), lambda reader: ShowTablesHistory(reader.scope())),
-    (("SHOW", "STREAMS"), lambda reader: ShowStreams(reader.scope())),
+    (("SHOW", "TABLES", "HISTORY"), lambda reader: Show("embedded_show_tables_history", reader.scope())),
+    (("SHOW", "STREAMS"), lambda reader: Show("embedded_show_streams", reader.scope())),
     (("SHOW",), _show),
     (("DESC",), _describe),
     (("DESCRIBE",), _describe),

@@ -49,53 +49,27 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
     """
     target = session.locate(statement.target)
     # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
-    query = _relation(session, statement.query_sql) if statement.query_sql else None
+    query = queries.relation_of(session, statement.query_sql) if statement.query_sql else None
     columns = _columns_of(session, statement.columns_sql) if statement.columns_sql else _Columns()
     if columns.typed:
         session.engine.macros.create_all()
     elif query is not None:
         session.engine.macros.create(_stored_sql(query, columns.names))
-    if statement.creation.temporary:
-        return _create_temporary(session, statement, columns, query)
-    with session.atomically(ddl=True), _creating(session, target, Created("", statement.creation)) as made:
+    created, temporary = Created("", statement.creation), statement.creation.temporary
+    where = _creating_temporary(session, target, created) if temporary else _creating(session, target, created)
+    with session.atomically(ddl=True), where as made:
         if made is None:
             return status(f"{target.name} already exists, statement succeeded.")
-        _fill(session, made, columns, query)
+        how = "TEMPORARY TABLE" if temporary else "TABLE"
+        if columns.typed:
+            session.duck.execute(f"CREATE {how} {made.sql} {columns.typed_sql}")
+        if query is not None and columns.typed:
+            session.duck.execute(f"INSERT INTO {made.sql} {stored_query(query, columns.typed)}")
+        elif query is not None:
+            session.duck.execute(f"CREATE {how} {made.sql} AS {_stored_sql(query, columns.names)}")
         for name, comment in columns.comments:
             session.duck.execute(_comment_sql(made, name, comment))
     return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
-
-
-def _fill(
-    session: EngineSession, made: Table, columns: "_Columns", query: Relation | None, *, how: str = "TABLE"
-) -> None:
-    if columns.typed:
-        session.duck.execute(f"CREATE {how} {made.sql} {columns.typed_sql}")
-    if query is not None and columns.typed:
-        session.duck.execute(f"INSERT INTO {made.sql} {stored_query(query, columns.typed)}")
-    elif query is not None:
-        session.duck.execute(f"CREATE {how} {made.sql} AS {_stored_sql(query, columns.names)}")
-
-
-def _create_temporary(
-    session: EngineSession, statement: statements.CreateTable, columns: "_Columns", query: Relation | None
-) -> Result:
-    """Create a table of this session alone: https://docs.snowflake.com/en/user-guide/tables-temp-transient."""
-    name, creation = statement.target.parts[-1], statement.creation
-    made = Table("temp", "main", name)
-    with session.atomically(ddl=True):
-        exists = name in session.temporary
-        if exists and creation.if_not_exists:
-            return status(f"{name} already exists, statement succeeded.")
-        if exists and not creation.or_replace:
-            raise existing_object(name)
-        aside = made.beside(_ASIDE) if exists else made
-        _fill(session, aside, columns, query, how="TEMPORARY TABLE")
-        if exists:
-            session.duck.execute(f"DROP TABLE {made.sql}")
-            session.duck.execute(f"ALTER TABLE {aside.sql} RENAME TO {quoted(name)}")
-    session.temporary.add(name)
-    return status(f"Table {name} successfully created.")
 
 
 def clone_table(session: EngineSession, statement: statements.CloneTable) -> Result:
@@ -230,7 +204,7 @@ def insert_overwrite(session: EngineSession, statement: statements.InsertOverwri
     may read the very table.
     """
     target = session.locate(statement.target)
-    query = _relation(session, statement.query_sql)
+    query = queries.relation_of(session, statement.query_sql)
     whole = queries.described(session, target.sql, stored=True)
     columns = [changes.column(whole, name) for name in statement.columns] or list(whole.columns)
     names = ", ".join(quoted(column.inner) for column in columns)
@@ -264,7 +238,29 @@ def _creating(session: EngineSession, target: Table, created: Created) -> Genera
     if replaced is not None:
         keep(session, target, replaced.object_id)
         _move(session, made, target)
-    _register(session, target, replace(created, replaced=replaced))
+    register, creation, origin = session.register(target.database), created.creation, created.origin
+    comment = creation.comment if creation.comment is not None or origin is None else origin.comment
+    owner = session.context.get("role") or DEFAULT_OWNER
+    object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
+    for feature in session.engine.features:
+        feature.on_create(session, target, replace(created, object_id=object_id, replaced=replaced))
+
+
+@contextmanager
+def _creating_temporary(session: EngineSession, target: Table, created: Created) -> Generator[Table | None]:
+    """Likewise for a table of this session alone: https://docs.snowflake.com/en/user-guide/tables-temp-transient."""
+    own, exists = Table("temp", "main", target.name), target.name in session.temporary
+    if exists and created.creation.if_not_exists:
+        yield None
+        return
+    if exists and not created.creation.or_replace:
+        raise existing_object(target.name)
+    made = own.beside(_ASIDE) if exists else own
+    yield made
+    if exists:
+        session.duck.execute(f"DROP TABLE {own.sql}")
+        session.duck.execute(f"ALTER TABLE {made.sql} RENAME TO {quoted(own.name)}")
+    session.temporary.add(own.name)
 
 
 def _make_way(session: EngineSession, target: Table, creation: statements.Creation) -> tuple[bool, TableObject | None]:
@@ -289,16 +285,6 @@ def _make_way(session: EngineSession, target: Table, creation: statements.Creati
         raise existing_object(str(target))
     session.require_usable("replace", target, known)
     return True, known
-
-
-def _register(session: EngineSession, target: Table, created: Created) -> None:
-    """Register a new table, and let the features record what they know about it."""
-    register, creation, origin = session.register(target.database), created.creation, created.origin
-    comment = creation.comment if creation.comment is not None or origin is None else origin.comment
-    owner = session.context.get("role") or DEFAULT_OWNER
-    object_id = register.add(target, owner=owner, comment=comment, transient=creation.transient, kind=creation.kind)
-    for feature in session.engine.features:
-        feature.on_create(session, target, replace(created, object_id=object_id))
 
 
 def _move(session: EngineSession, table: Table, to: Table) -> None:
@@ -329,11 +315,6 @@ def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bo
 
 def _comment_sql(table: Table, column: str, comment: str) -> str:
     return f"COMMENT ON COLUMN {table.sql}.{quoted(column)} IS {values.literal_sql(comment)}"
-
-
-def _relation(session: EngineSession, query: str) -> Relation:
-    translator, expression = queries.translated(session, query)
-    return translator.relation(expression)
 
 
 def _stored_sql(relation: Relation, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ https://docs.snowflake.com/en/user-guide/data-time-travel
 from run_elt_dagster.dialect.errors import SqlError, existing_object
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.embedded.engine import EngineSession
-from run_elt_dagster.embedded.objects import Register, Table
+from run_elt_dagster.embedded.objects import Table
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.statements import UndropTable
 
@@ -29,7 +29,14 @@ def keep(session: EngineSession, table: Table, object_id: str) -> None:
         WHERE object_id = ?""",
         [kept.name, object_id],
     )
-    _expire(session, register, table.database)
+    rows = session.duck.execute(
+        f"""SELECT object_id, table_schema, table_name FROM {register.part("objects")} WHERE dropped_on IS NOT NULL
+        QUALIFY dropped_on <= now() - {KEPT_FOR} OR row_number() OVER (ORDER BY dropped_on DESC) > {VERSIONS_PER_DATABASE}
+            OR row_number() OVER (PARTITION BY table_schema, dropped_name ORDER BY dropped_on DESC) > {VERSIONS_PER_NAME}"""
+    ).fetchall()
+    for old_id, schema, old_name in rows:
+        session.duck.execute(f"DROP TABLE {Table(table.database, schema, old_name).sql}")
+        session.engine.forget(register, old_id)
 
 
 def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
@@ -55,15 +62,3 @@ def undrop_table(session: EngineSession, statement: UndropTable) -> Result:
         session.duck.execute(f"ALTER TABLE {target.beside(kept).sql} RENAME TO {quoted(target.name)}")
         register.move(object_id, target)
     return status(f"Table {target.name} successfully restored.")
-
-
-def _expire(session: EngineSession, register: Register, database: str) -> None:
-    """Purge the versions that are too old or too many."""
-    rows = session.duck.execute(
-        f"""SELECT object_id, table_schema, table_name FROM {register.part("objects")} WHERE dropped_on IS NOT NULL
-        QUALIFY dropped_on <= now() - {KEPT_FOR} OR row_number() OVER (ORDER BY dropped_on DESC) > {VERSIONS_PER_DATABASE}
-            OR row_number() OVER (PARTITION BY table_schema, dropped_name ORDER BY dropped_on DESC) > {VERSIONS_PER_NAME}"""
-    ).fetchall()
-    for object_id, schema, kept_name in rows:
-        session.duck.execute(f"DROP TABLE {Table(database, schema, kept_name).sql}")
-        session.engine.forget(register, object_id)

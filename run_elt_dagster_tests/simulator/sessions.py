@@ -194,8 +194,7 @@ class SimulatedConnection(EngineSession):
 
     def described(self, sql: str) -> Result:
         """Return the columns that a query gives, without its rows."""
-        translator, expression = queries.translated(self, sql)
-        relation = translator.relation(expression)
+        relation = queries.relation_of(self, sql)
         rows = queries.run(self, f"SELECT * FROM ({relation.sql}) LIMIT 0")
         return result_of(rows, [(column.name, column.type) for column in relation.columns], queries.SELECT)
 
@@ -401,7 +400,7 @@ class SimulatedSession(Session):
         return status(SUCCESS)
 
     def _roles(self) -> set[str | None]:
-        return {*SYSTEM_ROLES, *grants_in(self.connection, self.engine.databases[0]).roles(), self.role}
+        return {*SYSTEM_ROLES, *grants_in(self.connection, self.connection.engine.databases[0]).roles(), self.role}
 
 
 def describable(sql: str) -> bool:

@@ -1,9 +1,10 @@
 """The statements about streams, as data, and their parsers: https://docs.snowflake.com/en/sql-reference/sql/create-stream."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from run_elt_dagster.dialect.errors import unsupported
-from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
+from run_elt_dagster.embedded.reader import Head, Name, Reader, Scope, Statement
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class DropStream(Statement):
 
     name: Name
     if_exists: bool
+
+
+@dataclass(frozen=True)
+class ShowStreams(Statement):
+    """SHOW STREAMS."""
+
+    scope: Scope
+    writes: ClassVar[bool] = False
 
 
 def read_create_stream(reader: Reader, *, or_replace: bool) -> CreateStream:
@@ -55,4 +64,5 @@ HEADS: tuple[Head, ...] = (
     (("CREATE", "STREAM"), lambda reader: read_create_stream(reader, or_replace=False)),
     (("CREATE", "OR", "REPLACE", "STREAM"), lambda reader: read_create_stream(reader, or_replace=True)),
     (("DROP", "STREAM"), read_drop_stream),
+    (("SHOW", "STREAMS"), lambda reader: ShowStreams(reader.scope())),
 )

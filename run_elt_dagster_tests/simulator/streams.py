@@ -11,9 +11,8 @@ from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.listings import listed
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.results import Result, status
-from run_elt_dagster.embedded.statements import ShowStreams
 from run_elt_dagster_tests.simulator.schemas import forget_in_lost_schemas
-from run_elt_dagster_tests.simulator.stream_statements import HEADS, CreateStream, DropStream
+from run_elt_dagster_tests.simulator.stream_statements import HEADS, CreateStream, DropStream, ShowStreams
 
 # Snowflake says N/A where there is none: https://docs.snowflake.com/en/sql-reference/sql/show-streams#output
 _GONE = "Base table dropped or replaced"

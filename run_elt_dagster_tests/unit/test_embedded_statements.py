@@ -14,11 +14,10 @@ from run_elt_dagster.embedded.statements import (
     InsertOverwrite,
     Query,
     RenameTable,
+    Show,
     ShowColumns,
     ShowGrants,
-    ShowStreams,
     ShowTables,
-    ShowTablesHistory,
     SwapTables,
     TruncateTable,
     UndropTable,
@@ -28,6 +27,7 @@ from run_elt_dagster.embedded.statements import (
 )
 
 X, Y = Name(("A", "X")), Name(("A", "Y"))
+_HISTORY = "embedded_show_tables_history"
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ X, Y = Name(("A", "X")), Name(("A", "Y"))
         ("alter table if exists a.x rename to a.y", RenameTable(X, Y, if_exists=True)),
         ("drop table if exists a.x cascade", DropTable(X, if_exists=True)),
         ("undrop table a.x", UndropTable(X)),
-        ("show tables history", ShowTablesHistory(Scope())),
-        ("show tables history like 'x%' in schema d.a", ShowTablesHistory(Scope("SCHEMA", Name(("D", "A")), "x%"))),
-        ("show tables history in account", ShowTablesHistory(Scope("ACCOUNT"))),
-        ("show tables history in database", ShowTablesHistory(Scope("DATABASE"))),
+        ("show tables history", Show(_HISTORY, Scope())),
+        ("show tables history like 'x%' in schema d.a", Show(_HISTORY, Scope("SCHEMA", Name(("D", "A")), "x%"))),
+        ("show tables history in account", Show(_HISTORY, Scope("ACCOUNT"))),
+        ("show tables history in database", Show(_HISTORY, Scope("DATABASE"))),
         ("show terse tables in a", ShowTables(Scope("SCHEMA", Name(("A",))), "show terse tables in a")),
         ("show columns in table a.x", ShowColumns(X, sql="show columns in table a.x")),
         ("describe table a.x", ShowColumns(X, sql="describe table a.x")),
         ("comment on column a.x.b is 'c'", CommentColumns(X, (("B", "c"),))),
-        ("show streams in account", ShowStreams(Scope("ACCOUNT"))),
+        ("show streams in account", Show("embedded_show_streams", Scope("ACCOUNT"))),
         ("truncate a.x", TruncateTable(X, if_exists=False)),
         ("comment if exists on table a.x is 'c'", CommentTable(X, "c", if_exists=True)),
         ("alter table a.x set comment = 'c'", CommentTable(X, "c", if_exists=False)),
