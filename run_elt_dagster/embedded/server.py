@@ -404,7 +404,8 @@ def _rows(result: Result) -> Answer:
             "queryResultFormat": "json",
             "rowset": [[None if value is None else str(value) for value in row] for row in rows],
         }
-    content = to_ipc(_as_read(result))
+    # An account sends no content for no rows: a stream without a batch is an error in the connector's fetch_arrow_all.
+    content = to_ipc(_as_read(result)) if result.table.num_rows else b""
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}
 
 

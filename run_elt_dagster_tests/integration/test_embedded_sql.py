@@ -43,6 +43,14 @@ def test_format_works_in_a_build_and_in_its_grouping(session: Session) -> None:
     assert session.sql("select * from x order by month nulls last") == [("2019-05", 2), (None, 1)]
 
 
+def test_empty_result_can_be_read_as_arrow(session: Session) -> None:
+    with session.connection.cursor() as cursor:
+        cursor.execute("select column1 as n from values (1) where column1 > 1")
+        # The connector's word for a table without rows.
+        assert cursor.fetch_arrow_all() is None
+        assert cursor.rowcount == 0
+
+
 @pytest.mark.parametrize("template", ["'999.00'", "'MONTH'", "'YYYY-Q'", "column1"])
 def test_format_that_is_not_understood_fails(session: Session, template: str) -> None:
     error = session.error(f"select to_varchar(current_timestamp(), {template}) from values ('YYYY')")
