@@ -6,8 +6,8 @@
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
-# make docs    docs/settings.md and .env.example from the fields of run_elt_dagster/settings.py, docs/embedded.md from what is known of SQL, docs/commands.md
-# make bench   the same tables built by this project, dbt, dagster-dbt and a bare script: an hour or more
+# make docs    docs/settings.md, .env.example, docs/embedded.md and docs/commands.md, from the code
+# make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv

@@ -1,4 +1,4 @@
-"""Build the same tables with this project, dbt, dagster-dbt and a bare script, and compare: `python -m benchmarks.run`.
+"""Build the same tables with this project, its peers and a bare script, and compare: `python -m benchmarks.run`.
 
 All talk to the same embedded Snowflake over HTTP, in a process of its own. Each scenario is warmed up by two runs of every
 client, whose answers are recorded and then replayed: benchmarks/server.py. The clients take turns, so that what else the
@@ -14,21 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 from benchmarks import clients, measure, workload
-from benchmarks.clients import BARE, DAGSTER_DBT, DBT, PROJECT, RAW, Client
-from benchmarks.report import Round, Scenario, summary, title
+from benchmarks.clients import BARE, BEFORE, DAGSTER_DBT, DBT, DBT_2, POSTGRES, PROJECT, RAW, SQLMESH, Client
+from benchmarks.postgres import postgres_version, sessions, storage_database
+from benchmarks.report import THREADS, Round, Scenario, summary, title
 from benchmarks.service import LATENCY, NO_LATENCY, Latency, Mode, Service, serving
+from run_elt_dagster_tests.support.postgres import Database
 
-THREADS = 8
-BUILDERS = (RAW, PROJECT, DBT, DAGSTER_DBT)
+BUILDERS = (RAW, PROJECT, POSTGRES, BEFORE, DBT, DBT_2, DAGSTER_DBT, SQLMESH)
 RESULTS = clients.CACHE / "results.jsonl"
 # Rounds by the number of tables: short ones are noisy and cheap.
 _ROUNDS = {1: 7, 20: 5, 200: 3}
 WARM_UPS: tuple[Mode, ...] = ("execute", "record")
+_REPORTED = ("first_statement_seconds", "server_cpu_seconds", "logins", "statements", "missed")
 
 
 class Results:
@@ -65,6 +68,7 @@ class Bench:
         self._arguments = arguments
         self._results = results
         self._deadline = deadline
+        self._postgres: Database | None = None
 
     def scenarios(self, count: int, kind: workload.Kind) -> None:
         """Measure all scenarios with these tables that are not measured yet, and print each."""
@@ -91,29 +95,53 @@ class Bench:
         names: Sequence[str],
     ) -> None:
         tables = workload.workload(count, kind)
-        with serving(place / "server", list(clients.DATABASES.values()), log=place / "server.log") as service:
-            ready = {
-                name: clients.prepare(name, tables, server=service.where, place=place / name, threads=THREADS)
-                for name in names
-            }
-            for mode in WARM_UPS:
-                for name in names:
-                    _note(f"{count} {kind} tables: {name} warms up")
-                    service.begin(NO_LATENCY, mode=mode)
-                    self._cost(ready[name], place)
+        databases = [clients.DATABASES[name] for name in names if name in clients.DATABASES]
+        with ExitStack() as stack:
+            self._postgres = stack.enter_context(storage_database()) if POSTGRES in names else None
+            service = stack.enter_context(serving(place / "server", databases, log=place / "server.log"))
+            ready = {name: self._prepared(name, tables, service, place) for name in names}
+            self._warm_up(ready, service, place, f"{count} {kind} tables")
             for scenario, number, name in wanted:
-                if self._results.has(scenario, number, name):
+                if self._results.has(scenario, number, name) or name not in ready:
                     continue
                 if time.monotonic() > self._deadline:
                     _note("The time is over; --resume goes on.")
                     return
                 self._results.add(self._round(service, scenario, number, ready[name], place))
 
+    def _prepared(self, name: str, tables: Sequence[workload.Table], service: Service, place: Path) -> Client:
+        return clients.prepare(
+            name,
+            tables,
+            server=service.where,
+            place=place / name,
+            threads=THREADS,
+            postgres=self._postgres.variables if self._postgres else {},
+            before=self._arguments.before,
+        )
+
+    def _warm_up(self, ready: dict[str, Client], service: Service, place: Path, what: str) -> None:
+        """Run every client twice. dbt 2 is left out if it fails: nothing says that it can speak to this server."""
+        for mode in WARM_UPS:
+            for name, client in list(ready.items()):
+                _note(f"{what}: {name} warms up")
+                service.begin(NO_LATENCY, mode=mode)
+                try:
+                    self._cost(client.first if mode == "execute" else client, place)
+                except measure.CommandError as error:
+                    if name != DBT_2:
+                        raise
+                    _note(f"dbt 2 was not measured, since it cannot build these tables.\n{error}")
+                    del ready[name]
+
     def _round(self, service: Service, scenario: Scenario, number: int, client: Client, place: Path) -> Round:
+        database = self._postgres if client.name == POSTGRES else None
+        counted = sessions(database) if database else 0
         service.begin(_latency(scenario), mode=cast("Mode", scenario.answers))
         cost = self._cost(client, place)
         report = service.report()
-        _note(f"{scenario}: round {number}, {client.name}, {cost.wall_seconds:.1f} s")
+        connections = sessions(database) - counted if database else None
+        _note(f"{scenario}: round {number}, {client.name}, {cost.wall_seconds:.1f} s{_connected(connections)}")
         if report["missed"]:
             _note(f"{report['missed']} statements had no recorded answer; all that were sent: {report['kinds']}")
         return Round(
@@ -121,7 +149,8 @@ class Bench:
             number,
             client.name,
             **vars(cost),
-            **{name: report[name] for name in ("server_cpu_seconds", "logins", "statements", "missed")},
+            **{name: report[name] for name in _REPORTED},
+            connections=connections,
         )
 
     def _cost(self, client: Client, place: Path) -> measure.Cost:
@@ -134,6 +163,10 @@ class Bench:
         )
 
 
+def _connected(connections: int | None) -> str:
+    return "" if connections is None else f", {connections} connections to Postgres"
+
+
 def _latency(scenario: Scenario) -> Latency:
     return LATENCY if scenario.with_latency else NO_LATENCY
 
@@ -142,15 +175,36 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def chosen_clients(asked: Sequence[str] | None, *, before: Path | None) -> tuple[list[str], list[str]]:
+    """Return the clients to measure, and a sentence for each that this machine has not.
+
+    Args:
+        asked: Names; None for all.
+        before: Another checkout of this project, None without one.
+    """
+    missing: dict[str, str] = {}
+    if postgres_version() is None:
+        missing[POSTGRES] = "The client project-postgres requires Postgres 15 or newer, got none. It is not measured."
+    if clients.dbt_2() is None:
+        missing[DBT_2] = "The client dbt2 requires dbt 2 on PATH, got none. It is not measured."
+    if before is None:
+        missing[BEFORE] = "The client before requires --before, got none. It is not measured."
+    names = [name for name in asked or BUILDERS if name not in missing]
+    # A comparison with the past is made only when somebody asks for it.
+    return names, [text for name, text in missing.items() if name in (asked or (POSTGRES, DBT_2))]
+
+
 def machine() -> str:
     """Return what the numbers depend on: the machine, without its name, and the versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    pinned = (Path(__file__).parent / "requirements-dagster-dbt.txt").read_text(encoding="utf-8").split()
+    files = [Path(__file__).parent / f"requirements-{name}.txt" for name in (DAGSTER_DBT, SQLMESH)]
+    pinned = [line for file in files for line in file.read_text(encoding="utf-8").split()]
+    pinned += [f"dbt 2 {found[1]}"] if (found := clients.dbt_2()) else []
     own = [f"{name}=={version(name)}" for name in ("dagster", "dagster-snowflake", "snowflake-connector-python")]
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, load "
         f"{os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}; this project with {', '.join(own)}; "
-        f"peers with {', '.join(pinned)}; {THREADS} threads."
+        f"peers with {', '.join(dict.fromkeys(pinned))}; Postgres {postgres_version() or 'none'}; {THREADS} threads."
     )
 
 
@@ -159,7 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, nargs="+", default=[1, 20, 200], help="numbers of tables")
     parser.add_argument("--kinds", nargs="+", choices=workload.KINDS, default=list(workload.KINDS))
-    parser.add_argument("--clients", nargs="+", choices=BUILDERS, default=list(BUILDERS))
+    parser.add_argument("--clients", nargs="+", choices=BUILDERS, help="instead of all that the machine has")
+    parser.add_argument("--before", type=Path, help="another checkout of this project, measured as client before")
     parser.add_argument("--latency", nargs="+", choices=("off", "on"), default=["off", "on"])
     parser.add_argument("--rounds", type=int, help="instead of 7, 5, 3, and 1 from 1,000 tables")
     parser.add_argument(
@@ -172,8 +227,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     measure.end_with_children()
     chosen.latency = [choice == "on" for choice in chosen.latency]
-    clients.install([name for name in (DBT, DAGSTER_DBT) if name in chosen.clients])
-    print(machine(), flush=True)
+    chosen.before = chosen.before and chosen.before.resolve()
+    chosen.clients, missing = chosen_clients(chosen.clients, before=chosen.before)
+    clients.install([name for name in clients.PEERS if name in chosen.clients])
+    print("\n".join([machine(), *missing]), flush=True)
     bench = Bench(
         chosen, Results(chosen.results, resume=chosen.resume), deadline=time.monotonic() + 60 * chosen.minutes
     )

@@ -44,6 +44,12 @@ _NUMBER = re.compile(r"(?<=t_)\d{5}(?!\d)|(?<=select )\d+(?= as id)", re.IGNOREC
 # comment.
 _CANDIDATE = re.compile(r"\b(TEMP_\w+?__)([0-9A-F]{8})\b")
 _MARKER = re.compile(r"\[run_elt \w+ [^\]]*\]")
+# SQLMesh writes the id of its plan before each statement: https://sqlmesh.readthedocs.io/en/stable/guides/configuration/.
+_PLAN = re.compile(r"\A/\* SQLMESH_\w+: \w+ \*/ ")
+# Grants and comments of views, as SQLMesh writes them. The embedded Snowflake has neither.
+_VIEW_CLAUSES = re.compile(
+    r"(\A(?:/\*.*?\*/ )?CREATE OR REPLACE VIEW \S+) COPY GRANTS(?: COMMENT='(?:[^']|'')*')?(?= AS )", re.DOTALL
+)
 
 
 class RecordingServer(SimulatedServer):
@@ -65,6 +71,7 @@ class RecordingServer(SimulatedServer):
         self._markers: dict[tuple[str | None, str], str] = {}
 
     def _result(self, statement: Running, body: Any) -> Result:
+        statement.sql = _VIEW_CLAUSES.sub(r"\1", statement.sql)
         if self.mode == "execute" or body.get("bindings"):
             return super()._result(statement, body)
         database = statement.session.connection.database
@@ -104,7 +111,7 @@ class RecordingServer(SimulatedServer):
 
 def timeless(sql: str) -> str:
     """Return a statement without what differs from run to run."""
-    return _MARKER.sub("[run_elt]", _CANDIDATE.sub(r"\1", sql))
+    return _MARKER.sub("[run_elt]", _CANDIDATE.sub(r"\1", _PLAN.sub("", sql)))
 
 
 def relabelled(result: Result, labels: Mapping[str, str]) -> Result:
@@ -126,6 +133,7 @@ class Pace:
         self.statement_seconds = 0.0
         self.ctas_seconds = 0.0
         self.kinds: Counter[str] = Counter()
+        self.first_at: float | None = None
         self._lock = threading.Lock()
 
     def __call__(self, event: StatementEvent) -> None:
@@ -135,9 +143,16 @@ class Pace:
         kind = kind_of(event.sql)
         with self._lock:
             self.kinds[kind] += 1
+            self.first_at = self.first_at or time.monotonic()
         seconds = self.ctas_seconds if kind == "CTAS" else self.statement_seconds
         if seconds:
             event.statement.wait(seconds)
+
+    def reset(self) -> None:
+        """Count anew."""
+        with self._lock:
+            self.kinds.clear()
+            self.first_at = None
 
 
 def kind_of(sql: str) -> str:
@@ -159,13 +174,15 @@ class Counted:
 
     def reset(self) -> None:
         """Count anew."""
-        self._logins, self._cpu = self._server.logins, time.process_time()
-        self._pace.kinds.clear()
+        self._logins, self._cpu, self._began = self._server.logins, time.process_time(), time.monotonic()
+        self._pace.reset()
         self._server.missed = 0
 
     def report(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return the counts, and the seconds from the reset to the first statement, None without a statement."""
+        first = self._pace.first_at
         return {
+            "first_statement_seconds": None if first is None else first - self._began,
             "logins": self._server.logins - self._logins,
             "server_cpu_seconds": time.process_time() - self._cpu,
             "missed": self._server.missed,

@@ -191,6 +191,21 @@ def _profiles(threads: int) -> Mapping[str, object]:
     return {"bench": {"target": "bench", "outputs": {"bench": target}}}
 
 
+def sqlmesh_files(tables: list[Table]) -> dict[str, str]:
+    """Return the models of a SQLMesh project. Each reads the others by their names.
+
+    Its own audit wants more rows than the threshold: https://sqlmesh.readthedocs.io/en/stable/concepts/audits/.
+    """
+    header = (
+        "MODEL (\n  name {key},\n  kind FULL,\n  description 'Table {name} of a benchmark.',\n"
+        "  audits (number_of_rows(threshold := 0))\n);\n\n"
+    )
+    return {
+        f"models/{table.name}.sql": header.format(key=table.key, name=table.name) + table.sql() + "\n"
+        for table in tables
+    }
+
+
 def write(directory: Path, files: Mapping[str, str]) -> None:
     """Write files below a directory, which is made; what is there already is overwritten."""
     for name, text in files.items():

@@ -399,11 +399,8 @@ def _query_data(result: Result, statement: Running) -> Answer:
 def _rows(result: Result) -> Answer:
     if result.statement_type in DML_TYPE_IDS:
         # The connector reads the counts of DML from JSON.
-        rows = zip(*(column.to_pylist() for column in result.table.columns), strict=True)
-        return {
-            "queryResultFormat": "json",
-            "rowset": [[None if value is None else str(value) for value in row] for row in rows],
-        }
+        columns = [[None if value is None else str(value) for value in column.to_pylist()] for column in result.table.columns]
+        return {"queryResultFormat": "json", "rowset": list(zip(*columns, strict=True))}
     # An account sends no content for no rows: a stream without a batch is an error in the connector's fetch_arrow_all.
     content = to_ipc(_as_read(result)) if result.table.num_rows else b""
     return {"queryResultFormat": "arrow", "rowsetBase64": b64encode(content).decode()}

@@ -9,7 +9,7 @@ import pytest
 import snowflake.connector
 from snowflake.connector.cursor import SnowflakeCursor
 
-from benchmarks.server import Pace, RecordingServer
+from benchmarks.server import Counted, Pace, RecordingServer
 from run_elt_dagster_tests.support.embedded import Account, running_server
 
 LATENCY_SECONDS = 0.3
@@ -20,17 +20,34 @@ def test_statement_is_counted_and_waited_for_however_it_is_answered(tmp_path: Pa
     pace = Pace()
     with running_server(tmp_path, RecordingServer) as server:
         server.hook = pace
+        counted = Counted(server, pace)
         with closing(snowflake.connector.connect(**Account(server).arguments)) as connection:
             cursor = connection.cursor()
             for server.mode in ("record", mode):
-                pace.kinds.clear()
                 began = time.monotonic()
+                counted.reset()
+                assert counted.report()["first_statement_seconds"] is None
                 cursor.execute("select 7 as n")
                 assert cursor.fetchall() == [(7,)]
                 pace.statement_seconds = LATENCY_SECONDS
-        assert server.missed == 0
-    assert pace.kinds == {"SELECT": 1}
-    assert time.monotonic() - began >= LATENCY_SECONDS
+        seconds = time.monotonic() - began
+        report = counted.report()
+    assert seconds >= LATENCY_SECONDS
+    assert (report["kinds"], report["missed"]) == ({"SELECT": 1}, 0)
+    # From its arrival, before the wait.
+    assert 0 < report["first_statement_seconds"] <= seconds - LATENCY_SECONDS
+
+
+def test_view_of_sqlmesh_is_created_without_what_the_embedded_snowflake_lacks(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path, RecordingServer) as server,
+        closing(snowflake.connector.connect(**Account(server).arguments)) as connection,
+    ):
+        cursor = connection.cursor()
+        cursor.execute(
+            """/* SQLMESH_PLAN: 0a1b */ CREATE OR REPLACE VIEW "RUN_ELT"."PUBLIC"."V" COPY GRANTS COMMENT='it''s' AS SELECT 7 AS n"""
+        )
+        assert cursor.execute("select n from v").fetchall() == [(7,)]
 
 
 @contextmanager

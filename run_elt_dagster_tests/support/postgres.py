@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from run_elt_dagster_tests.support.deployment_dir import free_port
 PASSWORD = "canary-password-of-postgres"
 USER = "dagster"
 START_SECONDS = 240
+_NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 _SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
 _SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
@@ -97,10 +98,17 @@ class Database:
 
 
 class Postgres:
-    """A server whose data are in a folder."""
+    """A server whose data are in a folder.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: The folder.
+        is_durable: Whether it writes to the disk before it answers, as Postgres does by default; a test's data need not outlive a
+            power cut.
+    """
+
+    def __init__(self, directory: Path, *, is_durable: bool = False) -> None:
         self.port = free_port()
+        self._settings = ("unix_socket_directories=", *(() if is_durable else _NOT_DURABLE))
         self._programs, self._directory, self._who = _programs(), directory, _not_root(directory)
         self._process: subprocess.Popen[Any] | None = None
         _initialize(self._programs, directory, self._who)
@@ -112,7 +120,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._process = _start(self._programs, self._directory, self._who, self.port)
+        self._process = _start(self._programs, self._directory, self._who, self.port, settings=self._settings)
         _wait_until_up(self._process, self.port, self._directory / "server.log")
 
     def stop(self) -> None:
@@ -125,11 +133,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres_server() -> Generator[Postgres]:
+def postgres_server(*, is_durable: bool = False) -> Generator[Postgres]:
     """Run a server while the block lasts; its data goes with it."""
     directory = Path(tempfile.mkdtemp(prefix="run_elt_postgres_"))
     try:
-        server = Postgres(directory)
+        server = Postgres(directory, is_durable=is_durable)
         try:
             server.start()
             yield server
@@ -139,11 +147,16 @@ def postgres_server() -> Generator[Postgres]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _programs() -> Path:
-    """Return the folder of Postgres's programs; Debian keeps them off the path, and a test machine may lack them."""
+def found_programs() -> list[Path]:
+    """Return the `postgres` programs of this machine, oldest first; Debian keeps them off the path."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not found and (on_path := shutil.which("postgres")):
-        found = [Path(on_path)]
+    on_path = shutil.which("postgres")
+    return found or ([Path(on_path)] if on_path else [])
+
+
+def _programs() -> Path:
+    """Return the folder of Postgres's programs, which are installed where they are missing."""
+    found = found_programs()
     if not found:
         # RUNLEVEL keeps the package from starting a server of its own.
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -171,9 +184,9 @@ def _initialize(programs: Path, directory: Path, who: dict[str, Any]) -> None:
     subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60, **who)
 
 
-def _start(programs: Path, directory: Path, who: dict[str, Any], port: int) -> subprocess.Popen[Any]:
-    # A test's data need not outlive a power cut.
-    settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "unix_socket_directories=")
+def _start(
+    programs: Path, directory: Path, who: dict[str, Any], port: int, *, settings: Sequence[str]
+) -> subprocess.Popen[Any]:
     options = [option for setting in settings for option in ("-c", setting)]
     command = [programs / "postgres", "-D", directory / "data", "-h", "127.0.0.1", "-p", str(port), *options]
     with (directory / "server.log").open("wb") as log:
