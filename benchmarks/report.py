@@ -63,7 +63,9 @@ class Round:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Round":
         """Return a round as `record` has stored it."""
-        return cls(**{**record, "scenario": Scenario(**record["scenario"])})
+        values: dict[str, Any] = {**record}
+        values["scenario"] = Scenario(**record["scenario"])
+        return cls(**values)
 
     def record(self) -> dict[str, Any]:
         """Return the round as JSON takes it."""

@@ -124,15 +124,19 @@ class Bench:
         """Run every client twice. dbt 2 is left out if it fails: nothing says that it can speak to this server."""
         for mode in WARM_UPS:
             for name, client in list(ready.items()):
-                _note(f"{what}: {name} warms up")
                 service.begin(NO_LATENCY, mode=mode)
                 try:
-                    self._cost(client.first if mode == "execute" else client, place)
+                    cost = self._cost(client.first if mode == "execute" else client, place)
                 except measure.CommandError as error:
                     if name != DBT_2:
                         raise
                     _note(f"dbt 2 was not measured, since it cannot build these tables.\n{error}")
                     del ready[name]
+                else:
+                    server_seconds = service.report()["server_cpu_seconds"]
+                    _note(
+                        f"{what}: {name} warmed up in {cost.wall_seconds:.1f} s, the server used {server_seconds:.1f} s of CPU"
+                    )
 
     def _round(self, service: Service, scenario: Scenario, number: int, client: Client, place: Path) -> Round:
         database = self._postgres if client.name == POSTGRES else None

@@ -115,10 +115,13 @@ def watch(book: Book) -> None:
         seconds = time.perf_counter() - began.at
         book.note(kind, statements=1, **({"seconds": seconds, "count": 1} if kind == NO_EVENT else {}))
 
+    def connected(connection: object, _: object) -> None:
+        book.connected(connection)
+
     # https://docs.sqlalchemy.org/en/21/core/events.html
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", before)
     sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", after)
-    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", lambda connection, _: book.connected(connection))
+    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", connected)
 
 
 def main() -> None:
