@@ -24,10 +24,11 @@ PROJECT, POSTGRES, BEFORE = "project", "project-postgres", "before"
 DBT, DBT_2, DAGSTER_DBT, SQLMESH, RAW, BARE = "dbt", "dbt2", "dagster-dbt", "sqlmesh", "floor", "bare"
 # Those that pip installs, each by its own file of requirements.
 PEERS = (DBT, DAGSTER_DBT, SQLMESH)
-# Each has a database of its own, so that nobody's tables slow down another one's look at the catalogue.
+# Each has a database of its own, so that nobody's tables slow down another one's look at the catalogue. What this project sends
+# does not depend on where Dagster stores its events.
 DATABASES: Mapping[str, str] = {
     PROJECT: "BENCH_PROJECT",
-    POSTGRES: "BENCH_POSTGRES",
+    POSTGRES: "BENCH_PROJECT",
     BEFORE: "BENCH_BEFORE",
     DBT: "BENCH_DBT",
     DBT_2: "BENCH_DBT_2",

@@ -17,7 +17,7 @@ from benchmarks import clients, measure, workload
 from benchmarks.clients import POSTGRES, PROJECT, Client
 from benchmarks.postgres import sessions, storage_database
 from benchmarks.report import THREADS, rendered
-from benchmarks.run import WARM_UPS, chosen_clients, machine
+from benchmarks.run import chosen_clients, machine, warm_ups
 from benchmarks.service import LATENCY, NO_LATENCY, Service, serving
 from run_elt_dagster_tests.support.postgres import Database
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, ExitStack() as stack:
         place = Path(folder)
         database = stack.enter_context(storage_database()) if POSTGRES in names else None
-        databases = [clients.DATABASES[name] for name in names]
+        databases = list(dict.fromkeys(clients.DATABASES[name] for name in names))
         service = stack.enter_context(serving(place / "server", databases, log=place / "server.log"))
         for name in names:
             client = clients.prepare(
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 threads=THREADS,
                 postgres=database.variables if database else {},
             )
-            for mode in WARM_UPS:
+            for mode in warm_ups(name, names):
                 service.begin(NO_LATENCY, mode=mode)
                 _run(client, place)
             service.begin(latency, mode="replay")

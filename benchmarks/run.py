@@ -13,7 +13,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -95,7 +95,7 @@ class Bench:
         names: Sequence[str],
     ) -> None:
         tables = workload.workload(count, kind)
-        databases = [clients.DATABASES[name] for name in names if name in clients.DATABASES]
+        databases = list(dict.fromkeys(clients.DATABASES[name] for name in names if name in clients.DATABASES))
         with ExitStack() as stack:
             self._postgres = stack.enter_context(storage_database()) if POSTGRES in names else None
             service = stack.enter_context(serving(place / "server", databases, log=place / "server.log"))
@@ -121,22 +121,20 @@ class Bench:
         )
 
     def _warm_up(self, ready: dict[str, Client], service: Service, place: Path, what: str) -> None:
-        """Run every client twice. dbt 2 is left out if it fails: nothing says that it can speak to this server."""
-        for mode in WARM_UPS:
-            for name, client in list(ready.items()):
+        """Run every client before it is measured. dbt 2 is left out if it fails: nothing says that it can speak to this server."""
+        for name, client in list(ready.items()):
+            for step, mode in enumerate(warm_ups(name, ready)):
                 service.begin(NO_LATENCY, mode=mode)
                 try:
-                    cost = self._cost(client.first if mode == "execute" else client, place)
+                    cost = self._cost(client if step else client.first, place)
                 except measure.CommandError as error:
                     if name != DBT_2:
                         raise
                     _note(f"dbt 2 was not measured, since it cannot build these tables.\n{error}")
                     del ready[name]
-                else:
-                    server_seconds = service.report()["server_cpu_seconds"]
-                    _note(
-                        f"{what}: {name} warmed up in {cost.wall_seconds:.1f} s, the server used {server_seconds:.1f} s of CPU"
-                    )
+                    break
+                used = service.report()["server_cpu_seconds"]
+                _note(f"{what}: {name} warmed up in {cost.wall_seconds:.1f} s, the server used {used:.1f} s of CPU")
 
     def _round(self, service: Service, scenario: Scenario, number: int, client: Client, place: Path) -> Round:
         database = self._postgres if client.name == POSTGRES else None
@@ -167,6 +165,17 @@ class Bench:
         )
 
 
+def warm_ups(name: str, names: Container[str]) -> Sequence[Mode]:
+    """Return what the server does in the runs of a client before it is measured, among others before it.
+
+    The floor's statements and their answers depend on nothing. On Postgres the project sends what it sends on SQLite, to the same
+    database, and gets the answers of that.
+    """
+    if name == RAW:
+        return ("record",)
+    return ("replay", "replay") if name == POSTGRES and PROJECT in names else WARM_UPS
+
+
 def _connected(connections: int | None) -> str:
     return "" if connections is None else f", {connections} connections to Postgres"
 
@@ -193,7 +202,7 @@ def chosen_clients(asked: Sequence[str] | None, *, before: Path | None) -> tuple
         missing[DBT_2] = "The client dbt2 requires dbt 2 on PATH, got none. It is not measured."
     if before is None:
         missing[BEFORE] = "The client before requires --before, got none. It is not measured."
-    names = [name for name in asked or BUILDERS if name not in missing]
+    names = [name for name in BUILDERS if name in (asked or BUILDERS) and name not in missing]
     # A comparison with the past is made only when somebody asks for it.
     return names, [text for name, text in missing.items() if name in (asked or (POSTGRES, DBT_2))]
 

@@ -50,6 +50,19 @@ _PLAN = re.compile(r"\A/\* SQLMESH_\w+: \w+ \*/ ")
 _VIEW_CLAUSES = re.compile(
     r"(\A(?:/\*.*?\*/ )?CREATE OR REPLACE VIEW \S+) COPY GRANTS(?: COMMENT='(?:[^']|'')*')?(?= AS )", re.DOTALL
 )
+# What dbt lists, and the columns that it reads of it. The embedded Snowflake lists tables alone.
+_LISTINGS = (
+    (
+        re.compile(r"\s*show terse schemas in database (\w+)\s+limit \d+\s*(?=/\*|\Z)", re.IGNORECASE),
+        'SELECT schema_name AS "name" FROM {0}.information_schema.schemata ',
+    ),
+    (
+        re.compile(r"\s*show objects in (\w+)\.(\w+)\s+limit \d+\s*;?\s*(?=/\*|\Z)", re.IGNORECASE),
+        """SELECT table_catalog AS "database_name", table_schema AS "schema_name", table_name AS "name",
+        IFF(table_type = 'VIEW', 'VIEW', 'TABLE') AS "kind", 'N' AS "is_dynamic", 'N' AS "is_iceberg"
+        FROM {0}.information_schema.tables WHERE table_schema = '{1}' """,
+    ),
+)
 
 
 class RecordingServer(SimulatedServer):
@@ -71,7 +84,7 @@ class RecordingServer(SimulatedServer):
         self._markers: dict[tuple[str | None, str], str] = {}
 
     def _result(self, statement: Running, body: Any) -> Result:
-        statement.sql = _VIEW_CLAUSES.sub(r"\1", statement.sql)
+        statement.sql = executable(statement.sql)
         if self.mode == "execute" or body.get("bindings"):
             return super()._result(statement, body)
         database = statement.session.connection.database
@@ -107,6 +120,14 @@ class RecordingServer(SimulatedServer):
 
     def _without_numbers(self, sql: str) -> str:
         return _NUMBER.sub("", sql) if self.are_alike else sql
+
+
+def executable(sql: str) -> str:
+    """Return a peer's statement as the embedded Snowflake can execute it, every other one as it is."""
+    for pattern, query in _LISTINGS:
+        if found := pattern.match(sql):
+            return query.format(*(name.upper() for name in found.groups())) + sql[found.end() :]
+    return _VIEW_CLAUSES.sub(r"\1", sql)
 
 
 def timeless(sql: str) -> str:

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         place = Path(folder)
-        with serving(place / "server", list(clients.DATABASES.values()), log=place / "server.log") as service:
+        with serving(
+            place / "server", [clients.DATABASES[name] for name in (RAW, PROJECT)], log=place / "server.log"
+        ) as service:
             for name in (RAW, PROJECT):
                 for step, threads in enumerate([*[max(chosen.threads)] * len(WARM_UPS), *chosen.threads]):
                     client = clients.prepare(name, tables, server=service.where, place=place / name, threads=threads)

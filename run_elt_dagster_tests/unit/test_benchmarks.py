@@ -14,7 +14,8 @@ from benchmarks.load import COMPARED, LARGEST
 from benchmarks.load import verdicts as load_verdicts
 from benchmarks.measure import Cost
 from benchmarks.report import Round, Scenario, difference, middle, ratio, rendered, summary, verdicts
-from benchmarks.server import kind_of, relabelled, timeless
+from benchmarks.run import warm_ups
+from benchmarks.server import executable, kind_of, relabelled, timeless
 from benchmarks.threads import rows
 from benchmarks.timed import NO_EVENT, Book
 from benchmarks.workload import SOURCES, dbt_files, project_files, raw_files, sqlmesh_files, workload
@@ -123,6 +124,25 @@ def test_statements_of_two_runs_are_the_same_one_without_their_run_and_time() ->
     first, second = ctas("0A1B2C3D", "0a1b2c3d-1 at 2026-01-01"), ctas("FFFF0000", "ffff0000-2 at 2026-01-02")
     assert timeless(first) == timeless(second)
     assert timeless(first) != timeless(second.replace("TEMP_B", "TEMP_C"))
+
+
+@pytest.mark.parametrize(
+    ("listing", "query"),
+    [
+        (
+            'show terse schemas in database bench_dbt\n    limit 10000\n/* {"app": "dbt"} */',
+            'SELECT schema_name AS "name" FROM BENCH_DBT.information_schema.schemata /* {"app": "dbt"} */',
+        ),
+        ("show terse schemas in database bench_dbt limit 10000 starts with 'a'", None),
+    ],
+)
+def test_listing_of_dbt_is_a_query_if_all_of_it_is_understood(listing: str, query: str | None) -> None:
+    assert executable(listing) == (query or listing)
+
+
+def test_project_on_postgres_gets_the_answers_recorded_before_it() -> None:
+    assert warm_ups("project-postgres", ["floor", "project", "project-postgres"]) == ("replay", "replay")
+    assert warm_ups("project-postgres", ["project-postgres"]) == warm_ups("dbt", ["dbt"]) == ("execute", "record")
 
 
 def test_statements_of_two_plans_of_sqlmesh_are_the_same_one() -> None:
