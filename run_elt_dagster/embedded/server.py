@@ -399,7 +399,9 @@ def _query_data(result: Result, statement: Running) -> Answer:
 def _rows(result: Result) -> Answer:
     if result.statement_type in DML_TYPE_IDS:
         # The connector reads the counts of DML from JSON.
-        columns = [[None if value is None else str(value) for value in column.to_pylist()] for column in result.table.columns]
+        columns = [
+            [None if value is None else str(value) for value in column.to_pylist()] for column in result.table.columns
+        ]
         return {"queryResultFormat": "json", "rowset": list(zip(*columns, strict=True))}
     # An account sends no content for no rows: a stream without a batch is an error in the connector's fetch_arrow_all.
     content = to_ipc(_as_read(result)) if result.table.num_rows else b""
