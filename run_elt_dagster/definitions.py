@@ -18,8 +18,12 @@ from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.storage import keep_sqlite_connections
 
 settings = Settings.from_environment()
+
+# A command has opened Dagster's storage by now, and writes the planned events of its run next.
+keep_sqlite_connections()
 
 # One SQL file is one table: tables/<schema>/<table>.sql
 tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)

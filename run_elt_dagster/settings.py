@@ -327,6 +327,12 @@ class Settings(Variables):
         default_factory=_cache_dir,
         shown="`~/.cache/run_elt_dagster`",
     )
+    keep_storage_connections: bool = _variable(
+        "RUN_ELT_KEEP_STORAGE_CONNECTIONS",
+        "`false`: Dagster opens a connection to its storage for each event that it writes, as it does without this project. Set it for every "
+        "process that reads dagster.yaml ([deployment.md](deployment.md#connections-to-postgres))",
+        default=True,
+    )
     deployment: str = _variable(
         "RUN_ELT_DEPLOYMENT",
         "name of the deployment, as in `production`. Messages contain it. On an account the schedule and the sensors start by "
@@ -398,6 +404,17 @@ def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[Al
     """
     alerts = _read(AlertSettings, _given(os.environ if environment is None else environment), [])
     return alerts, alerts.deployment
+
+
+def keeps_storage_connections(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether connections to Dagster's storage are kept, even if other variables are wrong: every process of Dagster asks.
+
+    A value that is neither true nor false keeps none. The code location reports it when it loads.
+    """
+    name, problems = "RUN_ELT_KEEP_STORAGE_CONNECTIONS", list[str]()
+    given = _given(os.environ if environment is None else environment)
+    settings = _read(Settings, {name: given[name]} if name in given else {}, problems)
+    return settings.keep_storage_connections and not problems
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_val
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import Session, StatementError, told
+from run_elt_dagster.storage import keep_sqlite_connections
 
 _OP = "run_ctas"
 _NOT_REACHED = "Snowflake could not be reached"
@@ -78,6 +79,8 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
         run = RunContext(
             context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
         )
+        # Once more: a process may load the code location before it opens Dagster's storage.
+        keep_sqlite_connections()
         context.log.addFilter(_is_no_list_of_missing_outputs)
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         try:

@@ -1,0 +1,154 @@
+"""Connections to the SQLite files of Dagster, kept in the process that runs the code location.
+
+Dagster makes an engine for each event, so no engine can be told to keep them: SQLAlchemy's event `do_connect` is listened to for all.
+https://docs.sqlalchemy.org/en/21/core/events.html#sqlalchemy.events.DialectEvents.do_connect
+"""
+
+import os
+import re
+import sqlite3
+import weakref
+from collections.abc import Hashable
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.pool import NullPool
+
+from run_elt_dagster.storage.idle import IDLE, spoil, spoil_after_error
+
+# How Dagster 1.13 lays out its storage, below any base folder. https://docs.dagster.io/deployment/oss/oss-instance-configuration
+_DAGSTERS_FILE = re.compile(r"/(?:history/runs|history/runs/[^/]*|schedules/schedules)\.db")
+_Stamp = tuple[int, int, int, int]
+
+
+class KeptConnection(sqlite3.Connection):
+    """A connection that is kept when its user closes it, if it is as it was when it was opened.
+
+    Attributes:
+        is_poolless: Whether the engine that uses it would close it, since it has no pool of its own.
+        is_spoiled: Whether it met an error.
+    """
+
+    is_poolless = False
+    is_spoiled = False
+    _key: Hashable = None
+    _file: tuple[int, int] | None = None
+    _stamp: _Stamp | None = None
+    _is_idle = False
+
+    def opened_as(self, key: Hashable, path: str, file: tuple[int, int] | None) -> None:
+        """Note under which key it is kept.
+
+        Args:
+            key: Of all that it was opened with.
+            path: Of the file.
+            file: Device and inode of the file just before; None if there was none.
+        """
+        self._key, self._path, self._file, self._pid = key, path, file, os.getpid()
+        self._usual_isolation = self.isolation_level
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def taken(self) -> None:
+        """Note that it has a user again."""
+        self._is_idle = self.is_poolless = False
+
+    def cursor(self, *arguments: Any, **named: Any) -> Any:
+        """Return a cursor, and remember it: one that is not read to its end holds a lock."""
+        cursor = super().cursor(*arguments, **named)
+        if self._key is not None:
+            self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """Keep it, or close it where that is not safe."""
+        if self._is_idle:
+            return
+        if self._may_be_kept():
+            self._is_idle = True
+            IDLE.give(self._key, self)
+        else:
+            super().close()
+
+    def close_now(self) -> None:
+        """Close it for good. SQLite leaves the log of a file alone that has taken the place of its own."""
+        super().close()
+
+    def is_whole(self) -> bool:
+        """Return whether its file is the one that it has open, and nobody has written over it."""
+        return self._stamp is not None and _stamp(self._path) == self._stamp
+
+    def _may_be_kept(self) -> bool:
+        if self._key is None or not self.is_poolless or self.is_spoiled or os.getpid() != self._pid:
+            return False
+        try:
+            for cursor in self._cursors:
+                cursor.close()
+            changed = self.in_transaction or self.isolation_level != self._usual_isolation
+        except sqlite3.ProgrammingError:
+            # It is closed already.
+            return False
+        self._stamp = _stamp(self._path)
+        return not changed and self._stamp is not None and self._stamp[:2] == self._file
+
+
+def _stamp(path: str) -> _Stamp | None:
+    """Return device, inode, size and time of change of a file; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> KeptConnection | None:
+    """Return a connection to one of Dagster's files, None for any other database: then SQLAlchemy opens it.
+
+    Raises:
+        sqlite3.Error: The file cannot be opened.
+    """
+    del record
+    if dialect.name != "sqlite" or dialect.driver != "pysqlite" or not _is_dagsters(cargs, cparams):
+        return None
+    path = str(cargs[0])
+    key = ("sqlite", path, repr(sorted(cparams.items())))
+    kept = IDLE.take(key)
+    if kept is None:
+        before = _stamp(path)
+        kept = dialect.connect(*cargs, factory=KeptConnection, **cparams)
+        # A file that was exchanged meanwhile has another inode now: such a connection is not kept.
+        kept.opened_as(key, path, before[:2] if before is not None else None)
+    kept.taken()
+    return kept
+
+
+def _is_dagsters(cargs: list[Any], cparams: dict[str, Any]) -> bool:
+    """Return whether it is one of Dagster's files, opened for any thread as SQLAlchemy does."""
+    is_for_any_thread = sqlite3.threadsafety > 0 and cparams.get("check_same_thread") is False
+    is_plain = "factory" not in cparams and not cparams.get("uri")
+    return len(cargs) == 1 and is_for_any_thread and is_plain and bool(_DAGSTERS_FILE.search(str(cargs[0])))
+
+
+def _note_no_pool(connection: object, record: object) -> None:
+    del record
+    if isinstance(connection, KeptConnection):
+        connection.is_poolless = True
+
+
+def listen() -> None:
+    """Keep the connections of this process from now on. Safe to repeat."""
+    if not event.contains(Engine, "do_connect", connect):
+        event.listen(Engine, "do_connect", connect)
+        event.listen(NullPool, "connect", _note_no_pool)
+        event.listen(NullPool, "invalidate", spoil)
+        event.listen(Engine, "handle_error", spoil_after_error)
+
+
+def stop() -> None:
+    """Keep none from now on, and close those that are kept."""
+    if event.contains(Engine, "do_connect", connect):
+        event.remove(Engine, "do_connect", connect)
+        event.remove(NullPool, "connect", _note_no_pool)
+        event.remove(NullPool, "invalidate", spoil)
+        event.remove(Engine, "handle_error", spoil_after_error)
+    IDLE.close()
