@@ -65,13 +65,12 @@ class IdleConnections:
 
     def take(self, key: Hashable) -> Any | None:
         """Return the connection that was given back last under a key, None without one. It is the caller's alone."""
-        with self._lock:
-            closing = self._outdated()
-            found = next((each for each in reversed(self._idle) if each.key == key), None)
-            if found is not None:
-                self._idle.remove(found)
-        _close(closing)
-        return None if found is None else found.connection
+        while (found := self._last(key)) is not None:
+            # Again, though `_outdated` has looked: a finalizer may have closed it in between.
+            if found.is_whole():
+                return found
+            found.close_now()
+        return None
 
     def give(self, key: Hashable, connection: Kept) -> None:
         """Keep a connection that its user has done with."""
@@ -94,6 +93,15 @@ class IdleConnections:
     def after_fork(self) -> None:
         """Go on, in the parent and in the child."""
         self._lock.release()
+
+    def _last(self, key: Hashable) -> Any | None:
+        with self._lock:
+            closing = self._outdated()
+            found = next((each for each in reversed(self._idle) if each.key == key), None)
+            if found is not None:
+                self._idle.remove(found)
+        _close(closing)
+        return None if found is None else found.connection
 
     def _outdated(self) -> list[_Idle]:
         """Take out what waited too long, what is broken, and the oldest ones beyond the limit."""

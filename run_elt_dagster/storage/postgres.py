@@ -51,6 +51,8 @@ class KeptConnection(Connection):
 
     def is_whole(self) -> bool:
         """Return whether the server has sent nothing since: to an idle connection it sends only its farewell."""
+        if self.closed:
+            return False
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return not poll.poll(0)

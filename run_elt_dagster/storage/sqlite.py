@@ -9,6 +9,7 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -72,6 +73,7 @@ class KeptConnection(sqlite3.Connection):
 
     def close_now(self) -> None:
         """Close it for good. SQLite leaves the log of a file alone that has taken the place of its own."""
+        self._key = self._stamp = None
         super().close()
 
     def is_whole(self) -> bool:
@@ -95,7 +97,7 @@ class KeptConnection(sqlite3.Connection):
 def _stamp(path: str) -> _Stamp | None:
     """Return device, inode, size and time of change of a file; None if there is none."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
@@ -112,7 +114,7 @@ def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[st
         return None
     path = str(cargs[0])
     key = ("sqlite", path, repr(sorted(cparams.items())))
-    kept = IDLE.take(key)
+    kept: Any = IDLE.take(key)
     if kept is None:
         before = _stamp(path)
         kept = dialect.connect(*cargs, factory=KeptConnection, **cparams)
@@ -135,20 +137,16 @@ def _note_no_pool(connection: object, record: object) -> None:
         connection.is_poolless = True
 
 
+LISTENERS = (
+    (Engine, "do_connect", connect),
+    (NullPool, "connect", _note_no_pool),
+    (NullPool, "invalidate", spoil),
+    (Engine, "handle_error", spoil_after_error),
+)
+
+
 def listen() -> None:
     """Keep the connections of this process from now on. Safe to repeat."""
-    if not event.contains(Engine, "do_connect", connect):
-        event.listen(Engine, "do_connect", connect)
-        event.listen(NullPool, "connect", _note_no_pool)
-        event.listen(NullPool, "invalidate", spoil)
-        event.listen(Engine, "handle_error", spoil_after_error)
-
-
-def stop() -> None:
-    """Keep none from now on, and close those that are kept."""
-    if event.contains(Engine, "do_connect", connect):
-        event.remove(Engine, "do_connect", connect)
-        event.remove(NullPool, "connect", _note_no_pool)
-        event.remove(NullPool, "invalidate", spoil)
-        event.remove(Engine, "handle_error", spoil_after_error)
-    IDLE.close()
+    for target, name, function in LISTENERS:
+        if not event.contains(target, name, function):
+            event.listen(target, name, function)
