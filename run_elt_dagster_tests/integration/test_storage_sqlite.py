@@ -159,7 +159,7 @@ def test_cursor_that_was_not_read_to_its_end_holds_no_lock(path: Path) -> None:
 
 def test_connection_with_another_isolation_is_not_kept(path: Path) -> None:
     raw = engine(path).raw_connection()
-    raw.dbapi_connection.isolation_level = None  # pyright: ignore - a property of sqlite3's connections
+    raw.dbapi_connection.isolation_level = None
     raw.close()
     assert len(IDLE) == 0
 
