@@ -13,6 +13,7 @@ import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import yaml
 from sqlglot import exp
 
 from run_elt_dagster.settings import SECRET_VARIABLES, VARIABLES
+from run_elt_dagster.storage.postgres import KeepConnections
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -278,6 +280,17 @@ def test_compose_sets_every_variable_that_the_instance_and_the_workspace_read() 
 
 
 # --- the instance ---
+
+
+def test_connections_to_postgres_are_kept_by_a_plugin_that_is_installed_with_the_package() -> None:
+    on_one_machine = loaded("dagster.yaml")["storage"]["postgres"]["postgres_db"]["params"]
+    in_kubernetes = loaded("helm_values.yaml")["postgresql"]["postgresqlParams"]
+    for params in (on_one_machine, in_kubernetes):
+        (plugin,) = entry_points(group="sqlalchemy.plugins", name=params["plugin"])
+        assert plugin.load() is KeepConnections
+        # libpq takes milliseconds there, and gives up on a peer that is gone after idle + interval * count seconds.
+        assert params["tcp_user_timeout"] == 30_000
+        assert params["keepalives_idle"] + params["keepalives_interval"] * params["keepalives_count"] <= 30
 
 
 def test_killed_workers_are_run_again_once_and_failed_tables_never() -> None:
