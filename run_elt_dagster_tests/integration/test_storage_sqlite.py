@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 OPENED: list[str] = []
+WHEN_OPEN: list[Callable[[], object]] = []
 INSERT = sa.text("insert into numbers values (:n)")
 
 
 def _note_opened(name: str, arguments: tuple[Any, ...]) -> None:
     if name == "sqlite3.connect":
         OPENED.append(str(arguments[0]))
+    elif name == "sqlite3.connect/handle" and WHEN_OPEN:
+        WHEN_OPEN.pop()()
 
 
 # Python reports every file that it opens. https://docs.python.org/3/library/sqlite3.html#sqlite3.connect
@@ -213,6 +216,16 @@ def test_file_that_was_exchanged_is_opened_anew_and_its_log_stays(path: Path, tm
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("pragma integrity_check").fetchone() == ("ok",)
         assert other.execute("select count(*) from numbers").fetchone() == (3,)
+
+
+def test_file_that_is_exchanged_while_it_is_opened_is_not_kept(path: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh.db"
+    _create(fresh, [7])
+    WHEN_OPEN.append(lambda: fresh.rename(path))
+    with engine(path).connect():
+        assert WHEN_OPEN == []
+    assert len(IDLE) == 0
+    assert numbers(path) == [7]
 
 
 def test_log_of_a_deleted_run_is_let_go_with_the_next_event(path: Path) -> None:
