@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from run_elt_dagster.settings import VARIABLES
+from run_elt_dagster_tests.support.kept_connections import stop_keeping
 
 
 @pytest.fixture(autouse=True)
@@ -11,6 +12,12 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_facto
     for name in (*VARIABLES, "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_connections() -> Iterator[None]:
+    yield
+    stop_keeping()
 
 
 @pytest.hookimpl(trylast=True)

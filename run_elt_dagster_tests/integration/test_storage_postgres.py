@@ -33,9 +33,8 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def database(server: Postgres, request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield server.create_database(request.node.name[:60])
-    IDLE.close()
+def database(server: Postgres, request: pytest.FixtureRequest) -> Database:
+    return server.create_database(request.node.name[:60])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.pool import NullPool, QueuePool
 
 from run_elt_dagster.storage import keep_sqlite_connections
 from run_elt_dagster.storage.idle import IDLE
-from run_elt_dagster.storage.sqlite import LISTENERS, KeptConnection
+from run_elt_dagster.storage.sqlite import KeptConnection
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.kept_connections import stop_keeping
 
 OPENED: list[str] = []
 WHEN_OPEN: list[Callable[[], object]] = []
@@ -39,17 +39,8 @@ sys.addaudithook(_note_opened)
 
 
 @pytest.fixture(autouse=True)
-def _keeping() -> Iterator[None]:
+def _keeping() -> None:
     keep_sqlite_connections()
-    yield
-    _stop()
-
-
-def _stop() -> None:
-    for target, name, function in LISTENERS:
-        if event.contains(target, name, function):
-            event.remove(target, name, function)
-    IDLE.close()
 
 
 @pytest.fixture
@@ -106,7 +97,7 @@ def test_file_is_opened_once_for_many_engines_and_is_there_for_others(path: Path
 
 
 def test_setting_turns_it_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _stop()
+    stop_keeping()
     monkeypatch.setenv("RUN_ELT_KEEP_STORAGE_CONNECTIONS", "false")
     keep_sqlite_connections()
     insert(path, 2)
@@ -350,7 +341,7 @@ def test_logs_of_many_runs_in_one_process_leave_no_file_open(tmp_path: Path) -> 
 
 def test_run_opens_as_many_connections_for_twelve_tables_as_for_two(project: DagsterProject, tmp_path: Path) -> None:
     # The op turns it on, if loading the code location has not.
-    _stop()
+    stop_keeping()
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         project.instance = instance
