@@ -20,15 +20,28 @@ Location = tuple[str | int, ...]
 
 # What Snowflake reads as one unit: no comment begins and no statement ends inside one.
 # https://docs.snowflake.com/en/sql-reference/data-types-text
+_COMMENT, _UNCLOSED, _WHOLE_WORD = r"--[^\n]* | //[^\n]* | /\*.*?\*/", r"/\*.*", "[A-Za-z_][A-Za-z0-9_$]*"
+_QUOTED = r"""'(?:[^'\\]|\\.|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$"""
 SQL_UNIT = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | //[^\n]* | /\*.*?\*/ )
-  | (?P<unclosed> /\*.* )
-  | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$ )
+    rf"""
+    (?P<comment> {_COMMENT} )
+  | (?P<unclosed> {_UNCLOSED} )
+  | (?P<quoted> {_QUOTED} )
   | (?P<semicolon> ; )
-  | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
+  | (?P<word> {_WHOLE_WORD} )
   | (?P<space> \s+ )
   | (?P<other> . )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+# The same for semicolons alone, in a twentieth of the time: what lies between two signs that may begin something is one piece.
+# A word stays whole, since it may hold a $.
+_SEMICOLON = re.compile(
+    rf"""
+    (?P<semicolon> ; )
+  | {_COMMENT} | {_UNCLOSED} | {_QUOTED}
+  | (?: {_WHOLE_WORD}+ | [^A-Za-z_;'"$/\-]+ )+
+  | .
     """,
     re.DOTALL | re.VERBOSE,
 )
@@ -44,8 +57,16 @@ _UNMARKED = re.compile(
     rf"""^[\ \t/*\#-]* ( checks\s*:[\s/*\#\-{{]*(?:{_CHECKS})\s*: | primary_key\s*:[ \t\w\["',\]]+$ )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
-_MENTIONED = re.compile("elt|checks|primary_key", re.IGNORECASE)
+# What all of these have in them, case-folded. Of primary_key, the part that no other letter folds into.
+_MENTIONED = ("elt", "checks", "mary_key")
 _SHOWN_LENGTH = 60
+
+
+def first_semicolon(sql: str) -> int | None:
+    """Return the offset of the first semicolon outside of quotes and comments, None if there is none."""
+    if ";" not in sql:
+        return None
+    return next((piece.start() for piece in _SEMICOLON.finditer(sql) if piece.lastgroup), None)
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,8 @@ def require_no_settings(sql: str, *, at: int = 0, subject: str = "") -> None:
     Raises:
         MisplacedSettingsError: It begins or ends with the word elt, in any spelling; or it declares checks without the word.
     """
-    if not _MENTIONED.search(sql):
+    folded = sql.casefold()
+    if not any(word in folded for word in _MENTIONED):
         return
     units = SQL_UNIT.finditer(sql)
     for is_comment, run in itertools.groupby(units, lambda unit: unit.lastgroup in ("comment", "unclosed", "space")):

@@ -1,9 +1,15 @@
 """The one SELECT that a table file holds besides its settings, and what is refused in its place. Pure."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from run_elt_dagster.model.front_matter import SQL_UNIT, MisplacedSettingsError, require_no_settings
+from run_elt_dagster.model.front_matter import (
+    SQL_UNIT,
+    MisplacedSettingsError,
+    first_semicolon,
+    require_no_settings,
+)
 from run_elt_dagster.model.templates import template_in
 
 
@@ -30,16 +36,19 @@ def single_select(sql: str) -> str:
         require_no_settings(sql)
     except MisplacedSettingsError as error:
         raise SqlRuleError(str(error), offset=error.offset) from error
-    units = [unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup not in ("space", "comment")]
-    statement = [unit for unit in units if unit.lastgroup != "semicolon"]
-    if not statement:
-        raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
-    _require_select(statement)
-    end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), None)
+    _require_select(sql)
+    end = first_semicolon(sql)
     if end is None:
         return sql
-    _require_nothing_after(statement, end)
+    _require_nothing_after(sql, end)
     return sql[:end]
+
+
+def _statement_units(sql: str, start: int = 0) -> Iterator[re.Match[str]]:
+    """Yield what statements consist of, one by one: nearly always, the first is all that is looked at."""
+    for unit in SQL_UNIT.finditer(sql, start):
+        if unit.lastgroup not in ("space", "comment", "semicolon"):
+            yield unit
 
 
 def _require_no_template(sql: str) -> None:
@@ -52,8 +61,12 @@ def _require_no_template(sql: str) -> None:
         )
 
 
-def _require_select(statement: Sequence[re.Match[str]]) -> None:
-    first = next((unit for unit in statement if unit.group() != "("), statement[0])
+def _require_select(sql: str) -> None:
+    units = _statement_units(sql)
+    opening = next(units, None)
+    if opening is None:
+        raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
+    first = next((unit for unit in itertools.chain([opening], units) if unit.group() != "("), opening)
     word = first.group().upper()
     if word not in ("SELECT", "WITH"):
         raise SqlRuleError(
@@ -63,8 +76,8 @@ def _require_select(statement: Sequence[re.Match[str]]) -> None:
         )
 
 
-def _require_nothing_after(statement: Sequence[re.Match[str]], end: int) -> None:
-    second = next((unit for unit in statement if unit.start() > end), None)
+def _require_nothing_after(sql: str, end: int) -> None:
+    second = next(_statement_units(sql, end), None)
     if second is not None:
         raise SqlRuleError(
             f"requires exactly one statement, got a second one that starts with {second.group()[:40]}. One SQL file is "

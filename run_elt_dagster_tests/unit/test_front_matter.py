@@ -1,5 +1,7 @@
 """Settings are found or refused, never a comment; their values are what the author wrote, or an error."""
 
+import re
+import sys
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from run_elt_dagster.model.front_matter import read_settings
+from run_elt_dagster.model.front_matter import SQL_UNIT, first_semicolon, read_settings
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
 CHECKS = "checks: {not_null: id}"
@@ -416,3 +418,22 @@ def test_backslash_in_double_quotes_is_told_by_name() -> None:
 
 def test_column_may_have_no_type() -> None:
     assert parse(f"/* elt\ncolumns:\n  a:\n  b: int\nelt */ {SQL}").columns["a"].type is None
+
+
+@given(st.text(st.sampled_from([*";'\"$-/*\n a1_\\é"]), max_size=30))
+@example("a$$;$$;")
+@example("1$$;$$;")
+@example("'it''s; \\'; ';")
+@example("/* ; */ -- ;\n // ;\n ;")
+@example("/* ;")
+@settings(max_examples=500)
+def test_first_semicolon_is_the_one_that_the_units_of_sql_have(sql: str) -> None:
+    found = next((unit.start() for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "semicolon"), None)
+    assert first_semicolon(sql) == found
+
+
+def test_no_letter_passes_for_one_of_a_word_that_settings_have_and_folds_into_another() -> None:
+    # What a comment is searched for knows no case either, and goes by another table of letters.
+    letters = "".join(map(chr, range(sys.maxunicode + 1)))
+    alike = re.findall("[elt chks mary_]", letters, re.IGNORECASE)
+    assert {letter.casefold() for letter in alike} == set("elt chks mary_")
