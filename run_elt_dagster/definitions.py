@@ -20,6 +20,9 @@ from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.storage import keep_sqlite_connections
 
+# What is imported stays: garbage is looked for in what is loaded below alone, and not in all of Dagster each time.
+gc.freeze()
+
 settings = Settings.from_environment()
 
 # A command has opened Dagster's storage by now, and writes the planned events of its run next.

@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -54,6 +56,21 @@ def test_problems_of_all_files_are_reported_together(tmp_path: Path) -> None:
     (directory / "a" / "latin.sql").write_bytes(b"select '\xe9'")
     starts = [problem.split(" ")[0] for problem in problems_of(directory)]
     assert starts == ["a/bad_key.sql:2:", "a/empty.sql:1:", "a/latin.sql:1:", "flat.sql:1:", "too/deep/x.sql:1:"]
+
+
+@pytest.mark.parametrize("threshold", [700, 0, 50_000])
+@pytest.mark.parametrize("sql", ["select 1 as id", "no query"])
+def test_loading_leaves_garbage_collection_as_it_was(tmp_path: Path, threshold: int, sql: str) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "t.sql").write_text(sql)
+    before = gc.get_threshold()
+    gc.set_threshold(threshold, *before[1:])
+    try:
+        with contextlib.suppress(TableProblemsError):
+            load_tables(tmp_path)
+        assert gc.get_threshold() == (threshold, *before[1:])
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_files_whose_names_fold_to_one_table_are_refused(tmp_path: Path) -> None:
