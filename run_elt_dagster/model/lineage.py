@@ -3,7 +3,7 @@
 import gc
 import graphlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
+from run_elt_dagster.model.parallel_reads import helpers_for, read_many
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError
 from run_elt_dagster.model.table_files import load_files
 from run_elt_dagster.model.templates import template_in
@@ -28,6 +29,12 @@ def read_sql(sql: str) -> Reads:
     from run_elt_dagster.model.reads import reads_of  # noqa: PLC0415
 
     return reads_of(sql)
+
+
+def _read_many(texts: Sequence[str]) -> Mapping[str, Reads]:
+    """Return what SELECTs read, parsed by several processes if they are many; nothing where one process is enough."""
+    helpers = helpers_for(len(texts))
+    return read_many(texts, read_sql, helpers=helpers) if helpers > 0 else {}
 
 
 class Catalogue(Mapping[Key, AnalyticsTable]):
@@ -77,13 +84,14 @@ def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path
     cache = LineageCache(cache_file(cache_dir, directory), read_sql)
     with _seldom_collected():
         tables, problems = load_files(directory)
+        cache.read_ahead(_texts(tables), _read_many)
         found = catalogue(tables, database=database, known_problems=problems, read=cache)
     cache.save()
     return found
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
+def _seldom_collected() -> Generator[None]:
     """Let Python look for garbage less often: https://docs.python.org/3.11/library/gc.html#gc.set_threshold."""
     before = gc.get_threshold()
     # A process that has turned it off or up keeps that.
@@ -246,6 +254,13 @@ def _part_of_a_key(database: str) -> str:
 
 def _query_of(check: SqlCheck) -> str:
     return check.query.replace(TABLE_PLACEHOLDER, ".".join(_UNDER_AUDIT))
+
+
+def _texts(tables: Iterable[AnalyticsTable]) -> Iterator[str]:
+    """Yield every SQL text that is read for what it reads."""
+    for table in tables:
+        yield table.sql
+        yield from map(_query_of, table.checks.sql.values())
 
 
 def _unclear(place: Unclear, subject: str, declared: Collection[Key]) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,27 +62,37 @@ class LineageCache:
         self._path = path
         self._parse = parse
         self._known = _read(path) if path else {}
+        self._ahead: dict[str, Reads] = {}
         self._used: dict[str, Reads] = {}
 
     def __call__(self, sql: str) -> Reads:
         """Return what a SQL text reads."""
-        digest = hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
-        reads = self._known.get(digest)
+        digest = _digest(sql)
+        reads = self._known.get(digest) or self._ahead.get(digest)
         if reads is None:
             reads = self._parse(sql)
         self._used[digest] = reads
         return reads
+
+    def read_ahead(self, texts: Iterable[str], parse_many: Callable[[Sequence[str]], Mapping[str, Reads]]) -> None:
+        """Parse those of many texts that are not known yet, all at once; one that is left out is parsed when it is asked for."""
+        unknown = [sql for sql in dict.fromkeys(texts) if _digest(sql) not in self._known]
+        self._ahead.update({_digest(sql): reads for sql, reads in parse_many(unknown).items()})
 
     def save(self) -> None:
         """Write down what was asked for, in one piece, if it is not what the file says; a read-only place is no error."""
         if self._path is None or self._used == self._known:
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        texts = {digest: _written(reads) for digest, reads in self._used.items()}
+        texts = {digest: written(reads) for digest, reads in self._used.items()}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps({"version": _version(), "texts": texts}), encoding="utf-8")
             draft.replace(self._path)
+
+
+def _digest(sql: str) -> str:
+    return hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:
@@ -96,9 +106,21 @@ def _version() -> str:
     return f"{_FORMAT} {importlib.metadata.version('sqlglot')}"
 
 
-def _written(reads: Reads) -> list[Any]:
+def written(reads: Reads) -> list[Any]:
+    """Return what a text reads as JSON takes it."""
     tables = [[line, *key] for key, line in reads.tables.items()]
     return [tables, [[place.line, place.reason, place.remedy, place.name] for place in reads.unclear]]
+
+
+def reads_from(entry: Any) -> Reads:
+    """Return what `written` has made JSON of.
+
+    Raises:
+        ValueError: It is something else.
+        TypeError: It is something else.
+    """
+    tables, unclear = entry
+    return Reads({tuple(key): line for line, *key in tables}, tuple(Unclear(*place) for place in unclear))
 
 
 def _read(path: Path) -> dict[str, Reads]:
@@ -107,10 +129,7 @@ def _read(path: Path) -> dict[str, Reads]:
         if content["version"] != _version():
             return {}
         entries: Mapping[str, Any] = content["texts"]
-        return {
-            digest: Reads({tuple(key): line for line, *key in tables}, tuple(Unclear(*place) for place in unclear))
-            for digest, (tables, unclear) in entries.items()
-        }
+        return {digest: reads_from(entry) for digest, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Not there yet, cut off, or of another program: everything is parsed again.
         return {}
