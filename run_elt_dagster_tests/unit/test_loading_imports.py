@@ -1,0 +1,35 @@
+"""Every process of Dagster loads the code location: what only a run or a command needs is not imported for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from run_elt_dagster.model.lineage import load_tables
+
+ROOT = Path(__file__).parents[2]
+TABLES = ROOT / "run_elt_dagster" / "tables"
+HEAVY = (
+    *("boto3", "botocore", "cryptography", "dagster_graphql", "dagster_postgres", "dagster_slack", "dagster_snowflake"),
+    *("dagster_webserver", "duckdb", "fakesnow", "numpy", "pandas", "pyarrow", "requests", "slack_sdk"),
+    *("snowflake.connector", "snowflake.core", "snowflake.snowpark", "sqlglot"),
+)
+_LOAD = f"""
+import sys, run_elt_dagster
+run_elt_dagster.defs.get_repository_def()
+print(*(name for name in {HEAVY!r} if name in sys.modules), sep=", ")
+"""
+
+
+def test_loading_unchanged_tables_imports_nothing_that_is_not_needed_for_it(tmp_path: Path) -> None:
+    load_tables(TABLES, cache_dir=tmp_path / "cache")
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SNOWFLAKE_", "SLACK_"))},
+        "RUN_ELT_TABLES_DIR": str(TABLES),
+        "RUN_ELT_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", _LOAD], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == ""
