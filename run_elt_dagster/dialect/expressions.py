@@ -129,9 +129,16 @@ def _plus(sign: str) -> Callable[[Expressions, Any], Value]:
         kind = _sum_type(one, other)
         if kind.kind is Kind.FLOAT:
             one, other = converted(one, kind), converted(other, kind)
-        return _both(f"({one.sql} {sign} {other.sql})", kind, one, other)
+        return _both(f"({_roomy(one, kind)} {sign} {other.sql})", kind, one, other)
 
     return translate
+
+
+def _roomy(operand: Value, kind: Type) -> str:
+    """Return an operand whose sum or product has a type: DuckDB's BIGINT, of which constants are, has no room for 19 digits."""
+    if kind.kind is Kind.NUMBER and not kind.scale and kind.precision > _LONGEST_BIGINT and operand.type != types.INT:
+        return f"CAST({operand.sql} AS DECIMAL({MOST_DIGITS},0))"
+    return operand.sql
 
 
 def _both(sql: str, kind: Type, *operands: Value) -> Value:
@@ -147,7 +154,7 @@ def _times(this: Expressions, node: Any) -> Value:
     scale = min(digits, max(one.type.scale, other.type.scale, _MOST_PRODUCT_SCALE))
     whole = one.type.precision - one.type.scale + other.type.precision - other.type.scale
     kind = Type(Kind.NUMBER, min(whole + scale, MOST_DIGITS), scale)
-    product = f"({one.sql} * {other.sql})"
+    product = f"({_roomy(one, kind)} * {other.sql})"
     return _both(product if scale == digits else f"CAST({product} AS {kind.duck})", kind, one, other)
 
 

@@ -58,7 +58,7 @@ CREATE OR REPLACE MACRO @json_parsed(t, o) AS CASE
         WHEN regexp_matches(o, '(?i)null|true|false|undefined') THEN error('unsupported|parse JSON with these words')
         ELSE '' END
     WHEN regexp_matches(o, '[NI]|inf|nan') THEN error('unsupported|parse NaN or infinity')
-    WHEN regexp_matches(o, '[0-9][eE]|[0-9.]{17}|0\.000000|\.[0-9]*0(?:[^0-9]|$)|-0')
+    WHEN regexp_matches(o, '[0-9][eE]|[0-9.]{17}|0\.000000|\.[0-9]*0(?:[^0-9]|$)|-0|[\[,] null')
         THEN @json_sorted(@json_compact(t))::VARCHAR
     ELSE @json_sorted(t)::VARCHAR END;
 -- The keys that an object has twice are lost while it is sorted, so fewer colons are left.
@@ -79,10 +79,14 @@ CREATE OR REPLACE MACRO @json_text(x) AS list_transform([CAST(x AS VARCHAR)], la
         WHEN t = ' null' THEN 'undefined'
         WHEN regexp_matches(t, '^-?[0-9]\.[0-9]{16}e') THEN format('{:.15e}', CAST(t AS DOUBLE))
         ELSE t END), '') END)[1];
-CREATE OR REPLACE MACRO @variant_kind(x) AS CASE left(CAST(x AS VARCHAR), 1)
+CREATE OR REPLACE MACRO @variant_kind(x) AS list_transform([CAST(x AS VARCHAR)], lambda v: CASE left(v, 1)
     WHEN '"' THEN 'VARCHAR' WHEN '{' THEN 'OBJECT' WHEN '[' THEN 'ARRAY' WHEN 't' THEN 'BOOLEAN' WHEN 'f' THEN 'BOOLEAN'
-    WHEN 'n' THEN 'NULL_VALUE' ELSE CASE WHEN x IS NULL THEN NULL WHEN contains(x, 'e') THEN 'DOUBLE'
-        WHEN contains(x, '.') THEN 'DECIMAL' ELSE 'INTEGER' END END;
+    WHEN 'n' THEN 'NULL_VALUE' ELSE CASE WHEN v IS NULL THEN NULL WHEN contains(v, 'e') THEN 'DOUBLE'
+        WHEN contains(v, '.') THEN 'DECIMAL' ELSE 'INTEGER' END END)[1];
+-- A date or a time in a VARIANT is kept as text, so text in its form may be one.
+CREATE OR REPLACE MACRO @text_kind(x) AS list_transform([CAST(x AS VARCHAR)], lambda v: CASE
+    WHEN regexp_full_match(v, '"(\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d\.\d{3}( [-+]\d{4})?)?|\d\d:\d\d:\d\d)"')
+    THEN error('unsupported|tell a date or a time in a VARIANT from text')::VARCHAR ELSE @variant_kind(v) END)[1];
 CREATE OR REPLACE MACRO @is_number(x) AS left(CAST(x AS VARCHAR), 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9');
 CREATE OR REPLACE MACRO @variant_text(x) AS list_transform([CAST(x AS VARCHAR)], lambda v: CASE
     WHEN left(v, 1) = '"' THEN json_extract_string(v, '$')
@@ -362,7 +366,8 @@ CREATE OR REPLACE MACRO @parse_url(x) AS list_transform([CAST(x AS VARCHAR)], la
         || ',"parameters":' || @url_query(@url_part(u, 6)[2:]) || ',"path":' || to_json(@url_part(u, 5))::VARCHAR
         || ',"port":' || @null_text(@url_part(u, 4)) || ',"query":' || @null_text(@url_part(u, 6)[2:])
         || ',"scheme":' || @null_text(@url_part(u, 1)) || '}')::JSON END)[1];
-CREATE OR REPLACE MACRO @if_kind(x, kinds) AS CASE WHEN list_contains(kinds, @variant_kind(x)) THEN x END;
+CREATE OR REPLACE MACRO @if_kind(x, kinds) AS list_transform([x], lambda v: CASE WHEN list_contains(kinds, @variant_kind(v)) THEN v END)[1];
+CREATE OR REPLACE MACRO @if_text(x) AS list_transform([x], lambda v: CASE WHEN @text_kind(v) = 'VARCHAR' THEN v END)[1];
 CREATE OR REPLACE MACRO @array_text(l) AS CASE WHEN l IS NULL THEN NULL ELSE @array(l) END;
 CREATE OR REPLACE MACRO @split_pieces(l) AS list_transform(l, lambda t, n: struct_pack(i := n, v := t));
 CREATE OR REPLACE MACRO @flat_step(x, base, mode, o) AS list_transform(@flat(x, base, mode), lambda e, n: struct_pack(e := e, o := list_append(o, n)));
