@@ -54,6 +54,7 @@ CREATE OR REPLACE MACRO @json_parsed(t, o) AS CASE
             '[,', '[ null,')], lambda u: CASE WHEN json_valid(u) THEN @json_sorted(u)::VARCHAR ELSE '' END)[1] END
     WHEN NOT json_valid(t) THEN CASE WHEN contains(o, '''')
         THEN error('unsupported|parse JSON with single quotes')
+        WHEN regexp_matches(o, '[{,]\s*[A-Za-z_$][\w$]*\s*:') THEN error('unsupported|parse JSON whose keys have no quotes')
         WHEN contains(o, 'NULL') AND json_valid(@json_compact(t)) THEN @json_sorted(@json_compact(t))::VARCHAR
         WHEN regexp_matches(o, '(?i)null|true|false|undefined') THEN error('unsupported|parse JSON with these words')
         ELSE '' END
@@ -70,6 +71,9 @@ CREATE OR REPLACE MACRO @json_checked(x, failure) AS list_transform(list_transfo
         WHEN contains(p.j, '{') AND @colons(@json_outside(p.j)) <> @colons(p.o) THEN failure
         ELSE p.j::JSON END)[1];
 CREATE OR REPLACE MACRO @parse_json(x) AS @json_checked(x, error('100069|Error parsing JSON')::JSON);
+-- What is wrong with the text Snowflake says in words of its own.
+CREATE OR REPLACE MACRO @check_json(x) AS nullif(left(CAST(@json_checked(x,
+    error('unsupported|say what is wrong with JSON')::JSON) AS VARCHAR), 0), '');
 CREATE OR REPLACE MACRO @try_parse_json(x) AS @json_checked(x, NULL::JSON);
 
 -- Text. A VARIANT as text has no quotes.
@@ -240,6 +244,11 @@ CREATE OR REPLACE MACRO @flat(x, base, mode) AS list_transform([CAST(x AS VARCHA
 CREATE OR REPLACE MACRO @flat_outer(x, rows, base) AS list_transform([rows], lambda l: CASE WHEN len(l) > 0 THEN l
     ELSE [struct_pack(k := NULL::VARCHAR, p := base, i := NULL::BIGINT, v := NULL::JSON, t := NULL::JSON, o := x IS NOT NULL)] END)[1];
 
+-- Which of several keys is meant that differ only in case is not known.
+CREATE OR REPLACE MACRO @member_in_any_case(x, k) AS list_transform(
+    [list_filter(@fields(x), lambda p: lower(p.k) = lower(k))], lambda l: CASE
+    WHEN len(l) > 1 THEN error('unsupported|choose between keys that differ in case')::JSON ELSE l[1].v::JSON END)[1];
+
 -- Functions of objects.
 CREATE OR REPLACE MACRO @object_insert(o, k, v, updates) AS list_transform(
     [struct_pack(f := @fields(o), k := CAST(k AS VARCHAR), v := CAST(v AS VARCHAR))], lambda a: CASE
@@ -351,6 +360,13 @@ CREATE OR REPLACE MACRO @arrays_to_object(k, v) AS CASE WHEN k IS NULL OR v IS N
     WHEN len(@elements(k)) <> len(@elements(v)) THEN error('unsupported|ARRAYS_TO_OBJECT with arrays of several lengths')::JSON
     ELSE @object(list_transform(list_zip(@texts(k), @elements(v)),
         lambda p: struct_pack(k := p[1], v := CASE WHEN p[2] = ' null' THEN 'null' ELSE p[2] END))) END;
+CREATE OR REPLACE MACRO @zipped(l) AS @array(list_transform(range(list_max(list_transform(l, lambda a: len(a)))), lambda i: '{'
+    || array_to_string(list_transform(l, lambda a, n: '"$' || n || '":' || coalesce(nullif(a[i + 1], ' null'), 'null')), ',') || '}'));
+CREATE OR REPLACE MACRO @arrays_zip(arrays) AS list_transform([list_transform(arrays, lambda a: @elements(a))], lambda l: CASE
+    WHEN len(list_filter(l, lambda a: a IS NULL)) > 0 THEN NULL
+    WHEN len(l) > 9 OR list_max(list_transform(l, lambda a: len(a))) = 0
+        THEN error('unsupported|zip more than nine arrays, or only empty ones')::JSON
+    ELSE @zipped(l) END)[1];
 CREATE OR REPLACE MACRO @json_aggregate(l) AS CASE WHEN list_contains(l, 'null')
     THEN error('unsupported|put the null of JSON into an array')::JSON ELSE @array(coalesce(l, [])) END;
 CREATE OR REPLACE MACRO @strip_null(x) AS CASE WHEN CAST(x AS VARCHAR) = 'null' THEN NULL

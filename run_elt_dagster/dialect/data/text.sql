@@ -76,6 +76,11 @@ CREATE OR REPLACE MACRO @editdistance(x, y) AS CASE
     ELSE levenshtein(x, y) END;
 CREATE OR REPLACE MACRO @limited_distance(distance, most) AS CASE
     WHEN distance IS NULL OR most IS NULL THEN NULL WHEN most < 0 THEN 0 WHEN distance > most THEN most ELSE distance END;
+-- Two pages of the reference differ on texts with other characters.
+CREATE OR REPLACE MACRO @jarowinkler(x, y) AS CASE
+    WHEN strlen(x) <> length(x) OR strlen(y) <> length(y)
+    THEN @refused_int('compare texts with other than ASCII characters by JAROWINKLER_SIMILARITY')
+    ELSE floor(round(jaro_winkler_similarity(lower(x), lower(y)) * 100, 9))::BIGINT END;
 CREATE OR REPLACE MACRO @ascii(x) AS CASE
     WHEN x = '' THEN 0
     WHEN unicode(x) > 127 THEN @refused_int('give the ASCII code of this character')
