@@ -225,6 +225,9 @@ def compared(one: Value, other: Value, sign: str) -> Value:
         return _both(f"({one.sql} {sign} {other.sql})", types.BOOLEAN, one, other)
     if {one.kind, other.kind} == {Kind.LTZ, Kind.TZ}:
         one, other = values.cast(one, types.TZ), values.cast(other, types.TZ)
+    if {one.kind, other.kind} == {Kind.BOOLEAN, Kind.NUMBER} and {one.constant, other.constant} & {"0", "1"}:
+        # Another number is another truth or none: which of the two Snowflake converts no page says.
+        one, other = converted(one, types.BOOLEAN), converted(other, types.BOOLEAN)
     plain = [value.kind for value in (one, other) if value.kind in _VARIANT_RANKS]
     (one, other), kind = values.unified([one, other], f"a comparison with {sign}")
     if kind.kind in SEMI_STRUCTURED and plain and sign == "=":

@@ -44,6 +44,7 @@ _NO_FUNCTION_BEFORE = frozenset(
         TokenType.IDENTIFIER,
     }
 )
+_AFTER_FROM_FIRST = frozenset({"OVER", "IGNORE", "RESPECT"})
 # These are operators, too, as in `a LIKE ('b')`: functions only where an expression begins.
 _OPERATORS = frozenset({"LIKE", "ILIKE", "RLIKE", "REGEXP"})
 _EXPRESSION_AFTER = frozenset(
@@ -88,7 +89,9 @@ def parsed(sql: str) -> Expr:
             tokens = _SNOWFLAKE.tokenize(sql)
             _check_depth(tokens)
             _check_numbers(tokens, sql)
-            statements = _SNOWFLAKE.parser(error_level=ErrorLevel.IMMEDIATE).parse(_renamed(tokens), sql)
+            statements = _SNOWFLAKE.parser(error_level=ErrorLevel.IMMEDIATE).parse(
+                _renamed(_without_from_first(tokens)), sql
+            )
     except ParseError as error:
         raise _problem(sql, error) from error
     except TokenError as error:
@@ -122,6 +125,20 @@ def function_name(node: Expr) -> str | None:
 def authored(node: Expr) -> str:
     """Return a node as its author could have written it."""
     return node.sql(dialect="snowflake").replace(_PREFIX, "")
+
+
+def _without_from_first(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens without `FROM FIRST` behind NTH_VALUE(...), the usual way: sqlglot takes its FROM for the clause."""
+    dropped: set[int] = set()
+    for index, token in enumerate(tokens[:-2]):
+        first, after = tokens[index + 1].text.upper(), tokens[index + 2].text.upper()
+        is_behind_call = index and tokens[index - 1].token_type is TokenType.R_PAREN
+        if not (is_behind_call and token.token_type is TokenType.FROM and after in _AFTER_FROM_FIRST):
+            continue
+        if first == "LAST":
+            raise unsupported("count the rows of a window from its last", f"FROM LAST in line {token.line}")
+        dropped |= {index, index + 1} if first == "FIRST" else set()
+    return [token for index, token in enumerate(tokens) if index not in dropped]
 
 
 def _renamed(tokens: Sequence[Token]) -> list[Token]:

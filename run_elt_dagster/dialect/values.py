@@ -316,8 +316,23 @@ def unified(values: Sequence[Value], what: str) -> tuple[list[Value], Type]:
         kinds = ", ".join(dict.fromkeys(str(value.kind) for value in values))
         raise unsupported(f"find the common type in {what}", kinds)
     if to.kind is Kind.NUMBER and any(value.is_text_constant for value in values):
+        _check_numbers(values)
         to = _with_digits_of_constants(values)
     return [converted(value, replace(to, length=None)) for value in values], to
+
+
+_A_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?\s*", re.ASCII | re.IGNORECASE)
+
+
+def _check_numbers(values: Sequence[Value]) -> None:
+    """Refuse text beside numbers that is none, as in COALESCE(n, 'none'): a constant is converted before any row is read.
+
+    Raises:
+        SqlError: A constant is no number (100038).
+    """
+    for value in values:
+        if value.is_text_constant and not _A_NUMBER.fullmatch(str(value.constant)):
+            raise SqlError(f"Numeric value '{value.constant}' is not recognized", errno=100038, sqlstate="22018")
 
 
 def _with_digits_of_constants(values: Sequence[Value]) -> Type:
