@@ -49,7 +49,7 @@ refused.**
 
 | | |
 | --- | --- |
-| Exact | {known} functions in {ways} ways of calling them, [listed below](#functions-that-are-known), each with its page of Snowflake's reference. Operators, casts, CASE, joins (also LATERAL, ASOF and `(+)`), windows, QUALIFY, PIVOT and UNPIVOT, FLATTEN, recursive CTEs, SAMPLE. Types of results, also in the table that is built: `1 / 3` is `0.333333`, a NUMBER(38,6) |
+| Exact | {known} functions in {ways} ways of calling them, [listed below](#functions-that-are-known), each with its page of Snowflake's reference. Operators, casts, CASE, joins (also LATERAL, ASOF and `(+)`), windows, QUALIFY, PIVOT and UNPIVOT, FLATTEN, recursive CTEs, SAMPLE, UNION BY NAME. Types of results, also in the table that is built: `1 / 3` is `0.333333`, a NUMBER(38,6) |
 | Converted as Snowflake does | text functions on dates and numbers, arithmetic on text, comparisons with a VARIANT |
 | Refused | whatever is not known to be exact. {refused} functions of Snowflake are [known by name](#functions-that-are-refused) |
 | Not there | grants, roles, policies, tags, streams, tasks, stages, procedures, functions of your own, sequences, other kinds of tables, transactions |

@@ -183,6 +183,9 @@ class Queries:
         scope.aliases = _aliases(node)
         items = self._items(node, this)
         select = _Select(self, node, this, items)
+        if not items:
+            # GENERATOR has none, for instance.
+            raise unsupported("select no column at all", repr(authored(node)[:200]))
         columns = distinct_columns([(item.name, item.value.type) for item in items])
         listed = ", ".join(
             f"{item.value.sql} AS {quoted(column.inner)}" for item, column in zip(items, columns, strict=True)
@@ -227,8 +230,10 @@ class Queries:
         if isinstance(node, exp.Intersect) and isinstance(node.this, exp.Union | exp.Except):
             # sqlglot reads it from the left, the standard says that INTERSECT comes first.
             raise refused(node)
-        if node.args.get("by_name") or (not node.args.get("distinct") and not isinstance(node, exp.Union)):
+        if not isinstance(node, exp.Union) and (node.args.get("by_name") or not node.args.get("distinct")):
             raise refused(node)
+        if node.args.get("by_name"):
+            operands = _by_name(operands)
         columns = _united([relation for _, relation in operands])
         if any(distinct is not False for distinct, _ in operands[1:]) and any(
             column.type.kind is Kind.TZ for column in columns
@@ -247,7 +252,7 @@ class Queries:
         rights: list[tuple[bool | None, Expr]] = []
         left: Expr = node
         while isinstance(left, exp.Union) and not (left is not node and _has_tail(left)):
-            if left.args.get("by_name"):
+            if bool(left.args.get("by_name")) is not bool(node.args.get("by_name")):
                 raise refused(left)
             rights.append((bool(left.args.get("distinct")), left.expression))
             left = left.this
@@ -444,6 +449,31 @@ def _distinct_apart(sql: str, columns: Sequence[Any]) -> str:
     keys = [_told_apart(column.value("part")) for column in columns if column.type.kind in SEMI_STRUCTURED]
     names = ", ".join(quoted(column.inner) for column in columns)
     return f'(SELECT * FROM {sql} AS "part"({names}) WHERE {" AND ".join(keys)})' if keys else sql
+
+
+def _by_name(operands: Sequence[tuple[bool | None, Relation]]) -> list[tuple[bool | None, Relation]]:
+    """Return operands with the columns of all of them: those of the first, then the others' own.
+
+    https://docs.snowflake.com/en/sql-reference/operators-query
+    """
+    names = list(dict.fromkeys(column.name for _, relation in operands for column in relation.columns))
+    if len({name.upper() for name in names}) < len(names):
+        raise unsupported("match columns whose names differ in case", ", ".join(names))
+    return [(distinct, _arranged(relation, names)) for distinct, relation in operands]
+
+
+def _arranged(relation: Relation, names: Sequence[str]) -> Relation:
+    """Return a relation with columns of these names, NULL where it has none."""
+    own = {column.name: column for column in relation.columns}
+    if len(own) < len(relation.columns):
+        raise unsupported("match several columns of one name", ", ".join(column.name for column in relation.columns))
+    columns = distinct_columns([(name, own[name].type if name in own else types.NULL) for name in names])
+    items = ", ".join(
+        f"{own[column.name].value('side').sql if column.name in own else 'NULL'} AS {quoted(column.inner)}"
+        for column in columns
+    )
+    inner = ", ".join(quoted(column.inner) for column in relation.columns)
+    return Relation(f'SELECT {items} FROM ({relation.sql}) AS "side"({inner})', columns)
 
 
 def _combined(texts: Sequence[str], signs: Sequence[str]) -> str:
