@@ -316,23 +316,28 @@ def unified(values: Sequence[Value], what: str) -> tuple[list[Value], Type]:
         kinds = ", ".join(dict.fromkeys(str(value.kind) for value in values))
         raise unsupported(f"find the common type in {what}", kinds)
     if to.kind is Kind.NUMBER and any(value.is_text_constant for value in values):
-        _check_numbers(values)
+        _check_numbers(values, what)
         to = _with_digits_of_constants(values)
     return [converted(value, replace(to, length=None)) for value in values], to
 
 
+_ALL_NEEDED = frozenset({"IN", "VALUES", "GREATEST", "LEAST"})
 _A_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?\s*", re.ASCII | re.IGNORECASE)
 
 
-def _check_numbers(values: Sequence[Value]) -> None:
-    """Refuse text beside numbers that is none, as in COALESCE(n, 'none'): a constant is converted before any row is read.
+def _check_numbers(values: Sequence[Value], what: str) -> None:
+    """Refuse text beside numbers that is none, as in COALESCE(n, 'none'), where not each row needs it.
+
+    No page says whether Snowflake converts such a constant before it reads any row, and so fails, or only where a row needs it.
 
     Raises:
-        SqlError: A constant is no number (100038).
+        SqlError: A constant is no number.
     """
+    if what in _ALL_NEEDED or what.startswith("a comparison"):
+        return
     for value in values:
         if value.is_text_constant and not _A_NUMBER.fullmatch(str(value.constant)):
-            raise SqlError(f"Numeric value '{value.constant}' is not recognized", errno=100038, sqlstate="22018")
+            raise unsupported("tell when this text becomes a number", f"{value.sql} in {what}")
 
 
 def _with_digits_of_constants(values: Sequence[Value]) -> Type:
