@@ -1,4 +1,4 @@
-"""Open connections that nobody uses at the moment, for the next one who would open the same."""
+"""Open connections without a user, for the next user that would open the same."""
 
 import atexit
 import os
@@ -43,7 +43,7 @@ class _Idle:
 
 
 class IdleConnections:
-    """Connections that are open and that nobody uses. Threads may share it; a child process starts with none.
+    """Connections that are open and have no user. Threads may share it; a child process starts with none.
 
     Args:
         limit: How many there are at most.
@@ -131,8 +131,11 @@ def spoil_after_error(context: ExceptionContext) -> None:
 
     https://docs.sqlalchemy.org/en/21/core/events.html#sqlalchemy.events.DialectEvents.handle_error
     """
-    if context.connection is not None and not isinstance(context.sqlalchemy_exception, IntegrityError):
-        spoil(context.connection.connection.dbapi_connection)
+    used = context.connection
+    # One that is invalidated would connect again when it is asked for its connection, and has been spoiled by that.
+    if used is None or used.closed or used.invalidated or isinstance(context.sqlalchemy_exception, IntegrityError):
+        return
+    spoil(used.connection.dbapi_connection)
 
 
 def spoil(connection: Any, *_: Any) -> None:

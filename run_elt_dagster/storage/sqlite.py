@@ -47,7 +47,7 @@ class KeptConnection(sqlite3.Connection):
             file: Device and inode of the file just before; None if there was none.
         """
         self._key, self._path, self._file, self._pid = key, path, file, os.getpid()
-        self._usual_isolation = self.isolation_level
+        self._usual_mode = self._mode()
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def taken(self) -> None:
@@ -72,13 +72,17 @@ class KeptConnection(sqlite3.Connection):
             super().close()
 
     def close_now(self) -> None:
-        """Close it for good. SQLite leaves the log of a file alone that has taken the place of its own."""
+        """Close it for good. If another file has taken the place of its own, SQLite does not touch that one's log."""
         self._key = self._stamp = None
         super().close()
 
     def is_whole(self) -> bool:
-        """Return whether its file is the one that it has open, and nobody has written over it."""
+        """Return whether the path still leads to the file that it has open, unchanged since it was given back."""
         return self._stamp is not None and _stamp(self._path) == self._stamp
+
+    def _mode(self) -> tuple[Any, Any]:
+        """Return how it begins transactions. Python 3.11 has one of the two attributes, 3.12 both."""
+        return self.isolation_level, getattr(self, "autocommit", None)
 
     def _may_be_kept(self) -> bool:
         if self._key is None or not self.is_poolless or self.is_spoiled or os.getpid() != self._pid:
@@ -86,7 +90,7 @@ class KeptConnection(sqlite3.Connection):
         try:
             for cursor in self._cursors:
                 cursor.close()
-            changed = self.in_transaction or self.isolation_level != self._usual_isolation
+            changed = self.in_transaction or self._mode() != self._usual_mode
         except sqlite3.ProgrammingError:
             # It is closed already.
             return False

@@ -241,12 +241,15 @@ def test_run_survives_a_restart_of_postgres_in_its_middle(server: Postgres, inst
 
 def test_server_that_is_away_is_an_error_as_without_kept_connections(server: Postgres, database: Database) -> None:
     pid(database)
-    server.stop()
-    try:
-        with pytest.raises(sa.exc.OperationalError, match="refused"):
-            pid(database)
-    finally:
-        server.start()
+    with engine(database).connect() as used:
+        used.invalidate()
+        server.stop()
+        try:
+            for ask in (lambda: pid(database), lambda: used.scalar(PID)):
+                with pytest.raises(sa.exc.OperationalError, match="refused"):
+                    ask()
+        finally:
+            server.start()
     assert pid(database) > 0
 
 
