@@ -28,7 +28,14 @@ def without(folder: Path, missing: set[str]) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder / 'site'}:{ROOT}"}
 
 
-@pytest.mark.parametrize("missing", [{"pyarrow"}, {"fakesnow", "duckdb", "pyarrow"}], ids=["partly", "not at all"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        # The next test has this installation, too.
+        pytest.param({"pyarrow"}, marks=pytest.mark.thorough, id="partly"),
+        pytest.param({"fakesnow", "duckdb", "pyarrow"}, id="not at all"),
+    ],
+)
 def test_command_without_the_embedded_snowflake_says_what_to_install(
     deployment_dir: DeploymentDir, missing: set[str]
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,15 @@ def test_connection_is_closed_after_use_and_after_an_error(account: Account) -> 
     assert connection.is_closed()
 
 
+@cache
+def private_key() -> rsa.RSAPrivateKey:
+    """Return one key for all tests: making one takes half a second of CPU."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 def pem(password: bytes | None = None) -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     kept = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept).decode()
+    return private_key().private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept).decode()
 
 
 @pytest.mark.parametrize(

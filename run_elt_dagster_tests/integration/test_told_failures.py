@@ -47,7 +47,7 @@ def alerted(project: DagsterProject, slack: SlackStandIn, run_id: str, *, by_ret
     """Return the texts that Slack has got after the run's end."""
     client = Slack(token=TOKEN, channel=CHANNEL, base_url=slack.url)
     record = project.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0]
-    owners = {f"analytics.{name}": [f"team:{name}"] for name in "abc"}
+    owners = {f"analytics.{name}": [f"team:{name}"] for name in "abcdefgh"}
     alerts = Alerts(AlertSettings(), owners, ("RunELT_Alert",), clock=lambda: (record.end_time or 0) + 60)
     if by_retries:
         reconcile(alerts, project.instance, client, log=LOG)
@@ -177,25 +177,23 @@ def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(proj
     assert told.count("Readers still see the previous table (1 rows") == 1
 
 
-@pytest.mark.parametrize(
-    ("errno", "text"),
-    [
-        (100097, f"Can't parse '{CANARY}' as date with format 'YYYY'"),
-        (100038, f"Numeric value '12\n{CANARY}' is not recognized"),
-        (100038, f"Numeric value 'O'{CANARY}' is not recognized"),
-        (100205, f"Error parsing Geo input: {CANARY}. Did not recognize valid GeoJSON, (E)WKT or (E)WKB."),
-        (100071, f'Failed to cast variant value {{\n  "name": "{CANARY}"\n}} to FIXED'),
-        (100090, f"Duplicate row detected during DML action\nRow Values: [1, {CANARY}]"),
-        (100132, f"JavaScript execution error: Uncaught {CANARY} in F at 'x' position 3"),
-        (100999, f"A new error about {CANARY} here"),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("stage", ["build", "audit"])
+ROW_VALUES = [
+    (100097, f"Can't parse '{CANARY}' as date with format 'YYYY'"),
+    (100038, f"Numeric value '12\n{CANARY}' is not recognized"),
+    (100038, f"Numeric value 'O'{CANARY}' is not recognized"),
+    (100205, f"Error parsing Geo input: {CANARY}. Did not recognize valid GeoJSON, (E)WKT or (E)WKB."),
+    (100071, f'Failed to cast variant value {{\n  "name": "{CANARY}"\n}} to FIXED'),
+    (100090, f"Duplicate row detected during DML action\nRow Values: [1, {CANARY}]"),
+    (100132, f"JavaScript execution error: Uncaught {CANARY} in F at 'x' position 3"),
+    (100999, f"A new error about {CANARY} here"),
+]
+
+
+@pytest.mark.parametrize(("stage", "head"), [("build", "CREATE OR REPLACE"), ("audit", "COUNT(")])
 def test_row_value_is_in_no_log_event_and_message(
-    local_server: LocalServer, project: DagsterProject, slack: SlackStandIn, *, errno: int, text: str, stage: str
+    local_server: LocalServer, project: DagsterProject, slack: SlackStandIn, *, stage: str, head: str
 ) -> None:
-    """Over the real connector, which keeps the whole text in its own exception."""
+    """Over the real connector, which keeps the whole text in its own exception. Each table meets another error."""
     server = local_server.server
     project.resource = Snowflake(
         account="embedded",
@@ -206,18 +204,24 @@ def test_row_value_is_in_no_log_event_and_message(
         protocol="http",
         database="RUN_ELT",
     )
-    project.declare(a="/* elt\nprimary_key: n\nelt */ select 1 as n")
-    head = "CREATE OR REPLACE" if stage == "build" else "COUNT("
+    errors = dict(zip("abcdefgh", ROW_VALUES, strict=True))
+    project.declare(**dict.fromkeys(errors, "/* elt\nprimary_key: n\nelt */ select 1 as n"))
+    met: list[str] = []
 
     def fail(event: StatementEvent) -> None:
-        if event.phase == "before" and head in event.sql:
+        asset = json.loads(event.statement.parameter("QUERY_TAG", "") or "{}").get("asset", "")
+        if event.phase == "before" and head in event.sql and (name := asset.rpartition("/")[2]) in errors:
+            met.append(name)
+            errno, text = errors[name]
             raise SqlError(text, errno=errno, sqlstate="22000")
 
     with local_server.account.hooked(fail):
         run_id = run_job(project, dg.AssetSelection.all())
-    told = alerted(project, slack, run_id)
-    assert len(told) == 1
-    assert CANARY not in everything_stored(project.instance)
+    assert set(met) == errors.keys()
+    assert len(alerted(project, slack, run_id)) == 1
+    stored = everything_stored(project.instance)
+    assert all(f"analytics.{name} in stage {stage}" in stored for name in errors)
+    assert CANARY not in stored
     assert CANARY not in slack.everything()
 
 

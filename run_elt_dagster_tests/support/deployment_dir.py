@@ -101,11 +101,13 @@ class DeploymentDir:
         )
 
     def wait_for(self, what: str, probe: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
-        deadline = time.monotonic() + seconds
+        """Return the first true value of a probe, at most a second after it is true: each look costs the processes that are waited for, too."""
+        deadline, pause = time.monotonic() + seconds, 0.1
         while time.monotonic() < deadline:
             if value := probe():
                 return value
-            time.sleep(0.25)
+            time.sleep(pause)
+            pause = min(1.5 * pause, 1)
         raise AssertionError(f"{what} did not happen within {seconds} s\n{self.logs()}")
 
 
