@@ -21,6 +21,7 @@ DuckDB's SQL, and the page of Snowflake's reference. A function may have several
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -115,6 +116,7 @@ def group_names(group: str) -> Sequence[str]:
     return list(dict.fromkeys(line[0] for line in _lines(f"{group}.tsv")))
 
 
+@cache
 def macros() -> Mapping[str, str]:
     """Return the statement that creates each macro, by the macro's name in DuckDB."""
     statements = {"sf_fail": f"CREATE MACRO {_FAIL}(x) AS CAST(CAST(concat('!', x) AS TINYINT) AS VARCHAR)"}
@@ -125,7 +127,7 @@ def macros() -> Mapping[str, str]:
         for statement in filter(None, (part.strip(" \n;") for part in lines.split(";\n"))):
             sql = with_macros(statement)
             statements[called_macros(sql)[0]] = sql
-    return statements
+    return MappingProxyType(statements)
 
 
 def called_macros(sql: str) -> Sequence[str]:
