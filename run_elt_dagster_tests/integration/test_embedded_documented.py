@@ -23,7 +23,7 @@ OTHERS = sorted({path.name for path in FOLDER.glob("*.tsv")} - {REFERENCE})
 CHUNKS = [
     pytest.param(lines[start : start + LINES], id=f"{file}-{start}")
     for file in (REFERENCE, *OTHERS)
-    for lines in [documented(file)[:: 1 if file == REFERENCE else effort(usual=4, thorough=1)]]
+    for lines in [documented(file)[:: 1 if file == REFERENCE else effort(usual=6, thorough=1)]]
     for start in range(0, len(lines), LINES)
 ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 COMMAND = [sys.executable, "-m", "run_elt_dagster_tests.faults"]
 ROOT = Path(__file__).parents[2]
@@ -48,8 +48,18 @@ def processes_in(directory: Path) -> list[str]:
     return found
 
 
+def test_one_trial_keeps_what_is_promised_and_leaves_nothing_behind(directory: Path) -> None:
+    command = started(directory, "--only", "interleaving/1")
+    printed, _ = command.communicate(timeout=3 * PATIENCE_SECONDS)
+    assert command.returncode == 0, printed
+    assert re.search(r"^1 trials in \d+ s; 0 more", printed, re.MULTILINE), printed
+    assert list(directory.iterdir()) == []
+    assert processes_in(directory) == []
+
+
+@pytest.mark.thorough
 def test_trials_of_each_sort_keep_what_is_promised_and_leave_nothing_behind(directory: Path) -> None:
-    trials = effort(usual=1, thorough=30)
+    trials = 30
     command = started(directory, "--seed", "1", "--trials", str(trials), "--for", "1h")
     printed, _ = command.communicate(timeout=3 * PATIENCE_SECONDS)
     assert command.returncode == 0, printed

@@ -32,6 +32,8 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.support.embedded import Background
 
 AT_ONCE = 4
+# A round takes a tenth of a second of CPU: with no pause the reader took half of the test's.
+LOOK_SECONDS = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
     for cell in cells:
         lab.set_up(cell)
 
-    with Reader(lab.consumer, [watched(cell) for cell in cells], pause_seconds=0.1) as reader:
+    with Reader(lab.consumer, [watched(cell) for cell in cells], pause_seconds=LOOK_SECONDS) as reader:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             outcomes = list(pool.map(lambda cell: run_cell(lab, cell), cells))
         comments = lab.comments(tables)
