@@ -6,6 +6,16 @@ import pytest
 from run_elt_dagster.settings import VARIABLES
 from run_elt_dagster_tests.support.kept_connections import stop_keeping
 
+# What waits more than it computes, the longest first: for Dagster's processes, or for an answer that never comes.
+WAITING = (
+    "test_each_failure",
+    "test_user_interface",
+    "e2e/",
+    "test_killed_process",
+    "test_fault_trials",
+    "integration/test_answers",
+)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -22,13 +32,14 @@ def _no_kept_connections() -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only a thorough run does, and spread the tests of real processes over the first half, the longest first: they wait where others compute."""
+    """Leave out what only a thorough run does, and spread the tests that wait over the first half, where others compute meanwhile."""
     if not os.environ.get("RUN_ELT_TESTS_THOROUGH"):
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    slow = sorted((item for item in items if "/e2e/" in item.nodeid), key=lambda item: "alerts" not in item.nodeid)
-    others = [item for item in items if "/e2e/" not in item.nodeid]
+    ranks = {item: next((n for n, part in enumerate(WAITING) if part in item.nodeid), None) for item in items}
+    slow = sorted((item for item, rank in ranks.items() if rank is not None), key=lambda item: ranks[item] or 0)
+    others = [item for item, rank in ranks.items() if rank is None]
     gap = max(len(others) // (2 * len(slow) + 1), 1) if slow else 1
     for number, item in enumerate(slow):
         others.insert(number * (gap + 1), item)
