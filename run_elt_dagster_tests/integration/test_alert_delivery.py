@@ -260,13 +260,13 @@ def test_wrong_setting_fails_the_tick_with_the_remedy_and_is_no_storm(
     runs = [harness.fail() for _ in range(3)]
     for run in runs:
         harness.first_attempt(run)
-    for _ in range(119):
+    for _ in range(39):
         with pytest.raises(AlertsBlockedError, match=remedy) as caught:
             harness.tick(30)
     assert "3 failed runs wait for an alert" in str(caught.value)
     assert "xoxb-wrong" not in str(caught.value)
     # Whether the token is right is asked without a message; whether the channel is, one attempt in a tick for all tells.
-    assert harness.posts() <= (1 if break_it == "token" else 121)
+    assert harness.posts() <= (1 if break_it == "token" else 41)
     setattr(harness, break_it, right)
     harness.tick(30)
     assert told_of(harness) == dict.fromkeys(runs, 1)
