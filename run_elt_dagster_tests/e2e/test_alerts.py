@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,10 @@ mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
 """
 EVENTS = """
 query($r: ID!) { logsForRun(runId: $r) { ... on EventConnection { events { ... on MessageEvent { message } } } } }
+"""
+SCHEDULE = """
+query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Schedule { scheduleState {
+  status ticks { runIds } } } } }
 """
 SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
 
@@ -88,6 +94,20 @@ def tags(webserver: Webserver) -> dict[str, dict[str, str]]:
     return {run["runId"]: {tag["key"]: tag["value"] for tag in run["tags"]} for run in webserver.runs()}
 
 
+def schedule_state(webserver: Webserver) -> dict[str, Any]:
+    location = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__"}
+    return webserver.query(SCHEDULE, s={**location, "scheduleName": "daily"})["scheduleOrError"]["scheduleState"]
+
+
+def assert_one_run_of_the_schedule(webserver: Webserver) -> None:
+    """Assert that days of downtime gave one run, of the last midnight."""
+    (run_id,) = [run for run, known in tags(webserver).items() if known.get("dagster/schedule_name") == "daily"]
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    known = tags(webserver)[run_id]
+    assert (known["ELT"], known["dagster/run_key"]) == ("", midnight.isoformat())
+    assert schedule_state(webserver) == {"status": "RUNNING", "ticks": [{"runIds": [run_id]}]}
+
+
 def delivered(webserver: Webserver) -> list[str]:
     return sorted(run for run, known in tags(webserver).items() if known.get("run_elt/alert") == "delivered")
 
@@ -116,13 +136,16 @@ def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_thoug
     deployment_dir.wait_for("the alert of the page", lambda: len(delivered(webserver)) == 2)
 
     # Days of downtime, in which the command line fails; afterwards the schedule launches the one run that it missed.
+    # The daemon notes the start of its look at the schedule first; killed between the two it would not know what it has looked at.
+    deployment_dir.wait_for("the first look at the schedule", deployment_dir.schedule_was_evaluated)
+    assert schedule_state(webserver) == {"status": "RUNNING", "ticks": []}
     kill(daemon)
     deployment_dir.date_schedule_back(days=3)
     assert materialize(deployment_dir, home).returncode == 1
     assert len(delivered(webserver)) == 2
     daemon = start_daemon(deployment_dir, home)
     deployment_dir.wait_for("the alerts of the downtime and of the schedule", lambda: len(delivered(webserver)) == 4)
-    assert [known.get("dagster/schedule_name") for known in tags(webserver).values()].count("daily") == 1
+    assert_one_run_of_the_schedule(webserver)
 
     deployment_dir.wait_for("the count", lambda: "Failed the same way 4 times" in slack.messages[0]["text"])
     assert sorted(slack.run_ids()) == sorted(tags(webserver))
