@@ -1,4 +1,4 @@
-"""A short run of `make faults`: a handful of trials of each sort, chosen by a seed, in processes of their own."""
+"""Short runs of `make faults`, in processes of their own: one trial, and 30 of each sort where the tests are thorough."""
 
 import os
 import re

@@ -284,7 +284,7 @@ def test_table_is_guarded_by_checks_that_were_not_selected(project: DagsterProje
 @pytest.mark.parametrize(
     ("publish", "publishes"),
     [
-        ("clone", effort(usual=25, thorough=200)),
+        ("clone", effort(usual=12, thorough=200)),
         ("swap", effort(usual=8, thorough=200)),
         ("overwrite", effort(usual=8, thorough=200)),
     ],
