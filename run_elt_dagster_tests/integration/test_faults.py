@@ -32,7 +32,7 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.support.embedded import Background
 
 AT_ONCE = 4
-# A round takes a tenth of a second of CPU: with no pause the reader took half of the test's.
+# Between two rounds of looks, each of which takes a tenth of a second of CPU.
 LOOK_SECONDS = 0.4
 
 
