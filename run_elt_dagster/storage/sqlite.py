@@ -20,6 +20,9 @@ from run_elt_dagster.storage.idle import IDLE, spoil, spoil_after_error
 
 # How Dagster 1.13 lays out its storage, below any base folder. https://docs.dagster.io/deployment/oss/oss-instance-configuration
 _DAGSTERS_FILE = re.compile(r"/(?:history/runs|history/runs/[^/]*|schedules/schedules)\.db")
+# As long as Dagster 1.13.27 waits for a lock of the events, where it sets that. For the runs it leaves SQLite's 5 s, which a slow disk
+# under many writers exceeds: the run would fail with "database is locked".
+_LOCK_SECONDS = 30
 _Stamp = tuple[int, int, int, int]
 
 
@@ -117,6 +120,7 @@ def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[st
     if dialect.name != "sqlite" or dialect.driver != "pysqlite" or not _is_dagsters(cargs, cparams):
         return None
     path = str(cargs[0])
+    cparams = {"timeout": _LOCK_SECONDS, **cparams}
     key = ("sqlite", path, repr(sorted(cparams.items())))
     kept: Any = IDLE.take(key)
     if kept is None:

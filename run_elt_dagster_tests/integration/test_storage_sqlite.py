@@ -241,6 +241,14 @@ def test_locked_file_is_an_error_once_and_its_connection_is_closed(path: Path) -
     assert numbers(path) == [1, 2, 3]
 
 
+def test_file_of_runs_is_waited_for_as_long_as_files_of_events(path: Path) -> None:
+    """Dagster sets 30 s for events alone."""
+    for name, options in (("runs.db", {}), ("index.db", {"connect_args": {"timeout": 7}})):
+        with engine(path.with_name(name), **options).connect() as connection:
+            milliseconds = connection.scalar(sa.text("pragma busy_timeout"))
+        assert milliseconds == (30_000 if name == "runs.db" else 7_000)
+
+
 def test_row_that_is_there_already_costs_no_connection(path: Path) -> None:
     """Dagster records the second materialization of an asset so: it inserts, and updates when that fails."""
     for _ in range(3):
