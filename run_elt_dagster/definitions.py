@@ -5,6 +5,9 @@ from functools import partial
 
 import dagster as dg
 
+# Dagster stays: left out of garbage collection, it is not looked through again while the rest is loaded.
+gc.freeze()
+
 from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.scope import Alerts
@@ -19,9 +22,6 @@ from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.storage import keep_sqlite_connections
-
-# What is imported stays: garbage is looked for in what is loaded below alone, and not in all of Dagster each time.
-gc.freeze()
 
 settings = Settings.from_environment()
 
