@@ -10,7 +10,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, is_interrupted_before_a_step
-from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
 from run_elt_dagster.runs.tags import ALERT, copies
 
 KEPT = timedelta(hours=48)
@@ -28,6 +28,8 @@ MOST_WAITING = 5000
 MOST_RECENT = 5000
 MOST_SWEPT = 2000
 WAITING_READ = 200
+# Of one look with the next: clocks of several machines differ.
+OVERLAP_SECONDS = 300
 _PLANNED = {
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
@@ -48,14 +50,28 @@ class Sweep:
     cursor: str | None = None
 
 
-def clear_copied_tags(alerts: Alerts, instance: dg.DagsterInstance) -> None:
-    """Clear the visible tag of runs that ended well with a copy of it, as one that was cancelled before it began."""
-    recent = datetime.fromtimestamp(alerts.clock(), UTC) - KEPT
-    statuses = [status for status in _ENDED_WELL if status not in alerting_statuses(alerts)]
-    copied = dg.RunsFilter(tags={ALERT: list(_STATUSES)}, statuses=statuses, created_after=recent)
-    for run in instance.get_runs(copied, limit=WAITING_READ):
-        if not LedgerEntry.of(run).status:
+def clear_copied_tags(alerts: Alerts, instance: dg.DagsterInstance, known: Known) -> None:
+    """Clear the visible tag of runs that ended well with a copy of it, as one that was cancelled before it began.
+
+    The first look asks for the tag, and the storage then goes through the whole ledger. Later ones ask for what has changed since.
+    """
+    now = alerts.clock()
+    for run in _ended_well(alerts, instance, known.cleared_until):
+        if run.tags.get(ALERT) in _STATUSES and not LedgerEntry.of(run).status:
             instance.add_run_tags(run.run_id, copies(run))
+    known.cleared_until = now
+
+
+def _ended_well(alerts: Alerts, instance: dg.DagsterInstance, since: float | None) -> Sequence[dg.DagsterRun]:
+    statuses = [status for status in _ENDED_WELL if status not in alerting_statuses(alerts)]
+    if since is not None:
+        changed_after = datetime.fromtimestamp(since - OVERLAP_SECONDS, UTC)
+        changed = instance.get_runs(dg.RunsFilter(statuses=statuses, updated_after=changed_after), limit=PAGE)
+        if len(changed) < PAGE:
+            return changed
+    created_after = datetime.fromtimestamp(alerts.clock(), UTC) - KEPT
+    copied = dg.RunsFilter(tags={ALERT: list(_STATUSES)}, statuses=statuses, created_after=created_after)
+    return instance.get_runs(copied, limit=WAITING_READ)
 
 
 def _pages(instance: dg.DagsterInstance, runs: dg.RunsFilter, *, cursor: str | None = None) -> Iterator[dg.RunRecord]:

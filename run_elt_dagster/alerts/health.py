@@ -8,7 +8,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.ledger import LedgerEntry
-from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses, at_location
+from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, Known, alerting_statuses, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.tags import ALERT
@@ -113,7 +113,12 @@ def _last_by_location(reports: Sequence[dg.EventLogRecord]) -> dict[str, Mapping
 
 
 def health_of(
-    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, looked_at: Sequence[dg.RunRecord] | None = None
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    looked_at: Sequence[dg.RunRecord] | None = None,
+    *,
+    known: Known | None = None,
 ) -> Health:
     """Return how the alerting stands, by the ledger.
 
@@ -122,7 +127,9 @@ def health_of(
         instance: Where they are.
         slack: Where alerts go.
         looked_at: What `undelivered` has returned a moment ago; None for a look at all of the last 48 h.
+        known: What the ticks before have read.
     """
+    known = known or Known()
     found = undelivered(alerts, instance) if looked_at is None else read_again(instance, looked_at)
     entries = {record.dagster_run.run_id: LedgerEntry.of(record.dagster_run) for record in found}
     waiting = {
@@ -131,10 +138,16 @@ def health_of(
         if record.dagster_run.status in alerting_statuses(alerts)
         and entries[record.dagster_run.run_id].status != "delivered"
     }
-    moment = _last_delivery(alerts, _changed_last(alerts, instance)) or _last_delivery(
-        alerts, _delivered_last(alerts, instance)
-    )
-    return Health(waiting, moment, slack.missing, location=alerts.location)
+    known.last_delivered_at = _last_delivery_known(alerts, instance, known)
+    return Health(waiting, known.last_delivered_at or None, slack.missing, location=alerts.location)
+
+
+def _last_delivery_known(alerts: Alerts, instance: dg.DagsterInstance, known: Known) -> float:
+    """Return when the last alert was delivered, 0 for never. The whole ledger is asked once, if none was delivered of late."""
+    of_late = _last_delivery(alerts, _changed_last(alerts, instance))
+    if of_late is None and known.last_delivered_at is None:
+        of_late = _last_delivery(alerts, _delivered_last(alerts, instance))
+    return max(of_late or 0, known.last_delivered_at or 0)
 
 
 def _last_delivery(alerts: Alerts, records: Sequence[dg.RunRecord]) -> float | None:

@@ -21,7 +21,7 @@ from run_elt_dagster.alerts.failed_runs import (
 from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of
 from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.posting import is_up
-from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.slack import Slack
 
 # A tick has 60 s, an attempt in the worst case four requests of 10 s. Slack takes one message a second and channel, and a tick
@@ -49,6 +49,7 @@ def reconcile(
     looked_at: Sequence[dg.RunRecord] | None = None,
     *,
     log: logging.Logger,
+    known: Known | None = None,
 ) -> str:
     """Deliver what is due, and say what recovered. Safe to repeat.
 
@@ -58,6 +59,7 @@ def reconcile(
         slack: Where to.
         looked_at: What `undelivered` has returned; None for a look at all of the last 48 h.
         log: Of the tick.
+        known: What the ticks before have read; None for a look that knows nothing yet.
 
     Returns:
         What was done, for the tick.
@@ -65,12 +67,13 @@ def reconcile(
     Raises:
         AlertsBlockedError: A person must act; with the remedy. What could be done was done.
     """
-    started = time.monotonic()
+    started, known = time.monotonic(), known or Known()
     found = undelivered(alerts, instance) if looked_at is None else looked_at
     records = without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
     tried = _deliver_due(alerts, instance, slack, records, log=log)
-    recovered = 0 if slack.missing else announce_recoveries(alerts, instance, slack, until=started + TICK_SECONDS)
-    clear_copied_tags(alerts, instance)
+    until = started + TICK_SECONDS
+    recovered = 0 if slack.missing else announce_recoveries(alerts, instance, slack, until=until, known=known)
+    clear_copied_tags(alerts, instance, known)
     entries = [tried.get(r.dagster_run.run_id) or LedgerEntry.of(r.dagster_run) for r in records]
     waiting = [entry for entry in entries if entry.status != "delivered"]
     if not slack.missing:

@@ -16,6 +16,22 @@ from run_elt_dagster.settings import AlertSettings, secret_values
 RETRIES_SENSOR = "slack_alert_retries"
 
 
+@dataclass
+class Known:
+    """What the ticks before have read of the history: a tick then reads what is new, however long the history is.
+
+    Attributes:
+        tables: Of the open incidents, the tables that are to be published again, by the id of the first run. It has ended: they
+            do not change.
+        cleared_until: Until when copies of visible tags were taken away, in seconds since the epoch; None before the first look.
+        last_delivered_at: When the last alert was delivered, in seconds since the epoch; 0 for never, None before the first look.
+    """
+
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    cleared_until: float | None = None
+    last_delivered_at: float | None = None
+
+
 @dataclass(frozen=True)
 class Alerts:
     """What the sensors know of the code location.

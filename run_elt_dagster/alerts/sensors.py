@@ -10,7 +10,7 @@ from run_elt_dagster.alerts.failed_runs import WAITING_READ, Sweep, end_if_inter
 from run_elt_dagster.alerts.health import health_of, report_if_changed
 from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
 from run_elt_dagster.alerts.reconciliation import is_pausing, reconcile
-from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses, at_location
+from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, Known, alerting_statuses, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location, to_cursor
 from run_elt_dagster.runs.tags import ALERT
@@ -51,7 +51,7 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
 
 
 def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
-    sweep = Sweep()
+    sweep, known = Sweep(), Known()
 
     @dg.sensor(
         name=RETRIES_SENSOR,
@@ -66,9 +66,9 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         looked_at: list[dg.RunRecord] = []
         try:
             looked_at = undelivered(alerts, context.instance, sweep)
-            return dg.SkipReason(reconcile(alerts, context.instance, slack, looked_at, log=context.log))
+            return dg.SkipReason(reconcile(alerts, context.instance, slack, looked_at, log=context.log, known=known))
         finally:
-            report_if_changed(context.instance, health_of(alerts, context.instance, slack, looked_at))
+            report_if_changed(context.instance, health_of(alerts, context.instance, slack, looked_at, known=known))
 
     return slack_alert_retries
 

@@ -1,6 +1,7 @@
 """What Dagster's history says of a table: its publications by this project, and no event that a person reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -33,9 +34,7 @@ def last_publications(
         counts: Whether a materialization is a publication.
     """
     found: dict[tuple[str, ...], dg.EventLogEntry] = {}
-    asked = [dg.AssetKey(list(key)) for key in keys]
-    parts = (asked[begin : begin + KEYS_PER_QUERY] for begin in range(0, len(asked), KEYS_PER_QUERY))
-    for record in (record for part in parts for record in instance.get_asset_records(part)):
+    for record in _asset_records(instance, keys):
         key, event = record.asset_entry.asset_key, record.asset_entry.last_materialization
         if event is not None and not counts(event):
             records = instance.fetch_materializations(key, limit=EVENTS_READ).records
@@ -43,3 +42,19 @@ def last_publications(
         if event is not None:
             found[tuple(key.path)] = event
     return found
+
+
+def last_materialized_at(instance: dg.DagsterInstance, keys: Sequence[Sequence[str]]) -> dict[tuple[str, ...], float]:
+    """Return when each table was materialized last, by a run or a person, in seconds since the epoch: a query for 500 tables."""
+    entries = [record.asset_entry for record in _asset_records(instance, keys)]
+    return {
+        tuple(entry.asset_key.path): entry.last_materialization.timestamp
+        for entry in entries
+        if entry.last_materialization is not None
+    }
+
+
+def _asset_records(instance: dg.DagsterInstance, keys: Sequence[Sequence[str]]) -> Iterator[Any]:
+    asked = [dg.AssetKey(list(key)) for key in keys]
+    for begin in range(0, len(asked), KEYS_PER_QUERY):
+        yield from instance.get_asset_records(asked[begin : begin + KEYS_PER_QUERY])

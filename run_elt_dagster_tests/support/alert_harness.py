@@ -14,12 +14,13 @@ import dagster as dg
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, TABLE_EVENT_TYPES
-from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.runs.code_location import CodeLocation
 from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import Answer, StatementError
@@ -99,6 +100,8 @@ class AlertHarness:
     settings: AlertSettings = field(default_factory=AlertSettings)
     session: ScriptedSession = field(default_factory=ScriptedSession)
     published_rows: int | None = None
+    known: Known = field(default_factory=Known)
+    here: CodeLocation | None = None
 
     @property
     def slack(self) -> Slack:
@@ -110,7 +113,12 @@ class AlertHarness:
     def alerts(self) -> Alerts:
         owners = {f"analytics.{name}": ["team:analytics"] for name in self.names}
         return Alerts(
-            settings=self.settings, owners=owners, jobs=("RunELT_Alert",), clock=lambda: self.now, wait=self.wait
+            settings=self.settings,
+            owners=owners,
+            jobs=("RunELT_Alert",),
+            clock=lambda: self.now,
+            wait=self.wait,
+            here=self.here,
         )
 
     def wait(self, seconds: float) -> None:
@@ -192,7 +200,7 @@ class AlertHarness:
 
     def tick(self, seconds_later: float = 0) -> str:
         self.now += seconds_later
-        return reconcile(self.alerts, self.instance, self.slack, log=LOG)
+        return reconcile(self.alerts, self.instance, self.slack, log=LOG, known=self.known)
 
     def record(self, run_id: str) -> dg.RunRecord:
         return self.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
