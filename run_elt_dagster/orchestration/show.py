@@ -25,8 +25,8 @@ ROWS_SHOWN = 20
 HEADER = ("table", "rows", "seconds", "checks passed", "built (UTC)", "by run", "at")
 _TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
-# A version that readers were brought back to is seldom older.
-_RECORDS_READ = 200
+# Other runs of a table that publish between the start of a run and its own publication are seldom more.
+_RECORDS_READ = 50
 _CANDIDATES = {"failed": "a candidate that failed", "withdrawn": "a version that a rollback took away"}
 
 Query = Callable[[str], Sequence[Sequence[Any]]]
@@ -254,7 +254,7 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
     elif recorded is None:
         yield (
             _unrecorded(marker)
-            if _is_own(instance, marker)
+            if _run_record(instance, marker)
             else f"run {_run(marker)} has published it, and this Dagster has no materialization: another one has"
         )
     elif not _is_of(marker, recorded):
@@ -270,7 +270,8 @@ def _other_rows(name: str, marker: Marker, recorded: Recorded, instance: dg.Dags
         return f"rolled back {rolled_back:%Y-%m-%d %H:%M} UTC: readers see the version of before again, and {last}"
     if marker.is_rolled_back:
         return f"rolled back from run {_run(marker)}, and {last}"
-    if _is_own(instance, marker) and not _is_recorded(instance, name, marker):
+    run = _run_record(instance, marker)
+    if run is not None and not _is_recorded(instance, name, run):
         return f"{_unrecorded(marker)}; {last}"
     return f"readers see the rows of run {_run(marker)}, and {last}: it was rolled back, or published elsewhere"
 
@@ -282,14 +283,20 @@ def _unrecorded(marker: Marker) -> str:
     )
 
 
-def _is_own(instance: dg.DagsterInstance, marker: Marker) -> bool:
-    """Tell whether a run of this Dagster has published what the marker says, and not another Dagster's."""
-    return marker.state == "run" and instance.get_run_by_id(marker.run_id) is not None
+def _run_record(instance: dg.DagsterInstance, marker: Marker) -> dg.RunRecord | None:
+    """Return the run of this Dagster that has published what the marker says, None if it was another Dagster's."""
+    if marker.state != "run":
+        return None
+    return next(iter(instance.get_run_records(dg.RunsFilter(run_ids=[marker.run_id]), limit=1)), None)
 
 
-def _is_recorded(instance: dg.DagsterInstance, name: str, marker: Marker) -> bool:
-    records = instance.fetch_materializations(dg.AssetKey(name.split(".")), limit=_RECORDS_READ).records
-    return any(record.run_id == marker.run_id for record in records)
+def _is_recorded(instance: dg.DagsterInstance, name: str, run: dg.RunRecord) -> bool:
+    """Return whether a run's materialization of a table was recorded, by those since the run was made: the others stay unread."""
+    since = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey(name.split(".")), after_timestamp=run.create_timestamp.timestamp()
+    )
+    records = instance.fetch_materializations(since, limit=_RECORDS_READ, ascending=True).records
+    return any(record.run_id == run.dagster_run.run_id for record in records)
 
 
 def _rolled_back_at(instance: dg.DagsterInstance, name: str) -> datetime | None:
