@@ -7,7 +7,8 @@
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
 # make docs    docs/settings.md, .env.example, docs/embedded.md and docs/commands.md, from the code
-# make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more
+# make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more; docs/benchmarks.md has
+#              the other ones, of loading, of thousands of tables and of a long history
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
