@@ -153,7 +153,7 @@ def scanned_tables(session: EngineSession, expression: Expr) -> list[Table]:
     """Return the tables that a query scans, once for each scan."""
     counted = [_from_of(select) for select in expression.find_all(exp.Select) if _only_counts(select)]
     return [
-        session.locate(queries.table_name(table), reading=True)
+        session.complete(queries.table_name(table))
         for table in expression.find_all(exp.Table)
         if isinstance(table.this, exp.Identifier)
         and table.db.upper() not in ("", "INFORMATION_SCHEMA")
