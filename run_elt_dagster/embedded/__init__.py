@@ -54,6 +54,16 @@ class NotInstalledError(ImportError):
         )
 
 
+def require_installed() -> None:
+    """Look whether the libraries of the embedded Snowflake are there, without importing them.
+
+    Raises:
+        NotInstalledError: One is not.
+    """
+    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        raise NotInstalledError(missing)
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where an embedded Snowflake answers, and how to log in.
@@ -170,8 +180,7 @@ def embedded_snowflake(
             f"The embedded Snowflake's database requires a plain identifier as its name, got {database!r}. Nothing was "
             "started. Use letters, digits and underscores."
         )
-    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
-        raise NotInstalledError(missing)
+    require_installed()
     place = directory.resolve()
     # A forked child has the parent's memory but not its threads.
     shared = _joined((os.getpid(), place))

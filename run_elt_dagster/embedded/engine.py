@@ -38,6 +38,7 @@ from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.quiet import quietly
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
+from run_elt_dagster.embedded.duck import prepare
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.macros import Macros
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table
@@ -97,16 +98,7 @@ class Engine(FakeSnow):
 
     def _open(self, directory: Path, databases: Sequence[str]) -> None:
         self.results_cache = _NoResults()
-        # A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
-        # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
-        self.duck_conn.execute("SET GLOBAL python_enable_replacements = false")
-        self.duck_conn.execute("SET GLOBAL ieee_floating_point_ops = false")
-        # With it DuckDB 2.0.0 drops a comparison with a correlated subquery that holds RANDOM() or any other volatile function:
-        # findings/duckdb_error_in_a_correlated_subquery_drops_the_filter.sh.
-        self.duck_conn.execute("SET GLOBAL disabled_optimizers = 'statistics_propagation'")
-        # Nothing is fetched from anywhere.
-        self.duck_conn.execute("SET GLOBAL autoinstall_known_extensions = false")
-        self.duck_conn.execute("SET GLOBAL autoload_known_extensions = false")
+        prepare(self.duck_conn)
         self.macros = Macros(self.duck_conn)
         self.duck_conn.execute(sql_file("columns"))
         self.main_database = databases[0]

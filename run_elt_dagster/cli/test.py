@@ -1,0 +1,73 @@
+"""`run-elt test`."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.printing import print_json, say
+from run_elt_dagster.embedded import require_installed
+from run_elt_dagster.model.table import TableProblem
+from run_elt_dagster.settings import Settings
+
+
+@click.command("test")
+@click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@as_json
+def command(tables: tuple[str, ...], *, as_json: bool) -> int:
+    """Run the tests of TABLES, of all tables by default, without a warehouse.
+
+    The tests of a table are in <table>.test.yaml beside its SQL. The exit code is 1 if one fails, or if there is none.
+
+    \b
+      run-elt test                          every test
+      run-elt test analytics.mau_summary    those of one table
+    """
+    require_installed()
+    from run_elt_dagster.testing.folder import load_tests  # noqa: PLC0415 - needs what may not be installed
+    from run_elt_dagster.testing.runner import Outcome, Runner  # noqa: PLC0415
+
+    started = time.monotonic()
+    settings = Settings.from_environment()
+    tests, problems = load_tests(settings.tables_dir, tables, database=settings.database)
+    outcomes: list[Outcome] = []
+    with Runner() as runner:
+        for each in tests:
+            for case in each.file.cases:
+                outcomes.append(outcome := runner.run(each, case))
+                if not as_json:
+                    _print(outcome.table, outcome.case, outcome.verdict, outcome.message)
+    if as_json:
+        print_json({"cases": [outcome.as_mapping() for outcome in outcomes], "problems": _mappings(problems)})
+    else:
+        for problem in problems:
+            say(f"ERROR  {problem}")
+        say(_summary([outcome.verdict for outcome in outcomes], len(problems), time.monotonic() - started))
+    is_right = outcomes and not problems and all(outcome.verdict in ("passed", "skipped") for outcome in outcomes)
+    return 0 if is_right else 1
+
+
+def _print(table: str, case: str, verdict: str, message: str) -> None:
+    say(f"{_WORDS[verdict]:<6} {table}: {case}")
+    for line in message.splitlines():
+        say(f"       {line}")
+
+
+_WORDS = {"passed": "ok", "failed": "FAIL", "error": "ERROR", "skipped": "skip"}
+
+
+def _summary(verdicts: Sequence[str], problems: int, seconds: float) -> str:
+    if not verdicts and not problems:
+        return "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tables.md shows one."
+    counted = Counter(verdicts)
+    parts = [f"{counted[verdict]} {verdict}" for verdict in ("passed", "failed") if counted[verdict]]
+    errors = counted["error"] + problems
+    parts += [f"{errors} error{'' if errors == 1 else 's'}"] if errors else []
+    parts += [f"{counted['skipped']} skipped"] if counted["skipped"] else []
+    return f"\n{', '.join(parts)} in {seconds:.2f} s"
+
+
+def _mappings(problems: Sequence[TableProblem]) -> list[dict[str, object]]:
+    return [{"path": str(each.path), "line": each.line, "message": each.message} for each in problems]

@@ -1,0 +1,155 @@
+"""The plugin `run_elt` of pytest: `<table>.test.yaml` below the folder of tables are tests.
+
+Importing this module and collecting other files imports nothing of the project: all of pytest's runs in this environment load it.
+`-p no:run_elt` switches it off.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from run_elt_dagster.settings import Settings
+    from run_elt_dagster.testing.bound import TableTests
+    from run_elt_dagster.testing.files import Case
+    from run_elt_dagster.testing.runner import Runner
+
+_SUFFIXES = (".test.yaml", ".test.yml", ".tests.yaml", ".tests.yml")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers of the tests, for runs with --strict-markers."""
+    config.addinivalue_line("markers", "run_elt: a test of a table's SQL, from <table>.test.yaml")
+    config.addinivalue_line("markers", "run_elt_account: one that runs on an account only")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "TableTestFile | None":
+    """Collect the test files below the folder of tables."""
+    if not file_path.name.lower().endswith(_SUFFIXES):
+        return None
+    session = _Session.of(parent.config)
+    is_below = session.directory in (file_path.parent.parent, file_path.parent)
+    return TableTestFile.from_parent(parent, path=file_path) if is_below else None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of what the tests have run on."""
+    session = config.stash.get(_KEY, None)
+    if session is not None:
+        session.close()
+
+
+class _Session:
+    """What the tests of one run of pytest share, each made when it is first needed.
+
+    Attributes:
+        settings: The settings, as `run-elt` reads them: from the environment, and from .env in the working directory.
+        directory: The folder of tables, without links.
+    """
+
+    def __init__(self) -> None:
+        from dotenv import dotenv_values  # noqa: PLC0415 - only where there is a test file
+
+        from run_elt_dagster.settings import Settings  # noqa: PLC0415
+
+        written = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
+        self.settings: Settings = Settings.from_environment({**written, **os.environ})
+        self.directory = self.settings.tables_dir.absolute()
+        self._runner: Runner | None = None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "_Session":
+        """Return that of a run of pytest."""
+        if _KEY not in config.stash:
+            config.stash[_KEY] = cls()
+        return config.stash[_KEY]
+
+    @property
+    def runner(self) -> "Runner":
+        """What runs the cases."""
+        if self._runner is None:
+            from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
+
+            self._runner = Runner()
+        return self._runner
+
+    def close(self) -> None:
+        """Let go of what the tests have run on."""
+        if self._runner is not None:
+            self._runner.__exit__(None, None, None)
+
+
+_KEY = pytest.StashKey[_Session]()
+
+
+class CaseFailedError(Exception):
+    """A case whose rows are not the expected ones, or that cannot be judged; the text is for a person."""
+
+
+class TableTestFile(pytest.File):
+    """A test file."""
+
+    def collect(self) -> Iterable["TableCase"]:
+        """Yield its cases.
+
+        Raises:
+            CollectError: With everything that is wrong with it.
+        """
+        from run_elt_dagster.embedded import NotInstalledError, require_installed  # noqa: PLC0415
+        from run_elt_dagster.model.table import TableProblemsError  # noqa: PLC0415
+
+        try:
+            require_installed()
+            tests = self._tests()
+        except (NotInstalledError, TableProblemsError, ValueError) as error:
+            raise self.CollectError(str(error)) from error
+        yield from self._items(tests)
+
+    def _tests(self) -> "TableTests":
+        from run_elt_dagster.model.lineage import load_declared  # noqa: PLC0415
+        from run_elt_dagster.testing.folder import load_file  # noqa: PLC0415
+
+        settings = _Session.of(self.config).settings
+        declared, problems = load_declared(settings.tables_dir)
+        return load_file(self.path, declared, database=settings.database, table_problems=problems)
+
+    def _items(self, tests: "TableTests") -> Iterator["TableCase"]:
+        for case in tests.file.cases:
+            item = TableCase.from_parent(self, name=case.name, tests=tests, case=case)
+            item.add_marker("run_elt")
+            if case.account:
+                item.add_marker("run_elt_account")
+            yield item
+
+
+class TableCase(pytest.Item):
+    """A case of a test file."""
+
+    def __init__(self, *, tests: "TableTests", case: "Case", **rest: Any) -> None:
+        super().__init__(**rest)
+        self._tests, self._case = tests, case
+
+    def runtest(self) -> None:
+        """Run the case.
+
+        Raises:
+            CaseFailedError: Its rows are not the expected ones.
+        """
+        outcome = _Session.of(self.config).runner.run(self._tests, self._case)
+        if outcome.verdict == "skipped":
+            pytest.skip(outcome.message)
+        if outcome.verdict != "passed":
+            raise CaseFailedError(outcome.message)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return the difference alone: a traceback of this plugin helps nobody."""
+        if isinstance(excinfo.value, CaseFailedError):
+            return f"{self.path}:{self._case.line}: {self._case.name}\n{excinfo.value}"
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return where the case stands."""
+        return self.path, self._case.line - 1, f"{self._tests.table.name}: {self._case.name}"
