@@ -5,17 +5,20 @@ Importing this module and collecting other files imports nothing of the project:
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from run_elt_dagster.settings import Settings
+    from run_elt_dagster.model.names import Key
+    from run_elt_dagster.model.table import AnalyticsTable, TableProblem
     from run_elt_dagster.testing.bound import TableTests
     from run_elt_dagster.testing.files import Case
-    from run_elt_dagster.testing.runner import Runner
+    from run_elt_dagster.testing.runner import AccountRunner, Runner
 
 _SUFFIXES = (".test.yaml", ".test.yml", ".tests.yaml", ".tests.yml")
 
@@ -59,6 +62,7 @@ class _Session:
         self.settings: Settings = Settings.from_environment({**written, **os.environ})
         self.directory = self.settings.tables_dir.absolute()
         self._runner: Runner | None = None
+        self._resources = ExitStack()
 
     @classmethod
     def of(cls, config: pytest.Config) -> "_Session":
@@ -67,19 +71,40 @@ class _Session:
             config.stash[_KEY] = cls()
         return config.stash[_KEY]
 
+    @cached_property
+    def declared(self) -> "tuple[Mapping[Key, AnalyticsTable], Sequence[TableProblem]]":
+        """The declared tables, and what is wrong with their files."""
+        from run_elt_dagster.model.lineage import load_declared  # noqa: PLC0415
+
+        return load_declared(self.settings.tables_dir)
+
     @property
     def runner(self) -> "Runner":
         """What runs the cases."""
         if self._runner is None:
             from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
 
-            self._runner = Runner()
+            self._runner = self._resources.enter_context(Runner(self._account))
         return self._runner
+
+    @property
+    def _account(self) -> "Callable[[], AccountRunner] | None":
+        return self._signed_in if self.settings.test_schema and self.settings.snowflake else None
+
+    def _signed_in(self) -> "AccountRunner":
+        from dotenv import load_dotenv  # noqa: PLC0415
+
+        from run_elt_dagster.snowflake.resource import Snowflake  # noqa: PLC0415 - with Dagster: a second
+        from run_elt_dagster.testing.account import OnAccount  # noqa: PLC0415
+
+        # The secrets are read from the environment.
+        load_dotenv(Path(".env"))
+        session = Snowflake.from_settings(self.settings).resolved().session(log=print)
+        return OnAccount(self._resources.enter_context(session), self.settings.test_schema)
 
     def close(self) -> None:
         """Let go of what the tests have run on."""
-        if self._runner is not None:
-            self._runner.__exit__(None, None, None)
+        self._resources.close()
 
 
 _KEY = pytest.StashKey[_Session]()
@@ -109,12 +134,11 @@ class TableTestFile(pytest.File):
         yield from self._items(tests)
 
     def _tests(self) -> "TableTests":
-        from run_elt_dagster.model.lineage import load_declared  # noqa: PLC0415
         from run_elt_dagster.testing.folder import load_file  # noqa: PLC0415
 
-        settings = _Session.of(self.config).settings
-        declared, problems = load_declared(settings.tables_dir)
-        return load_file(self.path, declared, database=settings.database, table_problems=problems)
+        session = _Session.of(self.config)
+        declared, problems = session.declared
+        return load_file(self.path, declared, database=session.settings.database, table_problems=problems)
 
     def _items(self, tests: "TableTests") -> Iterator["TableCase"]:
         for case in tests.file.cases:

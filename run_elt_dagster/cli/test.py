@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,9 @@ from run_elt_dagster.cli.printing import print_json, say
 from run_elt_dagster.embedded import require_installed
 from run_elt_dagster.model.table import TableProblem
 from run_elt_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from run_elt_dagster.testing.runner import AccountRunner
 
 
 @click.command("test")
@@ -33,7 +38,8 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
     settings = Settings.from_environment()
     tests, problems = load_tests(settings.tables_dir, tables, database=settings.database)
     outcomes: list[Outcome] = []
-    with Runner() as runner:
+    with ExitStack() as stack:
+        runner = stack.enter_context(Runner(_account(settings, stack)))
         for each in tests:
             for case in each.file.cases:
                 outcomes.append(outcome := runner.run(each, case))
@@ -47,6 +53,21 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
         say(_summary([outcome.verdict for outcome in outcomes], len(problems), time.monotonic() - started))
     is_right = outcomes and not problems and all(outcome.verdict in ("passed", "skipped") for outcome in outcomes)
     return 0 if is_right else 1
+
+
+def _account(settings: Settings, stack: ExitStack) -> "Callable[[], AccountRunner] | None":
+    """Return what opens a session for the tests that run on an account only, None where there is no account for them."""
+    if not settings.test_schema or settings.snowflake is None:
+        return None
+
+    def opened() -> "AccountRunner":
+        # Dagster alone takes a second, and only an account needs it.
+        from run_elt_dagster.cli.opening import signed_in  # noqa: PLC0415
+        from run_elt_dagster.testing.account import OnAccount  # noqa: PLC0415
+
+        return OnAccount(stack.enter_context(signed_in(settings)), settings.test_schema)
+
+    return opened
 
 
 def _print(table: str, case: str, verdict: str, message: str) -> None:

@@ -3,7 +3,7 @@
 from duckdb import DuckDBPyConnection
 
 # sqlglot still writes lambdas with an arrow, as in `x -> x + 1`.
-CONFIG = {"lambda_syntax": "ENABLE_SINGLE_ARROW"}
+CONFIG: dict[str, str | bool | int | float | list[str]] = {"lambda_syntax": "ENABLE_SINGLE_ARROW"}
 _SETTINGS = (
     # A name that no table has must not find a Python variable, and x / 0 must fail as on Snowflake:
     # https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division

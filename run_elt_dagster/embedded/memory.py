@@ -7,7 +7,7 @@
 The SQL is translated as the server does it: `dialect` decides what it means, and refuses what is not known to be exact.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,8 +92,7 @@ class Memory:
         queries = Queries(lambda node: find(_parts(node)), labels=labels_of(sql) or ())
         relation = queries.relation(expression)
         _require_columns_of_a_table(relation.columns)
-        asked = frozenset(filter(None, map(_time_function, expression.walk())))
-        return Translated(relation.sql, relation.columns, asked)
+        return Translated(relation.sql, relation.columns, _asked_in(expression))
 
     def rows(
         self,
@@ -125,7 +124,7 @@ class Memory:
             raise from_duckdb(error) from error
 
     @contextmanager
-    def _tables(self, given: Given, values: Mapping[str, Sequence[Sequence[Value]]]) -> Iterator[None]:
+    def _tables(self, given: Given, values: Mapping[str, Sequence[Sequence[Value]]]) -> Generator[None]:
         try:
             for name, columns in given.items():
                 listed = ", ".join(f"{quoted(column.inner)} {column.type.stored}" for column in columns)
@@ -149,6 +148,15 @@ class Memory:
         self._duck.execute(with_macros(f"CREATE OR REPLACE MACRO @now() AS {moment}"))
 
 
+def time_functions(sql: str) -> frozenset[str]:
+    """Return the functions in a query that ask for the time.
+
+    Raises:
+        SqlError: It cannot be read.
+    """
+    return _asked_in(parsed(sql))
+
+
 def given_table(name: str, columns: Sequence[tuple[str, Type]]) -> Relation:
     """Return a table of given rows, by its name in DuckDB and its columns under Snowflake's names."""
     return Relation(quoted(name), distinct_columns(columns, stored=True))
@@ -167,6 +175,10 @@ def _parts(node: exp.Table) -> tuple[str, ...]:
     if not all(isinstance(part, exp.Identifier) for part in given if part):
         raise unsupported("read this", node.sql(dialect="snowflake"))
     return tuple(name_of(part) if part else "" for part in given)
+
+
+def _asked_in(expression: exp.Expr) -> frozenset[str]:
+    return frozenset(filter(None, map(_time_function, expression.walk())))
 
 
 def _time_function(node: exp.Expr) -> str | None:

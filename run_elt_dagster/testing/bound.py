@@ -11,7 +11,7 @@ from run_elt_dagster.dialect.values import Value
 from run_elt_dagster.model.lineage import own_key, read_sql
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_name, stored_names
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem
-from run_elt_dagster.testing.files import CaseFile, CaseFilesError, Cell, Row
+from run_elt_dagster.testing.files import CaseFile, CaseFilesError, Cell, Row, written
 from run_elt_dagster.testing.values import MisfitError, constant, inferred_type, type_of_text
 
 _WITH_DATABASE = 3
@@ -59,9 +59,7 @@ class TableTests:
         return _local(key_of(part or "PUBLIC" for part in parts), self.database)
 
 
-def bind(
-    file: CaseFile, table: AnalyticsTable, declared: Mapping[Key, AnalyticsTable], *, database: str
-) -> TableTests:
+def bind(file: CaseFile, table: AnalyticsTable, declared: Mapping[Key, AnalyticsTable], *, database: str) -> TableTests:
     """Return a file's cases with the columns of the upstream tables.
 
     Args:
@@ -167,7 +165,11 @@ class _Binding:
                 # A column that no row names is not missed until the SQL reads it.
                 if stated or any(value is not None for value in values):
                     line = stated.line if stated else cells[0].line
-                    self.found.append(self._problem(line, f"{subject} {error}, got {text}. Mark the case with account: true, or leave the column out."))
+                    self.found.append(
+                        self._problem(
+                            line, f"{subject} {error}, got {text}. Leave the column out, if the SQL does not read it."
+                        )
+                    )
                 return None
         kind = inferred_type(values)
         if kind is None:
@@ -180,7 +182,11 @@ class _Binding:
     def _note_undeclared(self, key: Key, name: str, cells: Sequence[Cell]) -> None:
         contract = self._contract(key)
         near = difflib.get_close_matches(name, contract, n=1)
-        remedy = f"Did you mean {display_name(near[0])}?" if near else f"Its columns: {', '.join(map(display_name, contract))}."
+        remedy = (
+            f"Did you mean {display_name(near[0])}?"
+            if near
+            else f"Its columns: {', '.join(map(display_name, contract))}."
+        )
         message = f"{_name(key)} cannot have the column {display_name(name)}: {self._where(key)} declares its columns without it. {remedy}"
         self.found.append(self._problem(cells[0].line, message))
 
@@ -189,7 +195,9 @@ class _Binding:
             return
         near = difflib.get_close_matches(_name(key), map(_name, self._reads), n=1)
         remedy = f"Did you mean {near[0]}?" if near else f"It reads {', '.join(map(_name, self._reads)) or 'no table'}."
-        line = next((line for where, line in self._file.lines.items() if where[:-1] == at and _is_named(where[-1], key)), 1)
+        line = next(
+            (line for where, line in self._file.lines.items() if where[:-1] == at and _is_named(where[-1], key)), 1
+        )
         message = f"{at[-1]} cannot name {_name(key)}: the SQL of {self._table.name} does not read it. {remedy}"
         yield self._problem(line, message)
 
@@ -203,7 +211,7 @@ class _Binding:
 def misfit(subject: str, error: MisfitError, value: Any) -> str:
     """Return what is wrong with a value of a test file."""
     rule, _, remedy = str(error).partition(". ")
-    return f"{subject} {rule}, got {value!r}.{f' {remedy}.' if remedy else ' Correct the value.'}"
+    return f"{subject} {rule}, got {written(value)}.{f' {remedy}.' if remedy else ' Correct the value.'}"
 
 
 def _is_named(name: str | int, key: Key) -> bool:

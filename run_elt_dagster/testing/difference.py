@@ -85,7 +85,9 @@ class Comparison:
             tuple(row for place, row in enumerate(missing) if place not in ones),
             tuple(row for place, row in enumerate(unexpected) if place not in others),
         )
-        return left if left or not self.ordered else Difference(self.columns, misplaced=self._misplaced(expected, found))
+        return (
+            left if left or not self.ordered else Difference(self.columns, misplaced=self._misplaced(expected, found))
+        )
 
     def same(self, one: Values, other: Values) -> bool:
         """Return whether two rows are the same."""

@@ -1,7 +1,7 @@
 """The test files of a folder of tables: which they are, and what they say. Nothing is run here."""
 
 import difflib
-import os
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -104,7 +104,7 @@ def is_case_file(name: str) -> bool:
 def case_files(directory: Path) -> Iterator[Path]:
     """Yield what is named like a test file below a folder of tables, in the order of the names; links are followed."""
     for folder in sorted(path for path in directory.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        yield from sorted(folder / name for name in os.listdir(folder) if is_case_file(name))
+        yield from sorted(path for path in folder.iterdir() if is_case_file(path.name))
     yield from sorted(path for path in directory.glob("*") if is_case_file(path.name))
 
 
@@ -160,7 +160,10 @@ class _Reader:
         for name, row in types.items():
             for column, cell in row.items():
                 if not isinstance(cell.value, str):
-                    self._note_line(cell.line, f"types of {'.'.join(name)}.{column} requires a type, as in number(10, 2), got another value. Write one.")
+                    self._note_line(
+                        cell.line,
+                        f"types of {'.'.join(name)}.{column} requires a type, as in number(10, 2), got another value. Write one.",
+                    )
         cases = self._mapping(("cases",), self._values.get("cases", {}))
         if not cases and not self.problems:
             self._note((), "a test file requires cases, got none. Write one below cases:, with given: and expect:.")
@@ -171,7 +174,10 @@ class _Reader:
     def _case(self, name: str, value: Any) -> Case | None:
         at: Location = ("cases", name)
         if "::" in name or name != name.strip() or not name or not name.isprintable():
-            self._note(at, f"the name of a case requires plain text without ::, got {name!r}. No test could be selected by it. Rename the case.")
+            self._note(
+                at,
+                f"the name of a case requires plain text without ::, got {name!r}. No test could be selected by it. Rename the case.",
+            )
         case = self._mapping(at, value)
         self._require_known_keys(at, case, _CASE_KEYS)
         for key in ("given", "expect"):
@@ -195,14 +201,20 @@ class _Reader:
         for name, inside in self._mapping(at, value).items():
             key = self._key((*at, name))
             if key in found:
-                self._note((*at, name), f"{_named(at)} requires tables that differ, got {name} a second time. Keep one of them.")
+                self._note(
+                    (*at, name),
+                    f"{_named(at)} requires tables that differ, got {name} a second time. Keep one of them.",
+                )
             elif key is not None:
                 found[key] = read((*at, name), inside)
         return found
 
     def _rows(self, at: Location, rows: Any) -> list[Row]:
         if not isinstance(rows, list):
-            self._note(at, f"{_named(at)} requires a list of rows, got something else. Write each row as - {{column: value}}, or [] for no row.")
+            self._note(
+                at,
+                f"{_named(at)} requires a list of rows, got something else. Write each row as - {{column: value}}, or [] for no row.",
+            )
             return []
         return [self._row((*at, index), row) for index, row in enumerate(rows)]
 
@@ -215,7 +227,9 @@ class _Reader:
                 self._note((*at, column), f"a column {error}, got {column!r}. Correct the name.")
                 continue
             if name in found:
-                self._note((*at, column), f"a row requires columns that differ, got {column} a second time. Keep one of them.")
+                self._note(
+                    (*at, column), f"a row requires columns that differ, got {column} a second time. Keep one of them."
+                )
             found[name] = Cell(value, self._line((*at, column)))
         return found
 
@@ -239,20 +253,23 @@ class _Reader:
             return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         if isinstance(value, date):
             return datetime(value.year, value.month, value.day, tzinfo=UTC)
-        self._note(at, f"now requires a date or a timestamp, as in 2030-01-31 10:00:00, got {value!r}. Without a time zone it is UTC.")
+        self._note(
+            at,
+            f"now requires a date or a timestamp, as in 2030-01-31 10:00:00, got {written(value)}. Without a time zone it is UTC.",
+        )
         return None
 
     def _tolerance(self, at: Location, value: Any) -> Decimal | None:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | Decimal) or value < 0:
-            self._note(at, f"tolerance requires a number of at least 0, got {value!r}. Write one, as in 0.001.")
+            self._note(at, f"tolerance requires a number of at least 0, got {written(value)}. Write one, as in 0.001.")
             return None
         return Decimal(value)
 
     def _flag(self, at: Location, value: Any) -> bool:
         if not isinstance(value, bool):
-            self._note(at, f"{at[-1]} requires true or false, got {value!r}. Write one of them.")
+            self._note(at, f"{at[-1]} requires true or false, got {written(value)}. Write one of them.")
         return value is True
 
     def _mapping(self, at: Location, value: Any) -> Mapping[str, Any]:
@@ -278,6 +295,13 @@ class _Reader:
         # What YAML has told of a line is not said again in other words.
         if all(problem.line != line for problem in self.problems):
             self.problems.append(TableProblem(self._path, line, message))
+
+
+def written(value: Any) -> str:
+    """Return a value of YAML as a message names it; text in quotes."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value.isoformat() if isinstance(value, date) else json.dumps(value, default=written, ensure_ascii=False)
 
 
 def _named(at: Location) -> str:

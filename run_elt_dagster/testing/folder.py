@@ -60,11 +60,10 @@ def load_file(
     Raises:
         CaseFilesError: With everything that is wrong with it; also that its table is not there, or not right.
     """
-    file = read_case_file(path, database=database)
     key = table_of(path)
     table = declared.get(key)
     if table is not None:
-        return bind(file, table, declared, database=database)
+        return bind(read_case_file(path, database=database), table, declared, database=database)
     own = [problem for problem in table_problems if problem.path and _names(problem.path) == key]
     if own:
         raise CaseFilesError(own)

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -21,7 +21,7 @@ from run_elt_dagster.testing.files import Case
 from run_elt_dagster.testing.values import MisfitError, agree, got, meant
 
 Verdict = Literal["passed", "failed", "error", "skipped"]
-NO_ACCOUNT = "it runs on an account only, and RUN_ELT_TEST_SCHEMA names no schema for it"
+NO_ACCOUNT = "it runs on an account only: set the SNOWFLAKE_ variables, and RUN_ELT_TEST_SCHEMA to a scratch schema"
 _LINE = re.compile(r"\bline (\d+)")
 _REFUSED, _INVALID_IDENTIFIER = 2, 904
 
@@ -97,12 +97,12 @@ class Runner:
     """Runs cases one after another, in one thread, as a context manager.
 
     Args:
-        account: Runs the cases for an account; None skips them.
+        account: Returns what runs the cases for an account, and is called at the first of them; None skips them.
     """
 
-    def __init__(self, account: AccountRunner | None = None) -> None:
+    def __init__(self, account: Callable[[], AccountRunner] | None = None) -> None:
         self._memory = Memory()
-        self._account = account
+        self._open_account = account
         self._translated: dict[int, tuple[TableTests, Translated]] = {}
 
     def __enter__(self) -> Self:
@@ -119,15 +119,21 @@ class Runner:
         """Return what becomes of a case. Safe to repeat."""
         started = time.monotonic()
         outcome = partial(Outcome, tests.table.name, case.name, tests.file.path, case.line)
-        if case.account and self._account is None:
+        if case.account and self._open_account is None:
             return outcome("skipped", NO_ACCOUNT)
         try:
-            answer = self._account.answer(tests, case) if case.account and self._account else self._answer(tests, case)
+            answer = self._account.answer(tests, case) if case.account else self._answer(tests, case)
             difference, text = _judged(tests, case, answer)
         except CaseError as error:
             return outcome("error", str(error), time.monotonic() - started)
         seconds = time.monotonic() - started
         return outcome("failed", text, seconds, difference) if difference else outcome("passed", "", seconds)
+
+    @cached_property
+    def _account(self) -> AccountRunner:
+        if self._open_account is None:
+            raise CaseError(NO_ACCOUNT)
+        return self._open_account()
 
     def _answer(self, tests: TableTests, case: Case) -> Answered:
         tables = _tables(tests)
@@ -187,7 +193,9 @@ def _require_time(tests: TableTests, case: Case, functions: frozenset[str]) -> N
 
 def _line_of(tests: TableTests, words: frozenset[str]) -> int:
     sql = file_sql(tests)
-    found = (unit.start() for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "word" and unit.group().upper() in words)
+    found = (
+        unit.start() for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "word" and unit.group().upper() in words
+    )
     return sql.count("\n", 0, next(found, 0)) + 1
 
 
@@ -201,13 +209,17 @@ def _told(tests: TableTests, error: SqlError) -> str:
         remedy = " In a test: mark the case with account: true."
     elif error.errno == _INVALID_IDENTIFIER:
         left_out = {name: kind for each in tests.upstream.values() for name, kind in each.left_out.items()}
-        missed = next((f"{display_name(name)} has the type {kind}" for name, kind in left_out.items() if f"'{name}'" in text), "")
+        missed = next(
+            (f"{display_name(name)} has the type {kind}" for name, kind in left_out.items() if f"'{name}'" in text), ""
+        )
         remedy = (
             f". The embedded Snowflake has no such column: {missed}. Mark the case with account: true."
             if missed
             else ". If an upstream table has this column, name it in a row of given:, or its type in types:."
         )
-    return f"{place}: the SQL of {tests.table.name} fails: {text.rstrip('.') if remedy.startswith('.') else text}{remedy}"
+    return (
+        f"{place}: the SQL of {tests.table.name} fails: {text.rstrip('.') if remedy.startswith('.') else text}{remedy}"
+    )
 
 
 def _judged(tests: TableTests, case: Case, answer: Answered) -> tuple[Difference, str]:

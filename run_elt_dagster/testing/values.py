@@ -5,7 +5,7 @@ A value of YAML stands for one of a column only if it is exactly that: no digit 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -14,7 +14,7 @@ from typing import Any, cast
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect import types
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.dialect.types import INSTANTS, SEMI_STRUCTURED, Kind, Type
 from run_elt_dagster.dialect.values import Value, literal_sql
@@ -295,20 +295,21 @@ def _constant_sql(found: Any, kind: Type) -> str:
     return f"CAST({literal_sql(text)} AS {kind.duck})"
 
 
+_SHOWN: tuple[tuple[type, Callable[[Any], str]], ...] = (
+    (type(None), lambda _: "NULL"),
+    (Json, lambda value: value.text),
+    (bool, lambda value: str(value).lower()),
+    (bytes, lambda value: value.hex().upper()),
+    (Decimal, lambda value: f"{value:f}"),
+    (datetime, lambda value: value.isoformat(sep=" ")),
+)
+
+
 def shown(value: Any) -> str:
     """Return a comparable value for a person; text that could be taken for something else is quoted."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, Json):
-        return value.text
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, bytes):
-        return value.hex().upper()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
+    for python, show in _SHOWN:
+        if isinstance(value, python):
+            return show(value)
     text = str(value)
     is_plain = text and text == text.strip() and text.isprintable() and text != "NULL"
     return text if is_plain or not isinstance(value, str) else repr(text)
@@ -324,5 +325,3 @@ def agree(one: Any, other: Any, *, tolerance: Decimal | None) -> bool:
             return math.isnan(one) and math.isnan(other)
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=float(tolerance or 0))
     return one == other
-
-
