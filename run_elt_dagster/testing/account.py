@@ -27,6 +27,7 @@ from run_elt_dagster.testing.files import Case
 from run_elt_dagster.testing.runner import Answered, CaseError
 from run_elt_dagster.testing.values import Json, Zoned, got, meant
 
+_READING_FUNCTIONS = frozenset({"error_table", "system$reference", "system$query_reference", "to_query"})
 _FIXED = re.compile(r"FIXED\((\d+),(\d+)\)")
 _TYPES = {"REAL": FLOAT, "TEXT": TEXT, "TIMESTAMP": NTZ, **{kind.value: Type(kind) for kind in Kind}}
 
@@ -122,9 +123,14 @@ def places(tests: TableTests) -> list[Place]:
     if any(True for _ in query.find_all(exp.DynamicIdentifier, exp.Parameter, exp.Placeholder)):
         raise _unplaced(tests, "a table by identifier(...) or by a variable")
     found = [place for node in query.find_all(exp.Table) if (place := _place(tests, node)) is not None]
-    if {place.key for place in found} != set(tests.upstream):
+    if any(map(_reads_by_function, query.walk())) or not set(tests.upstream) >= {place.key for place in found}:
         raise _unplaced(tests, "a table by table(...) or another function")
     return sorted(found, key=lambda place: place.start)
+
+
+def _reads_by_function(node: exp.Expr) -> bool:
+    is_rows_of_a_table = isinstance(node, exp.TableFromRows) and not isinstance(node.this, exp.Func)
+    return is_rows_of_a_table or (isinstance(node, exp.Anonymous) and node.name.lower() in _READING_FUNCTIONS)
 
 
 def _place(tests: TableTests, node: exp.Table) -> Place | None:

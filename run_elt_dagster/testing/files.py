@@ -282,7 +282,7 @@ class _Reader:
         for key in found:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
-                remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+                remedy = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
                 self._note((*at, key), f"unknown key {key!r}. {remedy}")
 
     def _line(self, at: Location) -> int:

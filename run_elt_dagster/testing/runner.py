@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, Self
 from run_elt_dagster.dialect.errors import SqlError, missing_object
 from run_elt_dagster.dialect.scope import Relation
 from run_elt_dagster.dialect.types import Kind, Type
-from run_elt_dagster.embedded.memory import Memory, Translated, given_table
+from run_elt_dagster.embedded.memory import TIME_FUNCTIONS, Memory, Translated, given_table
 from run_elt_dagster.model.front_matter import SQL_UNIT
 from run_elt_dagster.model.names import Key, display_name, stored_name
 from run_elt_dagster.testing.bound import TableTests, misfit
@@ -183,20 +183,16 @@ def _find(tests: TableTests, tables: Mapping[Key, Relation], parts: Sequence[str
 
 
 def _require_time(tests: TableTests, case: Case, functions: frozenset[str]) -> None:
-    if functions and case.now is None:
-        first = next(iter(sorted(functions)))
-        raise CaseError(
-            f"{tests.table.path}:{_line_of(tests, functions)}: case {case.name!r} requires now, since the SQL asks for the time by "
-            f"{first}. The expected rows would be wrong tomorrow. Write now: with a date or a timestamp into the case."
-        )
-
-
-def _line_of(tests: TableTests, words: frozenset[str]) -> int:
+    if not functions or case.now is not None:
+        return
     sql = file_sql(tests)
-    found = (
-        unit.start() for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "word" and unit.group().upper() in words
+    words = (unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "word")
+    asking = next(unit for unit in words if unit.group().upper() in TIME_FUNCTIONS)
+    line = sql.count("\n", 0, asking.start()) + 1
+    raise CaseError(
+        f"{tests.table.path}:{line}: case {case.name!r} requires now, since the SQL asks for the time by {asking.group()}. The "
+        "expected rows would be wrong tomorrow. Write now: with a date or a timestamp into the case."
     )
-    return sql.count("\n", 0, next(found, 0)) + 1
 
 
 def _told(tests: TableTests, error: SqlError) -> str:

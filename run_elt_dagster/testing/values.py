@@ -131,8 +131,6 @@ def meant(value: Any, kind: Type) -> Any:
 def _number(value: Any, kind: Type) -> Decimal:
     if not _is_number(value):
         raise MisfitError(f"requires a number, since the column is {kind}")
-    if _scale(value) > kind.scale or abs(value) >= 10 ** (kind.precision - kind.scale):
-        raise MisfitError(f"requires a number that {kind} holds exactly. Write it so, or state another type")
     return Decimal(value)
 
 
@@ -144,11 +142,9 @@ def _float(value: Any, _: Type) -> float:
     return float(value)
 
 
-def _text(value: Any, kind: Type) -> str:
+def _text(value: Any, _: Type) -> str:
     if not isinstance(value, str):
         raise MisfitError("requires text, since the column is VARCHAR. Quote it")
-    if kind.length is not None and len(value) > kind.length:
-        raise MisfitError(f"requires at most {kind.length} characters, since the column is {kind}")
     return value
 
 
@@ -279,9 +275,18 @@ def constant(value: Any, kind: Type) -> Value:
     found = meant(value, kind)
     if found is None:
         return Value("NULL", types.NULL)
+    _require_room(found, kind)
     if isinstance(found, Json):
         return json_value(found.text, kind)
     return Value(_constant_sql(found, kind), kind)
+
+
+def _require_room(found: Any, kind: Type) -> None:
+    """Refuse what the column would cut or round."""
+    if isinstance(found, Decimal) and (_scale(found) > kind.scale or abs(found) >= 10 ** (kind.precision - kind.scale)):
+        raise MisfitError(f"requires a number that {kind} holds exactly. Write it so, or state another type")
+    if isinstance(found, str) and kind.length is not None and len(found) > kind.length:
+        raise MisfitError(f"requires at most {kind.length} characters, since the column is {kind}")
 
 
 def _constant_sql(found: Any, kind: Type) -> str:
