@@ -405,10 +405,14 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
 def test_rows_of_the_tables_that_the_sql_reads_are_required_and_no_others(tmp_path: Path) -> None:
     text = CASE.format(given="", expect="").replace("raw.a", "raw.bb")
     assert problems(tmp_path, t="select 1 as n\nfrom raw.a, raw.b", t_test=text) == [
-        "t.test.yaml:2: case 'a' requires rows of raw.a, got none. The SQL reads that table in line 2 of t.sql. Write raw.a: with its "
-        "rows below given:, or [] for no row.",
-        "t.test.yaml:2: case 'a' requires rows of raw.b, got none. The SQL reads that table in line 2 of t.sql. Write raw.b: with its "
-        "rows below given:, or [] for no row.",
+        (
+            "t.test.yaml:2: case 'a' requires rows of raw.a, got none. The SQL reads that table in line 2 of t.sql. Write raw.a: with its "
+            "rows below given:, or [] for no row."
+        ),
+        (
+            "t.test.yaml:2: case 'a' requires rows of raw.b, got none. The SQL reads that table in line 2 of t.sql. Write raw.b: with its "
+            "rows below given:, or [] for no row."
+        ),
         "t.test.yaml:3: given cannot name raw.bb: the SQL of analytics.t does not read it. Did you mean raw.b?",
     ]
 
