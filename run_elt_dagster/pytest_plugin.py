@@ -34,7 +34,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "TableTest
     if not file_path.name.lower().endswith(_SUFFIXES):
         return None
     session = _Session.of(parent.config)
-    is_below = session.directory in (file_path.parent.parent, file_path.parent)
+    # A schema may be a link to another place.
+    is_below = any(folder.resolve() == session.directory for folder in file_path.parents)
     return TableTestFile.from_parent(parent, path=file_path) if is_below else None
 
 
@@ -60,7 +61,7 @@ class _Session:
 
         written = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
         self.settings: Settings = Settings.from_environment({**written, **os.environ})
-        self.directory = self.settings.tables_dir.absolute()
+        self.directory = self.settings.tables_dir.resolve()
         self._runner: Runner | None = None
         self._resources = ExitStack()
 

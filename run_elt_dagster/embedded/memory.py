@@ -66,6 +66,8 @@ class Memory:
     def __init__(self) -> None:
         self._duck = duckdb.connect(":memory:", config=CONFIG)
         prepare(self._duck)
+        # For so few rows, threads only wait for each other.
+        self._duck.execute("SET threads = 1")
         # The place of the macros.
         self._duck.execute("ATTACH ':memory:' AS _fs_global; CREATE SCHEMA _fs_global._fs_information_schema")
         self._macros = Macros(self._duck)

@@ -12,7 +12,7 @@ from run_elt_dagster.model.lineage import own_key, read_sql
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_name, stored_names
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem
 from run_elt_dagster.testing.files import CaseFile, CaseFilesError, Cell, Row, written
-from run_elt_dagster.testing.values import MisfitError, constant, inferred_type, type_of_text
+from run_elt_dagster.testing.values import MisfitError, constant, inferred_type, require_digits, type_of_text
 
 _WITH_DATABASE = 3
 
@@ -159,18 +159,8 @@ class _Binding:
         values = [cell.value for cell in cells]
         subject = f"column {display_name(name)} of {_name(key)}"
         if text:
-            try:
-                return type_of_text(text, values)
-            except MisfitError as error:
-                # A column that no row names is not missed until the SQL reads it.
-                if stated or any(value is not None for value in values):
-                    line = stated.line if stated else cells[0].line
-                    self.found.append(
-                        self._problem(
-                            line, f"{subject} {error}, got {text}. Leave the column out, if the SQL does not read it."
-                        )
-                    )
-                return None
+            self._note_digits(key, name, text, cells)
+            return self._stated_type(subject, text, cells, stated)
         kind = inferred_type(values)
         if kind is None:
             got = "values of several types" if any(value is not None for value in values) else "only NULL"
@@ -178,6 +168,26 @@ class _Binding:
             message = f"{subject} requires a type, got {got}. State it, as in types: {{{_name(key)}: {{{display_name(name).lower()}: number}}}}."
             self.found.append(self._problem(line, message))
         return kind
+
+    def _stated_type(self, subject: str, text: str, cells: Sequence[Cell], stated: Cell | None) -> Type | None:
+        values = [cell.value for cell in cells]
+        try:
+            return type_of_text(text, values)
+        except MisfitError as error:
+            # A column that no row names is not missed until the SQL reads it.
+            if stated or any(value is not None for value in values):
+                line = stated.line if stated else cells[0].line
+                message = f"{subject} {error}, got {text}. Leave the column out, if the SQL does not read it."
+                self.found.append(self._problem(line, message))
+            return None
+
+    def _note_digits(self, key: Key, name: str, text: str, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            try:
+                require_digits(text, cell.value)
+            except MisfitError as error:
+                subject = f"{_name(key)}.{display_name(name)}"
+                self.found.append(self._problem(cell.line, misfit(subject, error, cell.value)))
 
     def _note_undeclared(self, key: Key, name: str, cells: Sequence[Cell]) -> None:
         contract = self._contract(key)

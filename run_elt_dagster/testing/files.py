@@ -102,10 +102,13 @@ def is_case_file(name: str) -> bool:
 
 
 def case_files(directory: Path) -> Iterator[Path]:
-    """Yield what is named like a test file below a folder of tables, in the order of the names; links are followed."""
-    for folder in sorted(path for path in directory.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        yield from sorted(path for path in folder.iterdir() if is_case_file(path.name))
-    yield from sorted(path for path in directory.glob("*") if is_case_file(path.name))
+    """Yield what is named like a test file below a folder of tables, at any depth; a link may stand for a schema."""
+    for entry in sorted(path for path in directory.glob("*") if not path.name.startswith(".")):
+        found = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        for path in found:
+            is_hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+            if is_case_file(path.name) and not is_hidden:
+                yield path
 
 
 def table_of(path: Path) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from run_elt_dagster.testing.values import MisfitError, agree, got, meant
 Verdict = Literal["passed", "failed", "error", "skipped"]
 NO_ACCOUNT = "it runs on an account only: set the SNOWFLAKE_ variables, and RUN_ELT_TEST_SCHEMA to a scratch schema"
 _LINE = re.compile(r"\bline (\d+)")
-_REFUSED, _INVALID_IDENTIFIER = 2, 904
+_REFUSED, _INVALID_IDENTIFIER, _NO_OBJECT = 2, 904, 2003
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,8 @@ def _told(tests: TableTests, error: SqlError) -> str:
     remedy = ""
     if error.errno == _REFUSED:
         remedy = " In a test: mark the case with account: true."
+    elif error.errno == _NO_OBJECT:
+        remedy = " Name the table below given:, as the SQL does."
     elif error.errno == _INVALID_IDENTIFIER:
         left_out = {name: kind for each in tests.upstream.values() for name, kind in each.left_out.items()}
         missed = next(

@@ -5,6 +5,7 @@ A value of YAML stands for one of a column only if it is exactly that: no digit 
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -22,6 +23,7 @@ from run_elt_dagster.embedded.memory import json_value
 
 # Number types whose digits are those of the values where the type states none.
 _OF_ANY_SCALE = frozenset({"NUMBER", "DECIMAL", "DEC", "NUMERIC"})
+_MICROSECONDS = 6
 _MINUTE = timedelta(minutes=1)
 _SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -46,6 +48,24 @@ def type_of_text(text: str, given: Iterable[Any]) -> Type:
     if text.strip().upper() in _OF_ANY_SCALE:
         return _number_for(value for value in given if _is_number(value))
     return found
+
+
+def require_digits(text: str, value: Any) -> None:
+    """Refuse a fraction of a second that a type does not keep, as in timestamp_ntz(3).
+
+    Raises:
+        MisfitError: The value has more digits.
+    """
+    try:
+        digits = types.fraction_digits(exp.DataType.build(text, dialect="snowflake"))
+    except (SqlglotError, ValueError):
+        return
+    fraction = value.microsecond if isinstance(value, datetime) else 0
+    if isinstance(value, str):
+        written = re.search(r"\.(\d{1,6})$", value)
+        fraction = int(written[1].ljust(_MICROSECONDS, "0")) if written else 0
+    if digits is not None and fraction % 10 ** (_MICROSECONDS - digits):
+        raise MisfitError(f"requires at most {digits} digits of a second, since the column is {text}")
 
 
 def inferred_type(given: Iterable[Any]) -> Type | None:

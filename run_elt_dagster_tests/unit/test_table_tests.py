@@ -1,6 +1,7 @@
 """Tests of a table's SQL, run in memory: values, time, order, differences, and what is refused."""
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from decimal import Decimal
@@ -174,6 +175,21 @@ def test_column_without_one_type_is_an_error(tmp_path: Path, values: str, got: s
     assert found == (
         f"t.test.yaml:3: column N of raw.a requires a type, got {got}. State it, as in types: {{raw.a: {{n: number}}}}."
     )
+
+
+def test_fraction_of_a_second_that_the_type_does_not_keep_is_an_error(tmp_path: Path) -> None:
+    cases = CASE.format(
+        given="{ts: 2024-01-01 00:00:00.123, t: '10:00:00.5'}, {ts: 2024-01-01 00:00:00.1234}", expect=""
+    )
+    assert problems(
+        tmp_path, t="select ts from raw.a", t_test="types: {raw.a: {t: time(0), ts: timestamp_ntz(3)}}" + cases
+    ) == [
+        't.test.yaml:4: raw.a.T requires at most 0 digits of a second, since the column is time(0), got "10:00:00.5". Correct the value.',
+        (
+            "t.test.yaml:4: raw.a.TS requires at most 3 digits of a second, since the column is timestamp_ntz(3), got "
+            "2024-01-01T00:00:00.123400. Correct the value."
+        ),
+    ]
 
 
 def test_tables_are_found_as_a_run_finds_them(tmp_path: Path) -> None:
@@ -424,14 +440,31 @@ def test_rows_of_the_tables_that_the_sql_reads_are_required_and_no_others(tmp_pa
             "tt.test.yaml",
             "requires the SQL file of its table beside it, got no tt.sql in analytics. Its cases test nothing. Did you mean analytics.t?",
         ),
+        ("deeper/t.test.yaml", "got no t.sql in deeper"),
         ("t.test.yml", "a test file requires the suffix .test.yaml, got t.test.yml. It would not run. Rename it."),
     ],
 )
 def test_file_whose_cases_would_never_run_is_an_error(tmp_path: Path, name: str, told: str) -> None:
     folder(tmp_path, t="select 1 as n from raw.a")
+    (tmp_path / "analytics" / "deeper").mkdir()
     (tmp_path / "analytics" / name).write_text(CASE.format(given="", expect=""))
     (found,) = load_tests(tmp_path, database="RUN_ELT")[1]
     assert told in found.message
+
+
+def test_example_of_the_page_passes_and_fails_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (SHIPPED.parents[1] / "docs" / "tables.md").read_text().partition("## Test a table")[2]
+    example, shown = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("yaml", "text"))
+    sql = (SHIPPED / "analytics" / "mau_summary.sql").read_text()
+    folder(tmp_path, mau_summary=sql, mau_summary_test=example)
+    assert command(tmp_path, monkeypatch, capsys)[0] == 0
+    other = example.replace("mau: 1}", "mau: 2}\n      - {month: 2019-06, mau: 0}")
+    folder(tmp_path, mau_summary_test=other)
+    code, printed = command(tmp_path, monkeypatch, capsys)
+    assert code == 1
+    assert printed.partition("\n\n")[0] + "\n" == shown
 
 
 def test_every_shipped_table_has_tests_that_pass() -> None:
