@@ -145,9 +145,10 @@ class _Binding:
         """Yield the values that are none of their column."""
         for case in self._file.cases:
             for key, rows in case.given.items():
-                for name, cell in ((name, cell) for row in rows for name, cell in row.items()):
+                columns = upstream[key].columns
+                for name, cell in ((name, cell) for row in rows for name, cell in row.items() if name in columns):
                     try:
-                        constant(cell.value, upstream[key].columns[name])
+                        constant(cell.value, columns[name])
                     except MisfitError as error:
                         yield self._problem(cell.line, misfit(f"{_name(key)}.{display_name(name)}", error, cell.value))
 
@@ -162,7 +163,8 @@ class _Binding:
             self._note_digits(key, name, text, cells)
             return self._stated_type(subject, text, cells, stated)
         kind = inferred_type(values)
-        if kind is None:
+        # A declared column that no row names is not missed until the SQL reads it.
+        if kind is None and (cells or name not in self._contract(key)):
             got = "values of several types" if any(value is not None for value in values) else "only NULL"
             line = cells[0].line if cells else self._file.lines.get(("cases",), 1)
             message = f"{subject} requires a type, got {got}. State it, as in types: {{{_name(key)}: {{{display_name(name).lower()}: number}}}}."

@@ -206,25 +206,28 @@ def _told(tests: TableTests, error: SqlError) -> str:
     elif error.errno == _NO_OBJECT:
         remedy = " Name the table below given:, as the SQL does."
     elif error.errno == _INVALID_IDENTIFIER:
-        left_out = {name: kind for each in tests.upstream.values() for name, kind in each.left_out.items()}
-        missed = next(
-            (f"{display_name(name)} has the type {kind}" for name, kind in left_out.items() if f"'{name}'" in text), ""
-        )
-        remedy = (
-            f". The embedded Snowflake has no such column: {missed}. Mark the case with account: true."
-            if missed
-            else ". If an upstream table has this column, name it in a row of given:, or its type in types:."
-        )
-    return (
-        f"{place}: the SQL of {tests.table.name} fails: {text.rstrip('.') if remedy.startswith('.') else text}{remedy}"
-    )
+        remedy = _remedy_for_column(tests, text)
+    return f"{place}: the SQL of {tests.table.name} fails: {text.rstrip('.')}.{remedy}"
+
+
+def _remedy_for_column(tests: TableTests, text: str) -> str:
+    left_out = {name: kind for each in tests.upstream.values() for name, kind in each.left_out.items()}
+    for name, kind in left_out.items():
+        if f"'{name}'" in text or f".{name}'" in text:
+            if not kind:
+                return f" {display_name(name)} is declared without a type: state it in types:."
+            return (
+                f" The embedded Snowflake has no column of the type {kind}, as {display_name(name)} is. Mark the case with account: "
+                "true."
+            )
+    return " If an upstream table has this column, name it in a row of given:, or its type in types:."
 
 
 def _judged(tests: TableTests, case: Case, answer: Answered) -> tuple[Difference, str]:
     """Return how a result differs from the expected rows, and that for a person."""
     kinds = dict(answer.columns)
-    named = set(_named(case))
-    for name in named - set(kinds):
+    named = _named(case)
+    for name in (name for name in named if name not in kinds):
         line = next(row[name].line for row in case.expect if name in row)
         columns = ", ".join(map(display_name, kinds))
         raise CaseError(

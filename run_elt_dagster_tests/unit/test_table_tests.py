@@ -163,8 +163,13 @@ def test_column_takes_the_type_that_the_file_of_its_table_declares(tmp_path: Pat
         "t.test.yaml:3: analytics.s.ID requires a number that NUMBER(38,0) holds exactly, got 1.5. Write it so, or state another type.",
         't.test.yaml:3: analytics.s.NAME requires at most 3 characters, since the column is VARCHAR(3), got "abcd". Correct the value.',
     ]
-    left_out = outcomes(tmp_path, t="select place from analytics.s", t_test=text)["a"]
-    assert "PLACE has the type geography. Mark the case with account: true." in left_out.message
+    given = text.replace("id: 1}]", "id: 1, place: null}]")
+    for left_out in (text, given):
+        found = outcomes(tmp_path, t="select place from analytics.s", t_test=left_out)["a"]
+        assert "has no column of the type geography, as PLACE is. Mark the case with account: true." in found.message
+    untyped = "/* elt\ncolumns: {id: int, name: }\nelt */ select 1 as id"
+    found = outcomes(tmp_path, s=untyped, t="select id, name from analytics.s", t_test=text)["a"]
+    assert found.message.endswith("NAME is declared without a type: state it in types:.")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +356,7 @@ def test_error_of_the_sql_names_its_line_in_the_file_and_a_next_step(tmp_path: P
     )
     assert unknown.endswith("name it in a row of given:, or its type in types:.")
     failing = outcome(tmp_path, sql.format("1 / n"), given="{n: 0}").message
-    assert failing == f"{place}:3: the SQL of analytics.t fails: Division by zero"
+    assert failing == f"{place}:3: the SQL of analytics.t fails: Division by zero."
     twice = outcome(tmp_path, sql.format("x, x"), given="{x: a}").message
     assert "duplicate column name 'X'" in twice
     who = outcome(tmp_path, sql.format("current_role() as r"), given="{x: a}").message
