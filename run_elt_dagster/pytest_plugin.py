@@ -49,21 +49,37 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 class _Session:
     """What the tests of one run of pytest share, each made when it is first needed.
 
-    Attributes:
-        settings: The settings, as `run-elt` reads them: from the environment, and from .env in the working directory.
-        directory: The folder of tables, without links.
+    Settings are read as `run-elt` reads them: from the environment, and from .env in the working directory.
     """
 
     def __init__(self) -> None:
+        self._resources = ExitStack()
+
+    @cached_property
+    def _variables(self) -> "Mapping[str, str]":
         from dotenv import dotenv_values  # noqa: PLC0415 - only where there is a test file
 
+        written = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
+        return {**written, **os.environ}
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings.
+
+        Raises:
+            SettingsError: One is wrong.
+        """
         from run_elt_dagster.settings import Settings  # noqa: PLC0415
 
-        written = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
-        self.settings: Settings = Settings.from_environment({**written, **os.environ})
-        self.directory = self.settings.tables_dir.resolve()
-        self._runner: Runner | None = None
-        self._resources = ExitStack()
+        return Settings.from_environment(self._variables)
+
+    @cached_property
+    def directory(self) -> Path:
+        """The folder of tables. Another setting may be wrong: whose file it is does not depend on that."""
+        from run_elt_dagster.settings import Settings  # noqa: PLC0415
+
+        own = {name: value for name, value in self._variables.items() if name == "RUN_ELT_TABLES_DIR"}
+        return Settings.from_environment(own).tables_dir.resolve()
 
     @classmethod
     def of(cls, config: pytest.Config) -> "_Session":
@@ -79,14 +95,12 @@ class _Session:
 
         return load_declared(self.settings.tables_dir)
 
-    @property
+    @cached_property
     def runner(self) -> "Runner":
         """What runs the cases."""
-        if self._runner is None:
-            from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
+        from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
 
-            self._runner = self._resources.enter_context(Runner(self._account))
-        return self._runner
+        return self._resources.enter_context(Runner(self._account))
 
     @property
     def _account(self) -> "Callable[[], AccountRunner] | None":

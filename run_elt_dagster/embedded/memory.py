@@ -36,6 +36,8 @@ TIME_FUNCTIONS = frozenset(
     {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "GETDATE", "LOCALTIME", "LOCALTIMESTAMP", "SYSDATE"}
     | {"SYSTIMESTAMP"}
 )
+# DuckDB's type of a column without any value.
+_NOTHING_BUT_NULL = '"NULL"'
 _WITHOUT_PARENTHESES: Mapping[type[exp.Expr], str] = {
     exp.CurrentDate: "CURRENT_DATE",
     exp.CurrentTime: "CURRENT_TIME",
@@ -204,5 +206,7 @@ def _require_types(columns: Sequence[Column], found: Sequence[str]) -> None:
         actual, wanted = types.from_duck(duck), column.type
         is_json = actual.kind is Kind.VARIANT and wanted.kind in SEMI_STRUCTURED
         fits = wanted.kind is Kind.NULL or is_json or actual.kind is wanted.kind
+        if duck == _NOTHING_BUT_NULL:
+            continue
         if not fits or (wanted.kind is Kind.NUMBER and actual.scale != wanted.scale):
             raise unsupported("give a column of this type", f"{duck} where {wanted} was expected, for {column.name}")

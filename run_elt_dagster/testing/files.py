@@ -191,7 +191,7 @@ class _Reader:
             name,
             self._line(at),
             self._by_table((*at, "given"), case["given"], self._rows),
-            self._rows((*at, "expect"), case["expect"]),
+            self._expected((*at, "expect"), case["expect"]),
             self._line((*at, "expect")),
             now=self._now((*at, "now"), case.get("now")),
             tolerance=self._tolerance((*at, "tolerance"), case.get("tolerance")),
@@ -210,6 +210,15 @@ class _Reader:
                 )
             elif key is not None:
                 found[key] = read((*at, name), inside)
+        return found
+
+    def _expected(self, at: Location, rows: Any) -> list[Row]:
+        found = self._rows(at, rows)
+        for index, row in enumerate(found):
+            if not row:
+                self._note(
+                    (*at, index), f"{_named((*at, index))} requires a column, got none. Name the columns to compare."
+                )
         return found
 
     def _rows(self, at: Location, rows: Any) -> list[Row]:

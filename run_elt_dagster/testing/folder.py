@@ -14,7 +14,9 @@ from run_elt_dagster.testing.files import CaseFilesError, case_files, read_case_
 def load_tests(
     directory: Path, names: Collection[str] = (), *, database: str
 ) -> tuple[list[TableTests], list[TableProblem]]:
-    """Return the tests below a folder of tables, in the order of their files, and what is wrong with the others.
+    """Return the tests below a folder of tables, in the order of their files, and what is wrong with the other test files.
+
+    Without names, what is wrong with SQL files counts too: it may be why a column has no type.
 
     Args:
         directory: The folder of table files.
@@ -31,7 +33,7 @@ def load_tests(
     for key, name in wanted.items():
         _require_tests(name, key, declared, files.values(), directory)
     tests: list[TableTests] = []
-    problems: list[TableProblem] = []
+    problems = [] if wanted else list(table_problems)
     for path, key in files.items():
         if wanted and key not in wanted:
             continue
@@ -39,7 +41,7 @@ def load_tests(
             tests.append(load_file(path, declared, database=database, table_problems=table_problems))
         except CaseFilesError as error:
             problems += error.problems
-    return tests, problems
+    return tests, list(dict.fromkeys(problems))
 
 
 def load_file(

@@ -398,6 +398,7 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
           RAW.A: []
         expect:
           - {n: }
+          - {}
         ordered: yes
         now: tomorrow
         tolerance: -1
@@ -413,13 +414,14 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
         "t.test.yaml:13: cases.c.given.raw.a.1 requires `key: value` lines, got something else. Write one a line.",
         "t.test.yaml:14: cases.c.given requires tables that differ, got RAW.A a second time. Keep one of them.",
         "t.test.yaml:16: cases.c.expect.0.n requires a value, got none. Write one, or remove the line.",
-        't.test.yaml:17: ordered requires true or false, got "yes". Write one of them.',
-        't.test.yaml:18: now requires a date or a timestamp, as in 2030-01-31 10:00:00, got "tomorrow". Without a time zone it is UTC.',
-        "t.test.yaml:19: tolerance requires a number of at least 0, got -1. Write one, as in 0.001.",
-        "t.test.yaml:21: key 'd' requires one value, got a second. Keep one of them.",
-        "t.test.yaml:21: key 'given' requires one value, got a second. Keep one of them.",
-        "t.test.yaml:21: key 'raw.a' requires one value, got a second. Keep one of them.",
-        "t.test.yaml:21: key 'expect' requires one value, got a second. Keep one of them.",
+        "t.test.yaml:17: cases.c.expect.1 requires a column, got none. Name the columns to compare.",
+        't.test.yaml:18: ordered requires true or false, got "yes". Write one of them.',
+        't.test.yaml:19: now requires a date or a timestamp, as in 2030-01-31 10:00:00, got "tomorrow". Without a time zone it is UTC.',
+        "t.test.yaml:20: tolerance requires a number of at least 0, got -1. Write one, as in 0.001.",
+        "t.test.yaml:22: key 'd' requires one value, got a second. Keep one of them.",
+        "t.test.yaml:22: key 'given' requires one value, got a second. Keep one of them.",
+        "t.test.yaml:22: key 'raw.a' requires one value, got a second. Keep one of them.",
+        "t.test.yaml:22: key 'expect' requires one value, got a second. Keep one of them.",
     ]
 
 
@@ -470,6 +472,16 @@ def test_example_of_the_page_passes_and_fails_as_it_says(
     code, printed = command(tmp_path, monkeypatch, capsys)
     assert code == 1
     assert printed.partition("\n\n")[0] + "\n" == shown
+
+
+def test_mistake_in_an_sql_file_is_told_once(tmp_path: Path) -> None:
+    files = {
+        "t": "select 1; select 2",
+        "t_test": CASE.format(given="", expect=""),
+        "u": "/* elt\nownr: x\nelt */ select 1 as n",
+    }
+    found = problems(tmp_path, **files)
+    assert [each.partition(" ")[0] for each in found] == ["t.sql:1:", "u.sql:2:"]
 
 
 def test_every_shipped_table_has_tests_that_pass() -> None:
