@@ -16,11 +16,13 @@ import pytest
 if TYPE_CHECKING:
     from run_elt_dagster.model.names import Key
     from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+    from run_elt_dagster.settings import Settings
     from run_elt_dagster.testing.bound import TableTests
     from run_elt_dagster.testing.files import Case
     from run_elt_dagster.testing.runner import AccountRunner, Runner
 
-_SUFFIXES = (".test.yaml", ".test.yml", ".tests.yaml", ".tests.yml")
+# Those of testing.files, which is not imported for that.
+SUFFIXES = (".test.yaml", ".test.yml", ".tests.yaml", ".tests.yml")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,12 +32,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "TableTestFile | None":
-    """Collect the test files below the folder of tables."""
-    if not file_path.name.lower().endswith(_SUFFIXES):
+    """Collect the test files below the folder of tables.
+
+    Raises:
+        UsageError: The setting of that folder is wrong.
+    """
+    if not file_path.name.lower().endswith(SUFFIXES):
         return None
-    session = _Session.of(parent.config)
+    try:
+        directory = _Session.of(parent.config).directory
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
     # A schema may be a link to another place.
-    is_below = any(folder.resolve() == session.directory for folder in file_path.parents)
+    is_below = any(folder.resolve() == directory for folder in file_path.parents)
     return TableTestFile.from_parent(parent, path=file_path) if is_below else None
 
 

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from run_elt_dagster.model.table import TableProblem
 from run_elt_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    from run_elt_dagster.testing.runner import AccountRunner
+    from run_elt_dagster.testing.runner import AccountRunner, Outcome
 
 
 @click.command("test")
@@ -32,7 +33,7 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
     """
     require_installed()
     from run_elt_dagster.testing.folder import load_tests  # noqa: PLC0415 - needs what may not be installed
-    from run_elt_dagster.testing.runner import Outcome, Runner  # noqa: PLC0415
+    from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
 
     started = time.monotonic()
     settings = Settings.from_environment()
@@ -44,7 +45,7 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
             for case in each.file.cases:
                 outcomes.append(outcome := runner.run(each, case))
                 if not as_json:
-                    _print(outcome.table, outcome.case, outcome.verdict, outcome.message)
+                    _print(outcome)
     if as_json:
         print_json({"cases": [outcome.as_mapping() for outcome in outcomes], "problems": _mappings(problems)})
     else:
@@ -70,10 +71,17 @@ def _account(settings: Settings, stack: ExitStack) -> "Callable[[], AccountRunne
     return opened
 
 
-def _print(table: str, case: str, verdict: str, message: str) -> None:
-    say(f"{_WORDS[verdict]:<6} {table}: {case}")
-    for line in message.splitlines():
+def _print(outcome: "Outcome") -> None:
+    say(f"{_WORDS[outcome.verdict]:<6} {outcome.table}: {outcome.case}")
+    # An error names its own place.
+    place = [f"{_seen_from_here(outcome.path)}:{outcome.line}"] if outcome.verdict == "failed" else []
+    for line in (*place, *outcome.message.splitlines()):
         say(f"       {line}")
+
+
+def _seen_from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 _WORDS = {"passed": "ok", "failed": "FAIL", "error": "ERROR", "skipped": "skip"}

@@ -14,7 +14,7 @@ from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.table import TableProblem
 
 SUFFIX = ".test.yaml"
-_LIKE_SUFFIX = (SUFFIX, ".test.yml", ".tests.yaml", ".tests.yml")
+LIKE_SUFFIX = (SUFFIX, ".test.yml", ".tests.yaml", ".tests.yml")
 _FILE_KEYS = ("description", "types", "cases")
 _CASE_KEYS = ("description", "given", "expect", "now", "ordered", "exact", "tolerance", "account")
 _LONGEST_KEY = 3
@@ -98,7 +98,7 @@ class CaseFile:
 
 def is_case_file(name: str) -> bool:
     """Return whether a file of this name is a test file, or means to be one."""
-    return not name.startswith(".") and name.lower().rstrip().endswith(_LIKE_SUFFIX)
+    return not name.startswith(".") and name.lower().rstrip().endswith(LIKE_SUFFIX)
 
 
 def case_files(directory: Path) -> Iterator[Path]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import run_elt_dagster
+from run_elt_dagster import pytest_plugin
 from run_elt_dagster.cli import main
+from run_elt_dagster.testing import files
 from run_elt_dagster.testing.difference import Comparison, Difference
 from run_elt_dagster.testing.folder import load_tests
 from run_elt_dagster.testing.runner import Outcome, Runner
@@ -25,9 +27,9 @@ cases:
 """
 
 
-def folder(directory: Path, **files: str) -> Path:
+def folder(directory: Path, **written: str) -> Path:
     """Write tables of the schema `analytics` and their tests: `t` is t.sql, `t_test` is t.test.yaml."""
-    for name, text in files.items():
+    for name, text in written.items():
         suffix = ".test.yaml" if name.endswith("_test") else ".sql"
         path = directory / "analytics" / (name.removesuffix("_test") + suffix)
         path.parent.mkdir(exist_ok=True)
@@ -471,17 +473,21 @@ def test_example_of_the_page_passes_and_fails_as_it_says(
     folder(tmp_path, mau_summary_test=other)
     code, printed = command(tmp_path, monkeypatch, capsys)
     assert code == 1
-    assert printed.partition("\n\n")[0] + "\n" == shown
+    assert printed.partition("\n\n")[0] + "\n" == shown.replace("run_elt_dagster/tables/", "")
 
 
 def test_mistake_in_an_sql_file_is_told_once(tmp_path: Path) -> None:
-    files = {
+    written = {
         "t": "select 1; select 2",
         "t_test": CASE.format(given="", expect=""),
         "u": "/* elt\nownr: x\nelt */ select 1 as n",
     }
-    found = problems(tmp_path, **files)
+    found = problems(tmp_path, **written)
     assert [each.partition(" ")[0] for each in found] == ["t.sql:1:", "u.sql:2:"]
+
+
+def test_plugin_of_pytest_and_command_look_for_the_same_files() -> None:
+    assert pytest_plugin.SUFFIXES == files.LIKE_SUFFIX
 
 
 def test_every_shipped_table_has_tests_that_pass() -> None:
@@ -506,18 +512,18 @@ def command(
 def test_command_ends_with_1_where_a_test_fails_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files: Mapping[str, str] = {
+    written: Mapping[str, str] = {
         "t": "select n from raw.a",
         "t_test": CASE.format(given="{n: 1}", expect="{n: 2}"),
         "u": "select n from raw.a",
         "u_test": CASE.format(given="{n: 1}", expect="{n: 1}"),
         "v": "select n from raw.a",
     }
-    folder(tmp_path, **files)
+    folder(tmp_path, **written)
     code, printed = command(tmp_path, monkeypatch, capsys)
     assert code == 1
     assert printed.startswith(
-        "FAIL   analytics.t: a\n       1 row expected, 1 found.\n                   N\n       missing     2\n       unexpected  1\n"
+        "FAIL   analytics.t: a\n       analytics/t.test.yaml:2\n       1 row expected, 1 found.\n                   N\n       missing     2\n       unexpected  1\n"
         "ok     analytics.u: a\n\n1 passed, 1 failed in "
     )
     assert command(tmp_path, monkeypatch, capsys, "analytics/u")[0] == 0
