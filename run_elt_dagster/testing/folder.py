@@ -64,7 +64,7 @@ def load_file(
     """
     key = table_of(path)
     table = declared.get(key)
-    if table is not None:
+    if table is not None and table.path is not None and table.path.parent == path.parent:
         return bind(read_case_file(path, database=database), table, declared, database=database)
     own = [problem for problem in table_problems if problem.path and _names(problem.path) == key]
     if own:

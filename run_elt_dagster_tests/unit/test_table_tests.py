@@ -450,12 +450,13 @@ def test_rows_of_the_tables_that_the_sql_reads_are_required_and_no_others(tmp_pa
             "requires the SQL file of its table beside it, got no tt.sql in analytics. Its cases test nothing. Did you mean analytics.t?",
         ),
         ("deeper/t.test.yaml", "got no t.sql in deeper"),
+        ("deeper/analytics/t.test.yaml", "got no t.sql in analytics"),
         ("t.test.yml", "a test file requires the suffix .test.yaml, got t.test.yml. It would not run. Rename it."),
     ],
 )
 def test_file_whose_cases_would_never_run_is_an_error(tmp_path: Path, name: str, told: str) -> None:
     folder(tmp_path, t="select 1 as n from raw.a")
-    (tmp_path / "analytics" / "deeper").mkdir()
+    (tmp_path / "analytics" / "deeper" / "analytics").mkdir(parents=True)
     (tmp_path / "analytics" / name).write_text(CASE.format(given="", expect=""))
     (found,) = load_tests(tmp_path, database="RUN_ELT")[1]
     assert told in found.message
