@@ -64,7 +64,8 @@ def load_file(
     """
     key = table_of(path)
     table = declared.get(key)
-    if table is not None and table.path is not None and table.path.parent == path.parent:
+    # One path may be relative, or lead through a link, where the other does not.
+    if table is not None and table.path is not None and table.path.parent.resolve() == path.parent.resolve():
         return bind(read_case_file(path, database=database), table, declared, database=database)
     own = [problem for problem in table_problems if problem.path and _names(problem.path) == key]
     if own:

@@ -108,7 +108,7 @@ def run_pytest(directory: Path, *arguments: str, code: str = "") -> subprocess.C
     # The plugins of this project's own tests have nothing to do here.
     command = ["-m", "pytest"] if not code else ["-c", code]
     options = ("-q", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist")
-    environment = {**os.environ, "RUN_ELT_TABLES_DIR": str(directory / "tables")}
+    environment = {**os.environ, "RUN_ELT_TABLES_DIR": "tables"}
     return subprocess.run(
         [sys.executable, *command, *options, *arguments],
         cwd=directory,
