@@ -92,7 +92,7 @@ the queries of TPC-H as tables, and those of TPC-DS, and compare them with DuckD
 | Time Travel | UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped schema. AT and BEFORE are refused |
 | views | the query is translated when the view is created, and stored so |
 | keys, NOT NULL | NOT NULL is enforced. Primary, unique and foreign keys are not stored |
-| SHOW, DESCRIBE | SHOW lists tables, columns of a table, streams and grants; DESCRIBE is for tables and views. The owner alone has a grant |
+| SHOW, DESCRIBE | SHOW lists tables, columns of a table, streams and grants; DESCRIBE is for tables and views, except temporary ones. The owner alone has a grant |
 | speed and cost | those of your machine. There is no warehouse, no credit, no result cache |
 
 ## Functions that are known

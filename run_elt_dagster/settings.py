@@ -333,6 +333,12 @@ class Settings(Variables):
         "process that reads dagster.yaml ([deployment.md](deployment.md#connections-to-postgres))",
         default=True,
     )
+    test_schema: str = _variable(
+        "RUN_ELT_TEST_SCHEMA",
+        "schema for the temporary tables of tests that run on an account only, as in `scratch` or `dev.scratch`. Without it, or "
+        "without an account, these tests are skipped",
+        default="",
+    )
     deployment: str = _variable(
         "RUN_ELT_DEPLOYMENT",
         "name of the deployment, as in `production`. Messages contain it. On an account the schedule and the sensors start by "

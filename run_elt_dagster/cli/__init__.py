@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "show": "List what readers see, and print the rows of tables.",
         "cost": "List what each table has cost in Snowflake.",
     },
+    "Write": {
+        "test": "Run the tests of tables, without a warehouse.",
+    },
     "Mend": {
         "retry": "Build what a failed run left unpublished, and nothing else.",
         "rollback": "Put the previous version of a table back.",

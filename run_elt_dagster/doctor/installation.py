@@ -8,7 +8,8 @@ from enum import StrEnum
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from run_elt_dagster.doctor.finding import Finding, failed, ok
+from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.embedded import NotInstalledError, require_installed
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.table import TableProblemsError
 from run_elt_dagster.settings import Settings, SettingsError
@@ -20,6 +21,7 @@ class Check(StrEnum):
     VERSIONS = "versions"
     SETTINGS = "settings"
     TABLE_FILES = "table files"
+    TABLE_TESTS = "table tests"
 
 
 PACKAGE = "run_elt_dagster"
@@ -120,4 +122,31 @@ def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
         return None, [failed(Check.TABLE_FILES, str(problem), remedy) for problem in error.problems]
     except OSError as error:
         return None, [failed(Check.TABLE_FILES, f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
-    return tables, [ok(Check.TABLE_FILES, f"{len(tables)} tables in {settings.tables_dir}")]
+    return tables, [ok(Check.TABLE_FILES, f"{len(tables)} tables in {settings.tables_dir}"), *check_tests(settings)]
+
+
+def check_tests(settings: Settings) -> Iterator[Finding]:
+    """Yield what is wrong with the test files of tables; no case is run.
+
+    Not in a deployment: it would alert about files that change nothing there.
+    """
+    if settings.deployment:
+        return
+    try:
+        require_installed()
+    except NotInstalledError:
+        yield from skipped([Check.TABLE_TESTS], "the embedded Snowflake is not installed here")
+        return
+    from run_elt_dagster.testing.folder import load_tests  # noqa: PLC0415 - needs what may not be installed
+
+    tests, problems = load_tests(settings.tables_dir, database=settings.database)
+    for problem in problems:
+        yield failed(Check.TABLE_TESTS, str(problem), "Correct that line: docs/tables.md says what a test file holds.")
+    if not problems:
+        cases = sum(len(each.file.cases) for each in tests)
+        counted = f"{_counted(cases, 'case')} of {_counted(len(tests), 'table')}"
+        yield ok(Check.TABLE_TESTS, f"{counted}, not run: run-elt test runs them")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -35,6 +35,12 @@ class NotInstalledError(ImportError):
         )
 
 
+def require_installed() -> None:
+    """Raise NotInstalledError if a library is missing. None is imported."""
+    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        raise NotInstalledError(missing)
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where an embedded Snowflake answers, and how to log in.
@@ -101,7 +107,7 @@ def embedded_snowflake(
     wait_seconds: float = 600.0,
     log: Callable[[str], None],
 ) -> Generator[Endpoint]:
-    """Run an embedded Snowflake while the context lasts; inside one process the same directory shares one server.
+    """Run an embedded Snowflake while the context lasts, and yield where it answers; a process has one server for a directory.
 
     Args:
         directory: Where everything is kept, one DuckDB file for each Snowflake database; created if missing.
@@ -109,9 +115,6 @@ def embedded_snowflake(
         sample_data: Whether to fill RAW_DATA at first use; whoever starts the server decides.
         wait_seconds: How long to wait for another process that uses the directory.
         log: Called with what takes time: waiting, and loading the sample data.
-
-    Yields:
-        Where it answers.
 
     Raises:
         DiskError: The directory or a file in it cannot be used.
@@ -124,8 +127,7 @@ def embedded_snowflake(
             f"The embedded Snowflake's database requires a plain identifier as its name, got {database!r}. Nothing was "
             "started. Use letters, digits and underscores."
         )
-    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
-        raise NotInstalledError(missing)
+    require_installed()
     place = directory.resolve()
     # A forked child has the parent's memory but not its threads.
     with _lock:
@@ -151,13 +153,7 @@ def embedded_snowflake(
 
 
 def _start(
-    resources: ExitStack,
-    directory: Path,
-    database: str,
-    *,
-    sample_data: bool,
-    wait_seconds: float,
-    log: Callable[[str], None],
+    opened: ExitStack, place: Path, database: str, *, sample_data: bool, wait_seconds: float, log: Callable[[str], None]
 ) -> Endpoint:
     try:
         from run_elt_dagster.embedded import disk, lock, proxy, server, set_up  # noqa: PLC0415 - the package imports cheaply
@@ -165,12 +161,12 @@ def _start(
         # A library is there, and one that it needs is not; or it is another version.
         raise NotInstalledError([error.name or str(error)]) from error
 
-    with disk.opening(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        resources.enter_context(lock.directory_lock(directory, wait_seconds=wait_seconds, log=log))
-        started = server.EmbeddedServer(directory, databases=[database])
-        resources.callback(started.stop)
-        resources.enter_context(proxy.without_proxy_for(server.HOST))
+    with disk.opening(place):
+        place.mkdir(parents=True, exist_ok=True)
+        opened.enter_context(lock.directory_lock(place, wait_seconds=wait_seconds, log=log))
+        started = server.EmbeddedServer(place, databases=[database])
+        opened.callback(started.stop)
+        opened.enter_context(proxy.without_proxy_for(server.HOST))
         set_up.set_up_database(started.engine, database, sample_data=sample_data, log=log)
     started.start()
     return Endpoint(server.HOST, started.port, "http", "embedded", server.USER, started.password, database)

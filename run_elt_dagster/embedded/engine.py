@@ -85,7 +85,7 @@ class Engine(FakeSnow):
             raise
 
     def _open(self, directory: Path, databases: Sequence[str]) -> None:
-        self.duck_conn.execute(sql_file("start"))
+        self.duck_conn.execute(sql_file("settings") + sql_file("start"))
         self.macros = Macros(self.duck_conn)
         self.directory = directory
         self.databases: list[str] = []

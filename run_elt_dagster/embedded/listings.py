@@ -1,6 +1,6 @@
 """What SHOW lists: https://docs.snowflake.com/en/sql-reference/sql/show."""
 
-from run_elt_dagster.dialect.errors import missing_object
+from run_elt_dagster.dialect.errors import missing_object, unsupported
 from run_elt_dagster.embedded import statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
@@ -29,8 +29,10 @@ def show_tables(session: EngineSession, statement: statements.ShowTables) -> Res
 def show_columns(session: EngineSession, statement: statements.ShowColumns) -> Result:
     """List the columns of a table or view: https://docs.snowflake.com/en/sql-reference/sql/show-columns."""
     table = session.locate(statement.target)
-    is_temporary = table.name in session.temporary
-    if not is_temporary and session.register(table.database).existing_name(table.schema, table.name) != table.name:
+    if table.name in session.temporary:
+        # fakesnow looks for it in the session's database, and would list no column.
+        raise unsupported("list the columns of a temporary table", str(table))
+    if session.register(table.database).existing_name(table.schema, table.name) != table.name:
         raise missing_object(str(table))
     return session.query(statement.sql)
 

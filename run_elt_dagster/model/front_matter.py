@@ -188,10 +188,22 @@ class Settings:
     faults: list[Fault] = field(default_factory=list[Fault])
 
 
-def read_settings(text: str) -> Settings:
-    """Return what a YAML text says; whatever is wrong is in it, and nothing is raised."""
+def read_settings(text: str, *, subject: str = "front matter", takes_null: bool = False) -> Settings:
+    """Return what a YAML text says; whatever is wrong is in it, and nothing is raised.
+
+    Args:
+        text: The YAML.
+        subject: What messages call it.
+        takes_null: Whether `null` is a value. An empty value is a fault all the same.
+    """
+    found = _placed(text, takes_null=takes_null)
+    faults = [replace(fault, message=fault.message.replace("front matter", subject, 1)) for fault in found.faults]
+    return Settings(found.values, found.lines, faults)
+
+
+def _placed(text: str, *, takes_null: bool) -> Settings:
     try:
-        found = _read(text)
+        found = _read(text, takes_null=takes_null)
     except RecursionError:
         return Settings(faults=[Fault(0, "front matter is too large or nested too deeply. Write it shorter.")])
     # YAML ends lines at more signs than editors do.
@@ -203,7 +215,7 @@ def read_settings(text: str) -> Settings:
     return Settings(found.values, {at: lines[line] for at, line in found.lines.items()}, faults)
 
 
-def _read(text: str) -> Settings:
+def _read(text: str, *, takes_null: bool) -> Settings:
     try:
         node = _compose(text)
     except yaml.MarkedYAMLError as error:
@@ -219,7 +231,7 @@ def _read(text: str) -> Settings:
     if not isinstance(node, yaml.MappingNode):
         message = "front matter requires `key: value` lines, got something else. Write one setting a line."
         return Settings(faults=[Fault(node.start_mark.line, message)])
-    reader = _Reader(text)
+    reader = _Reader(text, takes_null=takes_null)
     values: dict[str, Any] = reader.value(node, ())
     return Settings(values, reader.lines, reader.faults)
 
@@ -338,9 +350,10 @@ _MAY_BE_EMPTY, _COMPARED, _QUERIES = "columns", ("checks", "accepted_values"), (
 class _Reader:
     """Makes values of nodes, and notes where they stand and what cannot be meant."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, takes_null: bool) -> None:
         # As YAML counts them, for what stands behind a value.
         self._text = _LINE_BREAK.split(text)
+        self._takes_null = takes_null
         self.lines: dict[Location, int] = {}
         self.faults: list[Fault] = []
         self._open: set[int] = set()
@@ -408,7 +421,8 @@ class _Reader:
             return None
         self._require_no_cut(node, text)
         value = make(text)
-        if value is None and not (len(at) == 2 and at[0] == _MAY_BE_EMPTY and not text):  # noqa: PLR2004 - columns, its name
+        is_null = self._takes_null and bool(text)
+        if value is None and not is_null and not (len(at) == 2 and at[0] == _MAY_BE_EMPTY and not text):  # noqa: PLR2004 - columns, its name
             self._note(node, _empty(at, text))
         elif at[:2] == _COMPARED and not isinstance(value, str):
             self._require_what_is_written(node, text, value)

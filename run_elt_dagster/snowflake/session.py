@@ -45,12 +45,14 @@ class Answer:
         query_id: Snowflake's id of the query.
         seconds: From sending the statement to having its rows.
         columns: Names of the columns.
+        types: Their types, as in `FIXED(38,0)`, `TEXT` or `TIMESTAMP_NTZ`.
     """
 
     rows: tuple[tuple[Any, ...], ...]
     query_id: str
     seconds: float
     columns: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 class StatementError(Exception):
@@ -283,8 +285,9 @@ class ConnectorSession:
                     rows = tuple(tuple(row) for row in cursor.fetchall())
                 finally:
                     query_id = cursor.sfqid
-                columns = tuple(str(column.name) for column in cursor.description or ())
-                return Answer(rows, query_id or "", time.perf_counter() - started, columns)
+                described = cursor.description or ()
+                columns, types = tuple(str(column.name) for column in described), tuple(map(_type_of, described))
+                return Answer(rows, query_id or "", time.perf_counter() - started, columns, types)
         except Error as error:
             failure = _statement_error(error, query_id, session=number)
         # Raised here: as the context of this one, the connector's error would take the row that it quotes along.
@@ -390,6 +393,17 @@ class ConnectorSession:
         with self._canceller.cursor() as cursor:
             for number in list(self._session_ids):
                 cursor.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({number})")
+
+
+def _type_of(column: Any) -> str:
+    """Return the type of a result's column.
+
+    https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api#type-codes
+    """
+    from snowflake.connector.constants import FIELD_ID_TO_NAME  # noqa: PLC0415 - imported with the connector
+
+    name = FIELD_ID_TO_NAME[column.type_code]
+    return f"{name}({column.precision},{column.scale})" if name == "FIXED" else name
 
 
 def _sign_in_error(error: Any) -> StatementError:

@@ -40,7 +40,7 @@ def test_command_without_the_embedded_snowflake_says_what_to_install(
     deployment_dir: DeploymentDir, missing: set[str]
 ) -> None:
     env = without(deployment_dir.directory, missing)
-    for command in (("show",), ("rollback", "analytics.mau_summary", "--yes")):
+    for command in (("show",), ("test",), ("rollback", "analytics.mau_summary", "--yes")):
         run = deployment_dir.run("run-elt", *command, env=env)
         (line,) = run.stderr.splitlines()
         assert run.returncode == 1

@@ -15,7 +15,19 @@ import run_elt_dagster
 PACKAGE = Path(run_elt_dagster.__file__).parent
 ROOT = PACKAGE.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-ROOMS = ("model", "snowflake", "audit", "publish", "orchestration", "runs", "storage", "alerts", "doctor", "settings")
+ROOMS = (
+    "model",
+    "snowflake",
+    "audit",
+    "publish",
+    "orchestration",
+    "runs",
+    "storage",
+    "alerts",
+    "doctor",
+    "settings",
+    "testing",
+)
 
 
 def part(title: str) -> str:

@@ -9,7 +9,7 @@ from snowflake.connector.errors import DatabaseError, OperationalError
 
 from run_elt_dagster.doctor.account import refusal_finding, sources_sql
 from run_elt_dagster.doctor.finding import Finding, failed, ok, summary, within
-from run_elt_dagster.doctor.installation import version_findings
+from run_elt_dagster.doctor.installation import read_tables, version_findings
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.names import Relation
@@ -197,3 +197,21 @@ def test_failed_sign_in_says_what_to_correct(error: Exception, remedy: str) -> N
 )
 def test_embedded_snowflake_that_does_not_start_says_what_to_do(error: Exception, remedy: str, tmp_path: Path) -> None:
     assert remedy in sign_in_remedy(Settings.from_environment({}), error)
+
+
+def test_test_file_that_tests_nothing_is_a_finding_but_not_in_a_deployment(tmp_path: Path) -> None:
+    folder = tmp_path / "analytics"
+    folder.mkdir()
+    (folder / "mau.sql").write_text("select n from raw.a")
+    (folder / "mau.test.yaml").write_text("cases: {a: {given: {raw.a: [{n: 1}]}, expect: [{n: 1}]}}")
+    variables = {"RUN_ELT_TABLES_DIR": str(tmp_path)}
+    assert read_tables(Settings.from_environment(variables))[1][1] == ok(
+        "table tests", "1 case of 1 table, not run: run-elt test runs them"
+    )
+    (folder / "mau.test.yaml").rename(folder / "gone.test.yaml")
+    tables, (files, tests) = read_tables(Settings.from_environment(variables))
+    assert tables is not None
+    assert (files.status, tests.status) == ("ok", "FAIL")
+    assert f"{folder}/gone.test.yaml:1: a test file requires the SQL file of its table beside it" in tests.detail
+    deployed = read_tables(Settings.from_environment({**variables, "RUN_ELT_DEPLOYMENT": "production"}))
+    assert [finding.name for finding in deployed[1]] == ["table files"]
