@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from run_elt_dagster.model.origins import (
 # Raised when the reading of columns changes.
 _FORMAT = 1
 _DATABASE_PARTS = 3
+_MOST_VERSIONS = 4
 
 ReadColumns = Callable[[str, Callable[[Key], Columns]], Columns]
 """Returns the columns of a SELECT, given what the tables give that it reads."""
@@ -79,11 +81,15 @@ class ColumnLineage:
         self._sources = dict(sources or {})
         self._path = path
         self._read_sql = read_sql
-        self._known = _read_file(path) if path else {}
         self._used: dict[str, Columns] = {}
         self._found: dict[Key, Columns] = {}
         # What SQL calls a table, where that is not its key.
         self._own = {own_key(table): key for key, table in tables.items()}
+
+    @cached_property
+    def _known(self) -> dict[str, Columns]:
+        """What the file says, read when the first column is asked for: not when the code location is loaded."""
+        return _read_file(self._path) if self._path else {}
 
     def of(self, key: Key) -> Columns:
         """Return the columns of a declared table, each with the columns that its SQL takes it from."""
@@ -115,18 +121,28 @@ class ColumnLineage:
         nameless = any(isinstance(item, Output) and item.name is None for item in items)
         return [*dict.fromkeys([*reasons, *(["an expression has no alias"] if nameless else [])])]
 
+    def columns(self, key: Key) -> list[str]:
+        """Return the names of the columns of a table: all that are known, or of a table without a file those that are read."""
+        if key in self._tables:
+            return [name for name, _ in self.shown(key)]
+        return list(self.names(key) or sorted({ref.column for ref in self._readers if ref.table == key}))
+
     def upstream(self, column: ColumnRef) -> Step:
         """Return a column with all that it comes from, through the declared tables to the sources."""
-        return self._behind(column, lambda each: self.origin(each) if each.table in self._tables else frozenset())
+        return _behind(column, lambda each: self.origin(each) if each.table in self._tables else frozenset(), set())
 
     def downstream(self, column: ColumnRef) -> Step:
         """Return a column with all that comes from it. What cannot tell its origin is not among it: see `doubtful`."""
+        return _behind(column, lambda each: frozenset(self._readers.get(each, ())), set())
+
+    @cached_property
+    def _readers(self) -> dict[ColumnRef, set[ColumnRef]]:
         readers: dict[ColumnRef, set[ColumnRef]] = {}
         for key in self._tables:
             for name, origin in self.shown(key):
                 for ref in origin if not isinstance(origin, Unknown) else ():
                     readers.setdefault(ref, set()).add(ColumnRef(key, name))
-        return self._behind(column, lambda each: frozenset(readers.get(each, ())))
+        return readers
 
     def doubtful(self, key: Key) -> Iterator[tuple[str, str]]:
         """Yield what reads a table, directly or not, and may come from it unseen: its name, and why nobody can tell."""
@@ -151,7 +167,9 @@ class ColumnLineage:
         try:
             parts = key_of(stored_names(dotted))
         except ValueError as error:
-            raise ValueError(f"run-elt lineage requires schema.table or schema.table.column, got {name}: it {error}.") from None
+            raise ValueError(
+                f"run-elt lineage requires schema.table or schema.table.column, got {name}: it {error}."
+            ) from None
         known = {**self._own, **{key: key for key in (*self._tables, *self._tables.sources)}}
         if parts in known:
             return known[parts], None
@@ -169,8 +187,9 @@ class ColumnLineage:
         if self._path is None or self._used.keys() <= self._known.keys():
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        # What other processes have asked for stays, as far as it is of the tables of now.
+        # What runs of other tables have asked for stays, until there is far more than tables.
         current = {**self._known, **self._used}
+        current = current if len(current) <= _MOST_VERSIONS * len(self._tables) else self._used
         content = {"version": _version(), "columns": {digest: written(columns) for digest, columns in current.items()}}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +216,9 @@ class ColumnLineage:
         table = self._tables[key]
         declared = [stored_name(name) for name in table.columns]
         upstream = [(parent, self._names_now(parent)) for parent in self._tables.upstream[key]]
-        digest = hashlib.sha256(json.dumps([table.sql, declared, upstream]).encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256(
+            json.dumps([table.sql, declared, upstream]).encode("utf-8", "surrogatepass")
+        ).hexdigest()
         columns = self._known.get(digest)
         if columns is None:
             columns = _as_declared(self._read_sql(table.sql, lambda name: self._given(key, name)), declared)
@@ -217,13 +238,12 @@ class ColumnLineage:
 
     def _below(self, key: Key) -> Iterator[Key]:
         below = {key}
-        for table in graphlib.TopologicalSorter({each: self._tables.parents(each) for each in self._tables}).static_order():
+        for table in graphlib.TopologicalSorter(
+            {each: self._tables.parents(each) for each in self._tables}
+        ).static_order():
             if below & set(self._tables.upstream[table]):
                 below.add(table)
                 yield table
-
-    def _behind(self, column: ColumnRef, look: Callable[[ColumnRef], Origin]) -> Step:
-        return _behind(column, look, set())
 
 
 def _behind(column: ColumnRef, look: Callable[[ColumnRef], Origin], seen: set[ColumnRef]) -> Step:

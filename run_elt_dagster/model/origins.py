@@ -190,6 +190,4 @@ def _read_items(items: Iterable[Mapping[str, Any]]) -> Iterator[Output | Rest]:
         elif "why" in item:
             yield Output(item["name"], Unknown(item["why"]))
         else:
-            yield Output(
-                item["name"], frozenset(ColumnRef(tuple(table), column) for column, *table in item["from"])
-            )
+            yield Output(item["name"], frozenset(ColumnRef(tuple(table), column) for column, *table in item["from"]))

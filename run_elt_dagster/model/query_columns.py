@@ -4,8 +4,9 @@ A value comes from the columns in its expression: arguments, conditions of CASE,
 decides which rows there are (WHERE, ON, GROUP BY, HAVING, QUALIFY, EXISTS) gives no value.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import sqlglot
 from sqlglot import exp
@@ -25,7 +26,18 @@ _SPLIT = ("SEQ", "INDEX", "VALUE")
 _COUNTER = "SEQ"
 # What each part of a query may have. Anything else (PIVOT, CONNECT BY, MATCH_RECOGNIZE) gives names another meaning.
 _OF_QUERY = {"with_", "order", "limit", "offset", "hint", "operation_modifiers"}
-_OF_SELECT = _OF_QUERY | {"kind", "expressions", "distinct", "from_", "joins", "laterals", "where", "group", "having", "qualify"}
+_OF_SELECT = _OF_QUERY | {
+    "kind",
+    "expressions",
+    "distinct",
+    "from_",
+    "joins",
+    "laterals",
+    "where",
+    "group",
+    "having",
+    "qualify",
+}
 _OF_SET = _OF_QUERY | {"this", "expression", "distinct", "by_name"}
 _OF_SUBQUERY = _OF_QUERY | {"this", "alias", "sample"}
 _OF_TABLE = {"this", "db", "catalog", "alias", "joins", "sample", "when", "version", "hints"}
@@ -35,10 +47,9 @@ _OF_STAR = {"except_", "replace", "rename"}
 _WORDS = {"pivots": "PIVOT", "connect": "CONNECT BY", "match": "MATCH_RECOGNIZE"}
 _JOIN_KINDS = {"", "INNER", "OUTER", "CROSS", "ASOF"}
 # https://docs.snowflake.com/en/sql-reference/functions-date-time#supported-date-and-time-parts
-_DATE_PARTS = frozenset(
-    "YEAR Y YY YYY YYYY YR YEARS YRS MONTH MM MON MONS MONTHS DAY D DD DAYS DAYOFMONTH WEEK W WK WEEKOFYEAR WOY WY QUARTER Q "
-    "QTR QTRS QUARTERS HOUR H HH HR HOURS HRS MINUTE M MI MIN MINUTES MINS SECOND S SEC SECONDS SECS MILLISECOND MS MSEC "
-    "MILLISECONDS MICROSECOND US USEC MICROSECONDS NANOSECOND NS NSEC NANOSEC NSECOND NANOSECONDS NSECONDS".split()
+_DATE_PARTS = re.compile(
+    "Y{1,4}|YRS?|YEARS?|MM|MON|MONS|MONTHS?|D|DD|DAYS?|DAYOFMONTH|W|WK|WY|WOY|WEEKS?|WEEKOFYEAR|Q|QTRS?|QUARTERS?|HH?|HRS?|HOURS?|"
+    "M|MI|MINS?|MINUTES?|S|SECS?|SECONDS?|MS|MSEC|MILLISECONDS?|US|USEC|MICROSECONDS?|NS|NSEC|NANOSEC|NSECONDS?|NANOSECONDS?"
 )
 _UNREAD: Mapping[type[exp.Expr], str] = {
     exp.DynamicIdentifier: "the name in identifier(...) is computed when it runs",
@@ -132,7 +143,7 @@ class _Reader:
         views = {**views, **{name: view for part in chain[1:] for name, view in self._with(part, views, outer).items()}}
         # INTERSECT binds more tightly for Snowflake, and from left to right for the parser. Only after EXCEPT that is not the same.
         operators = [type(part) for part in reversed(chain)]
-        if any(one is exp.Except and other is exp.Intersect for one, other in zip(operators, operators[1:], strict=False)):
+        if any(one is exp.Except and other is exp.Intersect for one, other in pairwise(operators)):
             return opaque("INTERSECT stands after EXCEPT without parentheses")
         first, *more = _operands(node)
         # Rows are taken away by what follows EXCEPT: no value comes from there.
@@ -355,7 +366,11 @@ def _is_date_part(column: exp.Column) -> bool:
     if not isinstance(call, exp.Func) or column.args.get("table") or name.args.get("quoted"):
         return False
     function = call.name if isinstance(call, exp.Anonymous) else call.sql_name()
-    return function.upper().startswith("TRUNC") and column.index != 0 and name.name.upper() in _DATE_PARTS
+    return (
+        function.upper().startswith("TRUNC")
+        and column.index != 0
+        and _DATE_PARTS.fullmatch(name.name.upper()) is not None
+    )
 
 
 def _bound_in(function: exp.Lambda) -> set[int]:
@@ -378,7 +393,11 @@ def _position(parameter: exp.Parameter, sources: Sequence[Source]) -> Origin:
 
 
 def _star_value(star: exp.Star, scope: Scope, qualifiers: Sequence[str]) -> Origin:
-    return Unknown("* with changes is not followed here") if any(star.args.values()) else _all_of(scope, qualifiers).every()
+    return (
+        Unknown("* with changes is not followed here")
+        if any(star.args.values())
+        else _all_of(scope, qualifiers).every()
+    )
 
 
 def _all_of(scope: Scope, qualifiers: Sequence[str]) -> Columns:
@@ -406,7 +425,7 @@ def _changed(columns: Columns, removed: set[str], given: Mapping[str, Output]) -
     for item in columns.items:
         if isinstance(item, Rest):
             items.append(Rest(item.table, item.reason, item.without | removed | set(given)))
-        elif item.name in given:
+        elif item.name is not None and item.name in given:
             placed.add(item.name)
             items.append(given[item.name])
         elif item.name not in removed:

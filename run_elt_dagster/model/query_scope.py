@@ -73,24 +73,29 @@ class Scope:
         """
         if self.doubt:
             return Unknown(self.doubt)
-        if name in self.merged:
-            return self.merged[name]
         certain, possible = self._certain(name), self._possible(name)
-        (shown,) = key_of([name])
-        if len(certain) == 1:
-            return certain[0]
+        if name in self.merged or len(certain) == 1:
+            return self.merged[name] if name in self.merged else certain[0]
         if certain or len(possible) > 1:
-            return Unknown(f"{shown} may be a column of several tables, and stands without its table")
-        if possible and (self._is_alias(name) or (self.parent is not None and self.parent.may_have(name))):
-            return Unknown(f"{shown} may be a column, or what another part of the query calls so: {possible[0].reason}")
-        if possible:
-            return possible[0].origin(name)
+            return Unknown(f"{_shown(name)} may be a column of several tables, and stands without its table")
+        return self._possibly(name, possible[0]) if possible else self._elsewhere(name, origin_of)
+
+    def _possibly(self, name: str, rest: Rest) -> Origin:
+        """Return the origin of a name that one table may have, if it can mean nothing else."""
+        if self._is_alias(name) or (self.parent is not None and self.parent.may_have(name)):
+            return Unknown(f"{_shown(name)} may be a column, or what another part of the query calls so: {rest.reason}")
+        return rest.origin(name)
+
+    def _elsewhere(self, name: str, origin_of: Callable[[exp.Expr, "Scope"], Origin]) -> Origin:
+        """Return the origin of a name that no table in FROM has."""
         if name in self.aliases and name not in self.open:
             item = self.aliases[name]
             if _mentions(item, name):
-                return Unknown(f"{shown} is an alias, and a name in its own expression")
+                return Unknown(f"{_shown(name)} is an alias, and a name in its own expression")
             return self.about(name, lambda: origin_of(item, self))
-        return self.parent.unqualified(name, origin_of) if self.parent else Unknown(f"no table in FROM has a column {shown}")
+        if self.parent is not None:
+            return self.parent.unqualified(name, origin_of)
+        return Unknown(f"no table in FROM has a column {_shown(name)}")
 
     def about(self, alias: str | None, look: Callable[[], Origin]) -> Origin:
         """Look at an item of this SELECT. Meanwhile its own alias is no name in it."""
@@ -122,6 +127,10 @@ def stored(identifier: exp.Expr) -> str:
     """Return the name of an identifier as Snowflake stores it."""
     is_quoted = isinstance(identifier, exp.Identifier) and identifier.args.get("quoted")
     return identifier.name if is_quoted else identifier.name.upper()
+
+
+def _shown(name: str) -> str:
+    return key_of([name])[0]
 
 
 def qualifiers_of(column: exp.Column) -> list[str]:
