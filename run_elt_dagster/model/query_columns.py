@@ -18,6 +18,8 @@ from run_elt_dagster.model.query_scope import Scope, Source, qualifiers_of, stor
 
 _DEFAULT_SCHEMA = "PUBLIC"
 _DUAL = "DUAL"
+# Of a sequence, as in `s.seq.nextval`: https://docs.snowflake.com/en/user-guide/querying-sequences
+_NEXT = "NEXTVAL"
 # https://docs.snowflake.com/en/sql-reference/functions/flatten
 _FLATTENED = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
 # https://docs.snowflake.com/en/sql-reference/functions/split_to_table
@@ -340,6 +342,8 @@ class _Reader:
             return _position(column.this, scope.named(qualifiers) if qualifiers else scope.sources)
         if _is_date_part(column):
             return Unknown(f"{column.name} may be a part of a date or a column")
+        if qualifiers and stored(column.this) == _NEXT and not scope.named(qualifiers):
+            return NOTHING
         if qualifiers:
             return scope.qualified(stored(column.this), qualifiers)
         return scope.unqualified(stored(column.this), lambda item, at: self._origin(item, at, views))

@@ -90,8 +90,8 @@ class Scope:
         """Return the origin of a name that no table in FROM has."""
         if name in self.aliases and name not in self.open:
             item = self.aliases[name]
-            if _mentions(item, name):
-                return Unknown(f"{_shown(name)} is an alias, and a name in its own expression")
+            if _mentions(item, name) or (self.parent is not None and self.parent.may_have(name)):
+                return Unknown(f"{_shown(name)} may be an alias, or a column of the query around")
             return self.about(name, lambda: origin_of(item, self))
         if self.parent is not None:
             return self.parent.unqualified(name, origin_of)
