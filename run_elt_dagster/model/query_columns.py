@@ -161,16 +161,17 @@ class _Reader:
     def _select(self, node: exp.Select, views: _Views, outer: Scope | None) -> Columns:
         if reason := _unread(node, _OF_SELECT):
             return opaque(reason)
-        scope = Scope(outer)
+        items = {
+            stored(item.args["alias"]): item.this for item in reversed(node.expressions) if isinstance(item, exp.Alias)
+        }
+        scope = Scope(outer, later=frozenset(items))
         if from_ := node.args.get("from_"):
             scope.sources += self._sources(from_.this, scope, views)
         for join in node.args.get("joins") or ():
             self._join(join, scope, views)
         for lateral in node.args.get("laterals") or ():
             scope.sources += self._sources(lateral, scope, views)
-        scope.aliases = {
-            stored(item.args["alias"]): item.this for item in reversed(node.expressions) if isinstance(item, exp.Alias)
-        }
+        scope.aliases, scope.later = items, frozenset()
         found = [self._item(item, scope, views) for item in node.expressions]
         return Columns(
             tuple(item for columns in found for item in columns.items), all(columns.is_ordered for columns in found)
@@ -251,7 +252,7 @@ class _Reader:
             # It sees what stands around the SELECT, not the tables beside it.
             return self.query(node, views, scope.parent)
         if isinstance(node, exp.Lateral) and not _unread(node, _OF_LATERAL) and isinstance(node.this, exp.Query):
-            return self.query(node.this, views, _without_aliases(scope))
+            return self.query(node.this, views, _so_far(scope))
         if isinstance(node, exp.Values):
             return self._values(node, scope, views)
         if isinstance(node, (exp.Lateral, exp.TableFromRows)):
@@ -276,7 +277,7 @@ class _Reader:
         found = [
             Columns(
                 tuple(
-                    Output(f"COLUMN{number}", self._origin(value, _without_aliases(scope), views))
+                    Output(f"COLUMN{number}", self._origin(value, _so_far(scope), views))
                     for number, value in enumerate(row, start=1)
                 )
             )
@@ -296,7 +297,7 @@ class _Reader:
         value = named.get("INPUT", function.this)
         if isinstance(value, exp.Kwarg):
             return opaque("what a function takes apart after FROM is not known")
-        origin = self._origin(value, _without_aliases(scope), views)
+        origin = self._origin(value, _so_far(scope), views)
         return Columns(tuple(Output(name, NOTHING if name == _COUNTER else origin) for name in names))
 
     # Expressions
@@ -487,9 +488,9 @@ def _no_item(item: exp.Expr, scope: Scope) -> Origin:  # noqa: ARG001 - the sign
     return Unknown("a join has no items")
 
 
-def _without_aliases(scope: Scope) -> Scope:
+def _so_far(scope: Scope) -> Scope:
     """Return what a lateral query or function sees: the tables before it."""
-    return Scope(scope.parent, [*scope.sources], dict(scope.merged), scope.doubt)
+    return Scope(scope.parent, [*scope.sources], dict(scope.merged), scope.doubt, later=scope.later)
 
 
 def _chain(node: exp.Expr) -> list[exp.SetOperation]:

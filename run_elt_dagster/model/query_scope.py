@@ -40,7 +40,8 @@ class Scope:
         sources: What FROM and the joins name.
         merged: The columns that USING and NATURAL have made one of two.
         doubt: Why a name without its table cannot be told, empty if it can.
-        aliases: What the SELECT calls its items; filled when FROM has been read, where none of them can be used.
+        aliases: What the SELECT calls its items; filled when FROM has been read.
+        later: Their names while FROM is read: there such a name may mean the item, and nothing is certain.
         open: The aliases that are being looked at: none of them is defined by itself.
     """
 
@@ -50,6 +51,7 @@ class Scope:
     doubt: str = ""
     aliases: dict[str, exp.Expr] = field(default_factory=dict[str, exp.Expr])
     open: set[str] = field(default_factory=set[str])
+    later: frozenset[str] = frozenset()
 
     def named(self, qualifiers: Sequence[str]) -> list[Source]:
         """Return the sources that these parts before a column can mean, of the innermost SELECT that has one."""
@@ -82,12 +84,14 @@ class Scope:
 
     def _possibly(self, name: str, rest: Rest) -> Origin:
         """Return the origin of a name that one table may have, if it can mean nothing else."""
-        if self._is_alias(name) or (self.parent is not None and self.parent.may_have(name)):
+        if name in self.later or self._is_alias(name) or (self.parent is not None and self.parent.may_have(name)):
             return Unknown(f"{_shown(name)} may be a column, or what another part of the query calls so: {rest.reason}")
         return rest.origin(name)
 
     def _elsewhere(self, name: str, origin_of: Callable[[exp.Expr, "Scope"], Origin]) -> Origin:
         """Return the origin of a name that no table in FROM has."""
+        if name in self.later:
+            return Unknown(f"{_shown(name)} in FROM may be an alias of the SELECT")
         if name in self.aliases and name not in self.open:
             item = self.aliases[name]
             if _mentions(item, name) or (self.parent is not None and self.parent.may_have(name)):
@@ -109,8 +113,8 @@ class Scope:
 
     def may_have(self, name: str) -> bool:
         """Return whether a name can mean something here or further outside."""
-        here = self.doubt or name in self.merged or name in self.aliases or self._certain(name) or self._possible(name)
-        return bool(here) or (self.parent is not None and self.parent.may_have(name))
+        here = name in {*self.merged, *self.aliases, *self.later} or self._certain(name) or self._possible(name)
+        return bool(here or self.doubt) or (self.parent is not None and self.parent.may_have(name))
 
     def _certain(self, name: str) -> list[Origin]:
         return [origin for source in self.sources for origin in source.columns.certain(name)]

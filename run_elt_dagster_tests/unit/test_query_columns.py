@@ -102,6 +102,9 @@ def test_column_comes_from_the_columns_in_its_expression(sql: str, wanted: str) 
         ("select a from s.t union all select * from raw.e", "A: ?"),
         ("select * from raw.e union all select * from raw.o", "*"),
         ("select b from raw.e natural join s.t", "B: ?"),
+        # Snowflake takes aliases in FROM, too.
+        ("select parse_json(z) as j, f.value as w from raw.e, lateral flatten(j) f", "J: raw.e.z, W: ?"),
+        ("select (select q from raw.e) as m, a as q from s.t", "M: ?, Q: s.t.a"),
     ],
 )  # fmt: skip
 def test_table_without_known_columns_gives_what_only_it_can_have(sql: str, wanted: str) -> None:
