@@ -7,6 +7,7 @@ An origin is a set of columns of other tables, or `Unknown`: nothing is said whe
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from run_elt_dagster.model.names import Key, key_of
@@ -116,19 +117,28 @@ class Columns:
         names = tuple(output.name for output in outputs or () if output.name is not None)
         return names if outputs is not None and len(names) == len(outputs) else None
 
-    @property
+    @cached_property
     def rests(self) -> tuple[Rest, ...]:
         """What stands for columns that are not known."""
         return tuple(item for item in self.items if isinstance(item, Rest))
 
     def certain(self, name: str) -> list[Origin]:
         """Return the origins of the columns that have this name."""
-        return [item.origin for item in self.items if isinstance(item, Output) and item.name == name]
+        return self._origins.get(name, [])
+
+    @cached_property
+    def _origins(self) -> dict[str | None, list[Origin]]:
+        # Looked up, not searched: a table may have thousands of columns, and a query as many names.
+        origins: dict[str | None, list[Origin]] = {}
+        for item in self.items:
+            if isinstance(item, Output):
+                origins.setdefault(item.name, []).append(item.origin)
+        return origins
 
     def possible(self, name: str) -> list[Rest]:
         """Return what a column of this name may be part of."""
         rests = [rest for rest in self.rests if name not in rest.without]
-        if not _PLAIN.fullmatch(name) and any(isinstance(item, Output) and item.name is None for item in self.items):
+        if None in self._origins and not _PLAIN.fullmatch(name):
             rests.append(Rest(None, f"{name} may be an expression without an alias"))
         return rests
 

@@ -5,6 +5,7 @@ decides which rows there are (WHERE, ON, GROUP BY, HAVING, QUALIFY, EXISTS) give
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, takewhile
 
@@ -161,9 +162,8 @@ class _Reader:
     def _select(self, node: exp.Select, views: _Views, outer: Scope | None) -> Columns:
         if reason := _unread(node, _OF_SELECT):
             return opaque(reason)
-        items = {
-            stored(item.args["alias"]): item.this for item in reversed(node.expressions) if isinstance(item, exp.Alias)
-        }
+        named = [item for item in node.expressions if isinstance(item, exp.Alias)]
+        items = {stored(item.args["alias"]): item.this for item in named}
         scope = Scope(outer, later=frozenset(items))
         if from_ := node.args.get("from_"):
             scope.sources += self._sources(from_.this, scope, views)
@@ -171,7 +171,9 @@ class _Reader:
             self._join(join, scope, views)
         for lateral in node.args.get("laterals") or ():
             scope.sources += self._sources(lateral, scope, views)
-        scope.aliases, scope.later = items, frozenset()
+        count = Counter(stored(item.args["alias"]) for item in named)
+        scope.aliases = {name: item for name, item in items.items() if count[name] == 1}
+        scope.later = frozenset(items) - frozenset(scope.aliases)
         found = [self._item(item, scope, views) for item in node.expressions]
         return Columns(
             tuple(item for columns in found for item in columns.items), all(columns.is_ordered for columns in found)
@@ -186,7 +188,7 @@ class _Reader:
             return opaque("an item of the SELECT has several names")
         name = _name_of(item)
         # Of a column that stands there by itself, the name is no alias.
-        own = name if isinstance(item, exp.Alias) else None
+        own = name if isinstance(item, exp.Alias) and name in scope.aliases else None
         return Columns((Output(name, scope.about(own, lambda: self._origin(item, scope, views))),))
 
     def _star(self, star: exp.Star, scope: Scope, views: _Views, qualifiers: Sequence[str]) -> Columns:

@@ -40,8 +40,9 @@ class Scope:
         sources: What FROM and the joins name.
         merged: The columns that USING and NATURAL have made one of two.
         doubt: Why a name without its table cannot be told, empty if it can.
-        aliases: What the SELECT calls its items; filled when FROM has been read.
-        later: Their names while FROM is read: there such a name may mean the item, and nothing is certain.
+        aliases: What the SELECT calls one of its items; filled when FROM has been read.
+        known: The origins of those that have been read.
+        later: Names that may mean an item, and nothing is certain: all of them while FROM is read, then those of several items.
         open: The aliases that are being looked at: none of them is defined by itself.
     """
 
@@ -51,6 +52,7 @@ class Scope:
     doubt: str = ""
     aliases: dict[str, exp.Expr] = field(default_factory=dict[str, exp.Expr])
     open: set[str] = field(default_factory=set[str])
+    known: dict[str, Origin] = field(default_factory=dict[str, Origin])
     later: frozenset[str] = frozenset()
 
     def named(self, qualifiers: Sequence[str]) -> list[Source]:
@@ -91,7 +93,7 @@ class Scope:
     def _elsewhere(self, name: str, origin_of: Callable[[exp.Expr, "Scope"], Origin]) -> Origin:
         """Return the origin of a name that no table in FROM has."""
         if name in self.later:
-            return Unknown(f"{_shown(name)} in FROM may be an alias of the SELECT")
+            return Unknown(f"{_shown(name)} may be one of several things that the SELECT calls so")
         if name in self.aliases and name not in self.open:
             item = self.aliases[name]
             if _mentions(item, name) or (self.parent is not None and self.parent.may_have(name)):
@@ -102,14 +104,20 @@ class Scope:
         return Unknown(f"no table in FROM has a column {_shown(name)}")
 
     def about(self, alias: str | None, look: Callable[[], Origin]) -> Origin:
-        """Look at an item of this SELECT. Meanwhile its own alias is no name in it."""
+        """Look at an item of this SELECT, once. Meanwhile its own alias is no name in it."""
         if alias is None or alias in self.open:
             return look()
+        if alias in self.known:
+            return self.known[alias]
+        is_first = not self.open
         self.open.add(alias)
         try:
-            return look()
+            origin = look()
         finally:
             self.open.discard(alias)
+        if is_first:
+            self.known[alias] = origin
+        return origin
 
     def may_have(self, name: str) -> bool:
         """Return whether a name can mean something here or further outside."""

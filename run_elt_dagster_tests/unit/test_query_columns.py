@@ -43,6 +43,8 @@ def told(sql: str) -> str:
         # A name of the SELECT itself: a column comes first.
         ("select a + 1 as q, q * 2 as r, r + b as w from s.t", "Q: s.t.a, R: s.t.a, W: s.t.a s.t.b"),
         ("select b as a, a as c from s.t", "A: s.t.b, C: s.t.a"),
+        ("select d.y from (select a as x, b as x, v as y from s.t) d", "Y: s.t.v"),
+        ("select a as x, b as x, x as y from s.t", "X: s.t.a, X: s.t.b, Y: ?"),
         # Stars.
         ("select * from s.t, s.u", "A: s.t.a, B: s.t.b, V: s.t.v, K: s.u.k, X: s.u.x, Y: s.u.y"),
         ("select t.* exclude (a) replace (upper(v) as v) from s.t", "B: s.t.b, V: s.t.v"),
