@@ -145,7 +145,7 @@ class ColumnLineage:
         return readers
 
     def doubtful(self, key: Key) -> Iterator[tuple[str, str]]:
-        """Yield what reads a table, directly or not, and may come from it unseen: its name, and why nobody can tell."""
+        """Yield the columns below a table that may come from it unseen: a name, and why their origin cannot be told."""
         for table in self._below(key):
             name = ".".join(table)
             for column, origin in self.shown(table):

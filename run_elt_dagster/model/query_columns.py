@@ -44,7 +44,7 @@ _OF_SELECT = _OF_QUERY | {
 _OF_SET = _OF_QUERY | {"this", "expression", "distinct", "by_name"}
 _OF_SUBQUERY = _OF_QUERY | {"this", "alias", "sample"}
 _OF_TABLE = {"this", "db", "catalog", "alias", "joins", "sample", "when", "version", "hints"}
-_OF_LATERAL = {"this", "alias", "view", "outer", "ordinality"}
+_OF_ROWS = {"this", "alias", "expressions", "sample", "view", "outer", "ordinality"}
 _OF_JOIN = {"this", "on", "using", "side", "kind", "method", "match_condition", "hint"}
 _OF_STAR = {"except_", "replace", "rename"}
 _WORDS = {"pivots": "PIVOT", "connect": "CONNECT BY", "match": "MATCH_RECOGNIZE"}
@@ -171,6 +171,7 @@ class _Reader:
             self._join(join, scope, views)
         for lateral in node.args.get("laterals") or ():
             scope.sources += self._sources(lateral, scope, views)
+        scope.read = lambda item: self._origin(item, scope, views)
         count = Counter(stored(item.args["alias"]) for item in named)
         scope.aliases = {name: item for name, item in items.items() if count[name] == 1}
         scope.later = frozenset(items) - frozenset(scope.aliases)
@@ -203,7 +204,7 @@ class _Reader:
         }
         for item in star.args.get("rename") or ():
             old, new = _last_name(item.this), stored(item.args["alias"])
-            given[old] = Output(new, found.origin(old))
+            given[old] = Output(new, given[old].origin if old in given else found.origin(old))
         return _changed(found, removed, given)
 
     # FROM
@@ -223,7 +224,7 @@ class _Reader:
                 scope.doubt = "NATURAL JOIN joins by columns that are not known"
             names = common or []
         # What stands in USING has the value of whichever table has a row.
-        merged = {name: together(side.unqualified(name, _no_item) for side in (left, right)) for name in names}
+        merged = {name: together(side.unqualified(name) for side in (left, right)) for name in names}
         scope.sources = [*scope.sources, *new]
         scope.merged = {**scope.merged, **merged}
 
@@ -240,7 +241,8 @@ class _Reader:
         own = [Source(_names_before(node), columns)]
         if not node.args.get("joins"):
             return own
-        inner = Scope(scope.parent, sources=own)
+        # What stands before the parentheses may be seen in them: a name that it may have is not certain there.
+        inner = Scope(_so_far(scope), sources=own, later=scope.later)
         for join in node.args["joins"]:
             self._join(join, inner, views)
         scope.doubt = scope.doubt or inner.doubt or ("a join in parentheses has USING" if inner.merged else "")
@@ -253,13 +255,7 @@ class _Reader:
         if isinstance(node, exp.Query):
             # It sees what stands around the SELECT, not the tables beside it.
             return self.query(node, views, scope.parent)
-        if isinstance(node, exp.Lateral) and not _unread(node, _OF_LATERAL) and isinstance(node.this, exp.Query):
-            return self.query(node.this, views, _so_far(scope))
-        if isinstance(node, exp.Values):
-            return self._values(node, scope, views)
-        if isinstance(node, (exp.Lateral, exp.TableFromRows)):
-            return self._rows_of(node.this, scope, views)
-        return opaque("what stands after FROM is no table and no query")
+        return opaque(reason) if (reason := _unread(node, _OF_ROWS)) else self._rows(node, scope, views)
 
     def _table(self, node: exp.Table, views: _Views) -> Columns:
         if not isinstance(node.this, exp.Identifier):
@@ -271,8 +267,20 @@ class _Reader:
                 return views[name]
             return Columns() if name == _DUAL else opaque(f"the session decides what {name.lower()} is")
         # An empty part is that of `database..table`.
-        given = [stored(part) if part else _DEFAULT_SCHEMA for part in parts if part is not None]
-        return self._tables(key_of([*given, name]))
+        given = [part for part in parts if part is not None]
+        if not all(isinstance(part, exp.Identifier) for part in given if part):
+            return opaque("a part of a name after FROM is computed when it runs")
+        return self._tables(key_of([*(stored(part) if part else _DEFAULT_SCHEMA for part in given), name]))
+
+    def _rows(self, node: exp.Expr, scope: Scope, views: _Views) -> Columns:
+        """Return what stands in FROM without being a table or a query of its own."""
+        if isinstance(node, exp.Lateral) and isinstance(node.this, exp.Query):
+            return self.query(node.this, views, _so_far(scope))
+        if isinstance(node, exp.Values):
+            return self._values(node, scope, views)
+        if isinstance(node, (exp.Lateral, exp.TableFromRows)):
+            return self._rows_of(node.this, scope, views)
+        return opaque("what stands after FROM is no table and no query")
 
     def _values(self, node: exp.Values, scope: Scope, views: _Views) -> Columns:
         rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in node.expressions]
@@ -325,7 +333,7 @@ class _Reader:
     def _leaf(self, part: exp.Expr, scope: Scope, views: _Views) -> Origin | None:
         """Return the origin of a part of an expression, None if it is that of its own parts."""
         if isinstance(part, exp.Column):
-            return self._column(part, scope, views)
+            return _column_origin(part, scope)
         if isinstance(part, exp.Star):
             # count(*) counts rows; hash(*) reads every column.
             return NOTHING if isinstance(part.parent, exp.Count) else _star_value(part, scope, ())
@@ -337,19 +345,20 @@ class _Reader:
             return self.query(part, views, scope).every()
         return _unread_value(part)
 
-    def _column(self, column: exp.Column, scope: Scope, views: _Views) -> Origin:
-        qualifiers = qualifiers_of(column)
-        if isinstance(column.this, exp.Star):
-            return _star_value(column.this, scope, qualifiers)
-        if isinstance(column.this, exp.Parameter):
-            return _position(column.this, scope.named(qualifiers) if qualifiers else scope.sources)
-        if _is_date_part(column):
-            return Unknown(f"{column.name} may be a part of a date or a column")
-        if qualifiers and stored(column.this) == _NEXT and not scope.named(qualifiers):
-            return NOTHING
-        if qualifiers:
-            return scope.qualified(stored(column.this), qualifiers)
-        return scope.unqualified(stored(column.this), lambda item, at: self._origin(item, at, views))
+
+def _column_origin(column: exp.Column, scope: Scope) -> Origin:
+    qualifiers = qualifiers_of(column)
+    if isinstance(column.this, exp.Star):
+        return _star_value(column.this, scope, qualifiers)
+    if isinstance(column.this, exp.Parameter):
+        return _position(column.this, scope.named(qualifiers) if qualifiers else scope.sources)
+    if _is_date_part(column):
+        return Unknown(f"{column.name} may be a part of a date or a column")
+    if qualifiers and stored(column.this) == _NEXT and not scope.named(qualifiers):
+        return NOTHING
+    if qualifiers:
+        return scope.qualified(stored(column.this), qualifiers)
+    return scope.unqualified(stored(column.this))
 
 
 def _unread(node: exp.Expr, known: Iterable[str]) -> str:
@@ -484,10 +493,6 @@ def _common_names(left: Scope, right: Scope) -> list[str] | None:
     if any(source.columns.names is None for side in (left, right) for source in side.sources):
         return None
     return [name for name in dict.fromkeys(sides[0]) if name in sides[1]]
-
-
-def _no_item(item: exp.Expr, scope: Scope) -> Origin:  # noqa: ARG001 - the signature of what reads an item
-    return Unknown("a join has no items")
 
 
 def _so_far(scope: Scope) -> Scope:

@@ -41,6 +41,7 @@ class Scope:
         merged: The columns that USING and NATURAL have made one of two.
         doubt: Why a name without its table cannot be told, empty if it can.
         aliases: What the SELECT calls one of its items; filled when FROM has been read.
+        read: Returns the origin of an item; set when FROM has been read.
         known: The origins of those that have been read.
         later: Names that may mean an item, and nothing is certain: all of them while FROM is read, then those of several items.
         open: The aliases that are being looked at: none of them is defined by itself.
@@ -52,6 +53,7 @@ class Scope:
     doubt: str = ""
     aliases: dict[str, exp.Expr] = field(default_factory=dict[str, exp.Expr])
     open: set[str] = field(default_factory=set[str])
+    read: Callable[[exp.Expr], Origin] = field(default=lambda _item: Unknown("FROM is still being read"))
     known: dict[str, Origin] = field(default_factory=dict[str, Origin])
     later: frozenset[str] = frozenset()
 
@@ -68,13 +70,8 @@ class Scope:
         shown = ".".join(key_of(qualifiers))
         return Unknown(f"{shown} may be several tables" if sources else f"no table in FROM is called {shown}")
 
-    def unqualified(self, name: str, origin_of: Callable[[exp.Expr, "Scope"], Origin]) -> Origin:
-        """Return the origin of a name that stands alone: a column of FROM, else an alias, else a column further outside.
-
-        Args:
-            name: As Snowflake stores it.
-            origin_of: Returns the origin of an item of a SELECT.
-        """
+    def unqualified(self, name: str) -> Origin:
+        """Return the origin of a name that stands alone: a column of FROM, else an alias, else a column further outside."""
         if self.doubt:
             return Unknown(self.doubt)
         certain, possible = self._certain(name), self._possible(name)
@@ -82,7 +79,7 @@ class Scope:
             return self.merged[name] if name in self.merged else certain[0]
         if certain or len(possible) > 1:
             return Unknown(f"{_shown(name)} may be a column of several tables, and stands without its table")
-        return self._possibly(name, possible[0]) if possible else self._elsewhere(name, origin_of)
+        return self._possibly(name, possible[0]) if possible else self._elsewhere(name)
 
     def _possibly(self, name: str, rest: Rest) -> Origin:
         """Return the origin of a name that one table may have, if it can mean nothing else."""
@@ -90,7 +87,7 @@ class Scope:
             return Unknown(f"{_shown(name)} may be a column, or what another part of the query calls so: {rest.reason}")
         return rest.origin(name)
 
-    def _elsewhere(self, name: str, origin_of: Callable[[exp.Expr, "Scope"], Origin]) -> Origin:
+    def _elsewhere(self, name: str) -> Origin:
         """Return the origin of a name that no table in FROM has."""
         if name in self.later:
             return Unknown(f"{_shown(name)} may be one of several things that the SELECT calls so")
@@ -98,9 +95,9 @@ class Scope:
             item = self.aliases[name]
             if _mentions(item, name) or (self.parent is not None and self.parent.may_have(name)):
                 return Unknown(f"{_shown(name)} may be an alias, or a column of the query around")
-            return self.about(name, lambda: origin_of(item, self))
+            return self.about(name, lambda: self.read(item))
         if self.parent is not None:
-            return self.parent.unqualified(name, origin_of)
+            return self.parent.unqualified(name)
         return Unknown(f"no table in FROM has a column {_shown(name)}")
 
     def about(self, alias: str | None, look: Callable[[], Origin]) -> Origin:

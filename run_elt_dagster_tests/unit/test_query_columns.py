@@ -49,6 +49,7 @@ def told(sql: str) -> str:
         ("select * from s.t, s.u", "A: s.t.a, B: s.t.b, V: s.t.v, K: s.u.k, X: s.u.x, Y: s.u.y"),
         ("select t.* exclude (a) replace (upper(v) as v) from s.t", "B: s.t.b, V: s.t.v"),
         ("select * exclude b rename (a as z) from s.t", "Z: s.t.a, V: s.t.v"),
+        ("select * replace (a + b as v) rename (v as w) from s.t", "A: s.t.a, B: s.t.b, W: s.t.a s.t.b"),
         ("select *, a + 1 as q from s.t", "A: s.t.a, B: s.t.b, V: s.t.v, Q: s.t.a"),
         ("select object_construct(*) as o, count(t.*) as c from s.t", "O: s.t.a s.t.b s.t.v, C: s.t.a s.t.b s.t.v"),
         # Queries in queries.
@@ -107,6 +108,7 @@ def test_column_comes_from_the_columns_in_its_expression(sql: str, wanted: str) 
         # Snowflake takes aliases in FROM, too.
         ("select parse_json(z) as j, f.value as w from raw.e, lateral flatten(j) f", "J: raw.e.z, W: ?"),
         ("select (select q from raw.e) as m, a as q from s.t", "M: ?, Q: s.t.a"),
+        ("select f.value as w from raw.o, (raw.e join lateral flatten(z) f)", "W: ?"),
     ],
 )  # fmt: skip
 def test_table_without_known_columns_gives_what_only_it_can_have(sql: str, wanted: str) -> None:
