@@ -52,10 +52,11 @@ def command(name: str, *, downstream: bool, as_json: bool) -> int:
 
 
 def _drawn(table: Key, steps: list[Step], missing: list[str], *, downstream: bool, declared: Container[Key]) -> Tree:
-    where = "" if table in declared else "  (no file declares it)"
-    tree = Tree(Text(f"{'.'.join(table)}{where}"))
+    is_declared = table in declared
+    tree = Tree(Text(f"{'.'.join(table)}{'' if is_declared else '  (no file declares it)'}"))
+    # Of a source, nothing says that it has such a column.
+    end = "no file reads a column of this name" if downstream else "comes from no column" if is_declared else ""
     for step in steps:
-        end = "nothing comes from it" if downstream else "comes from no column" if table in declared else ""
         branch = tree.add(_line(step, key_of([step.column.column])[0], end))
         _draw(branch, step, "" if downstream else "comes from no column", declared)
     for reason in missing:

@@ -29,6 +29,8 @@ from run_elt_dagster.model.origins import (
 _FORMAT = 1
 _DATABASE_PARTS = 3
 _MOST_VERSIONS = 4
+# A tree of so many tables is more than a person reads.
+_DEEPEST = 100
 
 ReadColumns = Callable[[str, Callable[[Key], Columns]], Columns]
 """Returns the columns of a SELECT, given what the tables give that it reads."""
@@ -246,16 +248,18 @@ class ColumnLineage:
                 yield table
 
 
-def _behind(column: ColumnRef, look: Callable[[ColumnRef], Origin], seen: set[ColumnRef]) -> Step:
+def _behind(column: ColumnRef, look: Callable[[ColumnRef], Origin], seen: set[ColumnRef], depth: int = 0) -> Step:
     """Return a column with all that is behind it; what was seen before is not gone through again."""
     if column in seen:
         return Step(column, is_repeated=True)
     origin = look(column)
+    if origin and depth == _DEEPEST:
+        return Step(column, unknown=f"more than {_DEEPEST} tables are between: ask for this column by itself")
     if isinstance(origin, Unknown):
         return Step(column, unknown=origin.reason)
     if origin:
         seen.add(column)
-    return Step(column, tuple(_behind(each, look, seen) for each in sorted(origin)))
+    return Step(column, tuple(_behind(each, look, seen, depth + 1) for each in sorted(origin)))
 
 
 def column_file(directory: Path | None, tables_dir: Path) -> Path | None:

@@ -141,6 +141,13 @@ def test_long_chain_of_tables_is_followed() -> None:
         read_sql=lambda sql, given: given(parents[keys[int(sql.split()[-1])]][0]),
     )
     assert lineage.of(keys[-1]).names == ("X",)
+    step = lineage.upstream(ColumnRef(keys[-1], "X"))
+    while step.steps:
+        (step,) = step.steps
+    assert (step.column.table, step.unknown) == (
+        keys[-101],
+        "more than 100 tables are between: ask for this column by itself",
+    )
 
 
 def test_columns_are_the_same_when_they_are_written_and_read() -> None:
@@ -237,6 +244,7 @@ def test_command_draws_what_comes_from_a_column_and_what_may(command: Callable[.
         "└── name",
         "    └── a.wide.name",
     ]
+    assert "nope  (no file reads a column of this name)" in command("raw.people.nope", "--downstream")
     assert "columns of a.open: unknown, because the columns of raw.events are not known" in command(
         "raw.events", "--downstream"
     )
