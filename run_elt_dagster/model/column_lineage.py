@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ _DATABASE_PARTS = 3
 _MOST_VERSIONS = 4
 # A tree of so many tables is more than a person reads.
 _DEEPEST = 100
+_NAMES_SHOWN = 10
 
 ReadColumns = Callable[[str, Callable[[Key], Columns]], Columns]
 """Returns the columns of a SELECT, given what the tables give that it reads."""
@@ -176,9 +178,10 @@ class ColumnLineage:
         if parts in known:
             return known[parts], None
         if parts[:-1] not in known:
+            near = get_close_matches(".".join(parts), map(".".join, known))
+            remedy = f"Did you mean {' or '.join(near)}?" if near else "run-elt show lists the declared tables."
             raise ValueError(
-                f"run-elt lineage requires a table that a file declares or that one reads, got {name}. run-elt show lists the "
-                "declared tables."
+                f"run-elt lineage requires a table that a file declares or that one reads, got {name}. {remedy}"
             )
         key, column = known[parts[:-1]], stored_names(dotted)[-1]
         self._check_column(key, column, name)
@@ -201,8 +204,10 @@ class ColumnLineage:
     def _check_column(self, key: Key, column: str, name: str) -> None:
         names = self.names(key)
         if names is not None and column not in names:
+            near = get_close_matches(*key_of([column]), key_of(names)) or key_of(names[:_NAMES_SHOWN])
             raise ValueError(
-                f"run-elt lineage requires a column of {'.'.join(key)}, got {name}. It has {', '.join(key_of(names))}."
+                f"run-elt lineage requires a column of {'.'.join(key)}, got {name}. It has {len(names)} columns, as "
+                f"{', '.join(near)}."
             )
 
     def _missing_before(self, key: Key) -> Iterable[Key]:

@@ -255,8 +255,10 @@ def test_command_draws_what_comes_from_a_column_and_what_may(command: Callable[.
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.nope", "run-elt lineage requires a table that a file declares or that one reads, got a.nope."),
-        ("a.base.nope", "run-elt lineage requires a column of a.base, got a.base.nope. It has id, name, amount."),
+        ("a.nope", "requires a table that a file declares or that one reads, got a.nope. Did you mean a.open"),
+        ("b.nothing", "that one reads, got b.nothing. run-elt show lists the declared tables."),
+        ("a.base.nope", "requires a column of a.base, got a.base.nope. It has 3 columns, as id, name, amount."),
+        ("a.base.amuont", "requires a column of a.base, got a.base.amuont. It has 3 columns, as amount."),
         ("a b", "run-elt lineage requires schema.table or schema.table.column, got a b: "),
     ],
 )
