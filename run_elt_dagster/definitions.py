@@ -13,6 +13,7 @@ from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.column_lineage import ColumnLineage, column_file
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
@@ -32,7 +33,8 @@ keep_sqlite_connections()
 tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
-analytics = analytics_assets(tables, settings.publishing)
+columns = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
+analytics = analytics_assets(tables, settings.publishing, columns=columns)
 run_elt_alert = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),

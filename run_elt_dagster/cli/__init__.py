@@ -26,6 +26,7 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Look": {
         "show": "List what readers see, and print the rows of tables.",
+        "lineage": "Show which columns the values of a column come from.",
         "cost": "List what each table has cost in Snowflake.",
     },
     "Write": {

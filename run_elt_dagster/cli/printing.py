@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 # A pipe has no width: there a line is as long as its cells.
 _NO_WIDTH = 10_000
@@ -34,9 +35,19 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold", no_wrap=not is_terminal)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    _print_wide(table)
+
+
+def print_tree(tree: Tree) -> None:
+    """Print a tree. A terminal folds lines that are too long for it; a pipe gets whole lines."""
+    _print_wide(tree)
+
+
+def _print_wide(drawn: Table | Tree) -> None:
+    is_terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, highlight=False) if is_terminal else Console(width=_NO_WIDTH, highlight=False)
     with console.capture() as captured:
-        console.print(table)
+        console.print(drawn)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -12,9 +12,11 @@ import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.column_lineage import ColumnLineage
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.orchestration.columns import column_metadata
 from run_elt_dagster.orchestration.events import (
     check_result,
     evaluations_of,
@@ -59,13 +61,17 @@ NO_ALERT = (
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDefinition:
+def analytics_assets(
+    tables: Catalogue, options: PublishOptions, *, columns: ColumnLineage | None = None
+) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
         tables: The declared tables.
         options: How they are built and published.
+        columns: Where their columns come from, None to read it off their SQL in each process.
     """
+    lineage = columns or ColumnLineage(tables)
 
     @dg.multi_asset(
         name=_OP,
@@ -105,7 +111,7 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                         session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        failed, skipped = yield from _events(context, outcomes)
+                        failed, skipped = yield from _events(context, outcomes, lineage)
                 facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run)
                 fail_if(facts, skipped)
@@ -183,16 +189,18 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
 
 
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], lineage: ColumnLineage
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording))
+        found = yield from _recorded(context, outcomes, recording, lineage)
+    lineage.save()
+    return found
 
 
 def _recorded(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording, lineage: ColumnLineage
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
@@ -205,7 +213,9 @@ def _recorded(
         if outcome.published:
             with recording.of(outcome.table.name):
                 progress.tell(_published_line(outcome))
-                yield from record_table(context, key, materialization_metadata(outcome), is_awaited=key in awaited)
+                columns = column_metadata(lineage, outcome.table.key, warn=_warner(context))
+                metadata = {**materialization_metadata(outcome), **columns}
+                yield from record_table(context, key, metadata, is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
             if key in awaited:

@@ -17,8 +17,8 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
-            _asset_key(key),
-            group_name=_asset_key(key)[-2],
+            asset_key(key),
+            group_name=asset_key(key)[-2],
             kinds=KINDS,
             description="Loaded by another process.",
         )
@@ -26,7 +26,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     ]
 
 
-def _asset_key(key: Key) -> list[str]:
+def asset_key(key: Key) -> list[str]:
     """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
     return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
 
@@ -40,7 +40,7 @@ def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
     table = tables[key]
     return dg.AssetSpec(
         list(key),
-        deps=[_asset_key(parent) for parent in tables.upstream[key]],
+        deps=[asset_key(parent) for parent in tables.upstream[key]],
         description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,

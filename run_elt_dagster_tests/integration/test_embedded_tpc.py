@@ -15,6 +15,7 @@ from run_elt_dagster_tests.support.tpc import (
     is_same,
     load_parquet,
     load_tpch,
+    named,
     tpcds,
     tpch_queries,
     tpch_tables,
@@ -38,13 +39,6 @@ def for_duckdb(sql: str) -> str:
     return re.sub(r" NULLS (FIRST|LAST)", "", text)
 
 
-def named(sql: str) -> str:
-    """Return a query whose tables are those of RAW_DATA."""
-    tables = ",\n".join(f"{name} as (select * from raw_data.{name})" for name in tpch_tables())
-    head, sql = ("with ", sql.removeprefix("with ")) if sql.startswith("with ") else ("with ", f"__{sql}")
-    return f"{head}{tables}{'' if sql.startswith('__') else ','}\n{sql.removeprefix('__')}"
-
-
 def test_tables_of_tpch_hold_what_duckdb_gives(deployment_dir: DeploymentDir) -> None:
     warehouse = deployment_dir.directory / "warehouse"
     warehouse.mkdir()
@@ -54,7 +48,7 @@ def test_tables_of_tpch_hold_what_duckdb_gives(deployment_dir: DeploymentDir) ->
     assert len(queries) == 22
     for name, sql in queries.items():
         (folder / f"{name}.sql").write_text(
-            f"/* elt\nchecks:\n  row_count: {{min: 0}}\nelt */\n{named(sql)}", encoding="utf-8"
+            f"/* elt\nchecks:\n  row_count: {{min: 0}}\nelt */\n{named(sql, tpch_tables())}", encoding="utf-8"
         )
     with running_server(warehouse, EmbeddedServer) as server:
         load_tpch(server.engine.duck_conn, "RUN_ELT.RAW_DATA")

@@ -36,6 +36,9 @@ def test_table_is_published_with_its_checks_and_metadata(project: DagsterProject
     assert metadata["dagster/row_count"] == 7
     assert metadata["dagster/table_name"] == "RUN_ELT.ANALYTICS.MAU"
     assert metadata["candidate"] == f"RUN_ELT.ANALYTICS.TEMP_MAU__{run}"
+    # Of numbers that a function makes.
+    assert metadata["dagster/column_lineage"] == dg.TableColumnLineage({"n": [], "v": []})
+    assert "| n | no column |" in metadata["column_lineage"]
     for stage in ("build", "audit", "publish"):
         assert metadata[f"{stage}_seconds"] >= 0
         assert len(metadata[f"{stage}_query_id"]) >= 32

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -62,7 +62,7 @@ try:
     duck.execute(f"LOAD '{packed.__path__[0]}/extensions/v{duckdb.__version__}/tpcds.duckdb_extension'")
 except ImportError:
     duck.execute("INSTALL tpcds; LOAD tpcds")
-duck.execute("CALL dsdgen(sf = 0.01)")
+duck.execute(f"CALL dsdgen(sf = {sys.argv[2]})")
 for (name,) in duck.execute("SELECT table_name FROM duckdb_tables()").fetchall():
     duck.execute(f"COPY {name} TO '{sys.argv[1]}/{name}.parquet'")
 queries = [sql for (sql,) in duck.execute("SELECT query FROM tpcds_queries() ORDER BY query_nr").fetchall()]
@@ -79,10 +79,10 @@ class Decisions:
     queries: Sequence[str]
 
 
-def tpcds(folder: Path) -> Decisions | str:
-    """Return TPC-DS, or why there is none here."""
+def tpcds(folder: Path, *, scale: float = 0.01) -> Decisions | str:
+    """Return TPC-DS, or why there is none here; at scale 0 its tables have no rows."""
     made = subprocess.run(
-        [PYTHON, "-c", _EXTENSION, str(folder)], capture_output=True, text=True, check=False, timeout=300
+        [PYTHON, "-c", _EXTENSION, str(folder), str(scale)], capture_output=True, text=True, check=False, timeout=300
     )
     if made.returncode:
         return made.stderr.strip().splitlines()[-1]
@@ -92,6 +92,31 @@ def tpcds(folder: Path) -> Decisions | str:
 def tpch_queries() -> dict[str, str]:
     """Return the 22 queries of TPC-H in Snowflake's SQL."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("q*.sql"))}
+
+
+def columns_of_tpch() -> dict[str, list[str]]:
+    """Return the columns of each table of TPC-H."""
+    with duckdb.connect() as duck:
+        return {
+            name: [column for column, *_ in duck.execute(f"DESCRIBE {query}").fetchall()]
+            for name, query in tpch_tables().items()
+        }
+
+
+def columns_in(folder: Path) -> dict[str, list[str]]:
+    """Return the columns of each Parquet file in a folder."""
+    with duckdb.connect() as duck:
+        return {
+            path.stem: [column for column, *_ in duck.execute(f"DESCRIBE FROM '{path}'").fetchall()]
+            for path in sorted(folder.glob("*.parquet"))
+        }
+
+
+def named(sql: str, tables: Iterable[str], *, schema: str = "raw_data") -> str:
+    """Return a query whose tables are those of a schema."""
+    own = ",\n".join(f"{name} as (select * from {schema}.{name})" for name in tables)
+    head = re.match(r"with\s+", sql, re.IGNORECASE)
+    return f"with {own},\n{sql[head.end() :]}" if head else f"with {own}\n{sql}"
 
 
 def load_parquet(duck: duckdb.DuckDBPyConnection, schema: str, folder: Path) -> None:

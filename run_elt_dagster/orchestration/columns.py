@@ -1,0 +1,63 @@
+"""What Dagster records of column lineage with a materialization."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.model.column_lineage import ColumnLineage
+from run_elt_dagster.model.names import Key, key_of
+from run_elt_dagster.model.origins import Origin, Unknown
+from run_elt_dagster.orchestration.specs import asset_key
+
+# Every materialization is kept: a table wider than this is shown by `run-elt lineage` alone.
+MOST_COLUMNS = 500
+
+
+def column_metadata(lineage: ColumnLineage, key: Key, *, warn: Callable[[str], None]) -> Mapping[str, Any]:
+    """Return `dagster/column_lineage` with the columns whose origin is known, and a table in Markdown with all of them.
+
+    Dagster's UI shows the first nowhere; OpenLineage's integration reads it. A column that comes from no column has no
+    dependencies. Nothing is returned if the lineage cannot be worked out: the table is published, and its record must not be lost.
+
+    https://docs.dagster.io/guides/build/assets/metadata-and-tags/column-level-lineage
+    """
+    name = ".".join(key)
+    try:
+        columns, missing = lineage.shown(key), lineage.unnamed(key)
+        if len(columns) > MOST_COLUMNS:
+            return {"column_lineage": f"{len(columns):,} columns: run-elt lineage {name} shows where they come from"}
+        dependencies = {
+            key_of([column])[0]: [
+                dg.TableColumnDep(dg.AssetKey(asset_key(ref.table)), key_of([ref.column])[0]) for ref in sorted(origin)
+            ]
+            for column, origin in columns
+            if not isinstance(origin, Unknown)
+        }
+        shown = _markdown(columns, missing)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the table is published and has to be recorded
+        warn(
+            f"The column lineage of {name} cannot be worked out, got {type(error).__name__}. The table is published, and recorded "
+            "without it. Report this with the table's SQL."
+        )
+        return {}
+    # Without any column, OpenLineage would take the table for one that reads nothing.
+    known = {"dagster/column_lineage": dg.TableColumnLineage(dependencies)} if dependencies else {}
+    return {**known, "column_lineage": shown}
+
+
+def _markdown(columns: Sequence[tuple[str, Origin]], missing: Sequence[str]) -> dg.MarkdownMetadataValue:
+    cells = [(key_of([name])[0], _text(origin)) for name, origin in columns]
+    cells += [("*other columns*", f"unknown, because {reason}") for reason in missing]
+    lines = [f"| {_cell(name)} | {_cell(text)} |" for name, text in cells]
+    return dg.MetadataValue.md("\n".join(["| column | comes from |", "| --- | --- |", *lines]))
+
+
+def _text(origin: Origin) -> str:
+    if isinstance(origin, Unknown):
+        return f"unknown, because {origin.reason}"
+    return ", ".join(map(str, sorted(origin))) or "no column"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
