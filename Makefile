@@ -60,6 +60,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/run-elt lint
 	$(BIN)/sqlfluff lint run_elt_dagster/tables deploy/snowflake_setup.sql
 
 docs: $(VENV)/dev
