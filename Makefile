@@ -6,7 +6,7 @@
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
-# make docs    docs/settings.md, .env.example, docs/embedded.md and docs/commands.md, from the code
+# make docs    the references in docs/, and .env.example, from the code
 # make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -67,6 +67,9 @@ docs: $(VENV)/dev
 	$(BIN)/python docs/write_settings.py
 	$(BIN)/python docs/write_embedded.py
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_front_matter.py
+	$(BIN)/python docs/write_alert_tags.py
+	$(BIN)/python docs/write_doctor.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run
