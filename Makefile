@@ -7,6 +7,7 @@
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
 # make docs    the references in docs/, and .env.example, from the code
+# make site    the documentation as a site, in .venv/site; a link that leads nowhere fails
 # make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -22,7 +23,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage faults mutants lint docs bench clean
+.PHONY: run dev test unit coverage faults mutants lint docs site bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -70,6 +71,9 @@ docs: $(VENV)/dev
 	$(BIN)/python docs/write_front_matter.py
 	$(BIN)/python docs/write_alert_tags.py
 	$(BIN)/python docs/write_doctor.py
+
+site: $(VENV)/dev
+	$(BIN)/python docs/build_site.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run
