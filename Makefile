@@ -8,6 +8,7 @@
 # make lint    what CI checks besides the tests
 # make docs    the references in docs/, and .env.example, from the code
 # make site    the documentation as a site, in .venv/site; a link that leads nowhere fails
+# make pictures  the pictures of docs/images, taken again in headless Chromium
 # make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -23,7 +24,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage faults mutants lint docs site bench clean
+.PHONY: run dev test unit coverage faults mutants lint docs site pictures bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -74,6 +75,9 @@ docs: $(VENV)/dev
 
 site: $(VENV)/dev
 	$(BIN)/python docs/build_site.py
+
+pictures: $(VENV)/dev
+	$(BIN)/python docs/take_pictures.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run

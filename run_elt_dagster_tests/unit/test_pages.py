@@ -1,8 +1,10 @@
 """Every code block of the pages is read by what would read it. The commands are run by e2e/test_pages.py, or say why not."""
 
 import configparser
+import html
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, parse_table_file
 from run_elt_dagster_tests.support.pages import NOT_RUN, ROOT, STORIES, Block, blocks
 
+GOLDEN = Path(__file__).parent / "golden"
+PICTURES = runpy.run_path(str(ROOT / "docs" / "take_pictures.py"))
 LANGUAGES = {"", "csv", "ini", "json", "mermaid", "python", "sh", "sql", "text", "yaml"}
 # sqlglot 30.22 keeps these as text: it has no syntax tree for them. The last two are Postgres's.
 UNPARSED = ("grant ownership", "create role dagster login", "create database dagster owner")
@@ -99,6 +103,28 @@ def test_task_of_the_editor_finds_file_and_line_of_a_problem() -> None:
     found = re.fullmatch(pattern["regexp"], "tables/s/t.sql:2: unknown key 'ownr'. Did you mean 'owner'?")
     assert found is not None
     assert (found[pattern["file"]], found[pattern["line"]]) == ("tables/s/t.sql", "2")
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_picture_of_a_message_has_all_its_words(path: Path) -> None:
+    blocks = json.loads(path.read_text(encoding="utf-8")).get("blocks") or []
+    drawn = PICTURES["page_of"](blocks, {"S0123": "analytics"})
+    text = html.unescape(re.sub(r"<[^>]+>", " ", drawn.partition("<main>")[2]))
+    # Without what Slack reads as a sign: addresses, dates and stars.
+    said = re.sub(
+        r"<!date[^|]*\||<https?:[^|]*\||<!subteam\^\w+>|[*`<>]|[^\x00-\u2fff]",
+        " ",
+        json.dumps(texts_of(blocks), ensure_ascii=False),
+    )
+    assert set(re.findall(r"[\w./-]+", html.unescape(said.replace("\\n", " ")))) <= set(re.findall(r"[\w./-]+", text))
+
+
+def texts_of(part: Any) -> list[str]:
+    """Return what a person reads of blocks."""
+    if isinstance(part, list):
+        return [text for each in part for text in texts_of(each)]
+    found = part.get("text", part.get("elements", []))
+    return [found] if isinstance(found, str) else texts_of(found)
 
 
 def test_rows_of_the_first_steps_are_those_of_the_readme() -> None:
