@@ -28,7 +28,8 @@ def command(tables: tuple[str, ...], *, tables_dir: Path | None, as_json: bool) 
     code is 1 if there is one. It signs in nowhere.
     """
     settings = Settings.from_environment()
-    found = lint(tables_dir or settings.tables_dir, database=settings.database or None)
+    folder = tables_dir.absolute() if tables_dir else settings.tables_dir
+    found = lint(folder, database=settings.database, cache_dir=settings.cache_dir)
     found = found.of(tables) if tables else found
     if as_json:
         print_json([_as_mapping(problem) for problem in found.problems])

@@ -23,9 +23,7 @@ def command(name: str, *, source: str | None, key: str | None, owner: str | None
     """
     settings = Settings.from_environment()
     columns = [column.strip() for column in key.split(",")] if key else []
-    made = new_table(
-        settings.tables_dir, name, source=source, key=columns, owner=owner, database=settings.database or None
-    )
+    made = new_table(settings.tables_dir, name, source=source, key=columns, owner=owner, database=settings.database)
     made.write()
     print(f"wrote {shown_path(made.sql_path)}\nwrote {shown_path(made.test_path)}\n")
     print(f"Next: edit the query, its description and its tests. Then:\n  run-elt lint {made.name}")

@@ -43,15 +43,16 @@ class Linted:
         return Linted(chosen, tuple(problem for problem in self.problems if problem.path in chosen))
 
 
-def lint(directory: Path, *, database: str | None = None) -> Linted:
+def lint(directory: Path, *, database: str | None = None, cache_dir: Path | None = None) -> Linted:
     """Return what is wrong with the table files, by the rules that a code location loads them by.
 
     Args:
         directory: The folder of table files.
         database: Name of the session's database.
+        cache_dir: Where to remember which tables the SQL reads, None to parse it each time.
     """
     try:
-        load_tables(directory, database=database)
+        load_tables(directory, database=database, cache_dir=cache_dir)
     except TableProblemsError as error:
         problems = sorted(error.problems, key=lambda problem: (str(problem.path), problem.line))
     else:
