@@ -6,7 +6,9 @@
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
 # make faults  faults, interleavings and killed processes at random: FOR=10m, SEED=1, ONLY='interleaving/1' for one trial
 # make lint    what CI checks besides the tests
-# make docs    docs/settings.md, .env.example, docs/embedded.md and docs/commands.md, from the code
+# make docs    the references in docs/, and .env.example, from the code
+# make site    the documentation as a site, in .venv/site; a link that leads nowhere fails
+# make pictures  the pictures of docs/images, taken again in headless Chromium
 # make bench   the same tables built by this project, dbt, dagster-dbt, SQLMesh and a bare script: an hour or more; docs/benchmarks.md has
 #              the other ones, of loading, of thousands of tables and of a long history
 
@@ -23,7 +25,7 @@ run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMM
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage faults mutants lint docs bench clean
+.PHONY: run dev test unit coverage faults mutants lint docs site pictures bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -61,12 +63,22 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/run-elt lint
 	$(BIN)/sqlfluff lint run_elt_dagster/tables deploy/snowflake_setup.sql
 
 docs: $(VENV)/dev
 	$(BIN)/python docs/write_settings.py
 	$(BIN)/python docs/write_embedded.py
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_front_matter.py
+	$(BIN)/python docs/write_alert_tags.py
+	$(BIN)/python docs/write_doctor.py
+
+site: $(VENV)/dev
+	$(BIN)/python docs/build_site.py
+
+pictures: $(VENV)/dev
+	$(BIN)/python docs/take_pictures.py
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.run

@@ -13,6 +13,15 @@ from run_elt_dagster.runs.tags import ALERT, DETAIL, INCIDENT, OPEN, bound, own
 
 Status = Literal["", "posting", "delivered", "retry", "blocked", "undeliverable"]
 State = Literal["", "open", "recovered", "closed"]
+# docs/alerts.md is written from both.
+STATUSES: Mapping[Status, str] = {
+    "delivered": "it is in Slack",
+    "retry": "Slack did not take it. The next attempt comes by itself",
+    "blocked": "a person must correct the token, a scope or the channel",
+    "undeliverable": "token or channel are not set, or the retries are used up",
+    "posting": "an attempt is under way, or its process was killed",
+    "": "not tried yet, or copied by a re-execution from another run",
+}
 
 # Several requests to Slack may belong to one attempt; the reason must fit into a tag.
 REASON_LIMIT = 300

@@ -24,6 +24,10 @@ INTERRUPTED = 130
 
 # Each is the function `command` of the module of its name, in this folder.
 COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "Write tables": {
+        "new": "Write the first version of a table's file and of its tests.",
+        "lint": "Check the table files, all of them at once.",
+    },
     "Look": {
         "show": "List what readers see, and print the rows of tables.",
         "lineage": "Show which columns the values of a column come from.",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,11 @@ def say(line: str) -> None:
 def say_on_stderr(text: str) -> None:
     """Print what is no result, at once."""
     print(f"run-elt: {text}", file=sys.stderr, flush=True)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as a person follows it: from the working directory, if it is below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
-from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.candidate import Marker, instant, target_of
@@ -27,17 +26,32 @@ from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementR
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 
-class Check(StrEnum):
-    """The checks, by the names that are shown."""
+class Check(NamedCheck):
+    """The checks of Snowflake."""
 
-    CONNECT = "connect"
-    WAREHOUSE = "warehouse"
-    SOURCES = "sources"
-    SCHEMAS = "schemas"
-    TARGETS = "targets"
-    CANDIDATES = "candidates"
+    CONNECT = "connect", "signing in fails. The check tries once, because five failures lock the user"
+    WAREHOUSE = "warehouse", "the session has none: it does not exist, or the role may not use it"
+    DATABASE = (
+        "database",
+        "the session has none: it does not exist, or the role may not use it. If it has one, `connect` shows it",
+    )
+    SOURCES = "sources", "the role cannot select from a table that the SQL reads and no file builds"
+    SCHEMAS = (
+        "schemas",
+        "a schema of a table does not exist, or the role cannot create tables in it. On the embedded Snowflake the run creates them",
+    )
+    TARGETS = (
+        "targets",
+        "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md))",
+    )
+    CANDIDATES = (
+        "candidates",
+        "old candidates belong to another role, and a run cannot drop them. Otherwise the check counts the candidates",
+    )
 
 
+# The line of the sign-in shows the database; it has a line of its own where it is missing.
+SHOWN = tuple(check for check in Check if check is not Check.DATABASE)
 # What one sign-in or statement may take, a warehouse that starts included; and all of them together.
 PATIENCE_SECONDS, LIMIT_SECONDS = 30, 180
 SOURCES_PER_QUERY, NAMES_SHOWN = 100, 5
@@ -77,7 +91,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
                 f"cannot sign in to {_place(settings)}: {_problem(error)}",
                 sign_in_remedy(settings, error),
             )
-            yield from skipped(tuple(Check)[1:], "signing in to Snowflake failed")
+            yield from skipped(SHOWN[1:], "signing in to Snowflake failed")
             return
         yield from _looks(settings, tables, session, seconds=time.monotonic() - started)
 
@@ -113,13 +127,13 @@ def _looks(
     if not database:
         name = settings.snowflake.database if settings.snowflake else ""
         yield failed(
-            "database",
+            Check.DATABASE,
             f"the session requires the database {name}, got none: it does not exist, or role {role} may not use it.",
             f"GRANT USAGE ON DATABASE {name} TO ROLE {role}, or correct SNOWFLAKE_DATABASE.",
         )
     if not database or tables is None:
         why = "there is no database" if not database else "the check of the table files failed"
-        yield from skipped(tuple(Check)[2:], why)
+        yield from skipped(SHOWN[2:], why)
         return
     look = _Look(runner, session.database, role, is_embedded=settings.snowflake is None)
     yield from _source_findings(look, tables)

@@ -2,23 +2,28 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from run_elt_dagster.alerts.posting import Outcome, call
 from run_elt_dagster.alerts.slack import Slack
-from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
 from run_elt_dagster.settings import Settings
 
 if TYPE_CHECKING:
     from slack_sdk.web.slack_response import SlackResponse
 
 
-class Check(StrEnum):
-    """The checks, by the names that are shown."""
+class Check(NamedCheck):
+    """The checks of Slack."""
 
-    TOKEN = "slack token"  # noqa: S105 - the name of a check
-    CHANNEL = "slack channel"
+    TOKEN = "slack token", "Slack refuses the token, it lacks `chat:write`, or only one of token and channel is set"
+    CHANNEL = (
+        "slack channel",
+        (
+            "there is no such channel, it is archived, or the app is not in it. The check needs `channels:read` (or `groups:read`), and "
+            "is skipped without it"
+        ),
+    )
 
 
 # Two requests of 10 s each.

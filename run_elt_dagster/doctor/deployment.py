@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, at_location
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
-from run_elt_dagster.doctor.finding import Finding, Later, failed, ok, skipped
+from run_elt_dagster.doctor.finding import Finding, Later, NamedCheck, failed, ok, skipped
 from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
@@ -27,16 +26,39 @@ from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
 
 
-class Check(StrEnum):
-    """The checks, by the names that are shown; without the history, none of the others can be made."""
+class Check(NamedCheck):
+    """The checks of Dagster; without the history, none of the others can be made."""
 
-    HISTORY = "history"
-    RUN_MONITORING = "run monitoring"
-    DAEMON = "daemon"
-    CODE_LOCATION = "code location"
-    SCHEDULE = "schedule"
-    SENSORS = "sensors"
-    ALERTS = "alerts"
+    HISTORY = (
+        "history",
+        (
+            "there is neither `DAGSTER_HOME` nor `dagster.yaml`, or the storage cannot be opened. On SQLite also if its folder cannot be "
+            "written, or if one of its three databases is cut off, damaged, without the version of its schema or with two ([what to "
+            "do](operations.md#a-disk-is-full-read-only-or-damaged)). The check does not look at the databases with the log of a single "
+            "run"
+        ),
+    )
+    RUN_MONITORING = (
+        "run monitoring",
+        "it is off. A run that does not start, or never ends, would then never alert",
+    )
+    DAEMON = (
+        "daemon",
+        "no daemon has written a heartbeat for 300 s, or two write heartbeats in turn. Two daemons launch each scheduled run twice",
+    )
+    CODE_LOCATION = (
+        "code location",
+        (
+            "the code server does not answer, or answers with a load error (the check shows it), or the daemon has evaluated no sensor "
+            "for 300 s. Then no table is built and no failed run alerts"
+        ),
+    )
+    SCHEDULE = (
+        "schedule",
+        "a person switched it off, its last tick failed, the last midnight has no tick, or a tick of the last day launched two runs",
+    )
+    SENSORS = "sensors", "a person switched one off, or its last tick failed"
+    ALERTS = "alerts", "a failed run of the last 48 h waits for its alert"
 
 
 # Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.

@@ -5,13 +5,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Generic, Literal, TypeVar
+from enum import StrEnum
+from typing import Generic, Literal, Self, TypeVar
 
 from run_elt_dagster.redaction import redact
 
 Found = TypeVar("Found")
 Status = Literal["ok", "FAIL", "skip"]
 NAME_WIDTH = 16
+
+
+class NamedCheck(StrEnum):
+    """A check, by the name that is shown, with what makes it fail. docs/doctor.md lists the members of its subclasses.
+
+    Attributes:
+        fails_if: In Markdown, behind "fails if".
+    """
+
+    fails_if: str
+
+    def __new__(cls, name: str, fails_if: str) -> Self:
+        """Make a member of `NAME = "its name", "what makes it fail"`."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.fails_if = fails_if
+        return member
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,27 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from run_elt_dagster.doctor.finding import Finding, failed, ok, skipped
+from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
 from run_elt_dagster.embedded import NotInstalledError, require_installed
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.table import TableProblemsError
 from run_elt_dagster.settings import Settings, SettingsError
 
 
-class Check(StrEnum):
-    """The checks, by the names that are shown."""
+class Check(NamedCheck):
+    """The checks of the installation."""
 
-    VERSIONS = "versions"
-    SETTINGS = "settings"
-    TABLE_FILES = "table files"
-    TABLE_TESTS = "table tests"
+    VERSIONS = (
+        "versions",
+        "this project does not support the version of Python or of a library, or the versions of Dagster's libraries do not match",
+    )
+    SETTINGS = "settings", "a variable is wrong or missing. The check names all of them"
+    TABLE_FILES = "table files", "a file is wrong. The check names path and line"
+    TABLE_TESTS = "table tests", "a test file of a table is wrong. The check names path and line"
 
 
 PACKAGE = "run_elt_dagster"

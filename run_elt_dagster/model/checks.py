@@ -62,23 +62,43 @@ def _differ(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Column = Annotated[str, AfterValidator(_column)]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_tuple)]
+# What an author may write. `json_schema_input_type` is for the JSON Schema of the front matter alone: docs/write_front_matter.py.
+_WrittenColumns = str | list[str]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_tuple, json_schema_input_type=_WrittenColumns)]
 SomeColumns = Annotated[Columns, AfterValidator(_differ)]
 
 
-def _short_for(key: str) -> Callable[[Any], Any]:
-    """Return a validator that takes the one important value in the place of the whole mapping."""
-    return BeforeValidator(lambda value: value if isinstance(value, Mapping) else {key: value})  # type: ignore[return-value]
+def _short_for(key: str, written: Any) -> Callable[[Any], Any]:
+    """Return a validator that takes the one important value in the place of the whole mapping.
+
+    Args:
+        key: The key of that value.
+        written: What an author may write, for the JSON Schema: the mapping, or the value.
+    """
+
+    def as_mapping(value: Any) -> Any:
+        return value if isinstance(value, Mapping) else {key: value}
+
+    return BeforeValidator(as_mapping, json_schema_input_type=written)  # type: ignore[return-value]
 
 
 class Check(Strict):
-    """What all checks have: a failed one of severity `error` stops the publishing, one of `warn` is only shown."""
+    """What all checks have.
+
+    Attributes:
+        severity: A failed check of `error` stops the publishing. One of `warn` is only shown.
+    """
 
     severity: Severity = "error"
 
 
 class RowCount(Check):
-    """Bounds of the number of rows, both included."""
+    """Bounds of the number of rows, both included.
+
+    Attributes:
+        min: The table has at least so many rows.
+        max: The table has at most so many rows.
+    """
 
     min: Annotated[int, Field(ge=0, strict=True)] = 1
     max: Annotated[int, Field(ge=0, strict=True)] | None = None
@@ -97,15 +117,16 @@ def _fraction(value: Any) -> float:
     return float(match[1]) / 100
 
 
-Percentage = Annotated[float, BeforeValidator(_fraction)]
+_WrittenPercentage = Annotated[str, Field(pattern=rf"^\s*{_PERCENT.pattern}\s*$")]
+Percentage = Annotated[float, BeforeValidator(_fraction, json_schema_input_type=_WrittenPercentage)]
 
 
 class RowCountChange(Check):
-    """How far the number of rows may be from that of the published table, as fractions of the latter.
+    """How far the number of rows may be from the published table's. Not asked at a first publish.
 
     Attributes:
-        max_drop: 0.5 for at most half of the rows fewer.
-        max_growth: 2.0 for at most three times as many.
+        max_drop: How many rows fewer are allowed, as a share of the published table's rows: `50%` is half of them.
+        max_growth: How many rows more are allowed: `200%` is three times as many rows.
         min_rows: A published table with fewer rows is not compared.
     """
 
@@ -123,13 +144,21 @@ class RowCountChange(Check):
 
 
 class Unique(Check):
-    """Columns that identify a row; rows with a NULL in one of them are not compared."""
+    """Columns that identify a row. Rows with a NULL in one of them are not compared.
+
+    Attributes:
+        columns: A column, or columns that identify a row together.
+    """
 
     columns: SomeColumns
 
 
 class NotNull(Check):
-    """Columns without NULL."""
+    """Columns without NULL.
+
+    Attributes:
+        columns: A column, or several.
+    """
 
     columns: SomeColumns
 
@@ -177,14 +206,25 @@ def _kind(value: Any) -> str:
     return "text"
 
 
-class AcceptedValues(Check):
-    """The values that a column may have besides NULL: text, numbers, or true and false."""
+_WrittenValues = list[str] | list[float] | list[bool]
 
-    values: Annotated[tuple[Any, ...], BeforeValidator(_compared)]
+
+class AcceptedValues(Check):
+    """The values that a column may have besides NULL.
+
+    Attributes:
+        values: Text, numbers, or true and false. Quote each value of a column of text.
+    """
+
+    values: Annotated[tuple[Any, ...], BeforeValidator(_compared, json_schema_input_type=_WrittenValues)]
 
 
 class Matches(Check):
-    """A regular expression that every value of a column but NULL matches from its start to its end."""
+    """A regular expression that every value of a column but NULL matches from its start to its end.
+
+    Attributes:
+        pattern: POSIX extended, as Snowflake reads it. Write it in single quotes.
+    """
 
     pattern: str
 
@@ -203,11 +243,16 @@ def _bound(value: Any) -> Any:
     return value
 
 
-Bound = Annotated[Any, BeforeValidator(_bound)]
+Bound = Annotated[Any, BeforeValidator(_bound, json_schema_input_type=float | date | datetime)]
 
 
 class Range(Check):
-    """What the values of a column but NULL may be, both ends included; NaN is outside of every range."""
+    """What the values of a column but NULL may be, both ends included. NaN is outside of every range.
+
+    Attributes:
+        min: The least value: a number, a date or a timestamp.
+        max: The greatest value, of the same kind.
+    """
 
     min: Bound | None = None
     max: Bound | None = None
@@ -234,15 +279,15 @@ def _hours(value: Any) -> float:
     return float(value)
 
 
-Hours = Annotated[float, BeforeValidator(_hours)]
+Hours = Annotated[float, BeforeValidator(_hours, json_schema_input_type=float)]
 
 
 class Freshness(Check):
-    """How old the latest instant of a column may be; one without a time zone counts as UTC.
+    """How old the latest instant of a column may be. An instant without a time zone counts as UTC.
 
     Attributes:
         max_age_hours: Hours between the latest instant and now.
-        max_ahead_hours: Hours that it may be in the future; a date far ahead would keep the table fresh for ever.
+        max_ahead_hours: Hours that it may be in the future. A date far ahead would keep the table fresh for ever.
     """
 
     max_age_hours: Annotated[Hours, Field(gt=0)]
@@ -253,8 +298,8 @@ class Relationship(Check):
     """Another table's column that has every value of this one but NULL.
 
     Attributes:
-        to: `schema.table.column`; the table is built before if it is declared here. The table's own name means the
-            rows under audit.
+        to: `schema.table.column`. A run builds that table first if a file declares it. The table's own name means the rows under
+            audit.
     """
 
     to: str
@@ -294,7 +339,11 @@ def _one_query(value: str, units: Sequence[re.Match[str]]) -> str:
 
 
 class SqlCheck(Check):
-    """A query that returns the rows that are wrong; `{table}` in it is the table under audit."""
+    """A query that returns the rows that are wrong. You choose the name of the check.
+
+    Attributes:
+        query: One SELECT or WITH. `{table}` behind FROM or JOIN is the table under audit.
+    """
 
     query: str
 
@@ -328,6 +377,7 @@ def _uniques(value: Any) -> Any:
     return tuple(item if isinstance(item, Mapping) else {"columns": item} for item in items)
 
 
+_WrittenUniques = str | Unique | list[str | list[str] | Unique]
 # A kind of check without a column would be no check.
 _SOME = Field(min_length=1)
 
@@ -337,14 +387,18 @@ class Checks(Strict):
 
     row_count: RowCount = RowCount()
     row_count_change: RowCountChange | None = None
-    unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques)] = ()
-    not_null: Annotated[NotNull, _short_for("columns")] | None = None
-    accepted_values: Annotated[dict[Column, Annotated[AcceptedValues, _short_for("values")]], _SOME] = {}
-    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern")]], _SOME] = {}
+    unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques, json_schema_input_type=_WrittenUniques)] = ()
+    not_null: Annotated[NotNull, _short_for("columns", NotNull | _WrittenColumns)] | None = None
+    accepted_values: Annotated[
+        dict[Column, Annotated[AcceptedValues, _short_for("values", AcceptedValues | _WrittenValues)]], _SOME
+    ] = {}
+    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern", Matches | str)]], _SOME] = {}
     range: Annotated[dict[Column, Range], _SOME] = {}
-    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours")]], _SOME] = {}
-    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to")]], _SOME] = {}
-    sql: Annotated[dict[str, Annotated[SqlCheck, _short_for("query")]], _SOME, AfterValidator(_check_names)] = {}
+    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours", Freshness | float)]], _SOME] = {}
+    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to", Relationship | str)]], _SOME] = {}
+    sql: Annotated[
+        dict[str, Annotated[SqlCheck, _short_for("query", SqlCheck | str)]], _SOME, AfterValidator(_check_names)
+    ] = {}
 
     @model_validator(mode="after")
     def _each_is_declared_once(self) -> "Checks":
@@ -408,8 +462,8 @@ class ColumnContract(Strict):
     """What a column is promised to be.
 
     Attributes:
-        type: A data type of Snowflake's; without parameters, it matches any; None for any type. What the catalogue
-            does not say of a type is not compared.
+        type: A data type of Snowflake's. Without parameters it matches any. Left out, any type will do. What the catalogue does not
+            say of a type is not compared.
         description: The column's comment in Snowflake.
     """
 
@@ -424,4 +478,4 @@ class ColumnContract(Strict):
         return value
 
 
-ColumnContracts = dict[Column, Annotated[ColumnContract, _short_for("type")]]
+ColumnContracts = dict[Column, Annotated[ColumnContract, _short_for("type", ColumnContract | str | None)]]

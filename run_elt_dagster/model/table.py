@@ -106,21 +106,22 @@ class AnalyticsTable(Strict):
     Attributes:
         schema_name: Schema in Snowflake, unquoted. Case does not matter. Alias: `schema`.
         table: Name in Snowflake, unquoted. Case does not matter.
-        identifier: Name in Snowflake where it needs quotes, as in `'"Net sales"'`, or schema and name with a dot.
+        identifier: Name in Snowflake where it needs quotes, as in `'"Net sales"'`, or schema and name with a dot. Left out, the path
+            names the table.
         sql: Exactly one SELECT (or WITH), without a terminator; it runs byte for byte.
-        description: Markdown, shown in the UI.
+        description: Markdown, shown in the UI and as the table's comment in Snowflake.
         owner: The owner that an alert mentions: an e-mail address or `team:<name>`.
-        business_owner: Who answers for the numbers: any text.
-        primary_key: Columns that are never NULL and identify a row.
-        columns: All columns with type and description, in any order; another column or type fails the table.
-        schema_change: Whether other columns than the published table's stop the publishing, or are only reported.
-        show_rows: How many rows a failed check may show in its metadata; 0 keeps row values out of Dagster.
-        tags: Labels to filter by in the UI.
+        business_owner: The person or team responsible for the numbers: any text.
+        primary_key: Columns that are never NULL and identify a row. They become the check `primary_key`.
+        columns: All columns with type and description, in any order. Another column or type fails the table.
+        schema_change: Whether other columns than the published table's stop the publishing (`fail`), or are only reported.
+        show_rows: How many rows a failed check may show in its metadata. 0 keeps row values out of Dagster.
+        tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
-        warehouse: Warehouse that builds this table, where the session's is too small for it.
-        checks: Audits of the candidate.
-        upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
+        warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
+        checks: What must hold before readers see the table.
+        upstream: `schema.table` names that the SQL reads, in addition to those found in it.
         path: The SQL file, None for a mapping.
         sql_line: Line of the file where `sql` starts, from 1.
         lines: Lines of the file with the settings.
@@ -142,7 +143,7 @@ class AnalyticsTable(Strict):
     transient: Annotated[bool, Field(strict=True)] = False
     warehouse: str | None = None
     checks: Checks = Checks()
-    upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])] = ()
     path: Path | None = None
     sql_line: int = 1
     lines: Annotated[dict[Location, int], SkipValidation] = Field(

@@ -27,6 +27,14 @@ def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem
     return tables, problems
 
 
+def table_paths(directory: Path) -> list[Path]:
+    """Return the SQL files below a folder in the order of their names; none if there is no folder."""
+    try:
+        return _table_files(directory)[0]
+    except TableProblemsError:
+        return []
+
+
 def load_table(directory: Path, name: str) -> AnalyticsTable:
     """Return one table. No other file is opened, so a wrong one elsewhere in the folder changes nothing.
 

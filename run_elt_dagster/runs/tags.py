@@ -16,6 +16,17 @@ OPEN = f"{_HIDDEN}open"
 STARTED_FROM = f"{_HIDDEN}started_from"
 SEEN = f"{_HIDDEN}seen"
 
+# Each tag, and what its value says: docs/alerts.md is written from it.
+MEANINGS = {
+    ALERT: "How the alert of the run stands. The one tag that Dagster's pages show.",
+    DETAIL: "The ledger's entry of the run, as JSON: what is behind the visible tag.",
+    INCIDENT: "What makes another failure the same one: a fingerprint on the first run of an open incident, that run's id on a repeat.",
+    OPEN: "The code location of an open incident, on its first run.",
+    ALIVE: "The heartbeat: when the process of the run last wrote one.",
+    STARTED_FROM: "Fingerprints of the account, the tables' folder and the machine. They tell whose run of the command line it is.",
+    SEEN: "What Snowflake said that readers see, where the run's events do not show it. In pieces: `seen/0`, `seen/1` and so on.",
+}
+
 
 def bound(run_id: str, value: str) -> str:
     """Return a tag's value that counts for this run alone."""

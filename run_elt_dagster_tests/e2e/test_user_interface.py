@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import FloatRect, Page, sync_playwright
+from playwright.sync_api import FloatRect, Page
 
+from run_elt_dagster_tests.support.browser import CHROMIUM, WIDTH, open_page
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Set it to keep the pictures, as those under docs/ were made.
+# Set it to keep the pictures: docs/take_pictures.py does.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
 
 OUTDATED = "{ assetNodes(loadMaterializations: true) { assetKey { path } staleCauses { category key { path } } } }"
@@ -21,24 +21,12 @@ OUTDATED = "{ assetNodes(loadMaterializations: true) { assetKey { path } staleCa
 def page() -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            # No traffic but to the page; a container has no user namespace for the sandbox.
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--disable-background-networking",
-                "--disable-sync",
-            ],
-        )
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
+    with open_page() as page:
+        yield page
 
 
 def screenshot(page: Page, directory: Path, name: str, *, height: int = 900) -> None:
-    clip = FloatRect(x=0, y=0, width=1440, height=height)
+    clip = FloatRect(x=0, y=0, width=WIDTH, height=height)
     page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png", clip=clip)
 
 
