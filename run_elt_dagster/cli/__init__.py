@@ -26,6 +26,9 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Look": {
         "show": "List what readers see, and print the rows of tables.",
+        "query": "Print the rows of a query.",
+        "preview": "Build and audit a table, and publish nothing.",
+        "diff": "Count what a build would change for readers.",
         "cost": "List what each table has cost in Snowflake.",
     },
     "Mend": {

@@ -40,6 +40,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+    """Return rows as text, as Snowflake's own clients print them."""
+    return [["NULL" if value is None else str(value) for value in row] for row in rows]
+
+
 def print_json(value: object) -> None:
     """Print a value for a program: instants as ISO 8601, decimals as text where a float would change them."""
     print(json.dumps(value, indent=2, default=_plain))
