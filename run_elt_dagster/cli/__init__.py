@@ -31,6 +31,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "diff": "Count what a build would change for readers.",
         "cost": "List what each table has cost in Snowflake.",
     },
+    "Try out": {
+        "seed": "Load a file of your own into the embedded Snowflake.",
+    },
     "Mend": {
         "retry": "Build what a failed run left unpublished, and nothing else.",
         "rollback": "Put the previous version of a table back.",

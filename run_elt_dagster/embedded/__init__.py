@@ -135,7 +135,7 @@ def embedded_snowflake(
         with shared.changing:
             if shared.endpoint is None:
                 with ExitStack() as resources:
-                    shared.endpoint = _start(
+                    shared.endpoint = start(
                         resources, place, database.upper(), sample_data=sample_data, wait_seconds=wait_seconds, log=log
                     )
                     shared.resources = resources.pop_all()
@@ -150,7 +150,7 @@ def embedded_snowflake(
         _leave(shared)
 
 
-def _start(
+def start(
     resources: ExitStack,
     directory: Path,
     database: str,
@@ -158,7 +158,9 @@ def _start(
     sample_data: bool,
     wait_seconds: float,
     log: Callable[[str], None],
+    features: Sequence[Any] = (),
 ) -> Endpoint:
+    """Start a server of one user, with features; otherwise as `embedded_snowflake`. The directory is absolute."""
     try:
         from run_elt_dagster.embedded import disk, lock, proxy, server, set_up  # noqa: PLC0415 - the package imports cheaply
     except ImportError as error:
@@ -168,7 +170,7 @@ def _start(
     with disk.opening(directory):
         directory.mkdir(parents=True, exist_ok=True)
         resources.enter_context(lock.directory_lock(directory, wait_seconds=wait_seconds, log=log))
-        started = server.EmbeddedServer(directory, databases=[database])
+        started = server.EmbeddedServer(directory, databases=[database], features=features)
         resources.callback(started.stop)
         resources.enter_context(proxy.without_proxy_for(server.HOST))
         set_up.set_up_database(started.engine, database, sample_data=sample_data, log=log)
