@@ -146,7 +146,7 @@ class Comparison:
         columns += [
             f"COUNT_IF(\"run_elt state\" = 'changed' AND {_differs(number)})" for number in _numbers(self.compared)
         ]
-        return f'{self._compared_sql()} SELECT SUM("run_elt new"), SUM("run_elt old"), {", ".join(columns)} FROM "run_elt compared"'
+        return f'{self._compared_sql()} SELECT SUM("run_elt news"), SUM("run_elt olds"), {", ".join(columns)} FROM "run_elt compared"'
 
     def examples_sql(self, rows: int) -> str:
         """Return the query for the first keys of each state: state, key, and the names of the columns that differ.
@@ -177,13 +177,10 @@ class Comparison:
     def _whole_rows_sql(self) -> str:
         """Return the counts of rows that one table has more often than the other: EXCEPT both ways, as multisets."""
         names = ", ".join(quote_identifier(name) for name in self.compared)
-        grouped = (
-            f'SELECT SUM("run_elt new") AS "run_elt new", SUM("run_elt old") AS "run_elt old" FROM ({self._both_sql()}) '
-            f"GROUP BY {names}"
-        )
+        grouped = f"SELECT {', '.join(_SUMS)} FROM ({self._both_sql()}) GROUP BY {names}"
         return (
-            'SELECT SUM("run_elt new"), SUM("run_elt old"), SUM(GREATEST("run_elt new" - "run_elt old", 0)), '
-            f'SUM(GREATEST("run_elt old" - "run_elt new", 0)) FROM ({grouped})'
+            'SELECT SUM("run_elt news"), SUM("run_elt olds"), SUM(GREATEST("run_elt news" - "run_elt olds", 0)), '
+            f'SUM(GREATEST("run_elt olds" - "run_elt news", 0)) FROM ({grouped})'
         )
 
     def _compared_sql(self) -> str:
@@ -194,18 +191,17 @@ class Comparison:
             for number, name in zip(_numbers(self.compared), self.compared, strict=True)
             for side in ("new", "old")
         ]
-        counts = ['SUM("run_elt new") AS "run_elt new"', 'SUM("run_elt old") AS "run_elt old"']
         differs = [
             self._differs_sql(number, name) for number, name in zip(_numbers(self.compared), self.compared, strict=True)
         ]
         anything = " OR ".join(_differs(number) for number in _numbers(self.compared)) or "FALSE"
         state = (
-            'CASE WHEN "run_elt new" > 1 OR "run_elt old" > 1 THEN \'repeated\' WHEN "run_elt old" = 0 THEN \'added\' '
-            f"WHEN \"run_elt new\" = 0 THEN 'removed' WHEN {anything} THEN 'changed' ELSE 'same' END"
+            'CASE WHEN "run_elt news" > 1 OR "run_elt olds" > 1 THEN \'repeated\' WHEN "run_elt olds" = 0 THEN \'added\' '
+            f"WHEN \"run_elt news\" = 0 THEN 'removed' WHEN {anything} THEN 'changed' ELSE 'same' END"
         )
         return (
             f'WITH "run_elt rows" AS ({self._both_sql()}), '
-            f'"run_elt keys" AS (SELECT {", ".join([keys, *counts, *values])} FROM "run_elt rows" GROUP BY {keys}), '
+            f'"run_elt keys" AS (SELECT {", ".join([keys, *_SUMS, *values])} FROM "run_elt rows" GROUP BY {keys}), '
             f'"run_elt differences" AS (SELECT {", ".join([keys, *_COUNTS, *differs])} FROM "run_elt keys"), '
             f'"run_elt compared" AS (SELECT *, {state} AS "run_elt state" FROM "run_elt differences")'
         )
@@ -235,7 +231,9 @@ class Comparison:
         )
 
 
-_COUNTS = ('"run_elt new"', '"run_elt old"')
+# Other names than those of the columns: Snowflake could read an alias in the place of the column.
+_COUNTS = ('"run_elt news"', '"run_elt olds"')
+_SUMS = ('SUM("run_elt new") AS "run_elt news"', 'SUM("run_elt old") AS "run_elt olds"')
 
 
 def _numbers(names: Sequence[str]) -> Iterator[int]:

@@ -30,16 +30,16 @@ def test_counts_by_key_read_each_table_once_and_tell_a_repeated_key_from_a_chang
     assert a_comparison(ID, FLOAT).counts_sql() == (
         'WITH "run_elt rows" AS (SELECT "ID", "F", 1 AS "run_elt new", 0 AS "run_elt old" FROM "D"."S"."TEMP_T__8F3A01C2" '
         'UNION ALL SELECT "ID", "F", 0 AS "run_elt new", 1 AS "run_elt old" FROM "D"."S"."T"), '
-        '"run_elt keys" AS (SELECT "ID", SUM("run_elt new") AS "run_elt new", SUM("run_elt old") AS "run_elt old", '
+        '"run_elt keys" AS (SELECT "ID", SUM("run_elt new") AS "run_elt news", SUM("run_elt old") AS "run_elt olds", '
         'MAX(IFF("run_elt new" = 1, "F", NULL)) AS "run_elt new 1", MAX(IFF("run_elt old" = 1, "F", NULL)) AS "run_elt old 1" '
         'FROM "run_elt rows" GROUP BY "ID"), '
-        '"run_elt differences" AS (SELECT "ID", "run_elt new", "run_elt old", '
+        '"run_elt differences" AS (SELECT "ID", "run_elt news", "run_elt olds", '
         '(NOT EQUAL_NULL("run_elt new 1", "run_elt old 1") AND NOT COALESCE(ABS("run_elt new 1" - "run_elt old 1") < '
         '1e-9 * GREATEST(ABS("run_elt new 1"), ABS("run_elt old 1")), FALSE)) AS "run_elt differs 1" FROM "run_elt keys"), '
-        '"run_elt compared" AS (SELECT *, CASE WHEN "run_elt new" > 1 OR "run_elt old" > 1 THEN \'repeated\' '
-        "WHEN \"run_elt old\" = 0 THEN 'added' WHEN \"run_elt new\" = 0 THEN 'removed' "
+        '"run_elt compared" AS (SELECT *, CASE WHEN "run_elt news" > 1 OR "run_elt olds" > 1 THEN \'repeated\' '
+        "WHEN \"run_elt olds\" = 0 THEN 'added' WHEN \"run_elt news\" = 0 THEN 'removed' "
         'WHEN "run_elt differs 1" THEN \'changed\' ELSE \'same\' END AS "run_elt state" FROM "run_elt differences") '
-        'SELECT SUM("run_elt new"), SUM("run_elt old"), COUNT_IF("run_elt state" = \'added\'), '
+        'SELECT SUM("run_elt news"), SUM("run_elt olds"), COUNT_IF("run_elt state" = \'added\'), '
         "COUNT_IF(\"run_elt state\" = 'removed'), COUNT_IF(\"run_elt state\" = 'changed'), "
         'COUNT_IF("run_elt state" = \'repeated\'), COUNT_IF("run_elt state" = \'changed\' AND "run_elt differs 1") '
         'FROM "run_elt compared"'
@@ -48,9 +48,9 @@ def test_counts_by_key_read_each_table_once_and_tell_a_repeated_key_from_a_chang
 
 def test_whole_rows_are_counted_as_multisets_without_a_key() -> None:
     assert a_comparison(TEXT, key=()).counts_sql() == (
-        'SELECT SUM("run_elt new"), SUM("run_elt old"), SUM(GREATEST("run_elt new" - "run_elt old", 0)), '
-        'SUM(GREATEST("run_elt old" - "run_elt new", 0)) FROM (SELECT SUM("run_elt new") AS "run_elt new", '
-        'SUM("run_elt old") AS "run_elt old" FROM (SELECT "V", 1 AS "run_elt new", 0 AS "run_elt old" FROM '
+        'SELECT SUM("run_elt news"), SUM("run_elt olds"), SUM(GREATEST("run_elt news" - "run_elt olds", 0)), '
+        'SUM(GREATEST("run_elt olds" - "run_elt news", 0)) FROM (SELECT SUM("run_elt new") AS "run_elt news", '
+        'SUM("run_elt old") AS "run_elt olds" FROM (SELECT "V", 1 AS "run_elt new", 0 AS "run_elt old" FROM '
         '"D"."S"."TEMP_T__8F3A01C2" UNION ALL SELECT "V", 0 AS "run_elt new", 1 AS "run_elt old" FROM "D"."S"."T") '
         'GROUP BY "V")'
     )
