@@ -153,7 +153,7 @@ def _json(duck: DuckDBPyConnection, path: Path) -> LocalFile:
 
 
 def _may_be_renamed(keys: Sequence[str]) -> bool:
-    """Return whether a key may be another one in the file: DuckDB 2.0.0 calls the second of `Id` and `id` `id_1`, and reads NULL."""
+    """Return whether a key may be another one in the file: DuckDB 2.0.0 lists the second of `Id` and `id` as `id_1`."""
     folded = {key.lower() for key in keys}
     return any((end := _NUMBERED.fullmatch(key.lower())) and end[1] in folded for key in keys)
 
