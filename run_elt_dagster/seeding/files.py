@@ -99,7 +99,12 @@ def opened(duck: DuckDBPyConnection, path: Path, form: str, *, delimiter: str | 
 def _csv(path: Path, delimiter: str | None) -> LocalFile:
     chosen, header = _header(path, delimiter)
     names = [cell.strip() for cell in header]
-    if not names or any(not name or _VALUE.fullmatch(name) for name in names):
+    if "" in names and any(names):
+        raise ValueError(
+            f"{path.name} requires a name for each column in its first line, got none for column {names.index('') + 1}. Nothing was "
+            "loaded. Name it, or leave the column out."
+        )
+    if not any(names) or any(_VALUE.fullmatch(name) for name in names):
         raise ValueError(
             f"{path.name} requires a first line with the names of its columns, got {', '.join(header) or 'nothing'}. Nothing was "
             "loaded. Add the line."

@@ -173,7 +173,9 @@ def _is_number(x: str, kind: Type) -> str:
 
 def _is_float(x: str, _: Type) -> str:
     number = f"(?i)[+-]?({_PLAIN}(e[+-]?[0-9]+)?|inf(inity)?)|nan"
-    return f"({_matches(x, number)} AND {_casts(x, 'DOUBLE')})"
+    # 1e400 is none: DuckDB makes infinity of it.
+    is_finite = f"isinf(TRY_CAST({x} AS DOUBLE)) = contains(lower({x}), 'inf')"
+    return f"({_matches(x, number)} AND {_casts(x, 'DOUBLE')} AND {is_finite})"
 
 
 def _is_moment(x: str, kind: Type) -> str:

@@ -67,10 +67,12 @@ def _csv_records(file: LocalFile) -> Iterator[Record]:
 
 
 def _json_records(file: LocalFile) -> Iterator[Record]:
+    is_empty = True
     with file.path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            is_empty = False
             try:
                 value = json.loads(line)
             except ValueError as error:
@@ -78,3 +80,5 @@ def _json_records(file: LocalFile) -> Iterator[Record]:
                 continue
             is_object = isinstance(value, dict)
             yield Record(number, "" if is_object else "requires one JSON object on each line, got another value")
+    if is_empty:
+        yield Record(1, "requires at least one JSON object, got none")
