@@ -26,15 +26,17 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Write tables": {
         "new": "Write the first version of a table's file and of its tests.",
+        "seed": "Load a file of your own into the embedded Snowflake.",
         "lint": "Check the table files, all of them at once.",
+        "test": "Run the tests of tables, without a warehouse.",
+        "preview": "Build and audit a table, and publish nothing.",
+        "diff": "Count what a build would change for readers.",
     },
     "Look": {
         "show": "List what readers see, and print the rows of tables.",
+        "query": "Print the rows of a query.",
         "lineage": "Show which columns the values of a column come from.",
         "cost": "List what each table has cost in Snowflake.",
-    },
-    "Write": {
-        "test": "Run the tests of tables, without a warehouse.",
     },
     "Mend": {
         "retry": "Build what a failed run left unpublished, and nothing else.",

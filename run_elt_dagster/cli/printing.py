@@ -15,6 +15,8 @@ from rich.tree import Tree
 
 # A pipe has no width: there a line is as long as its cells.
 _NO_WIDTH = 10_000
+# A terminal obeys some of these signs, and a value of a table may hold them.
+_UNSEEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def say(line: str) -> None:
@@ -38,9 +40,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, name in enumerate(header):
         numbers = bool(rows) and all(_is_number(row[column]) for row in rows)
-        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold", no_wrap=not is_terminal)
+        table.add_column(
+            Text(name.translate(_UNSEEN)),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=not is_terminal,
+        )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell.translate(_UNSEEN)) for cell in row))
     _print_wide(table)
 
 
@@ -55,6 +62,11 @@ def _print_wide(drawn: Table | Tree) -> None:
     with console.capture() as captured:
         console.print(drawn)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+    """Return rows as text, as Snowflake's own clients print them."""
+    return [["NULL" if value is None else str(value) for value in row] for row in rows]
 
 
 def print_json(value: object) -> None:

@@ -6,7 +6,6 @@
 `dialect` turns Snowflake's queries into DuckDB's: what is known to be exact, and nothing else. fakesnow
 (https://github.com/tekumara/fakesnow) answers SHOW and DESCRIBE, and creates schemas and databases. The other modules add the protocol
 and what hangs on a table. What cannot be done fails loudly; docs/embedded.md lists what is known, and what differs from an account.
-
 Importing this module is cheap: DuckDB and fakesnow are only imported when a server starts.
 """
 
@@ -63,12 +62,8 @@ class Endpoint:
         They keep the connector on this machine: no telemetry, no look-up of the cloud it runs on. There is no network
         timeout, since it would end long queries too.
         """
-        return {
-            **asdict(self),
-            "login_timeout": 30,
-            "platform_detection_timeout_seconds": 0.0,
-            "session_parameters": {"CLIENT_TELEMETRY_ENABLED": False},
-        }
+        offline = {"platform_detection_timeout_seconds": 0.0, "session_parameters": {"CLIENT_TELEMETRY_ENABLED": False}}
+        return {**asdict(self), "login_timeout": 30, **offline}
 
 
 @dataclass
@@ -137,7 +132,7 @@ def embedded_snowflake(
         with shared.changing:
             if shared.endpoint is None:
                 with ExitStack() as resources:
-                    shared.endpoint = _start(
+                    shared.endpoint = start(
                         resources, place, database.upper(), sample_data=sample_data, wait_seconds=wait_seconds, log=log
                     )
                     shared.resources = resources.pop_all()
@@ -152,21 +147,29 @@ def embedded_snowflake(
         _leave(shared)
 
 
-def _start(
-    opened: ExitStack, place: Path, database: str, *, sample_data: bool, wait_seconds: float, log: Callable[[str], None]
+def start(
+    resources: ExitStack,
+    directory: Path,
+    database: str,
+    *,
+    sample_data: bool,
+    wait_seconds: float,
+    log: Callable[[str], None],
+    features: Sequence[Any] = (),
 ) -> Endpoint:
+    """Start a server of one user, with features; otherwise as `embedded_snowflake`. The directory is absolute."""
     try:
         from run_elt_dagster.embedded import disk, lock, proxy, server, set_up  # noqa: PLC0415 - the package imports cheaply
     except ImportError as error:
         # A library is there, and one that it needs is not; or it is another version.
         raise NotInstalledError([error.name or str(error)]) from error
 
-    with disk.opening(place):
-        place.mkdir(parents=True, exist_ok=True)
-        opened.enter_context(lock.directory_lock(place, wait_seconds=wait_seconds, log=log))
-        started = server.EmbeddedServer(place, databases=[database])
-        opened.callback(started.stop)
-        opened.enter_context(proxy.without_proxy_for(server.HOST))
+    with disk.opening(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        resources.enter_context(lock.directory_lock(directory, wait_seconds=wait_seconds, log=log))
+        started = server.EmbeddedServer(directory, databases=[database], features=features)
+        resources.callback(started.stop)
+        resources.enter_context(proxy.without_proxy_for(server.HOST))
         set_up.set_up_database(started.engine, database, sample_data=sample_data, log=log)
     started.start()
     return Endpoint(server.HOST, started.port, "http", "embedded", server.USER, started.password, database)

@@ -2,7 +2,7 @@
 
     EmbeddedServer(directory, features=[GRANTS, TAGS])
 
-The server of this package has no feature. Its own handlers call every hook inside the transaction that changes the table.
+The server of a run has none, that of `run-elt seed` has one. Its own handlers call every hook inside the transaction that changes the table.
 """
 
 from collections.abc import Callable, Mapping, Sequence

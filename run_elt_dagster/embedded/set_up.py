@@ -18,18 +18,16 @@ def set_up_database(engine: Engine, database: str, *, sample_data: bool, log: Ca
 
     The sample data comes with the note that it is there in one transaction: whoever is killed in between leaves nothing.
     """
-    duck = engine.duck_conn
+    duck, register = engine.duck_conn, Register(engine.duck_conn, database)
     for schema in SCHEMAS:
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{schema}")
-    register = Register(duck, database)
     if not sample_data or register.knows(SAMPLE_LOADED):
         return
-    tables = [Table(database, "RAW_DATA", name) for name in SAMPLE_TABLES]
-    started = time.monotonic()
+    tables, started = [Table(database, "RAW_DATA", name) for name in SAMPLE_TABLES], time.monotonic()
     with transaction(duck):
         register.record(SAMPLE_LOADED)
-        if any(register.existing_name(table.schema, table.name) for table in tables):
-            # Somebody has such tables already.
+        if duck.execute(f"SELECT 1 FROM {register.part('objects')} WHERE dropped_on IS NULL").fetchone():
+            log(f"{database} has tables of its own, so no sample data was loaded.")
             return
         duck.execute(sql_file("sample_data", schema=f"{quoted(database)}.RAW_DATA"))
         for table in tables:

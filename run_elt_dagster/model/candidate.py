@@ -19,8 +19,8 @@ from run_elt_dagster.model.names import (
 )
 from run_elt_dagster.model.table import AnalyticsTable
 
-State = Literal["run", "publishing", "failed", "rollback", "withdrawn"]
-_MARKER = re.compile(r"\[run_elt (run|publishing|failed|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+State = Literal["run", "publishing", "failed", "preview", "rollback", "withdrawn"]
+_MARKER = re.compile(r"\[run_elt (run|publishing|failed|preview|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
 _ROLLED_BACK = "rollback-of-"
@@ -32,7 +32,7 @@ class Marker:
 
     Attributes:
         state: `run` for rows of a build, `publishing` while they are written over others, `failed` for rejected ones,
-            `withdrawn` for those that a rollback has taken away, `rollback` for those that a rollback is taking away from readers.
+            `preview` for those that nothing will publish, `withdrawn` for those that a rollback has taken away, `rollback` for those that a rollback is taking away from readers.
         run_id: Dagster's id of the run.
         at: When its build began, ISO 8601 in UTC by Snowflake's clock; empty if it was not noted.
     """

@@ -40,11 +40,11 @@ def single_select(sql: str) -> str:
     end = first_semicolon(sql)
     if end is None:
         return sql
-    _require_nothing_after(sql, end)
+    require_nothing_after(sql, end)
     return sql[:end]
 
 
-def _statement_units(sql: str, start: int = 0) -> Iterator[re.Match[str]]:
+def statement_units(sql: str, start: int = 0) -> Iterator[re.Match[str]]:
     """Yield what statements consist of, one by one: nearly always, the first is all that is looked at."""
     for unit in SQL_UNIT.finditer(sql, start):
         if unit.lastgroup not in ("space", "comment", "semicolon"):
@@ -62,7 +62,7 @@ def _require_no_template(sql: str) -> None:
 
 
 def _require_select(sql: str) -> None:
-    units = _statement_units(sql)
+    units = statement_units(sql)
     opening = next(units, None)
     if opening is None:
         raise SqlRuleError("requires one SELECT, got no statement. Write the SELECT that makes the table.", offset=0)
@@ -76,8 +76,13 @@ def _require_select(sql: str) -> None:
         )
 
 
-def _require_nothing_after(sql: str, end: int) -> None:
-    second = next(_statement_units(sql, end), None)
+def require_nothing_after(sql: str, end: int) -> None:
+    """Require that no second statement stands behind a semicolon.
+
+    Raises:
+        SqlRuleError: One does.
+    """
+    second = next(statement_units(sql, end), None)
     if second is not None:
         raise SqlRuleError(
             f"requires exactly one statement, got a second one that starts with {second.group()[:40]}. One SQL file is "

@@ -27,7 +27,11 @@ _TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
 # Other runs of a table that publish between the start of a run and its own publication are seldom more.
 _RECORDS_READ = 50
-_CANDIDATES = {"failed": "a candidate that failed", "withdrawn": "a version that a rollback took away"}
+_CANDIDATES = {
+    "failed": "a candidate that failed",
+    "preview": "a preview that nothing will publish",
+    "withdrawn": "a version that a rollback took away",
+}
 
 Query = Callable[[str], Sequence[Sequence[Any]]]
 """Sends a query and returns its rows."""

@@ -163,7 +163,7 @@ class TableRun:
         try:
             work.send(statement)
         except StatementError as error:
-            raise self._in_the_file(error, statement) from None
+            raise in_the_file(work.table, error, statement) from None
         self._is_built = True
         self._comment_columns()
         return State.AUDIT
@@ -299,12 +299,6 @@ class TableRun:
                 if error.errno != OBJECT_MISSING:
                     raise
 
-    def _in_the_file(self, error: StatementError, statement: str) -> StatementError:
-        if error.line is None or error.position is None:
-            return error
-        where = file_position(self._work.table, statement, line=error.line, position=error.position)
-        return error.with_changes(where=where or error.where)
-
     def _require_a_candidate(self) -> None:
         """Wait for a newer run where it has taken the candidate away.
 
@@ -410,6 +404,14 @@ def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
     except Exception as error:  # noqa: BLE001 - raised before the outcome is handed over, the run would wait for ever
         return f"{outcome.candidate} is of no use any more and could not be dropped: {error}"
     return None
+
+
+def in_the_file(table: AnalyticsTable, error: StatementError, statement: str) -> StatementError:
+    """Return the error of the statement that builds a table with its place in the table's file, where it has one."""
+    if error.line is None or error.position is None:
+        return error
+    where = file_position(table, statement, line=error.line, position=error.position)
+    return error.with_changes(where=where or error.where)
 
 
 def _row_count(audits: Sequence[AuditOutcome]) -> int | None:

@@ -242,8 +242,13 @@ class ConnectorSession:
             )
         return session_name(self._connection.database)
 
-    def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+    def execute(self, sql: str, *, tag: Mapping[str, str], most_rows: int | None = None) -> Answer:
         """Run one statement on a cursor of its own; where Snowflake does not answer, not for ever.
+
+        Args:
+            sql: The statement.
+            tag: What its query tag says.
+            most_rows: How many rows are fetched, None for all; Snowflake computes all of them.
 
         Raises:
             StatementError: It failed.
@@ -252,7 +257,7 @@ class ConnectorSession:
             self.renew(self._number)
         number = self._number
         try:
-            return self._answers.ask(_words(tag), lambda: self._execute(sql, tag=tag))
+            return self._answers.ask(_words(tag), lambda: self._execute(sql, tag=tag, most_rows=most_rows))
         except NoAnswerError as error:
             self._silent.add(number)
             raise StatementError(
@@ -269,7 +274,7 @@ class ConnectorSession:
             self._interrupted = True
             raise
 
-    def _execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+    def _execute(self, sql: str, *, tag: Mapping[str, str], most_rows: int | None) -> Answer:
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
         if self._sign_in_error is not None:
@@ -282,7 +287,8 @@ class ConnectorSession:
                 try:
                     # No bind parameters: with them, a % in the author's LIKE would be read as one.
                     cursor.execute(sql, _statement_params={"QUERY_TAG": query_tag(tag)})
-                    rows = tuple(tuple(row) for row in cursor.fetchall())
+                    fetched = cursor.fetchall() if most_rows is None else cursor.fetchmany(most_rows)
+                    rows = tuple(tuple(row) for row in fetched)
                 finally:
                     query_id = cursor.sfqid
                 described = cursor.description or ()

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from run_elt_dagster.cli import COMMANDS, main, run_elt
+from run_elt_dagster.cli.printing import print_table
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for part in COMMANDS.values() for name in part]
@@ -62,3 +63,8 @@ def _completed(line: str) -> list[str]:
 
 def _run(command: list[str], variables: dict[str, str]) -> str:
     return subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout
+
+
+def test_value_of_a_table_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["na\x1bme"], [["\x1b[2Jgone\x07"]])
+    assert capsys.readouterr().out == "na\\x1bme\n\\x1b[2Jgone\\x07\n"

@@ -1,0 +1,77 @@
+"""`run-elt preview`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.cli.opening import signed_in
+from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.publish.preview import audit, built, first_rows
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.snowflake.session import Answer
+
+
+@click.command("preview")
+@click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@click.option("--rows", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Rows to print.")
+@click.option("--keep", is_flag=True, help="Keep the candidate, to query it.")
+@as_json
+def command(table: str, *, rows: int, keep: bool, as_json: bool) -> int:
+    """Build and audit a table as its file stands, print its first rows, and publish nothing.
+
+    The tables that it reads are those that readers see. The exit code is 1 if a check would stop the publishing.
+    """
+    settings = Settings.from_environment()
+    declared = load_table(settings.tables_dir, table)
+    with (
+        signed_in(settings) as session,
+        built(
+            session, declared, job="run-elt preview", options=settings.publishing, keep=keep, warn=say_on_stderr
+        ) as work,
+    ):
+        outcomes = audit(work)
+        shown = first_rows(work, rows) if rows else Answer((), "", 0.0)
+        if as_json:
+            print_json(_facts(work, outcomes, shown, keep=keep))
+        else:
+            _print(work, outcomes, shown, keep=keep)
+    return 1 if any(outcome.blocks for outcome in outcomes) else 0
+
+
+def _print(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, keep: bool) -> None:
+    if shown.columns:
+        print_table([column.lower() for column in shown.columns], cells(shown.rows))
+        print()
+    print_table(
+        ("check", "verdict", "found"),
+        [(o.audit.name, _verdict(o), str(o).removeprefix(f"check {o.audit.name} ")) for o in outcomes],
+    )
+    count = next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None)
+    rows = "" if count is None else f"{count:,} rows in "
+    print(f"\n{work.table.name}: {rows}{work.seconds['build']:.1f} s. Nothing was published. {work.production.words}")
+    print(f"The candidate {work.candidate} {'stays.' if keep else 'is dropped.'}")
+
+
+def _verdict(outcome: AuditOutcome) -> str:
+    if outcome.passed:
+        return "passed"
+    return "failed" if outcome.blocks else "warning"
+
+
+def _facts(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, keep: bool) -> dict[str, Any]:
+    return {
+        "table": work.table.name,
+        "candidate": str(work.candidate) if keep else None,
+        "published": False,
+        "columns": {column.name: column.type for column in work.inspection.candidate_columns},
+        "rows": next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None),
+        "first_rows": [dict(zip(shown.columns, row, strict=True)) for row in shown.rows],
+        "checks": [
+            {"name": outcome.audit.name, "verdict": _verdict(outcome), "found": str(outcome)} for outcome in outcomes
+        ],
+    }

@@ -1,0 +1,123 @@
+"""Build a table's candidate as its file stands, to look at it. Nothing publishes it, and it is dropped at the end.
+
+Its comment has the state `preview`: no run waits for it, and what a killed process leaves is dropped like every old candidate.
+"""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.failures import failed_statement
+from run_elt_dagster.publish.guards import inventory_of, inventory_sql, server_instant
+from run_elt_dagster.publish.preflight import create_schemas
+from run_elt_dagster.publish.statements import build_sql, drop_sql
+from run_elt_dagster.publish.table_run import in_the_file
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Answer, Session, StatementError
+
+
+@contextmanager
+def built(
+    session: Session,
+    table: AnalyticsTable,
+    *,
+    job: str,
+    options: PublishOptions,
+    keep: bool = False,
+    warn: Callable[[str], None],
+) -> Generator[TableWork]:
+    """Yield the work on a table's candidate, as the table's file stands; the tables that it reads are the published ones.
+
+    The candidate is dropped at the end, also after an interruption.
+
+    Args:
+        session: An open session.
+        table: The table.
+        job: The command, for the tag on the queries.
+        options: How tables are built.
+        keep: Whether the candidate stays.
+        warn: Called where the candidate could not be dropped.
+
+    Raises:
+        ValueError: The candidate could not be built; readers see what they saw.
+        StatementError: What exists in the target schema could not be read.
+    """
+    run = RunContext(str(uuid.uuid4()), job)
+    with _on_its_warehouse(session, table) as own:
+        runner = StatementRunner(own, run, threading.Event())
+        work = _work(runner, table, database=own.database, options=options)
+        try:
+            _build(work)
+            yield work
+        except Exception:
+            raise
+        except BaseException:
+            # Otherwise its CTAS could end after the candidate was dropped.
+            with contextlib.suppress(Exception):
+                session.cancel()
+            raise
+        finally:
+            if not keep:
+                _drop(work, warn)
+
+
+def audit(work: TableWork) -> tuple[AuditOutcome, ...]:
+    """Return a verdict on every check of the table, asked of its candidate.
+
+    Raises:
+        StatementError: Not even the catalogue answers.
+    """
+    work.stage = "audit"
+    outcomes, work.inspection = work.auditor().evaluate()
+    return outcomes
+
+
+def first_rows(work: TableWork, rows: int) -> Answer:
+    """Return the first rows of the candidate by its first column.
+
+    Raises:
+        StatementError: They could not be read.
+    """
+    return work.send(f"SELECT * FROM {work.candidate.sql} ORDER BY 1 LIMIT {rows}")
+
+
+@contextmanager
+def _on_its_warehouse(session: Session, table: AnalyticsTable) -> Generator[Session]:
+    if table.warehouse is None:
+        yield session
+        return
+    with session.on_warehouse(table.warehouse) as own:
+        yield own
+
+
+def _work(runner: StatementRunner, table: AnalyticsTable, *, database: str, options: PublishOptions) -> TableWork:
+    # Nothing is replaced, so nothing that hangs on the target is asked for.
+    answer = runner.send(inventory_sql(database, [table.stored_schema]), tag={"stage": "inspect"})
+    inventory = inventory_of(answer.rows)
+    if options.creates_schemas:
+        create_schemas(runner, inventory, [table], database=database)
+    work = TableWork(runner, table, inventory, database=database, options=options)
+    work.snapshot_at = server_instant(inventory, elapsed_seconds=0)
+    return work
+
+
+def _build(work: TableWork) -> None:
+    statement = build_sql(work.table, work.candidate, marker=work.marker("preview"))
+    try:
+        work.send(statement)
+    except StatementError as error:
+        failure = failed_statement(work, in_the_file(work.table, error, statement))
+        raise ValueError(failure.message) from error
+
+
+def _drop(work: TableWork, warn: Callable[[str], None]) -> None:
+    try:
+        work.runner.send(drop_sql(work.candidate), tag={"asset": "/".join(work.table.key), "stage": "clean-up"})
+    except StatementError as error:
+        warn(f"{work.candidate} could not be dropped, got {error}. A run drops it when it is old enough.")
