@@ -1,7 +1,9 @@
 """What the catalogue's answers mean, what forbids to publish, and how grants are carried over: whole values, so no part goes untested."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -240,6 +242,33 @@ def test_grants_are_all_but_ownership_with_the_database_of_a_database_role() -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("grantee", "parts"),
+    [
+        ('"a.b"', ("a.b",)),
+        ('DB."say ""hi"".v2"', ("DB", 'say "hi".v2')),
+        ('"D.B"."r"', ("D.B", "r")),
+        # Shown without quotes of its own, since it has no dot.
+        ('say "hi"', ('say "hi"',)),
+    ],
+)
+def test_grantee_is_read_as_snowflake_stores_it(grantee: str, parts: tuple[str, ...]) -> None:
+    kind = "DATABASE_ROLE" if len(parts) > 1 else "ROLE"
+    assert grants_of([grant_row(grantee, kind)], X) == {Grant("SELECT", kind, parts)}
+
+
+def test_grant_that_cannot_be_carried_over_is_refused_with_the_remedy() -> None:
+    with pytest.raises(PublishRefusedError) as raised:
+        grants_of([grant_row("APP", "APPLICATION")], X)
+    assert raised.value.refusal == Refusal(
+        "publish: swap carries over grants to roles, database roles and shares",
+        "SELECT to APPLICATION APP on PROD.A.X",
+        "Use publish: clone to keep every grant.",
+        consequence="It would be lost.",
+        reason=Reason.GRANTS,
+    )
+
+
 def test_grants_are_taken_away_before_others_are_given() -> None:
     given = Grant("SELECT", "ROLE", ("R",), grant_option=True)
     assert grant_changes_sql(X, present=frozenset({Grant("SELECT", "ROLE", ("R",))}), wanted=frozenset({given})) == [
@@ -249,14 +278,19 @@ def test_grants_are_taken_away_before_others_are_given() -> None:
 
 
 class Grants:
-    """Sends statements about grants: each GRANT takes effect unless it is `lost`, and is reported as failed if it `fails`."""
+    """Sends statements about grants: each GRANT takes effect unless it is `lost`, and is reported as failed if it `fails`.
+
+    Every statement has to come by the runner itself, and by the fresh one while that is open.
+    """
 
     def __init__(self, wanted: str, *, fails: bool, lost: bool) -> None:
         self.sent: list[str] = []
         self._on = {show_grants_sql(X): [grant_row(wanted)], show_grants_sql(TEMP): list[tuple[str, ...]]()}
         self._wanted, self._fails, self._lost = wanted, fails, lost
+        self._runner: object = self
 
-    def __call__(self, sql: str, _: object) -> Answer:
+    def __call__(self, sql: str, runner: object) -> Answer:
+        assert runner is self._runner
         self.sent.append(sql)
         if sql in self._on:
             return Answer(tuple(self._on[sql]), "q", 0.0)
@@ -266,14 +300,11 @@ class Grants:
             raise StatementError("no answer", errno=None, query_id="q", answered=False)
         return Answer((), "q", 0.0)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def fresh(self) -> "Grants":
-        return self
+    @contextmanager
+    def fresh(self) -> Generator[object]:
+        self._runner = object()
+        yield self._runner
+        self._runner = self
 
     def carried_over(self) -> str:
         return carry_grants_over(self, self, giver=X, taker=TEMP)  # type: ignore[arg-type]
@@ -303,3 +334,12 @@ def test_grant_that_failed_and_took_no_effect_is_an_error() -> None:
 
 def test_grant_that_took_no_effect_all_the_same_is_told() -> None:
     assert Grants("R", fails=False, lost=True).carried_over() == "SELECT to R"
+
+
+def test_all_that_differs_after_carrying_over_is_told() -> None:
+    wanted = (grant_row("R"), grant_row("D", "DATABASE_ROLE"))
+
+    def send(sql: str, _: object) -> Answer:
+        return Answer(wanted if sql == show_grants_sql(X) else (), "q", 0.0)
+
+    assert carry_grants_over(send, object(), giver=X, taker=TEMP) == "SELECT to PROD.D, SELECT to R"  # type: ignore[arg-type]
