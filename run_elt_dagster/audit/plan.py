@@ -347,19 +347,22 @@ class AuditOutcome:
         if self.found is not None:
             return f"check {self.audit.name} found {self.found}"
         found = [
-            f"{_say(self.got.get(measure.counts), limit=self.audit.count_limit)} {measure.counts}, expected {measure.bounds}"
+            f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
+            f"expected {measure.bounds}"
             for measure in self.audit.measures
             if self.passed or not self._holds(measure)
         ]
         return f"check {self.audit.name} found {'; '.join(found) or 'what it expects'}"
 
 
-def _say(value: Number | None, *, limit: int | None) -> str:
+def _say(value: Number | None, bounds: Bounds, *, limit: int | None) -> str:
     if value is None:
         return "no"
     if limit is not None and value > limit:
         return f"more than {limit:,}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    # Two decimals, unless they hide what is wrong: 24.00 found, at most 24 expected.
+    in_full = isinstance(value, int) or bounds.hold(round(value, 2)) != bounds.hold(value)
+    return f"{value:,}" if in_full else f"{value:,.2f}"
 
 
 @dataclass(frozen=True)
