@@ -60,9 +60,14 @@ def test_row_count_is_asked_first_and_with_the_severity_that_is_declared() -> No
             "The number of rows changes by at most 200.0 % against the published table, if that has 100 rows or more.",
         ),
         (
-            {"max_drop": "12.34567%", "severity": "warn"},
-            Bounds(-12.3457),
-            "The number of rows changes by at least -12.3457 % against the published table, if that has 100 rows or more.",
+            {"max_drop": "12.345678901%", "severity": "warn"},
+            Bounds(-12.345678901),
+            "The number of rows changes by at least -12.345678901 % against the published table, if that has 100 rows or more.",
+        ),
+        (
+            {"max_drop": "0%", "severity": "warn"},
+            Bounds(0),
+            "The number of rows changes by at least 0.0 % against the published table, if that has 100 rows or more.",
         ),
     ],
 )

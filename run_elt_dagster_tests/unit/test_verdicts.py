@@ -160,6 +160,29 @@ def test_change_of_the_row_count_is_judged_in_percent(rows: int, before: int, ch
     assert (outcome, outcome.passed) == (AuditOutcome(CHANGE, got, "q", query=QUERY), passed)
 
 
+@pytest.mark.parametrize(
+    ("rows", "change", "words"),
+    [
+        (10**8, 0, None),
+        (10**8 - 1, -1e-06, "-0.000001 % change of the row count, expected exactly 0.0"),
+        (10**8 + 2, 2e-06, "0.000002 % change of the row count, expected exactly 0.0"),
+    ],
+)
+def test_one_row_of_a_large_table_is_a_change(rows: int, change: float, words: str | None) -> None:
+    audit = an_audit(checks={"row_count_change": {"max_drop": "0%", "max_growth": "0%"}})
+    outcome = judged(audit, rows, target=TableVersion("T", 10**8))
+    assert outcome.got["% change of the row count"] == change
+    assert outcome.passed is (words is None)
+    assert words is None or str(outcome) == f"check row_count_change found {words}"
+
+
+def test_change_too_small_to_show_has_no_sign_where_it_is_allowed() -> None:
+    audit = an_audit(checks={"row_count_change": {"max_drop": "1%"}})
+    outcome = judged(audit, 10**8 - 1, target=TableVersion("T", 10**8))
+    assert outcome.passed
+    assert str(outcome.got["% change of the row count"]) == "0.0"
+
+
 NOTHING_PUBLISHED = "there is no published table to compare with"
 
 
