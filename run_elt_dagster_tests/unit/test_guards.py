@@ -118,18 +118,39 @@ def test_policies_of_two_tables_are_one_query() -> None:
     assert other.startswith("SELECT 1 AS N, ")
 
 
-def stream(name: str, table: str) -> tuple[Any, ...]:
-    return (None, name, "D", "S", None, None, table)
+def stream(name: str, source: str | None, tables: str | None = None) -> tuple[Any, ...]:
+    return (None, name, "D", "S", None, None, source, "Table", source if tables is None else tables, "DELTA")
 
 
 def test_streams_are_those_that_read_the_table() -> None:
-    rows = [stream("ONE", "PROD.A.X"), stream("GONE", ""), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X")]
+    rows = [stream("ONE", "PROD.A.X"), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X")]
     assert streams_by_table(rows) == {
         ("PROD", "A", "X"): ("D.S.ONE", "D.S.TWO"),
         ("PROD", "B", "X"): ("D.S.OTHER",),
     }
     found = with_streams(INVENTORY, [X, Y], rows)
     assert (found.tables["A", "X"].streams, found.tables["A", "Y"].streams) == (("D.S.ONE", "D.S.TWO"), ())
+
+
+def test_stream_on_a_view_reads_each_table_below_it() -> None:
+    assert streams_by_table([stream("ONE", "PROD.A.V", 'PROD.A.X, PROD.A."a,b"')]) == {
+        ("PROD", "A", "V"): ("D.S.ONE",),
+        ("PROD", "A", "X"): ("D.S.ONE",),
+        ("PROD", "A", "a,b"): ("D.S.ONE",),
+    }
+
+
+def test_stream_on_a_table_that_is_no_identifier_is_not_overlooked() -> None:
+    found = streams_by_table([stream("ONE", "PROD.A.my table"), stream("STAGE", "stage", "")])
+    assert found == {("PROD", "A", "my table"): ("D.S.ONE",), ("STAGE",): ("D.S.STAGE",)}
+
+
+@pytest.mark.parametrize(
+    ("source", "tables"),
+    [("No privilege or table dropped", "1 inaccessible table(s)"), ("", ""), (None, None)],
+)
+def test_stream_on_a_table_that_the_role_does_not_see_forbids_nothing(source: str | None, tables: str | None) -> None:
+    assert with_streams(INVENTORY, [X, Y], [stream("ONE", source, tables)]) == INVENTORY
 
 
 def test_all_that_is_unknown_about_a_table_is_kept() -> None:

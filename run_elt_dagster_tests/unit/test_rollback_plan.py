@@ -249,7 +249,7 @@ def test_present_table_that_would_lose_something_is_not_replaced() -> None:
         "rolling back analytics.mau would put another object in the place of PROD.ANALYTICS.MAU, got a table that role OTHER "
         "owns, not R. It would change hands. Nothing was changed."
     )
-    stream = (None, "CHANGES", "D", "S", None, None, "PROD.ANALYTICS.MAU")
+    stream = (None, "CHANGES", "D", "S", None, None, "PROD.ANALYTICS.MAU", "Table", "PROD.ANALYTICS.MAU")
     assert "D.S.CHANGES" in refused(Account(standing(), streams=(stream,), dropped={"MAU": [OLD_ONE]}))
 
 
