@@ -142,6 +142,11 @@ def test_causes_in_a_line_are_five(count: int, more: str) -> None:
     assert line == f"gone 0; gone 1; gone 2; gone 3; gone 4{more}"
 
 
+def test_check_that_a_later_release_noted_is_read_as_far_as_it_is_known() -> None:
+    kept = {"name": "row_count", "got": "0 rows", "expected": "at least 1 rows", "later": 1}
+    assert FailedCheck.of(kept) == EMPTY
+
+
 def test_title_has_a_sign_for_the_state() -> None:
     failed = failure(built("b"), summary="T\x1b[31m failed")
     found = groups_of(failed, STYLE)

@@ -71,6 +71,11 @@ def test_metadata_of_a_failure_keeps_what_is_known(production: Production, kept:
     )
 
 
+def test_metadata_of_a_later_release_is_read_as_far_as_it_is_known() -> None:
+    kept = {"state": "unchanged", "later": 1, "version": {"name": "MAU", "rows": 7, "later": 1}}
+    assert Production.from_json(kept) == Production("unchanged", TableVersion("MAU", 7))
+
+
 def test_metadata_does_not_repeat_the_description_of_the_table() -> None:
     assert "Monthly" not in json.dumps(Production.of(DESCRIBED).to_json())
 
