@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -17,10 +18,12 @@ from run_elt_dagster.publish.guards import (
     PublishRefusedError,
     Refusal,
     TargetInventory,
+    create_schema_sql,
     inventory_of,
     inventory_sql,
     lost_by_replacing,
     missing_schema,
+    no_table_refusal,
     policies_sql,
     require_same_columns,
     schema_remedy,
@@ -177,6 +180,27 @@ def test_all_that_is_unknown_about_a_table_is_kept() -> None:
             ),
         ),
         (
+            {"kind": "ICEBERG TABLE", "policies": ("tag T",)},
+            (
+                "x would put another object in the place of PROD.A.X, got iceberg table. It would become an ordinary table. "
+                "Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
+            {"streams": ("D.S.ONE", "D.S.TWO")},
+            (
+                "x would put another object in the place of PROD.A.X, got streams that read it: D.S.ONE, D.S.TWO. They would go "
+                "stale. Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
+            {"managed_by": "ADMIN"},
+            (
+                "x would put another object in the place of PROD.A.X, got a managed access schema that role ADMIN owns, not "
+                "R. Its grants could be lost. Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
             {"unknown": ("streams: a", "policies: b")},
             (
                 "x would put another object in the place of PROD.A.X, got no answer about what hangs on it (streams: a; "
@@ -187,9 +211,31 @@ def test_all_that_is_unknown_about_a_table_is_kept() -> None:
     ],
 )
 def test_refusal_says_what_would_be_lost_and_what_to_do(existing: dict[str, Any], expected: str) -> None:
-    refused = lost_by_replacing(X, InventoryTable(**{"name": "X", "owner": "R", **existing}), role="R", act="x")
+    refused = lost_by_replacing(X, replace(InventoryTable("X", owner="R"), **existing), role="R", act="x")
     assert refused is not None
     assert refused.message == expected
+
+
+def test_refusal_says_what_readers_see_where_it_is_known() -> None:
+    refused = lost_by_replacing(X, InventoryTable("X", owner="OTHER"), role="R", act="x", seen="Nothing was changed.")
+    assert refused is not None
+    assert (refused.seen, refused.reason) == ("Nothing was changed.", Reason.OWNER)
+
+
+@pytest.mark.parametrize("existing", [{}, {"owner": ""}, {"managed_by": "R"}])
+def test_plain_table_of_the_role_may_be_replaced(existing: dict[str, Any]) -> None:
+    plain = replace(InventoryTable("X", owner="R"), **existing)
+    assert lost_by_replacing(X, plain, role="R", act="x") is None
+
+
+def test_what_is_no_table_is_left_to_its_owner() -> None:
+    assert no_table_refusal(TABLE, X, InventoryTable("X", kind="VIEW")) == Refusal(
+        "a.x requires a table as its target",
+        "a view at PROD.A.X",
+        "Drop or rename it, then materialize again.",
+        seen="Readers still see it.",
+        reason=Reason.NO_TABLE,
+    )
 
 
 def test_overwriting_other_columns_is_refused_with_both_differences() -> None:
@@ -230,6 +276,11 @@ def test_error_about_the_targets_schema_says_who_must_create_it(named: str, errn
 )
 def test_error_about_something_else_is_not_about_the_targets_schema(words: str, errno: int) -> None:
     assert missing_schema(X, refused_build(words, errno), role="R") is None
+
+
+def test_schema_of_a_table_is_created_by_its_exact_name() -> None:
+    assert create_schema_sql(Relation("PROD", "my schema", "X")) == 'CREATE SCHEMA IF NOT EXISTS "PROD"."my schema"'
+    assert create_schema_sql(X) == 'CREATE SCHEMA IF NOT EXISTS "PROD"."A"'
 
 
 def test_remedy_for_a_missing_schema_is_what_an_administrator_runs() -> None:
