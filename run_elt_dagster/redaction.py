@@ -1,6 +1,7 @@
 """Keep secrets and row values out of what leaves the process: messages, events and logs. Pure."""
 
 import base64
+import json
 import re
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -64,7 +65,8 @@ def redact(text: str, *, secrets: Sequence[str] = ()) -> str:
 
     Args:
         text: Any text.
-        secrets: Values of secret settings; their base64 and URL forms and the lines of a key are found too.
+        secrets: Values of secret settings; their base64 and URL forms, the text that JSON and Python's `repr` escape, and the lines of a
+            key are found too.
     """
     for form in _forms(secrets):
         text = text.replace(form, REDACTED)
@@ -130,8 +132,11 @@ def excerpt(text: str, *, limit: int) -> str:
 def _forms(secrets: Sequence[str]) -> list[str]:
     forms: set[str] = set()
     for secret in secrets:
-        forms |= {secret, quote(secret, safe=""), secret.replace("\n", "\\n")}
-        forms.add(base64.b64encode(secret.encode("utf-8", "replace")).decode())
+        # A byte of the environment that is no UTF-8 is half a character here, and `?` in a message.
+        shown = secret.encode("utf-8", "replace").decode()
+        forms |= {secret, shown, quote(shown, safe=""), base64.b64encode(shown.encode()).decode()}
+        escaped = (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret))
+        forms |= {form[1:-1] for form in escaped}
         if "\n" in secret:
             forms |= {line.strip() for line in secret.splitlines() if not line.startswith("-----")}
     # The longest first, or a part of it would be replaced and its rest stay.

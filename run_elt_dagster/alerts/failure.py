@@ -1,9 +1,10 @@
 """What failed: the facts of an alert. Pure."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from run_elt_dagster.model.production import ProductionState
 from run_elt_dagster.model.reason import Reason
@@ -34,6 +35,11 @@ class FailedCheck:
     expected: str
     kind: str = ""
     is_answered: bool = True
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "FailedCheck":
+        """Return the check that the metadata of a failure keeps. What a later release notes besides is left out."""
+        return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
 
 
 @dataclass(frozen=True)

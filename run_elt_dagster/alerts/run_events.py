@@ -291,7 +291,7 @@ def _failed_table(fact: Mapping[str, Any], last: TableVersion | None) -> FailedT
         cause_class=str(fact.get("cause_class", "")),
         errno=fact.get("errno", ERRNO_UNKNOWN),
         reason=_reason(fact),
-        checks=tuple(FailedCheck(**check) for check in fact.get("checks", ())),
+        checks=tuple(FailedCheck.of(check) for check in fact.get("checks", ())),
         query_id=fact.get("query_id"),
         production=words,
         readers_see=production.state if production else None,

@@ -80,8 +80,8 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
 
 def _row_count_change(rule: RowCountChange) -> Audit:
     bounds = Bounds(
-        min=None if rule.max_drop is None else round(-100 * rule.max_drop, 4),
-        max=None if rule.max_growth is None else round(100 * rule.max_growth, 4),
+        min=None if rule.max_drop is None else _percent(-rule.max_drop),
+        max=None if rule.max_growth is None else _percent(rule.max_growth),
     )
     return RowCountChangeAudit(
         name="row_count_change",
@@ -91,6 +91,11 @@ def _row_count_change(rule: RowCountChange) -> Audit:
         measures=(Measure(ROW_COUNT_SQL, "% change of the row count", bounds),),
         min_rows=rule.min_rows,
     )
+
+
+def _percent(fraction: float) -> float:
+    """Return a percentage with the decimals that an author may write; -0.0 is 0."""
+    return round(100 * fraction, 9) + 0.0
 
 
 def _key(name: str, kind: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:

@@ -34,6 +34,11 @@ class Bounds:
         """Return whether a value is inside."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
+    def rounded(self, value: float, digits: int) -> float:
+        """Return a number with so many decimals. It stays as it is where they would put it on the other side of a bound."""
+        short = round(value, digits)
+        return short if self.hold(short) == self.hold(value) else value
+
     def __str__(self) -> str:
         """Return the bounds as a message says them."""
         if self.min is not None and self.min == self.max:
@@ -213,7 +218,8 @@ class RowCountChangeAudit(ScanAudit):
         if before < max(self.min_rows, 1):
             note = f"the published table has {before:,} rows, and fewer than {max(self.min_rows, 1):,} are not compared"
             return replace(outcome, got={}, note=note)
-        change = round(100 * (rows - before) / before, 4)
+        # Nine decimals of a percentage are all that an author may write. -0.0 is 0.
+        change = measure.bounds.rounded(round(100 * (rows - before) / before, 9), 4) + 0.0
         return replace(outcome, got={measure.counts: change, "rows": int(rows), "rows published": before})
 
 
@@ -347,19 +353,23 @@ class AuditOutcome:
         if self.found is not None:
             return f"check {self.audit.name} found {self.found}"
         found = [
-            f"{_say(self.got.get(measure.counts), limit=self.audit.count_limit)} {measure.counts}, expected {measure.bounds}"
+            f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
+            f"expected {measure.bounds}"
             for measure in self.audit.measures
             if self.passed or not self._holds(measure)
         ]
         return f"check {self.audit.name} found {'; '.join(found) or 'what it expects'}"
 
 
-def _say(value: Number | None, *, limit: int | None) -> str:
+def _say(value: Number | None, bounds: Bounds, *, limit: int | None) -> str:
     if value is None:
         return "no"
     if limit is not None and value > limit:
         return f"more than {limit:,}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    short = bounds.rounded(value, 2)
+    return f"{short:,.2f}" if short == round(value, 2) else f"{short:,.9f}".rstrip("0")
 
 
 @dataclass(frozen=True)

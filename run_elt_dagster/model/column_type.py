@@ -163,7 +163,7 @@ class _Reader:
             return ColumnType(family.names, family.default, family.whole)
         if name in _STRUCTURED:
             return self._structured(name)
-        parameters = self._numbers(name, family)
+        parameters = self._numbers(name, family.bounds)
         self._require(")")
         if name == "DECFLOAT":
             return ColumnType(family.names)
@@ -214,16 +214,16 @@ class _Reader:
         if word not in ("FLOAT", "INT"):
             raise ValueError("requires vector(float, <dimension>) or vector(int, <dimension>)")
         self._require(",")
-        (dimension,) = self._numbers("VECTOR", _Family(("VECTOR",), (_DIMENSION,)))
+        (dimension,) = self._numbers("VECTOR", (_DIMENSION,))
         self._require(")")
         element = Element(ColumnType((word,)))
         return ColumnType(("VECTOR",), (dimension,), elements=(element,))
 
-    def _numbers(self, name: str, family: _Family) -> tuple[int, ...]:
-        if not family.bounds:
+    def _numbers(self, name: str, bounds: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        if not bounds:
             raise ValueError(f"requires {name.lower()} without parameters, as Snowflake has it")
         found: list[int] = []
-        for low, high in family.bounds:
+        for low, high in bounds:
             if found and not self._accept(","):
                 break
             number = self._next()

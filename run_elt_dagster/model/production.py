@@ -51,6 +51,10 @@ class TableVersion:
         return (*rows, self.marker.published) if self.marker and self.marker.published else rows
 
 
+# Of a version, what the metadata of a failure keeps.
+_KEPT = ("name", "rows", "comment", "kind")
+
+
 @dataclass(frozen=True)
 class Production:
     """What readers see of a table that a run did not publish.
@@ -107,7 +111,10 @@ class Production:
         version = kept.get("version")
         return cls(
             kept["state"],
-            TableVersion(**version) if isinstance(version, Mapping) else None,
+            # A later release may note more. Without it, the alert still says what readers see.
+            TableVersion(**{name: version[name] for name in _KEPT if name in version})
+            if isinstance(version, Mapping)
+            else None,
             run_id=str(kept.get("run_id", "")),
             target=str(kept.get("target", "")),
         )

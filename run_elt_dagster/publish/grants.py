@@ -10,6 +10,9 @@ from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
+_GRANTEE_PART = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_GRANTEE = re.compile(rf"(?:{_GRANTEE_PART.pattern})(?:\.(?:{_GRANTEE_PART.pattern}))*")
+
 # Sends a statement by a runner, with the tag of whoever asks.
 Send = Callable[[str, StatementRunner], Answer]
 
@@ -67,8 +70,11 @@ def grants_of(rows: Iterable[Sequence[object]], relation: Relation) -> frozenset
 
 def _grantee_parts(grantee: str) -> list[str]:
     """Split a name that SHOW GRANTS gives: quoted only where it holds a dot."""
-    parts = re.findall(r'"(?:[^"]|"")+"|[^."]+', grantee)
-    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts] or [grantee]
+    if not _GRANTEE.fullmatch(grantee):
+        # Its quotes belong to the name.
+        return [grantee]
+    parts = _GRANTEE_PART.findall(grantee)
+    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts]
 
 
 def grant_changes_sql(relation: Relation, *, present: frozenset[Grant], wanted: frozenset[Grant]) -> list[str]:

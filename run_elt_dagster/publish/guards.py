@@ -130,20 +130,30 @@ _SPECIAL = ("DYNAMIC", "ICEBERG", "HYBRID")
 
 STREAMS_SQL = "SHOW STREAMS IN ACCOUNT"
 # The columns of SHOW STREAMS: https://docs.snowflake.com/en/sql-reference/sql/show-streams
-_STREAM_NAME, _STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_TABLE = 1, 2, 3, 6
+_STREAM_NAME, _STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_SOURCE, _STREAM_TABLES = 1, 2, 3, 6, 8
+_LISTED_NAME = re.compile(r'(?:[^",]|"(?:[^"]|"")*")+')
 
 
 def streams_by_table(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of streams by the stored name of the table that they read."""
+    """Return the names of streams by the stored name of what they read: a table, or a view and the tables below it.
+
+    A stream on a view goes stale too when a table below it is replaced: https://docs.snowflake.com/en/user-guide/streams-intro
+    """
     found: dict[tuple[str, ...], tuple[str, ...]] = {}
     for row in rows:
-        try:
-            table = stored_names(str(row[_STREAM_TABLE]))
-        except ValueError:
-            continue
         name = ".".join(str(row[part]) for part in (_STREAM_DATABASE, _STREAM_SCHEMA, _STREAM_NAME))
-        found[table] = (*found.get(table, ()), name)
+        listed = _LISTED_NAME.findall(str(row[_STREAM_TABLES] or ""))
+        for table in dict.fromkeys(map(_stored, [str(row[_STREAM_SOURCE] or ""), *listed])):
+            found[table] = (*found.get(table, ()), name)
     return found
+
+
+def _stored(name: str) -> tuple[str, ...]:
+    """Return the stored names in a listed one; its parts as they are where it is no identifier, so no stream is overlooked."""
+    try:
+        return stored_names(name.strip())
+    except ValueError:
+        return tuple(name.strip().split("."))
 
 
 def policies_sql(relations: Sequence[Relation]) -> str:

@@ -92,10 +92,12 @@ def newest_published(candidates: Sequence[TableVersion], *, after: Marker) -> Ta
     """
     marked = [(version.marker, version) for version in candidates if version.marker is not None]
     newest = max((marker.order for marker, _ in marked), default=after.order)
+    if newest <= after.order:
+        return None
     # A build that was sent again leaves a dropped version behind, whatever became of it.
     found = [(marker, version) for marker, version in marked if marker.order == newest]
     certain = all(marker.state == "run" and version.dropped_at is not None for marker, version in found)
-    return found[0][1] if found and certain and newest > after.order else None
+    return found[0][1] if certain else None
 
 
 def _listed_in(answer: Answer) -> list[TableVersion]:

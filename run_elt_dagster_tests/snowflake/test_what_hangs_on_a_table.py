@@ -117,6 +117,18 @@ def test_streams_are_listed_where_publishing_looks_for_them(table: OwnTable) -> 
     assert found[target.database, target.schema, target.name] == (f"{target.database}.{target.schema}.S_{table.name}",)
 
 
+@pytest.mark.only_an_account("has no streams on views")
+def test_stream_on_a_view_is_listed_with_the_table_below_it(table: OwnTable) -> None:
+    session = table.schema.session()
+    table.publish("0000000A", built(3, 1))
+    allowed(session, [f"create view v_{table.name} as select * from {table.name}"])
+    allowed(session, [f"create stream s_{table.name} on view v_{table.name}"])
+    target, _ = table.relations("0000000A")
+    stream = f"{target.database}.{target.schema}.S_{table.name}"
+    assert streams_by_table(session.sql(STREAMS_SQL))[target.database, target.schema, target.name] == (stream,)
+
+
 def test_listing_of_streams_has_its_columns_where_publishing_reads_them(table: OwnTable) -> None:
     names = [name.lower() for name in table.schema.session().columns(STREAMS_SQL)]
-    assert (names[1:4], names[6]) == (["name", "database_name", "schema_name"], "table_name")
+    assert names[1:4] == ["name", "database_name", "schema_name"]
+    assert (names[6], names[8]) == ("table_name", "base_tables")

@@ -2,7 +2,7 @@ import pytest
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.model.checks import ColumnContract
-from run_elt_dagster.model.column_type import actual_type, column_type
+from run_elt_dagster.model.column_type import NO_SUCH_TYPE, ColumnType, Element, actual_type, column_type
 
 NUMBER, TEXT = Column("A", "NUMBER", 38, 0), Column("A", "TEXT", length=16_777_216)
 
@@ -166,3 +166,92 @@ def test_column_keeps_its_contract_as_far_as_the_catalogue_says(declared: str, c
 )
 def test_type_of_a_column_is_shown_as_a_person_writes_it(column: Column, shown: str) -> None:
     assert column.type == shown
+
+
+INT, DATE = ColumnType(("NUMBER",), whole=True), ColumnType(("DATE",))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("number", ColumnType(("NUMBER",))),
+        ("number(10)", ColumnType(("NUMBER",), (10, 0))),
+        ("decimal(38, 37)", ColumnType(("NUMBER",), (38, 37))),
+        ("number(1, 1)", ColumnType(("NUMBER",), (1, 1))),
+        ("int", INT),
+        ("double precision", ColumnType(("FLOAT",))),
+        ("decfloat(38)", ColumnType(("DECFLOAT",))),
+        ("varchar(1)", ColumnType(("TEXT",), (1,))),
+        ("character varying(134217728)", ColumnType(("TEXT",), (134_217_728,))),
+        ("char", ColumnType(("TEXT",), (1,))),
+        ("varchar(5) collate 'en'", ColumnType(("TEXT",), (5,))),
+        ("timestamp(0)", ColumnType(("TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ"), (0,))),
+        ("timestamp with local time zone(9)", ColumnType(("TIMESTAMP_LTZ",), (9,))),
+        ("interval\n day(9)  to second(6)", ColumnType(("INTERVAL",))),
+        ("array", ColumnType(("ARRAY",))),
+        ("array(int not null)", ColumnType(("ARRAY",), elements=(Element(INT, not_null=True),))),
+        ("map(int, date)", ColumnType(("MAP",), elements=(Element(INT), Element(DATE)))),
+        (
+            'object(a int, "b c" date not null)',
+            ColumnType(("OBJECT",), elements=(Element(INT, "A"), Element(DATE, "b c", not_null=True))),
+        ),
+        ("vector(int, 1)", ColumnType(("VECTOR",), (1,), elements=(Element(ColumnType(("INT",))),))),
+        ("vector(float, 4096)", ColumnType(("VECTOR",), (4096,), elements=(Element(ColumnType(("FLOAT",))),))),
+    ],
+)
+def test_type_is_all_that_its_text_says(text: str, expected: ColumnType) -> None:
+    assert column_type(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("numbr", NO_SUCH_TYPE),
+        ("number number", NO_SUCH_TYPE),
+        ("number(", NO_SUCH_TYPE),
+        ("number(10 2)", NO_SUCH_TYPE),
+        ("varchar collate", NO_SUCH_TYPE),
+        ("array(int not)", NO_SUCH_TYPE),
+        ("array(int not date)", NO_SUCH_TYPE),
+        ("vector(int 3)", NO_SUCH_TYPE),
+        ("int(5)", "requires int without parameters, as Snowflake has it"),
+        ("number(0)", "requires number with a parameter from 1 to 38"),
+        ("number(x)", "requires number with a parameter from 1 to 38"),
+        ("number(10, 38)", "requires number with a parameter from 0 to 37"),
+        ("number(10, 11)", "requires number with no more decimals than digits"),
+        ("varchar(0)", "requires varchar with a parameter from 1 to 134,217,728"),
+        ("vector(int, 4097)", "requires vector with a parameter from 1 to 4,096"),
+        ("vector(date, 3)", "requires vector(float, <dimension>) or vector(int, <dimension>)"),
+        ("array(int, int)", "requires 1 type in array(...)"),
+        ("map(int)", "requires 2 types in map(...)"),
+    ],
+)
+def test_type_that_is_refused_says_what_is_required(text: str, rule: str) -> None:
+    with pytest.raises(ValueError, match="requires") as raised:
+        column_type(text)
+    assert str(raised.value) == rule
+
+
+def test_types_in_types_go_a_hundred_levels_deep() -> None:
+    deepest = "array(" * 100 + "int" + ")" * 100
+    assert column_type(deepest).names == ("ARRAY",)
+    with pytest.raises(ValueError, match="DESCRIBE TABLE prints"):
+        column_type(f"array({deepest})")
+
+
+@pytest.mark.parametrize(
+    ("data_type", "parameters", "expected"),
+    [
+        ("NUMBER", (38, 0), ColumnType(("NUMBER",), (38, 0))),
+        ("VECTOR(INT, 3)", (), column_type("vector(int, 3)")),
+        ("TIMESTAMP_NTZ(3)", (9,), ColumnType(("TIMESTAMP_NTZ",), (3,))),
+        # Of the catalogue, the parameters say whether there are decimals.
+        ("INT", (38, 0), ColumnType(("NUMBER",), (38, 0))),
+        # Not a type of Snowflake's: only itself is the same.
+        ("INTEGER[]", (38, 0), ColumnType(("INTEGER[]",))),
+    ],
+)
+def test_type_of_the_catalogue_has_the_parameters_of_its_own_columns(
+    data_type: str, parameters: tuple[int, ...], expected: ColumnType
+) -> None:
+    assert actual_type(data_type, parameters) == expected

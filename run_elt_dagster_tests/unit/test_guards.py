@@ -1,7 +1,10 @@
 """What the catalogue's answers mean, what forbids to publish, and how grants are carried over: whole values, so no part goes untested."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -15,10 +18,12 @@ from run_elt_dagster.publish.guards import (
     PublishRefusedError,
     Refusal,
     TargetInventory,
+    create_schema_sql,
     inventory_of,
     inventory_sql,
     lost_by_replacing,
     missing_schema,
+    no_table_refusal,
     policies_sql,
     require_same_columns,
     schema_remedy,
@@ -116,18 +121,39 @@ def test_policies_of_two_tables_are_one_query() -> None:
     assert other.startswith("SELECT 1 AS N, ")
 
 
-def stream(name: str, table: str) -> tuple[Any, ...]:
-    return (None, name, "D", "S", None, None, table)
+def stream(name: str, source: str | None, tables: str | None = None) -> tuple[Any, ...]:
+    return (None, name, "D", "S", None, None, source, "Table", source if tables is None else tables, "DELTA")
 
 
 def test_streams_are_those_that_read_the_table() -> None:
-    rows = [stream("ONE", "PROD.A.X"), stream("GONE", ""), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X")]
+    rows = [stream("ONE", "PROD.A.X"), stream("TWO", 'PROD.A."X"'), stream("OTHER", "PROD.B.X")]
     assert streams_by_table(rows) == {
         ("PROD", "A", "X"): ("D.S.ONE", "D.S.TWO"),
         ("PROD", "B", "X"): ("D.S.OTHER",),
     }
     found = with_streams(INVENTORY, [X, Y], rows)
     assert (found.tables["A", "X"].streams, found.tables["A", "Y"].streams) == (("D.S.ONE", "D.S.TWO"), ())
+
+
+def test_stream_on_a_view_reads_each_table_below_it() -> None:
+    assert streams_by_table([stream("ONE", "PROD.A.V", 'PROD.A.X, PROD.A."a,b"')]) == {
+        ("PROD", "A", "V"): ("D.S.ONE",),
+        ("PROD", "A", "X"): ("D.S.ONE",),
+        ("PROD", "A", "a,b"): ("D.S.ONE",),
+    }
+
+
+def test_stream_on_a_table_that_is_no_identifier_is_not_overlooked() -> None:
+    found = streams_by_table([stream("ONE", "PROD.A.my table"), stream("STAGE", "stage", "")])
+    assert found == {("PROD", "A", "my table"): ("D.S.ONE",), ("STAGE",): ("D.S.STAGE",)}
+
+
+@pytest.mark.parametrize(
+    ("source", "tables"),
+    [("No privilege or table dropped", "1 inaccessible table(s)"), ("", ""), (None, None)],
+)
+def test_stream_on_a_table_that_the_role_does_not_see_forbids_nothing(source: str | None, tables: str | None) -> None:
+    assert with_streams(INVENTORY, [X, Y], [stream("ONE", source, tables)]) == INVENTORY
 
 
 def test_all_that_is_unknown_about_a_table_is_kept() -> None:
@@ -154,6 +180,27 @@ def test_all_that_is_unknown_about_a_table_is_kept() -> None:
             ),
         ),
         (
+            {"kind": "ICEBERG TABLE", "policies": ("tag T",)},
+            (
+                "x would put another object in the place of PROD.A.X, got iceberg table. It would become an ordinary table. "
+                "Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
+            {"streams": ("D.S.ONE", "D.S.TWO")},
+            (
+                "x would put another object in the place of PROD.A.X, got streams that read it: D.S.ONE, D.S.TWO. They would go "
+                "stale. Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
+            {"managed_by": "ADMIN"},
+            (
+                "x would put another object in the place of PROD.A.X, got a managed access schema that role ADMIN owns, not "
+                "R. Its grants could be lost. Readers still see the previous table. Use publish: overwrite to keep the object."
+            ),
+        ),
+        (
             {"unknown": ("streams: a", "policies: b")},
             (
                 "x would put another object in the place of PROD.A.X, got no answer about what hangs on it (streams: a; "
@@ -164,9 +211,31 @@ def test_all_that_is_unknown_about_a_table_is_kept() -> None:
     ],
 )
 def test_refusal_says_what_would_be_lost_and_what_to_do(existing: dict[str, Any], expected: str) -> None:
-    refused = lost_by_replacing(X, InventoryTable(**{"name": "X", "owner": "R", **existing}), role="R", act="x")
+    refused = lost_by_replacing(X, replace(InventoryTable("X", owner="R"), **existing), role="R", act="x")
     assert refused is not None
     assert refused.message == expected
+
+
+def test_refusal_says_what_readers_see_where_it_is_known() -> None:
+    refused = lost_by_replacing(X, InventoryTable("X", owner="OTHER"), role="R", act="x", seen="Nothing was changed.")
+    assert refused is not None
+    assert (refused.seen, refused.reason) == ("Nothing was changed.", Reason.OWNER)
+
+
+@pytest.mark.parametrize("existing", [{}, {"owner": ""}, {"managed_by": "R"}])
+def test_plain_table_of_the_role_may_be_replaced(existing: dict[str, Any]) -> None:
+    plain = replace(InventoryTable("X", owner="R"), **existing)
+    assert lost_by_replacing(X, plain, role="R", act="x") is None
+
+
+def test_what_is_no_table_is_left_to_its_owner() -> None:
+    assert no_table_refusal(TABLE, X, InventoryTable("X", kind="VIEW")) == Refusal(
+        "a.x requires a table as its target",
+        "a view at PROD.A.X",
+        "Drop or rename it, then materialize again.",
+        seen="Readers still see it.",
+        reason=Reason.NO_TABLE,
+    )
 
 
 def test_overwriting_other_columns_is_refused_with_both_differences() -> None:
@@ -209,6 +278,11 @@ def test_error_about_something_else_is_not_about_the_targets_schema(words: str, 
     assert missing_schema(X, refused_build(words, errno), role="R") is None
 
 
+def test_schema_of_a_table_is_created_by_its_exact_name() -> None:
+    assert create_schema_sql(Relation("PROD", "my schema", "X")) == 'CREATE SCHEMA IF NOT EXISTS "PROD"."my schema"'
+    assert create_schema_sql(X) == 'CREATE SCHEMA IF NOT EXISTS "PROD"."A"'
+
+
 def test_remedy_for_a_missing_schema_is_what_an_administrator_runs() -> None:
     assert schema_remedy(X, role="R") == (
         "Let an administrator with CREATE SCHEMA on database PROD, such as SYSADMIN, run: CREATE SCHEMA IF NOT EXISTS PROD.A; "
@@ -240,6 +314,33 @@ def test_grants_are_all_but_ownership_with_the_database_of_a_database_role() -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("grantee", "parts"),
+    [
+        ('"a.b"', ("a.b",)),
+        ('DB."say ""hi"".v2"', ("DB", 'say "hi".v2')),
+        ('"D.B"."r"', ("D.B", "r")),
+        # Shown without quotes of its own, since it has no dot.
+        ('say "hi"', ('say "hi"',)),
+    ],
+)
+def test_grantee_is_read_as_snowflake_stores_it(grantee: str, parts: tuple[str, ...]) -> None:
+    kind = "DATABASE_ROLE" if len(parts) > 1 else "ROLE"
+    assert grants_of([grant_row(grantee, kind)], X) == {Grant("SELECT", kind, parts)}
+
+
+def test_grant_that_cannot_be_carried_over_is_refused_with_the_remedy() -> None:
+    with pytest.raises(PublishRefusedError) as raised:
+        grants_of([grant_row("APP", "APPLICATION")], X)
+    assert raised.value.refusal == Refusal(
+        "publish: swap carries over grants to roles, database roles and shares",
+        "SELECT to APPLICATION APP on PROD.A.X",
+        "Use publish: clone to keep every grant.",
+        consequence="It would be lost.",
+        reason=Reason.GRANTS,
+    )
+
+
 def test_grants_are_taken_away_before_others_are_given() -> None:
     given = Grant("SELECT", "ROLE", ("R",), grant_option=True)
     assert grant_changes_sql(X, present=frozenset({Grant("SELECT", "ROLE", ("R",))}), wanted=frozenset({given})) == [
@@ -249,14 +350,19 @@ def test_grants_are_taken_away_before_others_are_given() -> None:
 
 
 class Grants:
-    """Sends statements about grants: each GRANT takes effect unless it is `lost`, and is reported as failed if it `fails`."""
+    """Sends statements about grants: each GRANT takes effect unless it is `lost`, and is reported as failed if it `fails`.
+
+    Every statement has to come by the runner itself, and by the fresh one while that is open.
+    """
 
     def __init__(self, wanted: str, *, fails: bool, lost: bool) -> None:
         self.sent: list[str] = []
         self._on = {show_grants_sql(X): [grant_row(wanted)], show_grants_sql(TEMP): list[tuple[str, ...]]()}
         self._wanted, self._fails, self._lost = wanted, fails, lost
+        self._runner: object = self
 
-    def __call__(self, sql: str, _: object) -> Answer:
+    def __call__(self, sql: str, runner: object) -> Answer:
+        assert runner is self._runner
         self.sent.append(sql)
         if sql in self._on:
             return Answer(tuple(self._on[sql]), "q", 0.0)
@@ -266,14 +372,11 @@ class Grants:
             raise StatementError("no answer", errno=None, query_id="q", answered=False)
         return Answer((), "q", 0.0)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def fresh(self) -> "Grants":
-        return self
+    @contextmanager
+    def fresh(self) -> Generator[object]:
+        self._runner = object()
+        yield self._runner
+        self._runner = self
 
     def carried_over(self) -> str:
         return carry_grants_over(self, self, giver=X, taker=TEMP)  # type: ignore[arg-type]
@@ -303,3 +406,12 @@ def test_grant_that_failed_and_took_no_effect_is_an_error() -> None:
 
 def test_grant_that_took_no_effect_all_the_same_is_told() -> None:
     assert Grants("R", fails=False, lost=True).carried_over() == "SELECT to R"
+
+
+def test_all_that_differs_after_carrying_over_is_told() -> None:
+    wanted = (grant_row("R"), grant_row("D", "DATABASE_ROLE"))
+
+    def send(sql: str, _: object) -> Answer:
+        return Answer(wanted if sql == show_grants_sql(X) else (), "q", 0.0)
+
+    assert carry_grants_over(send, object(), giver=X, taker=TEMP) == "SELECT to PROD.D, SELECT to R"  # type: ignore[arg-type]

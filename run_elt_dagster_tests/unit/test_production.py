@@ -1,6 +1,8 @@
 """What readers see, in words and as the metadata of a failure keeps it."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,37 @@ def test_production_comes_back_from_the_metadata_of_a_failure_with_the_same_word
     back = Production.from_json(json.loads(json.dumps(production.to_json())))
     assert back is not None
     assert (back.state, back.words) == (production.state, production.words)
+
+
+@pytest.mark.parametrize(
+    ("production", "kept"),
+    [
+        (Production.of(None), {"state": "none"}),
+        (
+            Production.of(DESCRIBED),
+            {"state": "unchanged", "version": {"name": "MAU", "rows": 7, "comment": BUILT}},
+        ),
+        (
+            Production.of(TableVersion("V", comment="of mine", kind="VIEW")),
+            {"state": "unchanged", "version": {"name": "V", "kind": "VIEW"}},
+        ),
+        (
+            Production("unknown", run_id="8f3a", target="DB.A.MAU"),
+            {"state": "unknown", "run_id": "8f3a", "target": "DB.A.MAU"},
+        ),
+    ],
+)
+def test_metadata_of_a_failure_keeps_what_is_known(production: Production, kept: dict[str, Any]) -> None:
+    assert production.to_json() == kept
+    assert Production.from_json(kept) == replace(
+        production,
+        version=None if production.version is None else TableVersion(**kept["version"]),
+    )
+
+
+def test_metadata_of_a_later_release_is_read_as_far_as_it_is_known() -> None:
+    kept = {"state": "unchanged", "later": 1, "version": {"name": "MAU", "rows": 7, "later": 1}}
+    assert Production.from_json(kept) == Production("unchanged", TableVersion("MAU", 7))
 
 
 def test_metadata_does_not_repeat_the_description_of_the_table() -> None:

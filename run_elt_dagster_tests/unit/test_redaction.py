@@ -1,5 +1,8 @@
 import base64
+import json
 import traceback
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -55,6 +58,8 @@ def test_named_secret_is_taken_out(text: str) -> None:
         "invalid identifier 'API_KEY'",
         "Object 'A.USER_TOKEN' does not exist or not authorized.",
         "analytics.password_hash: check unique_password_hash found 3 rows",
+        "DB.ANALYTICS.USER_SECRET: 1,234 rows with a duplicate key",
+        "analytics.user_token: skipped, since analytics.other failed",
     ],
 )
 def test_table_or_column_that_is_called_like_a_secret_stays(text: str) -> None:
@@ -76,6 +81,61 @@ def test_table_or_column_that_is_called_like_a_secret_stays(text: str) -> None:
 )
 def test_secret_goes_wherever_it_stands(text: str) -> None:
     assert "hunter2" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        # Nothing announces a name.
+        ("password: failed again", "password: [redacted] again"),
+        # The sign is one of a value.
+        ("table api_key=failed again", "table api_key=[redacted] again"),
+        # A word is no sentence, and numbers are none.
+        ("check token: failed", "check token: [redacted]"),
+        ("check token: 5 7 failed", "check token: [redacted] 7 failed"),
+    ],
+)
+def test_word_after_a_key_is_a_secret_where_no_sentence_about_a_name_follows(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("https://user:hunter2@host/x", "https://user:[redacted]@host/x"),
+        ("Authorization: Bearer hunter2hunter2 end", "Authorization: Bearer [redacted] end"),
+        ("password='hunter 2', role=r", "password=[redacted], role=r"),
+    ],
+)
+def test_what_stands_around_a_secret_stays(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+def test_secret_of_three_characters_would_tear_words_apart() -> None:
+    assert redact("abc abcd", secrets=("abc", "abcd")) == "abc [redacted]"
+
+
+def test_longest_form_of_a_secret_is_taken_out_first() -> None:
+    assert redact("canary-value", secrets=("canary", "canary-value")) == "[redacted]"
+
+
+def test_key_is_taken_out_by_its_lines_and_in_one_line() -> None:
+    key = "-----BEGIN X-----\nfirst line\n  second line\n-----END X-----"
+    escaped = key.replace("\n", "\\n")
+    assert redact(f"{escaped} | second line | first line", secrets=(key,)) == "[redacted] | [redacted] | [redacted]"
+    assert redact("-----BEGIN X-----", secrets=(key,)) == "-----BEGIN X-----"
+
+
+def test_secret_that_is_no_text_is_taken_out_as_it_is_and_as_it_is_shown() -> None:
+    """An environment may hold bytes that are no UTF-8: Python reads each as half a character, and a message shows `?`."""
+    assert redact("a canary\udce4 or canary?", secrets=("canary\udce4",)) == "a [redacted] or [redacted]"
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr, partial(json.dumps, ensure_ascii=False)])
+def test_secret_is_taken_out_of_text_that_escapes_it(written: Callable[[str], str]) -> None:
+    secret = "can\"ary\\ä\tvalue'"
+    inside = written(secret)[1:-1]
+    assert redact(f"<{inside}>", secrets=(secret,)) == "<[redacted]>"
 
 
 def test_value_of_a_secret_setting_is_taken_out_in_every_form() -> None:
@@ -125,6 +185,20 @@ def test_ordinary_error_stays_as_it_is() -> None:
     assert redact_row_values(redact(text, secrets=("abc", ""))) == text
 
 
+@pytest.mark.parametrize(
+    ("length", "limit", "shown"),
+    [
+        (50, 50, "a" * 25 + "b" * 25),
+        (1000, 50, f"{'a' * 14}\n… 1,000 characters in all …\n{'b' * 7}"),
+        (60, 50, f"{'a' * 16}\n… 60 characters in all …\n{'b' * 8}"),
+        # No room: the text is cut all the same.
+        (60, 10, "a\n… 60 cha"),
+    ],
+)
+def test_excerpt_has_twice_as_much_of_the_head(length: int, limit: int, shown: str) -> None:
+    assert excerpt("a" * (length // 2) + "b" * (length // 2), limit=limit) == shown
+
+
 def test_excerpt_keeps_head_and_tail() -> None:
     text = excerpt("start" + "x" * 5000 + "end", limit=200)
     assert len(text) <= 200
@@ -140,3 +214,20 @@ def test_exception_is_redacted_with_its_causes_and_keeps_its_type() -> None:
     assert "ProgrammingError: 390100" in text
     assert "ValueError: no session for" in text
     assert "canary-value" not in text
+
+
+def test_exception_keeps_what_is_no_text_and_loses_every_text_with_a_secret() -> None:
+    error = ProgrammingError("refused canary-value", errno=390100)
+    error.args = (5, "canary-value")
+    error.__context__ = ValueError("canary-value")
+    redact_exception(error, secrets=["canary-value"])
+    assert error.args == (5, "[redacted]")
+    assert (error.msg, error.raw_msg) == ("390100: refused [redacted]", "refused [redacted]")
+    assert error.__context__.args == ("[redacted]",)
+
+
+def test_exceptions_that_cause_each_other_are_redacted_once() -> None:
+    one, other = ValueError("canary-value"), ValueError("canary-value")
+    one.__cause__, other.__cause__ = other, one
+    redact_exception(one, secrets=["canary-value"])
+    assert (one.args, other.args) == (("[redacted]",), ("[redacted]",))
