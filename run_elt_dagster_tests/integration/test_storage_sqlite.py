@@ -249,6 +249,17 @@ def test_file_of_runs_is_waited_for_as_long_as_files_of_events(path: Path) -> No
         assert milliseconds == (30_000 if name == "runs.db" else 7_000)
 
 
+def test_commit_waits_for_the_disk_only_where_a_file_has_no_log_ahead_of_it(path: Path) -> None:
+    """Dagster creates a file first and gives it its log then."""
+    new = path.with_name("new.db")
+    for expected in (2, 1):
+        with engine(new).connect() as connection:
+            assert connection.scalar(sa.text("pragma synchronous")) == expected
+            connection.execute(sa.text("pragma journal_mode = wal"))
+    with engine(path).connect() as connection:
+        assert connection.scalar(sa.text("pragma synchronous")) == 1
+
+
 def test_row_that_is_there_already_costs_no_connection(path: Path) -> None:
     """Dagster records the second materialization of an asset so: it inserts, and updates when that fails."""
     for _ in range(3):
