@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +23,8 @@ _DAGSTERS_FILE = re.compile(r"/(?:history/runs|history/runs/[^/]*|schedules/sche
 # As long as Dagster 1.13.27 waits for a lock of the events, where it sets that. For the runs it leaves SQLite's 5 s, which a slow disk
 # under many writers exceeds: the run would fail with "database is locked".
 _LOCK_SECONDS = 30
+# Dagster has some dozens.
+_MOST_STATEMENTS = 500
 _Stamp = tuple[int, int, int, int]
 
 
@@ -148,6 +150,31 @@ def _is_dagsters(cargs: list[Any], cparams: dict[str, Any]) -> bool:
     return len(cargs) == 1 and is_for_any_thread and is_plain and bool(_DAGSTERS_FILE.search(str(cargs[0])))
 
 
+class _Statements(dict[Any, Any]):
+    """Compiled statements for all engines of Dagster's files: an engine lives for an event, and has none of its own yet.
+
+    SQLAlchemy asks with a tuple that begins with the engine's dialect. These differ in nothing but being another object.
+    https://docs.sqlalchemy.org/en/21/core/connections.html#sqlalchemy.engine.Connection.execution_options.params.compiled_cache
+    """
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        """Return a compiled statement."""
+        return super().get((type(key[0]), *key[1:]), default)
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: Any) -> None:
+        if len(self) >= _MOST_STATEMENTS:
+            self.clear()
+        super().__setitem__((type(key[0]), *key[1:]), compiled)
+
+
+_STATEMENTS = _Statements()
+
+
+def _share_statements(connection: Connection) -> None:
+    if isinstance(connection.connection.dbapi_connection, KeptConnection):
+        connection.execution_options(compiled_cache=_STATEMENTS)
+
+
 def _note_no_pool(connection: object, record: object) -> None:
     del record
     if isinstance(connection, KeptConnection):
@@ -159,6 +186,7 @@ LISTENERS = (
     (NullPool, "connect", _note_no_pool),
     (NullPool, "invalidate", spoil),
     (Engine, "handle_error", spoil_after_error),
+    (Engine, "engine_connect", _share_statements),
 )
 
 

@@ -260,6 +260,24 @@ def test_commit_waits_for_the_disk_only_where_a_file_has_no_log_ahead_of_it(path
         assert connection.scalar(sa.text("pragma synchronous")) == 1
 
 
+def test_statement_is_compiled_once_for_all_engines_of_dagsters_files(path: Path, tmp_path: Path) -> None:
+    hits: list[str] = []
+    other = tmp_path / "other.db"
+    _create(other, [1])
+    for file, number in ((path, 2), (path, 3), (path.with_name("more.db"), 4), (other, 5), (other, 6)):
+        if not file.is_file():
+            _create(file, [])
+        made = engine(file)
+        sa.event.listen(made, "before_cursor_execute", lambda *given: hits.append(given[4].cache_hit.name))
+        # A statement of this test alone: the number is a parameter, not a part of it.
+        table = sa.table("numbers", sa.column("n", sa.Integer))
+        with made.connect() as connection, connection.begin():
+            connection.execute(table.insert(), {"n": number})
+            assert connection.scalar(sa.select(sa.func.max(table.c.n)).where(table.c.n == number)) == number
+    # A database of somebody else is left alone.
+    assert [hit.removeprefix("CACHE_") for hit in hits] == ["MISS"] * 2 + ["HIT"] * 4 + ["MISS"] * 4
+
+
 def test_row_that_is_there_already_costs_no_connection(path: Path) -> None:
     """Dagster records the second materialization of an asset so: it inserts, and updates when that fails."""
     for _ in range(3):
