@@ -11,7 +11,7 @@ from run_elt_dagster_tests.support.tpc import columns_in, tpcds
 pytestmark = pytest.mark.thorough
 
 
-def test_queries_of_tpcds_are_as_a_person_has_read_them(tmp_path: Path) -> None:
+def test_queries_of_tpcds_are_as_they_were_read_by_hand(tmp_path: Path) -> None:
     found = tpcds(tmp_path, scale=0)
     if isinstance(found, str):
         pytest.skip(f"DuckDB's extension tpcds is not to be had: {found}")

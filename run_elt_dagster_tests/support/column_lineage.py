@@ -1,4 +1,4 @@
-"""Column lineage of the queries of TPC-H and TPC-DS: what a person has read off them, and what the project says."""
+"""Column lineage of the queries of TPC-H and TPC-DS: what was read off them by hand, and what the project says."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

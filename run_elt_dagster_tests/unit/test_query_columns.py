@@ -159,7 +159,7 @@ def test_sum_of_thousands_of_terms_is_read() -> None:
     assert told(f"select {' + '.join(['a', 'b'] * 200)} as s from s.t") == "S: s.t.a s.t.b"
 
 
-def test_queries_of_tpch_are_as_a_person_has_read_them() -> None:
+def test_queries_of_tpch_are_as_they_were_read_by_hand() -> None:
     tables, written = columns_of_tpch(), truth()
     found = {f"h{name[1:]}": lines(lineage_of(sql, tables)) for name, sql in tpch_queries().items()}
     compared = {name: columns for name, columns in found.items() if name in written}
