@@ -120,8 +120,12 @@ def _csv(path: Path, delimiter: str | None) -> LocalFile:
 
 def _header(path: Path, delimiter: str | None) -> tuple[str, list[str]]:
     """Return the delimiter and the first line's fields: the delimiter is the one that makes the most of them."""
+    # Shells make no tab of it.
+    given = "\t" if delimiter == "\\t" else delimiter
+    if given is not None and (len(given) != 1 or given in '"\r\n'):
+        raise ValueError(f"run-elt seed --delimiter requires one character, got {given!r}. Nothing was loaded.")
     found: dict[str, list[str]] = {}
-    for each in (delimiter,) if delimiter else DELIMITERS:
+    for each in (given,) if given else DELIMITERS:
         with path.open(encoding="utf-8-sig", newline="") as file:
             try:
                 found[each] = next(csv.reader(file, delimiter=each), [])

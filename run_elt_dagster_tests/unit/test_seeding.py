@@ -174,6 +174,9 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_format_and_delimiter_can_be_named(plan_of: Any) -> None:
     assert values(plan_of("rows.dat", "a:b,c\n1:2\n", form="csv", delimiter=":")) == [(1, 2)]
+    assert values(plan_of("rows.csv", "a\tb,c,d\n1\t2\n", delimiter="\\t")) == [(1, 2)]
+    with pytest.raises(ValueError, match="--delimiter requires one character, got '::'"):
+        plan_of("rows.csv", "a::b\n1::2\n", delimiter="::")
 
 
 def test_one_statement_makes_the_table_with_its_comments(plan_of: Any) -> None:
