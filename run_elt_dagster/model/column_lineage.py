@@ -204,7 +204,7 @@ class ColumnLineage:
     def _check_column(self, key: Key, column: str, name: str) -> None:
         names = self.names(key)
         if names is not None and column not in names:
-            near = get_close_matches(*key_of([column]), key_of(names)) or key_of(names[:_NAMES_SHOWN])
+            near = get_close_matches(key_of([column])[0], key_of(names)) or key_of(names[:_NAMES_SHOWN])
             raise ValueError(
                 f"run-elt lineage requires a column of {'.'.join(key)}, got {name}. It has {len(names)} columns, as "
                 f"{', '.join(near)}."
