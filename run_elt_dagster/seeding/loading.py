@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -183,8 +184,9 @@ def _kinds(duck: duckdb.DuckDBPyConnection, file: LocalFile, declared: Mapping[s
         row = duck.execute(f"SELECT {aggregates} FROM ({file.text_sql})").fetchone() or ()
         each = len(row) // len(unknown)
         for number, column in enumerate(unknown):
-            values = row[number * each : (number + 1) * each]
-            found[column.name] = kind_of(column.form, Facts(*(value or 0 for value in values)))
+            # An aggregate over no value is NULL.
+            answers: list[Any] = [value or 0 for value in row[number * each : (number + 1) * each]]
+            found[column.name] = kind_of(column.form, Facts(*answers))
     return tuple(found[column.name] for column in file.columns)
 
 
@@ -197,7 +199,7 @@ def _require_values(duck: duckdb.DuckDBPyConnection, plan: Plan) -> None:
     wrong = [_wrong_sql(name, kind) for name, kind in plan.columns]
     numbered = f'SELECT row_number() OVER () AS "run_elt row", * FROM ({plan.file.text_sql})'
     row = duck.execute(f"SELECT {', '.join(wrong)} FROM ({numbered})").fetchone() or ()
-    answers = [row[start : start + 3] for start in range(0, len(row), 3)]
+    answers: list[Any] = [row[start : start + 3] for start in range(0, len(row), 3)]
     found = [
         (first, count, value, *column)
         for (count, first, value), column in zip(answers, plan.columns, strict=True)
