@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -81,7 +82,8 @@ def planned(path: Path, declaration: Declaration, *, form: str | None = None, de
         declared = _declared(file, declaration.types)
         try:
             kinds = _kinds(duck, file, declared)
-            _require_values(duck, Plan(file, kinds))
+            found = {column.name for column in file.columns if column.kind is None} - set(declared)
+            _require_values(duck, Plan(file, kinds), found=found)
         except duckdb.Error as error:
             raise _unreadable(file, error) from None
     return Plan(file, kinds)
@@ -183,28 +185,30 @@ def _kinds(duck: duckdb.DuckDBPyConnection, file: LocalFile, declared: Mapping[s
         row = duck.execute(f"SELECT {aggregates} FROM ({file.text_sql})").fetchone() or ()
         each = len(row) // len(unknown)
         for number, column in enumerate(unknown):
-            values = row[number * each : (number + 1) * each]
-            found[column.name] = kind_of(column.form, Facts(*(value or 0 for value in values)))
+            # An aggregate over no value is NULL.
+            answers: list[Any] = [value or 0 for value in row[number * each : (number + 1) * each]]
+            found[column.name] = kind_of(column.form, Facts(*answers))
     return tuple(found[column.name] for column in file.columns)
 
 
-def _require_values(duck: duckdb.DuckDBPyConnection, plan: Plan) -> None:
-    """Look at every value.
+def _require_values(duck: duckdb.DuckDBPyConnection, plan: Plan, *, found: set[str]) -> None:
+    """Look at every value of the columns whose types were not found in all their values; of FLOATs too, since one may be too large.
 
     Raises:
         ValueError: One does not fit: the first one, and how many more there are in its column.
     """
-    wrong = [_wrong_sql(name, kind) for name, kind in plan.columns]
+    columns = [(name, kind) for name, kind in plan.columns if name not in found or kind.kind is Kind.FLOAT]
+    if not columns:
+        return
+    wrong = [_wrong_sql(name, kind) for name, kind in columns]
     numbered = f'SELECT row_number() OVER () AS "run_elt row", * FROM ({plan.file.text_sql})'
     row = duck.execute(f"SELECT {', '.join(wrong)} FROM ({numbered})").fetchone() or ()
-    answers = [row[start : start + 3] for start in range(0, len(row), 3)]
-    found = [
-        (first, count, value, *column)
-        for (count, first, value), column in zip(answers, plan.columns, strict=True)
-        if count
+    answers: list[Any] = [row[start : start + 3] for start in range(0, len(row), 3)]
+    misfits = [
+        (first, count, value, *column) for (count, first, value), column in zip(answers, columns, strict=True) if count
     ]
-    if found:
-        first, count, value, name, kind = min(found, key=lambda each: each[0])
+    if misfits:
+        first, count, value, name, kind = min(misfits, key=lambda each: each[0])
         raise _misfit(plan.file, int(first), int(count), str(value), name=name, kind=kind)
 
 
