@@ -15,6 +15,8 @@ from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import source_versions, version_tags
 from run_elt_dagster.orchestration.events import (
     check_result,
     evaluations_of,
@@ -36,7 +38,7 @@ from run_elt_dagster.orchestration.failing import (
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
-from run_elt_dagster.orchestration.specs import asset_spec, check_spec
+from run_elt_dagster.orchestration.specs import asset_key_of, asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -105,7 +107,8 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                         session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        failed, skipped = yield from _events(context, outcomes)
+                        tags = _tagger(context.instance, tables, selected)
+                        failed, skipped = yield from _events(context, outcomes, tags)
                 facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run)
                 fail_if(facts, skipped)
@@ -182,17 +185,34 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
     raise failure
 
 
+def _tagger(
+    instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[Key]
+) -> Callable[[AnalyticsTable], dict[str, str]]:
+    """Return what makes the tags of a table's materialization; the versions of the sources are looked up before."""
+    upstream = {key: [dg.AssetKey(asset_key_of(parent)) for parent in tables.upstream[key]] for key in selected}
+    sources = {
+        dg.AssetKey(asset_key_of(parent)) for key in selected for parent in tables.upstream[key] if parent not in tables
+    }
+    versions = source_versions(instance, sources) if sources else {}
+    return lambda table: version_tags(table, upstream[table.key], versions=versions)
+
+
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]
+    context: dg.AssetExecutionContext,
+    outcomes: Iterator[TableOutcome],
+    tags: Callable[[AnalyticsTable], dict[str, str]],
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording))
+        return (yield from _recorded(context, outcomes, recording, tags))
 
 
 def _recorded(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording
+    context: dg.AssetExecutionContext,
+    outcomes: Iterator[TableOutcome],
+    recording: Recording,
+    tags: Callable[[AnalyticsTable], dict[str, str]],
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
@@ -205,7 +225,8 @@ def _recorded(
         if outcome.published:
             with recording.of(outcome.table.name):
                 progress.tell(_published_line(outcome))
-                yield from record_table(context, key, materialization_metadata(outcome), is_awaited=key in awaited)
+                metadata, is_awaited = materialization_metadata(outcome), key in awaited
+                yield from record_table(context, key, metadata, tags=tags(outcome.table), is_awaited=is_awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
             if key in awaited:

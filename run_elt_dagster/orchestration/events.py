@@ -8,6 +8,7 @@ import dagster as dg
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import NO_VERSION
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.redaction import excerpt, redact
 from run_elt_dagster.settings import secret_values
@@ -15,24 +16,33 @@ from run_elt_dagster.settings import secret_values
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 ERROR_LIMIT = 20_000
 QUERY_LIMIT = 4_000
-# Dagster's name. It offers no constant for it.
-_DATA_VERSION = "dagster/data_version"
 
 
 def record_table(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any], *, is_awaited: bool
+    context: dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    metadata: Mapping[str, Any],
+    *,
+    tags: Mapping[str, str],
+    is_awaited: bool,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Record a published table, at once or as the result that is yielded.
 
     A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
-    versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
-    the run: what reads the table in Dagster learns by it that the table is new.
+    versions of all that the table reads. Where nothing waits, the tags state them.
+
+    Args:
+        context: Of the op.
+        key: Of the table.
+        metadata: What Dagster shows of it.
+        tags: The versions of its code and of what it has read (`version_tags`).
+        is_awaited: Whether something in the run waits for it.
     """
-    version = context.run.run_id
     if is_awaited:
-        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
+        # Dagster adds the same tags. Without a version stated, it would make up one, and put the readers out of date.
+        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(NO_VERSION))
     else:
-        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version}))
+        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def record_checks(
@@ -61,7 +71,9 @@ def superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> 
     event = instance.get_latest_materialization_event(key)
     published = event.asset_materialization if event is not None and event.run_id == run_id else None
     metadata = dict(published.metadata) if published is not None else {}
-    return dg.MaterializeResult(key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(run_id))
+    return dg.MaterializeResult(
+        key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(NO_VERSION)
+    )
 
 
 def check_result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:

@@ -10,6 +10,7 @@ from run_elt_dagster.audit.plan import Audit
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.selection import KINDS
 
 
@@ -17,8 +18,8 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
-            _asset_key(key),
-            group_name=_asset_key(key)[-2],
+            asset_key_of(key),
+            group_name=asset_key_of(key)[-2],
             kinds=KINDS,
             description="Loaded by another process.",
         )
@@ -26,7 +27,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     ]
 
 
-def _asset_key(key: Key) -> list[str]:
+def asset_key_of(key: Key) -> list[str]:
     """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
     return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
 
@@ -36,16 +37,17 @@ def _plain(name: str) -> str:
 
 
 def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
-    """Return the asset of a declared table: what it reads, who owns it, and its SQL."""
+    """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(
         list(key),
-        deps=[_asset_key(parent) for parent in tables.upstream[key]],
+        deps=[asset_key_of(parent) for parent in tables.upstream[key]],
         description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
         tags=table.tags,
         kinds=KINDS,
+        code_version=code_version(table),
         metadata=_definition_metadata(table),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,
