@@ -13,6 +13,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.orchestration.specs import source_assets
@@ -32,7 +33,8 @@ keep_sqlite_connections()
 tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
-analytics = analytics_assets(tables, settings.publishing)
+links = Links.of(settings)
+analytics = analytics_assets(tables, settings.publishing, links)
 run_elt_alert = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),
@@ -51,7 +53,7 @@ alerts = Alerts(
 )
 
 defs = dg.Definitions(
-    assets=[analytics, *source_assets(tables), alert_asset()],
+    assets=[analytics, *source_assets(tables, links), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
     jobs=[run_elt_alert],
     # On by themselves in a deployment, and off on a person's machine that has an account.

@@ -75,6 +75,13 @@ def _address(url: str) -> str:
     return url
 
 
+def _source_address(url: str) -> str:
+    _address(url)
+    if "{path}" not in url or set(re.findall(r"\{[^}]*\}?|\}", url)) - {"{path}", "{line}"}:
+        raise ValueError("an address with {path} in it, maybe {line}, and no other braces")
+    return url
+
+
 def _owners(text: object) -> object:
     """Read JSON from the environment; the constructor takes a mapping."""
     try:
@@ -332,6 +339,13 @@ class Settings(Variables):
         "`false`: Dagster opens a connection to its storage for each event that it writes, as it does without this project. Set it for every "
         "process that reads dagster.yaml ([deployment.md](deployment.md#connections-to-postgres))",
         default=True,
+    )
+    source_url: Annotated[str, AfterValidator(_source_address)] | None = _variable(
+        "RUN_ELT_SOURCE_URL",
+        "address of a table's file in Git, for its page in the UI. `{path}` stands for the file's path below `RUN_ELT_TABLES_DIR`, `{line}` "
+        "for the line where its SQL begins",
+        shown="none: the file on this machine",
+        example="https://git.example.com/data/run_elt_dagster/blob/main/run_elt_dagster/tables/{path}#L{line}",
     )
     deployment: str = _variable(
         "RUN_ELT_DEPLOYMENT",

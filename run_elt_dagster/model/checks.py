@@ -23,6 +23,8 @@ MOST_DIGITS = 38
 # Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
 TABLE_PLACEHOLDER = "{table}"
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
 
 
@@ -61,6 +63,15 @@ def _differ(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _suit_dagster(tags: dict[str, str]) -> dict[str, str]:
+    # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
+    for key, text in tags.items():
+        if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
+            raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
+    return tags
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_suit_dagster)]
 Column = Annotated[str, AfterValidator(_column)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_tuple)]
 SomeColumns = Annotated[Columns, AfterValidator(_differ)]
@@ -411,10 +422,12 @@ class ColumnContract(Strict):
         type: A data type of Snowflake's; without parameters, it matches any; None for any type. What the catalogue
             does not say of a type is not compared.
         description: The column's comment in Snowflake.
+        tags: Labels of the column in Dagster's UI.
     """
 
     type: str | None = None
     description: str = ""
+    tags: Tags = {}
 
     @field_validator("type")
     @classmethod

@@ -26,6 +26,7 @@ from run_elt_dagster.model.checks import (
     Columns,
     LocatedError,
     Strict,
+    Tags,
 )
 from run_elt_dagster.model.front_matter import (
     FrontMatter,
@@ -46,8 +47,6 @@ from run_elt_dagster.model.single_select import SqlRuleError, single_select
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class AnalyticsTable(Strict):
     columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
     schema_change: Literal["report", "fail"] = "report"
     show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
-    tags: dict[str, str] = Field(default_factory=dict[str, str])
+    tags: Tags = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     warehouse: str | None = None
@@ -217,15 +216,6 @@ class AnalyticsTable(Strict):
             raise ValueError("requires at least one column")
         if len({stored_name(column) for column in value}) < len(value):
             raise ValueError("requires columns that differ")
-        return value
-
-    @field_validator("tags")
-    @classmethod
-    def _tags_suit_dagster(cls, value: dict[str, str]) -> dict[str, str]:
-        # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
-        for key, text in value.items():
-            if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
-                raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
         return value
 
     @model_validator(mode="after")

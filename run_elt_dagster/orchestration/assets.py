@@ -37,8 +37,9 @@ from run_elt_dagster.orchestration.failing import (
 )
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
-from run_elt_dagster.orchestration.specs import asset_key_of, asset_spec, check_spec
+from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key_of, asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -58,20 +59,22 @@ NO_ALERT = (
     "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
 
+_Tagger = Callable[[AnalyticsTable], dict[str, str]]
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDefinition:
+def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = NO_LINKS) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
         tables: The declared tables.
         options: How they are built and published.
+        links: Where the links of their pages lead.
     """
 
     @dg.multi_asset(
         name=_OP,
-        specs=[asset_spec(tables, key) for key in tables],
+        specs=[asset_spec(tables, key, links) for key in tables],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
@@ -108,9 +111,9 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                     )
                     with closing(outcomes):
                         tags = _tagger(context.instance, tables, selected)
-                        failed, skipped = yield from _events(context, outcomes, tags)
+                        failed, skipped = yield from _events(context, outcomes, tags, links)
                 facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
-                facts += yield from _checks_alone(context, session, tables, run)
+                facts += yield from _checks_alone(context, session, tables, run, links)
                 fail_if(facts, skipped)
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
@@ -185,9 +188,7 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
     raise failure
 
 
-def _tagger(
-    instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[Key]
-) -> Callable[[AnalyticsTable], dict[str, str]]:
+def _tagger(instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[Key]) -> _Tagger:
     """Return what makes the tags of a table's materialization; the versions of the sources are looked up before."""
     upstream = {key: [dg.AssetKey(asset_key_of(parent)) for parent in tables.upstream[key]] for key in selected}
     sources = {
@@ -200,19 +201,21 @@ def _tagger(
 def _events(
     context: dg.AssetExecutionContext,
     outcomes: Iterator[TableOutcome],
-    tags: Callable[[AnalyticsTable], dict[str, str]],
+    tags: _Tagger,
+    links: Links,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording, tags))
+        return (yield from _recorded(context, outcomes, recording, tags, links))
 
 
 def _recorded(
     context: dg.AssetExecutionContext,
     outcomes: Iterator[TableOutcome],
     recording: Recording,
-    tags: Callable[[AnalyticsTable], dict[str, str]],
+    tags: _Tagger,
+    links: Links,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
@@ -225,7 +228,7 @@ def _recorded(
         if outcome.published:
             with recording.of(outcome.table.name):
                 progress.tell(_published_line(outcome))
-                metadata, is_awaited = materialization_metadata(outcome), key in awaited
+                metadata, is_awaited = materialization_metadata(outcome, links), key in awaited
                 yield from record_table(context, key, metadata, tags=tags(outcome.table), is_awaited=is_awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
@@ -238,7 +241,7 @@ def _recorded(
             skipped.append(outcome)
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
-        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate)
+        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate, links=links)
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
@@ -272,6 +275,7 @@ def _checks_alone(
     session: Session,
     tables: Catalogue,
     run: RunContext,
+    links: Links,
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
@@ -279,7 +283,7 @@ def _checks_alone(
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
         audit = audit_published(session, table, run=run)
-        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target):
+        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target, links=links):
             # Dagster looks up which materialization this is about.
             yield check_result(evaluation)
         failed = [o for o in audit.outcomes if o.blocks and is_selected(context, table, o)]

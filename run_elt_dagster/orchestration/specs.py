@@ -7,14 +7,19 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
+from run_elt_dagster.orchestration.columns import declared_schema
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.selection import KINDS
 
+NO_LINKS = Links()
 
-def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
+
+def source_assets(tables: Catalogue, links: Links = NO_LINKS) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
@@ -22,6 +27,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
             group_name=asset_key_of(key)[-2],
             kinds=KINDS,
             description="Loaded by another process.",
+            metadata=_storage(links.name_of(key)),
         )
         for key in tables.sources
     ]
@@ -36,7 +42,12 @@ def _plain(name: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
+def _storage(name: str) -> dict[str, Any]:
+    """Return metadata that says where a table is; a name alone if it is known."""
+    return {"dagster/storage_kind": "snowflake", **({"dagster/table_name": name} if name else {})}
+
+
+def asset_spec(tables: Catalogue, key: Key, links: Links = NO_LINKS) -> dg.AssetSpec:
     """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(
@@ -48,14 +59,21 @@ def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
         tags=table.tags,
         kinds=KINDS,
         code_version=code_version(table),
-        metadata=_definition_metadata(table),
+        metadata=_definition_metadata(table, links),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,
     )
 
 
-def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
+def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
+    name = str(target_of(table, database=links.database)) if links.database else ""
+    metadata: dict[str, Any] = {
+        **_storage(name),
+        **declared_schema(table),
+        **links.file_of(table),
+        "publish": table.publish,
+        "transient": table.transient,
+    }
     if table.identifier:
         metadata["identifier"] = table.identifier
     if table.warehouse:
