@@ -16,6 +16,7 @@ from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -55,7 +56,7 @@ alerts = Alerts(
 defs = dg.Definitions(
     assets=[analytics, *source_assets(tables, links), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
-    jobs=[run_elt_alert],
+    jobs=[run_elt_alert, observe_sources_job(tables)],
     # On by themselves in a deployment, and off on a person's machine that has an account.
     schedules=[daily_schedule(job_name=run_elt_alert.name, is_running=settings.is_automated)],
     sensors=[

@@ -48,6 +48,7 @@ class PublishOptions:
         check_policies: Whether to ask for the policies on the targets: a clone or a swap would lose them.
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
         creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
+        observe_sources: Whether a run first records what the catalogue says of the tables that it reads and does not build.
     """
 
     max_concurrent_tables: int = MAX_CONCURRENT_TABLES
@@ -55,6 +56,7 @@ class PublishOptions:
     check_policies: bool = True
     keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
     creates_schemas: bool = False
+    observe_sources: bool = False
 
 
 class SettingsError(ValueError):
@@ -320,6 +322,12 @@ class Settings(Variables):
         ge=60,
         le=86400,
     )
+    observe_sources: bool = _variable(
+        "RUN_ELT_OBSERVE_SOURCES",
+        "`true`: before a run builds, it records rows, bytes, last change and columns of the tables that it reads and does not build. It sends "
+        "one statement more for each of their schemas",
+        default=False,
+    )
     embedded_dir: Folder = _variable(
         "RUN_ELT_EMBEDDED_DIR",
         "folder of the embedded Snowflake's data",
@@ -373,6 +381,7 @@ class Settings(Variables):
             check_policies=self.check_policies,
             keep_candidates_hours=self.keep_candidates_hours,
             creates_schemas=self.snowflake is None,
+            observe_sources=self.observe_sources,
         )
 
     @property

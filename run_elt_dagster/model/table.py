@@ -24,8 +24,10 @@ from run_elt_dagster.model.checks import (
     ColumnContract,
     ColumnContracts,
     Columns,
+    FreshnessWindow,
     LocatedError,
     Strict,
+    TableFreshness,
     Tags,
 )
 from run_elt_dagster.model.front_matter import (
@@ -118,6 +120,7 @@ class AnalyticsTable(Strict):
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
         warehouse: Warehouse that builds this table, where the session's is too small for it.
+        freshness: How long after a build the next one may come; None if the table may be of any age.
         checks: Audits of the candidate.
         upstream: `schema.table` names that the SQL reads, in addition to those that can be read off it.
         path: The SQL file, None for a mapping.
@@ -140,6 +143,7 @@ class AnalyticsTable(Strict):
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     warehouse: str | None = None
+    freshness: FreshnessWindow | None = None
     checks: Checks = Checks()
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     path: Path | None = None
@@ -384,9 +388,9 @@ def _written(value: Any) -> str:
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """Return the model whose unknown key a location is: `columns.<name>`, `checks` or `checks.<kind>...`."""
-    if location[0] == "columns":
-        return ColumnContract
+    """Return the model whose unknown key a location is: `columns.<name>`, `freshness`, `checks` or `checks.<kind>...`."""
+    if location[0] in ("columns", "freshness"):
+        return ColumnContract if location[0] == "columns" else TableFreshness
     return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
 
 

@@ -39,6 +39,7 @@ from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
+from run_elt_dagster.orchestration.sources import record_sources, sources_of
 from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key_of, asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
@@ -101,6 +102,8 @@ def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = 
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
                 if selected:
+                    if options.observe_sources:
+                        record_sources(context, session, sources_of(tables, selected))
                     seconds = (
                         _last_seconds(context.instance, selected)
                         if len(selected) > options.max_concurrent_tables
@@ -191,9 +194,7 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
 def _tagger(instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[Key]) -> _Tagger:
     """Return what makes the tags of a table's materialization; the versions of the sources are looked up before."""
     upstream = {key: [dg.AssetKey(asset_key_of(parent)) for parent in tables.upstream[key]] for key in selected}
-    sources = {
-        dg.AssetKey(asset_key_of(parent)) for key in selected for parent in tables.upstream[key] if parent not in tables
-    }
+    sources = [dg.AssetKey(asset_key_of(key)) for key in sources_of(tables, selected)]
     versions = source_versions(instance, sources) if sources else {}
     return lambda table: version_tags(table, upstream[table.key], versions=versions)
 

@@ -59,10 +59,17 @@ def asset_spec(tables: Catalogue, key: Key, links: Links = NO_LINKS) -> dg.Asset
         tags=table.tags,
         kinds=KINDS,
         code_version=code_version(table),
+        freshness_policy=_freshness_policy(table),
         metadata=_definition_metadata(table, links),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,
     )
+
+
+def _freshness_policy(table: AnalyticsTable) -> dg.FreshnessPolicy | None:
+    """Return the policy that Dagster's daemon compares the last materialization with."""
+    declared = table.freshness
+    return declared and dg.FreshnessPolicy.time_window(fail_window=declared.fail, warn_window=declared.warn)
 
 
 def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
