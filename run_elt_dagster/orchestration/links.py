@@ -60,9 +60,11 @@ class Links:
             return {_CODE_REFERENCES: dg.CodeReferencesMetadataValue(code_references=[reference])}
 
     def _reference(self, table: AnalyticsTable, path: Path) -> dg.UrlCodeReference | dg.LocalFileCodeReference:
+        # The SQL begins behind the end of the settings, which has a line of its own as a rule.
+        line = table.sql_line + table.sql[: len(table.sql) - len(table.sql.lstrip())].count("\n")
         if self.source_url is None or self.tables_dir is None or not path.is_relative_to(self.tables_dir):
-            return dg.LocalFileCodeReference(file_path=str(path), line_number=table.sql_line, label=path.name)
-        url = self.source_url.replace("{line}", str(table.sql_line))
+            return dg.LocalFileCodeReference(file_path=str(path), line_number=line, label=path.name)
+        url = self.source_url.replace("{line}", str(line))
         return dg.UrlCodeReference(
             url=url.replace("{path}", quote(path.relative_to(self.tables_dir).as_posix())), label=path.name
         )

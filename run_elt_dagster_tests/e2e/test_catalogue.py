@@ -20,7 +20,22 @@ defs = dg.Definitions([user_session_channel])
 WORKSPACE = "load_from:\n- python_module: run_elt_dagster\n- python_file: others.py\n"
 RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "run_elt_dagster") { __typename } }"""
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { category reason } } }"
-A = "select userid, channel from raw_data.user_session_channel"
+NODE = """{ assetNodeOrError(assetKey: {path: ["analytics", "a"]}) { ... on AssetNode {
+    metadataEntries { label
+        ... on CodeReferencesMetadataEntry { codeReferences { ... on LocalFileCodeReference { filePath lineNumber } } }
+        ... on TableSchemaMetadataEntry { schema { columns { name description } } }
+        ... on TextMetadataEntry { text } }
+    assetMaterializations(limit: 1) { metadataEntries { label
+        ... on TableSchemaMetadataEntry { schema { columns { name type } } }
+        ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
+} } }"""
+A = """/* elt
+columns:
+  userid: {description: Who it was.}
+  channel: varchar
+elt */
+select userid, channel from raw_data.user_session_channel
+"""
 
 
 @pytest.fixture
@@ -49,7 +64,11 @@ def stale(webserver: Webserver) -> dict[str, Any]:
     }
 
 
-def test_page_marks_a_table_as_out_of_date_when_its_file_has_changed_and_only_then(
+def entries(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {entry.pop("label"): entry for entry in found}
+
+
+def test_page_shows_columns_and_file_and_marks_a_table_when_its_file_has_changed_and_only_then(
     deployment_dir: DeploymentDir, tables: Path
 ) -> None:
     port, env = free_port(), {"RUN_ELT_TABLES_DIR": str(tables.parent)}
@@ -60,11 +79,21 @@ def test_page_marks_a_table_as_out_of_date_when_its_file_has_changed_and_only_th
     webserver = Webserver(f"http://127.0.0.1:{port}")
     deployment_dir.wait_for("the webserver", lambda: webserver_has_loaded(webserver))
     assert stale(webserver) == {}
+    node = webserver.query(NODE)["assetNodeOrError"]
+    defined, built = entries(node["metadataEntries"]), entries(node["assetMaterializations"][0]["metadataEntries"])
+    assert defined["dagster/code_references"]["codeReferences"] == [
+        {"filePath": str(tables / "a.sql"), "lineNumber": 6}
+    ]
+    assert defined["dagster/table_name"]["text"] == "RUN_ELT.ANALYTICS.A"
+    assert defined["dagster/column_schema"]["schema"]["columns"][0] == {"name": "userid", "description": "Who it was."}
+    assert [column["name"] for column in built["dagster/column_schema"]["schema"]["columns"]] == ["userid", "channel"]
+    assert built["dagster/row_count"]["intValue"] > 0
+    assert built["seconds"]["floatValue"] > 0
     # Neither does a table that was built again, as each day, put its readers out of date.
     materialize(deployment_dir, env, "analytics/a", "-m", "run_elt_dagster")
     assert stale(webserver) == {}
 
-    (tables / "a.sql").write_text(f"/* elt\nowner: team:bi\nelt */\n{A}", encoding="utf-8")
+    (tables / "a.sql").write_text(A.replace("columns:", "owner: team:bi\ncolumns:"), encoding="utf-8")
     webserver.query(RELOAD)
     assert stale(webserver) == {"a": [("CODE", "has a new code version")]}
     materialize(deployment_dir, env, "analytics/a", "-m", "run_elt_dagster")

@@ -94,7 +94,7 @@ def test_definition_has_descriptions_of_columns_its_place_in_snowflake_and_in_gi
     )
     (reference,) = metadata["dagster/code_references"].code_references
     assert (reference.url, reference.label) == (
-        f"https://git.example.com/analytics/orders.sql#L{tables['analytics', 'orders'].sql_line}",
+        "https://git.example.com/analytics/orders.sql#L10",
         "orders.sql",
     )
     assert spec.description is not None
