@@ -35,7 +35,7 @@ tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
 links = Links.of(settings)
-analytics = analytics_assets(tables, settings.publishing, links)
+analytics = analytics_assets(tables, settings.publishing, links=links)
 run_elt_alert = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),

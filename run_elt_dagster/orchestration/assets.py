@@ -64,7 +64,7 @@ _Tagger = Callable[[AnalyticsTable], dict[str, str]]
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = NO_LINKS) -> dg.AssetsDefinition:
+def analytics_assets(tables: Catalogue, options: PublishOptions, *, links: Links = NO_LINKS) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
@@ -75,7 +75,7 @@ def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = 
 
     @dg.multi_asset(
         name=_OP,
-        specs=[asset_spec(tables, key, links) for key in tables],
+        specs=[asset_spec(tables, key, links=links) for key in tables],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
@@ -103,7 +103,7 @@ def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = 
                 failed, skipped = [], []
                 if selected:
                     if options.observe_sources:
-                        record_sources(context, session, sources_of(tables, selected))
+                        record_sources(context, session, sources=sources_of(tables, selected))
                     seconds = (
                         _last_seconds(context.instance, selected)
                         if len(selected) > options.max_concurrent_tables
@@ -113,8 +113,8 @@ def analytics_assets(tables: Catalogue, options: PublishOptions, links: Links = 
                         session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        tags = _tagger(context.instance, tables, selected)
-                        failed, skipped = yield from _events(context, outcomes, tags, links)
+                        tags = _tagger(context.instance, tables, selected=selected)
+                        failed, skipped = yield from _events(context, outcomes, tags=tags, links=links)
                 facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run, links)
                 fail_if(facts, skipped)
@@ -191,7 +191,7 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
     raise failure
 
 
-def _tagger(instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[Key]) -> _Tagger:
+def _tagger(instance: dg.DagsterInstance, tables: Catalogue, *, selected: Sequence[Key]) -> _Tagger:
     """Return what makes the tags of a table's materialization; the versions of the sources are looked up before."""
     upstream = {key: [dg.AssetKey(asset_key_of(parent)) for parent in tables.upstream[key]] for key in selected}
     sources = [dg.AssetKey(asset_key_of(key)) for key in sources_of(tables, selected)]
@@ -202,18 +202,20 @@ def _tagger(instance: dg.DagsterInstance, tables: Catalogue, selected: Sequence[
 def _events(
     context: dg.AssetExecutionContext,
     outcomes: Iterator[TableOutcome],
+    *,
     tags: _Tagger,
     links: Links,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording, tags, links))
+        return (yield from _recorded(context, outcomes, recording=recording, tags=tags, links=links))
 
 
 def _recorded(
     context: dg.AssetExecutionContext,
     outcomes: Iterator[TableOutcome],
+    *,
     recording: Recording,
     tags: _Tagger,
     links: Links,

@@ -30,7 +30,7 @@ def observe_sources_job(tables: Catalogue) -> dg.JobDefinition:
     @dg.op(name=JOB_NAME, description="Asks the catalogue for rows, bytes, last change and columns of every source.")
     def observe(context: dg.OpExecutionContext, snowflake: Snowflake) -> None:
         with snowflake.session(log=context.log.info) as session:
-            record_sources(context, session, tables.sources)
+            record_sources(context, session, sources=tables.sources)
 
     @dg.job(name=JOB_NAME, description="Observes the tables that something else loads. Nothing is built.")
     def job() -> None:
@@ -45,7 +45,7 @@ def sources_of(tables: Catalogue, selected: Iterable[Key]) -> list[Key]:
 
 
 def record_sources(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext, session: Session, sources: Collection[Key]
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, session: Session, *, sources: Collection[Key]
 ) -> None:
     """Record an observation of each source, with one statement for each schema. Safe to repeat.
 
@@ -72,7 +72,9 @@ def _by_schema(sources: Iterable[Key], *, database: str) -> dict[tuple[str, str]
     found: dict[tuple[str, str], dict[Key, Relation]] = {}
     for key in sources:
         *place, name = map(stored_name, key)
-        relation = Relation(*([database, *place][-2:]), name)
+        # A name without its database is in the session's.
+        *_, in_database, schema = database, *place
+        relation = Relation(in_database, schema, name)
         found.setdefault((relation.database, relation.schema), {})[key] = relation
     return found
 

@@ -47,7 +47,7 @@ def _storage(name: str) -> dict[str, Any]:
     return {"dagster/storage_kind": "snowflake", **({"dagster/table_name": name} if name else {})}
 
 
-def asset_spec(tables: Catalogue, key: Key, links: Links = NO_LINKS) -> dg.AssetSpec:
+def asset_spec(tables: Catalogue, key: Key, *, links: Links = NO_LINKS) -> dg.AssetSpec:
     """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(

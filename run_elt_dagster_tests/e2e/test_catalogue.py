@@ -20,7 +20,7 @@ defs = dg.Definitions([user_session_channel])
 WORKSPACE = "load_from:\n- python_module: run_elt_dagster\n- python_file: others.py\n"
 RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "run_elt_dagster") { __typename } }"""
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { category reason } } }"
-NODE = """{ assetNodeOrError(assetKey: {path: ["analytics", "a"]}) { ... on AssetNode {
+NODE = """{ assetNodes(assetKeys: [{path: ["analytics", "a"]}]) {
     metadataEntries { label
         ... on CodeReferencesMetadataEntry { codeReferences { ... on LocalFileCodeReference { filePath lineNumber } } }
         ... on TableSchemaMetadataEntry { schema { columns { name description } } }
@@ -28,7 +28,7 @@ NODE = """{ assetNodeOrError(assetKey: {path: ["analytics", "a"]}) { ... on Asse
     assetMaterializations(limit: 1) { metadataEntries { label
         ... on TableSchemaMetadataEntry { schema { columns { name type } } }
         ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
-} } }"""
+} }"""
 A = """/* elt
 columns:
   userid: {description: Who it was.}
@@ -79,7 +79,7 @@ def test_page_shows_columns_and_file_and_marks_a_table_when_its_file_has_changed
     webserver = Webserver(f"http://127.0.0.1:{port}")
     deployment_dir.wait_for("the webserver", lambda: webserver_has_loaded(webserver))
     assert stale(webserver) == {}
-    node = webserver.query(NODE)["assetNodeOrError"]
+    (node,) = webserver.query(NODE)["assetNodes"]
     defined, built = entries(node["metadataEntries"]), entries(node["assetMaterializations"][0]["metadataEntries"])
     assert defined["dagster/code_references"]["codeReferences"] == [
         {"filePath": str(tables / "a.sql"), "lineNumber": 6}

@@ -12,6 +12,7 @@ import pytest
 
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.orchestration.code_versions import source_versions
 from run_elt_dagster.orchestration.lateness import late_tables
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.sources import observe_sources_job
@@ -56,7 +57,7 @@ def test_materialization_has_columns_of_the_candidate_and_links_without_a_statem
     tables = load_tables(folder)
     links = Links("RUN_ELT", folder, "https://git.example.com/{path}#L{line}", QUERIES)
     with running_server(tmp_path) as server:
-        assets = analytics_assets(tables, PublishOptions(creates_schemas=True), links)
+        assets = analytics_assets(tables, PublishOptions(creates_schemas=True), links=links)
         run = dg.materialize([assets], resources={"snowflake": simulated_account(server)})
         tags = [json.loads(record.query_tag or "{}") for record in server.history]
     (event,) = run.get_asset_materialization_events()
@@ -80,7 +81,7 @@ def test_materialization_has_columns_of_the_candidate_and_links_without_a_statem
 def test_definition_has_descriptions_of_columns_its_place_in_snowflake_and_in_git(folder: Path) -> None:
     tables = load_tables(folder)
     links = Links("PROD", folder, "https://git.example.com/{path}#L{line}")
-    (spec,) = analytics_assets(tables, PublishOptions(), links).specs
+    (spec,) = analytics_assets(tables, PublishOptions(), links=links).specs
     metadata: Any = spec.metadata
     declared = metadata["dagster/column_schema"].columns
     assert [(each.name, each.type, each.description, dict(each.tags)) for each in declared] == [
@@ -180,3 +181,18 @@ def test_table_is_late_when_its_last_build_or_its_first_try_is_too_long_ago(proj
     policies = {spec.key.path[-1]: spec.freshness_policy for spec in analytics_assets(tables, PublishOptions()).specs}
     window = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25))
     assert policies == {"a": window, "b": window, "untried": window, "any_age": None}
+
+
+def test_version_of_a_source_is_that_of_its_materialization_or_else_of_its_observation() -> None:
+    keys = [dg.AssetKey(["raw_data", name]) for name in ("built", "observed", "watched", "unknown")]
+    built, observed, watched, _ = keys
+    with dg.DagsterInstance.ephemeral() as instance:
+        for event in (
+            dg.AssetMaterialization(built, tags={"dagster/data_version": "7"}),
+            dg.AssetObservation(built, tags={"dagster/data_version": "8"}),
+            dg.AssetObservation(observed, tags={"dagster/data_version": "9"}),
+            # As this project observes: without a version.
+            dg.AssetObservation(watched),
+        ):
+            instance.report_runless_asset_event(event)
+        assert source_versions(instance, keys) == {built: "7", observed: "9"}
