@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract
+from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract, TableFreshness
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +29,7 @@ EXAMPLES: Mapping[str, str] = {
     "publish": "publish: swap",
     "transient": "transient: true",
     "warehouse": "warehouse: RUN_ELT_LARGE",
+    "freshness": "freshness: {fail: 26h, warn: 25h}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
     "upstream": "upstream: [raw_data.orders]",
 }
@@ -152,7 +153,7 @@ def schema() -> dict[str, Any]:
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
-    model.__name__: model for model in (*CHECK_MODELS.values(), Checks, ColumnContract)
+    model.__name__: model for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 

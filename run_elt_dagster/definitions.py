@@ -17,8 +17,10 @@ from run_elt_dagster.model.column_lineage import ColumnLineage, column_file
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import source_assets
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -33,8 +35,9 @@ keep_sqlite_connections()
 tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
+links = Links.of(settings)
 columns = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
-analytics = analytics_assets(tables, settings.publishing, columns=columns)
+analytics = analytics_assets(tables, settings.publishing, links=links, columns=columns)
 run_elt_alert = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.assets(analytics),
@@ -53,9 +56,9 @@ alerts = Alerts(
 )
 
 defs = dg.Definitions(
-    assets=[analytics, *source_assets(tables), alert_asset()],
+    assets=[analytics, *source_assets(tables, links), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
-    jobs=[run_elt_alert],
+    jobs=[run_elt_alert, observe_sources_job(tables)],
     # On by themselves in a deployment, and off on a person's machine that has an account.
     schedules=[daily_schedule(job_name=run_elt_alert.name, is_running=settings.is_automated)],
     sensors=[

@@ -48,6 +48,7 @@ class PublishOptions:
         check_policies: Whether to ask for the policies on the targets: a clone or a swap would lose them.
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
         creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
+        observe_sources: Whether a run first records what the catalogue says of the tables that it reads and does not build.
     """
 
     max_concurrent_tables: int = MAX_CONCURRENT_TABLES
@@ -55,6 +56,7 @@ class PublishOptions:
     check_policies: bool = True
     keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
     creates_schemas: bool = False
+    observe_sources: bool = False
 
 
 class SettingsError(ValueError):
@@ -72,6 +74,13 @@ class SettingsError(ValueError):
 def _address(url: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise ValueError("an address that starts with https:// or http://")
+    return url
+
+
+def _source_address(url: str) -> str:
+    _address(url)
+    if "{path}" not in url or set(re.findall(r"\{[^}]*\}?|\}", url)) - {"{path}", "{line}"}:
+        raise ValueError("an address with {path} in it, maybe {line}, and no other braces")
     return url
 
 
@@ -313,6 +322,12 @@ class Settings(Variables):
         ge=60,
         le=86400,
     )
+    observe_sources: bool = _variable(
+        "RUN_ELT_OBSERVE_SOURCES",
+        "`true`: before a run builds, it records rows, bytes, last change and columns of the tables that it reads and does not build. It sends "
+        "one statement more for each of their schemas",
+        default=False,
+    )
     embedded_dir: Folder = _variable(
         "RUN_ELT_EMBEDDED_DIR",
         "folder of the embedded Snowflake's data",
@@ -338,6 +353,13 @@ class Settings(Variables):
         "schema for the temporary tables of tests that run on an account only, as in `scratch` or `dev.scratch`. Without it, or "
         "without an account, these tests are skipped",
         default="",
+    )
+    source_url: Annotated[str, AfterValidator(_source_address)] | None = _variable(
+        "RUN_ELT_SOURCE_URL",
+        "address of a table's file in Git, for its page in the UI. `{path}` stands for the file's path below `RUN_ELT_TABLES_DIR`, `{line}` "
+        "for the line where its SQL begins",
+        shown="none: the file on this machine",
+        example="https://git.example.com/data/run_elt_dagster/blob/main/run_elt_dagster/tables/{path}#L{line}",
     )
     deployment: str = _variable(
         "RUN_ELT_DEPLOYMENT",
@@ -365,6 +387,7 @@ class Settings(Variables):
             check_policies=self.check_policies,
             keep_candidates_hours=self.keep_candidates_hours,
             creates_schemas=self.snowflake is None,
+            observe_sources=self.observe_sources,
         )
 
     @property

@@ -24,6 +24,7 @@ class Column:
         scale: Of a number.
         length: Of a text or a binary.
         digits: Of the seconds of a time or a timestamp; None where the catalogue does not say them.
+        is_nullable: Whether it has no NOT NULL constraint.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     scale: int | None = None
     length: int | None = None
     digits: int | None = None
+    is_nullable: bool = True
 
     @property
     def type(self) -> str:
@@ -58,17 +60,27 @@ class Inspection:
         candidates: The candidates of the same target, this run's and others'.
         target_columns: Columns of the published table in order.
         candidate_columns: Columns of this run's candidate in order.
+        candidate_bytes: How large this run's candidate is, None where the catalogue does not say it.
     """
 
     target: TableVersion | None = None
     candidates: tuple[TableVersion, ...] = ()
     target_columns: tuple[Column, ...] = ()
     candidate_columns: tuple[Column, ...] = ()
+    candidate_bytes: int | None = None
 
     @property
     def target_rows(self) -> int | None:
         """Rows of the published table, None if there is none."""
         return self.target.rows if self.target else None
+
+
+# One column as `columns_of` reads it. https://docs.snowflake.com/en/sql-reference/info-schema/columns
+COLUMN_SQL = (
+    "OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, 'type', DATA_TYPE, "
+    "'nullable', IS_NULLABLE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, "
+    "'digits', DATETIME_PRECISION)"
+)
 
 
 def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str) -> tuple[str, str]:
@@ -85,13 +97,12 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
     catalogue = f"{quote_identifier(target.database)}.INFORMATION_SCHEMA"
     here = f"TABLE_SCHEMA = {quote_literal(target.schema)}"
     tables = (
-        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'comment', COMMENT)) "
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT)) "
         f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {quote_literal(target.name)} "
         f"OR LEFT(TABLE_NAME, {len(prefix)}) = {quote_literal(prefix)}))"
     )
     columns = (
-        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, "
-        "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, 'digits', DATETIME_PRECISION)) "
+        f"(SELECT ARRAY_AGG({COLUMN_SQL}) "
         f"FROM {catalogue}.COLUMNS WHERE {here} AND TABLE_NAME IN ({quote_literal(target.name)}, {quote_literal(candidate.name)}))"
     )
     return tables, columns
@@ -99,21 +110,28 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
 
 def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Relation) -> Inspection:
     """Return what the two JSON arrays of `inspection_columns_sql` say."""
-    listed = [
-        TableVersion(
-            str(row["name"]), None if row.get("rows") is None else int(row["rows"]), str(row.get("comment") or "")
-        )
-        for row in _rows(tables)
-    ]
-    by_table: dict[str, list[Mapping[str, Any]]] = {}
-    for row in sorted(_rows(columns), key=lambda row: int(row["position"])):
-        by_table.setdefault(str(row["table"]), []).append(row)
+    rows = _rows(tables)
+    listed = [TableVersion(str(row["name"]), _whole(row.get("rows")), str(row.get("comment") or "")) for row in rows]
+    by_table = columns_of(columns)
     return Inspection(
         next((table for table in listed if table.name == target.name), None),
         tuple(table for table in listed if table.name != target.name),
-        tuple(_column(row) for row in by_table.get(target.name, [])),
-        tuple(_column(row) for row in by_table.get(candidate.name, [])),
+        by_table.get(target.name, ()),
+        by_table.get(candidate.name, ()),
+        next((_whole(row.get("bytes")) for row in rows if row["name"] == candidate.name), None),
     )
+
+
+def columns_of(listed: Any) -> dict[str, tuple[Column, ...]]:
+    """Return the columns of tables in order, by the table's name, out of an array of `COLUMN_SQL`."""
+    found: dict[str, tuple[Column, ...]] = {}
+    for row in sorted(_rows(listed), key=lambda row: int(row["position"])):
+        found[str(row["table"])] = (*found.get(str(row["table"]), ()), _column(row))
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
@@ -124,5 +142,5 @@ _MEASURES = ("precision", "scale", "length", "digits")
 
 
 def _column(row: Mapping[str, Any]) -> Column:
-    numbers = (None if row.get(name) is None else int(row[name]) for name in _MEASURES)
-    return Column(str(row["name"]), str(row["type"]), *numbers)
+    numbers = (_whole(row.get(name)) for name in _MEASURES)
+    return Column(str(row["name"]), str(row["type"]), *numbers, is_nullable=row.get("nullable") != "NO")

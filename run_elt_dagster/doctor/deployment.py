@@ -20,6 +20,7 @@ from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.lateness import late_tables, with_freshness
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
@@ -59,6 +60,10 @@ class Check(NamedCheck):
     )
     SENSORS = "sensors", "a person switched one off, or its last tick failed"
     ALERTS = "alerts", "a failed run of the last 48 h waits for its alert"
+    FRESHNESS = (
+        "freshness",
+        "a table with `freshness` was never built, although its first planned build is longer ago than its limit",
+    )
 
 
 # Two daemons take up to 72 s to be told apart, and the code server up to 60 s to answer, at the same time.
@@ -69,6 +74,8 @@ HEARTBEAT_SECONDS = 300
 EVALUATION_SECONDS = 300
 # A tick that the schedule owes is late only after this.
 TICK_SECONDS = 900
+# So many late tables are named.
+_LATE_SHOWN = 10
 # Names of the required daemons: without them there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
 SCHEDULES = {daily_schedule(job_name=JOB_NAME).name}
@@ -122,6 +129,7 @@ def check_deployment(
         automation = _automation(instance, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
         yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
+        yield _freshness_finding(instance, tables, now=datetime.now(UTC))
 
 
 def _file_problems() -> list[HistoryProblem]:
@@ -383,6 +391,25 @@ def _is(state: Any, kind: str, names: set[str]) -> bool:
 
 def _location(state: Any) -> str:
     return str(state.origin.repository_origin.code_location_origin.location_name)
+
+
+def _freshness_finding(instance: dg.DagsterInstance, tables: Catalogue | None, *, now: datetime) -> Finding:
+    """Return whether the tables that declare a freshness were built in time; Dagster itself calls no unbuilt table late."""
+    name = Check.FRESHNESS
+    if tables is None:
+        return next(skipped([name], "the check of the table files failed"))
+    declared = len(with_freshness(tables))
+    if not declared:
+        return ok(name, "no table declares it")
+    late = list(late_tables(instance, tables, now=now))
+    if not late:
+        return ok(name, f"none of {declared} tables with freshness is late")
+    more = f" and {len(late) - _LATE_SHOWN} more" if len(late) > _LATE_SHOWN else ""
+    return failed(
+        name,
+        f"a table with freshness requires a build in that time, got {', '.join(late[:_LATE_SHOWN])}{more}. Readers see old rows or none.",
+        "Look at the table's last failed run, then materialize it: docs/operations.md, A table is late.",
+    )
 
 
 def _alert_findings(

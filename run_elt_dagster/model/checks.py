@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,8 @@ MOST_DIGITS = 38
 # Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
 TABLE_PLACEHOLDER = "{table}"
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
 
 
@@ -61,6 +63,15 @@ def _differ(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _suit_dagster(tags: dict[str, str]) -> dict[str, str]:
+    # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
+    for key, text in tags.items():
+        if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
+            raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
+    return tags
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_suit_dagster)]
 Column = Annotated[str, AfterValidator(_column)]
 # What an author may write. `json_schema_input_type` is for the JSON Schema of the front matter alone: docs/write_front_matter.py.
 _WrittenColumns = str | list[str]
@@ -363,6 +374,38 @@ class SqlCheck(Check):
         return _one_query(value, [unit for unit in read if unit.lastgroup != "space"])
 
 
+_DURATION = re.compile(r"([1-9][0-9]{0,4})\s*([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: Any) -> timedelta:
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("requires minutes, hours or days, as in 90m, 26h or 7d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class TableFreshness(Strict):
+    """How long after a build the next one may come.
+
+    Attributes:
+        fail: After it, the table is late.
+        warn: After it, the UI warns; None for no warning.
+    """
+
+    fail: Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
+    warn: Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)] | None = None
+
+    @model_validator(mode="after")
+    def _warns_before_it_fails(self) -> "TableFreshness":
+        if self.warn is not None and self.warn >= self.fail:
+            raise ValueError("requires a warn shorter than fail")
+        return self
+
+
+FreshnessWindow = Annotated[TableFreshness, _short_for("fail", TableFreshness | str)]
+
+
 def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:
     for name in value:
         if not _CHECK_NAME.fullmatch(name):
@@ -465,10 +508,12 @@ class ColumnContract(Strict):
         type: A data type of Snowflake's. Without parameters it matches any. Left out, any type will do. What the catalogue does not
             say of a type is not compared.
         description: The column's comment in Snowflake.
+        tags: Labels of the column in Dagster's UI.
     """
 
     type: str | None = None
     description: str = ""
+    tags: Tags = {}
 
     @field_validator("type")
     @classmethod

@@ -24,8 +24,11 @@ from run_elt_dagster.model.checks import (
     ColumnContract,
     ColumnContracts,
     Columns,
+    FreshnessWindow,
     LocatedError,
     Strict,
+    TableFreshness,
+    Tags,
 )
 from run_elt_dagster.model.front_matter import (
     FrontMatter,
@@ -46,8 +49,6 @@ from run_elt_dagster.model.single_select import SqlRuleError, single_select
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class AnalyticsTable(Strict):
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
+        freshness: How long after a build the next one may come. Without it the table may be of any age.
         checks: What must hold before readers see the table.
         upstream: `schema.table` names that the SQL reads, in addition to those found in it.
         path: The SQL file, None for a mapping.
@@ -138,10 +140,11 @@ class AnalyticsTable(Strict):
     columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
     schema_change: Literal["report", "fail"] = "report"
     show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
-    tags: dict[str, str] = Field(default_factory=dict[str, str])
+    tags: Tags = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     warehouse: str | None = None
+    freshness: FreshnessWindow | None = None
     checks: Checks = Checks()
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])] = ()
     path: Path | None = None
@@ -218,15 +221,6 @@ class AnalyticsTable(Strict):
             raise ValueError("requires at least one column")
         if len({stored_name(column) for column in value}) < len(value):
             raise ValueError("requires columns that differ")
-        return value
-
-    @field_validator("tags")
-    @classmethod
-    def _tags_suit_dagster(cls, value: dict[str, str]) -> dict[str, str]:
-        # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
-        for key, text in value.items():
-            if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
-                raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
         return value
 
     @model_validator(mode="after")
@@ -395,9 +389,9 @@ def _written(value: Any) -> str:
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """Return the model whose unknown key a location is: `columns.<name>`, `checks` or `checks.<kind>...`."""
-    if location[0] == "columns":
-        return ColumnContract
+    """Return the model whose unknown key a location is: `columns.<name>`, `freshness`, `checks` or `checks.<kind>...`."""
+    if location[0] in ("columns", "freshness"):
+        return ColumnContract if location[0] == "columns" else TableFreshness
     return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -16,6 +16,7 @@ from run_elt_dagster.model.column_lineage import ColumnLineage
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.orchestration.code_versions import source_versions, version_tags
 from run_elt_dagster.orchestration.columns import column_metadata
 from run_elt_dagster.orchestration.events import (
     check_result,
@@ -37,8 +38,10 @@ from run_elt_dagster.orchestration.failing import (
 )
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
-from run_elt_dagster.orchestration.specs import asset_spec, check_spec
+from run_elt_dagster.orchestration.sources import record_sources, sources_of
+from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -58,24 +61,26 @@ NO_ALERT = (
     "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
 
+_Describer = Callable[[TableOutcome], tuple[Mapping[str, Any], Mapping[str, str]]]
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 def analytics_assets(
-    tables: Catalogue, options: PublishOptions, *, columns: ColumnLineage | None = None
+    tables: Catalogue, options: PublishOptions, *, links: Links = NO_LINKS, columns: ColumnLineage | None = None
 ) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks; any selection of them runs as one step.
 
     Args:
         tables: The declared tables.
         options: How they are built and published.
+        links: Where the links of their pages lead.
         columns: Where their columns come from, None to read it off their SQL in each process.
     """
     lineage = columns or ColumnLineage(tables)
 
     @dg.multi_asset(
         name=_OP,
-        specs=[asset_spec(tables, key) for key in tables],
+        specs=[asset_spec(tables, key, links=links) for key in tables],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
@@ -102,6 +107,8 @@ def analytics_assets(
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
                 if selected:
+                    if options.observe_sources:
+                        record_sources(context, session, sources=sources_of(tables, selected))
                     seconds = (
                         _last_seconds(context.instance, selected)
                         if len(selected) > options.max_concurrent_tables
@@ -111,9 +118,11 @@ def analytics_assets(
                         session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        failed, skipped = yield from _events(context, outcomes, lineage)
+                        described = _describer(context, tables, selected=selected, links=links, lineage=lineage)
+                        failed, skipped = yield from _events(context, outcomes, described, links)
+                        lineage.save()
                 facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
-                facts += yield from _checks_alone(context, session, tables, run)
+                facts += yield from _checks_alone(context, session, tables, run, links)
                 fail_if(facts, skipped)
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
@@ -188,19 +197,43 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
     raise failure
 
 
+def _describer(
+    context: dg.AssetExecutionContext,
+    tables: Catalogue,
+    *,
+    selected: Sequence[Key],
+    links: Links,
+    lineage: ColumnLineage,
+) -> _Describer:
+    """Return what makes metadata and tags of a table's materialization; the versions of the sources are looked up before."""
+    upstream = {key: [dg.AssetKey(asset_key(parent)) for parent in tables.upstream[key]] for key in selected}
+    sources = [dg.AssetKey(asset_key(key)) for key in sources_of(tables, selected)]
+    versions = source_versions(context.instance, sources) if sources else {}
+
+    def described(outcome: TableOutcome) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        key = outcome.table.key
+        columns = column_metadata(lineage, key, warn=_warner(context))
+        tags = version_tags(outcome.table, upstream[key], versions=versions)
+        return {**materialization_metadata(outcome, links), **columns}, tags
+
+    return described
+
+
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], lineage: ColumnLineage
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], described: _Describer, links: Links
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        found = yield from _recorded(context, outcomes, recording, lineage)
-    lineage.save()
-    return found
+        return (yield from _recorded(context, outcomes, recording, described, links))
 
 
 def _recorded(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording, lineage: ColumnLineage
+    context: dg.AssetExecutionContext,
+    outcomes: Iterator[TableOutcome],
+    recording: Recording,
+    described: _Describer,
+    links: Links,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
@@ -213,9 +246,8 @@ def _recorded(
         if outcome.published:
             with recording.of(outcome.table.name):
                 progress.tell(_published_line(outcome))
-                columns = column_metadata(lineage, outcome.table.key, warn=_warner(context))
-                metadata = {**materialization_metadata(outcome), **columns}
-                yield from record_table(context, key, metadata, is_awaited=key in awaited)
+                metadata, tags = described(outcome)
+                yield from record_table(context, key, metadata, tags=tags, is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
             progress.tell(_superseded_line(outcome))
             if key in awaited:
@@ -227,7 +259,7 @@ def _recorded(
             skipped.append(outcome)
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
-        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate)
+        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate, links=links)
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
@@ -261,6 +293,7 @@ def _checks_alone(
     session: Session,
     tables: Catalogue,
     run: RunContext,
+    links: Links,
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
@@ -268,7 +301,7 @@ def _checks_alone(
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
         audit = audit_published(session, table, run=run)
-        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target):
+        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target, links=links):
             # Dagster looks up which materialization this is about.
             yield check_result(evaluation)
         failed = [o for o in audit.outcomes if o.blocks and is_selected(context, table, o)]

@@ -8,6 +8,9 @@ import dagster as dg
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import NO_VERSION
+from run_elt_dagster.orchestration.column_schema import built_schema
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.redaction import excerpt, redact
 from run_elt_dagster.settings import secret_values
@@ -15,24 +18,33 @@ from run_elt_dagster.settings import secret_values
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 ERROR_LIMIT = 20_000
 QUERY_LIMIT = 4_000
-# Dagster's name. It offers no constant for it.
-_DATA_VERSION = "dagster/data_version"
 
 
 def record_table(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any], *, is_awaited: bool
+    context: dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    metadata: Mapping[str, Any],
+    *,
+    tags: Mapping[str, str],
+    is_awaited: bool,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Record a published table, at once or as the result that is yielded.
 
     A result is an output of the op, and Dagster starts what waits for it. It costs more events, and Dagster looks up the
-    versions of all that the table reads: nothing needs them where nothing waits. The version of what this run publishes is
-    the run: what reads the table in Dagster learns by it that the table is new.
+    versions of all that the table reads. Where nothing waits, the tags state them.
+
+    Args:
+        context: Of the op.
+        key: Of the table.
+        metadata: What Dagster shows of it.
+        tags: The versions of its code and of what it has read (`version_tags`).
+        is_awaited: Whether something in the run waits for it.
     """
-    version = context.run.run_id
     if is_awaited:
-        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(version))
+        # Dagster adds the same tags. Without a version stated, it would make up one, and put the readers out of date.
+        yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(NO_VERSION))
     else:
-        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags={_DATA_VERSION: version}))
+        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def record_checks(
@@ -61,7 +73,9 @@ def superseding(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> 
     event = instance.get_latest_materialization_event(key)
     published = event.asset_materialization if event is not None and event.run_id == run_id else None
     metadata = dict(published.metadata) if published is not None else {}
-    return dg.MaterializeResult(key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(run_id))
+    return dg.MaterializeResult(
+        key, metadata={**metadata, "published_by": run_id}, data_version=dg.DataVersion(NO_VERSION)
+    )
 
 
 def check_result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
@@ -82,10 +96,15 @@ def evaluations_of(
     outcomes: Sequence[AuditOutcome],
     *,
     audited: Relation,
+    links: Links,
 ) -> list[dg.AssetCheckEvaluation]:
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
     key = dg.AssetKey(list(table.key))
-    return [_evaluation(key, outcome, audited) for outcome in outcomes if is_selected(context, table, outcome)]
+    return [
+        _evaluation(key, outcome, _check_metadata(outcome, audited, links))
+        for outcome in outcomes
+        if is_selected(context, table, outcome)
+    ]
 
 
 def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcome: AuditOutcome) -> bool:
@@ -93,7 +112,7 @@ def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcom
     return dg.AssetCheckKey(dg.AssetKey(list(table.key)), outcome.audit.name) in context.selected_asset_check_keys
 
 
-def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.AssetCheckEvaluation:
+def _evaluation(key: dg.AssetKey, audit: AuditOutcome, metadata: Mapping[str, Any]) -> dg.AssetCheckEvaluation:
     blocking = audit.audit.severity == "error"
     return dg.AssetCheckEvaluation(
         asset_key=key,
@@ -102,16 +121,16 @@ def _evaluation(key: dg.AssetKey, audit: AuditOutcome, audited: Relation) -> dg.
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         blocking=blocking,
         description=without_secrets(str(audit)),
-        metadata=_check_metadata(audit, audited),
+        metadata=metadata,
     )
 
 
-def _check_metadata(audit: AuditOutcome, audited: Relation) -> dict[str, Any]:
+def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "got": dict(audit.got) if audit.found is None else without_secrets(audit.found),
         "expected": audit.expected or audit.audit.description,
         "audited": str(audited),
-        "query_id": audit.query_id or "",
+        "query_id": links.query(audit.query_id or ""),
     }
     if audit.query:
         metadata["query"] = excerpt(audit.query, limit=QUERY_LIMIT)
@@ -123,18 +142,21 @@ def _check_metadata(audit: AuditOutcome, audited: Relation) -> dict[str, Any]:
     return metadata
 
 
-def materialization_metadata(outcome: TableOutcome) -> Mapping[str, Any]:
-    """Return what Dagster shows of a published table."""
+def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str, Any]:
+    """Return what Dagster shows of a published table. It plots the numbers over time."""
     return {
         "dagster/row_count": outcome.row_count,
         "dagster/table_name": str(outcome.target),
+        **built_schema(outcome),
+        # The embedded Snowflake counts no bytes.
+        **({"bytes": outcome.bytes} if outcome.bytes else {}),
         "candidate": str(outcome.candidate),
         "publish": outcome.table.publish,
         "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
         **_findings(outcome),
         "seconds": round(sum(outcome.seconds.values()), 3),
         **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
-        **{f"{stage}_query_id": query_id for stage, query_id in outcome.query_ids.items()},
+        **{f"{stage}_query_id": links.query(query_id) for stage, query_id in outcome.query_ids.items()},
     }
 
 

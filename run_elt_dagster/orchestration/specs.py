@@ -7,13 +7,19 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import code_version
+from run_elt_dagster.orchestration.column_schema import declared_schema
+from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.selection import KINDS
 
+NO_LINKS = Links()
 
-def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
+
+def source_assets(tables: Catalogue, links: Links = NO_LINKS) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
@@ -21,6 +27,7 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
             group_name=asset_key(key)[-2],
             kinds=KINDS,
             description="Loaded by another process.",
+            metadata=_storage(links.name_of(key)),
         )
         for key in tables.sources
     ]
@@ -35,8 +42,13 @@ def _plain(name: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
-    """Return the asset of a declared table: what it reads, who owns it, and its SQL."""
+def _storage(name: str) -> dict[str, Any]:
+    """Return metadata that says where a table is; a name alone if it is known."""
+    return {"dagster/storage_kind": "snowflake", **({"dagster/table_name": name} if name else {})}
+
+
+def asset_spec(tables: Catalogue, key: Key, *, links: Links = NO_LINKS) -> dg.AssetSpec:
+    """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(
         list(key),
@@ -46,14 +58,29 @@ def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
         owners=[table.owner] if table.owner else None,
         tags=table.tags,
         kinds=KINDS,
-        metadata=_definition_metadata(table),
+        code_version=code_version(table),
+        freshness_policy=_freshness_policy(table),
+        metadata=_definition_metadata(table, links),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,
     )
 
 
-def _definition_metadata(table: AnalyticsTable) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"publish": table.publish, "transient": table.transient}
+def _freshness_policy(table: AnalyticsTable) -> dg.FreshnessPolicy | None:
+    """Return the policy that Dagster's daemon compares the last materialization with."""
+    declared = table.freshness
+    return declared and dg.FreshnessPolicy.time_window(fail_window=declared.fail, warn_window=declared.warn)
+
+
+def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
+    name = str(target_of(table, database=links.database)) if links.database else ""
+    metadata: dict[str, Any] = {
+        **_storage(name),
+        **declared_schema(table),
+        **links.file_of(table),
+        "publish": table.publish,
+        "transient": table.transient,
+    }
     if table.identifier:
         metadata["identifier"] = table.identifier
     if table.warehouse:

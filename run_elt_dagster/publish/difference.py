@@ -92,10 +92,14 @@ def columns_sql(new: Relation, old: Relation) -> str:
 def columns_of(rows: Sequence[Sequence[Any]], side: str) -> tuple[Column, ...]:
     """Return the columns of one table that the answer to `columns_sql` lists."""
     return tuple(
-        Column(str(name), str(kind), *(None if measure is None else int(measure) for measure in measures))
-        for given, _, name, kind, *measures in rows
+        Column(str(name), str(kind), _whole(precision), _whole(scale), _whole(length), _whole(digits))
+        for given, _, name, kind, precision, scale, length, digits in rows
         if given == side
     )
+
+
+def _whole(measure: Any) -> int | None:
+    return None if measure is None else int(measure)
 
 
 def schema_difference(new: Sequence[Column], old: Sequence[Column]) -> SchemaDifference:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
@@ -55,6 +56,8 @@ class TableOutcome:
         target: What readers see.
         candidate: What was built; still there if the table failed after its build.
         row_count: Rows of the candidate, None if they were not counted.
+        bytes: How large the candidate is, None where the catalogue did not say it.
+        columns: Of the candidate, in order; empty if it was not audited.
         audits: A verdict for every audit of the table; empty if its build failed or it was skipped.
         seconds: Duration of each stage that ran.
         query_ids: The last query of each stage that ran.
@@ -70,6 +73,8 @@ class TableOutcome:
     target: Relation
     candidate: Relation
     row_count: int | None = None
+    bytes: int | None = None
+    columns: tuple[Column, ...] = ()
     audits: tuple[AuditOutcome, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     query_ids: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeGuard
 
+from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.model.candidate import Marker, comment_of, run_suffix
 from run_elt_dagster.model.names import Relation
@@ -93,6 +94,8 @@ class TableRun:
         self._tell_audited: Callable[[], None] = lambda: None
         self._is_built = False
         self._audits: tuple[AuditOutcome, ...] = ()
+        # What the catalogue said with the audits: later, the candidate's name may be another table's.
+        self._audited = Inspection()
         self._failure: Failure | None = None
         self._superseded_by: str | None = None
         # The answer that is being looked into, the pauses that are left, and how often the target has come or gone.
@@ -177,6 +180,7 @@ class TableRun:
         except StatementError as error:
             self._audits = auditor.unanswered(error)
             raise
+        self._audited = work.inspection
         work.standing = work.inspection.target
         self._require_a_candidate()
         self._warn_of_findings()
@@ -383,6 +387,8 @@ class TableRun:
             target=work.target,
             candidate=work.candidate,
             row_count=_row_count(self._audits),
+            bytes=self._audited.candidate_bytes,
+            columns=self._audited.candidate_columns,
             audits=self._audits,
             seconds=work.seconds,
             query_ids=work.query_ids,

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.thorough
 MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
 NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
-NAMES += ["sensors", "alerts"]
+NAMES += ["sensors", "alerts", "freshness"]
 SENSORS = ("slack_alert", "slack_alert_retries", "lost_runs")
 
 

@@ -122,7 +122,7 @@ def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
     assert result.success
     assert "report" in ran(result)
     event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
-    assert event.materialization.tags["dagster/data_version"] == newer.run_id
+    assert (event.materialization.tags or {})["dagster/data_version"] == "INITIAL"
     assert project.materialized(result)["a"] == {**project.materialized(newer)["a"], "published_by": newer.run_id}
 
 
@@ -175,11 +175,22 @@ def test_only_awaited_tables_cost_more_events(project: DagsterProject) -> None:
 
 
 def test_awaited_table_is_recorded_as_any_other(project: DagsterProject) -> None:
-    project.declare(a="select 1 as n")
+    """By the same versions, too: otherwise its readers were out of date after some runs, and not after others."""
+    project.sql("create table raw_data.source as select 1 as n")
+    project.declare(c="select n from raw_data.source", a="select n from analytics.c join raw_data.source using (n)")
     alone, awaited = materialize(project), materialize(project, report)
-    for result in (alone, awaited):
-        event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
-        assert event.materialization.tags["dagster/data_version"] == result.run_id
+    of_alone, of_awaited = [
+        next(e.materialization.tags or {} for e in result.get_asset_materialization_events() if e.asset_key == A)
+        for result in (alone, awaited)
+    ]
+    versions = {name: value for name, value in of_awaited.items() if "version" in name}
+    assert versions.pop("dagster/data_version") == "INITIAL"
+    assert versions.pop("dagster/data_version_is_user_provided") == "true"
+    assert versions == {name: value for name, value in of_alone.items() if "version" in name}
+    assert sorted(name for name in versions if "input" in name) == [
+        "dagster/input_data_version/analytics/c",
+        "dagster/input_data_version/raw_data/source",
+    ]
     assert set(project.materialized(awaited)["a"]) == set(project.materialized(alone)["a"])
 
 

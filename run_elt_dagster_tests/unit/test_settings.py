@@ -90,12 +90,14 @@ def test_value_that_is_wrong_costs_only_itself_and_shows_no_secret() -> None:
             "SLACK_TOKEN": "xoxb-hunter2",
             "SLACK_BASE_URL": "slack",
             "RUN_ELT_LOST_AFTER_SECONDS": "5",
+            "RUN_ELT_SOURCE_URL": "https://git.example.com/{file}",
         }
     )
     assert problems.splitlines() == [
         "SNOWFLAKE_PORT requires a whole number from 1 to 65535, got '70000'.",
         "SLACK_BASE_URL requires an address that starts with https:// or http://, got 'slack'.",
         "RUN_ELT_LOST_AFTER_SECONDS requires a whole number from 60 to 86400, got '5'.",
+        "RUN_ELT_SOURCE_URL requires an address with {path} in it, maybe {line}, and no other braces, got 'https://git.example.com/{file}'.",
     ]
 
 
@@ -167,7 +169,7 @@ def test_template_sets_nothing_and_every_example_of_it_can_be_used() -> None:
     assert settings.alerts.owners == {"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}
     assert settings.snowflake is not None
     defaults = Settings.from_environment({})
-    common = [name for name in Settings.model_fields if name not in ("alerts", "snowflake")]
+    common = [name for name in Settings.model_fields if name not in ("alerts", "snowflake", "source_url")]
     assert [name for name in common if getattr(settings, name) != getattr(defaults, name)] == []
 
 
