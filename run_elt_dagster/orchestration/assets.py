@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
@@ -26,6 +27,7 @@ from run_elt_dagster.orchestration.events import (
     without_secrets,
 )
 from run_elt_dagster.orchestration.failing import (
+    broken_facts,
     check_run_facts,
     early_failure,
     facts_of,
@@ -36,7 +38,7 @@ from run_elt_dagster.orchestration.failing import (
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
-from run_elt_dagster.orchestration.specs import asset_spec, check_spec
+from run_elt_dagster.orchestration.specs import asset_key, asset_spec, broken_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -60,22 +62,23 @@ _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDefinition:
-    """Return one asset for every table, with its checks; any selection of them runs as one step.
+    """Return one asset for every table, with its checks, and one for every broken file; any selection of them runs as one step.
 
     Args:
-        tables: The declared tables.
+        tables: The declared tables. Broken files are assets too: a run that selects one, or a table that reads it, fails.
         options: How they are built and published.
     """
 
     @dg.multi_asset(
         name=_OP,
-        specs=[asset_spec(tables, key) for key in tables],
+        specs=[*(asset_spec(tables, key) for key in tables), *map(broken_spec, tables.broken.values())],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
         selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
+        broken = _broken_files(context, tables, selected)
         run = RunContext(
             context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
         )
@@ -85,7 +88,12 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         try:
             root = context.instance.get_run_by_id(context.run.root_run_id) if context.run.root_run_id else None
-            refuse_empty_selection(context.run, selected, tables, root=root)
+            refuse_empty_selection(context.run, [*selected, *broken], tables, root=root)
+            facts = [broken_facts(each) for each in broken.values()]
+            for fact in facts:
+                context.log.error(fact["message"])
+            if not selected and not context.selected_asset_check_keys:
+                fail_if(facts, [])
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
@@ -105,8 +113,8 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                         session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
                     )
                     with closing(outcomes):
-                        failed, skipped = yield from _events(context, outcomes)
-                facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
+                        failed, skipped = yield from _events(context, outcomes, tables)
+                facts += [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run)
                 fail_if(facts, skipped)
         except StatementError as error:
@@ -121,6 +129,18 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                 context.log.warning(NO_ALERT)
 
     return run_ctas
+
+
+def _broken_files(
+    context: dg.AssetExecutionContext, tables: Catalogue, selected: Sequence[Key]
+) -> dict[Key, BrokenTable]:
+    """Return the broken files that a run is concerned with: those that are selected, and those that selected tables read."""
+    read = {parent for key in selected for parent in tables.broken_parents(key)}
+    return {
+        key: broken
+        for key, broken in tables.broken.items()
+        if key in read or dg.AssetKey(asset_key(key)) in context.selected_asset_keys
+    }
 
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
@@ -183,16 +203,16 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
 
 
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome]
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], tables: Catalogue
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording))
+        return (yield from _recorded(context, outcomes, recording, tables))
 
 
 def _recorded(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording, tables: Catalogue
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
@@ -221,7 +241,7 @@ def _recorded(
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
-        context.log.warning(skipped_lines(skipped))
+        context.log.warning(skipped_lines(skipped, broken=tables.broken))
     if failed and (held_back := ops_behind(context, awaited)):
         context.log.warning(_held_back_line(held_back))
     return failed, skipped

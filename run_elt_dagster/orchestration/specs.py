@@ -7,18 +7,22 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.orchestration.selection import KINDS
+from run_elt_dagster.orchestration.selection import BROKEN_KIND, KINDS
+
+# The tag of a table whose file is broken. Its metadata of the same name says what is wrong.
+BROKEN = "run_elt/broken"
 
 
 def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     """Return an external asset for every table that is read but not declared."""
     return [
         dg.AssetSpec(
-            _asset_key(key),
-            group_name=_asset_key(key)[-2],
+            asset_key(key),
+            group_name=asset_key(key)[-2],
             kinds=KINDS,
             description="Loaded by another process.",
         )
@@ -26,13 +30,15 @@ def source_assets(tables: Catalogue) -> list[dg.AssetSpec]:
     ]
 
 
-def _asset_key(key: Key) -> list[str]:
+def asset_key(key: Key) -> list[str]:
     """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
     return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
 
 
 def _plain(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    # A name on disk may be no text at all.
+    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{digest[:6]}"
 
 
 def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
@@ -40,7 +46,7 @@ def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
     table = tables[key]
     return dg.AssetSpec(
         list(key),
-        deps=[_asset_key(parent) for parent in tables.upstream[key]],
+        deps=[asset_key(parent) for parent in tables.upstream[key]],
         description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
@@ -48,6 +54,34 @@ def asset_spec(tables: Catalogue, key: Key) -> dg.AssetSpec:
         kinds=KINDS,
         metadata=_definition_metadata(table),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
+        skippable=True,
+    )
+
+
+def owners_of(tables: Catalogue) -> dict[str, list[str]]:
+    """Return the owners of every asset by its name, `schema.table`: those of broken files too, as far as these say them."""
+    return {
+        ".".join(asset_key(table.key)): [table.owner] if table.owner else []
+        for table in (*tables.values(), *tables.broken.values())
+    }
+
+
+def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
+    """Return the asset of a table whose file is broken: what is wrong, at which file and line. A run that selects it fails."""
+    key = asset_key(broken.key)
+    problems = "\n".join(f"- `{problem}`" for problem in broken.problems)
+    return dg.AssetSpec(
+        key,
+        deps=[asset_key(parent) for parent in broken.upstream],
+        description=(
+            f"**The file of this table is broken.** Correct it and load the code location again:\n\n{problems}\n\n"
+            "Until then no run builds this table or a table that reads it. Readers see what they saw before."
+        ),
+        group_name=key[-2].lower() if len(key) > 1 else None,
+        owners=[broken.owner] if broken.owner else None,
+        tags={BROKEN: ""},
+        kinds={*KINDS, BROKEN_KIND},
+        metadata={BROKEN: broken.text},
         skippable=True,
     )
 

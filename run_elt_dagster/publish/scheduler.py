@@ -132,6 +132,7 @@ class BuildOrder:
     def __init__(self, catalogue: Catalogue, keys: Sequence[Key], seconds: Mapping[Key, float]) -> None:
         chosen = set(keys)
         self._parents = {key: [parent for parent in catalogue.parents(key) if parent in chosen] for key in keys}
+        self._broken = {key: broken for key in keys if (broken := catalogue.broken_parents(key))}
         self._ways = _longest_ways(self._parents, seconds)
         self._sorter = graphlib.TopologicalSorter(self._parents)
         self._sorter.prepare()
@@ -143,7 +144,7 @@ class BuildOrder:
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
     def blocked_tables(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
-        """Yield the tables that a failure leaves without a parent (`finish` may make more); queue all others."""
+        """Yield the tables that a failure or a broken file leaves without a parent (`finish` may make more); queue all others."""
         while keys := self._sorter.get_ready():
             for key in keys:
                 if failed := self._failed_ancestors(key):
@@ -168,7 +169,9 @@ class BuildOrder:
         self._sorter.done(key)
 
     def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
-        return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))
+        failed = {failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}
+        # Never built from rows that a broken file keeps as they were, whether its own table is selected or not.
+        return tuple(sorted(failed.union(self._broken.get(key, ()))))
 
 
 def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, float]) -> dict[Key, float]:
