@@ -426,7 +426,7 @@ def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ..
 def is_validation(environment: Mapping[str, str] | None = None) -> bool:
     """Return whether `dagster definitions validate` or `dg check defs` loads the definitions.
 
-    They set the variable: https://docs.dagster.io/api/clis/cli#dagster-definitions-validate
+    They set the variable: https://docs.dagster.io/api/clis/cli
     """
     return bool((os.environ if environment is None else environment).get("DAGSTER_IS_DEFS_VALIDATION_CLI"))
 

@@ -96,10 +96,8 @@ def _known(
 
 def _unread(key: Key, path: Path, problems: Iterable[TableProblem]) -> BrokenTable:
     """Return a table whose file cannot be read, or a folder."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_READ_CHARACTERS)
-    except OSError:
+    text = _text(path)
+    if text is None:
         return BrokenTable(key, tuple(problems), frozenset({key}), "all")
     owner = next((value for value in _values(text, "owner") if is_owner(value)), None)
     identifiers = list(_values(text, "identifier"))
@@ -109,6 +107,17 @@ def _unread(key: Key, path: Path, problems: Iterable[TableProblem]) -> BrokenTab
         names = set[Key]()
     hidden: Hidden = "nothing" if names else "all" if "identif" in text.lower() else "quoted"
     return BrokenTable(key, tuple(problems), frozenset({key, *names}), hidden, owner)
+
+
+def _text(path: Path) -> str | None:
+    """Return what can be read of a file; None of what is no file, or cannot be opened. A pipe would never end."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_READ_CHARACTERS)
+    except OSError:
+        return None
 
 
 def _named(key: Key, identifier: str) -> Key:

@@ -69,12 +69,11 @@ def owners_of(tables: Catalogue) -> dict[str, list[str]]:
 def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
     """Return the asset of a table whose file is broken: what is wrong, at which file and line. A run that selects it fails."""
     key = asset_key(broken.key)
-    problems = "\n".join(f"- `{problem}`" for problem in broken.problems)
     return dg.AssetSpec(
         key,
         deps=[asset_key(parent) for parent in broken.upstream],
         description=(
-            f"**The file of this table is broken.** Correct it and load the code location again:\n\n{problems}\n\n"
+            f"**The file of this table is broken.** Correct it and load the code location again:\n\n```text\n{broken.text}\n```\n\n"
             "Until then no run builds this table or a table that reads it. Readers see what they saw before."
         ),
         group_name=key[-2].lower() if len(key) > 1 else None,

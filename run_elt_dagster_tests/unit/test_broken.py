@@ -1,5 +1,6 @@
 """One bad file does not take the others down: what is left of a folder, and which tables must wait."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,10 @@ def test_files_in_wrong_places_are_broken_by_their_paths(tmp_path: Path) -> None
     tables = load(tmp_path, flat="select 1", too__deep__x="select 1", a__x="select 1 as n")
     (tmp_path / "a" / "latin.sql").write_bytes(b"select '\xe9'")
     (tmp_path / "a" / "dir.sql").mkdir()
+    # It is not opened: nobody would ever write into it.
+    os.mkfifo(tmp_path / "a" / "pipe.sql")
     tables = load_tables(tmp_path, keeps_broken=True)
-    assert set(tables.broken) == {("a", "dir"), ("a", "latin"), ("flat",), ("too", "deep", "x")}
+    assert set(tables.broken) == {("a", "dir"), ("a", "latin"), ("a", "pipe"), ("flat",), ("too", "deep", "x")}
     assert list(tables) == [("a", "x")]
 
 
@@ -114,3 +117,13 @@ def test_folder_that_is_missing_or_empty_is_refused_all_the_same(tmp_path: Path)
 def test_folder_in_which_all_is_broken_loads(tmp_path: Path) -> None:
     tables = load(tmp_path, a__x="no select", a__y="no select")
     assert (len(tables), len(tables.broken)) == (0, 2)
+
+
+def test_tables_that_all_read_each_other_are_told_in_bounded_time(tmp_path: Path) -> None:
+    names = [f"t{number:02}" for number in range(40)]
+    files = {
+        f"a__{name}": f"select 1 from {', '.join(f'a.{other}' for other in names if other != name)}" for name in names
+    }
+    tables = load(tmp_path, **files, a__free="select 1 as n")
+    assert list(tables) == [("a", "free")]
+    assert len(tables.problems) <= 100 + len(names)
