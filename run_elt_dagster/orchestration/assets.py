@@ -1,10 +1,8 @@
 """Assets: every declared table with its checks, built by one op, and how that op ends."""
 
 import logging
-import math
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -37,6 +35,7 @@ from run_elt_dagster.orchestration.failing import (
 )
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
+from run_elt_dagster.orchestration.progress import ProgressLog
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.specs import asset_key, asset_spec, broken_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
@@ -104,16 +103,20 @@ def analytics_assets(tables: Catalogue, options: PublishOptions) -> dg.AssetsDef
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
                 if selected:
-                    seconds = (
-                        _last_seconds(context.instance, selected)
-                        if len(selected) > options.max_concurrent_tables
-                        else {}
-                    )
+                    many = len(selected) > options.max_concurrent_tables
+                    progress = ProgressLog(_teller(context.log.info))
                     outcomes = run_tables(
-                        session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
+                        session,
+                        tables,
+                        selected,
+                        run=run,
+                        options=options,
+                        seconds=_last_seconds(context.instance, selected) if many else {},
+                        warn=_teller(context.log.warning),
+                        look=progress.look,
                     )
                     with closing(outcomes):
-                        failed, skipped = yield from _events(context, outcomes, tables)
+                        failed, skipped = yield from _events(context, outcomes, broken, progress)
                 facts += [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run)
                 fail_if(facts, skipped)
@@ -170,14 +173,16 @@ def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key
     return seconds
 
 
-def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    def warn(text: str) -> None:
+def _teller(log: Callable[[str], object]) -> Callable[[str], None]:
+    """Return what writes into Dagster's log, and ends no run where Dagster's storage is away."""
+
+    def tell(text: str) -> None:
         try:
-            context.log.warning(without_secrets(text))
+            log(without_secrets(text))
         except Exception as error:  # noqa: BLE001 - Dagster stores what is logged, and its storage may be what is away
             say_on_stderr(f"{without_secrets(text)} Dagster's log did not take this, got {type(error).__name__}.")
 
-    return warn
+    return tell
 
 
 def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
@@ -203,20 +208,23 @@ def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
 
 
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], tables: Catalogue
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], broken: Collection[Key], progress: ProgressLog
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording, tables))
+        return (yield from _recorded(context, outcomes, recording, broken, progress))
 
 
 def _recorded(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], recording: Recording, tables: Catalogue
+    context: dg.AssetExecutionContext,
+    outcomes: Iterator[TableOutcome],
+    recording: Recording,
+    broken: Collection[Key],
+    progress: ProgressLog,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
-    progress = _Progress(context.log.info)
     awaited = awaited_tables(context)
     for outcome in outcomes:
         key = dg.AssetKey(list(outcome.table.key))
@@ -241,29 +249,10 @@ def _recorded(
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
     progress.flush()
     if skipped:
-        context.log.warning(skipped_lines(skipped, broken=tables.broken))
-    if failed and (held_back := ops_behind(context, awaited)):
+        context.log.warning(skipped_lines(skipped, broken=broken))
+    if (failed or broken) and (held_back := ops_behind(context, awaited)):
         context.log.warning(_held_back_line(held_back))
     return failed, skipped
-
-
-class _Progress:
-    """Names published tables in the log, at most once a second: each line of a log is an event that Dagster stores."""
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
-        self._lines: list[str] = []
-        self._told_at = -math.inf
-
-    def tell(self, line: str) -> None:
-        self._lines.append(line)
-        if time.monotonic() - self._told_at >= 1:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._lines:
-            self._log("\n".join(self._lines))
-        self._lines, self._told_at = [], time.monotonic()
 
 
 def _checks_alone(

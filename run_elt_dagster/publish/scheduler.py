@@ -19,6 +19,7 @@ from run_elt_dagster.snowflake.session import Session
 # How long an interrupted run waits for the end of what it has begun, how often it asks for that, and how long threads that
 # nobody answers take to say so.
 END_SECONDS = 12.0
+LOOK_SECONDS = 1.0
 CANCEL_INTERVAL_SECONDS = 2.0
 GIVE_UP_SECONDS = 3.0
 
@@ -55,6 +56,23 @@ class Builders:
         """Begin the first tables."""
         with self._lock:
             self._start_ready_tables()
+
+    def outcomes(self, count: int, look: Callable[[], None]) -> Iterator[TableOutcome]:
+        """Yield so many outcomes as they come.
+
+        Args:
+            count: How many there are to come.
+            look: Called before each, and each second while none comes.
+        """
+        taken = 0
+        while taken < count:
+            look()
+            try:
+                outcome = self.done.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            taken += 1
+            yield outcome
 
     def leftovers(self) -> Iterator[str]:
         """Wait until all candidates are dropped, and say which could not be; all outcomes must have been taken."""
@@ -151,6 +169,11 @@ class BuildOrder:
                     yield key, failed
                 else:
                     heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
+
+    @property
+    def ready(self) -> int:
+        """How many tables could be given out."""
+        return len(self._ready)
 
     def next(self) -> Key | None:
         """Give out the table with the longest way to the end; None if none is ready."""

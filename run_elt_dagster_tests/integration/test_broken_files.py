@@ -9,7 +9,7 @@ from run_elt_dagster.alerts.run_events import run_failure
 from run_elt_dagster.alerts.runbook import entry_of
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.orchestration.specs import BROKEN
+from run_elt_dagster.orchestration.specs import BROKEN, owners_of
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 
@@ -78,5 +78,15 @@ def test_broken_file_is_an_asset_that_says_what_is_wrong_and_is_part_of_the_grap
     assert "bad.sql:1: cannot tell which tables the SQL reads" in (spec.description or "")
     assert spec.metadata[BROKEN] == tables.broken["analytics", "bad"].text
     assert (BROKEN in spec.tags, "broken" in spec.kinds, spec.group_name) == (True, True, "analytics")
+    # By their names the alerts tell whose run it is.
+    assert set(owners_of(tables)) == {"analytics.good", "analytics.bad", "analytics.child"}
     assert assets.asset_deps[spec.key] == {dg.AssetKey(["analytics", "good"])}
     assert assets.asset_deps[dg.AssetKey(["analytics", "child"])] == {spec.key}
+
+
+def test_tables_in_a_circle_fail_and_the_others_are_built(project: DagsterProject) -> None:
+    project.declare(p="select n from analytics.q", q="select n from analytics.p", free=RIGHT.format(1))
+    result = project.materialize()
+    assert not result.success
+    assert set(project.materialized(result)) == {"free"}
+    assert failure_text(result).count("tables cannot depend on each other in a circle") == 2
