@@ -21,8 +21,9 @@ from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.orchestration.sources import observe_sources_job
-from run_elt_dagster.orchestration.specs import source_assets
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.orchestration.specs import owners_of, source_assets
+from run_elt_dagster.orchestration.unrecorded import say_on_stderr
+from run_elt_dagster.settings import Settings, is_validation
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.storage import keep_sqlite_connections
 
@@ -31,8 +32,12 @@ settings = Settings.from_environment()
 # A command has opened Dagster's storage by now, and writes the planned events of its run next.
 keep_sqlite_connections()
 
-# One SQL file is one table: tables/<schema>/<table>.sql
-tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
+# One SQL file is one table: tables/<schema>/<table>.sql. A broken one is an asset that no run can build. Validation fails.
+tables = load_tables(
+    settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir, keeps_broken=not is_validation()
+)
+for problem in tables.problems:
+    say_on_stderr(str(problem))
 
 # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
 links = Links.of(settings)
@@ -50,7 +55,7 @@ snowflake = Snowflake.from_settings(settings)
 # A failed run posts to Slack; what does not get through is tried again. A run whose process is gone fails too.
 alerts = Alerts(
     settings=settings.alerts,
-    owners={table.name: [table.owner] if table.owner else [] for table in tables.values()},
+    owners=owners_of(tables),
     jobs=(run_elt_alert.name,),
     look=partial(look_at_production, snowflake.resolved, tables),
 )

@@ -452,6 +452,14 @@ def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ..
     return tuple(given[name] for name in SECRET_VARIABLES if name in given)
 
 
+def is_validation(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether `dagster definitions validate` or `dg check defs` loads the definitions.
+
+    They set the variable: https://docs.dagster.io/api/clis/cli
+    """
+    return bool((os.environ if environment is None else environment).get("DAGSTER_IS_DEFS_VALIDATION_CLI"))
+
+
 def history_is_kept() -> bool:
     """Return whether a Dagster command started here keeps its history where a daemon sees it.
 

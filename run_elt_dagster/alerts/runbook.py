@@ -61,6 +61,7 @@ CHECKS = (
 )
 
 REASONS = (
+    Entry(Reason.BROKEN_FILE, "a broken file"),
     Entry(Reason.POLICIES, "policies on the published table"),
     Entry(Reason.STREAMS, "streams on the published table"),
     Entry(Reason.OWNER, "another role owns the published table"),

@@ -22,6 +22,7 @@ from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.lateness import late_tables, with_freshness
 from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.specs import owners_of
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
@@ -419,7 +420,7 @@ def _alert_findings(
     if settings is None or tables is None:
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return
-    alerts = Alerts(settings.alerts, {table.name: () for table in tables.values()}, (JOB_NAME,))
+    alerts = Alerts(settings.alerts, owners_of(tables), (JOB_NAME,))
     alerts = at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))
     health = health_of(alerts, instance, Slack.from_settings(settings))
     if health.is_well:

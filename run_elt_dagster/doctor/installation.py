@@ -22,7 +22,10 @@ class Check(NamedCheck):
         "this project does not support the version of Python or of a library, or the versions of Dagster's libraries do not match",
     )
     SETTINGS = "settings", "a variable is wrong or missing. The check names all of them"
-    TABLE_FILES = "table files", "a file is wrong. The check names path and line"
+    TABLE_FILES = (
+        "table files",
+        "a file is wrong. The check names path and line. The other checks look at the right tables",
+    )
     TABLE_TESTS = "table tests", "a test file of a table is wrong. The check names path and line"
 
 
@@ -116,14 +119,16 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
 
 
 def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
-    """Return the declared tables, None if a file is wrong, and a finding for each problem with its path and line."""
+    """Return the tables that are right, None if there are none at all, and a finding for each problem with its path and line."""
+    remedy = "Correct that line: docs/tables.md lists every key."
     try:
-        tables = load_tables(settings.tables_dir, database=settings.database)
+        tables = load_tables(settings.tables_dir, database=settings.database, keeps_broken=True)
     except TableProblemsError as error:
-        remedy = "Correct that line: docs/tables.md lists every key."
         return None, [failed(Check.TABLE_FILES, str(problem), remedy) for problem in error.problems]
     except OSError as error:
         return None, [failed(Check.TABLE_FILES, f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
+    if tables.problems:
+        return tables or None, [failed(Check.TABLE_FILES, str(problem), remedy) for problem in tables.problems]
     return tables, [ok(Check.TABLE_FILES, f"{len(tables)} tables in {settings.tables_dir}"), *check_tests(settings)]
 
 

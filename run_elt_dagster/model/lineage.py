@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import contextmanager
 from pathlib import Path
 
+from run_elt_dagster.model.broken import BrokenTable, broken_tables
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
@@ -21,6 +22,8 @@ _UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
 # So many objects are made before Python looks for cycles among them: those of some files. With Python's own 700 it looks
 # several times within each file, where nearly all are still in use. That took a quarter of the time.
 _OBJECTS_UNTIL_COLLECTED = 10_000
+# So many circles are told apart, even if they share tables.
+_CIRCLES_APART = 100
 
 
 def read_sql(sql: str) -> Reads:
@@ -41,12 +44,23 @@ class Catalogue(Mapping[Key, AnalyticsTable]):
     """The declared tables by key, and what each of them reads.
 
     Attributes:
-        upstream: For every table, the keys that its SQL reads: declared tables and others.
+        upstream: For every table, the keys that its SQL reads: declared tables, broken ones and others.
+        broken: The files that cannot be used, by key. They are no tables here: none of them can be built.
+        problems: What is wrong with them, in the order of the files.
     """
 
-    def __init__(self, tables: Iterable[AnalyticsTable], upstream: Mapping[Key, tuple[Key, ...]]) -> None:
+    def __init__(
+        self,
+        tables: Iterable[AnalyticsTable],
+        upstream: Mapping[Key, tuple[Key, ...]],
+        *,
+        broken: Iterable[BrokenTable] = (),
+        problems: Sequence[TableProblem] = (),
+    ) -> None:
         self._tables: dict[Key, AnalyticsTable] = {table.key: table for table in tables}
         self.upstream = dict(upstream)
+        self.broken: dict[Key, BrokenTable] = {each.key: each for each in broken}
+        self.problems = tuple(problems)
 
     def __getitem__(self, key: Key) -> AnalyticsTable:
         """Return the table of a key."""
@@ -63,31 +77,43 @@ class Catalogue(Mapping[Key, AnalyticsTable]):
     @property
     def sources(self) -> tuple[Key, ...]:
         """Keys that are read but not declared, sorted."""
-        return tuple(sorted({key for keys in self.upstream.values() for key in keys if key not in self._tables}))
+        read = {key for keys in self.upstream.values() for key in keys}
+        read |= {key for each in self.broken.values() for key in each.upstream}
+        return tuple(sorted(read - self._tables.keys() - self.broken.keys()))
 
     def parents(self, key: Key) -> tuple[Key, ...]:
         """Return the declared tables that a table reads."""
         return tuple(parent for parent in self.upstream[key] if parent in self._tables)
 
+    def broken_parents(self, key: Key) -> tuple[Key, ...]:
+        """Return the broken files that a table reads the table of."""
+        return tuple(parent for parent in self.upstream[key] if parent in self.broken)
 
-def load_tables(directory: Path, *, database: str | None = None, cache_dir: Path | None = None) -> Catalogue:
+
+def load_tables(
+    directory: Path, *, database: str | None = None, cache_dir: Path | None = None, keeps_broken: bool = False
+) -> Catalogue:
     """Return every table below `directory/<schema>/<table>.sql`.
 
     Args:
         directory: The folder of table files.
         database: Name of the session's database: `database.schema.table` in SQL then means a declared table too.
         cache_dir: Where to remember which tables the SQL reads, None to parse it each time.
+        keeps_broken: Whether files with problems are left out of the tables, and kept in `broken`.
 
     Raises:
-        TableProblemsError: With all problems of all files; a bad file never hides another's.
+        TableProblemsError: With all problems of all files; a bad file never hides another's. With `keeps_broken`, only if the
+            folder itself cannot be read, or has no SQL file.
     """
     cache = LineageCache(cache_file(cache_dir, directory), read_sql)
     with _seldom_collected():
         tables, problems = load_files(directory)
         cache.read_ahead(_texts(tables), _read_many)
-        found = catalogue(tables, database=database, known_problems=problems, read=cache)
+        found = _Folder(tables, database=database, known_problems=problems, read=cache)
     cache.save()
-    return found
+    if not keeps_broken or any(problem.path == directory for problem in problems):
+        return found.catalogue()
+    return found.usable(directory)
 
 
 @contextmanager
@@ -133,24 +159,74 @@ def catalogue(
         TableProblemsError: Two tables share a target, SQL cannot be read, or tables depend on each other in a circle;
             `known_problems` come first.
     """
-    problems = [*known_problems, *_duplicates(tables)]
-    declared = {own_key(table): table.key for table in tables}
-    database = _part_of_a_key(database) if database else None
-    readings = [_TableReading(table, database, read) for table in tables]
-    for reading in readings:
-        problems += sorted(reading.problems(declared), key=lambda problem: problem.line)
-    problems += _misspelt(readings, declared, problems)
-    problems += _misnamed(readings, declared)
-    upstream = {
-        reading.table.key: {declared.get(key, key): line for key, line in reading.tables.items()}
-        for reading in readings
-    }
-    found = Catalogue(tables, {key: tuple(sorted(reads)) for key, reads in upstream.items()})
-    if not problems:
-        problems += _cycles(found, upstream)
-    if problems:
-        raise TableProblemsError(problems)
-    return found
+    return _Folder(tables, database=database, known_problems=known_problems, read=read).catalogue()
+
+
+class _Folder:
+    """Tables that were read together, and everything that is wrong with them.
+
+    Attributes:
+        problems: What is wrong: what was known before comes first.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[AnalyticsTable],
+        *,
+        database: str | None,
+        known_problems: Sequence[TableProblem],
+        read: Callable[[str], Reads],
+    ) -> None:
+        self._tables = tables
+        self._names = {own_key(table): table.key for table in tables}
+        database = _part_of_a_key(database) if database else None
+        readings = [_TableReading(table, database, read) for table in tables]
+        self._lines = {
+            reading.table.key: {self._names.get(key, key): line for key, line in reading.tables.items()}
+            for reading in readings
+        }
+        self.problems = [*known_problems, *_duplicates(tables)]
+        for reading in readings:
+            self.problems += sorted(reading.problems(self._names), key=lambda problem: problem.line)
+        self.problems += _misspelt(readings, self._names, self.problems)
+        self.problems += _misnamed(readings, self._names)
+        circles = list(_circles(self._lines))
+        self._in_circles = {key for circle in circles for key in circle}
+        self.problems += _circle_problems(circles, {table.key: table for table in tables}, self._lines)
+
+    def catalogue(self) -> Catalogue:
+        """Return the tables.
+
+        Raises:
+            TableProblemsError: Something is wrong with one of them.
+        """
+        if self.problems:
+            raise TableProblemsError(self.problems)
+        return Catalogue(self._tables, self._upstream)
+
+    def usable(self, directory: Path) -> Catalogue:
+        """Return the tables that nothing is wrong with, and the broken files of a folder beside them."""
+        if not self.problems:
+            return self.catalogue()
+        known = {key: reads for key, reads in self._upstream.items() if key not in self._in_circles}
+        broken = broken_tables(directory, self._tables, self.problems, names=self._names, upstream=known)
+        keys = {each.key for each in broken}
+        tables = [table for table in self._tables if table.key not in keys]
+        upstream = {table.key: _renamed(self._upstream[table.key], self._lines.keys(), broken) for table in tables}
+        return Catalogue(tables, upstream, broken=broken, problems=self.problems)
+
+    @property
+    def _upstream(self) -> dict[Key, tuple[Key, ...]]:
+        return {key: tuple(sorted(reads)) for key, reads in self._lines.items()}
+
+
+def _renamed(reads: Iterable[Key], declared: Collection[Key], broken: Sequence[BrokenTable]) -> tuple[Key, ...]:
+    """Return keys that SQL reads, with the key of the broken file for each undeclared name that may be its table's."""
+    found: set[Key] = set()
+    for key in reads:
+        meant = () if key in declared else [each.key for each in broken if each.may_be(key)]
+        found |= set(meant or [key])
+    return tuple(sorted(found))
 
 
 def own_key(table: AnalyticsTable) -> Key:
@@ -334,17 +410,39 @@ def _duplicates(tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
                     f"{table.name} requires one file, got a second: {first.path or 'table'} declares it too (Snowflake folds "
                     "unquoted names to one case). Rename or remove one of them."
                 )
-                yield TableProblem(table.path, 1, message)
+                yield TableProblem(table.path, 1, message, others=(first.path,) if first.path else ())
                 break
 
 
-def _cycles(tables: Catalogue, lines: Mapping[Key, Mapping[Key, int]]) -> Iterator[TableProblem]:
-    try:
-        graphlib.TopologicalSorter({key: tables.parents(key) for key in tables}).prepare()
-    except graphlib.CycleError as error:
-        circle: list[Key] = error.args[1][::-1]
+def _circles(reads: Mapping[Key, Collection[Key]]) -> Iterator[list[Key]]:
+    """Yield circles until there is none without the first read of each; the first key of a circle is its last one too.
+
+    Where there are very many, the first table of each further one counts as without any reads: then it ends.
+    """
+    found = 0
+    left = {key: {read for read in each if read in reads and read != key} for key, each in reads.items()}
+    while True:
+        try:
+            graphlib.TopologicalSorter(left).prepare()
+        except graphlib.CycleError as error:
+            circle: list[Key] = error.args[1][::-1]
+            found += 1
+            if found < _CIRCLES_APART:
+                left[circle[0]].discard(circle[1])
+            else:
+                left[circle[0]].clear()
+            yield circle
+        else:
+            return
+
+
+def _circle_problems(
+    circles: Iterable[Sequence[Key]], tables: Mapping[Key, AnalyticsTable], lines: Mapping[Key, Mapping[Key, int]]
+) -> Iterator[TableProblem]:
+    for circle in circles:
         message = (
             f"tables cannot depend on each other in a circle, got {' -> '.join('.'.join(key) for key in circle)}. None "
             "of them could be built first. Take one of the reads out."
         )
-        yield TableProblem(tables[circle[0]].path, lines[circle[0]][circle[1]], message)
+        others = tuple(path for key in circle[1:-1] if (path := tables[key].path) is not None)
+        yield TableProblem(tables[circle[0]].path, lines[circle[0]][circle[1]], message, others=others)

@@ -10,6 +10,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """A reason. Its value is the anchor of its part of docs/operations.md, and stands in the metadata of failures."""
 
+    # What keeps a table from being built at all.
+    BROKEN_FILE = "broken-file"
     # What forbids to publish over the present table.
     POLICIES = "policies"
     STREAMS = "streams"

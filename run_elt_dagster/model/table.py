@@ -59,17 +59,24 @@ class TableProblem:
         path: The file, or None for a table that was given as a mapping.
         line: Line of the file, from 1.
         message: What is required, what was found, what to do.
+        others: The other files that it is a problem of.
     """
 
     path: Path | None
     line: int
     message: str
+    others: tuple[Path, ...] = ()
 
-    def __str__(self) -> str:
-        """Return `path:line: message`. Editors and terminals turn it into a link."""
+    @property
+    def place(self) -> str:
+        """`path:line`. Editors and terminals turn it into a link."""
         # A name on disk may be no text at all, and neither a terminal nor Dagster takes that.
         path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
-        return f"{path}:{self.line}: {self.message}"
+        return f"{path}:{self.line}"
+
+    def __str__(self) -> str:
+        """Return `path:line: message`."""
+        return f"{self.place}: {self.message}"
 
 
 class TableProblemsError(ValueError):
@@ -83,6 +90,11 @@ class TableProblemsError(ValueError):
             f"{count} problem{'s' if count > 1 else ''} in table files. No table was loaded, so none can be left out "
             f"unnoticed. Correct these lines and load again:\n{listing}",
         )
+
+
+def is_owner(value: str) -> bool:
+    """Return whether Dagster and an alert take it as an owner: https://docs.dagster.io/guides/build/assets/metadata-and-tags."""
+    return _OWNER.fullmatch(value) is not None
 
 
 def _as_tuple(value: Any) -> Any:
@@ -210,7 +222,7 @@ class AnalyticsTable(Strict):
     @field_validator("owner")
     @classmethod
     def _owner_can_be_mentioned(cls, value: str | None) -> str | None:
-        if value is not None and not _OWNER.fullmatch(value):
+        if value is not None and not is_owner(value):
             raise ValueError("requires an e-mail address or team:<name>; a person's name belongs in business_owner")
         return value
 

@@ -1,16 +1,16 @@
 """Assets: every declared table with its checks, built by one op, and how that op ends."""
 
 import logging
-import math
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.column_lineage import ColumnLineage
 from run_elt_dagster.model.lineage import Catalogue
@@ -29,6 +29,7 @@ from run_elt_dagster.orchestration.events import (
     without_secrets,
 )
 from run_elt_dagster.orchestration.failing import (
+    broken_facts,
     check_run_facts,
     early_failure,
     facts_of,
@@ -39,9 +40,10 @@ from run_elt_dagster.orchestration.failing import (
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.links import Links
+from run_elt_dagster.orchestration.progress import ProgressLog
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.sources import record_sources, sources_of
-from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, check_spec
+from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, broken_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -65,13 +67,30 @@ _Describer = Callable[[TableOutcome], tuple[Mapping[str, Any], Mapping[str, str]
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
+@dataclass(frozen=True)
+class _Record:
+    """How a run is recorded.
+
+    Attributes:
+        described: Returns metadata and tags of a published table's materialization.
+        links: Where the links of the checks lead.
+        broken: The selected tables whose file is broken.
+        progress: The lines of the log.
+    """
+
+    described: _Describer
+    links: Links
+    broken: Collection[Key]
+    progress: ProgressLog
+
+
 def analytics_assets(
     tables: Catalogue, options: PublishOptions, *, links: Links = NO_LINKS, columns: ColumnLineage | None = None
 ) -> dg.AssetsDefinition:
-    """Return one asset for every table, with its checks; any selection of them runs as one step.
+    """Return one asset for every table, with its checks, and one for every broken file; any selection of them runs as one step.
 
     Args:
-        tables: The declared tables.
+        tables: The declared tables. Broken files are assets too: a run that selects one, or a table that reads it, fails.
         options: How they are built and published.
         links: Where the links of their pages lead.
         columns: Where their columns come from, None to read it off their SQL in each process.
@@ -80,13 +99,14 @@ def analytics_assets(
 
     @dg.multi_asset(
         name=_OP,
-        specs=[asset_spec(tables, key, links=links) for key in tables],
+        specs=[*(asset_spec(tables, key, links=links) for key in tables), *map(broken_spec, tables.broken.values())],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
         selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
+        broken = _broken_files(context, tables, selected)
         run = RunContext(
             context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
         )
@@ -96,7 +116,12 @@ def analytics_assets(
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         try:
             root = context.instance.get_run_by_id(context.run.root_run_id) if context.run.root_run_id else None
-            refuse_empty_selection(context.run, selected, tables, root=root)
+            refuse_empty_selection(context.run, [*selected, *broken], tables, root=root)
+            facts = [broken_facts(each) for each in broken.values()]
+            for fact in facts:
+                context.log.error(fact["message"])
+            if not selected and not context.selected_asset_check_keys:
+                fail_if(facts, [])
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
@@ -109,19 +134,25 @@ def analytics_assets(
                 if selected:
                     if options.observe_sources:
                         record_sources(context, session, sources=sources_of(tables, selected))
-                    seconds = (
-                        _last_seconds(context.instance, selected)
-                        if len(selected) > options.max_concurrent_tables
-                        else {}
-                    )
+                    many = len(selected) > options.max_concurrent_tables
+                    progress = ProgressLog(_teller(context.log.info))
                     outcomes = run_tables(
-                        session, tables, selected, run=run, options=options, seconds=seconds, warn=_warner(context)
+                        session,
+                        tables,
+                        selected,
+                        run=run,
+                        options=options,
+                        seconds=_last_seconds(context.instance, selected) if many else {},
+                        warn=_teller(context.log.warning),
+                        look=progress.look,
                     )
                     with closing(outcomes):
                         described = _describer(context, tables, selected=selected, links=links, lineage=lineage)
-                        failed, skipped = yield from _events(context, outcomes, described, links)
+                        failed, skipped = yield from _events(
+                            context, outcomes, _Record(described, links, broken, progress)
+                        )
                         lineage.save()
-                facts = [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
+                facts += [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
                 facts += yield from _checks_alone(context, session, tables, run, links)
                 fail_if(facts, skipped)
         except StatementError as error:
@@ -136,6 +167,18 @@ def analytics_assets(
                 context.log.warning(NO_ALERT)
 
     return run_ctas
+
+
+def _broken_files(
+    context: dg.AssetExecutionContext, tables: Catalogue, selected: Sequence[Key]
+) -> dict[Key, BrokenTable]:
+    """Return the broken files that a run is concerned with: those that are selected, and those that selected tables read."""
+    read = {parent for key in selected for parent in tables.broken_parents(key)}
+    return {
+        key: broken
+        for key, broken in tables.broken.items()
+        if key in read or dg.AssetKey(asset_key(key)) in context.selected_asset_keys
+    }
 
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
@@ -165,14 +208,16 @@ def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key
     return seconds
 
 
-def _warner(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    def warn(text: str) -> None:
+def _teller(log: Callable[[str], object]) -> Callable[[str], None]:
+    """Return what writes into Dagster's log, and ends no run where Dagster's storage is away."""
+
+    def tell(text: str) -> None:
         try:
-            context.log.warning(without_secrets(text))
+            log(without_secrets(text))
         except Exception as error:  # noqa: BLE001 - Dagster stores what is logged, and its storage may be what is away
             say_on_stderr(f"{without_secrets(text)} Dagster's log did not take this, got {type(error).__name__}.")
 
-    return warn
+    return tell
 
 
 def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
@@ -212,7 +257,7 @@ def _describer(
 
     def described(outcome: TableOutcome) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         key = outcome.table.key
-        columns = column_metadata(lineage, key, warn=_warner(context))
+        columns = column_metadata(lineage, key, warn=_teller(context.log.warning))
         tags = version_tags(outcome.table, upstream[key], versions=versions)
         return {**materialization_metadata(outcome, links), **columns}, tags
 
@@ -220,24 +265,22 @@ def _describer(
 
 
 def _events(
-    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], described: _Describer, links: Links
+    context: dg.AssetExecutionContext, outcomes: Iterator[TableOutcome], record: _Record
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     """Yield what Dagster records, table by table, and return the tables that failed and those that were skipped."""
     recording = Recording(context.instance, context.run.run_id)
     with recording.said(say_on_stderr):
-        return (yield from _recorded(context, outcomes, recording, described, links))
+        return (yield from _recorded(context, outcomes, recording, record))
 
 
 def _recorded(
     context: dg.AssetExecutionContext,
     outcomes: Iterator[TableOutcome],
     recording: Recording,
-    described: _Describer,
-    links: Links,
+    record: _Record,
 ) -> Generator[_Event, None, tuple[list[TableOutcome], list[TableOutcome]]]:
     failed: list[TableOutcome] = []
     skipped: list[TableOutcome] = []
-    progress = _Progress(context.log.info)
     awaited = awaited_tables(context)
     for outcome in outcomes:
         key = dg.AssetKey(list(outcome.table.key))
@@ -245,11 +288,11 @@ def _recorded(
             context.log.warning(without_secrets(warning))
         if outcome.published:
             with recording.of(outcome.table.name):
-                progress.tell(_published_line(outcome))
-                metadata, tags = described(outcome)
+                record.progress.tell(_published_line(outcome))
+                metadata, tags = record.described(outcome)
                 yield from record_table(context, key, metadata, tags=tags, is_awaited=key in awaited)
         elif outcome.superseded_by is not None:
-            progress.tell(_superseded_line(outcome))
+            record.progress.tell(_superseded_line(outcome))
             if key in awaited:
                 yield superseding(context.instance, key, outcome.superseded_by)
         elif outcome.failure is not None:
@@ -259,33 +302,16 @@ def _recorded(
             skipped.append(outcome)
         # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
         # candidate and this run's for a published one, and would store an output of each check.
-        evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate, links=links)
+        evaluations = evaluations_of(
+            context, outcome.table, outcome.audits, audited=outcome.candidate, links=record.links
+        )
         yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
-    progress.flush()
+    record.progress.flush()
     if skipped:
-        context.log.warning(skipped_lines(skipped))
-    if failed and (held_back := ops_behind(context, awaited)):
+        context.log.warning(skipped_lines(skipped, broken=record.broken))
+    if (failed or record.broken) and (held_back := ops_behind(context, awaited)):
         context.log.warning(_held_back_line(held_back))
     return failed, skipped
-
-
-class _Progress:
-    """Names published tables in the log, at most once a second: each line of a log is an event that Dagster stores."""
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
-        self._lines: list[str] = []
-        self._told_at = -math.inf
-
-    def tell(self, line: str) -> None:
-        self._lines.append(line)
-        if time.monotonic() - self._told_at >= 1:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._lines:
-            self._log("\n".join(self._lines))
-        self._lines, self._told_at = [], time.monotonic()
 
 
 def _checks_alone(

@@ -1,13 +1,14 @@
 """How a run fails: the facts of its failed tables, the failure that has them for the alert, and which tables it skipped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
 from run_elt_dagster.embedded import NotInstalledError
-from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.broken import BrokenTable
+from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
@@ -16,6 +17,7 @@ from run_elt_dagster.orchestration.events import (
     QUERY_LIMIT,
     without_secrets,
 )
+from run_elt_dagster.orchestration.specs import asset_key
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit
 from run_elt_dagster.redaction import excerpt
@@ -25,6 +27,9 @@ from run_elt_dagster.snowflake.session import NoDatabaseError
 _CAUSES_SHOWN = _NAMES_SHOWN = 50
 # The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
 _FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
+# Of a table whose file is broken.
+_UNTOUCHED = "Readers see what they saw before."
+_MEND = "Correct the file, load the code location again, then materialize the table."
 
 
 def session_reason(error: Exception, *, is_embedded: bool) -> Reason:
@@ -71,6 +76,28 @@ def check_run_facts(
     }
 
 
+def broken_facts(broken: BrokenTable) -> dict[str, Any]:
+    """Return the facts about a table whose file is broken. Nothing was sent to Snowflake for it."""
+    name, problems = ".".join(asset_key(broken.key)), without_secrets(broken.text)
+    return {
+        "table": name,
+        "was_built": True,
+        "stage": "build",
+        "message": f"{name} requires a file without problems, got\n{problems}\nThe table was not built. {_UNTOUCHED} {_MEND}",
+        "cause": problems,
+        "where": without_secrets(broken.problems[0].place),
+        "cause_class": "broken file",
+        "errno": None,
+        "reason": Reason.BROKEN_FILE.value,
+        "checks": [],
+        "query_id": None,
+        "production": _UNTOUCHED,
+        "readers_see": Production("unchanged").to_json(),
+        "owners": [broken.owner] if broken.owner else [],
+        "candidate": None,
+    }
+
+
 def fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> None:
     """Fail the run at its end, when everything is recorded.
 
@@ -81,19 +108,29 @@ def fail_if(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome])
         raise _run_failure(facts, skipped)
 
 
-def skipped_lines(skipped: Sequence[TableOutcome]) -> str:
-    """Return the lines of the log about skipped tables: why each of the first was, and how many more were."""
-    lines = [_skipped_line(outcome) for outcome in skipped[:_NAMES_SHOWN]]
+def skipped_lines(skipped: Sequence[TableOutcome], *, broken: Collection[Key]) -> str:
+    """Return the lines of the log about skipped tables: why each of the first was, and how many more were.
+
+    Args:
+        skipped: The tables.
+        broken: The tables whose files are broken.
+    """
+    lines = [_skipped_line(outcome, broken) for outcome in skipped[:_NAMES_SHOWN]]
     more = len(skipped) - len(lines)
     return "\n".join(
         [*lines, *([f"{_count(more, 'more table')} skipped. The failure of this run names them."] if more else [])]
     )
 
 
-def _skipped_line(outcome: TableOutcome) -> str:
-    names = _in_a_line([".".join(key) for key in outcome.skipped_because])
+def _skipped_line(outcome: TableOutcome, broken: Collection[Key]) -> str:
+    failed = [".".join(key) for key in outcome.skipped_because if key not in broken]
+    files = [".".join(asset_key(key)) for key in outcome.skipped_because if key in broken]
+    reasons = [
+        f"failed tables: {_in_a_line(failed)}" if failed else "",
+        f"tables whose files are broken: {_in_a_line(files)}" if files else "",
+    ]
     seen = f" {outcome.production.words}" if outcome.production else ""
-    return f"{outcome.table.name} was skipped, because it reads failed tables: {names}.{seen}"
+    return f"{outcome.table.name} was skipped, because it reads {', and '.join(filter(None, reasons))}.{seen}"
 
 
 def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:

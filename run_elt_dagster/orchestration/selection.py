@@ -15,6 +15,8 @@ from run_elt_dagster.redaction import excerpt
 from run_elt_dagster.runs.facts import REFUSED
 
 KINDS = {"snowflake", "table"}
+# A table whose file is broken has it too: it is a sign in the graph.
+BROKEN_KIND = "broken"
 
 # The job that Dagster makes of all assets; it offers no constant for the name.
 _IMPLICIT_JOB = "__ASSET_JOB"
@@ -152,9 +154,9 @@ def _labels(table: AnalyticsTable) -> list[str]:
 
 
 _VALUES: Mapping[str, Callable[[Catalogue], list[str]]] = {
-    "key": lambda tables: ["/".join(key) for key in tables],
+    "key": lambda tables: ["/".join(key) for key in (*tables, *tables.broken)],
     "group": lambda tables: _unique(table.schema_name.lower() for table in tables.values()),
     "owner": lambda tables: _unique(table.owner for table in tables.values()),
     "tag": lambda tables: _unique(label for table in tables.values() for label in _labels(table)),
-    "kind": lambda _: sorted(KINDS),
+    "kind": lambda tables: sorted(KINDS | ({BROKEN_KIND} if tables.broken else set())),
 }

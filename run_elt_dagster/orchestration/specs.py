@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
@@ -14,7 +15,10 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
 from run_elt_dagster.orchestration.links import Links
-from run_elt_dagster.orchestration.selection import KINDS
+from run_elt_dagster.orchestration.selection import BROKEN_KIND, KINDS
+
+# The tag of a table whose file is broken. Its metadata of the same name says what is wrong.
+BROKEN = "run_elt/broken"
 
 NO_LINKS = Links()
 
@@ -39,7 +43,9 @@ def asset_key(key: Key) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    # A name on disk may be no text at all.
+    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:80]}_{digest[:6]}"
 
 
 def _storage(name: str) -> dict[str, Any]:
@@ -62,6 +68,33 @@ def asset_spec(tables: Catalogue, key: Key, *, links: Links = NO_LINKS) -> dg.As
         freshness_policy=_freshness_policy(table),
         metadata=_definition_metadata(table, links),
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
+        skippable=True,
+    )
+
+
+def owners_of(tables: Catalogue) -> dict[str, list[str]]:
+    """Return the owners of every asset by its name, `schema.table`: those of broken files too, as far as these say them."""
+    return {
+        ".".join(asset_key(table.key)): [table.owner] if table.owner else []
+        for table in (*tables.values(), *tables.broken.values())
+    }
+
+
+def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
+    """Return the asset of a table whose file is broken: what is wrong, at which file and line. A run that selects it fails."""
+    key = asset_key(broken.key)
+    return dg.AssetSpec(
+        key,
+        deps=[asset_key(parent) for parent in broken.upstream],
+        description=(
+            f"**The file of this table is broken.** Correct it and load the code location again:\n\n```text\n{broken.text}\n```\n\n"
+            "Until then no run builds this table or a table that reads it. Readers see what they saw before."
+        ),
+        group_name=key[-2].lower() if len(key) > 1 else None,
+        owners=[broken.owner] if broken.owner else None,
+        tags={BROKEN: ""},
+        kinds={*KINDS, BROKEN_KIND},
+        metadata={BROKEN: broken.text},
         skippable=True,
     )
 

@@ -63,7 +63,7 @@ class TableOutcome:
         query_ids: The last query of each stage that ran.
         warnings: What did not stop the publishing but should be looked at.
         failure: Why it was not published.
-        skipped_because: The failed tables that it reads, directly or not; not empty if it was skipped.
+        skipped_because: The failed tables and the broken files that it reads, directly or not; not empty if it was skipped.
         superseded_by: The run with a newer snapshot, if readers see its rows; None otherwise.
         schema_changes: How its columns differ from those of the table published before, in words.
         production: What readers see of a table that was skipped; None for any other.

@@ -17,6 +17,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import server_instant
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
+from run_elt_dagster.publish.progress import Progress
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
 from run_elt_dagster.publish.table_run import TableRun, clean_up
 from run_elt_dagster.settings import PublishOptions
@@ -34,6 +35,7 @@ def run_tables(
     patience: Patience | None = None,
     seconds: Mapping[Key, float] | None = None,
     warn: Callable[[str], None] = lambda _: None,
+    look: Callable[[Progress], None] = lambda _: None,
 ) -> Generator[TableOutcome]:
     """Build, audit and publish tables, and yield each outcome as soon as it is known.
 
@@ -53,6 +55,7 @@ def run_tables(
         seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
             first that the longest way to the end begins with.
         warn: Called with what concerns no single table and stops nothing.
+        look: Called with how far the run is, before each outcome and each second while none comes; in the thread that iterates.
 
     Yields:
         An outcome for every key.
@@ -77,20 +80,22 @@ def run_tables(
 
     def build(key: Key, audited: Callable[[], None]) -> TableOutcome:
         table = catalogue[key]
+        with progress.at_work(key) as entered:
 
-        def through(chosen: StatementRunner) -> TableOutcome:
-            return TableRun(chosen, table, inventory, clock, database=database, options=options).run(audited)
+            def through(chosen: StatementRunner) -> TableOutcome:
+                table_run = TableRun(chosen, table, inventory, clock, database=database, options=options)
+                return table_run.run(audited, entered)
 
-        if table.warehouse is None:
-            return through(runner)
-        production = inventory.production_at(target_of(table, database=database))
-        return _on_its_warehouse(
-            session,
-            table,
-            lambda own: through(StatementRunner(own, run, stop, patience=patience)),
-            run,
-            production=production,
-        )
+            if table.warehouse is None:
+                return through(runner)
+            production = inventory.production_at(target_of(table, database=database))
+            return _on_its_warehouse(
+                session,
+                table,
+                lambda own: through(StatementRunner(own, run, stop, patience=patience)),
+                run,
+                production=production,
+            )
 
     def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
         production = inventory.production_at(target_of(catalogue[key], database=database))
@@ -98,13 +103,15 @@ def run_tables(
 
     limit = options.max_concurrent_tables
     order = BuildOrder(catalogue, keys, seconds or {})
+    progress = Progress(len(set(keys)), lambda: order.ready)
     # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
         builders = Builders(pool, order, build, skip, lambda outcome: clean_up(runner, outcome), limit=limit)
         try:
             builders.begin()
-            for _ in set(keys):
-                yield builders.done.get()
+            for outcome in builders.outcomes(len(set(keys)), lambda: look(progress)):
+                yield outcome
+                progress.end(outcome)
             for problem in builders.leftovers():
                 warn(problem)
         finally:

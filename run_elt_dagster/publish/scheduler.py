@@ -19,6 +19,7 @@ from run_elt_dagster.snowflake.session import Session
 # How long an interrupted run waits for the end of what it has begun, how often it asks for that, and how long threads that
 # nobody answers take to say so.
 END_SECONDS = 12.0
+LOOK_SECONDS = 1.0
 CANCEL_INTERVAL_SECONDS = 2.0
 GIVE_UP_SECONDS = 3.0
 
@@ -55,6 +56,23 @@ class Builders:
         """Begin the first tables."""
         with self._lock:
             self._start_ready_tables()
+
+    def outcomes(self, count: int, look: Callable[[], None]) -> Iterator[TableOutcome]:
+        """Yield so many outcomes as they come.
+
+        Args:
+            count: How many there are to come.
+            look: Called before each, and each second while none comes.
+        """
+        taken = 0
+        while taken < count:
+            look()
+            try:
+                outcome = self.done.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            taken += 1
+            yield outcome
 
     def leftovers(self) -> Iterator[str]:
         """Wait until all candidates are dropped, and say which could not be; all outcomes must have been taken."""
@@ -132,6 +150,7 @@ class BuildOrder:
     def __init__(self, catalogue: Catalogue, keys: Sequence[Key], seconds: Mapping[Key, float]) -> None:
         chosen = set(keys)
         self._parents = {key: [parent for parent in catalogue.parents(key) if parent in chosen] for key in keys}
+        self._broken = {key: broken for key in keys if (broken := catalogue.broken_parents(key))}
         self._ways = _longest_ways(self._parents, seconds)
         self._sorter = graphlib.TopologicalSorter(self._parents)
         self._sorter.prepare()
@@ -143,13 +162,18 @@ class BuildOrder:
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
     def blocked_tables(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
-        """Yield the tables that a failure leaves without a parent (`finish` may make more); queue all others."""
+        """Yield the tables that a failure or a broken file leaves without a parent (`finish` may make more); queue all others."""
         while keys := self._sorter.get_ready():
             for key in keys:
                 if failed := self._failed_ancestors(key):
                     yield key, failed
                 else:
                     heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
+
+    @property
+    def ready(self) -> int:
+        """How many tables could be given out."""
+        return len(self._ready)
 
     def next(self) -> Key | None:
         """Give out the table with the longest way to the end; None if none is ready."""
@@ -168,7 +192,9 @@ class BuildOrder:
         self._sorter.done(key)
 
     def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
-        return tuple(sorted({failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}))
+        failed = {failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}
+        # Never built from rows that a broken file keeps as they were, whether its own table is selected or not.
+        return tuple(sorted(failed.union(self._broken.get(key, ()))))
 
 
 def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, float]) -> dict[Key, float]:

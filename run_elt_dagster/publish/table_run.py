@@ -103,17 +103,19 @@ class TableRun:
         self._pauses: list[float] = []
         self._changes = 0
 
-    def run(self, audited: Callable[[], None]) -> TableOutcome:
+    def run(self, audited: Callable[[], None], entered: Callable[[State], None] = lambda _: None) -> TableOutcome:
         """Take the table as far as it gets.
 
         Its candidate is left: `clean_up` drops it where readers see its rows or newer ones.
 
         Args:
             audited: Called when the warehouse has done its work for the table. It is not published yet.
+            entered: Called with each state that is no end, as it begins.
         """
         self._tell_audited = audited
         state = State.CHECK_TARGET
         while state not in ENDS:
+            entered(state)
             state = self._after(state)
         if state is State.FAILED and self._is_built:
             self._mark_as_failed()

@@ -70,3 +70,22 @@ def test_failed_check_ends_the_command_with_an_error_and_retry_builds_what_is_le
     again = deployment_dir.run("run-elt", "retry", env=env)
     assert again.returncode == 1
     assert "requires a failed run with something left to build, got none" in again.stderr
+
+
+def test_broken_file_fails_validation_and_a_run_builds_the_other_tables(deployment_dir: DeploymentDir) -> None:
+    tables = deployment_dir.directory / "tables" / "analytics"
+    tables.mkdir(parents=True)
+    (tables / "right.sql").write_text("select 1 as n", encoding="utf-8")
+    (tables / "broken.sql").write_text("/* elt\nownr: x\nelt */ select 1 as n", encoding="utf-8")
+    (tables / "unclear.sql").write_text("select * from nowhere", encoding="utf-8")
+    environment = {"RUN_ELT_TABLES_DIR": str(tables.parent)}
+    validation = deployment_dir.run("dagster", "definitions", "validate", "-m", "run_elt_dagster", env=environment)
+    assert validation.returncode == 1
+    assert f"{tables}/broken.sql:2: unknown key 'ownr'" in validation.stdout
+    assert f"{tables}/unclear.sql:1: cannot tell which tables the SQL reads" in validation.stdout
+
+    run = deployment_dir.run(*MATERIALIZE, env=environment)
+    assert run.returncode == 1
+    assert "2 tables failed: analytics.broken in stage build, analytics.unclear in stage build." in run.stderr
+    shown = deployment_dir.run("run-elt", "show", "analytics.right", env=environment)
+    assert "RUN_ELT.ANALYTICS.RIGHT" in shown.stdout

@@ -41,7 +41,7 @@ class DagsterProject:
         max_concurrent_tables: int = 4,
     ) -> dg.ExecuteInProcessResult:
         """Run the tables, all by default, as a job of the code location does."""
-        catalogue = load_tables(self.directory / "tables")
+        catalogue = load_tables(self.directory / "tables", keeps_broken=True)
         chosen = (
             dg.AssetSelection.assets(*(["analytics", name] for name in tables)) if tables else dg.AssetSelection.all()
         )

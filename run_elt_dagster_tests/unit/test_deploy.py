@@ -556,7 +556,13 @@ def test_reload_says_what_came_of_it_not_what_was_before(webserver: tuple[str, d
     answers["query"] = workspace(("ours", "PythonError"))
     (entry,) = workspace(("ours", "RepositoryLocation"))["workspaceOrError"]["locationEntries"]
     answers["mutation"] = {"reloadRepositoryLocation": {"__typename": "WorkspaceLocationEntry", **entry}}
+    answers["query"]["assetNodes"] = [{"assetKey": {"path": ["a", "x"]}, "tags": [], "metadataEntries": []}]
     assert located(url, "--reload") == (0, "every code location is loaded\n")
+    broken = [{"label": "run_elt/broken", "text": "a/y.sql:2: the cause"}, {"label": "rows"}]
+    answers["query"]["assetNodes"].append(
+        {"assetKey": {"path": ["a", "y"]}, "tags": [{"key": "run_elt/broken"}], "metadataEntries": broken}
+    )
+    assert located(url, "--reload") == (1, "a.y is broken: a/y.sql:2: the cause\n")
     answers["mutation"] = {"reloadRepositoryLocation": {"__typename": "ReloadNotSupported"}}
     assert located(url, "--reload") == (1, "ours is not loaded: ReloadNotSupported\n")
 
