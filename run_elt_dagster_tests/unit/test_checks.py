@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.checks import Checks
+from run_elt_dagster.model.checks import Checks, LocatedError
 
 
 def message(checks: dict[str, Any]) -> str:
@@ -87,6 +87,22 @@ AWARE, NAIVE = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 27)  # noq
 )
 def test_check_that_is_refused_says_what_is_required(checks: dict[str, Any], rule: str) -> None:
     assert message(checks) == rule
+
+
+@pytest.mark.parametrize(
+    ("checks", "location"),
+    [
+        ({"sql": {"a-b": "select 1 from {table}"}}, ("a-b",)),
+        ({"unique": ["b", "a", "A"]}, ("unique", 2)),
+        ({"range": {"a": {"min": 1}, '"A"': {"min": 1}}}, ("range", '"A"')),
+    ],
+)
+def test_check_that_is_refused_says_where_it_stands(checks: dict[str, Any], location: tuple[str | int, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Checks.model_validate(checks)
+    error = raised.value.errors()[0]["ctx"]["error"]
+    assert isinstance(error, LocatedError)
+    assert error.location == location
 
 
 @pytest.mark.parametrize(
