@@ -84,6 +84,8 @@ VALUE = "Numeric value 'Jane Doe' is not recognized"
     ("errno", "cause", "shown"),
     [
         (100038, VALUE, "Numeric value '…' is not recognized"),
+        # By its number, the connector has seen no row.
+        (250001, "cannot reach 'acme'", "cannot reach 'acme'"),
         # None of Snowflake's.
         (None, VALUE, VALUE),
         (None, "signed in with hunter2hunter2", "signed in with [redacted]"),
