@@ -248,7 +248,10 @@ def test_overwriting_other_columns_is_refused_with_both_differences() -> None:
         seen="Readers still see the previous table.",
         reason=Reason.OVERWRITE_COLUMNS,
     )
-    for new, published, words in ((("A",), (), "new columns: A; missing columns: none"), ((), ("A",), "none; missing")):
+    for new, published, words in (
+        (("A",), (), "new columns: A; missing columns: none"),
+        ((), ("B", "A"), "none; missing columns: A, B"),
+    ):
         with pytest.raises(PublishRefusedError, match=words):
             require_same_columns(TABLE, X, new=new, published=published)
     require_same_columns(TABLE, X, new=("A", "B"), published=("B", "A"))

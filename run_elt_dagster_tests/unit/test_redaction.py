@@ -180,6 +180,13 @@ def test_row_value_is_taken_out_and_a_name_stays(error: str, kept: str) -> None:
     assert redact_row_values(error) == kept
 
 
+def test_number_of_an_error_says_whether_it_is_about_a_row() -> None:
+    text = "SQL compilation error:\ninvalid identifier 'A'\ninvalid identifier 'B'"
+    assert redact_row_values(text, 904) == text
+    assert redact_row_values("cannot reach 'acme'", 250001) == "cannot reach 'acme'"
+    assert redact_row_values("cannot reach 'acme'") == "cannot reach '…'"
+
+
 def test_ordinary_error_stays_as_it_is() -> None:
     text = "SQL compilation error: error line 3 at position 7\nunexpected 'FROM'"
     assert redact_row_values(redact(text, secrets=("abc", ""))) == text

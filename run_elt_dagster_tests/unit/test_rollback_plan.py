@@ -186,6 +186,8 @@ def test_complete_rollback_is_not_repeated_unless_it_is_to_go_further() -> None:
     account = Account(aside, back, dropped={"MAU": [OLD_ONE]})
     assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back)
     assert plan_of(account, further=True).method == "undrop"
+    # A person has brought the taken version back.
+    assert plan_of(Account(aside, standing(NEW), dropped={"MAU": [OLD_ONE]})).method == "undrop"
     # A run has published since.
     published = standing(NEWER, created_at=day(24))
     assert plan_of(Account(aside, published, dropped={"MAU": [OLD_ONE]})).method == "undrop"
