@@ -144,6 +144,14 @@ def test_candidate_of_a_clone_is_not_what_readers_saw_before() -> None:
     assert plan_of(account) == RollbackPlan(TABLE, MAU, "undrop", standing(), OLD_ONE, ASIDE)
 
 
+def test_candidate_is_looked_for_behind_one_with_the_present_rows() -> None:
+    built = version(NEW, name=ASIDE.name, rows=5, dropped=day(24))
+    swapped = version(OLD, name=ASIDE.name, dropped=day(23))
+    assert plan_of(Account(standing(), dropped={ASIDE.name: [built, swapped]})) == RollbackPlan(
+        TABLE, MAU, "swap", standing(), swapped, ASIDE, restore=True
+    )
+
+
 def test_rows_that_were_written_over_others_come_back_by_time_travel() -> None:
     """Another object does not come under the name, so nothing that hangs on the present one forbids it."""
     written = standing(created_at=day(1), owner="OTHER")
