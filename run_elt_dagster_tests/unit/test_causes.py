@@ -40,8 +40,12 @@ def first_line(*tables: FailedTable, **changes: Any) -> str:
 
 
 def test_tables_that_failed_alike_are_one_group_in_order() -> None:
-    first, other, second = built("b\nmore", name="a.t1"), built("c", name="a.t2"), built("b\nmore", name="a.t3")
-    assert groups(first, other, second) == [Group((first, second), "b\nmore", "b"), Group((other,), "c", "c")]
+    first, other, second = (
+        built("b\nmore\nstill", name="a.t1"),
+        built("c", name="a.t2"),
+        built("b\nmore\nstill", name="a.t3"),
+    )
+    assert groups(first, other, second) == [Group((first, second), "b\nmore\nstill", "b"), Group((other,), "c", "c")]
     assert groups(first, second)[0].names == ["a.t1", "a.t3"]
     assert groups(first, second)[0].first == first
     assert groups() == []

@@ -135,6 +135,12 @@ def test_query_of_a_check_loses_its_terminator_and_what_follows_it() -> None:
     assert checks.sql["x"].query == "select ';' from {table} "
 
 
+def test_name_of_a_check_longer_than_80_characters_ends_with_a_digest() -> None:
+    (whole, cut) = Checks.model_validate({"unique": ["a" * 73, "a" * 74]}).names().values()
+    assert whole == f"unique_{'a' * 73}"
+    assert cut.startswith(f"unique_{'a' * 73}_")
+
+
 def test_names_of_checks_are_those_of_their_kinds_and_columns() -> None:
     """Dagster keeps the history of a check under its name, so the names must stay as they are."""
     long = "a" * 80

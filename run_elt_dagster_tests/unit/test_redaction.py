@@ -115,6 +115,12 @@ def test_secret_of_three_characters_would_tear_words_apart() -> None:
     assert redact("abc abcd", secrets=("abc", "abcd")) == "abc [redacted]"
 
 
+def test_each_of_several_secrets_is_taken_out() -> None:
+    assert redact("canary-a canary-b canary-c", secrets=("canary-a", "canary-b", "canary-c")) == " ".join(
+        ["[redacted]"] * 3
+    )
+
+
 def test_longest_form_of_a_secret_is_taken_out_first() -> None:
     assert redact("canary-value", secrets=("canary", "canary-value")) == "[redacted]"
 
