@@ -130,7 +130,7 @@ def test_first_line_says_what_happened_and_each_cause_once(tables: tuple[FailedT
 
 
 def test_first_line_of_a_failure_without_tables_has_its_own_cause() -> None:
-    assert first_line(cause="killed\nby the system") == "T failed: killed"
+    assert first_line(cause="killed\nby\nthe system") == "T failed: killed"
     assert first_line(built(""), cause="killed") == "T failed: killed"
 
 
@@ -159,3 +159,5 @@ def test_title_has_a_sign_for_the_state() -> None:
     assert title_of(failed, found, "open", STYLE) == "🔴 T failed: b"
     assert title_of(replace(failed, cancelled=True), found, "open", STYLE) == "⚪ T failed: b"
     assert title_of(failed, found, "recovered", STYLE) == "🟢 Recovered: T failed"
+    secret = replace(failure(), cause="hunter2hunter2 is wrong")
+    assert title_of(secret, [], "open", STYLE) == "🔴 T failed: [redacted] is wrong"

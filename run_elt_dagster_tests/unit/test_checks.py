@@ -46,6 +46,10 @@ AWARE, NAIVE = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 27)  # noq
             {"accepted_values": {"a": ["x", 1, True]}},
             "requires a list of values of one kind, got numbers and text and true/false; quote each value that is text",
         ),
+        (
+            {"accepted_values": {"a": ["x", 1]}},
+            "requires a list of values of one kind, got numbers and text; quote each value that is text",
+        ),
         ({"accepted_values": {"a": [None]}}, NO_VALUE),
         ({"accepted_values": {"a": [date(2026, 1, 1)]}}, NO_VALUE),
         ({"accepted_values": {"a": [1, float("nan")]}}, "requires finite numbers"),

@@ -63,7 +63,7 @@ def row(**given: Any) -> tuple[Any, ...]:
 
 def test_inventory_is_all_that_the_catalogue_says() -> None:
     view = row(name="V", kind="VIEW", rows=None, owner=None, comment=None, managed="YES")
-    found = inventory_of([row(), view, row(schema="EMPTY", name=None)])
+    found = inventory_of([row(schema="EMPTY", name=None), row(), view])
     expected_view = InventoryTable("V", None, "", created_at=CREATED, owner="", kind="VIEW", managed_by="ADMIN")
     expected = InventoryTable("X", 7, "of mine", created_at=CREATED, owner="R", kind="BASE TABLE")
     assert found == TargetInventory(

@@ -253,6 +253,21 @@ def test_candidate_that_nobody_is_about_to_publish_forbids_nothing(
     assert plan_of(account).method == "undrop"
 
 
+def test_rows_that_a_run_is_about_to_write_over_others_forbid_a_rollback() -> None:
+    writing = standing(replace(NEWER, state="publishing"), name="TEMP_MAU__0000000C")
+    account = Account(standing(), writing, live=(NEWER.run_id,), dropped={"MAU": [OLD_ONE]})
+    assert "got run 0000000C-0000 about to publish it" in refused(account)
+
+
+def test_planner_tags_its_statements_and_goes_no_further_by_itself() -> None:
+    written = Account(standing(created_at=day(1)))
+    runner: Any = written
+    RollbackPlanner(runner, TABLE, database="PROD").plan()
+    assert written.sent == [{"stage": "inspect"}] * 3 + [TAG] * 3
+    back: Any = Account(standing(ROLLED_BACK, created_at=day(1)))
+    assert RollbackPlanner(back, TABLE, database="PROD").plan().method == "done"
+
+
 def test_present_table_that_would_lose_something_is_not_replaced() -> None:
     foreign = Account(standing(owner="OTHER"), dropped={"MAU": [OLD_ONE]})
     assert refused(foreign).startswith(
