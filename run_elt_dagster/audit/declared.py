@@ -68,7 +68,7 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         is_own = rule.is_to(table.stored_schema, table.stored_table, database=database)
         yield _relationship(names["relationship", (stored_name(column),)], column, rule, is_own=is_own)
     for name, rule in checks.sql.items():
-        query = f"SELECT * FROM (\n{rule.query.strip().rstrip(';')}\n)"
+        query = f"SELECT * FROM (\n{rule.query.strip()}\n)"
         yield QueryAudit(
             name=name,
             kind="sql",

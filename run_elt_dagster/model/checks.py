@@ -339,7 +339,8 @@ class Relationship(Check):
 
 def _one_query(value: str, units: Sequence[re.Match[str]]) -> str:
     """Return the one query of a check, without its terminator and what follows it."""
-    first = next((unit for unit in units if unit.group() != "("), units[0]).group()
+    # The place of the table is one at least.
+    first = next(unit for unit in units if unit.group() != "(").group()
     if first.upper() not in ("SELECT", "WITH"):
         raise ValueError(f"requires a query of the rows that are wrong (SELECT or WITH), got {first[:40]}")
     end = next((unit.start() for unit in units if unit.lastgroup == "semicolon"), len(value))

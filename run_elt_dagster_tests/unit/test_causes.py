@@ -40,8 +40,12 @@ def first_line(*tables: FailedTable, **changes: Any) -> str:
 
 
 def test_tables_that_failed_alike_are_one_group_in_order() -> None:
-    first, other, second = built("b\nmore", name="a.t1"), built("c", name="a.t2"), built("b\nmore", name="a.t3")
-    assert groups(first, other, second) == [Group((first, second), "b\nmore", "b"), Group((other,), "c", "c")]
+    first, other, second = (
+        built("b\nmore\nstill", name="a.t1"),
+        built("c", name="a.t2"),
+        built("b\nmore\nstill", name="a.t3"),
+    )
+    assert groups(first, other, second) == [Group((first, second), "b\nmore\nstill", "b"), Group((other,), "c", "c")]
     assert groups(first, second)[0].names == ["a.t1", "a.t3"]
     assert groups(first, second)[0].first == first
     assert groups() == []
@@ -84,6 +88,8 @@ VALUE = "Numeric value 'Jane Doe' is not recognized"
     ("errno", "cause", "shown"),
     [
         (100038, VALUE, "Numeric value '…' is not recognized"),
+        # By its number, the connector has seen no row.
+        (250001, "cannot reach 'acme'", "cannot reach 'acme'"),
         # None of Snowflake's.
         (None, VALUE, VALUE),
         (None, "signed in with hunter2hunter2", "signed in with [redacted]"),
@@ -124,7 +130,7 @@ def test_first_line_says_what_happened_and_each_cause_once(tables: tuple[FailedT
 
 
 def test_first_line_of_a_failure_without_tables_has_its_own_cause() -> None:
-    assert first_line(cause="killed\nby the system") == "T failed: killed"
+    assert first_line(cause="killed\nby\nthe system") == "T failed: killed"
     assert first_line(built(""), cause="killed") == "T failed: killed"
 
 
@@ -153,3 +159,5 @@ def test_title_has_a_sign_for_the_state() -> None:
     assert title_of(failed, found, "open", STYLE) == "🔴 T failed: b"
     assert title_of(replace(failed, cancelled=True), found, "open", STYLE) == "⚪ T failed: b"
     assert title_of(failed, found, "recovered", STYLE) == "🟢 Recovered: T failed"
+    secret = replace(failure(), cause="hunter2hunter2 is wrong")
+    assert title_of(secret, [], "open", STYLE) == "🔴 T failed: [redacted] is wrong"

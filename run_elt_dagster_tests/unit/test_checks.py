@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.checks import Checks
+from run_elt_dagster.model.checks import Checks, LocatedError
 
 
 def message(checks: dict[str, Any]) -> str:
@@ -45,6 +45,10 @@ AWARE, NAIVE = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 27)  # noq
         (
             {"accepted_values": {"a": ["x", 1, True]}},
             "requires a list of values of one kind, got numbers and text and true/false; quote each value that is text",
+        ),
+        (
+            {"accepted_values": {"a": ["x", 1]}},
+            "requires a list of values of one kind, got numbers and text; quote each value that is text",
         ),
         ({"accepted_values": {"a": [None]}}, NO_VALUE),
         ({"accepted_values": {"a": [date(2026, 1, 1)]}}, NO_VALUE),
@@ -90,6 +94,22 @@ def test_check_that_is_refused_says_what_is_required(checks: dict[str, Any], rul
 
 
 @pytest.mark.parametrize(
+    ("checks", "location"),
+    [
+        ({"sql": {"a-b": "select 1 from {table}"}}, ("a-b",)),
+        ({"unique": ["b", "a", "A"]}, ("unique", 2)),
+        ({"range": {"a": {"min": 1}, '"A"': {"min": 1}}}, ("range", '"A"')),
+    ],
+)
+def test_check_that_is_refused_says_where_it_stands(checks: dict[str, Any], location: tuple[str | int, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Checks.model_validate(checks)
+    error = raised.value.errors()[0]["ctx"]["error"]
+    assert isinstance(error, LocatedError)
+    assert error.location == location
+
+
+@pytest.mark.parametrize(
     "checks",
     [
         {"row_count": {"min": 0, "max": 0}},
@@ -117,6 +137,12 @@ def test_percentage_is_kept_as_a_fraction() -> None:
 def test_query_of_a_check_loses_its_terminator_and_what_follows_it() -> None:
     checks = Checks.model_validate({"sql": {"x": "select ';' from {table} ; -- done"}})
     assert checks.sql["x"].query == "select ';' from {table} "
+
+
+def test_name_of_a_check_longer_than_80_characters_ends_with_a_digest() -> None:
+    (whole, cut) = Checks.model_validate({"unique": ["a" * 73, "a" * 74]}).names().values()
+    assert whole == f"unique_{'a' * 73}"
+    assert cut.startswith(f"unique_{'a' * 73}_")
 
 
 def test_names_of_checks_are_those_of_their_kinds_and_columns() -> None:

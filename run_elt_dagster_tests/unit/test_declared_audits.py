@@ -119,6 +119,22 @@ def test_primary_key_is_never_null_and_has_no_duplicates() -> None:
     )
 
 
+def test_columns_without_null_are_counted_one_by_one() -> None:
+    assert declared(checks={"not_null": {"columns": ["a", '"b c"'], "severity": "warn"}}) == (
+        ScanAudit(
+            name="not_null",
+            kind="not_null",
+            description='a, "b c" are never NULL.',
+            severity="warn",
+            measures=(
+                bad_rows('COUNT(CASE WHEN "A" IS NULL THEN 1 END)', "rows with a NULL a"),
+                bad_rows('COUNT(CASE WHEN "b c" IS NULL THEN 1 END)', 'rows with a NULL "b c"'),
+            ),
+            bad_rows_sql='SELECT * FROM {table} WHERE "A" IS NULL OR "b c" IS NULL',
+        ),
+    )
+
+
 def test_unique_columns_may_be_null() -> None:
     assert declared(checks={"unique": [{"columns": ["a"], "severity": "warn"}]}) == (
         ScanAudit(

@@ -63,7 +63,7 @@ def row(**given: Any) -> tuple[Any, ...]:
 
 def test_inventory_is_all_that_the_catalogue_says() -> None:
     view = row(name="V", kind="VIEW", rows=None, owner=None, comment=None, managed="YES")
-    found = inventory_of([row(), view, row(schema="EMPTY", name=None)])
+    found = inventory_of([row(schema="EMPTY", name=None), row(), view])
     expected_view = InventoryTable("V", None, "", created_at=CREATED, owner="", kind="VIEW", managed_by="ADMIN")
     expected = InventoryTable("X", 7, "of mine", created_at=CREATED, owner="R", kind="BASE TABLE")
     assert found == TargetInventory(
@@ -248,7 +248,10 @@ def test_overwriting_other_columns_is_refused_with_both_differences() -> None:
         seen="Readers still see the previous table.",
         reason=Reason.OVERWRITE_COLUMNS,
     )
-    for new, published, words in ((("A",), (), "new columns: A; missing columns: none"), ((), ("A",), "none; missing")):
+    for new, published, words in (
+        (("A",), (), "new columns: A; missing columns: none"),
+        ((), ("B", "A"), "none; missing columns: A, B"),
+    ):
         with pytest.raises(PublishRefusedError, match=words):
             require_same_columns(TABLE, X, new=new, published=published)
     require_same_columns(TABLE, X, new=("A", "B"), published=("B", "A"))

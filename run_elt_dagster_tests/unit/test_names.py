@@ -2,7 +2,7 @@
 
 import pytest
 
-from run_elt_dagster.model.names import Relation, key_of, session_name
+from run_elt_dagster.model.names import Relation, key_of, session_name, stored_name, stored_names
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,37 @@ def test_name_that_a_session_reports_is_stored_without_its_quotes(reported: str,
 def test_relation_reads_as_a_person_types_it() -> None:
     relation = Relation("PROD", "my schema", "MAU")
     assert (str(relation), relation.sql) == ('PROD."my schema".MAU', '"PROD"."my schema"."MAU"')
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (
+            "1a",
+            (
+                "requires a letter or _ first, then letters, digits, _ and $; any other name in double quotes, as in "
+                "'\"Net sales\"'"
+            ),
+        ),
+        ("x" * 256, "requires at most 255 characters"),
+        (f'"{"x" * 256}"', "requires at most 255 characters"),
+    ],
+)
+def test_name_that_snowflake_does_not_take_says_what_is_required(name: str, rule: str) -> None:
+    with pytest.raises(ValueError, match="requires") as raised:
+        stored_name(name)
+    assert str(raised.value) == rule
+
+
+@pytest.mark.parametrize("qualified", ["", "a.", ".a", "a..b", "a b", '"a"b'])
+def test_names_without_dots_between_them_are_refused(qualified: str) -> None:
+    with pytest.raises(ValueError, match="requires") as raised:
+        stored_names(qualified)
+    assert (
+        str(raised.value) == "requires names with dots between them; what is not letters, digits and _ in double quotes"
+    )
+
+
+def test_names_are_stored_part_by_part() -> None:
+    assert stored_names('db."my.schema".T$1') == ("DB", "my.schema", "T$1")
+    assert stored_name("x" * 255) == "X" * 255

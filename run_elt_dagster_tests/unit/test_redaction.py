@@ -115,6 +115,12 @@ def test_secret_of_three_characters_would_tear_words_apart() -> None:
     assert redact("abc abcd", secrets=("abc", "abcd")) == "abc [redacted]"
 
 
+def test_each_of_several_secrets_is_taken_out() -> None:
+    assert redact("canary-a canary-b canary-c", secrets=("canary-a", "canary-b", "canary-c")) == " ".join(
+        ["[redacted]"] * 3
+    )
+
+
 def test_longest_form_of_a_secret_is_taken_out_first() -> None:
     assert redact("canary-value", secrets=("canary", "canary-value")) == "[redacted]"
 
@@ -178,6 +184,13 @@ def test_secret_settings_are_all_known() -> None:
 )
 def test_row_value_is_taken_out_and_a_name_stays(error: str, kept: str) -> None:
     assert redact_row_values(error) == kept
+
+
+def test_number_of_an_error_says_whether_it_is_about_a_row() -> None:
+    text = "SQL compilation error:\ninvalid identifier 'A'\ninvalid identifier 'B'"
+    assert redact_row_values(text, 904) == text
+    assert redact_row_values("cannot reach 'acme'", 250001) == "cannot reach 'acme'"
+    assert redact_row_values("cannot reach 'acme'") == "cannot reach '…'"
 
 
 def test_ordinary_error_stays_as_it_is() -> None:

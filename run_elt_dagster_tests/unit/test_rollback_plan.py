@@ -144,6 +144,14 @@ def test_candidate_of_a_clone_is_not_what_readers_saw_before() -> None:
     assert plan_of(account) == RollbackPlan(TABLE, MAU, "undrop", standing(), OLD_ONE, ASIDE)
 
 
+def test_candidate_is_looked_for_behind_one_with_the_present_rows() -> None:
+    built = version(NEW, name=ASIDE.name, rows=5, dropped=day(24))
+    swapped = version(OLD, name=ASIDE.name, dropped=day(23))
+    assert plan_of(Account(standing(), dropped={ASIDE.name: [built, swapped]})) == RollbackPlan(
+        TABLE, MAU, "swap", standing(), swapped, ASIDE, restore=True
+    )
+
+
 def test_rows_that_were_written_over_others_come_back_by_time_travel() -> None:
     """Another object does not come under the name, so nothing that hangs on the present one forbids it."""
     written = standing(created_at=day(1), owner="OTHER")
@@ -186,6 +194,8 @@ def test_complete_rollback_is_not_repeated_unless_it_is_to_go_further() -> None:
     account = Account(aside, back, dropped={"MAU": [OLD_ONE]})
     assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back)
     assert plan_of(account, further=True).method == "undrop"
+    # A person has brought the taken version back.
+    assert plan_of(Account(aside, standing(NEW), dropped={"MAU": [OLD_ONE]})).method == "undrop"
     # A run has published since.
     published = standing(NEWER, created_at=day(24))
     assert plan_of(Account(aside, published, dropped={"MAU": [OLD_ONE]})).method == "undrop"
@@ -241,6 +251,21 @@ def test_candidate_that_nobody_is_about_to_publish_forbids_nothing(
 ) -> None:
     account = Account(standing(), standing(marker, name=name), live=live, dropped={"MAU": [OLD_ONE]})
     assert plan_of(account).method == "undrop"
+
+
+def test_rows_that_a_run_is_about_to_write_over_others_forbid_a_rollback() -> None:
+    writing = standing(replace(NEWER, state="publishing"), name="TEMP_MAU__0000000C")
+    account = Account(standing(), writing, live=(NEWER.run_id,), dropped={"MAU": [OLD_ONE]})
+    assert "got run 0000000C-0000 about to publish it" in refused(account)
+
+
+def test_planner_tags_its_statements_and_goes_no_further_by_itself() -> None:
+    written = Account(standing(created_at=day(1)))
+    runner: Any = written
+    RollbackPlanner(runner, TABLE, database="PROD").plan()
+    assert written.sent == [{"stage": "inspect"}] * 3 + [TAG] * 3
+    back: Any = Account(standing(ROLLED_BACK, created_at=day(1)))
+    assert RollbackPlanner(back, TABLE, database="PROD").plan().method == "done"
 
 
 def test_present_table_that_would_lose_something_is_not_replaced() -> None:
