@@ -32,10 +32,9 @@ def _play(deployment_dir: DeploymentDir, page: str) -> list[str]:
 
 @pytest.mark.xfail(not NEEDED <= THERE, reason="commands of the tutorial are not there yet", strict=True)
 def test_reader_gets_what_the_pages_promise(deployment_dir: DeploymentDir) -> None:
-    tutorial = _play(deployment_dir, "docs/tutorial.md")
+    # In this order: the sample data of the first pages is not loaded where there are tables of one's own.
+    *_, tutorial = [_play(deployment_dir, page) for page in STORIES]
     # The last three: the wrong line is loaded, the run fails, and readers see the two days before it.
     assert "range_amount" in tutorial[-2]
     days = set(re.findall(r"^2026-01-\d\d", tutorial[-1], re.MULTILINE))
     assert days == {"2026-01-05", "2026-01-06"}
-    for page in STORIES[:-1]:
-        assert _play(deployment_dir, page)

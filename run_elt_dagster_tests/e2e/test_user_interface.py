@@ -24,6 +24,9 @@ def page() -> Iterator[Page]:
 
 
 def screenshot(page: Page, directory: Path, name: str, *, height: int = 900) -> None:
+    if SCREENSHOTS:
+        # Icons come after the text that the test waits for.
+        page.wait_for_load_state("networkidle")
     clip = FloatRect(x=0, y=0, width=WIDTH, height=height)
     page.screenshot(path=Path(SCREENSHOTS or directory) / f"{name}.png", clip=clip)
 
