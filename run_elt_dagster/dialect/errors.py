@@ -23,6 +23,7 @@ class SqlError(Exception):
         message: The text without code and state, which the connector puts in front of it.
         errno: Snowflake's error number, such as 2003.
         sqlstate: The SQL state, such as `42S02`.
+        line: Line of the statement, from 1, where the text names one.
     """
 
     def __init__(self, message: str, *, errno: int, sqlstate: str) -> None:
@@ -30,6 +31,8 @@ class SqlError(Exception):
         self.message = message
         self.errno = errno
         self.sqlstate = sqlstate
+        named = re.search(r"\bline (\d+)", message)
+        self.line = int(named[1]) if named else None
 
 
 def disk_failure(trouble: DiskTrouble, text: str) -> SqlError:

@@ -1,6 +1,5 @@
 """Runs cases: the table's own SQL on the given rows, then the comparison with what is expected."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from run_elt_dagster.testing.values import MisfitError, agree, got, meant
 
 Verdict = Literal["passed", "failed", "error", "skipped"]
 NO_ACCOUNT = "it runs on an account only: set the SNOWFLAKE_ variables, and RUN_ELT_TEST_SCHEMA to a scratch schema"
-_LINE = re.compile(r"\bline (\d+)")
 _REFUSED, _INVALID_IDENTIFIER, _NO_OBJECT = 2, 904, 2003
 
 
@@ -197,9 +195,8 @@ def _require_time(tests: TableTests, case: Case, functions: frozenset[str]) -> N
 
 def _told(tests: TableTests, error: SqlError) -> str:
     """Return an error of the SQL with its place and the next step."""
-    text = " ".join(error.message.split())
-    line = _LINE.search(text)
-    place = f"{tests.table.path}:{line[1] if line else tests.table.sql_line}"
+    text = " ".join(str(error).split())
+    place = f"{tests.table.path}:{error.line or tests.table.sql_line}"
     remedy = ""
     if error.errno == _REFUSED:
         remedy = " In a test: mark the case with account: true."

@@ -14,13 +14,13 @@ MAU, CANDIDATE = (Relation("PROD", "it's", name) for name in ("MAU", "TEMP_MAU__
 def test_tables_and_columns_are_asked_for_by_their_exact_names() -> None:
     tables, columns = inspection_columns_sql(MAU, CANDIDATE, prefix="TEMP_MAU__")
     assert tables == (
-        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'comment', COMMENT)) "
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT)) "
         """FROM "PROD".INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'it''s' AND (TABLE_NAME = 'MAU' """
         "OR LEFT(TABLE_NAME, 10) = 'TEMP_MAU__'))"
     )
     assert columns == (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('table', TABLE_NAME, 'position', ORDINAL_POSITION, 'name', COLUMN_NAME, "
-        "'type', DATA_TYPE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, "
+        "'type', DATA_TYPE, 'nullable', IS_NULLABLE, 'precision', NUMERIC_PRECISION, 'scale', NUMERIC_SCALE, 'length', CHARACTER_MAXIMUM_LENGTH, "
         "'digits', DATETIME_PRECISION)) "
         """FROM "PROD".INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = 'it''s' """
         "AND TABLE_NAME IN ('MAU', 'TEMP_MAU__8F3A01C2'))"
