@@ -69,6 +69,7 @@ def entries(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {entry.pop("label"): entry for entry in found}
 
 
+@pytest.mark.thorough
 def test_page_shows_columns_and_file_and_marks_a_table_when_its_file_has_changed_and_only_then(
     deployment_dir: DeploymentDir, tables: Path
 ) -> None:

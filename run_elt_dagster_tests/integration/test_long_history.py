@@ -30,7 +30,8 @@ def work_of_looks(home: Path, storage: str, size: Size) -> dict[str, Work]:
     return found
 
 
-@pytest.mark.parametrize("storage", ["sqlite", pytest.param("postgres", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
 def test_looks_take_as_much_of_the_storage_however_many_runs_it_has(
     tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

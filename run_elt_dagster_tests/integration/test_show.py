@@ -250,5 +250,8 @@ def test_command_that_waits_says_for_whom(shop: Shop, arguments: tuple[str, ...]
         assert f"used by process {os.getpid()} (" in message
         shop.opened.close()
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (
+        0,
+        "run-elt: RUN_ELT has tables of its own, so no sample data was loaded.\n",
+    )
     assert "analytics.mau" in out

@@ -8,7 +8,7 @@ from run_elt_dagster.model.origins import Columns, Output, Unknown, columns_of_t
 from run_elt_dagster.model.query_columns import columns_of
 from run_elt_dagster_tests.support.tpc import named
 
-_FILE = Path(__file__).parent.parent / "documented" / "column_lineage.tsv"
+_FILE = Path(__file__).parent.parent / "documented" / "lineage" / "column_lineage.tsv"
 _SCHEMA = "raw_data"
 
 Lines = list[tuple[str, list[str] | None]]
