@@ -38,13 +38,15 @@ dev: $(VENV)/embedded
 	@$(BIN)/dagster instance info >/dev/null
 	$(BIN)/dagster dev
 
+# Four on two cores: half of the tests of real processes wait for one.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --numprocesses 3 --maxschedchunk 2
+	$(BIN)/python -m pytest --numprocesses 4 --maxschedchunk 2
 
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses 2 run_elt_dagster_tests/unit
 
-# Left out: the embedded Snowflake, whose documented lines run elsewhere, and what waits or reads documents.
+# Left out: the embedded Snowflake, whose documented lines run elsewhere, what waits or reads documents, and what stops processes: started
+# in the background a process ignores SIGINT, Dagster then ignores SIGTERM too, and so does what a test starts.
 NOT_TRACED := not embedded and not interruption and not pages and not site and not deploy and not references
 
 coverage: $(VENV)/dev
