@@ -2,8 +2,12 @@
 
 import re
 
+import pytest
+
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
 from run_elt_dagster_tests.support.pages import STORIES, blocks
+
+pytestmark = pytest.mark.thorough
 
 TABLES = "run_elt_dagster/tables"
 

@@ -22,6 +22,8 @@ from run_elt_dagster_tests.simulator.query_history import StatementRecord
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
+pytestmark = pytest.mark.thorough
+
 ROW = "select k, 'a' as t, 1.5::float as f, current_date() as d, current_timestamp()::timestamp_ntz as ts"
 EVERY_KIND = """/* elt
 primary_key: k

@@ -13,6 +13,8 @@ import pytest
 
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.thorough
+
 COMMAND = [sys.executable, "-m", "run_elt_dagster_tests.faults"]
 ROOT = Path(__file__).parents[2]
 
