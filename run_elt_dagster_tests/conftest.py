@@ -30,6 +30,10 @@ def _no_kept_connections() -> Iterator[None]:
     stop_keeping()
 
 
+# How long a thorough test may take that says nothing else; the others: pyproject.toml.
+THOROUGH_SECONDS = 1800
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what only a thorough run does, and spread the tests that wait over the first half, where others compute meanwhile."""
@@ -37,6 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if item.get_closest_marker("thorough") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(THOROUGH_SECONDS))
     ranks = {item: next((n for n, part in enumerate(WAITING) if part in item.nodeid), None) for item in items}
     slow = sorted((item for item, rank in ranks.items() if rank is not None), key=lambda item: ranks[item] or 0)
     others = [item for item, rank in ranks.items() if rank is None]

@@ -28,7 +28,7 @@ class Builders:
     """Threads that build tables. Each begins the next table itself, even if recording the outcomes is slower.
 
     Attributes:
-        done: The outcomes, each after those of its parents.
+        done: The outcomes, each after those of its parents; an error that no outcome says, which is a fault of this code.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Builders:
         *,
         limit: int,
     ) -> None:
-        self.done: queue.SimpleQueue[TableOutcome] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[TableOutcome | BaseException] = queue.SimpleQueue()
         self._pool, self._order, self._limit = pool, order, limit
         self._build, self._skip, self._clean_up = build, skip, clean_up
         self._lock = threading.Lock()
@@ -63,6 +63,9 @@ class Builders:
         Args:
             count: How many there are to come.
             look: Called before each, and each second while none comes.
+
+        Raises:
+            Exception: A thread ended without an outcome. Waiting for it would never end.
         """
         taken = 0
         while taken < count:
@@ -71,6 +74,8 @@ class Builders:
                 outcome = self.done.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 continue
+            if isinstance(outcome, BaseException):
+                raise outcome
             taken += 1
             yield outcome
 
@@ -84,7 +89,9 @@ class Builders:
         """Yield the outcomes that were not taken yet."""
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self.done.get_nowait()
+                outcome = self.done.get_nowait()
+                if isinstance(outcome, TableOutcome):
+                    yield outcome
 
     def stop(self) -> None:
         """Begin no other table."""
@@ -104,6 +111,9 @@ class Builders:
             self._running.add(key)
         try:
             return self._build_and_go_on(key)
+        except BaseException as error:
+            self.done.put(error)
+            raise
         finally:
             with self._ended:
                 self._running.discard(key)

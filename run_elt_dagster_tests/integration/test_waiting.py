@@ -38,12 +38,12 @@ def steps(result: dg.ExecuteInProcessResult, kind: dg.DagsterEventType) -> set[s
     return {str(event.step_key) for event in result.all_events if event.event_type is kind}
 
 
-def superseded_by(run_id: str) -> Callable[[TableRun, Callable[[], None]], TableOutcome]:
+def superseded_by(run_id: str) -> Callable[..., TableOutcome]:
     """Let a table end as it does when a newer run has published it, which takes two runs and a pause to happen."""
     run = TableRun.run
 
-    def ended(self: TableRun, audited: Callable[[], None]) -> TableOutcome:
-        return dataclasses.replace(run(self, audited), superseded_by=run_id)
+    def ended(self: TableRun, *args: Any) -> TableOutcome:
+        return dataclasses.replace(run(self, *args), superseded_by=run_id)
 
     return ended
 
@@ -124,6 +124,20 @@ def test_table_that_a_newer_run_publishes_releases_what_waits_for_it(
     event = next(e for e in result.get_asset_materialization_events() if e.asset_key == A)
     assert (event.materialization.tags or {})["dagster/data_version"] == "INITIAL"
     assert project.materialized(result)["a"] == {**project.materialized(newer)["a"], "published_by": newer.run_id}
+
+
+def test_fault_of_our_own_in_a_thread_ends_the_run(project: DagsterProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No outcome comes from that thread, and a run that waits for one calls nobody."""
+
+    def ends_without_an_outcome(*_: Any) -> TableOutcome:
+        raise LookupError("nobody expected this")
+
+    project.declare(a="select 1 as n", b="select n from analytics.a")
+    monkeypatch.setattr(TableRun, "run", ends_without_an_outcome)
+    result = materialize(project, report)
+    assert not result.success
+    assert "nobody expected this" in failure_text(result)
+    assert ran(result) == set()
 
 
 def test_what_waits_for_a_table_does_not_run_when_it_is_not_published(project: DagsterProject) -> None:
