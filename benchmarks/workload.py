@@ -72,7 +72,7 @@ def _staging(number: int) -> Table:
         amount,
         date_trunc('month', ordered_at) as month
     from {{0}}
-    where amount >= {number % 9}
+    where amount >= {number % 9}.{number:05d}
 ),
 
 customers as (

@@ -3,8 +3,10 @@
 import gc
 import graphlib
 import re
+import subprocess
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from run_elt_dagster.model.broken import BrokenTable, broken_tables
@@ -12,9 +14,9 @@ from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
-from run_elt_dagster.model.parallel_reads import helpers_for, read_many
+from run_elt_dagster.model.parallel_reads import helpers_for, read_many, started
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError
-from run_elt_dagster.model.table_files import load_files
+from run_elt_dagster.model.table_files import load_files, table_paths
 from run_elt_dagster.model.templates import template_in
 
 # What stands for the table under audit while the query of a check is read.
@@ -34,10 +36,12 @@ def read_sql(sql: str) -> Reads:
     return reads_of(sql)
 
 
-def _read_many(texts: Sequence[str]) -> Mapping[str, Reads]:
+def _read_many(texts: Sequence[str], ready: Sequence[subprocess.Popen[bytes]]) -> Mapping[str, Reads]:
     """Return what SELECTs read, parsed by several processes if they are many; nothing where one process is enough."""
-    helpers = helpers_for(len(texts))
-    return read_many(texts, read_sql, helpers=helpers) if helpers > 0 else {}
+    if (helpers := helpers_for(len(texts))) <= 0:
+        return {}
+    with started(helpers - len(ready)) as more:
+        return read_many(texts, read_sql, processes=[*ready, *more])
 
 
 class Catalogue(Mapping[Key, AnalyticsTable]):
@@ -106,9 +110,11 @@ def load_tables(
             folder itself cannot be read, or has no SQL file.
     """
     cache = LineageCache(cache_file(cache_dir, directory), read_sql)
-    with _seldom_collected():
+    # Where nothing is remembered, helpers are ready when the files are read.
+    early = 0 if cache.remembers else helpers_for(len(table_paths(directory)))
+    with _seldom_collected(), started(early) as ready:
         tables, problems = load_files(directory)
-        cache.read_ahead(_texts(tables), _read_many)
+        cache.read_ahead(_texts(tables), partial(_read_many, ready=ready))
         found = _Folder(tables, database=database, known_problems=problems, read=cache)
     cache.save()
     if not keeps_broken or any(problem.path == directory for problem in problems):

@@ -65,10 +65,15 @@ class LineageCache:
         self._ahead: dict[str, Reads] = {}
         self._used: dict[str, Reads] = {}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the file had anything of use."""
+        return bool(self._known)
+
     def __call__(self, sql: str) -> Reads:
         """Return what a SQL text reads."""
         digest = _digest(sql)
-        reads = self._known.get(digest) or self._ahead.get(digest)
+        reads = self._known.get(digest) or self._ahead.get(digest) or self._used.get(digest)
         if reads is None:
             reads = self._parse(sql)
         self._used[digest] = reads

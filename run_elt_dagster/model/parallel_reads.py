@@ -34,24 +34,61 @@ def helpers_for(count: int) -> int:
     return min(_MOST_HELPERS, processors - 1, count // _TEXTS_FOR_A_HELPER)
 
 
+@contextmanager
+def started(helpers: int, *, command: Sequence[str] = COMMAND) -> Generator[list[subprocess.Popen[bytes]]]:
+    """Start so many helpers, which import sqlglot while this process goes on; afterwards they are gone.
+
+    Args:
+        helpers: Number of processes besides this one.
+        command: How a helper is started.
+
+    Yields:
+        Those that could be started.
+    """
+    # Their modules are those of this process, wherever they came from.
+    path = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109 - as Python means it
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        # No process more for this user, or no Python at this path.
+        with contextlib.suppress(OSError):
+            while len(processes) < helpers:
+                processes.append(_process(command, path))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            # Closes the pipes and reaps the process.
+            with contextlib.suppress(OSError, ValueError):
+                process.communicate()
+
+
+def _process(command: Sequence[str], path: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - this Python and a module of this package
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def read_many(
-    texts: Sequence[str], read: Callable[[str], Reads], *, helpers: int, command: Sequence[str] = COMMAND
+    texts: Sequence[str], read: Callable[[str], Reads], *, processes: Sequence[subprocess.Popen[bytes]]
 ) -> Mapping[str, Reads]:
     """Return what SQL texts read. Those that a helper has taken and not answered are left out.
 
     Args:
         texts: The texts.
         read: Returns what one of them reads; used in this process.
-        helpers: Number of processes besides this one.
-        command: How a helper is started.
+        processes: The helpers that take a part.
     """
     batches: _Batches = SimpleQueue()
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         batches.put(texts[start : start + _TEXTS_AT_ONCE])
     found: dict[str, Reads] = {}
-    with ExitStack() as started:
-        for _ in range(helpers):
-            started.enter_context(_helper(command, batches, found))
+    with ExitStack() as asked:
+        for process in processes:
+            asked.enter_context(_asked(process, batches, found))
         for batch in _taken(batches):
             found.update({text: read(text) for text in batch})
     return found
@@ -64,33 +101,17 @@ def _taken(batches: _Batches) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def _helper(command: Sequence[str], batches: _Batches, found: dict[str, Reads]) -> Generator[None]:
+def _asked(process: subprocess.Popen[bytes], batches: _Batches, found: dict[str, Reads]) -> Generator[None]:
     """Let a process read texts too, until there are none; at the end, wait for its last answer."""
-    # Its modules are those of this process, wherever they came from.
-    path = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109 - as Python means it
-    try:
-        process = subprocess.Popen(  # noqa: S603 - this Python and a module of this package
-            command,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError:
-        # No process more for this user, or no Python at this path.
-        yield
-        return
     thread = threading.Thread(target=_ask, args=(process, batches, found), name="parallel-reads", daemon=True)
     thread.start()
     try:
         yield
         thread.join(_PATIENCE_SECONDS)
     finally:
-        process.kill()
-        thread.join()
-        # Closes the pipes and reaps the process.
-        with contextlib.suppress(OSError):
-            process.communicate()
+        if thread.is_alive():
+            process.kill()
+            thread.join()
 
 
 def _ask(process: subprocess.Popen[bytes], batches: _Batches, found: dict[str, Reads]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from run_elt_dagster.model import lineage, parallel_reads
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.lineage_cache import Reads
-from run_elt_dagster.model.parallel_reads import helpers_for, read_many
+from run_elt_dagster.model.parallel_reads import helpers_for, read_many, started
 from run_elt_dagster.model.reads import reads_of
 
 TEXTS = [
@@ -46,7 +46,10 @@ def test_helper_reads_a_part_and_everything_is_read_as_by_one_process(tmp_path: 
         read_here.append(sql)
         return reads_of(sql)
 
-    found = read_many(TEXTS, read, helpers=1, command=(sys.executable, "-c", _LEAVES_A_MARK, str(mark)))
+    with started(1, command=(sys.executable, "-c", _LEAVES_A_MARK, str(mark))) as processes:
+        found = read_many(TEXTS, read, processes=processes)
+    (process,) = processes
+    assert process.returncode is not None
     assert found == {text: reads_of(text) for text in TEXTS}
     assert 0 < len(read_here) < len(TEXTS)
 
@@ -64,7 +67,8 @@ def test_folder_read_by_several_processes_is_the_same(tmp_path: Path, monkeypatc
     assert load_tables(tmp_path, cache_dir=tmp_path / "cache").upstream == alone.upstream
     # All is remembered: nothing is left to share.
     assert load_tables(tmp_path, cache_dir=tmp_path / "cache").upstream == alone.upstream
-    assert helped == [120, 120, 0]
+    # Once for the files, before they are read, and once for their texts.
+    assert helped == [60, 120, 60, 120, 0]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,8 @@ def test_helpers_are_started_where_they_are_worth_it(
     ids=["is not there", "ends", "answers no JSON", "answers less", "answers something else"],
 )
 def test_helper_that_fails_takes_no_text_with_it(command: Sequence[str]) -> None:
-    found = read_many(TEXTS, reads_of, helpers=1, command=command)
+    with started(1, command=command) as processes:
+        found = read_many(TEXTS, reads_of, processes=processes)
     assert found.items() <= {text: reads_of(text) for text in TEXTS}.items()
     # What is left out is what the helper had taken.
     assert len(found) >= len(TEXTS) - 20
@@ -98,4 +103,5 @@ def test_helper_that_fails_takes_no_text_with_it(command: Sequence[str]) -> None
 def test_helper_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_reads, "_PATIENCE_SECONDS", 0.1)
     command = (sys.executable, "-c", "import time; time.sleep(600)")
-    assert len(read_many(TEXTS, reads_of, helpers=1, command=command)) >= len(TEXTS) - 20
+    with started(1, command=command) as processes:
+        assert len(read_many(TEXTS, reads_of, processes=processes)) >= len(TEXTS) - 20
