@@ -341,7 +341,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
 _PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
 # YAML takes these for ends of lines: https://yaml.org/spec/1.2.2/#54-line-break-characters
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_MOST_VALUES = 1_000_000
+_MOST_VALUES = 100_000
 _CUT = re.compile(r"\s+#[^\s#]")
 # A column without a type may be left empty; what stands here is compared with the rows as it is written.
 _MAY_BE_EMPTY, _COMPARED, _QUERIES = "columns", ("checks", "accepted_values"), ("checks", "sql")
