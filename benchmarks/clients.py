@@ -24,6 +24,9 @@ PROJECT, POSTGRES, BEFORE = "project", "project-postgres", "before"
 DBT, DBT_2, DAGSTER_DBT, SQLMESH, RAW, BARE = "dbt", "dbt2", "dagster-dbt", "sqlmesh", "floor", "bare"
 # Those that pip installs, each by its own file of requirements.
 PEERS = (DBT, DAGSTER_DBT, SQLMESH)
+# Those that need this project. It is installed as deploy/Dockerfile installs it: without the embedded Snowflake, whose pyarrow the
+# connector imports where it finds it (25 MiB).
+OWN = (PROJECT, POSTGRES, BARE)
 # Each has a database of its own, so that nobody's tables slow down another one's look at the catalogue. What this project sends
 # does not depend on where Dagster stores its events.
 DATABASES: Mapping[str, str] = {
@@ -48,6 +51,7 @@ _QUIET = {
     "PYTHONWARNINGS": "ignore",
 }
 _DAGSTER_YAML: Mapping[str, Any] = {"telemetry": {"enabled": False}}
+_DONE = "installed.txt"
 _VERSION = re.compile(r"\d+\.\d+\.\d+\S*")
 
 
@@ -231,7 +235,8 @@ def _bare(
 
 
 def _own(script: str) -> str:
-    return str(Path(sys.executable).parent / script)
+    installed = CACHE / PROJECT
+    return str((installed / "bin" if (installed / _DONE).is_file() else Path(sys.executable).parent) / script)
 
 
 def _peer(name: str, script: str) -> str:
@@ -254,17 +259,31 @@ def dbt_2(path: str | None = None) -> tuple[Path, str] | None:
     return None
 
 
-def install(names: Sequence[str] = PEERS) -> None:
-    """Install the peers into virtual environments of their own; what is there in the pinned versions stays."""
+def install(names: Sequence[str] = (*PEERS, PROJECT)) -> None:
+    """Install clients into virtual environments of their own; what is there in the pinned versions stays."""
     # What lies on the caller's path must not look installed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for name in names:
-        requirements = Path(__file__).parent / f"requirements-{name}.txt"
-        wanted, done = requirements.read_text(encoding="utf-8"), CACHE / name / "installed.txt"
+        files, arguments = _requirements(name)
+        wanted, done = "\n".join(file.read_text(encoding="utf-8") for file in files), CACHE / name / _DONE
         if done.is_file() and done.read_text(encoding="utf-8") == wanted:
             continue
-        print(f"Installing {', '.join(wanted.split())} into a virtual environment of its own", flush=True)
+        print(f"Installing {name} into a virtual environment of its own", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(CACHE / name)], check=True, env=environment)
         pip = [_peer(name, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", str(requirements)], check=True, env=environment)
+        subprocess.run([*pip, *arguments], check=True, env=environment)
         done.write_text(wanted, encoding="utf-8")
+
+
+def _requirements(name: str) -> tuple[list[Path], list[str]]:
+    """Return the files that say what a client needs, and what pip is told of it."""
+    if name == PROJECT:
+        constraints = ROOT / "constraints.txt"
+        return [ROOT / "pyproject.toml", constraints], [
+            "--constraint",
+            str(constraints),
+            "--editable",
+            f"{ROOT}[deploy]",
+        ]
+    requirements = Path(__file__).parent / f"requirements-{name}.txt"
+    return [requirements], ["--requirement", str(requirements)]

@@ -243,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.before = chosen.before and chosen.before.resolve()
     chosen.clients, missing = chosen_clients(chosen.clients, before=chosen.before)
     clients.install([name for name in clients.PEERS if name in chosen.clients])
+    if not set(clients.OWN).isdisjoint(chosen.clients):
+        clients.install([clients.PROJECT])
     print("\n".join([machine(), *missing]), flush=True)
     bench = Bench(
         chosen, Results(chosen.results, resume=chosen.resume), deadline=time.monotonic() + 60 * chosen.minutes
