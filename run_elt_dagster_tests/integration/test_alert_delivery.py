@@ -22,6 +22,7 @@ from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession, ScriptedSnowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
 
 RECOVERED = ":large_green_circle: Published again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
@@ -227,7 +228,7 @@ with dg.DagsterInstance.get() as instance:
 def test_process_killed_while_it_posts_duplicates_at_most_what_slack_took_without_an_answer(
     tmp_path: Path, taken: bool, has_history: bool, messages: int
 ) -> None:
-    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(lay_empty_history(tmp_path))) as instance:
         harness = AlertHarness(instance, stand_in)
         run = harness.fail()
         stand_in.has_history = has_history

@@ -20,6 +20,7 @@ from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
 from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.past_runs import add_past_runs
 from run_elt_dagster_tests.support.postgres import Database, postgres_server
 from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
@@ -43,7 +44,10 @@ def harness(
     tmp_path: Path, request: pytest.FixtureRequest, new_database: Callable[[], Database]
 ) -> Iterator[AlertHarness]:
     storage = {"storage": {"postgres": {"postgres_url": new_database().url}}} if request.param == "postgres" else {}
-    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path), storage) as instance:
+    with (
+        slack_stand_in() as stand_in,
+        dg.DagsterInstance.local_temp(str(lay_empty_history(tmp_path)), storage) as instance,
+    ):
         yield AlertHarness(instance, stand_in)
 
 

@@ -24,6 +24,7 @@ from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.integration.test_embedded_directory import change, value
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.history import lay_empty_history
 
 # A table's rows are 16 MB, which no compression makes less: more than the limit on the size of a file.
 ROWS = "select random() as a, random() as b from table(generator(rowcount => 1000000))"
@@ -132,7 +133,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return lay_empty_history(tmp_path)
 
 
 def run_tables(home: Path) -> str:

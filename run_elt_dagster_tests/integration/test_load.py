@@ -28,6 +28,7 @@ from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account
 from run_elt_dagster_tests.support.embedded import account as account  # noqa: PLC0414 - a fixture
 from run_elt_dagster_tests.support.embedded import server as server  # noqa: PLC0414 - a fixture
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 
@@ -203,7 +204,7 @@ def test_failure_of_many_tables_with_long_causes_is_one_event_of_bounded_size(
     monkeypatch.setattr(failing, "_FACTS_LIMIT", 20_000)
     count = 12
     cause = StatementError("x" * 30_000, errno=1, query_id="01b2-77", answered=True)
-    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(lay_empty_history(tmp_path))) as instance:
         harness = AlertHarness(instance, stand_in, names=[f"t{number}" for number in range(count)])
         harness.session = ScriptedSession(errors={"build": cause})
         run_id = harness.run()
@@ -239,7 +240,7 @@ def statements_of_alerts(directory: Path, *, tables: int) -> Counter[str]:
     """Let so many published tables fail twice and be published again, and return how many statements each alert took."""
     statements = Statements()
     directory.mkdir()
-    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(directory)) as instance:
+    with slack_stand_in() as stand_in, dg.DagsterInstance.local_temp(str(lay_empty_history(directory))) as instance:
         harness = AlertHarness(instance, stand_in, names=[f"t{number}" for number in range(tables)])
         harness.publish()
         first = harness.fail()
@@ -264,5 +265,7 @@ def statements_of_alerts(directory: Path, *, tables: int) -> Counter[str]:
 
 def test_alert_of_many_failed_tables_is_one_message_with_as_many_look_ups_as_one_of_few(tmp_path: Path) -> None:
     """A tick has 60 s: a look-up for each of five thousand tables takes longer, and the alert never came."""
-    few, many = (statements_of_alerts(tmp_path / str(tables), tables=tables) for tables in (3, 24))
+    few, many = (
+        statements_of_alerts(tmp_path / str(tables), tables=tables) for tables in (3, effort(usual=9, thorough=24))
+    )
     assert many == few

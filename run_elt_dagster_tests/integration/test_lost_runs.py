@@ -10,11 +10,12 @@ import pytest
 from run_elt_dagster.orchestration.heartbeat import fail_runs_without_heartbeat, heartbeat, lost_runs_sensor
 from run_elt_dagster.runs.tags import ALIVE, own
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.history import lay_empty_history
 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.DagsterInstance.local_temp(str(lay_empty_history(tmp_path))) as instance:
         yield instance
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.runs.history import last_publications
+from run_elt_dagster_tests.support.history import lay_empty_history
 
 KEY = ["analytics", "mau_summary"]
 
@@ -14,7 +15,7 @@ KEY = ["analytics", "mau_summary"]
 def test_show_does_not_take_a_reported_materialization_for_a_publication(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
     monkeypatch.chdir(tmp_path)
     with dg.DagsterInstance.get() as instance:
         for metadata in ({}, {"dagster/table_name": "x", "seconds": "long"}):

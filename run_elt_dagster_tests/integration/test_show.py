@@ -18,6 +18,7 @@ from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import METHODS, mau
 
 TABLES = "RUN_ELT_TABLES_DIR"
@@ -73,7 +74,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
-    return tmp_path
+    return lay_empty_history(tmp_path)
 
 
 @pytest.fixture
@@ -232,7 +233,9 @@ def test_deployment_without_history_is_asked_about_what_readers_see(
     assert "Dagster's history: none here" in told
 
 
-@pytest.mark.parametrize("arguments", [("show",), ("rollback", "analytics.mau", "--yes")])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(("show",), marks=pytest.mark.thorough), ("rollback", "analytics.mau", "--yes")]
+)
 def test_command_that_waits_says_for_whom(shop: Shop, arguments: tuple[str, ...]) -> None:
     for rows in (3, 5):
         shop.declare("analytics/mau.sql", mau(rows, rows))
