@@ -38,9 +38,9 @@ dev: $(VENV)/embedded
 	@$(BIN)/dagster instance info >/dev/null
 	$(BIN)/dagster dev
 
-# Four on two cores: half of the tests of real processes wait for one.
+# Five on two cores: half of the tests of real processes wait for one.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --numprocesses 4 --maxschedchunk 2
+	$(BIN)/python -m pytest --numprocesses 5 --maxschedchunk 2
 
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses 2 run_elt_dagster_tests/unit

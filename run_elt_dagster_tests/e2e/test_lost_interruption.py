@@ -46,6 +46,7 @@ defs = dg.Definitions(
 """
 
 
+@pytest.mark.thorough
 def test_interruption_that_falls_into_a_finalizer_ends_the_run_as_cancelled(
     deployment_dir: DeploymentDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:

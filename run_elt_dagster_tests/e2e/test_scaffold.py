@@ -36,6 +36,7 @@ def project(deployment_dir: DeploymentDir) -> Path:
     return deployment_dir.directory
 
 
+@pytest.mark.thorough
 def test_scaffolded_definitions_are_part_of_the_code_location(deployment_dir: DeploymentDir, project: Path) -> None:
     env = {"PYTHONPATH": str(project)}
     scaffolded = deployment_dir.run("dg", "scaffold", "defs", "dagster.asset", "assets/x.py", env=env)
