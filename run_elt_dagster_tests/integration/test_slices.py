@@ -205,6 +205,15 @@ def test_row_counts_are_compared_with_the_same_partition_or_those_before(run: Ru
     assert seen(reader) == {**NEXT.of(1, 2), **NEW.of(3, 4)}
 
 
+def test_relationship_is_asked_once_and_of_each_partition_only_where_it_fails(run: Run, reader: Session) -> None:
+    reader.sql(f"create or replace table raw_data.known as select n from ({NEW.sql}) where n <> 2")
+    checks = {"relationship": {"n": "raw_data.known.n"}}
+    assert set(states(run(NEW, 1, 2, run_id="0000000A", checks=checks)).values()) == {"published"}
+    outcome = run(NEW, 2, 4, checks=checks)
+    assert found(outcome, "relationship_n") == {3: "1 rows that are wrong, expected at most 0"}
+    assert seen(reader) == NEW.of(1, 2, 4)
+
+
 def test_freshness_is_asked_of_the_newest_partition_alone(run: Run) -> None:
     outcome = run(OLD, 1, 2, checks={"freshness": {"day": 1}})
     notes_of = {
