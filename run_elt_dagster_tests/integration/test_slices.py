@@ -135,21 +135,21 @@ def test_empty_partition_is_published_as_empty(run: Run, reader: Session) -> Non
     assert seen(reader) == NEW.of(1, 3)
 
 
-TEMPLATE = "{partition_start} <= day and day < {partition_end}"
+SLICED = f"from ({NEW.sql}) where {{partition_start}} <= day and day < {{partition_end}}"
 
 
 @pytest.mark.parametrize(
-    ("condition", "says"),
+    ("built", "says"),
     [
-        (f"{TEMPLATE} or day = '2024-01-05'", "5 rows outside of the partitions, expected at most 0"),
-        (f"{TEMPLATE} or n = 0", "1 rows with a NULL day, expected at most 0"),
+        (f"select * {SLICED} or day = '2024-01-05'", "5 rows outside of the partitions, expected at most 0"),
+        (f"select iff(n = 1, null, day) as day, n, v {SLICED}", "1 rows with a NULL day, expected at most 0"),
+        (f"select iff(n = 0, null, day) as day, n, v from ({NEW.sql})", "1 rows with a NULL day, expected at most 0"),
     ],
 )
 def test_row_outside_of_the_slice_or_without_a_time_fails_every_partition(
-    run: Run, reader: Session, condition: str, says: str
+    run: Run, reader: Session, built: str, says: str
 ) -> None:
     run(OLD, 1, 5, run_id="0000000A")
-    built = f"select iff(n = 0 and {'n = 0' in condition}, null, day) as day, n, v from ({NEW.sql}) where {condition}"
     outcome = run(built, 2, 3)
     assert found(outcome, "partition") == dict.fromkeys((2, 3), says)
     assert seen(reader) == OLD.of(1, 2, 3, 4, 5)
