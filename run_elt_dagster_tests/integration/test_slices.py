@@ -12,7 +12,6 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import read_partitions
 from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster_tests.faults.laboratory import open_session
-from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account, Background, Session, account
 from run_elt_dagster_tests.support.embedded import shipped_server as server
 from run_elt_dagster_tests.support.run_arguments import run_arguments
@@ -281,10 +280,10 @@ def test_partitioned_table_without_a_slice_is_not_built(account: Account, reader
     assert seen(reader) == {}
 
 
+@pytest.mark.thorough
 def test_reader_sees_the_old_or_the_new_slice(account: Account, run: Run, reader: Session) -> None:
     run(OLD, 1, 4, run_id="0000000A")
     versions = {version.of(2)[2]: version for version in (OLD, NEW, NEXT)}
-    looks = Background(lambda: None)
     problems: list[object] = []
     stop = [False]
 
@@ -299,7 +298,7 @@ def test_reader_sees_the_old_or_the_new_slice(account: Account, run: Run, reader
 
     other = account.session()
     looks = Background(look)
-    for number in range(exchanges := effort(usual=3, thorough=200)):
+    for number in range(exchanges := 200):
         assert run((NEW, NEXT)[number % 2], 2, 3, run_id=f"{number:07d}B").published
     stop[0] = True
     assert looks.result() > exchanges
