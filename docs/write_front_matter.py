@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract, TableFreshness
+from run_elt_dagster.model.partitions import Increment, Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,8 @@ EXAMPLES: Mapping[str, str] = {
     "tags": "tags: {domain: sales}",
     "publish": "publish: swap",
     "transient": "transient: true",
+    "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
+    "increment": "increment: {column: updated_at, key: [order_id, line], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
     "freshness": "freshness: {fail: 26h, warn: 25h}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
@@ -153,7 +156,8 @@ def schema() -> dict[str, Any]:
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
-    model.__name__: model for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness)
+    model.__name__: model
+    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning, Increment)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -210,12 +214,16 @@ def _page() -> str:
     return "".join([HEAD, _table_of_keys(made), *_parts(made), EDITORS])
 
 
+_IN_PARTS = ("partitions", "increment")
+
+
 def _table_of_keys(made: Mapping[str, Any]) -> str:
     rows = [
         f"| `{key}` | {made['properties'][key]['description']} | {_kind(part)} | {_default(part)} |"
         for key, part in made["properties"].items()
     ]
-    examples = "\n".join(_example(EXAMPLES, key) for key in made["properties"])
+    whole = "\n".join(_example(EXAMPLES, key) for key in made["properties"] if key not in _IN_PARTS)
+    parts = "".join(f"```yaml\n{_example(EXAMPLES, key)}\n```\n\n" for key in _IN_PARTS)
     return (
         "\n".join(
             [
@@ -223,11 +231,11 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "| --- | --- | --- | --- |",
                 *rows,
                 "",
-                "An example of each key:",
+                "An example of each key of a table that is built whole:",
                 "",
             ]
         )
-        + f"\n```yaml\n{examples}\n```\n\n"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and no `publish`:\n\n{parts}"
     )
 
 
@@ -241,6 +249,8 @@ def _parts(made: Mapping[str, Any]) -> Iterator[str]:
     definitions = made["$defs"]
     yield "## columns\n\n" + definitions["ColumnContract"]["description"] + "\n\n"
     yield _options(definitions["ColumnContract"], without=()) + "\n"
+    for name in ("Partitioning", "Increment"):
+        yield f"## {_SECTIONS[name]}\n\n{definitions[name]['description']}\n\n{_options(definitions[name], without=())}\n"
     yield "## checks\n\n" + definitions["Checks"]["description"]
     severity = Check.model_json_schema()["properties"]
     yield " Each check takes this key:\n\n"
@@ -273,12 +283,15 @@ _KINDS = {
 }
 
 
+_SECTIONS = {"Checks": "checks", "Partitioning": "partitions", "Increment": "increment"}
+
+
 def _kind(part: Mapping[str, Any]) -> str:
     """Return a schema in words."""
     if "anyOf" in part:
         return " or ".join(dict.fromkeys(_kind(option) for option in part["anyOf"]))
     if "$ref" in part:
-        return f"[its keys](#{'checks' if part['$ref'].endswith('/Checks') else 'columns'})"
+        return f"[its keys](#{_SECTIONS.get(part['$ref'].rpartition('/')[2], 'columns')})"
     if part["type"] == "array":
         return f"list of {_kind(part['items']).replace('number', 'numbers')}"
     if part["type"] == "object":

@@ -224,11 +224,11 @@ class ColumnLineage:
         declared = [stored_name(name) for name in table.columns]
         upstream = [(parent, self._names_now(parent)) for parent in self._tables.upstream[key]]
         digest = hashlib.sha256(
-            json.dumps([table.sql, declared, upstream]).encode("utf-8", "surrogatepass")
+            json.dumps([table.readable_sql, declared, upstream]).encode("utf-8", "surrogatepass")
         ).hexdigest()
         columns = self._known.get(digest)
         if columns is None:
-            columns = _as_declared(self._read_sql(table.sql, lambda name: self._given(key, name)), declared)
+            columns = _as_declared(self._read_sql(table.readable_sql, lambda name: self._given(key, name)), declared)
         self._used[digest] = columns
         return columns
 

@@ -247,7 +247,7 @@ class _TableReading:
         self.table = table
         self._own = own_key(table)
         self._database = database
-        self._sql = read(table.sql)
+        self._sql = read(table.readable_sql)
         self._checks = {name: read(_query_of(rule)) for name, rule in table.checks.sql.items()}
         self.stated = {
             key_of(stored_names(name)): table.line_of("upstream", at) for at, name in enumerate(table.upstream)
@@ -335,7 +335,7 @@ def _query_of(check: SqlCheck) -> str:
 def _texts(tables: Iterable[AnalyticsTable]) -> Iterator[str]:
     """Yield every SQL text that is read for what it reads."""
     for table in tables:
-        yield table.sql
+        yield table.readable_sql
         yield from map(_query_of, table.checks.sql.values())
 
 

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,17 @@ from run_elt_dagster.model.names import (
     is_candidate_name,
     stored_name,
     stored_names,
+)
+from run_elt_dagster.model.partitions import (
+    END_PLACEHOLDER,
+    PARTITIONS_TABLE,
+    START_PLACEHOLDER,
+    Increment,
+    Partitioning,
+    Slice,
+    filled_in,
+    placeholders_in,
+    quoted_placeholder,
 )
 from run_elt_dagster.model.single_select import SqlRuleError, single_select
 
@@ -127,11 +139,14 @@ class AnalyticsTable(Strict):
         business_owner: The person or team responsible for the numbers: any text.
         primary_key: Columns that are never NULL and identify a row. They become the check `primary_key`.
         columns: All columns with type and description, in any order. Another column or type fails the table.
-        schema_change: Whether other columns than the published table's stop the publishing (`fail`), or are only reported.
+        schema_change: Whether other columns than the published table's stop the publishing (`fail`), or are only reported. A table with
+            `partitions` or `increment` keeps its old rows: other columns always stop it, or new ones are added to the table (`add`).
         show_rows: How many rows a failed check may show in its metadata. 0 keeps row values out of Dagster.
         tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
+        partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
+        increment: Every run builds the rows that are newer than those that are published. Not together with `partitions`.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
         freshness: How long after a build the next one may come. Without it the table may be of any age.
         checks: What must hold before readers see the table.
@@ -150,11 +165,13 @@ class AnalyticsTable(Strict):
     business_owner: str | None = None
     primary_key: Columns = ()
     columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
-    schema_change: Literal["report", "fail"] = "report"
+    schema_change: Literal["report", "fail", "add"] = "report"
     show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     tags: Tags = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
+    partitions: Partitioning | None = None
+    increment: Increment | None = None
     warehouse: str | None = None
     freshness: FreshnessWindow | None = None
     checks: Checks = Checks()
@@ -249,6 +266,16 @@ class AnalyticsTable(Strict):
         return self
 
     @model_validator(mode="after")
+    def _name_is_not_the_products(self) -> "AnalyticsTable":
+        if self.stored_table.upper() == PARTITIONS_TABLE:
+            raise LocatedError(
+                f"requires another name than {PARTITIONS_TABLE}, got it. Runs keep there what is published of partitions. Name the table "
+                "differently",
+                location=("identifier",) if self.identifier else ("table",),
+            )
+        return self
+
+    @model_validator(mode="after")
     def _name_is_no_candidates(self) -> "AnalyticsTable":
         if is_candidate_name(self.stored_table.upper()):
             raise LocatedError(
@@ -257,6 +284,102 @@ class AnalyticsTable(Strict):
                 location=("identifier",) if self.identifier else ("table",),
             )
         return self
+
+    @model_validator(mode="after")
+    def _is_whole_or_in_parts(self) -> "AnalyticsTable":
+        if self.partitions is not None and self.increment is not None:
+            raise LocatedError("cannot stand beside partitions, got both. Keep one of them", location=("increment",))
+        in_parts = "partitions" if self.partitions is not None else "increment" if self.increment is not None else None
+        if in_parts is None and self.schema_change == "add":
+            raise LocatedError(
+                "requires report or fail for a table that is built whole: it always has the columns of its SQL, got add",
+                location=("schema_change",),
+            )
+        if in_parts is None:
+            return self
+        for name, rule in _NOT_IN_PARTS.items():
+            if name in self.model_fields_set and (name != "schema_change" or self.schema_change == "report"):
+                raise LocatedError(f"{rule}, got {in_parts} and {getattr(self, name)}", location=(name,))
+        return self
+
+    @model_validator(mode="after")
+    def _column_of_partitions_is_a_time(self) -> "AnalyticsTable":
+        column = self._partition_column
+        if self.partitions is None or not self.columns:
+            return self
+        if self.partitions.stored_column not in map(stored_name, self.columns):
+            raise LocatedError(
+                f"requires one of the table's columns, got {self.partitions.column}", location=("partitions", "column")
+            )
+        try:
+            self.partitions.literal_type(column)
+        except ValueError as error:
+            raise LocatedError(str(error), location=("partitions", "column")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _placeholders_have_a_slice(self) -> "AnalyticsTable":
+        found = placeholders_in(self.sql)
+        for name, at in found.items():
+            if self.partitions is None:
+                raise SqlRuleError(f"requires partitions in the front matter for {name}, got none.", offset=at)
+            if len(found) == 1:
+                raise SqlRuleError(
+                    f"requires both {START_PLACEHOLDER} and {END_PLACEHOLDER}, got {name} alone. Rows of other partitions would be "
+                    "in the slice.",
+                    offset=at,
+                )
+        if self.partitions is not None and (at := quoted_placeholder(self.sql)) is not None:
+            raise SqlRuleError(
+                f"requires {START_PLACEHOLDER} and {END_PLACEHOLDER} without quotes, got {self.sql[at : at + 20].splitlines()[0]}. Each "
+                "stands for a literal that has quotes of its own.",
+                offset=at,
+            )
+        return self
+
+    @property
+    def _partition_column(self) -> str | None:
+        """The type that the file declares for the column of the partitions."""
+        wanted = self.partitions.stored_column if self.partitions is not None else None
+        return next((each.type for name, each in self.columns.items() if stored_name(name) == wanted), None)
+
+    @property
+    def readable_sql(self) -> str:
+        """The SQL for a parser: without placeholders, on the same lines."""
+        return (
+            self._filled_in(self.partitions.start, self.partitions.start) if self.partitions is not None else self.sql
+        )
+
+    def sliced_sql(self, part: Slice) -> str:
+        """Return the SELECT of some partitions.
+
+        Raises:
+            ValueError: The table has no partitions.
+        """
+        partitions = self._required_partitions
+        if placeholders_in(self.sql):
+            return self._filled_in(part.start, part.end)
+        return (
+            f"SELECT * FROM (\n{self.sql}\n) WHERE {partitions.predicate(part.start, part.end, self._partition_column)}"
+        )
+
+    def partition_predicate(self, start: datetime, end: datetime) -> str:
+        """Return the condition that a row of the table is in a piece of time.
+
+        Raises:
+            ValueError: The table has no partitions.
+        """
+        return self._required_partitions.predicate(start, end, self._partition_column)
+
+    @property
+    def _required_partitions(self) -> Partitioning:
+        if self.partitions is None:
+            raise ValueError(f"{self.name} requires partitions in its front matter for a slice, got none.")
+        return self.partitions
+
+    def _filled_in(self, start: datetime, end: datetime) -> str:
+        low, high = (self._required_partitions.literal(each, self._partition_column) for each in (start, end))
+        return filled_in(self.sql, start=low, end=high)
 
     @field_validator("upstream")
     @classmethod
@@ -267,6 +390,11 @@ class AnalyticsTable(Strict):
         return value
 
 
+# What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
+_NOT_IN_PARTS: Mapping[str, str] = {
+    "publish": "cannot be chosen for a table that is built in parts: its partitions are exchanged in one transaction",
+    "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
+}
 # Checks that a table may have besides those that are named after columns.
 _NAMES_OF_CHECKS = ("row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null")
 
@@ -401,10 +529,18 @@ def _written(value: Any) -> str:
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """Return the model whose unknown key a location is: `columns.<name>`, `freshness`, `checks` or `checks.<kind>...`."""
-    if location[0] in ("columns", "freshness"):
-        return ColumnContract if location[0] == "columns" else TableFreshness
+    """Return the model whose unknown key a location is: that of its first part, or `checks` or `checks.<kind>...`."""
+    if location[0] in _MODELS:
+        return _MODELS[str(location[0])]
     return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
+
+
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "columns": ColumnContract,
+    "freshness": TableFreshness,
+    "partitions": Partitioning,
+    "increment": Increment,
+}
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> str:
