@@ -52,7 +52,7 @@ refused.**
 | Exact | {known} functions in {ways} ways of calling them, [listed below](#functions-that-are-known), each with its page of Snowflake's reference. Operators, casts, CASE, joins (also LATERAL, ASOF and `(+)`), windows, QUALIFY, PIVOT and UNPIVOT, FLATTEN, recursive CTEs, SAMPLE, UNION BY NAME. Types of results, also in the table that is built: `1 / 3` is `0.333333`, a NUMBER(38,6) |
 | Converted as Snowflake does | text functions on dates and numbers, arithmetic on text, comparisons with a VARIANT |
 | Refused | whatever is not known to be exact. {refused} functions of Snowflake are [known by name](#functions-that-are-refused) |
-| Not there | grants, roles, policies, tags, streams, tasks, stages, procedures, functions of your own, sequences, other kinds of tables, transactions |
+| Not there | grants, roles, policies, tags, streams, tasks, stages, procedures, functions of your own, sequences, other kinds of tables |
 | Different | [a few things](#what-differs-from-an-account), most of them about types |
 
 A refusal has the number 000002. It names the construct and its line, and nothing was executed:
@@ -79,14 +79,14 @@ the queries of TPC-H as tables, and those of TPC-DS, and compare them with DuckD
 | --- | --- |
 | fractions of seconds | six digits. A seventh that is not 0 is refused |
 | TIMESTAMP_TZ | keeps its offset. It is refused where several rows become one (GROUP BY, DISTINCT, UNION): Snowflake does not document whose offset stays |
-| time zone, week, formats | UTC, weeks start on Monday, the default formats. `ALTER SESSION` is refused. A parameter at the sign-in is refused if it would change a value |
+| time zone, week, formats | UTC, weeks start on Monday, the default formats. A parameter is refused at the sign-in and in `ALTER SESSION SET` if it would change a value |
 | VARCHAR(n) | enforced and listed where CREATE TABLE declares it, and in casts. A column that only a query gives is VARCHAR(16777216) |
 | NUMBER | the scale that Snowflake derives. The precision of a result is often 38 where an account lists fewer digits. A value that needs more than 38 digits fails |
 | GEOGRAPHY, GEOMETRY, MAP, VECTOR, FILE, structured types, collations | refused |
 | names | `"a"` and `"A"` cannot stand side by side in one table or schema |
 | order | rows without ORDER BY come in another order. A LIMIT, ROW_NUMBER or ANY_VALUE with ties may choose other rows, on an account too |
 | regular expressions | look-around and back references are refused, as on an account |
-| transactions | each statement is one. BEGIN is refused, COMMIT and ROLLBACK change nothing. One statement at a time writes, and a session runs one statement at a time |
+| transactions | BEGIN takes the only lock for writing, of all tables, until COMMIT or ROLLBACK: other sessions read, and wait to write for LOCK_TIMEOUT. After a failed statement only ROLLBACK is left, as with TRANSACTION_ABORT_ON_ERROR. AUTOCOMMIT = FALSE is refused. A session runs one statement at a time |
 | clauses | one that would have no effect is refused, such as a masking policy of a column, or CLONE of a schema |
 | MERGE | several source rows for one target row fail, as with ERROR_ON_NONDETERMINISTIC_MERGE = TRUE |
 | Time Travel | UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped schema. AT and BEFORE are refused |

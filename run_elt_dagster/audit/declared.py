@@ -10,7 +10,9 @@ from run_elt_dagster.audit.plan import (
     Audit,
     Bounds,
     ContractAudit,
+    KeyAudit,
     Measure,
+    PartitionAudit,
     QueryAudit,
     RowCountAudit,
     RowCountChangeAudit,
@@ -43,6 +45,8 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         severity=checks.row_count.severity,
         measures=(Measure(ROW_COUNT_SQL, "rows", bounds),),
     )
+    if table.partitions is not None:
+        yield _partition(table.partitions.column)
     if checks.row_count_change is not None:
         yield _row_count_change(checks.row_count_change)
     if table.columns:
@@ -57,10 +61,10 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
             name="schema_change", kind="schema_change", description="The columns are those of the published table."
         )
     if table.primary_key:
-        yield _key("primary_key", "primary_key", table.primary_key, "error", may_be_null=False)
+        yield _key(table, "primary_key", "primary_key", table.primary_key, "error", may_be_null=False)
     for rule in checks.unique:
         name = names["unique", tuple(map(stored_name, rule.columns))]
-        yield _key(name, "unique", rule.columns, rule.severity, may_be_null=True)
+        yield _key(table, name, "unique", rule.columns, rule.severity, may_be_null=True)
     if checks.not_null is not None:
         yield _not_null(checks.not_null.columns, checks.not_null.severity)
     yield from _column_audits(table, names)
@@ -98,7 +102,23 @@ def _percent(fraction: float) -> float:
     return round(100 * fraction, 9) + 0.0
 
 
-def _key(name: str, kind: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool) -> Audit:
+def _partition(column: str) -> Audit:
+    null = f"{_sql_of(column)} IS NULL"
+    return PartitionAudit(
+        name="partition",
+        kind="partition",
+        description=f"Every row is in the partitions that are built, by {column}. That is never NULL.",
+        measures=(
+            bad_rows_measure(f"COUNT(CASE WHEN {null} THEN 1 END)", f"rows with a NULL {column}"),
+            bad_rows_measure("0", "rows outside of the partitions"),
+        ),
+        bad_rows_sql=_where(null),
+    )
+
+
+def _key(
+    table: AnalyticsTable, name: str, kind: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool
+) -> Audit:
     names = [_sql_of(column) for column in columns]
     any_null = " OR ".join(f"{name} IS NULL" for name in names)
     # COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are
@@ -115,13 +135,26 @@ def _key(name: str, kind: str, columns: Sequence[str], severity: Severity, *, ma
         + f"(NOT ({any_null}) AND COUNT(*) OVER (PARTITION BY {', '.join(names)}) > 1)"
     )
     never = "where none of them is NULL" if may_be_null else "and is never NULL"
-    return ScanAudit(
+    description = f"{', '.join(columns)} identifies a row {never}."
+    key = tuple(map(stored_name, columns))
+    if table.partitions is None or table.partitions.stored_column in key:
+        return ScanAudit(
+            name=name,
+            kind=kind,
+            description=description,
+            severity=severity,
+            measures=tuple(measures),
+            bad_rows_sql=rows,
+        )
+    measures.append(bad_rows_measure("0", "rows with a key of another partition"))
+    return KeyAudit(
         name=name,
         kind=kind,
-        description=f"{', '.join(columns)} identifies a row {never}.",
+        description=description,
         severity=severity,
         measures=tuple(measures),
         bad_rows_sql=rows,
+        key=key,
     )
 
 

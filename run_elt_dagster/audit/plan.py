@@ -81,6 +81,19 @@ class Numbers:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What a number of rows is compared with.
+
+    Attributes:
+        rows: Their number, None if there are none to compare with.
+        words: What has them.
+    """
+
+    rows: int | None
+    words: str = "published table"
+
+
+@dataclass(frozen=True)
 class Audited:
     """The table under audit, and what the catalogue said of it and of the published table at the same moment.
 
@@ -88,11 +101,19 @@ class Audited:
         relation: The table.
         inspection: What the catalogue said.
         is_target: Whether it is the published table itself. There is no other one to compare it with then.
+        compared: What the number of its rows is compared with; None for the published table.
     """
 
     relation: Relation
     inspection: Inspection = field(default_factory=Inspection)
     is_target: bool = False
+    compared: Earlier | None = None
+
+    @property
+    def earlier(self) -> Earlier:
+        """What the number of its rows is compared with."""
+        earlier = self.compared or Earlier(self.inspection.target_rows)
+        return Earlier(None, earlier.words) if self.is_target else earlier
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -189,6 +210,47 @@ class ScanAudit(Audit):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyAudit(ScanAudit):
+    """Whether a key of a partitioned table identifies a row, where the key does not hold the time: other partitions are asked too.
+
+    The last measure counts rows with a key of another partition. The scan does not answer it.
+
+    Attributes:
+        key: The key's columns, as stored.
+    """
+
+    key: tuple[str, ...]
+
+    @property
+    def scanned(self) -> tuple[Measure, ...]:
+        """All of its measures but the last one."""
+        return self.measures[:-1]
+
+    def judge(self, numbers: Numbers, audited: Audited) -> "AuditOutcome":
+        """Return whether there is no duplicate; a scan of the whole table has found those of all partitions."""
+        is_whole = len(numbers.values) == len(self.scanned)
+        return super().judge(replace(numbers, values=(*numbers.values, 0)) if is_whole else numbers, audited)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionAudit(ScanAudit):
+    """Whether every row is in the partitions that are built. A scan of the whole table has no partitions in mind: it asks for NULL alone.
+
+    The last measure counts rows outside of the partitions, and the grouped scan of a slice knows it without asking.
+    """
+
+    @property
+    def scanned(self) -> tuple[Measure, ...]:
+        """The rows without a time."""
+        return self.measures[:-1]
+
+    def judge(self, numbers: Numbers, audited: Audited) -> "AuditOutcome":
+        """Return whether there is no such row."""
+        is_whole = len(numbers.values) == len(self.scanned)
+        return super().judge(replace(numbers, values=(*numbers.values, 0)) if is_whole else numbers, audited)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowCountAudit(ScanAudit):
     """How many rows the table has. The outcome has the number as its `row_count`, too."""
 
@@ -212,11 +274,11 @@ class RowCountChangeAudit(ScanAudit):
         """Return whether the change in percent is inside its bounds."""
         outcome = super().judge(numbers, audited)
         (measure,) = self.measures
-        rows, before = outcome.got[measure.counts], audited.inspection.target_rows
-        if audited.is_target or before is None or rows is None:
-            return replace(outcome, got={}, note="there is no published table to compare with")
+        rows, before, words = outcome.got[measure.counts], audited.earlier.rows, audited.earlier.words
+        if before is None or rows is None:
+            return replace(outcome, got={}, note=f"there is no {words} to compare with")
         if before < max(self.min_rows, 1):
-            note = f"the published table has {before:,} rows, and fewer than {max(self.min_rows, 1):,} are not compared"
+            note = f"the {words} has {before:,} rows, and fewer than {max(self.min_rows, 1):,} are not compared"
             return replace(outcome, got={}, note=note)
         # Nine decimals of a percentage are all that an author may write. -0.0 is 0.
         change = measure.bounds.rounded(round(100 * (rows - before) / before, 9), 4) + 0.0
@@ -304,6 +366,7 @@ class AuditOutcome:
         note: Why the question does not apply, empty if it does; it then counts as passed.
         sample: Rows that are wrong, only for tables that show them.
         row_count: Rows of the table, if the audit has counted all of them.
+        partition: The key of the partition that was asked, None for a whole table.
     """
 
     audit: Audit
@@ -315,6 +378,7 @@ class AuditOutcome:
     note: str = ""
     sample: tuple[Mapping[str, str], ...] = ()
     row_count: int | None = None
+    partition: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -346,19 +410,20 @@ class AuditOutcome:
 
     def __str__(self) -> str:
         """Return the verdict in words, as in `check row_count found 0 rows, expected at least 1`."""
+        check = f"check {self.audit.name}" + (f" of partition {self.partition}" if self.partition is not None else "")
         if self.note:
-            return f"check {self.audit.name} does not apply: {self.note}"
+            return f"{check} does not apply: {self.note}"
         if self.error is not None:
-            return f"check {self.audit.name} could not be evaluated: {self.error}"
+            return f"{check} could not be evaluated: {self.error}"
         if self.found is not None:
-            return f"check {self.audit.name} found {self.found}"
+            return f"{check} found {self.found}"
         found = [
             f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
             f"expected {measure.bounds}"
             for measure in self.audit.measures
             if self.passed or not self._holds(measure)
         ]
-        return f"check {self.audit.name} found {'; '.join(found) or 'what it expects'}"
+        return f"{check} found {'; '.join(found) or 'what it expects'}"
 
 
 def _say(value: Number | None, bounds: Bounds, *, limit: int | None) -> str:

@@ -56,7 +56,7 @@ class AuditRunner:
         answers, inspection = self._ask_all()
         audited = Audited(self._audited, inspection, is_target=self._audited == self._target)
         outcomes = [self._judge(audit, answer, audited) for audit, answer in zip(self.audits, answers, strict=True)]
-        return tuple(self._with_sample(outcome) for outcome in outcomes), inspection
+        return tuple(with_sample(self._send, self._table, self._audited, outcome) for outcome in outcomes), inspection
 
     def unanswered(self, error: StatementError) -> tuple[AuditOutcome, ...]:
         """Return a failed verdict on every audit, for when no query could be asked."""
@@ -107,18 +107,26 @@ class AuditRunner:
         is_named_so = is_candidate_of(self._table, listed.name)
         return is_named_so and (listed.marker is None or is_from_its_run(listed.name, listed.marker))
 
-    def _with_sample(self, outcome: AuditOutcome) -> AuditOutcome:
-        """Add some rows that are wrong, if the table shows them; that they cannot be read changes no verdict."""
-        if not self._table.show_rows or outcome.passed or outcome.error is not None:
-            return outcome
-        sql = outcome.audit.sample_sql(self._audited, rows=self._table.show_rows)
-        if not sql:
-            return outcome
-        try:
-            answer = self._send(sql)
-        except StatementError:
-            return outcome
-        return replace(outcome, sample=tuple(_shown_row(answer.columns, row) for row in answer.rows))
+
+def with_sample(send: Send, table: AnalyticsTable, relation: Relation, outcome: AuditOutcome) -> AuditOutcome:
+    """Add some rows that are wrong, if the table shows them; that they cannot be read changes no verdict.
+
+    Args:
+        send: Sends a statement.
+        table: The table.
+        relation: What was asked.
+        outcome: The verdict.
+    """
+    if not table.show_rows or outcome.passed or outcome.error is not None:
+        return outcome
+    sql = outcome.audit.sample_sql(relation, rows=table.show_rows)
+    if not sql:
+        return outcome
+    try:
+        answer = send(sql)
+    except StatementError:
+        return outcome
+    return replace(outcome, sample=tuple(_shown_row(answer.columns, row) for row in answer.rows))
 
 
 def _shown_row(columns: Sequence[str], row: Sequence[Any]) -> Mapping[str, str]:

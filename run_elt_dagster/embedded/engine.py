@@ -33,13 +33,13 @@ from run_elt_dagster.dialect.errors import (
     syntax_error,
     unsupported,
 )
+from run_elt_dagster.dialect.macros import Macros
 from run_elt_dagster.dialect.names import literal, quoted
 from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.quiet import quietly
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.features import Feature, TableFunction
-from run_elt_dagster.embedded.macros import Macros
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, TableObject
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
@@ -141,14 +141,16 @@ class Engine(FakeSnow):
 
 
 class EngineSession(FakeSnowflakeConnection):
-    """A session of fakesnow, with a transaction around each statement. Its temporary tables hide others of the same name."""
+    """A session of fakesnow, with a transaction around each statement, or around those from BEGIN to COMMIT.
 
-    # What may be created, dropped and altered, what ALTER may do, and what may be executed at all, as sqlglot reads it. Without a
-    # transaction, which cannot be begun here, to end one changes nothing on an account either.
+    Its temporary tables hide others of the same name.
+    """
+
+    # What may be created, dropped and altered, what ALTER may do, and what may be executed at all, as sqlglot reads it.
     kinds = KINDS
     alterations: tuple[type[Expr], ...] = (exp.ColumnDef, exp.Drop, exp.RenameColumn, exp.AlterColumn)
     accepted: tuple[type[Expr], ...] = (
-        *(exp.Query, exp.Values, exp.Show, exp.Describe, exp.Comment, exp.Commit, exp.Rollback),
+        *(exp.Query, exp.Values, exp.Show, exp.Describe, exp.Comment),
         *(*queries.CHANGES, *_DDL),
     )
 
@@ -164,6 +166,8 @@ class EngineSession(FakeSnowflakeConnection):
         self.engine = engine
         self.context: Mapping[str, str | None] = {}
         self.temporary: set[str] = set()
+        # Whether BEGIN has opened a transaction, and whether one of its statements has failed: then it can only be rolled back.
+        self.is_open = self.is_spoilt = False
         if database:
             # What does not exist is only missed when it is needed, as on Snowflake.
             with contextlib.suppress(SqlError):
@@ -174,12 +178,34 @@ class EngineSession(FakeSnowflakeConnection):
         """The session's connection to DuckDB."""
         return self._duck_conn
 
-    def atomically(self, *, ddl: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - for sessions that have longer transactions
+    def begin(self) -> None:
+        """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
+        if not self.is_open:
+            self.engine.macros.create_all()
+            self.duck.begin()
+            self.is_open = True
+
+    def end(self, *, commit: bool) -> None:
+        """Commit or roll back the open transaction, if there is one; after a failed statement, to commit is an error (009999)."""
+        is_open, is_spoilt, self.is_open, self.is_spoilt = self.is_open, self.is_spoilt, False, False
+        try:
+            if is_open and commit and not is_spoilt:
+                self.duck.commit()
+                is_open = False
+        finally:
+            if is_open:
+                roll_back(self.duck)
+        if is_spoilt and commit:
+            raise spoilt_transaction()
+
+    def atomically(self, *, ddl: bool) -> AbstractContextManager[None]:
         """Make what happens inside one transaction.
 
-        DDL is told apart from DML: https://docs.snowflake.com/en/sql-reference/transactions#ddl
+        DDL first commits the session's open transaction, DML joins it: https://docs.snowflake.com/en/sql-reference/transactions#ddl
         """
-        return transaction(self.duck)
+        if ddl:
+            self.end(commit=True)
+        return contextlib.nullcontext() if self.is_open else transaction(self.duck)
 
     def reading(self) -> AbstractContextManager[None]:
         """Let the queries inside see one state of all tables."""
@@ -295,6 +321,7 @@ class EngineSession(FakeSnowflakeConnection):
             if expression.args.get("exists"):
                 return status(f"{name} already exists, statement succeeded.")
             raise existing_object(name)
+        self.end(commit=True)
         result = self._run(sql, statement_type_id(expression))
         if name:
             self.engine.adopt(self.duck, name)
@@ -395,6 +422,12 @@ def roll_back(duck: DuckDBPyConnection) -> None:
             with contextlib.suppress(duckdb.TransactionException):
                 duck.rollback()
             return
+
+
+def spoilt_transaction() -> SqlError:
+    """Return the error for what follows a failed statement of a transaction, as with TRANSACTION_ABORT_ON_ERROR on an account."""
+    text = "The transaction requires that none of its statements fails, got one that did. Nothing of it is kept. End it by ROLLBACK."
+    return SqlError(text, errno=9999, sqlstate="40000")
 
 
 def _no_current(what: str, errno: int) -> SqlError:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from sqlglot import Token
 
 from run_elt_dagster.dialect.errors import SqlError, unsupported
-from run_elt_dagster.embedded.lexer import STRINGS, identifier_value, is_identifier, keyword_of, unexpected, written
+from run_elt_dagster.dialect.lexer import STRINGS, identifier_value, is_identifier, keyword_of, unexpected, written
 
 _T = TypeVar("_T")
 

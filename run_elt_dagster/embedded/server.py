@@ -30,9 +30,9 @@ from fakesnow.statement_type import DML_TYPE_IDS
 from fakesnow.transforms import SERVER_VERSION
 
 from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.lexer import located
 from run_elt_dagster.embedded.engine import Engine, EngineSession
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.embedded.lexer import located
 from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.results import Result
 from run_elt_dagster.embedded.sessions import Running, Session, session_gone

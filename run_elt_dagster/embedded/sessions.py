@@ -6,21 +6,24 @@ to refuse one of two writers. Reading never waits for another session.
 
 import secrets
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 
-from run_elt_dagster.dialect.errors import CancelledError, SqlError, from_duckdb
+from run_elt_dagster.dialect.errors import CancelledError, SqlError, from_duckdb, unsupported
 from run_elt_dagster.embedded import listings, schemas, statements, tables, versions
-from run_elt_dagster.embedded.engine import EngineSession
+from run_elt_dagster.embedded.engine import EngineSession, spoilt_transaction
 from run_elt_dagster.embedded.features import Handler
+from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.reader import Statement
-from run_elt_dagster.embedded.results import Result
+from run_elt_dagster.embedded.results import Result, status
 
+SUCCESS = "Statement executed successfully."
 POLL_SECONDS = 0.02
 _HANDLERS: Mapping[type[Statement], Handler] = {
     statements.CreateTable: tables.create_table,
@@ -116,10 +119,18 @@ class Running:
             lock.release()
 
     def acquire(self, lock: threading.Lock) -> None:
-        """Wait for a lock, unless the statement is cancelled."""
+        """Wait for a lock, unless the statement is cancelled or waits longer than it may (000625).
+
+        https://docs.snowflake.com/en/sql-reference/parameters#lock-timeout
+        """
+        seconds = float(self.parameter("LOCK_TIMEOUT", "43200"))
+        deadline = time.monotonic() + seconds
         self.check()
         while not lock.acquire(timeout=POLL_SECONDS):
             self.check()
+            if time.monotonic() > deadline:
+                text = f"Statement '{self.query_id}' was aborted because it waited {seconds:g} s for the lock of a transaction."
+                raise SqlError(text, errno=625, sqlstate="57014")
 
 
 @dataclass
@@ -141,6 +152,7 @@ class Session:
     cancel: Callable[[statements.CancelQueries], str] = lambda _: "0 statements canceled."
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _interrupting: threading.Lock = field(default_factory=threading.Lock)
+    _holds_writing: bool = False
 
     def execute(self, statement: Running, params: Any = None) -> Result:
         """Run a statement when it is this session's turn; one that fails or is cancelled raises an SqlError."""
@@ -177,18 +189,30 @@ class Session:
 
     @contextmanager
     def _writing_if(self, parsed: Statement, statement: Running) -> Generator[None]:
-        """Let nobody else write meanwhile."""
+        """Let nobody else write meanwhile; in a transaction, until it ends."""
         self._check_open()
-        with statement.holding(self.writing) if parsed.writes else nullcontext():
+        if parsed.writes and not self._holds_writing:
+            statement.acquire(self.writing)
+            self._holds_writing = True
+        try:
             yield
+        finally:
+            self._yield_writing()
+
+    def _yield_writing(self) -> None:
+        if self._holds_writing and not self.connection.is_open:
+            self._holds_writing = False
+            self.writing.release()
 
     def close(self) -> None:
-        """End the session, and cancel what runs in it."""
+        """End the session: cancel what runs in it, roll back what is open."""
         for statement in list(self.running.values()):
             statement.cancel()
         with self._turn:
             if not self.closed:
                 self.closed = True
+                self.connection.end(commit=False)
+                self._yield_writing()
                 self.connection.close()
 
     def _check_open(self) -> None:
@@ -197,8 +221,36 @@ class Session:
 
     def _dispatch(self, parsed: Statement, statement: Running, params: Any) -> Result:
         self.connection.context = self._context(statement)
+        if isinstance(parsed, statements.Transaction):
+            return self._transact(parsed)
+        if self.connection.is_spoilt:
+            raise spoilt_transaction()
+        try:
+            return self._carried_out(parsed, params)
+        except BaseException:
+            self.connection.is_spoilt = self.connection.is_open
+            raise
+
+    def _transact(self, parsed: statements.Transaction) -> Result:
+        if parsed.action == "BEGIN":
+            self.connection.begin()
+        else:
+            self.connection.end(commit=parsed.action == "COMMIT")
+        return status(SUCCESS)
+
+    def _set(self, parsed: statements.SetParameters) -> Result:
+        """Change session parameters: https://docs.snowflake.com/en/sql-reference/sql/alter-session."""
+        check_parameters(dict(parsed.settings))
+        if ("AUTOCOMMIT", "FALSE") in ((name, value.upper()) for name, value in parsed.settings):
+            raise unsupported("keep a transaction open", "AUTOCOMMIT = FALSE")
+        self.parameters.update(parsed.settings)
+        return status(SUCCESS)
+
+    def _carried_out(self, parsed: Statement, params: Any) -> Result:
         if isinstance(parsed, statements.Query):
             return self.connection.query(parsed.sql, params)
+        if isinstance(parsed, statements.SetParameters):
+            return self._set(parsed)
         handler = self.connection.engine.handlers.get(type(parsed)) or _HANDLERS[type(parsed)]
         return handler(self.connection, parsed)
 

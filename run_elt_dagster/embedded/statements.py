@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sqlglot import Token
 
 from run_elt_dagster.dialect.errors import unsupported
-from run_elt_dagster.embedded.lexer import keyword_of, only_statement, written
+from run_elt_dagster.dialect.lexer import keyword_of, only_statement, written
 from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Scope, Statement
 
 DEFAULT_SCHEMA = "PUBLIC"
@@ -178,6 +178,26 @@ class UseSchema(Statement):
     """USE of a database or a schema; a database's schema is PUBLIC."""
 
     name: Name
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Transaction(Statement):
+    """BEGIN, COMMIT and ROLLBACK. Who has begun one is the only one who writes."""
+
+    action: str
+
+    @property
+    def writes(self) -> bool:  # type: ignore[override]
+        """Whether nobody else may write from here on."""
+        return self.action == "BEGIN"
+
+
+@dataclass(frozen=True)
+class SetParameters(Statement):
+    """ALTER SESSION SET."""
+
+    settings: tuple[tuple[str, str], ...]
     writes: ClassVar[bool] = False
 
 
@@ -416,6 +436,25 @@ def _use(reader: Reader) -> Statement:
     return UseSchema(name if is_schema or len(name.parts) > 1 else Name((*name.parts, DEFAULT_SCHEMA)))
 
 
+def _transaction(reader: Reader) -> Statement:
+    action = keyword_of(reader.tokens[0]).replace("START", "BEGIN")
+    if not reader.accept("WORK"):
+        reader.accept("TRANSACTION")
+    if action == "BEGIN" and reader.accept("NAME"):
+        reader.identifier()
+    return Transaction(action)
+
+
+def _set_parameters(reader: Reader) -> Statement:
+    settings: list[tuple[str, str]] = []
+    while not settings or not reader.at_end:
+        name = reader.identifier()
+        reader.expect("=")
+        settings.append((name, reader.literal()))
+        reader.accept(",")
+    return SetParameters(tuple(settings))
+
+
 def _cancel(reader: Reader) -> Statement | None:
     value = reader.literal()
     reader.expect(")")
@@ -438,5 +477,7 @@ _HEADS: tuple[Head, ...] = (
     (("DESC",), _describe),
     (("DESCRIBE",), _describe),
     (("USE",), _use),
+    (("ALTER", "SESSION", "SET"), _set_parameters),
+    *((words, _transaction) for words in (("BEGIN",), ("START", "TRANSACTION"), ("COMMIT",), ("ROLLBACK",))),
     (("SELECT", "SYSTEM$CANCEL_ALL_QUERIES", "("), _cancel),
 )

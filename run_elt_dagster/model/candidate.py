@@ -6,6 +6,7 @@ is. A clone carries its source's comment, so that production says what is in it.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -19,8 +20,12 @@ from run_elt_dagster.model.names import (
 )
 from run_elt_dagster.model.table import AnalyticsTable
 
+# Its first moment, and the first one after it, aware.
+Piece = tuple[datetime, datetime]
 State = Literal["run", "publishing", "failed", "preview", "rollback", "withdrawn"]
 _MARKER = re.compile(r"\[run_elt (run|publishing|failed|preview|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
+_INSTANT = r"[\d:TZ-]+"
+_ROWS = re.compile(rf"\[run_elt rows ({_INSTANT}\.\.{_INSTANT}(?: {_INSTANT}\.\.{_INSTANT})*)\]")
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
 _ROLLED_BACK = "rollback-of-"
@@ -128,6 +133,18 @@ def is_from_its_run(name: str, marker: Marker) -> bool:
     return name.endswith(f"__{run_suffix(marker.run_id)}")
 
 
-def comment_of(table: AnalyticsTable, marker: Marker) -> str:
-    """Return the comment of a table that a run made: its description, and the run of its rows."""
-    return f"{table.description} {marker}".strip()
+def comment_of(table: AnalyticsTable, marker: Marker, pieces: Sequence[Piece] = ()) -> str:
+    """Return the comment of a table that a run made: its description, the time of its rows if it has some alone, and their run."""
+    rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
+    return " ".join(filter(None, (table.description, rows, str(marker))))
+
+
+def pieces_in(comment: str | None) -> tuple[Piece, ...] | None:
+    """Return the pieces of time that a comment names, None if it names none: then the run built the whole table."""
+    found = _ROWS.findall(comment or "")
+    pieces = [piece.split("..") for piece in found[-1].split(" ")] if found else []
+    return tuple((datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in pieces) or None
+
+
+def _piece_text(piece: Piece) -> str:
+    return "..".join(each.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for each in piece)

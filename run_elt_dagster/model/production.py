@@ -1,6 +1,6 @@
 """Versions of tables, and what readers see while one is not published. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -51,6 +51,8 @@ class TableVersion:
         return (*rows, self.marker.published) if self.marker and self.marker.published else rows
 
 
+# A sentence names so many partitions, and the metadata of a failure keeps so many.
+PARTITIONS_NAMED, PARTITIONS_KEPT = 5, 1000
 # Of a version, what the metadata of a failure keeps.
 _KEPT = ("name", "rows", "comment", "kind")
 
@@ -65,12 +67,14 @@ class Production:
         version: The version that they see, where it is known.
         run_id: The run to look for where the state is unknown.
         target: The table to look at where the state is unknown.
+        partitions: Which partitions this is about; none for the whole table.
     """
 
     state: ProductionState
     version: TableVersion | None = None
     run_id: str = ""
     target: str = ""
+    partitions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, version: TableVersion | None) -> "Production":
@@ -82,6 +86,8 @@ class Production:
         """It in a sentence."""
         if self.state == "none":
             return "There is no published table yet."
+        if self.partitions:
+            return self._words_of_partitions
         if self.state == "new":
             return "Readers see the new table."
         if self.state == "unknown":
@@ -94,10 +100,19 @@ class Production:
         facts = f" ({', '.join(self.version.facts)})" if self.version is not None and self.version.facts else ""
         return f"Readers still see the previous table{facts}."
 
+    @property
+    def _words_of_partitions(self) -> str:
+        named = partition_words(self.partitions)
+        if self.state == "unknown":
+            return f"Whether readers see the new rows of {named} is unknown: look for {self.run_id} in {self.target}."
+        return f"Readers see {'the new rows' if self.state == 'new' else 'what they saw before'} of {named}."
+
     def to_json(self) -> dict[str, Any]:
         """Return it as the metadata of a failure keeps it, without the description in the comment."""
         version = self.version
         kept: dict[str, Any] = {"state": self.state, "run_id": self.run_id, "target": self.target}
+        if self.partitions:
+            kept["partitions"] = list(self.partitions[:PARTITIONS_KEPT])
         if version is not None:
             marker = str(version.marker) if version.marker else ""
             kept["version"] = _without_defaults(name=version.name, rows=version.rows, comment=marker, kind=version.kind)
@@ -117,7 +132,15 @@ class Production:
             else None,
             run_id=str(kept.get("run_id", "")),
             target=str(kept.get("target", "")),
+            partitions=tuple(map(str, kept.get("partitions", ()))),
         )
+
+
+def partition_words(keys: Sequence[str]) -> str:
+    """Return partitions for a sentence, as in `partition 2024-01-01` or `partitions 2024-01-01, 2024-01-03 and 5 more`."""
+    more = len(keys) - PARTITIONS_NAMED
+    named = ", ".join(keys[:PARTITIONS_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return f"partition{'' if len(keys) == 1 else 's'} {named}"
 
 
 def _without_defaults(**values: Any) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class Reason(StrEnum):
     NO_TABLE = "no-table"
     OVERWRITE_COLUMNS = "overwrite-columns"
     GRANTS = "grants"
+    PARTITION_COLUMNS = "partition-columns"
+    PARTITION_POLICIES = "partition-policies"
+    NO_PARTITION = "no-partition"
     # What other runs, and people, do at the same time.
     NEWEST_LAST = "newest-last"
     TARGET_CHANGES = "target-changes"

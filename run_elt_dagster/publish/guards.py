@@ -28,6 +28,8 @@ POLICIES_PER_QUERY = 500
 # "Object does not exist or not authorized": where it is said of a candidate, a run with a newer snapshot has taken it away; and
 # "Insufficient privileges".
 OBJECT_MISSING, NO_PRIVILEGE = 2003, 3001
+# "Object already exists": another run published the table for the first time after this run had looked.
+OBJECT_EXISTS = 2002
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,18 @@ def policies_sql(relations: Sequence[Relation]) -> str:
     )
 
 
+def policy_words(kind: Any, name: Any) -> str:
+    """Return a policy for a person, as in `row access policy REGIONS`."""
+    return f"{str(kind).lower().replace('_', ' ')} {name}"
+
+
 def with_policies(
     inventory: TargetInventory, relations: Sequence[Relation], rows: Iterable[Sequence[Any]]
 ) -> TargetInventory:
     """Return the inventory with the answer to `policies_sql` in it."""
     found: dict[int, tuple[str, ...]] = {}
-    for number, kind, name in rows:
-        found[int(number)] = (*found.get(int(number), ()), f"{str(kind).lower().replace('_', ' ')} {name}")
+    for number, *policy in rows:
+        found[int(number)] = (*found.get(int(number), ()), policy_words(*policy))
     return _changed(inventory, {relations[number]: {"policies": tuple(sorted(set(p)))} for number, p in found.items()})
 
 
@@ -269,6 +276,35 @@ def lost_by_replacing(
         consequence=lost.consequence,
         seen=seen or Production("unchanged").words,
         reason=lost.reason,
+    )
+
+
+def policies_refusal(
+    table: AnalyticsTable, target: Relation, policies: Sequence[str], unknown: Sequence[str] = ()
+) -> Refusal | None:
+    """Return why the rows of a table cannot be exchanged in parts because of its policies; None if they can.
+
+    DELETE leaves the rows that a row access policy hides, unseen by a later count, and compares masked values:
+    https://docs.snowflake.com/en/user-guide/security-row-intro
+
+    Args:
+        table: The table.
+        target: What readers see.
+        policies: The policies on it, in words.
+        unknown: Why they could not be looked up, empty if they could.
+    """
+    if not (policies or unknown):
+        return None
+    remedy = "Put the policies on a view of the table, or build it whole with publish: overwrite."
+    if not policies:
+        remedy = "Set RUN_ELT_CHECK_POLICIES=false where the account has no policies."
+    return Refusal(
+        f"{table.name} with partitions requires a table without policies at {target}",
+        f"{', '.join(policies)} on it" if policies else f"no answer about its policies ({'; '.join(unknown)})",
+        remedy,
+        consequence="Old rows that the role cannot see would stay beside the new ones.",
+        seen=Production("unchanged").words,
+        reason=Reason.PARTITION_POLICIES,
     )
 
 

@@ -340,8 +340,13 @@ METHODS: Mapping[str, PublishMethod] = {
 
 
 def method_of(table: AnalyticsTable) -> PublishMethod:
-    """Return the way in which a table is published."""
+    """Return the way in which a table without partitions is published."""
     return METHODS[table.publish]
+
+
+def replaces_object(table: AnalyticsTable) -> bool:
+    """Return whether publishing puts another object under the name of a table; partitions are exchanged inside of it."""
+    return table.partitions is None and method_of(table).replaces_object
 
 
 def exchange_sql(
@@ -390,7 +395,7 @@ def refusal(
         return None
     if existing.kind not in TABLE_KINDS:
         return no_table_refusal(table, target, existing)
-    if not method_of(table).replaces_object:
+    if not replaces_object(table):
         return None
     act = act or f"{table.name} with publish: {table.publish}"
     return lost_by_replacing(target, existing, role=role, act=act, seen=seen)

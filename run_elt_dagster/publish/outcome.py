@@ -48,6 +48,24 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class PartitionOutcome:
+    """What became of one partition of a slice.
+
+    Attributes:
+        state: `published` where readers see its new rows, `superseded` where they see those of a newer snapshot, `failed` where
+            they see those of before, `unknown` where Snowflake could not be asked.
+        row_count: Rows of the candidate in it, None if they were not counted.
+        audits: A verdict for every audit of the table.
+        superseded_by: The run with the newer snapshot.
+    """
+
+    state: Literal["published", "superseded", "failed", "unknown"]
+    row_count: int | None = None
+    audits: tuple[AuditOutcome, ...] = ()
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True)
 class TableOutcome:
     """What became of a table.
 
@@ -58,15 +76,18 @@ class TableOutcome:
         row_count: Rows of the candidate, None if they were not counted.
         bytes: How large the candidate is, None where the catalogue did not say it.
         columns: Of the candidate, in order; empty if it was not audited.
-        audits: A verdict for every audit of the table; empty if its build failed or it was skipped.
+        audits: A verdict for every audit of the table; empty if its build failed or it was skipped. Of a slice, the verdict on the
+            first partition that failed the audit, or on the first one.
         seconds: Duration of each stage that ran.
         query_ids: The last query of each stage that ran.
         warnings: What did not stop the publishing but should be looked at.
         failure: Why it was not published.
         skipped_because: The failed tables and the broken files that it reads, directly or not; not empty if it was skipped.
-        superseded_by: The run with a newer snapshot, if readers see its rows; None otherwise.
+        superseded_by: The run with a newer snapshot, if readers see its rows, in all partitions of a slice; None otherwise.
         schema_changes: How its columns differ from those of the table published before, in words.
         production: What readers see of a table that was skipped; None for any other.
+        partitions: What became of the partitions of a slice, by key in their order; empty for a whole table, and for a slice
+            that was not built.
     """
 
     table: AnalyticsTable
@@ -84,6 +105,7 @@ class TableOutcome:
     superseded_by: str | None = None
     schema_changes: tuple[str, ...] = ()
     production: Production | None = None
+    partitions: Mapping[str, PartitionOutcome] = field(default_factory=dict[str, PartitionOutcome])
 
     @property
     def published(self) -> bool:

@@ -25,7 +25,7 @@ from run_elt_dagster.publish.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.publish.methods import method_of
+from run_elt_dagster.publish.methods import method_of, replaces_object
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
@@ -57,15 +57,17 @@ def read_targets(
         runner.send(inventory_sql(database, [table.stored_schema for table in tables]), tag=tag).rows
     )
     # Only another object under the name loses anything.
-    replaced = [target_of(table, database=database) for table in tables if method_of(table).replaces_object]
+    replaced = [target_of(table, database=database) for table in tables if replaces_object(table)]
     replaced = [target for target in replaced if (found := inventory.at(target)) and found.kind == "BASE TABLE"]
-    if not replaced:
-        return inventory
-    try:
-        inventory = with_streams(inventory, replaced, runner.send(STREAMS_SQL, tag=tag).rows)
-    except StatementError as error:
-        inventory = with_unknown(inventory, replaced, f"streams: {error}")
-    return policies_looked_up(runner, inventory, replaced) if check_policies else inventory
+    if replaced:
+        try:
+            inventory = with_streams(inventory, replaced, runner.send(STREAMS_SQL, tag=tag).rows)
+        except StatementError as error:
+            inventory = with_unknown(inventory, replaced, f"streams: {error}")
+    # A policy may hide rows from the DELETE of a partition.
+    divided = [target_of(table, database=database) for table in tables if table.partitions is not None]
+    looked_up = [*replaced, *(target for target in divided if inventory.at(target) is not None)]
+    return policies_looked_up(runner, inventory, looked_up) if check_policies and looked_up else inventory
 
 
 def policies_looked_up(

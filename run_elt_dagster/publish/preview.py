@@ -10,12 +10,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.building import in_the_file
 from run_elt_dagster.publish.failures import failed_statement
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql, server_instant
 from run_elt_dagster.publish.preflight import create_schemas
+from run_elt_dagster.publish.slice_run import partition_auditor
 from run_elt_dagster.publish.statements import build_sql, drop_sql
-from run_elt_dagster.publish.table_run import in_the_file
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
@@ -29,6 +31,7 @@ def built(
     *,
     job: str,
     options: PublishOptions,
+    part: Slice | None = None,
     keep: bool = False,
     warn: Callable[[str], None],
 ) -> Generator[TableWork]:
@@ -41,6 +44,7 @@ def built(
         table: The table.
         job: The command, for the tag on the queries.
         options: How tables are built.
+        part: The partitions that are built; None for the whole table.
         keep: Whether the candidate stays.
         warn: Called where the candidate could not be dropped.
 
@@ -51,7 +55,7 @@ def built(
     run = RunContext(str(uuid.uuid4()), job)
     with _on_its_warehouse(session, table) as own:
         runner = StatementRunner(own, run, threading.Event())
-        work = _work(runner, table, database=own.database, options=options)
+        work = _work(runner, table, part, database=own.database, options=options)
         try:
             _build(work)
             yield work
@@ -68,12 +72,16 @@ def built(
 
 
 def audit(work: TableWork) -> tuple[AuditOutcome, ...]:
-    """Return a verdict on every check of the table, asked of its candidate.
+    """Return a verdict on every check of the table, asked of its candidate; of each partition, where some were built.
 
     Raises:
         StatementError: Not even the catalogue answers.
     """
     work.stage = "audit"
+    if work.part is not None:
+        verdicts = partition_auditor(work, work.part).evaluate()
+        work.inspection = verdicts.inspection
+        return tuple(outcome for outcomes in verdicts.outcomes.values() for outcome in outcomes)
     outcomes, work.inspection = work.auditor().evaluate()
     return outcomes
 
@@ -96,19 +104,21 @@ def _on_its_warehouse(session: Session, table: AnalyticsTable) -> Generator[Sess
         yield own
 
 
-def _work(runner: StatementRunner, table: AnalyticsTable, *, database: str, options: PublishOptions) -> TableWork:
+def _work(
+    runner: StatementRunner, table: AnalyticsTable, part: Slice | None, *, database: str, options: PublishOptions
+) -> TableWork:
     # Nothing is replaced, so nothing that hangs on the target is asked for.
     answer = runner.send(inventory_sql(database, [table.stored_schema]), tag={"stage": "inspect"})
     inventory = inventory_of(answer.rows)
     if options.creates_schemas:
         create_schemas(runner, inventory, [table], database=database)
-    work = TableWork(runner, table, inventory, database=database, options=options)
+    work = TableWork(runner, table, inventory, database=database, options=options, part=part)
     work.snapshot_at = server_instant(inventory, elapsed_seconds=0)
     return work
 
 
 def _build(work: TableWork) -> None:
-    statement = build_sql(work.table, work.candidate, marker=work.marker("preview"))
+    statement = build_sql(work.table, work.candidate, marker=work.marker("preview"), part=work.part)
     try:
         work.send(statement)
     except StatementError as error:

@@ -3,15 +3,18 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from run_elt_dagster.audit.partitioned import PartitionAuditRunner
 from run_elt_dagster.audit.plan import AuditOutcome
-from run_elt_dagster.audit.runner import AuditRunner
+from run_elt_dagster.audit.runner import AuditRunner, Send
 from run_elt_dagster.model.candidate import candidate_of, target_of
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import server_instant
@@ -19,6 +22,7 @@ from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.progress import Progress
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
+from run_elt_dagster.publish.slice_run import run_slice
 from run_elt_dagster.publish.table_run import TableRun, clean_up
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
@@ -33,6 +37,7 @@ def run_tables(
     run: RunContext,
     options: PublishOptions,
     patience: Patience | None = None,
+    slices: Mapping[Key, Slice] | None = None,
     seconds: Mapping[Key, float] | None = None,
     warn: Callable[[str], None] = lambda _: None,
     look: Callable[[Progress], None] = lambda _: None,
@@ -52,6 +57,7 @@ def run_tables(
         run: Who builds them.
         options: How they are built and published.
         patience: How long is waited for what may pass; as usual by default.
+        slices: The partitions to build, for each table that has some. The others of its partitions stay as they are.
         seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
             first that the longest way to the end begins with.
         warn: Called with what concerns no single table and stops nothing.
@@ -62,7 +68,10 @@ def run_tables(
 
     Raises:
         StatementError: What exists in the target schemas could not be read; nothing was built.
+        ValueError: There is a slice for a table without partitions; nothing was sent.
     """
+    slices = slices or {}
+    _require_partitions(catalogue, slices)
     stop = threading.Event()
     runner = StatementRunner(session, run, stop, patience=patience)
     database = session.database
@@ -83,6 +92,17 @@ def run_tables(
         with progress.at_work(key) as entered:
 
             def through(chosen: StatementRunner) -> TableOutcome:
+                if table.partitions is not None:
+                    return run_slice(
+                        chosen,
+                        table,
+                        slices.get(key),
+                        inventory,
+                        clock,
+                        database=database,
+                        options=options,
+                        entered=entered,
+                    )
                 table_run = TableRun(chosen, table, inventory, clock, database=database, options=options)
                 return table_run.run(audited, entered)
 
@@ -124,7 +144,7 @@ class PublishedAudit:
     """What an audit of a published table found.
 
     Attributes:
-        outcomes: A verdict for every audit of the table; failed ones with the reason where the query failed.
+        outcomes: A verdict for every audit of the table, or of each partition; failed ones with the reason where the query failed.
         is_published: Whether there is a table; None if Snowflake did not answer.
     """
 
@@ -137,17 +157,46 @@ def audit_published(
     table: AnalyticsTable,
     *,
     run: RunContext,
+    part: Slice | None = None,
 ) -> PublishedAudit:
-    """Audit the table that readers see, as it stands, without building anything."""
+    """Audit the table that readers see, as it stands, without building anything.
+
+    Args:
+        session: Where it is asked.
+        table: The table.
+        run: Who asks.
+        part: The partitions that are asked, each for itself; None for the whole table.
+    """
     target = target_of(table, database=session.database)
     runner = StatementRunner(session, run, threading.Event())
     tag = {"asset": "/".join(table.key), "stage": "audit"}
+    if part is not None:
+        return _audit_partitions(lambda sql: runner.send(sql, tag=tag), table, target, part)
     auditor = AuditRunner(lambda sql: runner.send(sql, tag=tag), table, target=target, candidate=target)
     try:
         outcomes, inspection = auditor.evaluate()
     except StatementError as error:
         return PublishedAudit(auditor.unanswered(error), None)
     return PublishedAudit(outcomes, inspection.target is not None)
+
+
+def _audit_partitions(send: Send, table: AnalyticsTable, target: Relation, part: Slice) -> PublishedAudit:
+    now = datetime.now(UTC)
+    auditor = PartitionAuditRunner(send, table, target=target, candidate=target, part=part, now=now)
+    try:
+        verdicts = auditor.evaluate()
+    except StatementError as error:
+        return PublishedAudit(_flat(auditor.unanswered(error)), None)
+    return PublishedAudit(_flat(verdicts.outcomes), verdicts.inspection.target is not None)
+
+
+def _flat(outcomes: Mapping[str, tuple[AuditOutcome, ...]]) -> tuple[AuditOutcome, ...]:
+    return tuple(outcome for of_partition in outcomes.values() for outcome in of_partition)
+
+
+def _require_partitions(catalogue: Catalogue, slices: Collection[Key]) -> None:
+    if whole := [catalogue[key].name for key in slices if catalogue[key].partitions is None]:
+        raise ValueError(f"a slice requires a table with partitions, got {', '.join(whole)}. Nothing was built.")
 
 
 def _skipped(

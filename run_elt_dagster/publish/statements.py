@@ -4,17 +4,25 @@ from collections.abc import Sequence
 
 from run_elt_dagster.model.candidate import Marker, comment_of
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 
 
-def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker) -> str:
+def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker, part: Slice | None = None) -> str:
     """Return the CTAS of the candidate.
 
     The newline before the closing parenthesis ends a trailing `--` comment of the author's. OR REPLACE makes it safe
     to repeat: the name belongs to this run alone. https://docs.snowflake.com/en/sql-reference/sql/create-table
+
+    Args:
+        table: The table.
+        candidate: What is built.
+        marker: The run that builds it.
+        part: The partitions that are built; None for the whole table.
     """
-    comment = quote_literal(comment_of(table, marker))
-    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{table.sql}\n)"
+    sql, pieces = (table.sql, ()) if part is None else (table.sliced_sql(part), [(part.start, part.end)])
+    comment = quote_literal(comment_of(table, marker, pieces))
+    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{sql}\n)"
 
 
 def file_position(table: AnalyticsTable, statement: str, *, line: int, position: int) -> str:
@@ -29,7 +37,9 @@ def file_position(table: AnalyticsTable, statement: str, *, line: int, position:
     Returns:
         `path:line:column` as editors take it; empty if it is not in the author's SQL, or the table has no file.
     """
-    before = statement.count("\n") - table.sql.count("\n") - 1
+    # Found from behind, since the description stands before it. With literals in the place of placeholders it has as many lines.
+    found = statement.rfind(table.sql)
+    before = statement.count("\n", 0, found) if found >= 0 else statement.count("\n") - table.sql.count("\n") - 1
     own = line - before
     if table.path is None or not 1 <= own <= table.sql.count("\n") + 1:
         return ""

@@ -7,24 +7,23 @@ from typing import TypeGuard
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
-from run_elt_dagster.model.candidate import Marker, comment_of, run_suffix
+from run_elt_dagster.model.candidate import Marker, run_suffix
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
 from run_elt_dagster.publish.failures import failed_audit, failed_rule, failed_statement, failed_unexpectedly
-from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
-from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql, file_position
+from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
-# "Object already exists": another run published the table for the first time after this run had looked.
-OBJECT_EXISTS = 2002
 # How often a target may come or go while it is being published.
 EXCHANGES = 5
 
@@ -118,7 +117,7 @@ class TableRun:
             entered(state)
             state = self._after(state)
         if state is State.FAILED and self._is_built:
-            self._mark_as_failed()
+            mark_as_failed(self._work)
         return self._outcome()
 
     def _after(self, state: State) -> State:
@@ -164,13 +163,9 @@ class TableRun:
         work = self._work
         # A moment before the statement begins: a run that notes a later one has read later.
         work.snapshot_at = self._clock()
-        statement = build_sql(work.table, work.candidate, marker=work.marker())
-        try:
-            work.send(statement)
-        except StatementError as error:
-            raise in_the_file(work.table, error, statement) from None
+        build(work)
         self._is_built = True
-        self._comment_columns()
+        comment_columns(work)
         return State.AUDIT
 
     def _audit(self) -> State:
@@ -295,16 +290,6 @@ class TableRun:
             work.stage = "publish"
             raise PublishRefusedError(refused)
 
-    def _comment_columns(self) -> None:
-        work = self._work
-        if comments := column_comments_sql(work.table, work.candidate):
-            try:
-                work.send(comments)
-            except StatementError as error:
-                # A run with a newer snapshot may have taken the candidate away. The audit finds out.
-                if error.errno != OBJECT_MISSING:
-                    raise
-
     def _require_a_candidate(self) -> None:
         """Wait for a newer run where it has taken the candidate away.
 
@@ -374,14 +359,6 @@ class TableRun:
             raise SupersededError(live)
         return [m for m in [live, *map(_marker_of, inspection.candidates)] if _is_pending(m) and m.order > own]
 
-    def _mark_as_failed(self) -> None:
-        """Say in the candidate's comment that no run need wait for it."""
-        work = self._work
-        comment = comment_sql(work.candidate, comment_of(work.table, work.marker("failed")))
-        # What failed before is told; this only would have made it easier for other runs.
-        with contextlib.suppress(StatementError, RunStoppedError):
-            work.runner.send_once(comment, tag={"asset": "/".join(work.table.key), "stage": work.stage})
-
     def _outcome(self) -> TableOutcome:
         work = self._work
         return TableOutcome(
@@ -412,14 +389,6 @@ def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
     except Exception as error:  # noqa: BLE001 - raised before the outcome is handed over, the run would wait for ever
         return f"{outcome.candidate} is of no use any more and could not be dropped: {error}"
     return None
-
-
-def in_the_file(table: AnalyticsTable, error: StatementError, statement: str) -> StatementError:
-    """Return the error of the statement that builds a table with its place in the table's file, where it has one."""
-    if error.line is None or error.position is None:
-        return error
-    where = file_position(table, statement, line=error.line, position=error.position)
-    return error.with_changes(where=where or error.where)
 
 
 def _row_count(audits: Sequence[AuditOutcome]) -> int | None:

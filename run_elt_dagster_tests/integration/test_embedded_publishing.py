@@ -1,6 +1,10 @@
 """What readers see while a table is published over and over."""
 
 import threading
+from contextlib import closing
+
+import pytest
+import snowflake.connector
 
 from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account, Background, Session, account, session
@@ -63,6 +67,81 @@ def test_reader_never_sees_a_table_missing_empty_or_mixed(account: Account, sess
             session.sql(build(number))
     assert reader.stop() == []
     assert reader.reads > PUBLISHES / 4
+
+
+def test_reader_never_sees_half_of_a_transaction(account: Account, session: Session) -> None:
+    session.sql("create table x as select 0::int as v, column1 as i from values (1), (2), (3), (4), (5)")
+    reader = Reader(account.session(schema=session.value("select current_schema()")))
+    for number in range(PUBLISHES):
+        session.sql(build(number))
+        session.sql("begin")
+        session.sql("delete from x where i < 3")
+        session.sql("delete from x where i >= 3")
+        session.sql("insert into x (v, i) select v, i from y")
+        session.sql("commit")
+    assert reader.stop() == []
+    assert reader.reads > PUBLISHES / 4
+
+
+@pytest.fixture
+def x(session: Session) -> Session:
+    session.sql("create table x as select 1 as a")
+    return session
+
+
+@pytest.fixture
+def other(account: Account, x: Session) -> Session:
+    """A session that does not wait to write."""
+    session = account.session(schema=x.value("select current_schema()"))
+    session.sql("alter session set lock_timeout = 0, transaction_abort_on_error = true")
+    return session
+
+
+@pytest.mark.parametrize(("ending", "seen"), [("commit", [(2,)]), ("rollback", [(1,)])])
+def test_transaction_is_seen_as_a_whole_or_not_at_all(x: Session, other: Session, ending: str, seen: object) -> None:
+    for _ in range(2):
+        # A second BEGIN changes nothing.
+        x.sql("begin transaction name one")
+    assert x.sql("update x set a = 2") == [(1, 0)]
+    assert (x.sql("select a from x"), other.sql("select a from x")) == ([(2,)], [(1,)])
+    for waits in ("insert into x values (3)", "begin", "create table y (a int)"):
+        assert other.refused(waits) == 625
+    x.sql(ending)
+    assert other.sql("select a from x") == seen
+    other.sql("insert into x values (3)")
+
+
+@pytest.mark.parametrize("failing", ["select 1 / (a - a) from x", "insert into x values ('three')", "select nope"])
+def test_failed_statement_leaves_nothing_of_its_transaction(x: Session, other: Session, failing: str) -> None:
+    x.sql("begin")
+    x.sql("update x set a = 2")
+    x.refused(failing)
+    assert x.refused("insert into x values (2)") == 9999
+    assert x.refused("commit") == 9999
+    assert x.sql("select a from x") == [(1,)]
+    other.sql("insert into x values (3)")
+
+
+def test_ddl_commits_what_is_open(x: Session, other: Session) -> None:
+    for number, ddl in enumerate(
+        ("create table y (a int)", "comment on table x is 'c'", "alter table x add column b int")
+    ):
+        x.sql("begin")
+        x.sql("update x set a = a + 1")
+        x.sql(ddl)
+        assert other.value("select max(a) from x") == number + 2
+        x.sql("rollback")
+    assert other.value("select max(a) from x") == 4
+
+
+def test_session_that_ends_in_a_transaction_leaves_nothing_of_it(account: Account, x: Session, other: Session) -> None:
+    arguments = {**account.arguments, "schema": x.value("select current_schema()")}
+    with closing(snowflake.connector.connect(**arguments)) as connection:
+        lost = Session(connection)
+        lost.sql("begin")
+        lost.sql("delete from x")
+    other.sql("insert into x values (2)")
+    assert other.sql("select a from x order by a") == [(1,), (2,)]
 
 
 def test_sessions_that_write_at_once_do_not_disturb_each_other(account: Account, session: Session) -> None:

@@ -1,6 +1,6 @@
 """Names of objects inside strings, as the arguments of functions hold them."""
 
-from run_elt_dagster.embedded.lexer import only_statement
+from run_elt_dagster.dialect.lexer import only_statement
 from run_elt_dagster.embedded.reader import Name, Reader
 
 

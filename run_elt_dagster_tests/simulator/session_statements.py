@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from run_elt_dagster.embedded.lexer import keyword_of
+from run_elt_dagster.dialect.lexer import keyword_of
 from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 from run_elt_dagster.embedded.statements import CancelQueries
 

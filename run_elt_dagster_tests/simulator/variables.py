@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.embedded.lexer import is_word, keyword_of, tokens_of
+from run_elt_dagster.dialect.lexer import is_word, keyword_of, tokens_of
 
 
 def inlined_variables(sql: str, variables: Mapping[str, str]) -> str:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from run_elt_dagster.publish.failures import SYNTAX_ERROR
-from run_elt_dagster.publish.guards import OBJECT_MISSING
+from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING
 from run_elt_dagster.publish.methods import exchange_sql
-from run_elt_dagster.publish.table_run import OBJECT_EXISTS
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.embedded import Background, Session
 from run_elt_dagster_tests.support.snowflake_account import METHODS, OwnTable, allowed, built, first_words

@@ -1,7 +1,7 @@
 import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.embedded.lexer import (
+from run_elt_dagster.dialect.lexer import (
     identifier_value,
     only_statement,
     tokens_of,

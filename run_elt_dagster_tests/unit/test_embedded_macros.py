@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from run_elt_dagster.dialect import catalogue
-from run_elt_dagster.embedded.macros import Macros
+from run_elt_dagster.dialect.macros import Macros
 
 
 @pytest.fixture

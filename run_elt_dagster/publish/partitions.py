@@ -1,0 +1,226 @@
+"""The product's table of published partitions: its statements, as data, and what it says.
+
+Each schema with partitioned tables has one. A table has a row for each published partition, and a row without a partition: the lock.
+Who publishes changes the lock first and the others in the same transaction as the rows themselves. So the table is also the order of
+snapshots, and the answer to whether a COMMIT has happened.
+"""
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from run_elt_dagster.audit.plan import Earlier
+from run_elt_dagster.model.candidate import Marker, Piece, target_of
+from run_elt_dagster.model.names import Relation, quote_literal
+from run_elt_dagster.model.partitions import PARTITIONS_TABLE, Partition, Slice
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import OBJECT_MISSING
+from run_elt_dagster.snowflake.session import Session, StatementError
+
+# With so many published partitions before it, a new one is compared.
+PARTITIONS_COMPARED = 7
+# Snowflake takes so many values in a list, and more: https://docs.snowflake.com/en/sql-reference/constructs/values
+PARTITIONS_LISTED = 4000
+# In UTC, whatever the session's time zone is.
+_NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
+_COLUMNS = "TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT"
+
+
+@dataclass(frozen=True)
+class PublishedPartition:
+    """A published partition.
+
+    Attributes:
+        key: Its key.
+        start: Its first moment, aware, UTC.
+        end: The first moment after it.
+        marker: The run of its rows.
+        rows: Their number.
+        published_at: When they were published, aware, UTC.
+    """
+
+    key: str
+    start: datetime
+    end: datetime
+    marker: Marker
+    rows: int
+    published_at: datetime
+
+
+@dataclass(frozen=True)
+class Markers:
+    """What the table says of one target inside of a transaction.
+
+    Attributes:
+        first: The marker of the run that had created the target, when somebody published last; None before.
+        partitions: The published partitions in question.
+    """
+
+    first: Marker | None
+    partitions: tuple[PublishedPartition, ...]
+
+
+def partitions_table(target: Relation) -> Relation:
+    """Return the product's table in the schema of a target."""
+    return Relation(target.database, target.schema, PARTITIONS_TABLE)
+
+
+def create_table_sql(target: Relation) -> str:
+    """Return the statement that creates the product's table; safe to repeat."""
+    comment = "What runs have published of partitioned tables. A row without PARTITION_KEY is the lock of a table."
+    return (
+        f"CREATE TABLE IF NOT EXISTS {partitions_table(target).sql} (TABLE_NAME VARCHAR NOT NULL, PARTITION_KEY VARCHAR, "
+        "STARTS_AT TIMESTAMP_NTZ, ENDS_AT TIMESTAMP_NTZ, RUN_ID VARCHAR, SNAPSHOT_AT VARCHAR, ROW_COUNT NUMBER(38, 0), "
+        f"PUBLISHED_AT TIMESTAMP_NTZ) COMMENT = {quote_literal(comment)}"
+    )
+
+
+def create_lock_sql(target: Relation) -> str:
+    """Return the statement that creates the lock of a target; safe to repeat.
+
+    Two runs at once may both create one. Then each of them changes both rows.
+    """
+    return (
+        f"INSERT INTO {partitions_table(target).sql} (TABLE_NAME) SELECT {quote_literal(target.name)} "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {partitions_table(target).sql} WHERE {_is_lock(target)})"
+    )
+
+
+def lock_sql(target: Relation) -> str:
+    """Return the statement that takes the lock of a target until the transaction ends.
+
+    UPDATE statements on one table exclude each other: https://docs.snowflake.com/en/sql-reference/transactions#resource-locking
+    """
+    return f"UPDATE {partitions_table(target).sql} SET PUBLISHED_AT = {_NOW} WHERE {_is_lock(target)}"
+
+
+def markers_sql(target: Relation, pieces: Sequence[Piece]) -> str:
+    """Return the query for the lock of a target and for the published partitions in some pieces of time."""
+    return (
+        f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_lock(target)} OR ({_are_in(target, pieces)})"
+    )
+
+
+def forget_all_sql(target: Relation) -> str:
+    """Return the statement that forgets what an earlier table of the same name had."""
+    return f"DELETE FROM {partitions_table(target).sql} WHERE {_is_of(target)} AND PARTITION_KEY IS NOT NULL"
+
+
+def remember_first_sql(target: Relation, first: Marker) -> str:
+    """Return the statement that notes which run has created the target."""
+    return (
+        f"UPDATE {partitions_table(target).sql} SET RUN_ID = {quote_literal(first.run_id)}, "
+        f"SNAPSHOT_AT = {quote_literal(first.at)} WHERE {_is_lock(target)}"
+    )
+
+
+def forget_sql(target: Relation, pieces: Sequence[Piece]) -> str:
+    """Return the statement that forgets the published partitions in some pieces of time."""
+    return f"DELETE FROM {partitions_table(target).sql} WHERE {_are_in(target, pieces)}"
+
+
+def record_sql(target: Relation, partitions: Sequence[Partition], rows: Mapping[str, int], marker: Marker) -> str:
+    """Return the statement that notes partitions as published.
+
+    Args:
+        target: What readers see.
+        partitions: What is published of it.
+        rows: Their numbers of rows, by key.
+        marker: The run of the rows.
+    """
+    values = ", ".join(
+        f"({quote_literal(p.key)}, {_literal(p.start)}, {_literal(p.end)}, {rows[p.key]})" for p in partitions
+    )
+    return (
+        f"INSERT INTO {partitions_table(target).sql} ({_COLUMNS}) SELECT {quote_literal(target.name)}, COLUMN1, "
+        f"COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, {quote_literal(marker.run_id)}, {quote_literal(marker.at)}, COLUMN4, {_NOW} "
+        f"FROM VALUES {values}"
+    )
+
+
+def chunks(partitions: Sequence[Partition]) -> Iterator[Sequence[Partition]]:
+    """Yield partitions in as many parts as one statement each may list."""
+    for first in range(0, len(partitions), PARTITIONS_LISTED):
+        yield partitions[first : first + PARTITIONS_LISTED]
+
+
+def published_sql(target: Relation) -> str:
+    """Return the query for all published partitions of a target, in their order."""
+    return (
+        f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_of(target)} AND PARTITION_KEY IS NOT NULL "
+        "ORDER BY STARTS_AT"
+    )
+
+
+def markers_of(rows: Iterable[Sequence[Any]]) -> Markers:
+    """Return what the answer to `markers_sql` or `published_sql` says."""
+    first: Marker | None = None
+    found: list[PublishedPartition] = []
+    for _, key, start, end, run_id, at, count, published_at in rows:
+        marker = Marker("run", str(run_id), str(at)) if run_id is not None else None
+        if key is None:
+            first = first or marker
+        elif marker is not None:
+            moments = (each.replace(tzinfo=UTC) for each in (start, end, published_at))
+            starts, ends, published = moments
+            found.append(PublishedPartition(str(key), starts, ends, marker, int(count), published))
+    return Markers(first, tuple(found))
+
+
+def read_partitions(session: Session, table: AnalyticsTable) -> tuple[PublishedPartition, ...]:
+    """Return the published partitions of a table in their order; nothing before the first publish.
+
+    Raises:
+        StatementError: Snowflake does not say.
+    """
+    target = target_of(table, database=session.database)
+    try:
+        answer = session.execute(published_sql(target), tag={"asset": "/".join(table.key), "stage": "inspect"})
+    except StatementError as error:
+        if error.errno == OBJECT_MISSING:
+            return ()
+        raise
+    return markers_of(answer.rows).partitions
+
+
+def earlier_of(published: Sequence[PublishedPartition], part: Slice) -> Mapping[str, Earlier]:
+    """Return what the numbers of rows of a slice are compared with: the same partition's, or the usual number before it.
+
+    Args:
+        published: The published partitions, in their order.
+        part: The slice.
+
+    Returns:
+        By key; nothing for a partition without any before it.
+    """
+    same = {each.key: each.rows for each in published}
+    found: dict[str, Earlier] = {}
+    for partition in part.partitions:
+        before = [each.rows for each in published if each.start < partition.start][-PARTITIONS_COMPARED:]
+        if partition.key in same:
+            found[partition.key] = Earlier(same[partition.key], "published partition")
+        elif before:
+            found[partition.key] = Earlier(
+                round(statistics.median(before)), f"median of the last {len(before)} published partitions"
+            )
+    return found
+
+
+def _is_of(target: Relation) -> str:
+    return f"TABLE_NAME = {quote_literal(target.name)}"
+
+
+def _is_lock(target: Relation) -> str:
+    return f"{_is_of(target)} AND PARTITION_KEY IS NULL"
+
+
+def _are_in(target: Relation, pieces: Sequence[Piece]) -> str:
+    """Return the condition of the partitions that overlap a piece: the length of a partition may have been another one."""
+    times = " OR ".join(f"(STARTS_AT < {_literal(end)} AND ENDS_AT > {_literal(start)})" for start, end in pieces)
+    return f"{_is_of(target)} AND PARTITION_KEY IS NOT NULL AND ({times})"
+
+
+def _literal(instant: datetime) -> str:
+    return f"'{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}'::TIMESTAMP_NTZ"

@@ -1,0 +1,293 @@
+"""Some partitions of one table on their way: build them as one candidate, audit each, exchange those that have passed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from run_elt_dagster.audit.partitioned import PartitionAuditRunner, PartitionVerdicts
+from run_elt_dagster.audit.plan import AuditOutcome, Earlier, KeyAudit, schema_changes
+from run_elt_dagster.model.partitions import Slice
+from run_elt_dagster.model.production import Production, partition_words
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
+from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.guards import (
+    OBJECT_MISSING,
+    PublishRefusedError,
+    Refusal,
+    TargetInventory,
+    policies_refusal,
+)
+from run_elt_dagster.publish.methods import refusal
+from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
+from run_elt_dagster.publish.partitions import earlier_of, markers_of, partitions_table, published_sql
+from run_elt_dagster.publish.slice_exchange import Exchanged, KeyElsewhereError, SliceExchange
+from run_elt_dagster.publish.table_run import State
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+# A failure tells so many failed checks. The outcomes of the partitions have all.
+CHECKS_TOLD = 5
+
+
+def run_slice(
+    runner: StatementRunner,
+    table: AnalyticsTable,
+    part: Slice | None,
+    inventory: TargetInventory,
+    clock: Callable[[], str],
+    *,
+    database: str,
+    options: PublishOptions,
+    entered: Callable[[State], None] = lambda _: None,
+) -> TableOutcome:
+    """Take a slice of a table as far as it gets; without a slice, nothing is built. The arguments are those of SliceRun."""
+    if part is not None:
+        return SliceRun(runner, table, part, inventory, clock, database=database, options=options).run(entered)
+    work = TableWork(runner, table, inventory, database=database, options=options)
+    rule, got, remedy = f"{table.name} requires partitions to build", "none", "Materialize some of its partitions."
+    return TableOutcome(
+        table=table,
+        target=work.target,
+        candidate=work.candidate,
+        failure=failed_rule(work, Refusal(rule, got, remedy, reason=Reason.NO_PARTITION)),
+    )
+
+
+class SliceRun:
+    """Takes a slice of one table as far as it gets, in one thread.
+
+    Args:
+        runner: Sends the statements.
+        table: The table.
+        part: Its partitions that are built.
+        inventory: What the target schemas hold.
+        clock: Returns Snowflake's time as markers have it.
+        database: The session's database.
+        options: How tables are published.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        table: AnalyticsTable,
+        part: Slice,
+        inventory: TargetInventory,
+        clock: Callable[[], str],
+        *,
+        database: str,
+        options: PublishOptions,
+    ) -> None:
+        self._work = TableWork(runner, table, inventory, database=database, options=options, part=part)
+        self._part, self._clock = part, clock
+        self._is_built = False
+        self._verdicts: PartitionVerdicts | None = None
+        self._exchange: SliceExchange | None = None
+        self._exchanged = Exchanged(frozenset(), {})
+        # The check of a key that only the whole table could not hold.
+        self._broken_key: KeyElsewhereError | None = None
+        self._failure: Failure | None = None
+
+    def run(self, entered: Callable[[State], None] = lambda _: None) -> TableOutcome:
+        """Take the slice as far as it gets.
+
+        Its candidate is left: `table_run.clean_up` drops it where readers see all of its rows or newer ones.
+
+        Args:
+            entered: Called with each state that is no end, as it begins.
+        """
+        steps: Sequence[tuple[State, Callable[[], None]]] = (
+            (State.CHECK_TARGET, self._check_target),
+            (State.BUILD, self._build),
+            (State.AUDIT, self._audit),
+            (State.EXCHANGE, self._publish),
+        )
+        work = self._work
+        try:
+            for state, step in steps:
+                entered(state)
+                step()
+        except StatementError as error:
+            self._failure = self._failed(failed_statement(work, error))
+        except PublishRefusedError as error:
+            self._failure = self._failed(failed_rule(work, replace(error.refusal, seen=self._production.words)))
+        except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
+            self._failure = self._failed(failed_unexpectedly(work, error, after=None))
+        if self._failure is not None and self._is_built:
+            mark_as_failed(work)
+        return self._outcome()
+
+    def _check_target(self) -> None:
+        """Look before the build, because the build costs money."""
+        work = self._work
+        refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
+        if refused is None and work.existing is not None:
+            refused = policies_refusal(work.table, work.target, work.existing.policies, work.existing.unknown)
+        if refused is not None:
+            work.stage = "publish"
+            raise PublishRefusedError(refused)
+
+    def _build(self) -> None:
+        # A moment before the statement begins: a run that notes a later one has read later.
+        self._work.snapshot_at = self._clock()
+        build(self._work)
+        self._is_built = True
+        comment_columns(self._work)
+
+    def _audit(self) -> None:
+        work = self._work
+        work.stage = "audit"
+        auditor = partition_auditor(work, self._part)
+        try:
+            self._verdicts = auditor.evaluate()
+        except StatementError as error:
+            self._verdicts = PartitionVerdicts(auditor.unanswered(error), work.inspection)
+            raise
+        work.inspection = self._verdicts.inspection
+        work.standing = work.inspection.target
+        warned = [each for outcomes in self._verdicts.outcomes.values() for each in outcomes]
+        work.warnings += [f"{work.table.name}: {each}" for each in warned if not each.passed and not each.blocks]
+
+    def _publish(self) -> None:
+        work, verdicts = self._work, self._verdicts
+        assert verdicts is not None  # noqa: S101 - the audit comes before
+        passed = [key for key, outcomes in verdicts.outcomes.items() if not any(each.blocks for each in outcomes)]
+        if passed:
+            work.stage = "publish"
+            keys = [a for a in next(iter(verdicts.outcomes.values())) if a.audit.severity == "error"]
+            key_audits = [each.audit for each in keys if isinstance(each.audit, KeyAudit)]
+            self._exchange = SliceExchange(work, self._part, verdicts.rows, key_audits)
+            try:
+                self._exchanged = self._exchange.publish(passed)
+            except KeyElsewhereError as error:
+                self._broken_key = error
+        self._failure = self._failed_audits()
+
+    def _failed_audits(self) -> Failure | None:
+        """Return the failure of a slice of which not all partitions have passed."""
+        work, failed = self._work, self._failed_keys
+        if not failed:
+            return None
+        blocked = [each for key in failed for each in self._audits_of(key) if each.blocks]
+        more = len(blocked) - CHECKS_TOLD
+        told = [*map(str, blocked[:CHECKS_TOLD]), *([f"{more:,} more failed checks"] if more > 0 else [])]
+        problem = "; ".join(told)
+        query_id = next((each.query_id for each in blocked if each.query_id), work.query_ids.get("audit"))
+        message = (
+            f"{work.table.name}: {partition_words(failed)} {'was' if len(failed) == 1 else 'were'} not published ({len(failed):,} of "
+            f"{len(self._part.partitions):,}): {problem} in {work.candidate} (query {query_id}). "
+            f"{self._seen} Fix the SQL or the source, then materialize {'it' if len(failed) == 1 else 'them'} again; the candidate is "
+            "kept for inspection."
+        )
+        return Failure("audit", message, self._production, query_id=query_id, problem=problem)
+
+    def _failed(self, failure: Failure) -> Failure:
+        """Return a failure with what readers see of the partitions."""
+        message = failure.message.replace(failure.production.words, self._seen)
+        return replace(failure, message=message, production=self._production)
+
+    @property
+    def _failed_keys(self) -> list[str]:
+        done = {*self._exchanged.published, *self._exchanged.superseded}
+        return [key for key in self._part.keys if key not in done]
+
+    @property
+    def _production(self) -> Production:
+        """What readers see of the partitions that this run did not publish."""
+        work, keys = self._work, tuple(self._failed_keys)
+        if work.is_unknown:
+            target = str(partitions_table(work.target))
+            return Production("unknown", run_id=work.run.run_id, target=target, partitions=keys)
+        if self._exchange is not None and self._exchange.is_created and not self._exchanged.published:
+            return Production("new", work.standing, partitions=keys)
+        if work.standing is None:
+            return Production("none")
+        return Production("unchanged", work.standing, partitions=keys)
+
+    @property
+    def _seen(self) -> str:
+        """What readers see, in sentences."""
+        published = [key for key in self._part.keys if key in self._exchanged.published]
+        new = [f"Readers see the new rows of {partition_words(published)}."] if published else []
+        return " ".join([*new, self._production.words])
+
+    def _audits_of(self, key: str) -> tuple[AuditOutcome, ...]:
+        outcomes = self._verdicts.outcomes.get(key, ()) if self._verdicts is not None else ()
+        broken = self._broken_key
+        if broken is None or any(each.blocks for each in outcomes):
+            return outcomes
+        return tuple(_with_key_elsewhere(each, broken) if each.audit == broken.audit else each for each in outcomes)
+
+    def _partition_outcome(self, key: str) -> PartitionOutcome:
+        rows = self._verdicts.rows.get(key) if self._verdicts is not None else None
+        audits = self._audits_of(key)
+        if key in self._exchanged.published:
+            return PartitionOutcome("published", rows, audits)
+        if key in self._exchanged.superseded:
+            return PartitionOutcome("superseded", rows, audits, superseded_by=self._exchanged.superseded[key])
+        is_rejected = any(each.blocks for each in audits)
+        return PartitionOutcome("unknown" if self._work.is_unknown and not is_rejected else "failed", rows, audits)
+
+    def _outcome(self) -> TableOutcome:
+        work, verdicts = self._work, self._verdicts
+        partitions = {key: self._partition_outcome(key) for key in self._part.keys} if verdicts is not None else {}
+        superseding = [each.superseded_by for each in partitions.values() if each.superseded_by]
+        is_superseded = bool(partitions) and len(superseding) == len(partitions)
+        inspection = verdicts.inspection if verdicts is not None else work.inspection
+        return TableOutcome(
+            table=work.table,
+            target=work.target,
+            candidate=work.candidate,
+            row_count=sum(verdicts.rows.values()) if verdicts is not None and verdicts.rows else None,
+            bytes=inspection.candidate_bytes,
+            columns=inspection.candidate_columns,
+            audits=_worst([each.audits for each in partitions.values()]),
+            seconds=work.seconds,
+            query_ids=work.query_ids,
+            warnings=tuple(work.warnings),
+            failure=self._failure,
+            superseded_by=superseding[-1] if is_superseded else None,
+            schema_changes=schema_changes(inspection),
+            partitions=partitions,
+        )
+
+
+def partition_auditor(work: TableWork, part: Slice) -> PartitionAuditRunner:
+    """Return what asks the partitions of a candidate.
+
+    Raises:
+        StatementError: Snowflake does not say how many rows the published partitions have.
+    """
+    now, earlier = datetime.fromisoformat(work.snapshot_at), _earlier(work, part)
+    return PartitionAuditRunner(
+        work.send, work.table, target=work.target, candidate=work.candidate, part=part, now=now, earlier=earlier
+    )
+
+
+def _earlier(work: TableWork, part: Slice) -> Mapping[str, Earlier]:
+    """Return what numbers of rows are compared with, where a check compares them."""
+    if work.table.checks.row_count_change is None:
+        return {}
+    try:
+        answer = work.send(published_sql(work.target))
+    except StatementError as error:
+        if error.errno != OBJECT_MISSING:
+            raise
+        return {}
+    return earlier_of(markers_of(answer.rows).partitions, part)
+
+
+def _worst(verdicts: Sequence[Sequence[AuditOutcome]]) -> tuple[AuditOutcome, ...]:
+    """Return for each check the verdict on the first partition that failed it, or on the first one."""
+    return tuple(
+        next((each for each in column if not each.passed), column[0]) for column in zip(*verdicts, strict=True)
+    )
+
+
+def _with_key_elsewhere(outcome: AuditOutcome, broken: KeyElsewhereError) -> AuditOutcome:
+    """Return the verdict on a key with the rows that were only found in the whole table."""
+    measure = outcome.audit.measures[-1]
+    return replace(outcome, got={**outcome.got, measure.counts: broken.rows})
