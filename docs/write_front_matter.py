@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract, TableFreshness
-from run_elt_dagster.model.partitions import Increment, Partitioning
+from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,6 @@ EXAMPLES: Mapping[str, str] = {
     "publish": "publish: swap",
     "transient": "transient: true",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
-    "increment": "increment: {column: updated_at, key: [order_id, line], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
     "freshness": "freshness: {fail: 26h, warn: 25h}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
@@ -62,7 +61,8 @@ HEAD = """# Front matter
 <!-- Written by `make docs` from the models of run_elt_dagster/model. -->
 
 The settings of a table stand before its SQL, in YAML between `/* elt` and `elt */`. No key is required. [tables.md](tables.md) explains
-them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`.
+them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, and [partitions.md](partitions.md)
+`partitions`.
 
 An unknown key, a key without a value and a value of another kind are errors with file and line. `run-elt lint` prints all of them.
 
@@ -156,8 +156,7 @@ def schema() -> dict[str, Any]:
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
-    model.__name__: model
-    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning, Increment)
+    model.__name__: model for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -214,7 +213,7 @@ def _page() -> str:
     return "".join([HEAD, _table_of_keys(made), *_parts(made), EDITORS])
 
 
-_IN_PARTS = ("partitions", "increment")
+_IN_PARTS = ("partitions",)
 
 
 def _table_of_keys(made: Mapping[str, Any]) -> str:
@@ -235,7 +234,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and no `publish`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has this key, and no `publish`:\n\n{parts}"
     )
 
 
@@ -249,8 +248,7 @@ def _parts(made: Mapping[str, Any]) -> Iterator[str]:
     definitions = made["$defs"]
     yield "## columns\n\n" + definitions["ColumnContract"]["description"] + "\n\n"
     yield _options(definitions["ColumnContract"], without=()) + "\n"
-    for name in ("Partitioning", "Increment"):
-        yield f"## {_SECTIONS[name]}\n\n{definitions[name]['description']}\n\n{_options(definitions[name], without=())}\n"
+    yield f"## partitions\n\n{definitions['Partitioning']['description']}\n\n{_options(definitions['Partitioning'], without=())}\n"
     yield "## checks\n\n" + definitions["Checks"]["description"]
     severity = Check.model_json_schema()["properties"]
     yield " Each check takes this key:\n\n"
@@ -283,7 +281,7 @@ _KINDS = {
 }
 
 
-_SECTIONS = {"Checks": "checks", "Partitioning": "partitions", "Increment": "increment"}
+_SECTIONS = {"Checks": "checks", "Partitioning": "partitions"}
 
 
 def _kind(part: Mapping[str, Any]) -> str:

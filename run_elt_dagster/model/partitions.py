@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from run_elt_dagster.model.checks import Column, LocatedError, SomeColumns, Strict
+from run_elt_dagster.model.checks import Column, LocatedError, Strict
 from run_elt_dagster.model.column_type import column_type
 from run_elt_dagster.model.front_matter import SQL_UNIT
 from run_elt_dagster.model.names import quote_identifier, stored_name
@@ -116,6 +116,17 @@ class Slice:
         return tuple(pieces)
 
 
+def contiguous(partitions: Iterable[Partition]) -> tuple[Slice, ...]:
+    """Return partitions as slices without a gap, as few as there can be, in order."""
+    pieces: list[list[Partition]] = []
+    for partition in sorted(set(partitions), key=lambda each: each.start):
+        if pieces and pieces[-1][-1].end == partition.start:
+            pieces[-1].append(partition)
+        else:
+            pieces.append([partition])
+    return tuple(Slice(tuple(piece)) for piece in pieces)
+
+
 def range_words(keys: Iterable[str]) -> str:
     """Return contiguous partitions for a person: `2024-01-01`, or `2024-01-01 to 2024-01-07 (7 partitions)`."""
     keys = tuple(keys)
@@ -199,6 +210,17 @@ class Partitioning(Strict):
         """Return the newest partition that is over at a moment; None where the first one is not."""
         stop = self._stop(until)
         return self._partition(stop - 1) if stop > self._number(self.start) else None
+
+    def last(self, until: datetime, count: int) -> tuple[Partition, ...]:
+        """Return the newest partitions that are over at a moment, so many at most, in order."""
+        stop = self._stop(until)
+        return tuple(map(self._partition, range(max(self._number(self.start), stop - count), stop)))
+
+    def due(self, now: datetime, lookback: int) -> tuple[Partition, ...]:
+        """Return the partition that has just ended at a moment, and so many before it, in order; none long after `end`."""
+        current = self._number(now)
+        first = max(self._number(self.start), current - 1 - lookback)
+        return tuple(map(self._partition, range(first, self._stop(now))))
 
     def partition(self, key: str) -> Partition:
         """Return the partition of a key.
@@ -306,20 +328,6 @@ class Partitioning(Strict):
             year, month = divmod(number, _MONTHS)
             return datetime(year, month + 1, 1, tzinfo=UTC)
         return _ORIGIN + number * _LENGTHS[self.by]
-
-
-class Increment(Strict):
-    """Rows that a source has appended. A run builds, audits and publishes those that are new, and merges them by key.
-
-    Attributes:
-        column: The column by which rows are newer than those that are published.
-        key: The columns that identify a row. None of them is NULL. A new row replaces the old one of its key.
-        lookback_hours: How many hours before the newest published row a run begins, for rows that come late.
-    """
-
-    column: Column
-    key: SomeColumns
-    lookback_hours: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
 def placeholders_in(sql: str) -> Mapping[str, int]:

@@ -43,6 +43,7 @@ from run_elt_dagster.model.names import (
     RUN_ID_CHARACTERS,
     display_name,
     is_candidate_name,
+    quote_identifier,
     stored_name,
     stored_names,
 )
@@ -50,7 +51,6 @@ from run_elt_dagster.model.partitions import (
     END_PLACEHOLDER,
     PARTITIONS_TABLE,
     START_PLACEHOLDER,
-    Increment,
     Partitioning,
     Slice,
     filled_in,
@@ -140,13 +140,12 @@ class AnalyticsTable(Strict):
         primary_key: Columns that are never NULL and identify a row. They become the check `primary_key`.
         columns: All columns with type and description, in any order. Another column or type fails the table.
         schema_change: Whether other columns than the published table's stop the publishing (`fail`), or are only reported. A table with
-            `partitions` or `increment` keeps its old rows: other columns always stop it, or new ones are added to the table (`add`).
+            `partitions` keeps its old rows: other columns always stop it, or new ones are added to the table (`add`).
         show_rows: How many rows a failed check may show in its metadata. 0 keeps row values out of Dagster.
         tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
-        increment: Every run builds the rows that are newer than those that are published. Not together with `partitions`.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
         freshness: How long after a build the next one may come. Without it the table may be of any age.
         checks: What must hold before readers see the table.
@@ -171,7 +170,6 @@ class AnalyticsTable(Strict):
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     partitions: Partitioning | None = None
-    increment: Increment | None = None
     warehouse: str | None = None
     freshness: FreshnessWindow | None = None
     checks: Checks = Checks()
@@ -206,6 +204,11 @@ class AnalyticsTable(Strict):
     def stored_table(self) -> str:
         """The table's name as Snowflake stores it."""
         return stored_names(self.identifier)[-1] if self.identifier else self.table.upper()
+
+    @property
+    def method(self) -> str:
+        """How what is built becomes what readers see: `partition`, or the value of `publish`."""
+        return self.publish if self.partitions is None else "partition"
 
     @field_validator("identifier")
     @classmethod
@@ -255,6 +258,8 @@ class AnalyticsTable(Strict):
     @model_validator(mode="after")
     def _checks_have_names_of_their_own(self) -> "AnalyticsTable":
         taken = {*_NAMES_OF_CHECKS, *self.checks.names().values()}
+        if self.partitions is not None:
+            taken.add("partition")
         for name in self.checks.sql:
             # Nobody tells checks apart by upper and lower case.
             if name.lower() in taken:
@@ -287,19 +292,14 @@ class AnalyticsTable(Strict):
 
     @model_validator(mode="after")
     def _is_whole_or_in_parts(self) -> "AnalyticsTable":
-        if self.partitions is not None and self.increment is not None:
-            raise LocatedError("cannot stand beside partitions, got both. Keep one of them", location=("increment",))
-        in_parts = "partitions" if self.partitions is not None else "increment" if self.increment is not None else None
-        if in_parts is None and self.schema_change == "add":
+        if self.partitions is None and self.schema_change == "add":
             raise LocatedError(
                 "requires report or fail for a table that is built whole: it always has the columns of its SQL, got add",
                 location=("schema_change",),
             )
-        if in_parts is None:
-            return self
-        for name, rule in _NOT_IN_PARTS.items():
+        for name, rule in _NOT_IN_PARTS.items() if self.partitions is not None else ():
             if name in self.model_fields_set and (name != "schema_change" or self.schema_change == "report"):
-                raise LocatedError(f"{rule}, got {in_parts} and {getattr(self, name)}", location=(name,))
+                raise LocatedError(f"{rule}, got {getattr(self, name)}", location=(name,))
         return self
 
     @model_validator(mode="after")
@@ -350,8 +350,23 @@ class AnalyticsTable(Strict):
             self._filled_in(self.partitions.start, self.partitions.start) if self.partitions is not None else self.sql
         )
 
+    def part(self, text: str | None) -> Slice:
+        """Return the partitions that a text asks for: a key, or FIRST...LAST.
+
+        Raises:
+            ValueError: The table has no such partitions, or there is no text.
+        """
+        partitions = self.partitions
+        if partitions is None or text is None:
+            rule = (
+                "cannot have a partition: its file declares no partitions" if text else "requires a partition, got none"
+            )
+            raise ValueError(f"{self.name} {rule}{f', got {text[:80]}' if text else ''}. Nothing was built.")
+        first, _, last = text.partition("...")
+        return partitions.between(first, last or first)
+
     def sliced_sql(self, part: Slice) -> str:
-        """Return the SELECT of some partitions.
+        """Return the SELECT of some partitions. Rows without a time come along: the check `partition` refuses them.
 
         Raises:
             ValueError: The table has no partitions.
@@ -359,9 +374,9 @@ class AnalyticsTable(Strict):
         partitions = self._required_partitions
         if placeholders_in(self.sql):
             return self._filled_in(part.start, part.end)
-        return (
-            f"SELECT * FROM (\n{self.sql}\n) WHERE {partitions.predicate(part.start, part.end, self._partition_column)}"
-        )
+        within = partitions.predicate(part.start, part.end, self._partition_column)
+        # Left out by the filter, a row without a time would be in no partition, and nobody would miss it.
+        return f"SELECT * FROM (\n{self.sql}\n) WHERE {within} OR {quote_identifier(partitions.stored_column)} IS NULL"
 
     def partition_predicate(self, start: datetime, end: datetime) -> str:
         """Return the condition that a row of the table is in a piece of time.
@@ -539,7 +554,6 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
     "freshness": TableFreshness,
     "partitions": Partitioning,
-    "increment": Increment,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, filled_in, placeholders_in
+from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous, filled_in, placeholders_in
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
 
@@ -132,7 +132,8 @@ def test_slice_filters_the_select_of_the_file() -> None:
     assert table.partitions is not None
     assert table.sliced_sql(table.partitions.between("2024-01-01", "2024-01-02")) == (
         'SELECT * FROM (\n\nselect "Day", n from raw_data.t -- all of it\n\n) WHERE '
-        "\"Day\" >= '2024-01-01 00:00:00 +00:00'::TIMESTAMP_TZ AND \"Day\" < '2024-01-03 00:00:00 +00:00'::TIMESTAMP_TZ"
+        "\"Day\" >= '2024-01-01 00:00:00 +00:00'::TIMESTAMP_TZ AND \"Day\" < '2024-01-03 00:00:00 +00:00'::TIMESTAMP_TZ "
+        'OR "Day" IS NULL'
     )
 
 
@@ -188,10 +189,8 @@ def test_declaration_that_no_partition_fits_is_a_problem_of_its_line(settings: s
             "t.sql:3: schema_change: requires fail or add for a table that is built in",
         ),
         ("schema_change: add", "t.sql:2: schema_change: requires report or fail for a table that is built whole"),
-        (f"{DAILY}\nincrement: {{column: n, key: n}}", "t.sql:3: increment: cannot stand beside partitions, got both"),
         (f"{DAILY}\ncolumns: {{n: int}}", "partitions.column: requires one of the table's columns, got day"),
         (f"{DAILY}\ncolumns: {{day: varchar}}", "partitions.column: requires a column of type date, timestamp_ntz"),
-        ("increment: {column: n, key: []}", "increment.key: requires at least one column"),
     ],
 )
 def test_settings_that_do_not_go_together_are_a_problem(front_matter: str, problem: str) -> None:
@@ -226,7 +225,6 @@ def test_placeholders_without_a_slice_are_a_problem_of_their_line(front_matter: 
 
 def test_columns_can_be_added_to_a_table_in_parts() -> None:
     assert parse(f"{DAILY}\nschema_change: add").schema_change == "add"
-    assert parse("increment: {column: n, key: [day, n], lookback_hours: 3}").increment is not None
 
 
 def test_table_cannot_have_the_name_of_the_products() -> None:
@@ -238,3 +236,27 @@ def test_table_without_partitions_has_no_slice() -> None:
     part = Slice((Partition("2024-01-01", at("2024-01-01"), at("2024-01-02")),))
     with pytest.raises(ValueError, match=r"a\.t requires partitions in its front matter for a slice, got none\."):
         AnalyticsTable.model_validate({"schema": "a", "table": "t", "sql": "select 1 as id"}).sliced_sql(part)
+
+
+def test_partitions_are_asked_for_by_a_key_or_a_range() -> None:
+    table = parse(DAILY)
+    assert table.part("2024-01-02").keys == ("2024-01-02",)
+    assert table.part("2024-01-01...2024-01-02").keys == ("2024-01-01", "2024-01-02")
+    with pytest.raises(ValueError, match=r"analytics\.t requires a partition, got none\. Nothing was built\."):
+        table.part(None)
+    with pytest.raises(ValueError, match="cannot have a partition: its file declares no partitions, got 2024-01-02"):
+        parse("owner: a@b.c").part("2024-01-02")
+
+
+def test_due_are_those_that_have_just_ended_and_none_long_after_the_end() -> None:
+    bounded = days(end=date(2024, 1, 11))
+    assert [each.key for each in bounded.due(at("2024-01-04T00:00"), 1)] == ["2024-01-02", "2024-01-03"]
+    assert [each.key for each in bounded.due(at("2024-01-01T12:00"), 5)] == []
+    assert [each.key for each in bounded.due(at("2024-01-12T00:00"), 1)] == ["2024-01-10"]
+    assert bounded.due(at("2024-03-01"), 1) == ()
+    assert [each.key for each in bounded.last(at("2024-03-01"), 2)] == ["2024-01-09", "2024-01-10"]
+
+
+def test_contiguous_partitions_are_one_slice() -> None:
+    found = contiguous(map(days().partition, ["2024-01-05", "2024-01-02", "2024-01-01", "2024-01-02"]))
+    assert [part.keys for part in found] == [("2024-01-01", "2024-01-02"), ("2024-01-05",)]
