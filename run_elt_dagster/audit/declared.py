@@ -262,6 +262,7 @@ def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -
         description=f"Every {column} but NULL is in {rule.to}.",
         severity=rule.severity,
         query=query,
+        is_by_row=True,
     )
 
 

@@ -197,11 +197,13 @@ class _Scan:
 class _Answers:
     """What was answered: for each scanned check by its name, and what the catalogue said.
 
-    The keys are, by the name of a check, how many rows of each partition have a key of another partition.
+    The keys are, by the name of a check, how many rows of each partition have a key of another partition. Clean are those checks that
+    judge each row by itself and have found none in all partitions.
     """
 
     scans: "Mapping[str, _Scan | StatementError]"
     keys: "Mapping[str, Mapping[int, int] | StatementError]"
+    clean: Mapping[str, Numbers]
     inspection: Inspection
 
 
@@ -254,7 +256,7 @@ class PartitionAuditRunner:
             return PartitionVerdicts(self._undivided(problem), inspection)
         number = number_sql(self._partitions, self._part, types[self._partitions.stored_column])
         keys = self._keys_elsewhere(number, has_target=inspection.target is not None)
-        answers = _Answers(self._scans(number), keys, inspection)
+        answers = _Answers(self._scans(number), keys, self._clean(), inspection)
         numbered = list(enumerate(self._part.partitions))
         outcomes = {
             partition.key: tuple(self._verdict(audit, place, partition, answers) for audit in self.audits)
@@ -348,6 +350,14 @@ class PartitionAuditRunner:
                     counts[int(place)] = counts.get(int(place), 0) + int(count)
         return counts
 
+    def _clean(self) -> Mapping[str, Numbers]:
+        """Ask all partitions at once what is asked of each row. What finds some is asked again, of each partition."""
+        by_row = [audit for audit in self.audits if isinstance(audit, QueryAudit) and audit.is_by_row]
+        answers = {audit.name: self._asked(audit, self._relation) for audit in by_row if len(self._part.partitions) > 1}
+        return {
+            name: answer for name, answer in answers.items() if isinstance(answer, Numbers) and answer.values == (0,)
+        }
+
     def _verdict(self, audit: Audit, place: int, partition: Partition, answers: _Answers) -> AuditOutcome:
         rows = self._rows(partition)
         earlier = self._earlier.get(partition.key, Earlier(None, "published partition"))
@@ -368,7 +378,7 @@ class PartitionAuditRunner:
     def _answer(self, audit: Audit, place: int, rows: Rows, answers: _Answers) -> Numbers | StatementError:
         scan, keys = answers.scans.get(audit.name), answers.keys.get(audit.name, {})
         if scan is None:
-            return self._asked(audit, rows)
+            return answers.clean.get(audit.name) or self._asked(audit, rows)
         if isinstance(scan, StatementError):
             return scan
         if isinstance(audit, PartitionAudit):
@@ -378,7 +388,7 @@ class PartitionAuditRunner:
         more = (keys.get(place, 0),) if isinstance(audit, KeyAudit) else ()
         return Numbers((*scan.values(place)[1:], *more), scan.query_id)
 
-    def _asked(self, audit: Audit, rows: Rows) -> Numbers | StatementError:
+    def _asked(self, audit: Audit, rows: Relation) -> Numbers | StatementError:
         if not isinstance(audit, QueryAudit):
             return Numbers()
         try:

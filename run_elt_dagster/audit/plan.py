@@ -294,9 +294,11 @@ class QueryAudit(Audit):
 
     Attributes:
         query: The query, TABLE_PLACEHOLDER in it being the table.
+        is_by_row: Whether it judges each row by itself. Then it finds none in a partition if it finds none in all of them.
     """
 
     query: str
+    is_by_row: bool = False
     measures: tuple[Measure, ...] = _WRONG_ROWS
 
     @property

@@ -187,6 +187,8 @@ class SliceExchange:
         self._changes = 0
         self._began = time.monotonic()
         self.is_created = False
+        # Whether the table that stands there is the one that this run has created, by the last look.
+        self._is_own = False
 
     def publish(self, keys: Collection[str]) -> Exchanged:
         """Publish some partitions. Safe to repeat as long as the candidate exists.
@@ -224,6 +226,7 @@ class SliceExchange:
             if work.standing is None:
                 self._create(partitions, fresh)
                 self._inspect(fresh)
+            self._require_table()
             self._require_no_policies(fresh)
             self._match_columns(fresh)
             self._limit_waits(fresh)
@@ -232,11 +235,17 @@ class SliceExchange:
     def _inspect(self, fresh: StatementRunner) -> None:
         self._work.inspect(fresh)
         standing = self._work.standing
-        self.is_created = self.is_created or (standing is not None and standing.marker == self._work.marker())
+        self._is_own = standing is not None and standing.marker == self._work.marker()
+        self.is_created = self.is_created or self._is_own
+
+    def _require_table(self) -> None:
+        if self._work.standing is None:
+            problem = f"{self._work.target} was created a moment ago, and is not there any more"
+            raise StatementError(problem, errno=OBJECT_MISSING, query_id=None, answered=True)
 
     def _require_candidate(self) -> None:
         work = self._work
-        if not work.has_candidate and not self.is_created:
+        if not work.has_candidate and not self._is_own:
             raise PublishRefusedError(
                 Refusal(
                     f"{work.table.name} requires its candidate until it is published",
@@ -279,7 +288,7 @@ class SliceExchange:
     def _require_no_policies(self, fresh: StatementRunner) -> None:
         """Look once more, since the build may have taken hours: rows that a policy hides would not be deleted."""
         work = self._work
-        if self.is_created or not work.options.check_policies:
+        if self._is_own or not work.options.check_policies:
             return
         rows = work.send(policies_sql([work.target]), once=True, runner=fresh).rows
         found = sorted({policy_words(*policy) for _, *policy in rows})
@@ -290,7 +299,7 @@ class SliceExchange:
         """Require the columns of the published table, or add new ones to it, before the transaction: DDL would commit it."""
         work = self._work
         added, others = column_changes(work.inspection.target_columns, work.inspection.candidate_columns)
-        if self.is_created or not (added or others):
+        if not (added or others):
             return
         if others or work.table.schema_change != "add":
             new = [f"new columns {', '.join(column.name for column in added)}"] if added else []
@@ -322,11 +331,8 @@ class SliceExchange:
             due = [partition for partition in partitions if partition.key not in superseded]
             new = [partition for partition in due if not _is_noted(partition, own, markers)]
             # What the first statement has published needs its note alone.
-            self._exchange([] if self.is_created else new, fresh)
-            if new:
-                work.send(forget_sql(work.target, self._pieces(new)), once=True, runner=fresh)
-                for some in chunks(new):
-                    work.send(record_sql(work.target, some, self._rows, own), once=True, runner=fresh)
+            self._exchange([] if self._is_own else new, fresh)
+            self._note(new, markers, fresh)
         except BaseException:
             self._roll_back(fresh)
             raise
@@ -393,6 +399,14 @@ class SliceExchange:
             sql = keys_elsewhere_sql(work.table, work.target, audit.key, pieces)
             if found := int(work.send(sql, once=True, runner=fresh).rows[0][0]):
                 raise KeyElsewhereError(audit, found)
+
+    def _note(self, partitions: Sequence[Partition], markers: Markers, fresh: StatementRunner) -> None:
+        """Note partitions as published, in the place of what is noted of their time."""
+        work = self._work
+        if any(_markers_in(partition, markers) for partition in partitions):
+            work.send(forget_sql(work.target, self._pieces(partitions)), once=True, runner=fresh)
+        for some in chunks(partitions):
+            work.send(record_sql(work.target, some, self._rows, work.marker()), once=True, runner=fresh)
 
     def _require_its_rows(self, partitions: Sequence[Partition], fresh: StatementRunner) -> None:
         """Require the candidate's rows and no other, as long as all of it can be rolled back."""

@@ -80,8 +80,13 @@ class Interleaving:
         if turn is None:
             self._is_free = True
         else:
-            self._turn = sorted(self._waiting)[turn % len(self._waiting)]
+            choices = self._choices()
+            self._turn = choices[turn % len(choices)]
         self._changed.notify_all()
+
+    def _choices(self) -> Sequence[str]:
+        """Return the runs that may have the turn."""
+        return sorted(self._waiting)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import read_partitions
 from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster_tests.faults.laboratory import open_session
-from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Account, Background, Session, account
 from run_elt_dagster_tests.support.embedded import shipped_server as server
 from run_elt_dagster_tests.support.run_arguments import run_arguments
@@ -135,21 +134,21 @@ def test_empty_partition_is_published_as_empty(run: Run, reader: Session) -> Non
     assert seen(reader) == NEW.of(1, 3)
 
 
-TEMPLATE = "{partition_start} <= day and day < {partition_end}"
+SLICED = f"from ({NEW.sql}) where {{partition_start}} <= day and day < {{partition_end}}"
 
 
 @pytest.mark.parametrize(
-    ("condition", "says"),
+    ("built", "says"),
     [
-        (f"{TEMPLATE} or day = '2024-01-05'", "5 rows outside of the partitions, expected at most 0"),
-        (f"{TEMPLATE} or n = 0", "1 rows with a NULL day, expected at most 0"),
+        (f"select * {SLICED} or day = '2024-01-05'", "5 rows outside of the partitions, expected at most 0"),
+        (f"select iff(n = 1, null, day) as day, n, v {SLICED}", "1 rows with a NULL day, expected at most 0"),
+        (f"select iff(n = 0, null, day) as day, n, v from ({NEW.sql})", "1 rows with a NULL day, expected at most 0"),
     ],
 )
 def test_row_outside_of_the_slice_or_without_a_time_fails_every_partition(
-    run: Run, reader: Session, condition: str, says: str
+    run: Run, reader: Session, built: str, says: str
 ) -> None:
     run(OLD, 1, 5, run_id="0000000A")
-    built = f"select iff(n = 0 and {'n = 0' in condition}, null, day) as day, n, v from ({NEW.sql}) where {condition}"
     outcome = run(built, 2, 3)
     assert found(outcome, "partition") == dict.fromkeys((2, 3), says)
     assert seen(reader) == OLD.of(1, 2, 3, 4, 5)
@@ -203,6 +202,15 @@ def test_row_counts_are_compared_with_the_same_partition_or_those_before(run: Ru
     )
     assert run(NEW, 3, 4, run_id="0000000C", checks=checks).published
     assert seen(reader) == {**NEXT.of(1, 2), **NEW.of(3, 4)}
+
+
+def test_relationship_is_asked_once_and_of_each_partition_only_where_it_fails(run: Run, reader: Session) -> None:
+    reader.sql(f"create or replace table raw_data.known as select n from ({NEW.sql}) where n <> 2")
+    checks = {"relationship": {"n": "raw_data.known.n"}}
+    assert set(states(run(NEW, 1, 2, run_id="0000000A", checks=checks)).values()) == {"published"}
+    outcome = run(NEW, 2, 4, checks=checks)
+    assert found(outcome, "relationship_n") == {3: "1 rows that are wrong, expected at most 0"}
+    assert seen(reader) == NEW.of(1, 2, 4)
 
 
 def test_freshness_is_asked_of_the_newest_partition_alone(run: Run) -> None:
@@ -272,10 +280,10 @@ def test_partitioned_table_without_a_slice_is_not_built(account: Account, reader
     assert seen(reader) == {}
 
 
+@pytest.mark.thorough
 def test_reader_sees_the_old_or_the_new_slice(account: Account, run: Run, reader: Session) -> None:
     run(OLD, 1, 4, run_id="0000000A")
     versions = {version.of(2)[2]: version for version in (OLD, NEW, NEXT)}
-    looks = Background(lambda: None)
     problems: list[object] = []
     stop = [False]
 
@@ -290,7 +298,7 @@ def test_reader_sees_the_old_or_the_new_slice(account: Account, run: Run, reader
 
     other = account.session()
     looks = Background(look)
-    for number in range(exchanges := effort(usual=3, thorough=200)):
+    for number in range(exchanges := 200):
         assert run((NEW, NEXT)[number % 2], 2, 3, run_id=f"{number:07d}B").published
     stop[0] = True
     assert looks.result() > exchanges

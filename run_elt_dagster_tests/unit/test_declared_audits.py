@@ -223,6 +223,7 @@ def test_relationship_asks_for_rows_without_a_partner() -> None:
                 'SELECT * FROM {table} AS audited WHERE audited."A" IS NOT NULL AND NOT EXISTS '
                 '(SELECT 1 FROM "RAW"."KEYS" AS related WHERE related."K" = audited."A")'
             ),
+            is_by_row=True,
         ),
     )
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,13 +20,20 @@ from run_elt_dagster.audit.partitioned import (
 )
 from run_elt_dagster.audit.plan import Audited, Earlier, Numbers
 from run_elt_dagster.model.candidate import Marker, comment_of, marker_in, pieces_in
+from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish import partitions, slice_exchange
+from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.partitions import PublishedPartition
+from run_elt_dagster.publish.rollback_plan import RollbackPlanner
+from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.publish.statements import build_sql, file_position
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import Session
+from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 TARGET, CANDIDATE = Relation("PROD", "ANALYTICS", "MAU"), Relation("PROD", "ANALYTICS", "TEMP_MAU__8F3A01C2")
 X, TEMP, NOTES = (f'"PROD"."ANALYTICS"."{name}"' for name in ("MAU", "TEMP_MAU__8F3A01C2", "RUN_ELT_PARTITIONS"))
@@ -313,3 +320,24 @@ def test_production_names_its_partitions() -> None:
     ]:
         assert production.words.startswith(says)
         assert Production.from_json(production.to_json()) == production
+
+
+def test_partitioned_table_is_not_rolled_back_as_a_whole() -> None:
+    # Nothing is asked for that, so there is nobody to ask.
+    planner = RollbackPlanner(cast("StatementRunner", None), a_table(), database="PROD")
+    with pytest.raises(PublishRefusedError, match="got one whose partitions are exchanged in place"):
+        planner.plan()
+
+
+def test_slice_of_a_whole_table_is_refused_before_anything_is_sent() -> None:
+    whole = AnalyticsTable.model_validate({"schema": "analytics", "table": "mau", "sql": "select 1 as n"})
+    with pytest.raises(ValueError, match=r"a slice requires a table with partitions, got analytics\.mau"):
+        list(
+            run_tables(
+                cast("Session", None),
+                catalogue([whole]),
+                [whole.key],
+                slices={whole.key: days(1, 1)},
+                **run_arguments("0"),
+            )
+        )

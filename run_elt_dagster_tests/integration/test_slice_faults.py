@@ -1,0 +1,253 @@
+"""A fault at every statement that exchanges partitions, and runs that meet: what readers see, what is said, and the run after it."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster_tests.faults.kinds import FAULTS, TRANSIENT
+from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory
+from run_elt_dagster_tests.faults.slices import (
+    NEW,
+    NEXT,
+    WAYS,
+    SliceCell,
+    SliceInterleaving,
+    problems_of,
+    run_cell,
+    set_up,
+)
+from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.slices import Seen, notes, run_slice, seen, states
+
+AT_ONCE = 4
+# What changes what readers see: a short matrix is tried at these.
+DECISIVE = ("publish: CREATE TABLE", "publish: COMMIT")
+USUAL = {("first", "answer lost"), ("again", "reported as cancelled"), ("next", "session lost")}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with open_laboratory(tmp_path_factory.mktemp("slices")) as laboratory:
+        yield laboratory
+
+
+@pytest.fixture
+def cell(lab: FaultLab) -> SliceCell:
+    """A cell that meets no fault, of a table with days 1 to 4."""
+    clean = SliceCell(900_000 + len(lab.cells), "clone", first=False)
+    set_up(lab, clean)
+    lab.cells[clean.run_id] = clean
+    return clean
+
+
+def seen_of(lab: FaultLab, cell: SliceCell) -> Seen:
+    """Return what a new session sees."""
+    return seen(lab.account.session(), cell.table)
+
+
+@pytest.mark.parametrize(
+    ("way", "fault"),
+    [
+        pytest.param(way, fault, marks=() if (way, fault) in USUAL else pytest.mark.thorough)
+        for way in WAYS
+        for fault in FAULTS
+    ],
+)
+def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
+    lab: FaultLab, way: str, fault: str
+) -> None:
+    numbers = iter(range(len(lab.cells) * 100, 10**7))
+    clean = SliceCell(next(numbers), "clone", first=False, way=way)
+    set_up(lab, clean)
+    outcome = run_cell(lab, clean)
+    assert outcome is not None
+    assert outcome.published, outcome.failure
+    whole = effort(usual=0, thorough=1)
+    chosen = [n for n, sent in enumerate(clean.statements) if whole or sent.startswith(DECISIVE)]
+    cells = [SliceCell(next(numbers), "clone", first=False, fault=fault, index=index, way=way) for index in chosen]
+    for each in cells:
+        set_up(lab, each)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        outcomes = list(pool.map(lambda each: run_cell(lab, each), cells))
+    for each, outcome in zip(cells, outcomes, strict=True):
+        assert each.met.is_set(), each
+        if fault in TRANSIENT and each.statements[each.index].startswith("publish"):
+            assert outcome is not None
+            assert outcome.published, (each, outcome.failure)
+        assert problems_of(each, outcome, seen_of(lab, each)) == [], each
+        # The next run is clean: it publishes, and nobody waits for what the fault has left behind.
+        after = run_slice(lab.account.arguments, each.declared(NEXT), each.days, f"{each.number:07d}C")
+        assert after.published, after.failure
+        assert seen_of(lab, each) == each.after(NEXT)
+
+
+def test_two_runs_over_overlapping_days_leave_the_latest_snapshot_of_each(lab: FaultLab) -> None:
+    numbers = iter(range(len(lab.cells) * 100, 10**7))
+
+    @settings(max_examples=effort(usual=2, thorough=200), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(turns=st.lists(st.integers(0, 1), max_size=60), first=st.booleans())
+    def interleave(turns: list[int], first: bool) -> None:
+        cell = SliceCell(next(numbers), "clone", first=first, way="first" if first else "again")
+        set_up(lab, cell)
+        table, days = cell.declared(NEW), {f"{cell.number:07d}C": (1, 3), f"{cell.number:07d}D": (2, 4)}
+        versions = dict(zip(days, (NEW, NEXT), strict=True))
+        order = SliceInterleaving(days, turns)
+
+        def build(run_id: str) -> TableOutcome:
+            try:
+                return run_slice(lab.account.arguments, cell.declared(versions[run_id]), days[run_id], run_id)
+            finally:
+                order.ended(run_id)
+
+        with lab.account.hooked(order.hook):
+            runs = [Background(lambda run_id=run_id: build(run_id)) for run_id in days]
+            outcomes = [one.result(PATIENCE_SECONDS) for one in runs]
+        assert [outcome.failure for outcome in outcomes] == [None, None]
+        with_rows = notes(lab.account.session(), table)
+        one, other = with_rows[1][0], with_rows[4][0]
+        assert (one, other) == tuple(days)
+        # The days of both belong to the run that read last, whichever has published last.
+        assert with_rows[2] == with_rows[3]
+        owner = with_rows[2][0]
+        assert seen_of(lab, cell) == {
+            **versions[one].of(1),
+            **versions[owner].of(2, 3),
+            **versions[other].of(4),
+        }
+        superseded = {run_id: outcome for run_id, outcome in zip(days, outcomes, strict=True) if run_id != owner}
+        ((_, loser),) = superseded.items()
+        assert {states(loser)[day] for day in (2, 3)} <= {"superseded", "published"}
+        assert {each.superseded_by for each in loser.partitions.values()} <= {None, owner}
+        assert snapshots(lab, cell)[owner] == max(snapshots(lab, cell).values())
+
+    interleave()
+    lab.account.server.hook = lab.hook
+
+
+def snapshots(lab: FaultLab, cell: SliceCell) -> dict[str, str]:
+    rows = lab.sql(
+        f"select distinct run_id, snapshot_at from analytics.run_elt_partitions where table_name = '{cell.table.upper()}' "
+        "and partition_key is not null"
+    )
+    return dict(rows)
+
+
+def test_lock_that_is_not_given_is_asked_for_again_without_building_again(lab: FaultLab, cell: SliceCell) -> None:
+    refusals = iter([625, 625, 625])
+
+    def refuse(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "before" and event.sql.startswith("UPDATE") and (number := next(refusals, None)):
+            raise SqlError("too many wait", errno=number, sqlstate="57014")
+
+    with lab.account.hooked(refuse):
+        outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id, retry_seconds=())
+    lab.account.server.hook = lab.hook
+    assert outcome.published, outcome.failure
+    assert cell.statements.count("publish: BEGIN TRANSACTION") == 4
+    assert cell.statements.count("build: CREATE OR") == 1
+    assert seen_of(lab, cell) == cell.after(NEW)
+
+
+def test_lock_that_is_never_given_fails_the_slice_and_keeps_its_candidate(lab: FaultLab, cell: SliceCell) -> None:
+    with lab.account.hooked(lambda event: refuse_locks(lab, event)):
+        failed = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id, wait_seconds=0)
+    lab.account.server.hook = lab.hook
+    assert failed.failure is not None
+    assert failed.failure.errno == 625
+    assert "Readers see what they saw before of partitions 2024-01-02, 2024-01-03." in failed.failure.message
+    assert seen_of(lab, cell) == cell.before
+    assert failed.candidate.name in lab.comments([cell.table])
+
+
+def refuse_locks(lab: FaultLab, event: StatementEvent) -> None:
+    lab.hook(event)
+    if event.phase == "before" and event.sql.startswith("UPDATE"):
+        raise SqlError("too many wait", errno=625, sqlstate="57014")
+
+
+def test_lost_answer_of_the_commit_is_looked_into_and_nothing_is_exchanged_twice(
+    lab: FaultLab, cell: SliceCell
+) -> None:
+    lost: list[int] = []
+
+    def lose(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "after" and event.sql == "COMMIT" and not lost:
+            lost.append(1)
+            raise SqlError("the session is gone", errno=390111, sqlstate="08001")
+
+    with lab.account.hooked(lose):
+        outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
+    lab.account.server.hook = lab.hook
+    assert outcome.published, outcome.failure
+    assert lost
+    # That of the rows and that of the notes.
+    assert cell.statements.count("publish: DELETE FROM") == 2
+    assert cell.statements.count("publish: COMMIT") == 1
+
+
+def test_rows_that_somebody_writes_meanwhile_roll_the_exchange_back(lab: FaultLab, cell: SliceCell) -> None:
+    """As if the writer's INSERT had waited for no lock, as on an account."""
+    hidden: list[int] = []
+
+    def write(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "before" and event.sql.startswith("BEGIN") and not hidden:
+            hidden.append(1)
+            lab.sql(f"delete from analytics.temp_{cell.table}__{cell.run_id} where n = 7")
+
+    with lab.account.hooked(write):
+        outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
+    lab.account.server.hook = lab.hook
+    assert outcome.failure is not None
+    assert outcome.failure.reason is Reason.TARGET_CHANGES
+    assert "requires the 10 rows" in outcome.failure.message
+    assert ", got 9." in outcome.failure.message
+    assert seen_of(lab, cell) == cell.before
+
+
+def test_grants_and_everything_else_on_the_table_stay(lab: FaultLab, cell: SliceCell) -> None:
+    lab.sql(f"create stream analytics.changes_{cell.number} on table analytics.{cell.table}")
+    assert run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id).published
+    assert "CONSUMER" in lab.grantees(cell.table)
+    (stream,) = lab.sql(f"show streams like 'CHANGES_{cell.number}' in schema analytics")
+    assert "false" in stream
+    assert "true" not in stream
+
+
+def test_table_with_a_policy_is_refused_before_it_is_built(lab: FaultLab, cell: SliceCell) -> None:
+    lab.sql("create row access policy if not exists analytics.some as (v int) returns boolean -> v > 0")
+    lab.sql(f"alter table analytics.{cell.table} add row access policy analytics.some on (v)")
+    outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
+    assert outcome.failure is not None
+    assert outcome.failure.reason is Reason.PARTITION_POLICIES
+    assert [sent for sent in cell.statements if not sent.startswith("inspect")] == []
+    assert json.loads(json.dumps(outcome.failure.production.to_json()))["state"] == "unchanged"
+
+
+def test_statements_of_a_slice_are_few(lab: FaultLab, cell: SliceCell) -> None:
+    """Whatever the number of days of the table; a whole table takes half as many."""
+    assert run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id).published
+    assert cell.statements == [
+        *["inspect: SELECT CURRENT_ROLE(),", "inspect: SELECT 0", "build: CREATE OR", "audit: SELECT (SELECT"],
+        *[
+            "audit: SELECT DATEDIFF('day',",
+            "publish: SELECT (SELECT",
+            "publish: SELECT 0",
+            "publish: ALTER SESSION",
+            "publish: BEGIN TRANSACTION",
+        ],
+        *['publish: UPDATE "RUN_ELT"."ANALYTICS"."RUN_ELT_PARTITIONS"', "publish: SELECT TABLE_NAME,"],
+        *["publish: DELETE FROM", "publish: INSERT INTO", "publish: SELECT COUNT(*)", "publish: DELETE FROM"],
+        *["publish: INSERT INTO", "publish: COMMIT", "clean-up: DROP TABLE"],
+    ]
