@@ -1,6 +1,7 @@
 """Runs of partitioned tables on the embedded Snowflake: what is built, what Dagster records of it, and what is refused."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,8 @@ import pytest
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.retry import retry_of
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.slice_run import SliceRun
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 
@@ -202,3 +205,27 @@ def test_tables_with_other_partitions_run_by_themselves_with_whole_tables_around
         ("total", None),
     ]
     assert days.sql("select n from analytics.total") == [(2,)]
+
+
+def superseded(day: str) -> Callable[..., TableOutcome]:
+    """Let a partition end as it does when a newer run has published it, which takes two runs and a pause to happen."""
+    run = SliceRun.run
+
+    def ended(self: SliceRun, *args: Any) -> TableOutcome:
+        outcome = run(self, *args)
+        part = dataclasses.replace(outcome.partitions[day], state="superseded", superseded_by="newer")
+        return dataclasses.replace(outcome, partitions={**outcome.partitions, day: part})
+
+    return ended
+
+
+def test_partition_that_a_newer_run_has_published_is_not_recorded_again_and_fails_nothing(
+    days: DagsterProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SliceRun, "run", superseded(SECOND))
+    result = days.materialize(partitions=RANGE)
+    assert result.success
+    assert materialized(days, result.run_id) == [("source", None), ("days", FIRST), ("days", THIRD), ("total", None)]
+    # The verdict on rows that no reader sees is in the history, and is shown for none.
+    verdicts = of_days(evaluations(days, result.run_id), "row_count")
+    assert verdicts == {FIRST: (True, latest(days)[FIRST]), SECOND: (True, None), THIRD: (True, latest(days)[THIRD])}
