@@ -17,9 +17,10 @@ from run_elt_dagster.model.column_lineage import ColumnLineage, column_file
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.jobs import jobs_of, waking, waking_sensors
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
-from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.schedule import schedule_of
 from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import owners_of, source_assets
 from run_elt_dagster.orchestration.unrecorded import say_on_stderr
@@ -39,16 +40,13 @@ tables = load_tables(
 for problem in tables.problems:
     say_on_stderr(str(problem))
 
-# One step builds each table as a candidate, audits it, and publishes it in one atomic exchange.
+# One step builds each table as a candidate, audits it, and publishes it in one atomic exchange. One job has all tables; partitions of
+# another length or start have a job of their own, and wake what reads them.
 links = Links.of(settings)
 columns = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
-analytics = analytics_assets(tables, settings.publishing, links=links, columns=columns)
-run_elt_alert = dg.define_asset_job(
-    JOB_NAME,
-    selection=dg.AssetSelection.assets(analytics),
-    description="Builds, audits and publishes every analytics table.",
-    tags={"ELT": ""},
-)
+jobs = jobs_of(tables)
+woken = waking(tables, jobs)
+analytics = analytics_assets(tables, settings.publishing, links=links, columns=columns, woken=woken)
 
 snowflake = Snowflake.from_settings(settings)
 
@@ -56,18 +54,19 @@ snowflake = Snowflake.from_settings(settings)
 alerts = Alerts(
     settings=settings.alerts,
     owners=owners_of(tables),
-    jobs=(run_elt_alert.name,),
+    jobs=tuple(job.name for job in jobs),
     look=partial(look_at_production, snowflake.resolved, tables),
 )
 
 defs = dg.Definitions(
     assets=[analytics, *source_assets(tables, links), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
-    jobs=[run_elt_alert, observe_sources_job(tables)],
+    jobs=[*(job.definition() for job in jobs), observe_sources_job(tables)],
     # On by themselves in a deployment, and off on a person's machine that has an account.
-    schedules=[daily_schedule(job_name=run_elt_alert.name, is_running=settings.is_automated)],
+    schedules=[schedule_of(job, is_running=settings.is_automated) for job in jobs],
     sensors=[
         *alert_sensors(alerts, is_running=settings.is_automated),
+        *waking_sensors(woken, is_running=settings.is_automated),
         lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds, is_running=settings.is_automated),
     ],
     resources={"snowflake": snowflake, "slack": Slack.from_settings(settings)},

@@ -54,7 +54,7 @@ def groups_of(failure: RunFailure, style: Style) -> list[Group]:
     causes: dict[Any, str] = {}
     for table in failure.tables:
         cause = "" if _is_told_by_checks(table) else _table_cause(table, style, share)
-        key = (table.stage, table.was_built, table.checks, cause)
+        key = (table.stage, table.was_built, table.checks, cause, table.partitions)
         alike.setdefault(key, []).append(table)
         causes[key] = cause
     return [

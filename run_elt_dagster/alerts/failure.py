@@ -15,6 +15,8 @@ Trigger = Literal[
 ]
 # For a failure from before the number was noted: row values are then taken out of whatever it says.
 ERRNO_UNKNOWN = 0
+# So many partitions are named one by one.
+PARTITIONS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class FailedTable:
         candidate: Where the rejected rows can be inspected, None if nothing was built.
         was_built: Whether it was to be built, and not only its published rows to be checked.
         where: The place of the cause in its SQL file, empty if Snowflake names none.
+        partitions: The keys of the partitions that were not published, in order; empty of a table that is built whole.
+        partitions_published: How many other partitions of the run were published all the same.
     """
 
     name: str
@@ -79,6 +83,15 @@ class FailedTable:
     candidate: str | None = None
     was_built: bool = True
     where: str = ""
+    partitions: tuple[str, ...] = ()
+    partitions_published: int = 0
+
+    @property
+    def partition_words(self) -> str:
+        """Its partitions for a person: some by name, many by the first, the last and how many; empty if it is built whole."""
+        if len(self.partitions) <= PARTITIONS_NAMED:
+            return ", ".join(self.partitions)
+        return f"{len(self.partitions):,} partitions, {self.partitions[0]} to {self.partitions[-1]}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,7 @@ class RunFailure:
         errno: Snowflake's error number of such a failure, as for a table.
         reason: Why it failed, as for a table.
         cancelled: Whether a person cancelled it.
+        backfill: Dagster's id of the backfill that it is a part of, empty if it is none.
     """
 
     run_id: str
@@ -116,10 +130,13 @@ class RunFailure:
     errno: int | None = None
     reason: Reason | None = None
     cancelled: bool = False
+    backfill: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """The same for two runs that failed alike: same tables, stages and causes."""
+        """The same for two runs that failed alike: same tables, stages and causes; and for the runs of one backfill."""
+        if self.backfill:
+            return hashlib.sha256(f"backfill|{self.backfill}".encode()).hexdigest()[:16]
         parts = sorted(f"{table.name}|{table.stage}|{table.cause_class}" for table in self.tables)
         return hashlib.sha256(
             "\n".join([*parts, "" if parts else self.summary]).encode("utf-8", "replace")

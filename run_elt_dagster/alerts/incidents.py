@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
-from run_elt_dagster.alerts.failure import RunFailure
+from run_elt_dagster.alerts.failure import FailedTable, RunFailure
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
 from run_elt_dagster.alerts.posting import Outcome, is_gone, post, update
@@ -22,6 +22,7 @@ from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.runs.history import is_publication, last_materialized_at, last_publications
+from run_elt_dagster.runs.partitions import BACKFILL, asked_partitions, latest_materializations
 from run_elt_dagster.runs.tags import ALERT, INCIDENT, SEEN, joined, pieces
 
 ALIKE_READ = 50
@@ -30,6 +31,8 @@ INCIDENT_DAYS = 30
 RECOVERY_ATTEMPTS = 4
 # Whether all tables of an incident are published again is asked in parts: most have one at their beginning that is not.
 RECOVERY_PART = 100
+# Of an incident of partitions, so many runs are asked for what they lacked, the newest first.
+MEMBERS_READ = 50
 # The events of so many incidents are read in a tick, 20 to 50 ms each: where the process is new, the next ticks read the others.
 INCIDENTS_DESCRIBED = 20
 
@@ -179,7 +182,10 @@ def _materialized_since(
     at = last_materialized_at(instance, asked)
 
     def is_one(record: dg.RunRecord) -> bool:
-        part, since = parts.get(record.dagster_run.run_id, ()), LedgerEntry.of(record.dagster_run).last_failed_at
+        run = record.dagster_run
+        part, last_failed_at = parts.get(run.run_id, ()), LedgerEntry.of(run).last_failed_at
+        # Another run of it may have failed later, for other tables.
+        since = ended_at_of(record) if is_in_parts(run) else last_failed_at
         return bool(part) and all(at.get(tuple(name.split(".")), 0) > since for name in part)
 
     return [record for record in firsts if is_one(record)]
@@ -211,10 +217,50 @@ def _announce_recovery(
 
 
 def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
+    """Return whether everything that failed in the incident of a run is published again."""
+    if is_in_parts(first):
+        return _are_parts_published(alerts, instance, first)
     since, counts = LedgerEntry.of(first).last_failed_at, _counting(alerts, instance)
     keys = [name.split(".") for name in dict.fromkeys(names)]
     parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
     return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
+
+
+def is_in_parts(run: dg.DagsterRun) -> bool:
+    """Return whether a run is one of a backfill, or was asked for partitions: the runs of its incident may lack different ones."""
+    return BACKFILL in run.tags or asked_partitions(run.tags) is not None
+
+
+def _are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun) -> bool:
+    """Return whether each partition, and each whole table, that failed in a run of an incident was published after that run.
+
+    A partition of another day says nothing of the one that failed. Of very many runs the newest are looked at.
+    """
+    repeats = dg.RunsFilter(tags={INCIDENT: first.run_id, ALERT: "delivered"})
+    members = [
+        *instance.get_run_records(dg.RunsFilter(run_ids=[first.run_id]), limit=1),
+        *instance.get_run_records(repeats, limit=MEMBERS_READ),
+    ]
+    counts, found = _counting(alerts, instance), False
+    for member in members:
+        since = ended_at_of(member)
+        for table in _described(alerts, instance, member).tables:
+            found = True
+            if not _is_published_since(instance, table, counts, since=since):
+                return False
+    return found
+
+
+def _is_published_since(
+    instance: dg.DagsterInstance, table: FailedTable, counts: Callable[[dg.EventLogEntry], bool], *, since: float
+) -> bool:
+    key = table.name.split(".")
+    if not table.partitions:
+        return _are_published(instance, [key], counts, since=since)
+    latest = latest_materializations(instance, dg.AssetKey(key), table.partitions)
+    return len(latest) == len(table.partitions) and all(
+        record.timestamp > since and counts(record.event_log_entry) for record in latest.values()
+    )
 
 
 def _are_published(

@@ -40,6 +40,7 @@ from run_elt_dagster.redaction import excerpt
 
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
 URL_LIMIT = 3000
+PARTITIONS_SHOWN = 10
 CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
 # How much of each line of a list, and whether with links; less where the whole is too long for Slack.
 LISTED = ((300, True), (150, True), (80, True), (80, False), (40, False))
@@ -93,7 +94,7 @@ def failure_message(
     blocks = next((blocks for blocks in made if size(blocks) <= BLOCKS_LIMIT), ())
     lines = [
         f"*{escape(cut(title_of(failure, groups, state, style), 600))}*",
-        _repeats(count),
+        _repeats(failure, count),
         _tables_line(failure, style) if len(failure.tables) > 1 or not failure.is_of_tables else "",
         # Said once if it holds for several.
         *_productions(failure.tables, style),
@@ -107,11 +108,22 @@ def repeat_message(failure: RunFailure, *, style: Style, count: int) -> Message:
     """Return the reply in the thread of the first alert, when a run failed alike again."""
     cause = causes_of(groups_of(failure, style), failure, style)
     lines = [
-        f":repeat: Failed the same way again, {count:,} times by now{f': {escape(cut(cause, 400))}' if cause else '.'}",
+        f":repeat: {_again(failure, count)}{f': {escape(cut(cause, 400))}' if cause else '.'}",
+        *(
+            f"{name_text(each.name, style)} · {line}"
+            for each in failure.tables
+            if (line := _partitions_line(each, style))
+        ),
         *_productions(failure.tables, style),
         f"{_place_and_run(failure, style)} · launched by {_launched(failure, style)} · {date_text(failure.failed_at)}",
     ]
     return plain_message("\n".join(lines))
+
+
+def _again(failure: RunFailure, count: int) -> str:
+    if failure.backfill:
+        return f"Another run of the backfill failed, {count:,} by now"
+    return f"Failed the same way again, {count:,} times by now"
 
 
 def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style, count: int) -> Message:
@@ -125,7 +137,8 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     """
     links = ", ".join(run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
     more = len(run_ids) - NAMES_SHOWN
-    text = f":repeat: {len(run_ids):,} more runs failed the same way, {count:,} by now, the last one {date_text(failure.failed_at)}"
+    how = "of the backfill failed" if failure.backfill else "failed the same way"
+    text = f":repeat: {len(run_ids):,} more runs {how}, {count:,} by now, the last one {date_text(failure.failed_at)}"
     cause = causes_of(groups_of(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
     return plain_message("\n".join(filter(None, [listed, escape(cut(cause, 400)), in_brackets(style).strip()])))
@@ -209,7 +222,7 @@ def _blocks(
 ) -> Iterator[Block]:
     title = cut(title_of(failure, groups, state, style), HEADER_LIMIT)
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}
-    lead = [_repeats(count), mentions(failure.owners, style) if state == "open" else ""]
+    lead = [_repeats(failure, count), mentions(failure.owners, style) if state == "open" else ""]
     if any(lead):
         yield section("\n".join(filter(None, lead)))
     is_only = len(groups) == 1
@@ -255,6 +268,8 @@ def _group_text(group: Group, style: Style, *, says_cause: bool, says_names: boo
     query = f" · query `{code_text(table.query_id, style)}`" if table.query_id else ""
     parts = [f"*{names_text(group.names, style)}*"] if says_names else []
     parts.append(f"*Stage:* {table.stage if table.was_built else f'{table.stage}, as published'}{query}")
+    if line := _partitions_line(table, style):
+        parts.append(line)
     # A check's numbers are counts that this project measured, not values of rows.
     parts += [_check_line(check, style) for check in table.checks[:CHECKS_SHOWN]]
     if len(table.checks) > CHECKS_SHOWN:
@@ -268,6 +283,17 @@ def _group_text(group: Group, style: Style, *, says_cause: bool, says_names: boo
     if rejected:
         parts.append(f"*Rejected rows:* {', '.join(f'`{code_text(name, style)}`' for name in rejected)}")
     return "\n".join(parts)
+
+
+def _partitions_line(table: FailedTable, style: Style) -> str:
+    """Return which partitions were not published, and whether others of the run were; empty of a table that is built whole."""
+    if not table.partitions:
+        return ""
+    keys = [f"`{code_text(key, style)}`" for key in table.partitions[:PARTITIONS_SHOWN]]
+    more = len(table.partitions) - len(keys)
+    others = table.partitions_published
+    published = f" · {others:,} other{'s' if others > 1 else ''} of the run published" if others else ""
+    return f"*Partitions:* {', '.join(keys)}{f' and {more:,} more' if more else ''}{published}"
 
 
 def _check_line(check: FailedCheck, style: Style) -> str:
@@ -309,8 +335,12 @@ def _runbook_link(entry: Entry, style: Style) -> str:
     return f"{PATH}#{entry.anchor} ({entry.title})"
 
 
-def _repeats(count: int) -> str:
-    return f"*Failed the same way {count:,} times.*" if count > 1 else ""
+def _repeats(failure: RunFailure, count: int) -> str:
+    if count < 2:  # noqa: PLR2004 - the first one
+        return ""
+    return (
+        f"*{count:,} runs of the backfill failed.*" if failure.backfill else f"*Failed the same way {count:,} times.*"
+    )
 
 
 def _context(failure: RunFailure, style: Style) -> str:

@@ -1,6 +1,6 @@
 """From a run's record and its events to what failed. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.runs.facts import REFUSED
+from run_elt_dagster.runs.partitions import BACKFILL
 
 # What tells how a run ended, in a few events; everything else of its log stays unread.
 EVENT_TYPES = {
@@ -38,12 +39,21 @@ _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 class _Story:
     """A run's events, by what they mean."""
 
-    planned: tuple[str, ...]
-    materialized: frozenset[str]
+    planned: Mapping[str, tuple[str | None, ...]]
+    materialized: frozenset[tuple[str, str | None]]
     step_failures: tuple[Any, ...]
     started_steps: int
     end_message: str
     end_error: Any
+
+    @property
+    def unpublished(self) -> dict[str, tuple[str, ...]]:
+        """The planned tables that were not materialized, each with its partitions that were not; none of a whole table."""
+        left = {
+            name: [part for part in parts if (name, part) not in self.materialized]
+            for name, parts in self.planned.items()
+        }
+        return {name: tuple(part for part in parts if part is not None) for name, parts in left.items() if parts}
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,7 @@ def run_failure(
         "trigger": trigger,
         "trigger_name": trigger_name,
         "cancelled": run.status is dg.DagsterRunStatus.CANCELED,
+        "backfill": run.tags.get(BACKFILL, ""),
     }
     knows_owners = owners or {}
     published = last_published([str(fact["table"]) for fact in facts]) if facts else {}
@@ -103,7 +114,7 @@ def run_failure(
     has_more = not tables or len(story.step_failures) > 1
     story = _story([*events, *table_events()]) if has_more else story
     # A check of a table that was to be built was asked of its candidate, and stands in the facts.
-    rejected = {*(table.name for table in tables), *story.planned} - story.materialized
+    rejected = {*(table.name for table in tables), *story.unpublished}
     others = {name: owners for name, owners in knows_owners.items() if name not in rejected}
     checks = _Checks.of(check_events() if has_more else (), others)
     tables += checks.failed_tables(knows_owners)
@@ -117,9 +128,11 @@ def run_failure(
         summary = "The selection of a run matches no table"
         return RunFailure(**common, summary=summary, tables=(), cause=str(refused[0]), reason=Reason.SELECTION)
     ending = _outside(run, story)
-    named = [name for name in story.planned if name not in story.materialized]
+    named = list(story.unpublished)
     may_have_published = ending.stage == "outside our code" and story.started_steps > 0
-    verified = {name: found for name in named if (found := _verified(name, run.run_id, seen))}
+    # The comment of a table in parts names the run that has created it, and of none of its parts whose rows it has.
+    whole = [name for name in named if not story.unpublished[name]]
+    verified = {name: found for name in whole if (found := _verified(name, run.run_id, seen))}
     unverified = [name for name in named if name not in verified]
     published = last_published(unverified) if unverified else {}
     tables = tuple(
@@ -133,11 +146,18 @@ def run_failure(
             production=words,
             readers_see=state,
             owners=tuple(knows_owners.get(name, ())),
+            partitions=story.unpublished[name],
         )
         for name in named
         for state, words in (
             verified.get(name)
-            or _from_history(name, run.run_id, may_have_published=may_have_published, last=published.get(name)),
+            or _from_history(
+                name,
+                run.run_id,
+                may_have_published=may_have_published,
+                last=published.get(name),
+                in_parts=bool(story.unpublished[name]),
+            ),
         )
     )
     if not tables:
@@ -243,16 +263,16 @@ def is_interrupted_before_a_step(events: Sequence[dg.EventLogEntry]) -> bool:
 
 
 def _story(events: Sequence[dg.EventLogEntry]) -> _Story:
-    planned: dict[str, None] = {}
-    materialized: set[str] = set()
+    planned: dict[str, dict[str | None, None]] = {}
+    materialized: set[tuple[str, str | None]] = set()
     failures: list[Any] = []
     started, end_message, end_error = 0, "", None
     for event in (entry.dagster_event for entry in events if entry.dagster_event is not None):
         kind = event.event_type
         if kind is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED and event.asset_key:
-            planned[".".join(event.asset_key.path)] = None
+            planned.setdefault(".".join(event.asset_key.path), {}).update(dict.fromkeys(_planned_parts(event)))
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
-            materialized.add(".".join(event.asset_key.path))
+            materialized.add((".".join(event.asset_key.path), event.partition))
         elif kind is dg.DagsterEventType.STEP_FAILURE:
             failures.append(event.step_failure_data)
         elif kind is dg.DagsterEventType.STEP_START:
@@ -262,7 +282,14 @@ def _story(events: Sequence[dg.EventLogEntry]) -> _Story:
             end_error = getattr(event.event_specific_data, "error", None) or end_error
         elif getattr(event.event_specific_data, "error", None) is not None:
             end_error = end_error or event.event_specific_data.error  # type: ignore[union-attr]
-    return _Story(tuple(planned), frozenset(materialized), tuple(failures), started, end_message, end_error)
+    parts = {name: tuple(each) for name, each in planned.items()}
+    return _Story(parts, frozenset(materialized), tuple(failures), started, end_message, end_error)
+
+
+def _planned_parts(event: dg.DagsterEvent) -> Iterable[str | None]:
+    """Return the partitions of a planned materialization; Dagster's own storages keep an event for each of them."""
+    subset = getattr(event.event_specific_data, "partitions_subset", None)
+    return (event.partition,) if subset is None else subset.get_partition_keys()
 
 
 def _metadata(step_failure: Any) -> Mapping[str, Any]:
@@ -280,7 +307,9 @@ def _failed_table(fact: Mapping[str, Any], last: TableVersion | None) -> FailedT
     was_built = bool(fact.get("was_built", True))
     words = str(fact.get("production", ""))
     production = Production.from_json(fact.get("readers_see"))
-    if last is not None and was_built and production is not None and production.state == "unchanged":
+    partitions = tuple(map(str, fact.get("partitions", ())))
+    # The last publication of a table in parts is of another part.
+    if last is not None and was_built and not partitions and production is not None and production.state == "unchanged":
         words = _unchanged_since(last)
     return FailedTable(
         name=name,
@@ -297,6 +326,8 @@ def _failed_table(fact: Mapping[str, Any], last: TableVersion | None) -> FailedT
         readers_see=production.state if production else None,
         owners=tuple(fact.get("owners", ())),
         candidate=fact.get("candidate"),
+        partitions=partitions,
+        partitions_published=int(fact.get("partitions_published", 0)),
     )
 
 
@@ -304,13 +335,19 @@ def _tables_summary(tables: Sequence[FailedTable]) -> str:
     built = [table.name for table in tables if table.was_built]
     checked = [table for table in tables if not table.was_built]
     parts = [
-        f"{built[0]} was not published" if len(built) == 1 else f"{len(built):,} tables were not published"
+        f"{_built_name(tables)} was not published" if len(built) == 1 else f"{len(built):,} tables were not published"
     ] * bool(built)
     if len(checked) == 1:
         parts.append(f"{checked[0].name} fails {_checks_of(checked[0])}")
     elif checked:
         parts.append(f"{len(checked):,} published tables fail their checks")
     return ", and ".join(parts)
+
+
+def _built_name(tables: Sequence[FailedTable]) -> str:
+    """Return the one table that was not published, with its partitions if it is built in parts."""
+    table = next(table for table in tables if table.was_built)
+    return f"{table.name}, {table.partition_words}," if table.partitions else table.name
 
 
 def _checks_of(table: FailedTable) -> str:
@@ -393,9 +430,16 @@ def _verified(name: str, run_id: str, seen: Mapping[str, Marker | None] | None) 
 
 
 def _from_history(
-    name: str, run_id: str, *, may_have_published: bool, last: TableVersion | None
+    name: str, run_id: str, *, may_have_published: bool, last: TableVersion | None, in_parts: bool
 ) -> tuple[ProductionState, str]:
     """Return what readers see by what Dagster has recorded, as a fact and in words."""
+    if in_parts and may_have_published:
+        return "unknown", (
+            f"Unknown of these partitions, since the run may have been publishing: run-elt show {name} --partitions says which are of "
+            f"run {run_id}."
+        )
+    if in_parts:
+        return "unchanged", "Unchanged: readers see of these partitions what they saw before."
     if may_have_published:
         known = f" Last known publication: {_publication(last)}." if last else ""
         return "unknown", (

@@ -57,6 +57,7 @@ CHECKS = (
     Entry("relationship", "rows without a partner", kinds=("relationship",)),
     Entry("columns", "other columns than declared", kinds=("columns",)),
     Entry("schema-change", "other columns than published", kinds=("schema_change",)),
+    Entry("partition-rows", "rows of other partitions", kinds=("partition",)),
     OWN_CHECK,
 )
 
@@ -71,6 +72,9 @@ REASONS = (
     Entry(Reason.NO_TABLE, "something else under the table's name"),
     Entry(Reason.OVERWRITE_COLUMNS, "overwriting needs the same columns"),
     Entry(Reason.GRANTS, "grants that a swap would lose"),
+    Entry(Reason.PARTITION_COLUMNS, "other columns than the partitions before"),
+    Entry(Reason.PARTITION_POLICIES, "policies on a partitioned table"),
+    Entry(Reason.NO_PARTITION, "a run without a partition"),
     Entry(Reason.NEWEST_LAST, "another run builds the same table"),
     Entry(Reason.TARGET_CHANGES, "the target comes and goes"),
     Entry(Reason.EMBEDDED_BUSY, "the embedded Snowflake is in use"),

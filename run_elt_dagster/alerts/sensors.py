@@ -1,10 +1,12 @@
-"""The sensors: one alerts as soon as a run fails, the other sees to it that no failed run stays without its alert."""
+"""The sensors: one alerts as soon as a run fails, one sees to it that no failed run stays without its alert, one looks at backfills."""
 
+import json
 import logging
 import time
 
 import dagster as dg
 
+from run_elt_dagster.alerts.backfills import tell_failed_backfills
 from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, Sweep, end_if_interrupted, is_ours, is_retried, undelivered
 from run_elt_dagster.alerts.health import health_of, report_if_changed
@@ -19,10 +21,10 @@ INTERVAL_SECONDS = 30
 
 
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
-    """Return both sensors; `is_running` is whether they run until a person switches them in the UI."""
+    """Return the sensors; `is_running` is whether they run until a person switches them in the UI."""
     status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     located = [alerts]
-    return [_failure_sensor(located, status), _reconciling_sensor(located, status)]
+    return [_failure_sensor(located, status), _reconciling_sensor(located, status), _backfill_sensor(located, status)]
 
 
 def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -71,6 +73,22 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
             report_if_changed(context.instance, health_of(alerts, context.instance, slack, looked_at, known=known))
 
     return slack_alert_retries
+
+
+def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="slack_alert_backfills",
+        default_status=status,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        description="Posts to Slack when a backfill of the analytics tables failed, and none of its runs did.",
+    )
+    def slack_alert_backfills(context: dg.SensorEvaluationContext, slack: Slack) -> dg.SkipReason:
+        cursor = tell_failed_backfills(located[0], context.instance, slack, context.cursor, log=context.log)
+        context.update_cursor(cursor)
+        waiting = sum(state != "told" for state in json.loads(cursor).values())
+        return dg.SkipReason(f"{waiting} failed backfills wait for their alert")
+
+    return slack_alert_backfills
 
 
 def alert_of_failed_run(

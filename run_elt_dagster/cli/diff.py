@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, partition
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.model.table_files import load_table
@@ -22,9 +22,19 @@ from run_elt_dagster.settings import Settings
     "--against", metavar="NAME", help="A database, or database.schema.table, in the place of what readers see."
 )
 @click.option("--rows", type=click.IntRange(0, 1000), default=0, help="Print so many keys of each kind of difference.")
+@partition
 @click.option("--exit-code", "tells_by_code", is_flag=True, help="Exit with 1 if there is a difference, as git does.")
 @as_json
-def command(table: str, *, key: str | None, against: str | None, rows: int, tells_by_code: bool, as_json: bool) -> int:
+def command(
+    table: str,
+    *,
+    key: str | None,
+    against: str | None,
+    rows: int,
+    partition: str | None,
+    tells_by_code: bool,
+    as_json: bool,
+) -> int:
     """Build a table as its file stands and count what readers would see change: columns, and rows by key.
 
     Nothing is published. NULL is equal to NULL. A FLOAT is equal to a number that differs by less than its 1e-9th part. Without a
@@ -34,11 +44,14 @@ def command(table: str, *, key: str | None, against: str | None, rows: int, tell
         raise click.UsageError("--rows prints values of rows, and is for a terminal: leave out --json.")
     settings = Settings.from_environment()
     declared = load_table(settings.tables_dir, table)
+    part = declared.part(partition) if declared.partitions is not None or partition else None
     columns = key_of(key.split(",") if key else (), declared, examples=rows)
     with signed_in(settings) as session:
         other = against_of(against, declared, database=session.database)
-        with built(session, declared, job="run-elt diff", options=settings.publishing, warn=say_on_stderr) as work:
-            difference = compare(work, other, key=columns, examples=rows)
+        with built(
+            session, declared, job="run-elt diff", options=settings.publishing, part=part, warn=say_on_stderr
+        ) as work:
+            difference = compare(work, other, key=columns, examples=rows, part=part)
     if not difference.exists and against is not None:
         raise ValueError(
             f"run-elt diff --against requires a table that this role may see, got {other}. Nothing was compared."

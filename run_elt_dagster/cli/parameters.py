@@ -25,4 +25,9 @@ class TableName(click.ParamType[str]):
 
 TABLE = TableName()
 
+partition = click.option(
+    "--partition",
+    metavar="KEY",
+    help="The partition to build, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")

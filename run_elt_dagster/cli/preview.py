@@ -7,7 +7,7 @@ import click
 
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, partition
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.publish.preview import audit, built, first_rows
@@ -19,19 +19,27 @@ from run_elt_dagster.snowflake.session import Answer
 @click.command("preview")
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
 @click.option("--rows", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Rows to print.")
+@partition
 @click.option("--keep", is_flag=True, help="Keep the candidate, to query it.")
 @as_json
-def command(table: str, *, rows: int, keep: bool, as_json: bool) -> int:
+def command(table: str, *, rows: int, partition: str | None, keep: bool, as_json: bool) -> int:
     """Build and audit a table as its file stands, print its first rows, and publish nothing.
 
     The tables that it reads are those that readers see. The exit code is 1 if a check would stop the publishing.
     """
     settings = Settings.from_environment()
     declared = load_table(settings.tables_dir, table)
+    part = declared.part(partition) if declared.partitions is not None or partition else None
     with (
         signed_in(settings) as session,
         built(
-            session, declared, job="run-elt preview", options=settings.publishing, keep=keep, warn=say_on_stderr
+            session,
+            declared,
+            job="run-elt preview",
+            options=settings.publishing,
+            keep=keep,
+            part=part,
+            warn=say_on_stderr,
         ) as work,
     ):
         outcomes = audit(work)
@@ -49,12 +57,16 @@ def _print(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, 
         print()
     print_table(
         ("check", "verdict", "found"),
-        [(o.audit.name, _verdict(o), str(o).removeprefix(f"check {o.audit.name} ")) for o in outcomes],
+        [(_name(o), _verdict(o), str(o).removeprefix(f"check {o.audit.name} ")) for o in outcomes],
     )
     count = next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None)
     rows = "" if count is None else f"{count:,} rows in "
     print(f"\n{work.table.name}: {rows}{work.seconds['build']:.1f} s. Nothing was published. {work.production.words}")
     print(f"The candidate {work.candidate} {'stays.' if keep else 'is dropped.'}")
+
+
+def _name(outcome: AuditOutcome) -> str:
+    return outcome.audit.name if outcome.partition is None else f"{outcome.audit.name} {outcome.partition}"
 
 
 def _verdict(outcome: AuditOutcome) -> str:
@@ -72,6 +84,12 @@ def _facts(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, 
         "rows": next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None),
         "first_rows": [dict(zip(shown.columns, row, strict=True)) for row in shown.rows],
         "checks": [
-            {"name": outcome.audit.name, "verdict": _verdict(outcome), "found": str(outcome)} for outcome in outcomes
+            {
+                "name": outcome.audit.name,
+                "partition": outcome.partition,
+                "verdict": _verdict(outcome),
+                "found": str(outcome),
+            }
+            for outcome in outcomes
         ],
     }

@@ -9,6 +9,7 @@ import dagster as dg
 from run_elt_dagster.cli.opening import history, signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.show_partitions import print_partitions
 from run_elt_dagster.model.lineage import load_declared
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
 from run_elt_dagster.settings import Settings
@@ -17,15 +18,21 @@ from run_elt_dagster.snowflake.session import ConnectorSession
 
 @click.command("show")
 @click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@click.option(
+    "--partitions", "by_partition", is_flag=True, help="List the published partitions of TABLES, instead of rows."
+)
 @as_json
-def command(tables: tuple[str, ...], *, as_json: bool) -> int:
+def command(tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> int:
     """List what readers see, then print the rows of TABLES: declared tables, sources, candidates.
 
     \b
       run-elt show                          every declared table
       run-elt show analytics.mau_summary    the same, and its first rows
+      run-elt show --partitions analytics.sessions_daily    what is published of each partition
     """
     settings = Settings.from_environment()
+    if by_partition:
+        return print_partitions(settings, tables, as_json=as_json)
     declared, problems = load_declared(settings.tables_dir)
     for problem in problems:
         # Of another file, it is no reason not to look at a table.

@@ -20,8 +20,8 @@ from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
+from run_elt_dagster.orchestration.jobs import JOB_NAME, SCHEDULE_NAME, jobs_of
 from run_elt_dagster.orchestration.lateness import late_tables, with_freshness
-from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
 from run_elt_dagster.orchestration.specs import owners_of
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
@@ -79,7 +79,7 @@ TICK_SECONDS = 900
 _LATE_SHOWN = 10
 # Names of the required daemons: without them there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
-SCHEDULES = {daily_schedule(job_name=JOB_NAME).name}
+SCHEDULES = {SCHEDULE_NAME}
 SENSORS = {
     *(sensor.name for sensor in alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))),
     lost_runs_sensor(lost_after_seconds=60).name,
@@ -420,7 +420,7 @@ def _alert_findings(
     if settings is None or tables is None:
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return
-    alerts = Alerts(settings.alerts, owners_of(tables), (JOB_NAME,))
+    alerts = Alerts(settings.alerts, owners_of(tables), tuple(job.name for job in jobs_of(tables)))
     alerts = at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))
     health = health_of(alerts, instance, Slack.from_settings(settings))
     if health.is_well:

@@ -290,13 +290,13 @@ class Partitioning(Strict):
         """
         if declared_type is None:
             return _NTZ if self.by == "hour" else _DATE
-        names = column_type(declared_type).names
+        name, *others = column_type(declared_type).names
         takes = (_NTZ, *_WITH_A_ZONE) if self.by == "hour" else (_DATE, _NTZ, *_WITH_A_ZONE)
-        if len(names) > 1 or names[0] not in takes:
+        if others or name not in takes:
             raise ValueError(
                 f"requires a column of type {', '.join(takes[:-1]).lower()} or {takes[-1].lower()}, got {declared_type}"
             )
-        return names[0]
+        return name
 
     def _with_key(self, key: str) -> Partition | None:
         try:

@@ -15,6 +15,7 @@ from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.column_lineage import ColumnLineage
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.orchestration.code_versions import source_versions, version_tags
 from run_elt_dagster.orchestration.columns import column_metadata
@@ -39,7 +40,16 @@ from run_elt_dagster.orchestration.failing import (
 )
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
+from run_elt_dagster.orchestration.jobs import condition_of
 from run_elt_dagster.orchestration.links import Links
+from run_elt_dagster.orchestration.partition_events import (
+    partition_words,
+    published_partitions,
+    record_partition_checks,
+    record_partition_checks_alone,
+    record_partitions,
+)
+from run_elt_dagster.orchestration.partitions import NoPartitionError, slices_of
 from run_elt_dagster.orchestration.progress import ProgressLog
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.sources import record_sources, sources_of
@@ -85,7 +95,12 @@ class _Record:
 
 
 def analytics_assets(
-    tables: Catalogue, options: PublishOptions, *, links: Links = NO_LINKS, columns: ColumnLineage | None = None
+    tables: Catalogue,
+    options: PublishOptions,
+    *,
+    links: Links = NO_LINKS,
+    columns: ColumnLineage | None = None,
+    woken: Mapping[Key, Collection[Key]] | None = None,
 ) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks, and one for every broken file; any selection of them runs as one step.
 
@@ -94,14 +109,22 @@ def analytics_assets(
         options: How they are built and published.
         links: Where the links of their pages lead.
         columns: Where their columns come from, None to read it off their SQL in each process.
+        woken: The tables that are built again when others were, by the daemon, and the others.
     """
     lineage = columns or ColumnLineage(tables)
+    conditions = {key: condition_of(wakers) for key, wakers in (woken or {}).items()}
 
     @dg.multi_asset(
         name=_OP,
-        specs=[*(asset_spec(tables, key, links=links) for key in tables), *map(broken_spec, tables.broken.values())],
+        specs=[
+            *(asset_spec(tables, key, links=links, condition=conditions.get(key)) for key in tables),
+            *map(broken_spec, tables.broken.values()),
+        ],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
+        # One run for a range of partitions, on the page and on the command line. Dagster refuses a range of the command line if one
+        # selected asset has no such policy, one that is built whole too.
+        backfill_policy=dg.BackfillPolicy.single_run(),
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
     def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
@@ -122,6 +145,7 @@ def analytics_assets(
                 context.log.error(fact["message"])
             if not selected and not context.selected_asset_check_keys:
                 fail_if(facts, [])
+            slices = slices_of(context, tables)
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
@@ -142,6 +166,7 @@ def analytics_assets(
                         selected,
                         run=run,
                         options=options,
+                        slices={key: part for key, part in slices.items() if key in selected},
                         seconds=_last_seconds(context.instance, selected) if many else {},
                         warn=_teller(context.log.warning),
                         look=progress.look,
@@ -152,9 +177,17 @@ def analytics_assets(
                             context, outcomes, _Record(described, links, broken, progress)
                         )
                         lineage.save()
-                facts += [facts_of(outcome, outcome.failure) for outcome in failed if outcome.failure is not None]
-                facts += yield from _checks_alone(context, session, tables, run, links)
+                facts += [
+                    facts_of(outcome, outcome.failure, part=slices.get(outcome.table.key))
+                    for outcome in failed
+                    if outcome.failure is not None
+                ]
+                facts += yield from _checks_alone(context, session, tables, run, links, slices=slices)
                 fail_if(facts, skipped)
+        except NoPartitionError as error:
+            raise early_failure(
+                "build", "The run names no partition", str(error), error, reason=Reason.NO_PARTITION
+            ) from None
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
             raise early_failure("build", summary, str(error), error, reason=Reason.CATALOGUE) from None
@@ -283,29 +316,16 @@ def _recorded(
     skipped: list[TableOutcome] = []
     awaited = awaited_tables(context)
     for outcome in outcomes:
-        key = dg.AssetKey(list(outcome.table.key))
         for warning in outcome.warnings:
             context.log.warning(without_secrets(warning))
-        if outcome.published:
-            with recording.of(outcome.table.name):
-                record.progress.tell(_published_line(outcome))
-                metadata, tags = record.described(outcome)
-                yield from record_table(context, key, metadata, tags=tags, is_awaited=key in awaited)
-        elif outcome.superseded_by is not None:
-            record.progress.tell(_superseded_line(outcome))
-            if key in awaited:
-                yield superseding(context.instance, key, outcome.superseded_by)
-        elif outcome.failure is not None:
+        if outcome.failure is not None:
             context.log.error(_error_line(outcome.failure))
             failed.append(outcome)
-        else:
+        elif not outcome.in_production:
             skipped.append(outcome)
-        # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
-        # candidate and this run's for a published one, and would store an output of each check.
-        evaluations = evaluations_of(
-            context, outcome.table, outcome.audits, audited=outcome.candidate, links=record.links
-        )
-        yield from record_checks(context, evaluations, is_awaited=outcome.in_production and key in awaited)
+        is_awaited = dg.AssetKey(list(outcome.table.key)) in awaited
+        record_one = _recorded_partitions if outcome.table.partitions is not None else _recorded_whole
+        yield from record_one(context, outcome, recording, record, is_awaited=is_awaited)
     record.progress.flush()
     if skipped:
         context.log.warning(skipped_lines(skipped, broken=record.broken))
@@ -314,22 +334,73 @@ def _recorded(
     return failed, skipped
 
 
+def _recorded_whole(
+    context: dg.AssetExecutionContext,
+    outcome: TableOutcome,
+    recording: Recording,
+    record: _Record,
+    *,
+    is_awaited: bool,
+) -> Iterator[_Event]:
+    """Record a table that is built whole: that it is published, and what its checks say."""
+    key = dg.AssetKey(list(outcome.table.key))
+    if outcome.published:
+        with recording.of(outcome.table.name):
+            record.progress.tell(_published_line(outcome))
+            metadata, tags = record.described(outcome)
+            yield from record_table(context, key, metadata, tags=tags, is_awaited=is_awaited)
+    elif outcome.superseded_by is not None:
+        record.progress.tell(_superseded_line(outcome))
+        if is_awaited:
+            yield superseding(context.instance, key, outcome.superseded_by)
+    # Not as AssetCheckResult: Dagster would look for the latest materialization, which is another table's for a rejected
+    # candidate and this run's for a published one, and would store an output of each check.
+    evaluations = evaluations_of(context, outcome.table, outcome.audits, audited=outcome.candidate, links=record.links)
+    yield from record_checks(context, evaluations, is_awaited=outcome.in_production and is_awaited)
+
+
+def _recorded_partitions(
+    context: dg.AssetExecutionContext,
+    outcome: TableOutcome,
+    recording: Recording,
+    record: _Record,
+    *,
+    is_awaited: bool,
+) -> Iterator[_Event]:
+    """Record the partitions of a table: those that were published, and what the checks say of each."""
+    published = published_partitions(outcome)
+    if published:
+        record.progress.tell(_published_partitions_line(outcome, published))
+    if superseded := [key for key, part in outcome.partitions.items() if part.state == "superseded"]:
+        record.progress.tell(_superseded_partitions_line(outcome, superseded))
+    if published or (is_awaited and outcome.in_production):
+        with recording.of(outcome.table.name):
+            metadata, tags = record.described(outcome)
+            yield from record_partitions(context, outcome, metadata, tags=tags, is_awaited=is_awaited)
+    record_partition_checks(context, outcome, record.links)
+
+
 def _checks_alone(
     context: dg.AssetExecutionContext,
     session: Session,
     tables: Catalogue,
     run: RunContext,
     links: Links,
+    *,
+    slices: Mapping[Key, Slice],
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
     facts: list[dict[str, Any]] = []
     for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
         target = target_of(table, database=session.database)
-        audit = audit_published(session, table, run=run)
-        for evaluation in evaluations_of(context, table, audit.outcomes, audited=target, links=links):
-            # Dagster looks up which materialization this is about.
-            yield check_result(evaluation)
+        audit = audit_published(session, table, run=run, part=slices.get(table.key))
+        if table.partitions is not None:
+            record_partition_checks_alone(context, table, audit.outcomes, audited=target, links=links)
+        else:
+            for evaluation in evaluations_of(context, table, audit.outcomes, audited=target, links=links):
+                # Dagster looks up which materialization this is about.
+                yield check_result(evaluation)
         failed = [o for o in audit.outcomes if o.blocks and is_selected(context, table, o)]
         if failed:
             facts.append(check_run_facts(table, target, audit, failed))
@@ -341,6 +412,21 @@ def _superseded_line(outcome: TableOutcome) -> str:
     return (
         f"{outcome.table.name} was not published by this run: run {outcome.superseded_by} has published it from a newer "
         "snapshot. Readers see that one."
+    )
+
+
+def _published_partitions_line(outcome: TableOutcome, keys: Sequence[str]) -> str:
+    rows = sum(outcome.partitions[key].row_count or 0 for key in keys)
+    return (
+        f"{outcome.table.name} is published for {partition_words(keys)}: {rows:,} rows in {sum(outcome.seconds.values()):.1f} s, at "
+        f"{outcome.target}"
+    )
+
+
+def _superseded_partitions_line(outcome: TableOutcome, keys: Sequence[str]) -> str:
+    return (
+        f"{outcome.table.name}: this run has not published {partition_words(keys)}. Another run has published "
+        f"{'it' if len(keys) == 1 else 'them'} from a newer snapshot. Readers see that one."
     )
 
 

@@ -18,7 +18,9 @@ _INPUT_VERSION, _INPUT_EVENT = "dagster/input_data_version", "dagster/input_even
 NO_VERSION, _NO_EVENT = "INITIAL", "NULL"
 _DIGITS = 16
 # Where a file lies is no part of what it declares.
-_OF_THE_PLACE = {"path", "sql_line", "lines"}
+_OF_THE_PLACE = {"path": True, "sql_line": True, "lines": True}
+# When which partition is built is none of a partition's contents.
+_OF_THE_SCHEDULE = {"partitions": {"end": True, "lookback": True, "max_per_run": True}}
 
 
 def code_version(table: AnalyticsTable) -> str:
@@ -26,7 +28,7 @@ def code_version(table: AnalyticsTable) -> str:
 
     A setting at its default leaves the digest as it is. So a new version of this project puts no table out of date.
     """
-    declared = table.model_dump_json(exclude=_OF_THE_PLACE, exclude_defaults=True)
+    declared = table.model_dump_json(exclude={**_OF_THE_PLACE, **_OF_THE_SCHEDULE}, exclude_defaults=True)
     return hashlib.sha256(declared.encode()).hexdigest()[:_DIGITS]
 
 

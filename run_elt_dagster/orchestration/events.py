@@ -44,7 +44,7 @@ def record_table(
         # Dagster adds the same tags. Without a version stated, it would make up one, and put the readers out of date.
         yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(NO_VERSION))
     else:
-        _log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags=tags))
+        log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def record_checks(
@@ -55,10 +55,10 @@ def record_checks(
         yield from map(check_result, evaluations)
         return
     for evaluation in evaluations:
-        _log_event(context, evaluation)
+        log_event(context, evaluation)
 
 
-def _log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+def log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
     """Store an event here and now.
 
     Where Dagster's storage fails, the error is raised in the op, which then begins no other table. What is yielded, Dagster
@@ -151,7 +151,7 @@ def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str
         # The embedded Snowflake counts no bytes.
         **({"bytes": outcome.bytes} if outcome.bytes else {}),
         "candidate": str(outcome.candidate),
-        "publish": outcome.table.publish,
+        "publish": outcome.table.method,
         "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
         **_findings(outcome),
         "seconds": round(sum(outcome.seconds.values()), 3),

@@ -9,6 +9,7 @@ from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
@@ -17,6 +18,7 @@ from run_elt_dagster.orchestration.events import (
     QUERY_LIMIT,
     without_secrets,
 )
+from run_elt_dagster.orchestration.partition_events import failed_partitions, published_partitions
 from run_elt_dagster.orchestration.specs import asset_key
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import PublishedAudit
@@ -203,8 +205,14 @@ def _in_a_line(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def facts_of(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
-    """Return the facts about a table that was to be built, as the alert reads them."""
+def facts_of(outcome: TableOutcome, failure: Failure, *, part: Slice | None = None) -> dict[str, Any]:
+    """Return the facts about a table that was to be built, as the alert reads them.
+
+    Args:
+        outcome: What became of it.
+        failure: Why it was not published.
+        part: The partitions that were to be built, None for a whole table.
+    """
     failed = [audit for audit in outcome.audits if audit.blocks]
     return {
         "table": outcome.table.name,
@@ -222,7 +230,16 @@ def facts_of(outcome: TableOutcome, failure: Failure) -> dict[str, Any]:
         "readers_see": failure.production.to_json(),
         "owners": [outcome.table.owner] if outcome.table.owner else [],
         "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
+        **_partition_facts(outcome, part),
     }
+
+
+def _partition_facts(outcome: TableOutcome, part: Slice | None) -> dict[str, Any]:
+    """Return which partitions failed, and how many of the run are published all the same; nothing of a table built whole."""
+    if part is None:
+        return {}
+    failed = failed_partitions(outcome) if outcome.partitions else list(part.keys)
+    return {"partitions": failed, "partitions_published": len(published_partitions(outcome))}
 
 
 def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from run_elt_dagster.orchestration.selection import matches_nothing
+from run_elt_dagster.runs.partitions import latest_materializations
 
 # Runs that are looked through for the one that is meant, by its id or as the newest that failed.
 RUNS_READ, FAILED_READ = 500, 20
@@ -23,17 +24,20 @@ class Retry:
         run_id: The failed run.
         keys: What it planned and no run has published since, and what reads these; parents first.
         published_since: What another run has published since; it is left out.
+        partitions: The first and the last partition that the run left, or was asked for; None of whole tables alone.
     """
 
     run_id: str
     keys: tuple[dg.AssetKey, ...]
     published_since: tuple[dg.AssetKey, ...] = ()
+    partitions: tuple[str, str] | None = None
 
     @property
     def command(self) -> list[str]:
         """Arguments of `dagster` that build it."""
         selection = ",".join(key.to_user_string() for key in self.keys)
-        return ["asset", "materialize", "--select", selection, "-m", "run_elt_dagster"]
+        part = ["--partition-range", "...".join(self.partitions)] if self.partitions else []
+        return ["asset", "materialize", "--select", selection, *part, "-m", "run_elt_dagster"]
 
 
 def retry_of(instance: dg.DagsterInstance, specs: Sequence[dg.AssetSpec], start: str | None = None) -> Retry:
@@ -85,28 +89,47 @@ def _the_run(instance: dg.DagsterInstance, start: str) -> dg.RunRecord:
 def _left_of(
     instance: dg.DagsterInstance, record: dg.RunRecord, parents: Mapping[dg.AssetKey, AbstractSet[dg.AssetKey]]
 ) -> Retry:
-    run_id = record.dagster_run.run_id
-    left = set(_unpublished(instance, run_id)) & parents.keys()
+    run = record.dagster_run
+    left = {key: parts for key, parts in _unpublished(instance, run.run_id).items() if key in parents}
     started_at = record.start_time or record.create_timestamp.timestamp()
-    since = {key for key in left if _published_at(instance, key) > started_at}
-    todo = left - since
+    since = {key for key, parts in left.items() if _is_published_since(instance, key, parts, started_at)}
+    todo = left.keys() - since
     # A table that reads a rebuilt one is older than that, even if another run has published it since.
     while more := {key for key in since - todo if parents[key] & todo}:
         todo |= more
-    return Retry(run_id, tuple(_parents_first(todo, parents)), tuple(sorted(since - todo)))
+    asked = [part for key in todo for part in left[key] if part is not None]
+    # Keys sort as their times do. All tables of a run have the same partitions.
+    return Retry(
+        run.run_id,
+        tuple(_parents_first(todo, parents)),
+        tuple(sorted(since - todo)),
+        (min(asked), max(asked)) if asked else None,
+    )
 
 
-def _unpublished(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.AssetKey]:
-    planned: dict[dg.AssetKey, None] = {}
+def _unpublished(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetKey, list[str | None]]:
+    """Return what a run planned and has not published: the partitions of each asset, or None of one that is built whole."""
+    planned: dict[dg.AssetKey, dict[str | None, None]] = {}
     for record in instance.get_records_for_run(run_id, of_type=_EVENTS).records:
         event = record.event_log_entry.dagster_event
         if event is None or event.asset_key is None:
             continue
+        parts = planned.setdefault(event.asset_key, {})
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
-            planned[event.asset_key] = None
+            parts[event.partition] = None
         else:
-            planned.pop(event.asset_key, None)
-    yield from planned
+            parts.pop(event.partition, None)
+    return {key: list(parts) for key, parts in planned.items() if parts}
+
+
+def _is_published_since(
+    instance: dg.DagsterInstance, key: dg.AssetKey, parts: Sequence[str | None], started_at: float
+) -> bool:
+    partitions = [part for part in parts if part is not None]
+    if not partitions:
+        return _published_at(instance, key) > started_at
+    latest = latest_materializations(instance, key, partitions)
+    return len(latest) == len(partitions) and all(record.timestamp > started_at for record in latest.values())
 
 
 def _published_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:

@@ -79,7 +79,9 @@ class Shown:
     def line(self) -> list[str]:
         """The cells of the overview; what Dagster recorded about other rows than readers see is left out."""
         marker = self.existing.marker if self.existing else None
-        own = self.recorded if marker and self.recorded and _is_of(marker, self.recorded) else None
+        own = (
+            self.recorded if marker and self.recorded and (self.is_in_parts or _is_of(marker, self.recorded)) else None
+        )
         metadata = own.metadata if own else {}
         return [
             self.name,
@@ -90,6 +92,11 @@ class Shown:
             _run(marker) if marker else "-",
             str(self.relation) if self.existing else "no table",
         ]
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether it is a table with partitions."""
+        return self.table is not None and self.table.partitions is not None
 
     @property
     def facts(self) -> str:
@@ -245,6 +252,9 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
     if existing is None:
         if recorded is not None:
             yield f"Dagster's last materialization is {recorded}, and there is no table any more"
+        return
+    if shown.is_in_parts:
+        # Its comment names the run that has created it. `run-elt show --partitions` has the run of each part.
         return
     marker = existing.marker
     if marker is None:

@@ -15,6 +15,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
 from run_elt_dagster.orchestration.links import Links
+from run_elt_dagster.orchestration.partitions import dep_of, partitioned_check_spec, partitions_of
 from run_elt_dagster.orchestration.selection import BROKEN_KIND, KINDS
 
 # The tag of a table whose file is broken. Its metadata of the same name says what is wrong.
@@ -53,12 +54,20 @@ def _storage(name: str) -> dict[str, Any]:
     return {"dagster/storage_kind": "snowflake", **({"dagster/table_name": name} if name else {})}
 
 
-def asset_spec(tables: Catalogue, key: Key, *, links: Links = NO_LINKS) -> dg.AssetSpec:
+def asset_spec(
+    tables: Catalogue,
+    key: Key,
+    *,
+    links: Links = NO_LINKS,
+    condition: dg.AutomationCondition[dg.AssetKey] | None = None,
+) -> dg.AssetSpec:
     """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(
         list(key),
-        deps=[asset_key(parent) for parent in tables.upstream[key]],
+        deps=[dep_of(asset_key(parent), table, tables.get(parent)) for parent in tables.upstream[key]],
+        partitions_def=partitions_of(table),
+        automation_condition=condition,
         description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
@@ -111,7 +120,8 @@ def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
         **_storage(name),
         **declared_schema(table),
         **links.file_of(table),
-        "publish": table.publish,
+        "publish": table.method,
+        **_parts_of(table),
         "transient": table.transient,
     }
     if table.identifier:
@@ -127,8 +137,20 @@ def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
     return metadata
 
 
+def _parts_of(table: AnalyticsTable) -> dict[str, Any]:
+    """Return metadata that says which parts a table is built in."""
+    partitions = table.partitions
+    if partitions is None:
+        return {}
+    end = f", before {partitions.end.strftime(partitions.key_format)}" if partitions.end is not None else ""
+    start = partitions.start.strftime(partitions.key_format)
+    return {"partitions": f"by {partitions.by} of {partitions.column} (UTC), from {start}{end}"}
+
+
 def check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
     """Return the asset check of an audit; one of severity `error` blocks what waits for the table."""
+    if table.partitions is not None:
+        return partitioned_check_spec(table, audit)
     return dg.AssetCheckSpec(
         audit.name, asset=list(table.key), description=audit.description, blocking=audit.severity == "error"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.names import Relation, display_name, stored_name, stored_names
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.difference import (
     Comparison,
@@ -96,8 +97,17 @@ def key_of(columns: Sequence[str], table: AnalyticsTable, *, examples: int) -> t
     return key
 
 
-def compare(work: TableWork, against: Relation, *, key: tuple[str, ...], examples: int = 0) -> Difference:
+def compare(
+    work: TableWork, against: Relation, *, key: tuple[str, ...], examples: int = 0, part: Slice | None = None
+) -> Difference:
     """Compare a table's candidate with another table, in two statements, and a third for examples.
+
+    Args:
+        work: The work on the candidate.
+        against: The other table.
+        key: Stored names of the columns that identify a row.
+        examples: How many keys of each kind of difference are shown.
+        part: The partitions that the candidate has: only theirs of the other table are compared. None for whole tables.
 
     Raises:
         ValueError: A column of the key is not in both tables.
@@ -108,7 +118,8 @@ def compare(work: TableWork, against: Relation, *, key: tuple[str, ...], example
     schema = schema_difference(new, old)
     if not old:
         return Difference(against, exists=False, schema=schema, key=key, rows=None)
-    comparison = Comparison(work.candidate, against, new, old, key)
+    within = work.table.partition_predicate(part.start, part.end) if part is not None else ""
+    comparison = Comparison(work.candidate, against, new, old, key, within)
     _require_key(comparison)
     if not key and not comparison.compared:
         return Difference(against, exists=True, schema=schema, key=key, rows=None)

@@ -122,6 +122,7 @@ class Comparison:
         new_columns: The columns of the new table.
         old_columns: The columns of the old table.
         key: Stored names of the columns that identify a row; none to compare whole rows.
+        within: The condition that a row of the old table is compared; empty for every row.
     """
 
     new: Relation
@@ -129,6 +130,7 @@ class Comparison:
     new_columns: tuple[Column, ...]
     old_columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    within: str = ""
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -231,6 +233,7 @@ class Comparison:
         return " UNION ALL ".join(
             f"SELECT {', '.join(_comparable(columns[name], is_one_type=_is_one_type(news[name], olds[name])) for name in names)}, "
             f'{int(side == "new")} AS "run_elt new", {int(side == "old")} AS "run_elt old" FROM {table.sql}'
+            f"{f' WHERE {self.within}' if self.within and side == 'old' else ''}"
             for side, table, columns in sides
         )
 

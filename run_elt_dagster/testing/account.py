@@ -24,7 +24,7 @@ from run_elt_dagster.snowflake.session import Answer, Session, StatementError
 from run_elt_dagster.testing.bound import TableTests
 from run_elt_dagster.testing.files import Case
 from run_elt_dagster.testing.memory import time_functions
-from run_elt_dagster.testing.runner import Answered, CaseError
+from run_elt_dagster.testing.runner import Answered, CaseError, case_sql
 from run_elt_dagster.testing.values import Json, Zoned, got, meant
 
 _READING_FUNCTIONS = frozenset({"error_table", "system$reference", "system$query_reference", "to_query"})
@@ -68,19 +68,20 @@ class OnAccount:
         Raises:
             CaseError: It fails there, or cannot be given other rows than those of the account.
         """
-        if functions := _time_functions(tests):
+        if functions := _time_functions(tests, case_sql(tests, case)):
             raise CaseError(
                 f"{tests.table.path}:{tests.table.sql_line}: a case with account: true cannot freeze the time, got "
                 f"{', '.join(sorted(functions))}. An account has a clock of its own. Test the table without account: true."
             )
-        execute, found = partial(self._execute, tests), places(tests)
+        sql = case_sql(tests, case)
+        execute, found = partial(self._execute, tests), places(tests, sql)
         if not self._is_in_schema:
             execute(f"USE SCHEMA {self._schema}")
             self._is_in_schema = True
         names = {key: _new_name() for key in tests.upstream}
         for key, name in names.items():
             execute(given_sql(tests, case, key, name))
-        answer = execute(with_names(tests.table.sql, found, names))
+        answer = execute(with_names(sql, found, names))
         for name in names.values():
             # After a failure they go with the session: another statement could only hide why.
             execute(f"DROP TABLE {name}")
@@ -102,20 +103,19 @@ def _new_name() -> str:
     return f'"RUN_ELT_TEST_{uuid.uuid4().hex.upper()}"'
 
 
-def _time_functions(tests: TableTests) -> frozenset[str]:
+def _time_functions(tests: TableTests, sql: str) -> frozenset[str]:
     try:
-        return time_functions(tests.table.sql)
+        return time_functions(sql)
     except SqlError as error:
         raise _unplaced(tests, "SQL that is newer than the reader") from error
 
 
-def places(tests: TableTests) -> list[Place]:
+def places(tests: TableTests, sql: str) -> list[Place]:
     """Return where the table's SQL names the tables that it reads.
 
     Raises:
         CaseError: It names one in a way that no other name can be put into: it would read the rows of the account.
     """
-    sql = tests.table.sql
     try:
         query = sqlglot.parse_one(sql, read="snowflake")
     except (SqlglotError, RecursionError) as error:

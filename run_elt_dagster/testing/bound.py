@@ -10,8 +10,9 @@ from run_elt_dagster.dialect.types import Type
 from run_elt_dagster.dialect.values import Value
 from run_elt_dagster.model.lineage import own_key, read_sql
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_name, stored_names
+from run_elt_dagster.model.partitions import placeholders_in
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem
-from run_elt_dagster.testing.files import CaseFile, CaseFilesError, Cell, Row, written
+from run_elt_dagster.testing.files import Case, CaseFile, CaseFilesError, Cell, Row, written
 from run_elt_dagster.testing.values import MisfitError, constant, inferred_type, require_digits, type_of_text
 
 _WITH_DATABASE = 3
@@ -53,6 +54,20 @@ class TableTests:
     file: CaseFile
     upstream: Mapping[Key, Upstream]
     database: str
+
+    def sql(self, case: Case) -> str:
+        """Return the SELECT of a case: the whole one of the file, or that of the case's partitions.
+
+        Raises:
+            ValueError: The table has no such partition, or its SQL asks for one and the case names none.
+        """
+        if case.partition is None and placeholders_in(self.table.sql):
+            raise ValueError(
+                "requires partition, since the SQL has {partition_start} and {partition_end}, got none. Name one."
+            )
+        if case.partition is None:
+            return self.table.sql
+        return self.table.sliced_sql(self.table.part(case.partition))
 
     def key_of_parts(self, parts: Sequence[str]) -> Key:
         """Return the key of a table by the parts of its name as Snowflake stores them; "" is a schema left out."""
@@ -99,7 +114,8 @@ class _Binding:
         self.found: list[TableProblem] = []
         self.given_keys = tuple(dict.fromkeys(key for case in file.cases for key in case.given))
         self._reads = {
-            _local(key, database): table.sql_line + line - 1 for key, line in read_sql(table.sql).tables.items()
+            _local(key, database): table.sql_line + line - 1
+            for key, line in read_sql(table.readable_sql).tables.items()
         }
         self._stated = {_local(key_of(stored_names(name)), database) for name in table.upstream}
 

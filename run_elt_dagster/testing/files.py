@@ -16,7 +16,7 @@ from run_elt_dagster.model.table import TableProblem
 SUFFIX = ".test.yaml"
 LIKE_SUFFIX = (SUFFIX, ".test.yml", ".tests.yaml", ".tests.yml")
 _FILE_KEYS = ("description", "types", "cases")
-_CASE_KEYS = ("description", "given", "expect", "now", "ordered", "exact", "tolerance", "account")
+_CASE_KEYS = ("description", "partition", "given", "expect", "now", "ordered", "exact", "tolerance", "account")
 _LONGEST_KEY = 3
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ class Case:
         exact: Whether every column of the result must be named.
         tolerance: How far a FLOAT may be from the expected one; None for the usual rounding alone.
         account: Whether it runs on an account only.
+        partition: The partition that is built, or a range of them, FIRST...LAST; None for the whole SELECT.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Case:
     exact: bool = False
     tolerance: Decimal | None = None
     account: bool = False
+    partition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class _Reader:
             self._line((*at, "expect")),
             now=self._now((*at, "now"), case.get("now")),
             tolerance=self._tolerance((*at, "tolerance"), case.get("tolerance")),
+            partition=self._partition((*at, "partition"), case.get("partition")),
             **{key: self._flag((*at, key), case.get(key, False)) for key in ("ordered", "exact", "account")},
         )
 
@@ -269,6 +272,14 @@ class _Reader:
             at,
             f"now requires a date or a timestamp, as in 2030-01-31 10:00:00, got {written(value)}. Without a time zone it is UTC.",
         )
+        return None
+
+    def _partition(self, at: Location, value: Any) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return value.isoformat()
+        self._note(at, f"partition requires a key or FIRST...LAST, as in 2024-01-31, got {written(value)}. Quote it.")
         return None
 
     def _tolerance(self, at: Location, value: Any) -> Decimal | None:

@@ -101,7 +101,7 @@ class Runner:
     def __init__(self, account: Callable[[], AccountRunner] | None = None) -> None:
         self._memory = Memory()
         self._open_account = account
-        self._translated: dict[int, tuple[TableTests, Translated]] = {}
+        self._translated: dict[tuple[int, str | None], tuple[TableTests, Translated]] = {}
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -136,7 +136,7 @@ class Runner:
     def _answer(self, tests: TableTests, case: Case) -> Answered:
         tables = _tables(tests)
         try:
-            query = self._query(tests, tables)
+            query = self._query(tests, case, tables)
             _require_time(tests, case, query.time_functions)
             constants = {
                 name: [upstream.constants(row) for row in case.given[key]]
@@ -150,18 +150,38 @@ class Runner:
         found = [tuple(map(got, row, kinds)) for row in rows]
         return Answered(tuple((column.name, column.type) for column in query.columns), found)
 
-    def _query(self, tests: TableTests, tables: Mapping[Key, Relation]) -> Translated:
-        """Return the table's SQL for DuckDB, translated once for all cases."""
-        known = self._translated.get(id(tests))
+    def _query(self, tests: TableTests, case: Case, tables: Mapping[Key, Relation]) -> Translated:
+        """Return the table's SQL for DuckDB, translated once for all cases of the same partition."""
+        key = id(tests), case.partition
+        known = self._translated.get(key)
         if known is None:
-            known = tests, self._memory.translated(file_sql(tests), partial(_find, tests, tables))
-            self._translated[id(tests)] = known
+            known = tests, self._memory.translated(file_sql(tests, case), partial(_find, tests, tables))
+            self._translated[key] = known
         return known[1]
 
 
-def file_sql(tests: TableTests) -> str:
-    """Return the table's SQL with the lines that it has in its file."""
-    return "\n" * (tests.table.sql_line - 1) + tests.table.sql
+def file_sql(tests: TableTests, case: Case) -> str:
+    """Return the SQL of a case with the lines that it has in its file.
+
+    Raises:
+        CaseError: The table has no such partition.
+    """
+    sql = case_sql(tests, case)
+    # Around the SQL of a slice stands another query, with a line of its own before it.
+    around = sql.count("\n", 0, max(sql.find(tests.table.sql), 0))
+    return "\n" * max(tests.table.sql_line - 1 - around, 0) + sql
+
+
+def case_sql(tests: TableTests, case: Case) -> str:
+    """Return the SQL of a case.
+
+    Raises:
+        CaseError: The table has no such partition.
+    """
+    try:
+        return tests.sql(case)
+    except ValueError as error:
+        raise CaseError(f"{tests.file.path}:{case.line}: case {case.name!r}: {error}") from error
 
 
 def _names(tests: TableTests) -> Sequence[tuple[str, Key]]:
@@ -183,7 +203,7 @@ def _find(tests: TableTests, tables: Mapping[Key, Relation], parts: Sequence[str
 def _require_time(tests: TableTests, case: Case, functions: frozenset[str]) -> None:
     if not functions or case.now is not None:
         return
-    sql = file_sql(tests)
+    sql = file_sql(tests, case)
     words = (unit for unit in SQL_UNIT.finditer(sql) if unit.lastgroup == "word")
     asking = next(unit for unit in words if unit.group().upper() in TIME_FUNCTIONS)
     line = sql.count("\n", 0, asking.start()) + 1

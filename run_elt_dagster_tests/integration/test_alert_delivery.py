@@ -497,7 +497,7 @@ def test_canary_is_in_no_message_and_in_no_event(harness: AlertHarness, monkeypa
 
 
 def test_sensors_run_by_default_and_see_every_code_location(harness: AlertHarness) -> None:
-    failure, retries = alert_sensors(harness.alerts)
+    failure, retries, _ = alert_sensors(harness.alerts)
     for sensor in (failure, retries):
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     run = harness.fail()
@@ -522,7 +522,7 @@ def shown(harness: AlertHarness) -> list[dict[str, object]]:
 
 
 def evaluate_retries(harness: AlertHarness) -> None:
-    (_, retries) = alert_sensors(harness.alerts)
+    (_, retries, _) = alert_sensors(harness.alerts)
     context = dg.build_sensor_context(instance=harness.instance, resources={"slack": harness.slack})
     retries(context)
 

@@ -33,7 +33,7 @@ MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
 NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
 NAMES += ["sensors", "alerts", "freshness"]
-SENSORS = ("slack_alert", "slack_alert_retries", "lost_runs")
+SENSORS = ("slack_alert", "slack_alert_retries", "slack_alert_backfills", "lost_runs")
 
 
 @pytest.fixture(scope="module")

@@ -301,3 +301,43 @@ def test_diff_compares_each_type_and_null_with_null(shop: Place) -> None:
     facts = shop.json("diff", "analytics.totals", "--against", "RUN_ELT.OTHER.FOUND")
     differing = {column.upper(): 2 for (_, _, same), column in zip(VALUES, columns, strict=True) if not same}
     assert facts["rows"]["by_column"] == differing
+
+
+def test_partition_is_previewed_compared_and_listed(place: Place) -> None:
+    with place.resource.connect():
+        place.sql(
+            "create table raw_data.e as select column1::date as day, column2 as n from values ('2024-01-01', 1), ('2024-01-02', 2)"
+        )
+        place.write(
+            "tables/analytics/days.sql",
+            "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nprimary_key: [day, n]\nelt */\n"
+            "select day, n from raw_data.e",
+        )
+        for command in ("preview", "diff"):
+            code, _, err = place.run(command, "analytics.days")
+            assert (code, "analytics.days requires a partition, got none. Nothing was built." in err) == (1, True)
+        assert place.json("show", "--partitions", "analytics.days") == {"analytics.days": []}
+        tables = load_tables(place.directory / "tables")
+        ((key, table),) = tables.items()
+        with place.resource.session(log=print) as session:
+            chosen = run_arguments("aaaaaaaa", creates_schemas=True)
+            (outcome,) = run_tables(
+                session, tables, [key], slices={key: table.part("2024-01-01...2024-01-02")}, **chosen
+            )
+        assert outcome.published, outcome.failure
+        place.sql("insert into raw_data.e values ('2024-01-02', 3), ('2024-01-03', 4)")
+
+        facts = place.json("preview", "analytics.days", "--partition", "2024-01-02")
+        assert (facts["rows"], facts["published"]) == (2, False)
+        assert {check["partition"] for check in facts["checks"]} == {"2024-01-02"}
+        # The other partitions of the table are not taken for rows that a build removes.
+        rows = place.json("diff", "analytics.days", "--partition", "2024-01-02")["rows"]
+        assert (rows["now"], rows["after"], rows["added"], rows["removed"]) == (1, 2, 1, 0)
+        listed = place.json("show", "--partitions", "analytics.days")["analytics.days"]
+        assert [(each["partition"], each["rows"], each["run_id"]) for each in listed] == [
+            ("2024-01-01", 1, "aaaaaaaa"),
+            ("2024-01-02", 1, "aaaaaaaa"),
+        ]
+        code, out, _ = place.run("show", "--partitions", "analytics.days")
+        assert (code, out.splitlines()[0]) == (0, "analytics.days: 2 partitions published")
+        assert place.run("show", "--partitions")[0] == 2

@@ -1,6 +1,6 @@
 """A code location of a test's own, and what to ask of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from snowflake.connector import SnowflakeConnection
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.specs import source_assets
+from run_elt_dagster.runs.partitions import PARTITION, RANGE_END, RANGE_START
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 
@@ -39,8 +40,20 @@ class DagsterProject:
         *tables: str,
         selection: dg.AssetSelection | None = None,
         max_concurrent_tables: int = 4,
+        partitions: str | None = None,
+        others: Sequence[Any] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run the tables, all by default, as a job of the code location does."""
+        """Run the tables, all by default, as a job of the code location does.
+
+        Args:
+            tables: Which.
+            selection: Which, in their place.
+            max_concurrent_tables: How many at a time.
+            partitions: The partition to build, or FIRST...LAST.
+            others: Definitions of other projects.
+            tags: Of the run.
+        """
         catalogue = load_tables(self.directory / "tables", keeps_broken=True)
         chosen = (
             dg.AssetSelection.assets(*(["analytics", name] for name in tables)) if tables else dg.AssetSelection.all()
@@ -51,12 +64,18 @@ class DagsterProject:
                     catalogue, PublishOptions(max_concurrent_tables=max_concurrent_tables, creates_schemas=True)
                 ),
                 *source_assets(catalogue),
+                *(other for other in others if not isinstance(other, dg.AssetChecksDefinition)),
             ],
+            asset_checks=[other for other in others if isinstance(other, dg.AssetChecksDefinition)],
             jobs=[dg.define_asset_job("job", selection=selection or chosen)],
             resources={"snowflake": self.resource},
         )
         job = definitions.resolve_job_def("job")
-        return job.execute_in_process(instance=self.instance, raise_on_error=False)
+        first, _, last = (partitions or "").partition("...")
+        asked = {RANGE_START: first, RANGE_END: last} if last else {PARTITION: first} if first else {}
+        return job.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags={**asked, **(tags or {})} or None
+        )
 
     def materialized(self, result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
         """Return the metadata of what a run has materialized, by table, as Dagster has stored it."""

@@ -18,7 +18,8 @@ from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
-from run_elt_dagster.orchestration.schedule import JOB_NAME, daily_schedule
+from run_elt_dagster.orchestration.jobs import JOB_NAME, jobs_of
+from run_elt_dagster.orchestration.schedule import schedule_of
 from run_elt_dagster.orchestration.show import Shown, differences, recorded_by_dagster
 from run_elt_dagster.publish.guards import InventoryTable
 from run_elt_dagster.runs.tags import ALIVE, bound
@@ -37,7 +38,7 @@ class Looks:
 
     def __init__(self, harness: AlertHarness, home: Path) -> None:
         self._harness, self._instance, self._home = harness, harness.instance, home
-        self._alert, self._retries = alert_sensors(harness.alerts)
+        self._alert, self._retries, *_ = alert_sensors(harness.alerts)
         self._cursor: str | None = None
         self._alert_tick()
         # What a new process reads once of each open incident, some in each tick.
@@ -89,7 +90,8 @@ class Looks:
 
     def _scheduled_tick(self) -> object:
         at = datetime.now(UTC)
-        return daily_schedule(job_name=JOB_NAME)(dg.build_schedule_context(self._instance, scheduled_execution_time=at))
+        (job,) = jobs_of(catalogue([]))
+        return schedule_of(job)(dg.build_schedule_context(self._instance, scheduled_execution_time=at))
 
     def _doctor(self) -> list[Finding]:
         tables = catalogue(

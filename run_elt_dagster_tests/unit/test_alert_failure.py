@@ -12,6 +12,7 @@ from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, TABLE_EVENT_TYPES, run_failure
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
+from run_elt_dagster.runs.partitions import BACKFILL, RANGE_END, RANGE_START
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 LAST = TableVersion(rows=7, created_at=datetime(2026, 11, 21, tzinfo=UTC))
@@ -187,3 +188,67 @@ def test_snowflake_tells_what_readers_see_after_a_process_was_lost(
     seen = seen_from_text(seen_to_text({"analytics.mau": marker}))
     failure = run_failure(run, events, failed_at=AT, seen=seen)
     assert failure.tables[0].production.startswith(expected)
+
+
+DAYS = dg.DailyPartitionsDefinition("2026-01-01")
+
+
+def run_of_days(instance: dg.DagsterInstance, error: Exception, *, tags: dict[str, str] | None = None) -> str:
+    """Run three days of a table, record the first of them, and fail."""
+
+    @dg.multi_asset(specs=[dg.AssetSpec(["analytics", "mau"], partitions_def=DAYS)], can_subset=True)
+    def mau(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        yield from ()
+        context.log_event(dg.AssetMaterialization(["analytics", "mau"], partition="2026-01-01"))
+        raise error
+
+    definitions = dg.Definitions(assets=[mau], jobs=[dg.define_asset_job("RunELT_Alert", selection="*")])
+    asked = {RANGE_START: "2026-01-01", RANGE_END: "2026-01-03", **(tags or {})}
+    job = definitions.resolve_job_def("RunELT_Alert")
+    return job.execute_in_process(instance=instance, raise_on_error=False, tags=asked).run_id
+
+
+def test_partitions_that_a_lost_run_has_not_recorded_are_named_and_unknown(instance: dg.DagsterInstance) -> None:
+    """The comment of the table names another run, the one that has created it: it says nothing of its partitions."""
+    run_id = run_of_days(instance, ValueError("lost"))
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    records = instance.get_records_for_run(run_id, of_type=EVENT_TYPES | TABLE_EVENT_TYPES).records
+    seen = {"analytics.mau": Marker("run", "of-another-run", "2026-11-21T00:00:00.000000Z")}
+    failure = run_failure(run, [record.event_log_entry for record in records], failed_at=AT, seen=seen)
+    (table,) = failure.tables
+    assert (table.partitions, table.readers_see) == (("2026-01-02", "2026-01-03"), "unknown")
+    assert table.production == (
+        "Unknown of these partitions, since the run may have been publishing: run-elt show analytics.mau --partitions says "
+        f"which are of run {run_id}."
+    )
+
+
+def test_failed_partitions_are_named_and_no_other_publication_is_taken_for_theirs(instance: dg.DagsterInstance) -> None:
+    some = facts(partitions=["2026-01-02", "2026-01-03"], partitions_published=1)
+    many = facts(table="analytics.many", partitions=[f"2026-01-0{day}" for day in range(1, 10)])
+    for noted, summary in (
+        ([some], "analytics.mau, 2026-01-02, 2026-01-03, was not published"),
+        ([many], "analytics.many, 9 partitions, 2026-01-01 to 2026-01-09, was not published"),
+        ([some, many], "2 tables were not published"),
+    ):
+        error = dg.Failure("x", metadata={"facts": noted, "skipped": []})
+        failure = failure_of(instance, run_of_days(instance, error))
+        assert failure.summary == summary
+    assert [(table.partitions[0], table.partitions_published) for table in failure.tables] == [
+        ("2026-01-02", 1),
+        ("2026-01-01", 0),
+    ]
+    assert failure.tables[0].production == "Readers still see the previous table (7 rows)."
+
+
+def test_failures_of_other_partitions_are_alike_and_those_of_a_backfill_are_one(instance: dg.DagsterInstance) -> None:
+    def fingerprint(noted: dict[str, Any], **tags: str) -> str:
+        error = dg.Failure("x", metadata={"facts": [noted], "skipped": []})
+        return failure_of(instance, run_of_days(instance, error, tags=tags)).fingerprint
+
+    first, other = facts(partitions=["2026-01-02"]), facts(partitions=["2026-01-03"])
+    of_another_cause = facts(partitions=["2026-01-03"], cause_class="check unique")
+    assert fingerprint(first) == fingerprint(other) != fingerprint(of_another_cause)
+    tag = {BACKFILL: "kqwzabcd"}
+    assert fingerprint(first, **tag) == fingerprint(of_another_cause, **tag) != fingerprint(first)

@@ -15,7 +15,7 @@ from run_elt_dagster.cli import main
 from run_elt_dagster.testing import files
 from run_elt_dagster.testing.difference import Comparison, Difference
 from run_elt_dagster.testing.folder import load_tests
-from run_elt_dagster.testing.runner import Outcome, Runner
+from run_elt_dagster.testing.runner import Outcome, Runner, file_sql
 from run_elt_dagster.testing.values import agree
 
 SHIPPED = Path(run_elt_dagster.__file__).parent / "tables"
@@ -545,3 +545,76 @@ def test_command_ends_with_1_where_there_is_no_test(
     code, printed = command(folder(tmp_path, t="select 1 as n"), monkeypatch, capsys)
     assert code == 1
     assert printed == "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tables.md shows one.\n"
+
+
+DAILY = "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nelt */\n"
+OF_DAYS = """
+types: {raw.a: {at: timestamp_ntz}}
+cases:
+  last moment:
+    partition: 2024-01-31
+    given:
+      raw.a: [{at: 2024-01-30 23:59:59}, {at: 2024-01-31 23:59:59.999}, {at: 2024-02-01 00:00:00}]
+    expect: [{day: 2024-01-31, n: 1}]
+  range:
+    partition: 2024-01-30...2024-01-31
+    given:
+      raw.a: [{at: 2024-01-30 23:59:59}, {at: 2024-01-31 23:59:59.999}, {at: 2024-02-01 00:00:00}]
+    expect: [{day: 2024-01-30, n: 1}, {day: 2024-01-31, n: 1}]
+"""
+
+
+@pytest.mark.parametrize("where", ["", "where at >= {partition_start} and at < {partition_end}"])
+def test_case_of_a_partition_has_its_rows(tmp_path: Path, where: str) -> None:
+    sql = f"{DAILY}select at::date as day, count(*) as n from raw.a {where} group by 1"
+    found = outcomes(tmp_path, t=sql, t_test=OF_DAYS)
+    assert {name: (each.verdict, each.message) for name, each in found.items()} == {
+        "last moment": ("passed", ""),
+        "range": ("passed", ""),
+    }
+
+
+@pytest.mark.parametrize("where", ["", "where at >= {partition_start} and at < {partition_end}"])
+def test_sql_of_a_partition_stands_on_the_lines_of_its_file(tmp_path: Path, where: str) -> None:
+    """An error names a line of it."""
+    text = f"{DAILY}select at::date as day,\n  1 as n\nfrom raw.a {where}"
+    ((tests,), _) = load_tests(folder(tmp_path, t=text, t_test=OF_DAYS), database="RUN_ELT")
+    for case in tests.file.cases:
+        lines = file_sql(tests, case).splitlines()
+        assert (lines[3], lines[4]) == ("select at::date as day,", "  1 as n")
+
+
+@pytest.mark.parametrize(
+    ("front_matter", "partition", "problem"),
+    [
+        (
+            "",
+            "partition: 2024-01-31",
+            "analytics.t cannot have a partition: its file declares no partitions, got 2024-01-31.",
+        ),
+        (
+            DAILY,
+            "partition: 2023-01-31",
+            "a partition by day requires a key like 2024-01-01, not before that, got 2023-01-31.",
+        ),
+        (
+            DAILY,
+            "ordered: true",
+            "requires partition, since the SQL has {partition_start} and {partition_end}, got none.",
+        ),
+    ],
+)
+def test_case_without_its_partition_is_an_error(
+    tmp_path: Path, front_matter: str, partition: str, problem: str
+) -> None:
+    where = "where at >= {partition_start} and at < {partition_end}" if front_matter else ""
+    sql = f"{front_matter}select at::date as day from raw.a {where}"
+    found = outcome(tmp_path, sql, given="{at: 2024-01-31 00:00:00}", expect="{day: 2024-01-31}", options=partition)
+    assert found.verdict == "error"
+    assert problem in found.message
+
+
+def test_partition_that_is_no_key_is_a_problem_of_its_line(tmp_path: Path) -> None:
+    text = "\ncases:\n  a:\n    partition: [2024-01-31]\n    given: {raw.a: []}\n    expect: []\n"
+    (problem,) = problems(tmp_path, t="select at from raw.a", t_test=text)
+    assert problem.startswith("t.test.yaml:3: partition requires a key or FIRST...LAST, as in 2024-01-31, got")

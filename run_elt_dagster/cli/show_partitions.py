@@ -1,0 +1,71 @@
+"""What `run-elt show --partitions` prints: the published partitions of a table, as Snowflake has them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from run_elt_dagster.cli.opening import signed_in
+from run_elt_dagster.cli.printing import print_json, print_table
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.publish.partitions import PublishedPartition, read_partitions
+from run_elt_dagster.settings import Settings
+
+_HEADER = ("partition", "rows", "published (UTC)", "by run", "rows of (UTC)")
+
+
+def print_partitions(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
+    """Print the published partitions of some tables.
+
+    Raises:
+        ValueError: A table has no partitions, or no table is named.
+    """
+    if not names:
+        raise click.UsageError("--partitions requires a table: run-elt show --partitions schema.table")
+    declared = [_partitioned(load_table(settings.tables_dir, name)) for name in names]
+    with signed_in(settings) as session:
+        found = {table.name: read_partitions(session, table) for table in declared}
+    if as_json:
+        print_json({name: [_facts(each) for each in partitions] for name, partitions in found.items()})
+        return 0
+    for name, partitions in found.items():
+        print(f"{name}: {len(partitions):,} partition{'' if len(partitions) == 1 else 's'} published")
+        if partitions:
+            print_table(_HEADER, [_line(each) for each in partitions])
+    return 0
+
+
+def _partitioned(table: AnalyticsTable) -> AnalyticsTable:
+    if table.partitions is None:
+        raise ValueError(
+            f"run-elt show --partitions requires a table with partitions, got {table.name}, which is built whole. Nothing was read."
+        )
+    return table
+
+
+def _line(partition: PublishedPartition) -> list[str]:
+    return [
+        partition.key,
+        f"{partition.rows:,}",
+        _minute(partition.published_at),
+        short_id(partition.marker.run_of_rows),
+        _minute(partition.marker.at),
+    ]
+
+
+def _facts(partition: PublishedPartition) -> dict[str, Any]:
+    return {
+        "partition": partition.key,
+        "start": str(partition.start),
+        "end": str(partition.end),
+        "rows": partition.rows,
+        "published_at": str(partition.published_at),
+        "run_id": partition.marker.run_of_rows,
+        "snapshot_at": partition.marker.at,
+    }
+
+
+def _minute(at: object) -> str:
+    return str(at)[:16].replace("T", " ")

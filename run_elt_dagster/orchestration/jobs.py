@@ -1,0 +1,145 @@
+"""Which tables run together, and when: one job of all tables, and one more for each other definition of partitions.
+
+Dagster 1.13.27 runs whole tables and partitioned ones in one run, but no two definitions of partitions: a job with both keeps the
+whole code location from loading.
+"""
+
+import graphlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.partitions import Partitioning
+from run_elt_dagster.orchestration.specs import asset_key
+
+JOB_NAME, SCHEDULE_NAME = "RunELT_Alert", "daily"
+_CRONS: Mapping[str, str] = {"hour": "0 * * * *", "day": "0 0 * * *", "week": "0 0 * * 1", "month": "0 0 1 * *"}
+_WORDS: Mapping[str, str] = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
+_DAILY = "@daily"
+
+Definition = tuple[str, str, str]
+"""What makes two tables have the same partitions: unit, start, end."""
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """A job of tables.
+
+    Attributes:
+        name: Of the job.
+        schedule: Name of its schedule.
+        cron: When it runs, in UTC.
+        whole: The tables that it builds whole, and the broken files.
+        partitions: The tables that it builds in parts, all with the same partitions, and what they declare.
+    """
+
+    name: str
+    schedule: str
+    cron: str
+    whole: tuple[Key, ...]
+    partitions: Mapping[Key, Partitioning]
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the job of all tables."""
+        return self.name == JOB_NAME
+
+    def definition(self) -> "dg.UnresolvedAssetJobDefinition":
+        """Return the job as Dagster has it."""
+        keys = (*self.whole, *self.partitions)
+        words = _WORDS[next(iter(self.partitions.values())).by] if not self.is_main else ""
+        return dg.define_asset_job(
+            self.name,
+            selection=dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in keys)),
+            description="Builds, audits and publishes every analytics table."
+            if self.is_main
+            else f"Builds, audits and publishes {words} partitions of {', '.join(map('.'.join, self.partitions))}.",
+            tags={"ELT": ""},
+        )
+
+
+def jobs_of(tables: Catalogue) -> list[TableJob]:
+    """Return the job of all tables, and then one for each definition of partitions that is not in it.
+
+    The first has all whole tables, and those partitioned by day that most tables have: it runs once a day.
+    """
+    by_definition: dict[Definition, dict[Key, Partitioning]] = {}
+    for key, table in tables.items():
+        if table.partitions is not None:
+            by_definition.setdefault(_definition_of(table.partitions), {})[key] = table.partitions
+    main = _main(by_definition)
+    whole = tuple(key for key, table in tables.items() if table.partitions is None)
+    first = TableJob(
+        JOB_NAME, SCHEDULE_NAME, _DAILY, (*whole, *tables.broken), by_definition.get(main, {}) if main else {}
+    )
+    return [first, *(_job(definition, of) for definition, of in sorted(by_definition.items()) if definition != main)]
+
+
+def waking(tables: Catalogue, jobs: Collection[TableJob]) -> dict[Key, frozenset[Key]]:
+    """Return the tables that are built again when another job has built what they read, with the tables that wake each.
+
+    A table that is built in parts is woken by partitions alone: a whole table says nothing of which of its partitions changed.
+    """
+    if len(jobs) == 1:
+        return {}
+    job_of = {key: job.name for job in jobs for key in (*job.whole, *job.partitions)}
+    woken: dict[Key, frozenset[Key]] = {}
+    for key in graphlib.TopologicalSorter({key: tables.parents(key) for key in tables}).static_order():
+        table = tables[key]
+        wakers = frozenset(
+            parent
+            for parent in tables.parents(key)
+            if (tables[parent].partitions is not None or table.partitions is None)
+            and ((tables[parent].partitions is not None and job_of[parent] != job_of[key]) or parent in woken)
+        )
+        if wakers:
+            woken[key] = wakers
+    return woken
+
+
+def condition_of(wakers: Collection[Key]) -> dg.AutomationCondition[dg.AssetKey]:
+    """Return the condition that a table is built when one of the tables that wake it was.
+
+    `eager()` waits for ever while an old partition of them was never built, and looks at the newest partition alone.
+    """
+    return (
+        dg.AutomationCondition.eager()
+        .without(~dg.AutomationCondition.any_deps_missing())
+        .without(dg.AutomationCondition.in_latest_time_window())
+        .allow(dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in wakers)))
+    )
+
+
+def waking_sensors(
+    woken: Collection[Key], *, is_running: bool = True
+) -> Iterator[dg.AutomationConditionSensorDefinition]:
+    """Yield the sensor that builds tables again when another job has built what they read; none without such tables."""
+    if woken:
+        yield dg.AutomationConditionSensorDefinition(
+            "other_partitions",
+            target=dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in woken)),
+            default_status=dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED,
+            minimum_interval_seconds=30,
+            description="Builds tables again when another job has published partitions that they read.",
+        )
+
+
+def _definition_of(partitions: Partitioning) -> Definition:
+    end = "" if partitions.end is None else partitions.end.isoformat()
+    return partitions.by, partitions.start.isoformat(), end
+
+
+def _main(by_definition: Mapping[Definition, Collection[Key]]) -> Definition | None:
+    daily = [definition for definition in sorted(by_definition) if definition[0] == "day"]
+    return max(daily, key=lambda definition: len(by_definition[definition]), default=None)
+
+
+def _job(definition: Definition, tables: Mapping[Key, Partitioning]) -> TableJob:
+    one = next(iter(tables.values()))
+    written = "%Y%m%d%H" if one.by == "hour" else "%Y%m%d"
+    end = "" if one.end is None else f"_{one.end.strftime(written)}"
+    suffix = f"{one.start.strftime(written)}{end}"
+    return TableJob(f"{JOB_NAME}_{one.by}_{suffix}", f"{_WORDS[one.by]}_{suffix}", _CRONS[definition[0]], (), tables)

@@ -1,0 +1,38 @@
+"""What Dagster's history says of partitions: which a run was asked for, and when each of them was materialized last."""
+
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+
+# Dagster's tags of a run. It offers no constants for them (1.13.27).
+PARTITION, BACKFILL = "dagster/partition", "dagster/backfill"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# Others' events of the same partitions may lie between those that are looked for.
+_MORE_READ = 200
+
+
+def asked_partitions(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the first and the last partition that the tags of a run ask for; None of a run of whole tables."""
+    if RANGE_START in tags and RANGE_END in tags:
+        return tags[RANGE_START], tags[RANGE_END]
+    return (tags[PARTITION], tags[PARTITION]) if PARTITION in tags else None
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str]
+) -> dict[str, dg.EventLogRecord]:
+    """Return the latest materialization of each partition that has one: one query, and one more for each that others hide."""
+    if not partitions:
+        return {}
+    asked, limit = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions)), len(partitions) + _MORE_READ
+    records = instance.fetch_materializations(asked, limit=limit).records
+    found: dict[str, dg.EventLogRecord] = {}
+    for record in records:
+        if record.partition_key is not None:
+            found.setdefault(record.partition_key, record)
+    if len(records) == limit:
+        for partition in set(partitions) - found.keys():
+            one = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+            if newest := instance.fetch_materializations(one, limit=1).records:
+                found[partition] = newest[0]
+    return found

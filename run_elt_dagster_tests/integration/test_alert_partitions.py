@@ -1,0 +1,150 @@
+"""Alerts about partitions: they are named, a backfill is one thread, and another day is no recovery."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts.backfills import tell_failed_backfills
+from run_elt_dagster.alerts.reconciliation import reconcile
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_of_failed_run
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.partitions import BACKFILL
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+
+LOG = logging.getLogger("alerts-of-partitions")
+DAYS = "/* elt\nowner: team:a\npartitions: {by: day, column: day, start: 2024-01-01}\nelt */\nselect day, n from raw_data.e"
+
+
+@dataclass
+class Channel:
+    """What the alerting of a project has said."""
+
+    project: DagsterProject
+    stand_in: SlackStandIn
+    now: float = 0
+
+    @property
+    def slack(self) -> Slack:
+        return Slack(token=TOKEN, channel=CHANNEL, base_url=self.stand_in.url)
+
+    @property
+    def alerts(self) -> Alerts:
+        owners = {"analytics.days": ["team:a"], "analytics.other": ["team:b"]}
+        return Alerts(AlertSettings(), owners, ("job",), clock=lambda: self.now)
+
+    def run(self, *tables: str, partitions: str, backfill: str = "") -> str:
+        """Run partitions, and give the alerting its first look at the run."""
+        tags = {BACKFILL: backfill} if backfill else None
+        result = self.project.materialize(*(tables or ("days",)), partitions=partitions, tags=tags)
+        record = self.project.instance.get_run_records(dg.RunsFilter(run_ids=[result.run_id]))[0]
+        self.now = max(self.now, (record.end_time or 0) + 60)
+        if not result.success:
+            alert_of_failed_run(self.alerts, self.project.instance, self.slack, result.run_id, log=LOG)
+        return result.run_id
+
+    def tick(self) -> None:
+        self.now += 60
+        reconcile(self.alerts, self.project.instance, self.slack, log=LOG)
+
+    @property
+    def said(self) -> list[tuple[str, bool]]:
+        """The texts, each with whether it is a reply."""
+        return [(each["text"], bool(each.get("thread_ts"))) for each in self.stand_in.messages]
+
+
+@pytest.fixture
+def channel(project: DagsterProject) -> Iterator[Channel]:
+    project.sql("create table raw_data.e (day date, n int)")
+    project.sql("insert into raw_data.e values ('2024-01-01', 1), ('2024-01-03', 3), ('2024-01-05', 5)")
+    project.declare(days=DAYS, other=DAYS.replace("team:a", "team:b"))
+    with slack_stand_in() as stand_in:
+        yield Channel(project, stand_in)
+
+
+def test_alert_names_the_partitions_and_another_day_is_no_recovery(channel: Channel) -> None:
+    channel.run(partitions="2024-01-01...2024-01-03")
+    ((text, _),) = channel.said
+    assert "analytics.days, 2024-01-02, was not published" in text
+    assert "*Partitions:* `2024-01-02` · 2 others of the run published" in json.dumps(
+        channel.stand_in.messages[0]["blocks"], ensure_ascii=False
+    )
+    channel.run(partitions="2024-01-03")
+    channel.tick()
+    assert len(channel.said) == 1
+    channel.project.sql("insert into raw_data.e values ('2024-01-02', 2)")
+    channel.run(partitions="2024-01-02")
+    channel.tick()
+    (reply,) = [text for text, is_reply in channel.said if is_reply]
+    assert reply.startswith(":large_green_circle: Published again: analytics.days.")
+
+
+@pytest.mark.thorough
+def test_failed_runs_of_a_backfill_are_one_thread_until_each_partition_is_published(channel: Channel) -> None:
+    channel.run(partitions="2024-01-02", backfill="kqwzabcd")
+    channel.run("other", partitions="2024-01-04", backfill="kqwzabcd")
+    channel.run("days", partitions="2024-01-04", backfill="kqwzabcd")
+    first, *replies = channel.said
+    assert (first[1], [is_reply for _, is_reply in replies]) == (False, [True, True])
+    assert "3 runs of the backfill failed" in channel.stand_in.messages[0]["text"]
+    assert "Another run of the backfill failed, 2 by now" in replies[0][0]
+    assert "analytics.other · *Partitions:* `2024-01-04`" in replies[0][0]
+    channel.project.sql("insert into raw_data.e values ('2024-01-02', 2), ('2024-01-04', 4)")
+    channel.run("days", "other", partitions="2024-01-02")
+    channel.run("days", partitions="2024-01-04")
+    channel.tick()
+    assert "Published again" not in channel.said[-1][0]
+    channel.run("other", partitions="2024-01-04")
+    channel.tick()
+    assert "Published again" in channel.said[-1][0]
+
+
+def a_backfill(status: str, *, backfill_id: str = "kqwzabcd", at: float = 1000, error: Any = None) -> Any:
+    """Return a backfill as Dagster's storage keeps it. Its class has no public name."""
+    kept = {
+        "__class__": "PartitionBackfill",
+        "backfill_id": backfill_id,
+        "status": {"__enum__": f"BulkActionStatus.{status}"},
+        "from_failure": False,
+        "tags": {},
+        "backfill_timestamp": float(at),
+        "backfill_end_timestamp": float(at),
+        "error": error,
+        "asset_selection": [{"__class__": "AssetKey", "path": ["analytics", "days"]}],
+    }
+    return dg.deserialize_value(json.dumps(kept))
+
+
+def test_backfill_that_failed_without_a_failed_run_is_told_once_and_again_until_slack_takes_it(
+    channel: Channel,
+) -> None:
+    """Its only run is a success, and lacks a partition: no run failure sensor is called."""
+    instance, cursor = channel.project.instance, None
+    channel.now = 2000
+    for status, name in (("COMPLETED_SUCCESS", "good"), ("CANCELED", "cancelled"), ("COMPLETED_FAILED", "kqwzabcd")):
+        instance.add_backfill(a_backfill(status, backfill_id=name))
+    channel.stand_in.faults = [Fault(status=500)]
+    cursor = tell_failed_backfills(channel.alerts, instance, channel.slack, cursor, log=LOG)
+    assert channel.said == []
+    channel.stand_in.faults.clear()
+    for _ in range(2):
+        cursor = tell_failed_backfills(channel.alerts, instance, channel.slack, cursor, log=LOG)
+    ((text, _),) = channel.said
+    assert "*Backfill `kqwzabcd` failed, and it launched no run*" in text
+    assert "*Tables:* analytics.days" in text
+    assert "team:a" in text
+
+
+def test_backfill_with_a_failed_run_is_left_to_the_alert_of_the_run(channel: Channel) -> None:
+    channel.run(partitions="2024-01-02", backfill="kqwzabcd")
+    channel.project.instance.add_backfill(a_backfill("COMPLETED_FAILED", at=channel.now))
+    tell_failed_backfills(channel.alerts, channel.project.instance, channel.slack, None, log=LOG)
+    ((text, _),) = channel.said
+    assert text.startswith("*🔴 analytics.days, 2024-01-02, was not published")
