@@ -154,6 +154,39 @@ def test_row_outside_of_the_slice_or_without_a_time_fails_every_partition(
     assert seen(reader) == OLD.of(1, 2, 3, 4, 5)
 
 
+@pytest.mark.parametrize(
+    ("by", "time", "keys"),
+    [
+        pytest.param("hour", "timestamp_ntz", ("2024-01-01-05:00", "2024-01-01-06:00"), marks=pytest.mark.thorough),
+        ("hour", "timestamp_tz", ("2024-01-01-05:00", "2024-01-01-06:00")),
+        pytest.param("day", "timestamp_ltz", ("2024-01-02", "2024-01-03"), marks=pytest.mark.thorough),
+        ("week", "timestamp_ntz", ("2024-01-08", "2024-01-15")),
+        pytest.param("month", "date", ("2024-02-01", "2024-03-01"), marks=pytest.mark.thorough),
+    ],
+)
+def test_partitions_of_every_length_and_type_are_told_apart(
+    account: Account, reader: Session, by: str, time: str, keys: tuple[str, str]
+) -> None:
+    """A row each quarter of an hour, for a quarter of a year, in a zone that is no whole hour away."""
+    moment = "dateadd(minute, 15 * seq4(), '2024-01-01'::timestamp_ntz)"
+    zoned = f"convert_timezone('Asia/Kathmandu', {moment}::timestamp_tz)" if time == "timestamp_tz" else moment
+    table = divided(
+        f"select {zoned}::{time} as day, seq4() as n from table(generator(rowcount => 8736))",
+        partitions={"by": by, "column": "day", "start": date(2024, 1, 1)},
+        columns={"day": time, "n": "int"},
+    )
+    assert table.partitions is not None
+    part = table.partitions.between(*keys)
+    with open_session(account.arguments) as session:
+        (outcome,) = run_tables(
+            session, catalogue([table]), [table.key], slices={table.key: part}, **run_arguments("0000000A")
+        )
+    assert outcome.failure is None, outcome.failure
+    minutes = [(each.end - each.start) / timedelta(minutes=15) for each in part.partitions]
+    assert [each.row_count for each in outcome.partitions.values()] == minutes
+    assert reader.value("select count(*) from analytics.daily") == sum(minutes)
+
+
 def test_column_that_is_no_time_fails_the_check(run: Run, reader: Session) -> None:
     outcome = run(f"select day::varchar as day, n, v from ({OLD.sql})", 1, 2)
     assert found(outcome, "partition") == dict.fromkeys(
