@@ -90,10 +90,11 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
         assert seen_of(lab, each) == each.after(NEXT)
 
 
+@pytest.mark.timeout(1200)
 def test_two_runs_over_overlapping_days_leave_the_latest_snapshot_of_each(lab: FaultLab) -> None:
     numbers = iter(range(len(lab.cells) * 100, 10**7))
 
-    @settings(max_examples=effort(usual=2, thorough=200), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=effort(usual=2, thorough=100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(turns=st.lists(st.integers(0, 1), max_size=60), first=st.booleans())
     def interleave(turns: list[int], first: bool) -> None:
         cell = SliceCell(next(numbers), "clone", first=first, way="first" if first else "again")
