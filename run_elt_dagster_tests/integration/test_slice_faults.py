@@ -90,10 +90,11 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
         assert seen_of(lab, each) == each.after(NEXT)
 
 
+@pytest.mark.timeout(1200)
 def test_two_runs_over_overlapping_days_leave_the_latest_snapshot_of_each(lab: FaultLab) -> None:
     numbers = iter(range(len(lab.cells) * 100, 10**7))
 
-    @settings(max_examples=effort(usual=2, thorough=200), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=effort(usual=2, thorough=100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(turns=st.lists(st.integers(0, 1), max_size=60), first=st.booleans())
     def interleave(turns: list[int], first: bool) -> None:
         cell = SliceCell(next(numbers), "clone", first=first, way="first" if first else "again")
@@ -214,6 +215,28 @@ def test_rows_that_somebody_writes_meanwhile_roll_the_exchange_back(lab: FaultLa
     assert "requires the 10 rows" in outcome.failure.message
     assert ", got 9." in outcome.failure.message
     assert seen_of(lab, cell) == cell.before
+
+
+def test_run_that_fails_after_it_has_created_the_table_says_that_readers_see_it(lab: FaultLab, cell: SliceCell) -> None:
+    first = SliceCell(cell.number + 50_000, "clone", first=False, way="first")
+
+    def take_lock_away(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "before" and event.sql.startswith("UPDATE"):
+            lab.sql(f"delete from analytics.run_elt_partitions where table_name = '{first.table.upper()}'")
+
+    with lab.account.hooked(take_lock_away):
+        outcome = run_cell(lab, first)
+    lab.account.server.hook = lab.hook
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert "requires its lock in RUN_ELT.ANALYTICS.RUN_ELT_PARTITIONS" in outcome.failure.message
+    assert "Readers see the new table." in outcome.failure.message
+    assert set(states(outcome).values()) == {"published"}
+    assert seen_of(lab, first) == first.after(NEW)
+    after = run_slice(lab.account.arguments, first.declared(NEXT), first.days, f"{first.number:07d}C")
+    assert after.published, after.failure
+    assert seen_of(lab, first) == first.after(NEXT)
 
 
 def test_grants_and_everything_else_on_the_table_stay(lab: FaultLab, cell: SliceCell) -> None:
