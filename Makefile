@@ -27,11 +27,8 @@ run dev: export DAGSTER_HOME ?= $(CURDIR)
 
 .PHONY: run dev test unit coverage faults mutants lint docs site pictures bench clean
 
-# Dagster requires partitions for each selection with a partitioned table. These are all days of the sample data.
-SAMPLE_DAYS := 2019-05-01...2019-11-30
-
 run: $(VENV)/embedded
-	$(BIN)/dagster asset materialize --select '*' --partition-range $(SAMPLE_DAYS) -m run_elt_dagster
+	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
 	@echo
 	@$(BIN)/run-elt show analytics.mau_summary
 

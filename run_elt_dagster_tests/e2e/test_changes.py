@@ -72,7 +72,7 @@ def test_changed_table_is_loaded_while_a_run_goes_on_and_a_wrong_one_is_named(de
     _, webserver = start(deployment)
     # The run waits for the embedded Snowflake, which this test holds, as another one would for a slow statement.
     with embedded_snowflake(deployment.data / "embedded", wait_seconds=60, log=print):
-        deployment.launch_job()
+        deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
         alive = f"select run_id from run_tags where key = '{ALIVE}'"
         place.wait_for("the run", lambda: deployment.database.column(alive))
         new.write_text(NEW, encoding="utf-8")
@@ -96,7 +96,7 @@ def test_changed_table_is_loaded_while_a_run_goes_on_and_a_wrong_one_is_named(de
 def test_run_of_before_a_reload_can_be_cancelled_after_it(deployment: Deployment) -> None:
     _, webserver = start(deployment)
     with embedded_snowflake(deployment.data / "embedded", wait_seconds=60, log=print):
-        deployment.launch_job()
+        deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
         alive = f"select run_id from run_tags where key = '{ALIVE}'"
         (run_id,) = deployment.place.wait_for("the run", lambda: deployment.database.column(alive))
         assert deployment.reload().returncode == 0

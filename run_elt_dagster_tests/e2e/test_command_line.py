@@ -2,7 +2,6 @@ import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
 
-ONE_TABLE = ("dagster", "asset", "materialize", "--select", "analytics/mau_summary", "-m", "run_elt_dagster")
 MATERIALIZE = ("dagster", "asset", "materialize", "--select", "*", "-m", "run_elt_dagster")
 
 
@@ -28,7 +27,7 @@ def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(deployment_dir:
     (deployment_dir.directory / "dagster.yaml").unlink()
     directory_of_data = deployment_dir.directory / "embedded"
     directory_of_data.write_text("a file where a folder should be", encoding="utf-8")
-    run = deployment_dir.run(*ONE_TABLE, env={"RUN_ELT_EMBEDDED_DIR": str(directory_of_data)})
+    run = deployment_dir.run(*MATERIALIZE, env={"RUN_ELT_EMBEDDED_DIR": str(directory_of_data)})
     assert run.returncode == 1, run.stderr
     assert "This run is on a temporary instance that no daemon ever sees" in run.stderr
 
@@ -37,7 +36,7 @@ def test_half_a_configuration_in_an_env_file_is_an_error_of_both_commands(deploy
     """It is not the embedded Snowflake."""
     half = "SNOWFLAKE_ACCOUNT=org-acc\nSNOWFLAKE_PASSWORD=canary\n"
     (deployment_dir.directory / ".env").write_text(half, encoding="utf-8")
-    for command in (ONE_TABLE, ("run-elt", "show")):
+    for command in (MATERIALIZE, ("run-elt", "show")):
         run = deployment_dir.run(*command)
         assert run.returncode != 0
         assert "a Snowflake account requires SNOWFLAKE_USER, SNOWFLAKE_ROLE" in run.stderr

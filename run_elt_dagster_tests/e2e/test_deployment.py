@@ -130,7 +130,7 @@ def test_run_that_was_killed_with_its_code_server_is_launched_once_more_and_its_
     (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
     code_server = deployment.start_code_server()
     deployment.start_daemon()
-    deployment.launch_job()
+    deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
     signs = f"select run_id from run_tags where key = '{ALIVE}'"
     (run_id,) = deployment_dir.wait_for("its first heartbeat", lambda: database.column(signs))
     kill(code_server)
@@ -156,7 +156,7 @@ def test_run_that_postgres_left_in_the_middle_ends_and_alerts_when_it_is_back(
         (deployment.tables / "analytics" / "no_rows.sql").write_text(EMPTY, encoding="utf-8")
         deployment.start_code_server()
         deployment.start_daemon()
-        deployment.launch_job()
+        deployment.run("dagster", "job", "launch", "-w", str(deployment.home / "workspace.yaml"), "-j", "RunELT_Alert")
         signs = f"select run_id from run_tags where key = '{ALIVE}'"
         deployment_dir.wait_for("its first heartbeat", lambda: database.column(signs))
         postgres.stop()

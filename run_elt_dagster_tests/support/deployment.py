@@ -17,7 +17,6 @@ from pathlib import Path
 
 import yaml
 
-from run_elt_dagster.runs.partitions import PARTITION
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.postgres import Database
@@ -89,13 +88,6 @@ class Deployment:
         process = self._start("code_server", env=self.secret)
         self.place.wait_for("the code server", lambda: is_listening(self.code_port))
         return process
-
-    def launch_job(self) -> None:
-        """Launch the job of all tables, as a person does: one table of the sample is partitioned, so a day is named."""
-        day = json.dumps({PARTITION: "2019-05-01"})
-        self.run(
-            *("dagster", "job", "launch", "-w", str(self.home / "workspace.yaml"), "-j", "RunELT_Alert", "--tags", day)
-        )
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
         return self._start("daemon")
