@@ -44,8 +44,8 @@ READERS = {
     "index",
 }
 PATTERNS = {"search", "match", "fullmatch", "findall", "finditer", "split"}
-# The embedded Snowflake speaks in Snowflake's words.
-EMBEDDED = PACKAGE / "embedded"
+# The embedded Snowflake, and the reader of its statements, speak in Snowflake's words.
+WRITERS = (PACKAGE / "embedded", PACKAGE / "dialect" / "lexer.py")
 
 
 def reads_of_sentences(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -77,7 +77,7 @@ def test_no_fact_is_read_back_out_of_a_sentence() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{line} {name}"
         for path in PACKAGE.rglob("*.py")
-        if not path.is_relative_to(EMBEDDED)
+        if not any(path.is_relative_to(writer) for writer in WRITERS)
         for line, name in reads_of_sentences(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert found == []
