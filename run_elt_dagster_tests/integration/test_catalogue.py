@@ -99,7 +99,10 @@ def test_definition_has_descriptions_of_columns_its_place_in_snowflake_and_in_gi
         "orders.sql",
     )
     assert spec.description is not None
-    assert spec.description.startswith("One row per order.\n\n```sql\nselect 1 as order_id")
+    description, lineage, sql = spec.description.split("\n\n", 2)
+    assert description == "One row per order."
+    assert lineage.endswith("`run-elt lineage analytics.orders`.")
+    assert sql.startswith("```sql\nselect 1 as order_id")
     (without,) = analytics_assets(tables, PublishOptions()).specs
     metadata = without.metadata
     (reference,) = metadata["dagster/code_references"].code_references
