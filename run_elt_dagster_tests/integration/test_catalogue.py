@@ -124,6 +124,7 @@ def test_sources_are_observed_with_one_statement_a_schema_and_only_where_that_is
     (tmp_path / "tables" / "analytics").mkdir(parents=True)
     (tmp_path / "tables" / "analytics" / "a.sql").write_text(table, encoding="utf-8")
     (tmp_path / "tables" / "analytics" / "b.sql").write_text("select 1 as n from raw_data.gone", encoding="utf-8")
+    (tmp_path / "tables" / "analytics" / "c.sql").write_text("select * from raw_data.users", encoding="utf-8")
     tables = load_tables(tmp_path / "tables")
     with running_server(tmp_path) as server, dg.DagsterInstance.ephemeral() as instance:
         account = Account(server)
@@ -139,16 +140,23 @@ def test_sources_are_observed_with_one_statement_a_schema_and_only_where_that_is
 
         run = observe_sources_job(tables).execute_in_process(resources=resources, instance=instance)
         assert observed() == 2
-        for observes, statements in ((False, 2), (True, 4)):
+        for observes, statements, origins in ((False, 2, None), (True, 4, ["id", "name"])):
             options = PublishOptions(creates_schemas=True, observe_sources=observes)
             again = dg.materialize(
                 [analytics_assets(tables, options), *source_assets(tables)],
-                selection=["analytics/a"],
+                selection=["analytics/a", "analytics/c"],
                 resources=resources,
                 instance=instance,
             )
             assert again.success
             assert observed() == statements
+            # A star passes on the columns that the run itself has observed, and none that may be of yesterday.
+            built: Any = {
+                event.materialization.asset_key.path[-1]: event.materialization.metadata
+                for event in again.get_asset_materialization_events()
+            }
+            known = built["c"].get("dagster/column_lineage")
+            assert (known and list(known.value.deps_by_column)) == origins
         lines = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.level == 30]
     assert lines == ["RUN_ELT.RAW_DATA.GONE was not observed: it does not exist, or the role may not see it."]
     events = [event for event in run.all_events if event.event_type is dg.DagsterEventType.ASSET_OBSERVATION]
