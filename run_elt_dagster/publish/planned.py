@@ -1,0 +1,133 @@
+"""The statements that a run would send for one table as things stand, as data: nothing is sent.
+
+A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from run_elt_dagster.audit.catalogue import inspection_columns_sql
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import scan_sql
+from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import show_grants_sql
+from run_elt_dagster.publish.guards import STREAMS_SQL, InventoryTable, TargetInventory, inventory_sql, policies_sql
+from run_elt_dagster.publish.methods import exchange_sql, method_of
+from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
+from run_elt_dagster.settings import PublishOptions
+
+# What stands for the run that there is not yet.
+RUN_ID = "00000000-0000-0000-0000-000000000000"
+SNAPSHOT_AT = "0000-00-00T00:00:00.000000Z"
+
+
+@dataclass(frozen=True)
+class PlannedStatement:
+    """A statement that a run would send.
+
+    Attributes:
+        stage: What it is for, as the tag of the query says it.
+        sql: Its text. RUN_ID and SNAPSHOT_AT stand for the run and for the time when the build begins.
+    """
+
+    stage: str
+    sql: str
+
+
+def planned_statements(
+    table: AnalyticsTable,
+    inventory: TargetInventory,
+    *,
+    database: str,
+    columns: Sequence[str],
+    options: PublishOptions,
+) -> list[PlannedStatement]:
+    """Return what a run would send for a table, in order.
+
+    Args:
+        table: The table.
+        inventory: What its schema holds.
+        database: Stored name of the session's database.
+        columns: Stored names of the columns of what stands there, in order: `overwrite` names them.
+        options: How tables are published.
+    """
+    planned = _Planned(table, inventory, database=database, columns=columns, options=options)
+    stages: tuple[tuple[str, Iterator[str]], ...] = (
+        ("inspect", planned.inspect()),
+        ("build", planned.build()),
+        ("audit", planned.audit()),
+        ("publish", planned.publish()),
+        ("clean-up", iter([drop_sql(planned.candidate)])),
+    )
+    return [PlannedStatement(stage, sql) for stage, statements in stages for sql in statements]
+
+
+class _Planned:
+    """The statements of each stage."""
+
+    def __init__(
+        self,
+        table: AnalyticsTable,
+        inventory: TargetInventory,
+        *,
+        database: str,
+        columns: Sequence[str],
+        options: PublishOptions,
+    ) -> None:
+        self._table, self._inventory, self._columns, self._options = table, inventory, columns, options
+        self.target: Relation = target_of(table, database=database)
+        self.candidate: Relation = candidate_of(table, database=database, run_id=RUN_ID)
+        self._existing: InventoryTable | None = inventory.at(self.target)
+
+    def inspect(self) -> Iterator[str]:
+        """Yield the look at what stands there; a run asks once for all of its tables."""
+        yield inventory_sql(self.target.database, [self.target.schema])
+        if self._existing is None or self._existing.kind != "BASE TABLE" or not method_of(self._table).replaces_object:
+            return
+        yield STREAMS_SQL
+        if self._options.check_policies:
+            yield policies_sql([self.target])
+
+    def build(self) -> Iterator[str]:
+        """Yield the CTAS of the candidate, and the comments of its columns."""
+        yield build_sql(self._table, self.candidate, marker=_marker("run"))
+        if comments := column_comments_sql(self._table, self.candidate):
+            yield comments
+
+    def audit(self) -> Iterator[str]:
+        """Yield the scan with the look at the catalogue, and the queries of the other checks."""
+        audits = audits_of(self._table, database=self.target.database)
+        catalogue = inspection_columns_sql(self.target, self.candidate, prefix=candidate_prefix(self._table))
+        yield scan_sql(audits, self.candidate, more=catalogue)
+        for audit in audits:
+            if not audit.scanned and (query := audit.query_sql(self.candidate)):
+                yield query
+
+    def publish(self) -> Iterator[str]:
+        """Yield the one statement that publishes, with what goes before and after it."""
+        names_run = self._table.publish == "overwrite" and self._existing is not None and self._is_owner
+        if self._table.publish == "swap" and self._existing is not None:
+            yield from map(show_grants_sql, (self.target, self.candidate))
+        if names_run:
+            yield comment_sql(self.target, comment_of(self._table, _marker("publishing")))
+        yield exchange_sql(
+            self._table,
+            target=self.target,
+            candidate=self.candidate,
+            exists=self._existing is not None,
+            columns=self._columns,
+            copy_tags=self._options.copy_tags,
+        )
+        if names_run:
+            yield comment_sql(self.target, comment_of(self._table, _marker("run")))
+            yield from filter(None, [column_comments_sql(self._table, self.target)])
+
+    @property
+    def _is_owner(self) -> bool:
+        return self._existing is not None and self._existing.owner == self._inventory.role
+
+
+def _marker(state: State) -> Marker:
+    return Marker(state, RUN_ID, SNAPSHOT_AT)
