@@ -11,6 +11,7 @@ import dagster as dg
 from run_elt_dagster.cli.opening import history, signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.lineage import load_declared, load_tables
 from run_elt_dagster.orchestration.details import Details, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
@@ -57,8 +58,9 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
         # Of another file, it is no reason not to look at a table.
         say_on_stderr(str(problem))
     with history() as instance, signed_in(settings) as session:
-        found = look(session, declared, tables, instance=instance)
-        named = list(_named(session, found.named, settings, instance))
+        with progress("Asking Snowflake and Dagster"):
+            found = look(session, declared, tables, instance=instance)
+            named = list(_named(session, found.named, settings, instance))
         if as_json:
             print_json(_facts(found, named, instance))
         else:
