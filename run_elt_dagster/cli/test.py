@@ -92,7 +92,7 @@ _WORDS = {"passed": "ok", "failed": "FAIL", "error": "ERROR", "skipped": "skip"}
 
 def _summary(verdicts: Sequence[str], problems: int, seconds: float) -> str:
     if not verdicts and not problems:
-        return "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tables.md shows one."
+        return "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tests.md shows one."
     counted = Counter(verdicts)
     parts = [f"{counted[verdict]} {verdict}" for verdict in ("passed", "failed") if counted[verdict]]
     errors = counted["error"] + problems
