@@ -67,7 +67,7 @@ def command(name: str, *, downstream: bool, as_json: bool) -> int:
     tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
     lineage = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
     found = _look(lineage, name, tables, downstream=downstream)
-    if not found.is_clear and (observed := _observed(tables)):
+    if (not found.is_clear or found.table not in tables) and (observed := _observed(tables)):
         lineage = lineage.knowing({key: each.names for key, each in observed.items()})
         found = _look(lineage, name, tables, downstream=downstream, observed=observed)
     lineage.save()

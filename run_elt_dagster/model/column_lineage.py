@@ -216,7 +216,8 @@ class ColumnLineage:
             draft.replace(self._path)
 
     def _check_column(self, key: Key, column: str, name: str) -> None:
-        names = self.names(key)
+        # A source may have other columns by now than those that are known.
+        names = self.names(key) if key in self._tables else None
         if names is not None and column not in names:
             near = get_close_matches(key_of([column])[0], key_of(names)) or key_of(names[:_NAMES_SHOWN])
             raise ValueError(

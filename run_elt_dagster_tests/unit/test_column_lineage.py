@@ -289,6 +289,10 @@ def test_command_takes_the_columns_of_sources_from_their_last_observations(
     facts = json.loads(command("a.open", "--json"))
     assert facts["columns"][1]["from"] == [{"column": "raw.events.items", "from": []}]
     assert list(facts["sources_observed"]) == ["raw.events"]
+    # Of a source, all columns are listed that it has, and not only those that are read.
+    assert '└── "Net sales"' in command("raw.events", "--downstream")
+    # It may have another one since.
+    assert "nope  (no file reads a column of this name)" in command("raw.events.nope", "--downstream")
 
 
 @pytest.mark.parametrize(
