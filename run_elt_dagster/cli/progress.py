@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+# The spinner, the count and the time.
+_BESIDE = 30
+
+
 class Steps:
     """The line, or nothing where there is no terminal.
 
@@ -31,7 +35,10 @@ class Steps:
         """
         if self._live is not None:
             count = "" if total is None else f"{done:,} of {total:,}"
-            self._live.update(self._live.task_ids[0], description=text, count=count)
+            # Otherwise a long text would push the count and the time out of the line.
+            room = max(self._live.console.width - _BESIDE, _BESIDE)
+            short = text if len(text) <= room else f"{text[: room - 1]}…"
+            self._live.update(self._live.task_ids[0], description=short, count=count)
 
     @contextmanager
     def paused(self) -> Generator[None]:

@@ -31,11 +31,13 @@ class Setting:
     Attributes:
         key: As the file has it.
         value: What holds, in words.
+        plain: The same for a program, as JSON has it.
         is_default: Whether the file leaves it out.
     """
 
     key: str
     value: str
+    plain: Any
     is_default: bool
 
 
@@ -115,7 +117,7 @@ class Details:
     def as_mapping(self) -> dict[str, Any]:
         """Return it for a program."""
         return {
-            "settings": {each.key: each.value for each in self.settings},
+            "settings": {each.key: each.plain for each in self.settings},
             "defaults": [each.key for each in self.settings if each.is_default],
             "columns": [dict(zip(("name", "type", "description"), column, strict=True)) for column in self.columns],
             "upstream": None if self.upstream is None else [vars(parent) for parent in self.upstream],
@@ -147,8 +149,9 @@ def details_of(tables: Catalogue, table: AnalyticsTable, *, instance: dg.Dagster
 
 def settings_of(table: AnalyticsTable) -> list[Setting]:
     """Return the settings of a table in words, those that the file leaves out with their defaults."""
+    plain = table.model_dump(mode="json", include={*FRONT_MATTER_KEYS} - {*_SHOWN_ELSEWHERE})
     return [
-        Setting(key, said(getattr(table, key)), key not in table.model_fields_set)
+        Setting(key, said(getattr(table, key)), plain[key], key not in table.model_fields_set)
         for key in FRONT_MATTER_KEYS
         if key not in _SHOWN_ELSEWHERE
     ]

@@ -131,7 +131,9 @@ def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> Non
         assert f"\n{part}" in told
     facts = json.loads(shop.shown("analytics.mau", "analytics.reader", "--json"))
     details = facts["details"]["analytics.mau"]
-    assert (details["settings"]["owner"], "publish" in details["defaults"]) == ("team:shop", False)
+    settings = details["settings"]
+    assert (settings["owner"], settings["primary_key"], settings["transient"]) == ("team:shop", ["v"], False)
+    assert [key in details["defaults"] for key in ("transient", "publish")] == [True, False]
     assert [(each["run"], each["outcome"], each["rows"]) for each in details["history"]] == [
         (second, "not published: the run failed", None),
         (first, "published", 3),
