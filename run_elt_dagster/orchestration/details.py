@@ -13,6 +13,7 @@ from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, short_id
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
+from run_elt_dagster.orchestration.lateness import in_words
 
 EVENTS_SHOWN = 10
 # They have parts of their own.
@@ -162,7 +163,7 @@ def said(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, timedelta):
-        return f"{value.total_seconds() / 3600:g} h"
+        return in_words(value)
     if isinstance(value, BaseModel):
         value = {name: each for name, each in value if each is not None}
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.model.table import AnalyticsTable, TableProblem
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
 from run_elt_dagster.orchestration.links import Links
@@ -99,7 +100,9 @@ def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
         key,
         deps=[asset_key(parent) for parent in broken.upstream],
         description=(
-            f"**The file of this table is broken.** Correct it and load the code location again:\n\n```text\n{broken.text}\n```\n\n"
+            "**The file of this table is broken.** Correct it and load the code location again:\n\n"
+            + "\n".join(map(_shown_problem, broken.problems))
+            + "\n\n"
             "Until then no run builds this table or a table that reads it. Readers see what they saw before."
         ),
         group_name=key[-2].lower() if len(key) > 1 else None,
@@ -109,6 +112,19 @@ def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
         metadata={BROKEN: broken.text},
         skippable=True,
     )
+
+
+def _shown_problem(problem: TableProblem) -> str:
+    """Return a problem as an item of a list. The page does not wrap the lines of a block of code, and whole paths are long."""
+    path, _, line = problem.place.rpartition(":")
+    place = "/".join(Path(path).parts[-2:])
+    return f"- {_code(f'{place}:{line}')}: {_code(problem.message)}"
+
+
+def _code(text: str) -> str:
+    """Return text as Markdown that shows it as it is: https://spec.commonmark.org/0.31.2/#code-spans."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence} {' '.join(text.split())} {fence}"
 
 
 def _freshness_policy(table: AnalyticsTable) -> dg.FreshnessPolicy | None:

@@ -13,7 +13,7 @@ import pytest
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.code_versions import source_versions
-from run_elt_dagster.orchestration.lateness import late_tables
+from run_elt_dagster.orchestration.lateness import in_words, late_tables
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import source_assets
@@ -181,6 +181,7 @@ def test_table_is_late_when_its_last_build_or_its_first_try_is_too_long_ago(proj
         untried=f"{daily}select 1 as n",
         any_age="select 1 as n",
     )
+    assert [in_words(timedelta(minutes=each)) for each in (3, 90, 1440, 2880)] == ["3 min", "90 min", "24 h", "2 days"]
     assert not project.materialize("a", "b", "any_age").success
     tables, now = load_tables(project.directory / "tables"), datetime.now(UTC)
     assert list(late_tables(project.instance, tables, now=now + timedelta(hours=25))) == []
