@@ -30,7 +30,9 @@ run dev: export DAGSTER_HOME ?= $(CURDIR)
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
 	@echo
-	@$(BIN)/run-elt show analytics.mau_summary
+	@$(BIN)/run-elt show
+	@echo
+	@$(BIN)/run-elt query 'select * from analytics.mau_summary order by month'
 
 # Dagster 1.13.27 on SQLite: webserver and daemon that open a new history at the same moment can break it for good. Here one process
 # has opened it before.

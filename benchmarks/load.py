@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import clients, measure, workload
-from benchmarks.clients import DBT, DBT_2, PROJECT, Client
+from benchmarks.clients import BEFORE, DBT, DBT_2, PROJECT, Client
 from benchmarks.report import rendered
 from benchmarks.run import chosen_clients, machine
 from benchmarks.service import ROOT
@@ -70,10 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", type=int, nargs="+", default=[10, 100, COMPARED, LARGEST])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--imports", action="store_true", help="list the slowest imports of a load too")
+    parser.add_argument("--before", type=Path, help="another checkout of this project, in the place of dbt")
     chosen = parser.parse_args(arguments)
     measure.end_with_children()
-    clients.install([DBT])
-    parsers, missing = chosen_clients([DBT, DBT_2], before=None)
+    parsers: list[str] = []
+    missing: list[str] = []
+    if chosen.before is None:
+        clients.install([DBT])
+        parsers, missing = chosen_clients([DBT, DBT_2], before=None)
     print("\n".join([machine(), *missing]), flush=True)
     measured: dict[tuple[str, int, str], measure.Cost] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
@@ -81,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             place = Path(folder) / str(count)
             tables = workload.workload(count, "realistic")
             loads = {PROJECT: _project_load(tables, place)}
+            if chosen.before is not None:
+                loads[BEFORE] = _project_load(tables, place, name=BEFORE, root=chosen.before.resolve())
             if count == COMPARED:
                 loads |= {name: _dbt_parse(name, tables, place) for name in parsers}
             _measure(loads, count, chosen.rounds, measured, place)
@@ -92,23 +98,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 _Load = tuple[Client, Callable[[], None]]
 
 
-def _project_load(tables: Sequence[workload.Table], place: Path) -> _Load:
-    client = clients.prepare(PROJECT, tables, server={"port": 1, "host": "127.0.0.1", "user": "x", "password": "x"},
-                             place=place / PROJECT, threads=8)  # fmt: skip
+def _project_load(tables: Sequence[workload.Table], place: Path, *, name: str = PROJECT, root: Path = ROOT) -> _Load:
+    client = clients.prepare(name, tables, server={"port": 1, "host": "127.0.0.1", "user": "x", "password": "x"},
+                             place=place / name, threads=8, before=root)  # fmt: skip
     # Compiled files of the package go into a folder of this measurement, so that others' are neither used nor removed.
     compiled = place / "compiled"
     environment = {**client.environment, "PYTHONPYCACHEPREFIX": str(compiled)}
-    home = place / PROJECT / "home"
+    home = place / name / "home"
 
     def forget() -> None:
-        shutil.rmtree(compiled / ROOT.relative_to(ROOT.anchor) / "run_elt_dagster", ignore_errors=True)
+        shutil.rmtree(compiled / root.relative_to(root.anchor) / "run_elt_dagster", ignore_errors=True)
         # The first run has made it: without it, cold would be warm.
         shutil.rmtree(client.environment["RUN_ELT_CACHE_DIR"])
-        for cached in (*home.iterdir(), *place.glob(f"{PROJECT}/.run_elt*")):
+        for cached in (*home.iterdir(), *place.glob(f"{name}/.run_elt*")):
             if cached.name != "dagster.yaml":
                 shutil.rmtree(cached, ignore_errors=True)
 
-    return Client(PROJECT, [sys.executable, "-c", _LOAD], client.directory, environment), forget
+    return Client(name, [sys.executable, "-c", _LOAD], client.directory, environment), forget
 
 
 def _dbt_parse(name: str, tables: Sequence[workload.Table], place: Path) -> _Load:

@@ -1,6 +1,6 @@
 """Take the pictures of docs/images again: `make pictures`. It needs Chromium, and a minute or two.
 
-The pictures of the UI are taken by the test that walks through it, so each shows what a test has found on the page. The Slack message
+The pictures of the UI are taken by the tests that walk through it, so each shows what a test has found on the page. The Slack message
 is one of the messages that a unit test compares with what is posted. Slack draws its own; here a small page of ours draws the blocks.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-TEST = "run_elt_dagster_tests/e2e/test_user_interface.py::test_tables_are_materialized_from_the_page"
+TESTS = "run_elt_dagster_tests/e2e/test_user_interface.py"
 MESSAGE = ROOT / "run_elt_dagster_tests" / "unit" / "golden" / "failed_check.json"
 # Not every machine has a font with it.
 _DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e"}
@@ -78,7 +78,7 @@ def _marked(text: str, mentions: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    """Take all pictures, and return the exit code: not 0 where the test has failed."""
+    """Take all pictures, and return the exit code: not 0 where a test has failed. Options of pytest, as `-k`, choose among them."""
     sys.path.insert(0, str(ROOT))
     from run_elt_dagster_tests.support.browser import open_page  # noqa: PLC0415 - only the pictures need Chromium
 
@@ -86,8 +86,13 @@ def main() -> int:
     with open_page() as page:
         page.set_content(page_of(message["blocks"], {"S0123": "analytics"}))
         page.locator("main").screenshot(path=IMAGES / "slack_message.png")
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TEST]
-    environment = {**os.environ, "RUN_ELT_TESTS_SCREENSHOTS": str(IMAGES), "RUN_ELT_TESTS_NO_SKIP": "1"}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TESTS, *sys.argv[1:]]
+    environment = {
+        **os.environ,
+        "RUN_ELT_TESTS_SCREENSHOTS": str(IMAGES),
+        "RUN_ELT_TESTS_NO_SKIP": "1",
+        "RUN_ELT_TESTS_THOROUGH": "1",
+    }
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603 - our own words
 
 

@@ -16,6 +16,8 @@ INTRO = """# Commands
 
 The exit code is 0 where all is well, 1 where something is wrong, 2 for wrong usage, and 130 after an interruption.
 
+On a terminal, a line at the bottom shows what takes long and since when. Pipes get none, and neither does `--json`.
+
 Names of commands, options and tables complete in the shell, after `eval "$(_RUN_ELT_COMPLETE=bash_source run-elt)"`.
 """
 

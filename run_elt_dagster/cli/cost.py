@@ -5,6 +5,7 @@ import click
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, print_table
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.lineage import load_declared
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.cost import DAYS_OF_FUNCTION, DAYS_OF_VIEW, as_mapping, lines, read_cost
@@ -28,7 +29,7 @@ def command(name: str | None, *, days: int, as_json: bool) -> int:
             "run-elt cost requires a Snowflake account, got the embedded Snowflake. It keeps no history of statements, so there "
             "is nothing to show. Set the SNOWFLAKE_ variables."
         )
-    with signed_in(settings) as session:
+    with signed_in(settings) as session, progress("Reading Snowflake's history of statements"):
         report = read_cost(session, days=days)
     if name is not None:
         declared = {table.name for table in load_declared(settings.tables_dir)[0].values()}

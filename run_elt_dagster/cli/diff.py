@@ -7,6 +7,7 @@ import click
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json, partition
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.publish.compare import Difference, against_of, compare, key_of
@@ -48,10 +49,15 @@ def command(
     columns = key_of(key.split(",") if key else (), declared, examples=rows)
     with signed_in(settings) as session:
         other = against_of(against, declared, database=session.database)
-        with built(
-            session, declared, job="run-elt diff", options=settings.publishing, part=part, warn=say_on_stderr
-        ) as work:
+        with (
+            progress(f"Building {declared.name} under another name") as steps,
+            built(
+                session, declared, job="run-elt diff", options=settings.publishing, part=part, warn=say_on_stderr
+            ) as work,
+        ):
+            steps.tell(f"Comparing the build with {other}")
             difference = compare(work, other, key=columns, examples=rows, part=part)
+            steps.tell("Dropping the build")
     if not difference.exists and against is not None:
         raise ValueError(
             f"run-elt diff --against requires a table that this role may see, got {other}. Nothing was compared."

@@ -1,7 +1,8 @@
 """`run-elt lineage`."""
 
-from collections.abc import Container
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -10,10 +11,41 @@ from rich.tree import Tree
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, print_tree
 from run_elt_dagster.model.column_lineage import ColumnLineage, Step, column_file
-from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.names import Key, key_of
 from run_elt_dagster.model.origins import ColumnRef
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.settings import Settings, history_is_kept
+
+if TYPE_CHECKING:
+    from run_elt_dagster.orchestration.sources import ObservedColumns
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the command prints.
+
+    Attributes:
+        table: The table.
+        steps: Its columns, each with those behind it.
+        missing: Why columns of it are not among them.
+        unknown: The columns that may come from it, each with the reason.
+        observed: The sources whose columns are known from an observation alone.
+    """
+
+    table: Key
+    steps: Sequence[Step]
+    missing: Sequence[str]
+    unknown: Sequence[tuple[str, str]]
+    observed: Mapping[Key, "ObservedColumns"]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the columns of a source could not tell more."""
+        return bool(self.steps) and not self.missing and not self.unknown and all(map(_is_clear, self.steps))
+
+
+def _is_clear(step: Step) -> bool:
+    return not step.unknown and all(map(_is_clear, step.steps))
 
 
 @click.command("lineage")
@@ -28,30 +60,68 @@ def command(name: str, *, downstream: bool, as_json: bool) -> int:
       run-elt lineage analytics.mau_summary.mau               one column
       run-elt lineage raw_data.orders.amount --downstream     what comes from a column of a source
 
-    It is read off the SQL files: no statement is sent. What cannot be told says so, with the reason.
+    It is read off the SQL files: no statement is sent. What cannot be told says so, with the reason. The columns of a source are
+    known if Dagster's history has an observation of it: launch the job observe_sources.
     """
     settings = Settings.from_environment()
     tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
     lineage = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
+    found = _look(lineage, name, tables, downstream=downstream)
+    if (not found.is_clear or found.table not in tables) and (observed := _observed(tables)):
+        lineage = lineage.knowing({key: each.names for key, each in observed.items()})
+        found = _look(lineage, name, tables, downstream=downstream, observed=observed)
+    lineage.save()
+    if as_json:
+        print_json(_facts(found, downstream=downstream))
+    else:
+        print_tree(_drawn(found, downstream=downstream, declared=tables))
+        _print_notes(found)
+    return 0
+
+
+def _look(
+    lineage: ColumnLineage,
+    name: str,
+    tables: Catalogue,
+    *,
+    downstream: bool,
+    observed: Mapping[Key, "ObservedColumns"] | None = None,
+) -> _Found:
     table, column = lineage.find(name)
     names = [column] if column is not None else lineage.columns(table)
     look = lineage.downstream if downstream else lineage.upstream
     steps = [look(ColumnRef(table, each)) for each in names]
     unknown = list(lineage.doubtful(table)) if downstream else []
     missing = lineage.unnamed(table) if table in tables and column is None else []
-    lineage.save()
-    if as_json:
-        print_json(_facts(table, steps, missing, unknown, downstream=downstream))
-        return 0
-    print_tree(_drawn(table, steps, missing, downstream=downstream, declared=tables))
-    if unknown:
+    used = {key: each for key, each in (observed or {}).items() if key in lineage.sources_used}
+    return _Found(table, steps, missing, unknown, used)
+
+
+def _observed(tables: Catalogue) -> "Mapping[Key, ObservedColumns]":
+    """Return the columns of the sources by their last observations, nothing where no history is kept."""
+    if not tables.sources or not history_is_kept():
+        return {}
+    # Dagster alone takes a second, and most answers do without.
+    from run_elt_dagster.cli.opening import dagster_instance  # noqa: PLC0415
+    from run_elt_dagster.orchestration.sources import observed_columns  # noqa: PLC0415
+
+    with dagster_instance() as instance:
+        return observed_columns(instance, tables.sources)
+
+
+def _print_notes(found: _Found) -> None:
+    if found.unknown:
         print("\nThese and what comes from them may come from it too:")
-        for reader, reason in unknown:
+        for reader, reason in found.unknown:
             print(f"  {reader}: unknown, because {reason}")
-    return 0
+    if found.observed:
+        print("\nThe columns of these were observed. They may have changed since:")
+        for key, each in sorted(found.observed.items()):
+            print(f"  {'.'.join(key)}: {each.at:%Y-%m-%d %H:%M} UTC")
 
 
-def _drawn(table: Key, steps: list[Step], missing: list[str], *, downstream: bool, declared: Container[Key]) -> Tree:
+def _drawn(found: _Found, *, downstream: bool, declared: Container[Key]) -> Tree:
+    table, steps, missing = found.table, found.steps, found.missing
     is_declared = table in declared
     tree = Tree(Text(f"{'.'.join(table)}{'' if is_declared else '  (no file declares it)'}"))
     # Of a source, nothing says that it has such a column.
@@ -79,17 +149,16 @@ def _line(step: Step, name: str, end: str) -> Text:
     return Text(f"{name}  ({note})" if note else name)
 
 
-def _facts(
-    table: Key, steps: list[Step], missing: list[str], unknown: list[tuple[str, str]], *, downstream: bool
-) -> dict[str, Any]:
+def _facts(found: _Found, *, downstream: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "table": ".".join(table),
+        "table": ".".join(found.table),
         "direction": "downstream" if downstream else "upstream",
-        "columns": [_fact(step, "to" if downstream else "from") for step in steps],
-        "other_columns_unknown": missing,
+        "columns": [_fact(step, "to" if downstream else "from") for step in found.steps],
+        "other_columns_unknown": found.missing,
+        "sources_observed": {".".join(key): each.at for key, each in found.observed.items()},
     }
     if downstream:
-        facts["may_come_from_it"] = [{"column": column, "unknown": reason} for column, reason in unknown]
+        facts["may_come_from_it"] = [{"column": column, "unknown": reason} for column, reason in found.unknown]
     return facts
 
 

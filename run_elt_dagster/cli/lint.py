@@ -7,6 +7,7 @@ import click
 
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, shown_path
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.lint import Linted, lint
 from run_elt_dagster.model.table import TableProblem
 from run_elt_dagster.settings import Settings
@@ -29,7 +30,8 @@ def command(tables: tuple[str, ...], *, tables_dir: Path | None, as_json: bool) 
     """
     settings = Settings.from_environment()
     folder = tables_dir.absolute() if tables_dir else settings.tables_dir
-    found = lint(folder, database=settings.database, cache_dir=settings.cache_dir)
+    with progress("Reading the table files"):
+        found = lint(folder, database=settings.database, cache_dir=settings.cache_dir)
     found = found.of(tables) if tables else found
     if as_json:
         print_json([_as_mapping(problem) for problem in found.problems])

@@ -9,6 +9,7 @@ from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json, partition
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.publish.preview import audit, built, first_rows
 from run_elt_dagster.publish.work import TableWork
@@ -32,6 +33,7 @@ def command(table: str, *, rows: int, partition: str | None, keep: bool, as_json
     part = declared.part(partition) if declared.partitions is not None or partition else None
     with (
         signed_in(settings) as session,
+        progress(f"Building {declared.name} under another name") as steps,
         built(
             session,
             declared,
@@ -42,12 +44,16 @@ def command(table: str, *, rows: int, partition: str | None, keep: bool, as_json
             warn=say_on_stderr,
         ) as work,
     ):
+        steps.tell(f"Asking the checks of {declared.name}")
         outcomes = audit(work)
+        steps.tell("Reading its first rows")
         shown = first_rows(work, rows) if rows else Answer((), "", 0.0)
-        if as_json:
-            print_json(_facts(work, outcomes, shown, keep=keep))
-        else:
-            _print(work, outcomes, shown, keep=keep)
+        with steps.paused():
+            if as_json:
+                print_json(_facts(work, outcomes, shown, keep=keep))
+            else:
+                _print(work, outcomes, shown, keep=keep)
+        steps.tell("Closing the session" if keep else "Dropping the build")
     return 1 if any(outcome.blocks for outcome in outcomes) else 0
 
 

@@ -7,6 +7,7 @@ import click
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import as_json
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.reading_statement import reading_statement
 from run_elt_dagster.model.single_select import SqlRuleError
 from run_elt_dagster.settings import Settings
@@ -30,7 +31,7 @@ def command(sql: str, *, limit: int, as_json: bool) -> int:
         statement = reading_statement(sql)
     except SqlRuleError as error:
         raise ValueError(f"run-elt query {error}") from None
-    with signed_in(settings) as session:
+    with signed_in(settings) as session, progress("Running the query"):
         try:
             answer = session.execute(statement, tag={"stage": "query", "job": "run-elt query"}, most_rows=limit + 1)
         except StatementError as error:

@@ -6,6 +6,7 @@ import click
 
 from run_elt_dagster.cli.parameters import TABLE
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.names import Relation, stored_names
 from run_elt_dagster.settings import Settings
@@ -47,8 +48,12 @@ def command(
     from run_elt_dagster.seeding.declared import declaration_of  # noqa: PLC0415 - likewise
 
     declaration = declaration_of(settings.tables_dir, target, types)
-    plan = loading.planned(file, declaration, form=form, delimiter=delimiter)
-    rows = loading.load(plan, target, declaration, directory=settings.embedded_dir, replace=replace, log=say_on_stderr)
+    with progress(f"Reading {file.name} for the types of its columns") as steps:
+        plan = loading.planned(file, declaration, form=form, delimiter=delimiter)
+        steps.tell(f"Loading {file.name} into {target}")
+        rows = loading.load(
+            plan, target, declaration, directory=settings.embedded_dir, replace=replace, log=say_on_stderr
+        )
     print_table(("column", "type"), loading.shown_columns(plan.columns))
     print(f"\nLoaded {rows:,} rows from {file.name} into {target}.")
     return 0

@@ -1,6 +1,8 @@
 """`run-elt show`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -8,12 +10,34 @@ import dagster as dg
 
 from run_elt_dagster.cli.opening import history, signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json
-from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import print_partitions
-from run_elt_dagster.model.lineage import load_declared
-from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Shown, differences, look, read_rows
+from run_elt_dagster.model.lineage import load_declared, load_tables
+from run_elt_dagster.orchestration.details import Details, details_of
+from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
+from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.session import ConnectorSession
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What is printed of a table that was asked for by name.
+
+    Attributes:
+        shown: What readers see.
+        columns: Stored names of its columns; empty if there is none.
+        rows: Its first rows.
+        details: What is known of a declared table; None of any other.
+        statements: What a run would send for it.
+    """
+
+    shown: Shown
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    details: Details | None = None
+    statements: Sequence[PlannedStatement] = ()
 
 
 @click.command("show")
@@ -23,12 +47,15 @@ from run_elt_dagster.snowflake.session import ConnectorSession
 )
 @as_json
 def command(tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> int:
-    """List what readers see, then print the rows of TABLES: declared tables, sources, candidates.
+    """List what readers see: all declared tables, or all that is known of TABLES.
 
     \b
       run-elt show                          every declared table
-      run-elt show analytics.mau_summary    the same, and its first rows
+      run-elt show analytics.mau_summary    one table, and its first rows
       run-elt show --partitions analytics.sessions_daily    what is published of each partition
+
+    Of a declared table it prints the settings with their defaults, what it reads and what reads it, its checks with their last results,
+    its history, and the statements that a run would send. Nothing is built or changed. TABLES may also be sources and candidates.
     """
     settings = Settings.from_environment()
     if by_partition:
@@ -38,42 +65,72 @@ def command(tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> in
         # Of another file, it is no reason not to look at a table.
         say_on_stderr(str(problem))
     with history() as instance, signed_in(settings) as session:
-        found = look(session, declared, tables, instance=instance)
+        with progress("Asking Snowflake and Dagster"):
+            found = look(session, declared, tables, instance=instance)
+            named = list(_named(session, found.named, settings, instance))
         if as_json:
-            print_json(_facts(session, found.declared, found.candidates, found.named, instance))
+            print_json(_facts(found, named, instance))
         else:
-            print_table(HEADER, [shown.line for shown in found.declared])
-            _print_notes(found.declared, instance)
-            _print_candidates(found.candidates)
-            for shown in found.named:
-                _print_rows(session, shown)
+            _print(found, named, instance)
             _print_place(settings, instance)
     return 1 if problems and not tables else 0
 
 
-def _facts(
-    session: ConnectorSession,
-    declared: Sequence[Shown],
-    candidates: Sequence[Shown],
-    named: Sequence[Shown],
-    instance: dg.DagsterInstance | None,
-) -> dict[str, Any]:
-    rows = {}
-    for shown in named:
-        if shown.existing is not None:
-            columns, values = read_rows(session, shown)
-            rows[shown.name] = [dict(zip(columns, row, strict=True)) for row in values]
+def _named(
+    session: ConnectorSession, tables: Sequence[Shown], settings: Settings, instance: dg.DagsterInstance | None
+) -> Iterator[_Named]:
+    catalogue = None
+    for shown in tables:
+        columns, rows = read_rows(session, shown) if shown.existing is not None else ([], [])
+        if shown.table is None:
+            yield _Named(shown, columns, rows)
+            continue
+        catalogue = catalogue or load_tables(
+            settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir, keeps_broken=True
+        )
+        statements = planned_statements(
+            shown.table,
+            shown.inventory,
+            database=session.database,
+            columns=columns,
+            options=settings.publishing,
+        )
+        yield _Named(shown, columns, rows, details_of(catalogue, shown.table, instance=instance), statements)
+
+
+def _facts(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance | None) -> dict[str, Any]:
     return {
         "tables": [
             {
                 **dict(zip(HEADER, shown.line, strict=True)),
                 "notes": list(differences(shown, instance)) if instance else [],
             }
-            for shown in declared
+            for shown in found.declared
         ],
-        "candidates": [shown.facts for shown in candidates],
-        "rows": rows,
+        "candidates": [shown.facts for shown in found.candidates],
+        "details": {
+            each.shown.name: {**each.details.as_mapping(), "statements": [vars(one) for one in each.statements]}
+            for each in named
+            if each.details is not None
+        },
+        "rows": {
+            each.shown.name: [dict(zip(map(str.lower, each.columns), row, strict=True)) for row in each.rows]
+            for each in named
+            if each.shown.existing is not None
+        },
     }
+
+
+def _print(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance | None) -> None:
+    if found.declared:
+        print_table(HEADER, [shown.line for shown in found.declared])
+    _print_notes(found.declared, instance)
+    _print_candidates(found.candidates)
+    for each in named:
+        print(f"\n{each.shown.facts}")
+        if each.details is not None:
+            _print_details(each, each.details)
+        _print_rows(each)
 
 
 def _print_notes(overview: Iterable[Shown], instance: dg.DagsterInstance | None) -> None:
@@ -89,14 +146,76 @@ def _print_candidates(found: Sequence[Shown]) -> None:
         print(f"\nCandidates (no reader sees them):\n{shown}{more}")
 
 
-def _print_rows(session: ConnectorSession, shown: Shown) -> None:
-    print(f"\n{shown.facts}")
-    if shown.reads:
-        print(shown.reads)
-    if shown.existing is not None:
-        columns, rows = read_rows(session, shown)
-        print(f"{shown.name}{f' (first {ROWS_SHOWN} rows)' if len(rows) == ROWS_SHOWN else ''}")
-        print_table(columns, rows)
+def _print_details(named: _Named, details: Details) -> None:
+    table = named.shown.table
+    print(f"\nDeclared in {shown_path(table.path) if table and table.path else 'code'}:")
+    print_table(
+        ("setting", "value", ""), [(each.key, each.value, "default" * each.is_default) for each in details.settings]
+    )
+    if details.columns:
+        print()
+        print_table(("column", "type", "description"), details.columns)
+    _print_list("Reads", _parents(details))
+    _print_list("Read by", details.downstream or ["no declared table"])
+    print("\nChecks:")
+    print_table(
+        ("check", "severity", "holds if", "last result", "at (UTC)"),
+        [
+            (check.name, check.severity, check.holds_if, f"{check.verdict} {check.found}".strip() or "-", _at(check.at))
+            for check in details.checks
+        ],
+    )
+    print(named.shown.reads)
+    _print_history(details)
+    _print_statements(named.statements)
+
+
+def _parents(details: Details) -> list[str]:
+    if details.upstream is None:
+        return ["unknown: its file is broken"]
+    return [f"{each.name}  ({each.note})" if each.note else each.name for each in details.upstream] or ["no table"]
+
+
+def _print_list(title: str, names: Sequence[str]) -> None:
+    print(f"\n{title}:\n" + "\n".join(f"  {name}" for name in names))
+
+
+def _print_history(details: Details) -> None:
+    if not details.history:
+        print(f"\nHistory: {'none yet' if details.history is not None else 'none is kept here'}")
+        return
+    print("\nHistory, the newest first:")
+    print_table(
+        ("at (UTC)", "run", "outcome", "rows", "seconds"),
+        [
+            (
+                _at(event.at),
+                event.run or "-",
+                event.outcome,
+                "-" if event.rows is None else f"{event.rows:,}",
+                "-" if event.seconds is None else f"{event.seconds:.3f}",
+            )
+            for event in details.history
+        ],
+    )
+
+
+def _print_statements(statements: Sequence[PlannedStatement]) -> None:
+    print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
+    for number, each in enumerate(statements):
+        stage = f"-- {each.stage}\n" if not number or statements[number - 1].stage != each.stage else ""
+        print(f"\n{stage}{each.sql};")
+
+
+def _at(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "-"
+
+
+def _print_rows(named: _Named) -> None:
+    if named.shown.existing is not None:
+        part = f" (first {ROWS_SHOWN} rows)" if len(named.rows) == ROWS_SHOWN else ""
+        print(f"\n{named.shown.name}{part}")
+        print_table([column.lower() for column in named.columns], named.rows)
 
 
 def _print_place(settings: Settings, instance: dg.DagsterInstance | None) -> None:

@@ -11,6 +11,7 @@ import click
 
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, say
+from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import require_installed
 from run_elt_dagster.model.table import TableProblem
 from run_elt_dagster.settings import Settings
@@ -37,14 +38,16 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
 
     started = time.monotonic()
     settings = Settings.from_environment()
-    tests, problems = load_tests(settings.tables_dir, tables, database=settings.database)
     outcomes: list[Outcome] = []
-    with ExitStack() as stack:
+    with ExitStack() as stack, progress("Reading the tests") as steps:
+        tests, problems = load_tests(settings.tables_dir, tables, database=settings.database)
+        cases = [(each, case) for each in tests for case in each.file.cases]
         runner = stack.enter_context(Runner(_account(settings, stack)))
-        for each in tests:
-            for case in each.file.cases:
-                outcomes.append(outcome := runner.run(each, case))
-                if not as_json:
+        for number, (each, case) in enumerate(cases):
+            steps.tell(f"{each.table.name}: {case.name}", done=number, total=len(cases))
+            outcomes.append(outcome := runner.run(each, case))
+            if not as_json:
+                with steps.paused():
                     _print(outcome)
     if as_json:
         print_json({"cases": [outcome.as_mapping() for outcome in outcomes], "problems": _mappings(problems)})
@@ -89,7 +92,7 @@ _WORDS = {"passed": "ok", "failed": "FAIL", "error": "ERROR", "skipped": "skip"}
 
 def _summary(verdicts: Sequence[str], problems: int, seconds: float) -> str:
     if not verdicts and not problems:
-        return "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tables.md shows one."
+        return "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tests.md shows one."
     counted = Counter(verdicts)
     parts = [f"{counted[verdict]} {verdict}" for verdict in ("passed", "failed") if counted[verdict]]
     errors = counted["error"] + problems

@@ -148,7 +148,7 @@ def check_tests(settings: Settings) -> Iterator[Finding]:
 
     tests, problems = load_tests(settings.tables_dir, database=settings.database)
     for problem in problems:
-        yield failed(Check.TABLE_TESTS, str(problem), "Correct that line: docs/tables.md says what a test file holds.")
+        yield failed(Check.TABLE_TESTS, str(problem), "Correct that line: docs/tests.md says what a test file holds.")
     if not problems:
         cases = sum(len(each.file.cases) for each in tests)
         counted = f"{_counted(cases, 'case')} of {_counted(len(tests), 'table')}"

@@ -87,8 +87,19 @@ class ColumnLineage:
         self._read_sql = read_sql
         self._used: dict[str, Columns] = {}
         self._found: dict[Key, Columns] = {}
+        self._sources_used: set[Key] = set()
         # What SQL calls a table, where that is not its key.
         self._own = {own_key(table): key for key, table in tables.items()}
+
+    def knowing(self, sources: Mapping[Key, Sequence[str]]) -> "ColumnLineage":
+        """Return the same with the stored names of the columns of more sources."""
+        known = {**self._sources, **sources}
+        return ColumnLineage(self._tables, sources=known, path=self._path, read_sql=self._read_sql)
+
+    @property
+    def sources_used(self) -> frozenset[Key]:
+        """The sources whose known columns have been used for an answer."""
+        return frozenset(self._sources_used)
 
     @cached_property
     def _known(self) -> dict[str, Columns]:
@@ -111,7 +122,10 @@ class ColumnLineage:
         """Return the names of all columns of a table, None where they are not known."""
         if key in self._tables:
             return self.of(key).names
-        return tuple(self._sources[key]) if key in self._sources else None
+        if key not in self._sources:
+            return None
+        self._sources_used.add(key)
+        return tuple(self._sources[key])
 
     def shown(self, key: Key) -> list[tuple[str, Origin]]:
         """Return the columns of a declared table whose names are known, in order, with their origins."""
@@ -202,7 +216,8 @@ class ColumnLineage:
             draft.replace(self._path)
 
     def _check_column(self, key: Key, column: str, name: str) -> None:
-        names = self.names(key)
+        # A source may have other columns by now than those that are known.
+        names = self.names(key) if key in self._tables else None
         if names is not None and column not in names:
             near = get_close_matches(key_of([column])[0], key_of(names)) or key_of(names[:_NAMES_SHOWN])
             raise ValueError(

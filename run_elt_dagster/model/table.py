@@ -387,6 +387,15 @@ class AnalyticsTable(Strict):
         return self._required_partitions.predicate(start, end, self._partition_column)
 
     @property
+    def partition_type(self) -> str:
+        """The type of the literals of a partition: the declared one of the column, or the usual one of its unit.
+
+        Raises:
+            ValueError: The table has no partitions.
+        """
+        return self._required_partitions.literal_type(self._partition_column)
+
+    @property
     def _required_partitions(self) -> Partitioning:
         if self.partitions is None:
             raise ValueError(f"{self.name} requires partitions in its front matter for a slice, got none.")

@@ -156,8 +156,10 @@ def analytics_assets(
                 session = _session(opened, snowflake)
                 failed, skipped = [], []
                 if selected:
+                    origins = lineage
                     if options.observe_sources:
-                        record_sources(context, session, sources=sources_of(tables, selected))
+                        observed = record_sources(context, session, sources=sources_of(tables, selected))
+                        origins = lineage.knowing(observed)
                     many = len(selected) > options.max_concurrent_tables
                     progress = ProgressLog(_teller(context.log.info))
                     outcomes = run_tables(
@@ -172,11 +174,11 @@ def analytics_assets(
                         look=progress.look,
                     )
                     with closing(outcomes):
-                        described = _describer(context, tables, selected=selected, links=links, lineage=lineage)
+                        described = _describer(context, tables, selected=selected, links=links, lineage=origins)
                         failed, skipped = yield from _events(
                             context, outcomes, _Record(described, links, broken, progress)
                         )
-                        lineage.save()
+                        origins.save()
                 facts += [
                     facts_of(outcome, outcome.failure, part=slices.get(outcome.table.key))
                     for outcome in failed
@@ -290,7 +292,8 @@ def _describer(
 
     def described(outcome: TableOutcome) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         key = outcome.table.key
-        columns = column_metadata(lineage, key, warn=_teller(context.log.warning))
+        built = [column.name for column in outcome.columns]
+        columns = column_metadata(lineage, key, built=built, warn=_teller(context.log.warning))
         tags = version_tags(outcome.table, upstream[key], versions=versions)
         return {**materialization_metadata(outcome, links), **columns}, tags
 

@@ -1,6 +1,6 @@
 """What Dagster records of column lineage with a materialization."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,18 +12,30 @@ from run_elt_dagster.orchestration.specs import asset_key
 
 # Every materialization is kept: a table wider than this is shown by `run-elt lineage` alone.
 MOST_COLUMNS = 500
+_NAMES_SHOWN = 10
 
 
-def column_metadata(lineage: ColumnLineage, key: Key, *, warn: Callable[[str], None]) -> Mapping[str, Any]:
+def column_metadata(
+    lineage: ColumnLineage, key: Key, *, built: Sequence[str] = (), warn: Callable[[str], None]
+) -> Mapping[str, Any]:
     """Return `dagster/column_lineage` with the columns whose origin is known, and a table in Markdown with all of them.
 
     Dagster's UI shows the first nowhere; OpenLineage's integration reads it. A column that comes from no column has no
     dependencies. Nothing is returned if the lineage cannot be worked out: the table is published, and its record must not be lost.
 
     https://docs.dagster.io/guides/build/assets/metadata-and-tags/column-level-lineage
+
+    Args:
+        lineage: Where columns come from, by the files.
+        key: The table.
+        built: Stored names of the columns that it has now; empty if they are not known. Where the files give other ones, one of
+            the tables that it reads is not as its file says, and the lineage would be wrong.
+        warn: Called where the lineage cannot be worked out.
     """
     name = ".".join(key)
     try:
+        if difference := _difference(lineage.of(key).names, built):
+            return {"column_lineage": f"unknown: {difference}"}
         columns, missing = lineage.shown(key), lineage.unnamed(key)
         if len(columns) > MOST_COLUMNS:
             return {"column_lineage": f"{len(columns):,} columns: run-elt lineage {name} shows where they come from"}
@@ -44,6 +56,24 @@ def column_metadata(lineage: ColumnLineage, key: Key, *, warn: Callable[[str], N
     # Without any column, OpenLineage would take the table for one that reads nothing.
     known = {"dagster/column_lineage": dg.TableColumnLineage(dependencies)} if dependencies else {}
     return {**known, "column_lineage": shown}
+
+
+def _difference(expected: Sequence[str] | None, built: Sequence[str]) -> str:
+    """Return how the columns differ that the files give and that the table has, in words; empty if they do not."""
+    if expected is None or not built or set(expected) == set(built):
+        return ""
+    more, fewer = _listed(set(built).difference(expected)), _listed(set(expected).difference(built))
+    parts = [f"{what} {names}" for what, names in (("more:", more), ("missing:", fewer)) if names]
+    return (
+        f"the table has other columns than the files give ({'; '.join(parts)}). A table that it reads differs from its file or from "
+        "its observation. Materialize that table, or observe the sources, and materialize this one again"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = key_of(sorted(names))
+    more = f" and {len(shown) - _NAMES_SHOWN} more" if len(shown) > _NAMES_SHOWN else ""
+    return ", ".join(shown[:_NAMES_SHOWN]) + more
 
 
 def _markdown(columns: Sequence[tuple[str, Origin]], missing: Sequence[str]) -> dg.MarkdownMetadataValue:

@@ -38,9 +38,9 @@ def late_tables(instance: dg.DagsterInstance, tables: Mapping[Key, AnalyticsTabl
     for key, (name, freshness) in due.items():
         if (at := built.get(key)) is not None:
             if now - at > freshness.fail:
-                yield f"{name} (last built {at:%Y-%m-%d %H:%M} UTC, allowed every {_hours(freshness.fail)})"
+                yield f"{name} (last built {at:%Y-%m-%d %H:%M} UTC, allowed every {in_words(freshness.fail)})"
         elif (tried := _first_tried_at(instance, key)) is not None and now - tried > freshness.fail:
-            yield f"{name} (never built, first tried {tried:%Y-%m-%d %H:%M} UTC, allowed every {_hours(freshness.fail)})"
+            yield f"{name} (never built, first tried {tried:%Y-%m-%d %H:%M} UTC, allowed every {in_words(freshness.fail)})"
 
 
 def _built_at(
@@ -60,5 +60,10 @@ def _first_tried_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime 
     return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
 
 
-def _hours(allowed: timedelta) -> str:
-    return f"{allowed.total_seconds() / 3600:g} h"
+def in_words(allowed: timedelta) -> str:
+    """Return a time of whole minutes in the largest unit that leaves no rest, as in `26 h`. A day is 24 h."""
+    minutes = int(allowed.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes // 60
+    if days > 1 and minutes % 1440 == 0:
+        return f"{days} days"
+    return f"{hours} h" if minutes % 60 == 0 else f"{minutes} min"

@@ -14,7 +14,7 @@ import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import reading_plan
-from run_elt_dagster.model.candidate import Marker, target_of
+from run_elt_dagster.model.candidate import Marker, is_candidate_of, target_of
 from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
@@ -27,6 +27,7 @@ _TAG = {"stage": "show"}
 _NAMES_IN_DATABASE, _DATABASE_PARTS = 10_000, 3
 # Other runs of a table that publish between the start of a run and its own publication are seldom more.
 _RECORDS_READ = 50
+NOTHING = TargetInventory()
 _CANDIDATES = {
     "failed": "a candidate that failed",
     "preview": "a preview that nothing will publish",
@@ -67,6 +68,7 @@ class Shown:
         existing: What stands there, None if nothing does.
         table: Its declaration; None for a source, a candidate, or any other table.
         recorded: Its last materialization; None if there is none, or no history.
+        inventory: What its schemas hold; empty where it was not looked at by name.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Shown:
     existing: InventoryTable | None
     table: AnalyticsTable | None = None
     recorded: Recorded | None = None
+    inventory: TargetInventory = NOTHING
 
     @property
     def line(self) -> list[str]:
@@ -122,8 +125,8 @@ class Found:
     """What `run-elt show` prints.
 
     Attributes:
-        declared: The declared tables.
-        candidates: The candidates that runs have left behind, or are building right now.
+        declared: The declared tables: all of them, or those that were asked for by name.
+        candidates: Their candidates that runs have left behind, or are building right now.
         named: The tables that were asked for by name.
     """
 
@@ -139,12 +142,12 @@ def look(
     *,
     instance: dg.DagsterInstance | None,
 ) -> Found:
-    """Ask Snowflake and Dagster, in one query each for all declared tables.
+    """Ask Snowflake and Dagster, in one query each for all tables.
 
     Args:
         session: An open session.
         tables: The declared tables.
-        names: Tables to look at besides: declared ones, sources, candidates.
+        names: The tables to look at, all declared ones if there are none: declared ones, sources, candidates.
         instance: Dagster's history, None if none is kept.
 
     Raises:
@@ -156,13 +159,21 @@ def look(
         return session.execute(sql, tag=_TAG).rows
 
     database = session.database
-    places = {key: target_of(table, database=database) for key, table in tables.items()}
     wanted = {name: find(name, tables, database=database) for name in names}
+    asked = {table.key: table for _, table in wanted.values() if table} if names else tables
+    places = {key: target_of(table, database=database) for key, table in asked.items()}
     inventory = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
-    recorded = recorded_by_dagster(instance, list(tables)) if instance else {}
+    recorded = recorded_by_dagster(instance, list(asked)) if instance and asked else {}
     declared = {
-        key: Shown(table.name, places[key], inventory[database].at(places[key]), table, recorded.get(key))
-        for key, table in tables.items()
+        key: Shown(
+            table.name,
+            places[key],
+            inventory[database].at(places[key]),
+            table,
+            recorded.get(key),
+            inventory[database],
+        )
+        for key, table in asked.items()
     }
     named: list[Shown] = []
     for name, (relation, table) in wanted.items():
@@ -170,7 +181,10 @@ def look(
         if table is None and existing is None:
             raise unknown(query, name, relation, tables)
         named.append(declared[table.key] if table else Shown(name.lower().replace("/", "."), relation, existing))
-    return Found(list(declared.values()), candidates(inventory), named)
+    found = candidates(inventory)
+    if names:
+        found = [each for each in found if any(is_candidate_of(table, each.relation.name) for table in asked.values())]
+    return Found(list(declared.values()), found, named)
 
 
 def take_stock(query: Query, relations: Iterable[Relation]) -> dict[str, TargetInventory]:
@@ -349,8 +363,8 @@ def candidates(inventory: Mapping[str, TargetInventory]) -> list[Shown]:
 
 
 def read_rows(session: ConnectorSession, shown: Shown) -> tuple[list[str], list[list[str]]]:
-    """Return the columns of a table and its first rows; those of a table of ours are sorted by the first column."""
+    """Return the stored names of the columns of a table and its first rows; those of a table of ours are sorted by the first column."""
     # A source may be too large to sort.
     order = " ORDER BY 1" if shown.table is not None else ""
     answer = session.execute(f"SELECT * FROM {shown.relation.sql}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
-    return [column.lower() for column in answer.columns], [[str(value) for value in row] for row in answer.rows]
+    return list(answer.columns), [[str(value) for value in row] for row in answer.rows]

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -22,6 +24,32 @@ _TABLE_SQL = (
     "OBJECT_CONSTRUCT('name', TABLE_NAME, 'kind', TABLE_TYPE, 'rows', ROW_COUNT, 'bytes', BYTES, "
     "'altered', DATE_PART(EPOCH_SECOND, LAST_ALTERED))"
 )
+
+
+@dataclass(frozen=True)
+class ObservedColumns:
+    """The columns of a source by its last observation.
+
+    Attributes:
+        names: As they are stored, in order.
+        at: When it was observed.
+    """
+
+    names: tuple[str, ...]
+    at: datetime
+
+
+def observed_columns(instance: dg.DagsterInstance, sources: Iterable[Key]) -> dict[Key, ObservedColumns]:
+    """Return the columns of the sources that were observed, with one query for each source."""
+    found: dict[Key, ObservedColumns] = {}
+    for key in sources:
+        for record in instance.fetch_observations(dg.AssetKey(asset_key(key)), limit=1).records:
+            observation = record.asset_observation
+            schema = observation.metadata.get(COLUMN_SCHEMA) if observation is not None else None
+            if isinstance(schema, dg.TableSchemaMetadataValue) and schema.schema.columns:
+                names = tuple(stored_name(column.name) for column in schema.schema.columns)
+                found[key] = ObservedColumns(names, datetime.fromtimestamp(record.timestamp, UTC))
+    return found
 
 
 def observe_sources_job(tables: Catalogue) -> dg.JobDefinition:
@@ -49,11 +77,15 @@ def sources_of(tables: Catalogue, selected: Iterable[Key]) -> list[Key]:
 
 def record_sources(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, session: Session, *, sources: Collection[Key]
-) -> None:
+) -> dict[Key, tuple[str, ...]]:
     """Record an observation of each source, with one statement for each schema. Safe to repeat.
 
     What cannot be observed is a warning: the build of a table that reads it says more.
+
+    Returns:
+        The stored names of the columns of each source that has been observed, in order.
     """
+    names: dict[Key, tuple[str, ...]] = {}
     for schema, keys in _by_schema(sources, database=session.database).items():
         try:
             answer = session.execute(sources_sql(schema, keys), tag=_TAG)
@@ -68,6 +100,17 @@ def record_sources(
         for key, relation in keys.items():
             if dg.AssetKey(asset_key(key)) not in seen:
                 context.log.warning("%s was not observed: it does not exist, or the role may not see it.", relation)
+        names |= _names(keys, answer.rows[0])
+    return names
+
+
+def _names(sources: Mapping[Key, Relation], answer: Sequence[Any]) -> dict[Key, tuple[str, ...]]:
+    by_table = columns_of(answer[1])
+    return {
+        key: tuple(column.name for column in by_table[relation.name])
+        for key, relation in sources.items()
+        if relation.name in by_table
+    }
 
 
 def _by_schema(sources: Iterable[Key], *, database: str) -> dict[tuple[str, str], dict[Key, Relation]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.model.table import AnalyticsTable, TableProblem
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
 from run_elt_dagster.orchestration.links import Links
@@ -68,7 +69,7 @@ def asset_spec(
         deps=[dep_of(asset_key(parent), table, tables.get(parent)) for parent in tables.upstream[key]],
         partitions_def=partitions_of(table),
         automation_condition=condition,
-        description=f"{table.description}\n\n```sql\n{table.sql.strip()}\n```",
+        description=_description(table),
         group_name=table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
         tags=table.tags,
@@ -79,6 +80,18 @@ def asset_spec(
         # A table whose parent failed, or that failed itself, ends the step without a materialization.
         skippable=True,
     )
+
+
+def _description(table: AnalyticsTable) -> str:
+    """Return the author's description, where to see what the columns come from, and the SQL.
+
+    Dagster's UI 1.13.27 shows `dagster/column_lineage` nowhere. The answer itself would cost the reading of all SQL at each load.
+    """
+    columns = (
+        "Where its columns come from: `column_lineage` in the metadata of the last materialization, or "
+        f"`run-elt lineage {table.name}`."
+    )
+    return "\n\n".join(filter(None, (table.description, columns, f"```sql\n{table.sql.strip()}\n```")))
 
 
 def owners_of(tables: Catalogue) -> dict[str, list[str]]:
@@ -96,7 +109,9 @@ def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
         key,
         deps=[asset_key(parent) for parent in broken.upstream],
         description=(
-            f"**The file of this table is broken.** Correct it and load the code location again:\n\n```text\n{broken.text}\n```\n\n"
+            "**The file of this table is broken.** Correct it and load the code location again:\n\n"
+            + "\n".join(map(_shown_problem, broken.problems))
+            + "\n\n"
             "Until then no run builds this table or a table that reads it. Readers see what they saw before."
         ),
         group_name=key[-2].lower() if len(key) > 1 else None,
@@ -106,6 +121,19 @@ def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
         metadata={BROKEN: broken.text},
         skippable=True,
     )
+
+
+def _shown_problem(problem: TableProblem) -> str:
+    """Return a problem as an item of a list. The page does not wrap the lines of a block of code, and whole paths are long."""
+    path, _, line = problem.place.rpartition(":")
+    place = "/".join(Path(path).parts[-2:])
+    return f"- {_code(f'{place}:{line}')}: {_code(problem.message)}"
+
+
+def _code(text: str) -> str:
+    """Return text as Markdown that shows it as it is: https://spec.commonmark.org/0.31.2/#code-spans."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence} {' '.join(text.split())} {fence}"
 
 
 def _freshness_policy(table: AnalyticsTable) -> dg.FreshnessPolicy | None:

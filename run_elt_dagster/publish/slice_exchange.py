@@ -106,6 +106,19 @@ def first_sql(
     return f"CREATE {kind} {target.sql} COMMENT = {comment} AS SELECT * FROM {rows.sql}"
 
 
+def limit_waits_sql(seconds: float) -> str:
+    """Return the statement that lets a session wait for a lock no longer than this, and roll back what fails.
+
+    https://docs.snowflake.com/en/sql-reference/parameters#lock-timeout
+    """
+    return f"ALTER SESSION SET LOCK_TIMEOUT = {max(int(seconds), 1)}, TRANSACTION_ABORT_ON_ERROR = TRUE"
+
+
+def begin_sql(run_id: str) -> str:
+    """Return the statement that begins the transaction, named by its run."""
+    return f"BEGIN TRANSACTION NAME RUN_ELT_{run_suffix(run_id)}"
+
+
 def delete_sql(table: AnalyticsTable, target: Relation, pieces: Sequence[Piece]) -> str:
     """Return the statement that deletes the rows of some pieces of time: the column bare, so Snowflake prunes."""
     return f"DELETE FROM {target.sql} WHERE {pieces_sql(table, pieces)}"
@@ -315,9 +328,7 @@ class SliceExchange:
             work.send(add_column_sql(work.target, column), once=True, runner=fresh)
 
     def _limit_waits(self, fresh: StatementRunner) -> None:
-        seconds = max(int(self._work.patience.wait_seconds), 1)
-        sql = f"ALTER SESSION SET LOCK_TIMEOUT = {seconds}, TRANSACTION_ABORT_ON_ERROR = TRUE"
-        self._work.send(sql, once=True, runner=fresh)
+        self._work.send(limit_waits_sql(self._work.patience.wait_seconds), once=True, runner=fresh)
 
     def _in_a_transaction(self, partitions: Sequence[Partition], fresh: StatementRunner) -> Exchanged:
         """Exchange the rows; nothing of it stays unless COMMIT is reached."""
@@ -340,8 +351,7 @@ class SliceExchange:
         return Exchanged(frozenset(partition.key for partition in due), superseded)
 
     def _begin(self, fresh: StatementRunner) -> None:
-        name = f"RUN_ELT_{run_suffix(self._work.run.run_id)}"
-        self._work.send(f"BEGIN TRANSACTION NAME {name}", once=True, runner=fresh)
+        self._work.send(begin_sql(self._work.run.run_id), once=True, runner=fresh)
 
     def _roll_back(self, fresh: StatementRunner) -> None:
         """Give the locks back at once. Where that fails, the end of the session does it."""

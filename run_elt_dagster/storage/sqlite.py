@@ -4,6 +4,7 @@ Dagster makes an engine for each event, so no engine can be told to keep them: S
 https://docs.sqlalchemy.org/en/21/core/events.html#sqlalchemy.events.DialectEvents.do_connect
 """
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -20,6 +21,8 @@ from run_elt_dagster.storage.idle import IDLE, spoil, spoil_after_error
 
 # How Dagster 1.13 lays out its storage, below any base folder. https://docs.dagster.io/deployment/oss/oss-instance-configuration
 _DAGSTERS_FILE = re.compile(r"/(?:history/runs|history/runs/[^/]*|schedules/schedules)\.db")
+# The events of one run.
+_RUNS_FILE = re.compile(r"/history/runs/(?!index\.db$)[^/]*\.db$")
 # As long as Dagster 1.13.27 waits for a lock of the events, where it sets that. For the runs it leaves SQLite's 5 s, which a slow disk
 # under many writers exceeds: the run would fail with "database is locked".
 _LOCK_SECONDS = 30
@@ -43,6 +46,7 @@ class KeptConnection(sqlite3.Connection):
     _stamp: _Stamp | None = None
     _is_idle = False
     _is_relaxed = False
+    _changes_told = 0
 
     def opened_as(self, key: Hashable, path: str, file: tuple[int, int] | None) -> None:
         """Note under which key it is kept.
@@ -80,6 +84,7 @@ class KeptConnection(sqlite3.Connection):
         if self._is_idle:
             return
         if self._may_be_kept():
+            self._tell_watchers()
             self._is_idle = True
             IDLE.give(self._key, self)
         else:
@@ -93,6 +98,19 @@ class KeptConnection(sqlite3.Connection):
     def is_whole(self) -> bool:
         """Return whether the path still leads to the file that it has open, unchanged since it was given back."""
         return self._stamp is not None and _stamp(self._path) == self._stamp
+
+    def _tell_watchers(self) -> None:
+        """Note on a run's file itself that it has new events.
+
+        The webserver of Dagster 1.13.27 watches that file for the page of the run. SQLite writes events beside it, and into it at the
+        latest when the last connection is closed: with a kept one, the page would stand still until the run ends.
+        """
+        if self.total_changes == self._changes_told or not _RUNS_FILE.search(self._path):
+            return
+        self._changes_told = self.total_changes
+        with contextlib.suppress(OSError):
+            os.utime(self._path)
+            self._stamp = _stamp(self._path)
 
     def _mode(self) -> tuple[Any, Any]:
         """Return how it begins transactions. Python 3.11 has one of the two attributes, 3.12 both."""

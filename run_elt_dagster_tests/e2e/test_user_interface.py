@@ -1,15 +1,19 @@
 """Materialize from the page, as a person does, in headless Chromium."""
 
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import FloatRect, Page
 
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.browser import CHROMIUM, WIDTH, open_page
-from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver
+from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.embedded import running_server
 
 # Set it to keep the pictures: docs/take_pictures.py does.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
@@ -64,3 +68,99 @@ def test_tables_are_materialized_from_the_page(
     # The command line reads the history that the page wrote.
     shown = deployment_dir.run("run-elt", "show")
     assert "RUN_ELT.ANALYTICS.MAU_SUMMARY" in shown.stdout, shown.stderr
+
+
+BROKEN = """/* elt
+description: Orders of each day (UTC), with what they cost together.
+ownr: team:analytics
+primary_key: [day]
+checks:
+  rang: {amount: {min: 0}}
+elt */
+select ordered_at::date as day, count(*) as orders, sum(amount) as amount
+from analytics.orders
+group by 1
+"""
+ORDERS = """/* elt
+description: One row for each order.
+owner: team:shop
+primary_key: [order_id]
+columns:
+  order_id: {type: int, description: Number of the order}
+  customer: {type: varchar, description: Who has ordered, tags: {pii: 'yes'}}
+  amount: {type: 'number(10, 2)', description: What the order costs in euros}
+elt */
+select
+    1 as order_id,
+    name as customer,
+    19.90::number(10, 2) as amount
+from analytics.customers
+"""
+BUILD = re.compile(r"CREATE OR REPLACE TABLE .* AS \(", re.DOTALL)
+TABLES = ("customers", "deliveries", "invoices", "orders", "payments", "refunds", "visits")
+BUILD_SECONDS = 4.0
+
+
+@pytest.mark.thorough
+def test_page_shows_a_broken_file_and_how_far_a_run_is(
+    deployment_dir: DeploymentDir, page: Page, tmp_path: Path
+) -> None:
+    folder, seen = deployment_dir.directory / "tables" / "analytics", threading.Event()
+    folder.mkdir(parents=True)
+    (folder / "orders_daily.sql").write_text(BROKEN, encoding="utf-8")
+    for name in TABLES:
+        text = ORDERS if name == "orders" else f"select '{name}' as name"
+        (folder / f"{name}.sql").write_text(text, encoding="utf-8")
+
+    def hold(event: StatementEvent) -> None:
+        """Let each build take some seconds, and the last one until the page has been seen."""
+        if event.phase == "before" and BUILD.match(event.sql):
+            _ = seen.wait(60) if f"'{TABLES[-1]}'" in event.sql else event.statement.wait(BUILD_SECONDS)
+
+    (tmp_path / "account").mkdir()
+    with running_server(tmp_path / "account") as server:
+        server.hook = hold
+        env = {
+            "SNOWFLAKE_ACCOUNT": "embedded",
+            "SNOWFLAKE_USER": "svc",
+            "SNOWFLAKE_ROLE": "sysadmin",
+            "SNOWFLAKE_WAREHOUSE": "wh",
+            "SNOWFLAKE_DATABASE": "run_elt",
+            "SNOWFLAKE_PASSWORD": server.password,
+            "SNOWFLAKE_HOST": "127.0.0.1",
+            "SNOWFLAKE_PORT": str(server.port),
+            "SNOWFLAKE_PROTOCOL": "http",
+            "RUN_ELT_TABLES_DIR": str(folder.parent),
+            "RUN_ELT_MAX_CONCURRENT_TABLES": "2",
+        }
+        port = free_port()
+        deployment_dir.start("dagster", "dev", "--host", "127.0.0.1", "--port", str(port), env=env)
+        webserver = Webserver(f"http://127.0.0.1:{port}")
+        deployment_dir.wait_for("the webserver", webserver.is_up)
+
+        page.goto(f"{webserver.url}/assets/analytics/orders_daily")
+        page.get_by_text("The file of this table is broken.").wait_for()
+        for problem in ("analytics/orders_daily.sql:3", "unknown key 'ownr'", "unknown key 'checks.rang'"):
+            page.get_by_text(problem).first.wait_for()
+        screenshot(page, deployment_dir.directory, "broken_file", height=520)
+
+        selection = ",".join(f"analytics/{name}" for name in TABLES)
+        command = ("dagster", "asset", "materialize", "--select", selection, "-m", "run_elt_dagster")
+        deployment_dir.start(*command, env=env)
+        (run,) = deployment_dir.wait_for("the run", webserver.runs)
+        page.goto(f"{webserver.url}/runs/{run['runId']}")
+        # They come while the page is open.
+        line = page.get_by_text(f"of {len(TABLES)} tables published; building: analytics.")
+        line.nth(1).wait_for(timeout=60_000)
+        page.get_by_placeholder("Filter…").fill("tables published")
+        page.get_by_text("Connecting to Snowflake").wait_for(state="hidden")
+        line.nth(1).wait_for()
+        screenshot(page, deployment_dir.directory, "long_run", height=700)
+        seen.set()
+        deployment_dir.wait_for("its end", lambda: [run["status"] for run in webserver.runs()] == ["SUCCESS"])
+
+        # Types come from what was built, descriptions and tags from the file.
+        page.goto(f"{webserver.url}/assets/analytics/orders")
+        page.get_by_text("What the order costs in euros").wait_for()
+        page.get_by_text("NUMBER(10,2)").first.wait_for()
+        screenshot(page, deployment_dir.directory, "columns")

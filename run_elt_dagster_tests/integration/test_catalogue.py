@@ -13,7 +13,7 @@ import pytest
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.code_versions import source_versions
-from run_elt_dagster.orchestration.lateness import late_tables
+from run_elt_dagster.orchestration.lateness import in_words, late_tables
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import source_assets
@@ -99,7 +99,10 @@ def test_definition_has_descriptions_of_columns_its_place_in_snowflake_and_in_gi
         "orders.sql",
     )
     assert spec.description is not None
-    assert spec.description.startswith("One row per order.\n\n```sql\nselect 1 as order_id")
+    description, lineage, sql = spec.description.split("\n\n", 2)
+    assert description == "One row per order."
+    assert lineage.endswith("`run-elt lineage analytics.orders`.")
+    assert sql.startswith("```sql\nselect 1 as order_id")
     (without,) = analytics_assets(tables, PublishOptions()).specs
     metadata = without.metadata
     (reference,) = metadata["dagster/code_references"].code_references
@@ -121,6 +124,7 @@ def test_sources_are_observed_with_one_statement_a_schema_and_only_where_that_is
     (tmp_path / "tables" / "analytics").mkdir(parents=True)
     (tmp_path / "tables" / "analytics" / "a.sql").write_text(table, encoding="utf-8")
     (tmp_path / "tables" / "analytics" / "b.sql").write_text("select 1 as n from raw_data.gone", encoding="utf-8")
+    (tmp_path / "tables" / "analytics" / "c.sql").write_text("select * from raw_data.users", encoding="utf-8")
     tables = load_tables(tmp_path / "tables")
     with running_server(tmp_path) as server, dg.DagsterInstance.ephemeral() as instance:
         account = Account(server)
@@ -136,16 +140,23 @@ def test_sources_are_observed_with_one_statement_a_schema_and_only_where_that_is
 
         run = observe_sources_job(tables).execute_in_process(resources=resources, instance=instance)
         assert observed() == 2
-        for observes, statements in ((False, 2), (True, 4)):
+        for observes, statements, origins in ((False, 2, None), (True, 4, ["id", "name"])):
             options = PublishOptions(creates_schemas=True, observe_sources=observes)
             again = dg.materialize(
                 [analytics_assets(tables, options), *source_assets(tables)],
-                selection=["analytics/a"],
+                selection=["analytics/a", "analytics/c"],
                 resources=resources,
                 instance=instance,
             )
             assert again.success
             assert observed() == statements
+            # A star passes on the columns that the run itself has observed, and none that may be of yesterday.
+            built: Any = {
+                event.materialization.asset_key.path[-1]: event.materialization.metadata
+                for event in again.get_asset_materialization_events()
+            }
+            known = built["c"].get("dagster/column_lineage")
+            assert (known and list(known.value.deps_by_column)) == origins
         lines = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.level == 30]
     assert lines == ["RUN_ELT.RAW_DATA.GONE was not observed: it does not exist, or the role may not see it."]
     events = [event for event in run.all_events if event.event_type is dg.DagsterEventType.ASSET_OBSERVATION]
@@ -170,6 +181,7 @@ def test_table_is_late_when_its_last_build_or_its_first_try_is_too_long_ago(proj
         untried=f"{daily}select 1 as n",
         any_age="select 1 as n",
     )
+    assert [in_words(timedelta(minutes=each)) for each in (3, 90, 1440, 2880)] == ["3 min", "90 min", "24 h", "2 days"]
     assert not project.materialize("a", "b", "any_age").success
     tables, now = load_tables(project.directory / "tables"), datetime.now(UTC)
     assert list(late_tables(project.instance, tables, now=now + timedelta(hours=25))) == []

@@ -1,5 +1,6 @@
 """What `run-elt show` says of tables on the embedded Snowflake, beside what Dagster has recorded."""
 
+import json
 import os
 import subprocess
 import sys
@@ -111,6 +112,45 @@ def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None
     assert "\nchecks read metadata alone: row_count\n" in told
     assert "What readers see is not what Dagster recorded last" not in told
     assert "Candidates" not in told
+
+
+def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> None:
+    more = "owner: team:shop\nfreshness: 26h\ncolumns: {n: int, v: {type: int, description: A value.}}"
+    shop.declare("analytics/mau.sql", mau(3, 1, more=more))
+    shop.declare("analytics/reader.sql", "select n from analytics.mau, raw_data.orders")
+    shop.declare("analytics/other.sql", "select 1 as n")
+    shop.sql("create table raw_data.orders as select 42 as o")
+    first = shop.materialize()
+    shop.declare("analytics/mau.sql", mau(3, 1, more=f"{more}\nprimary_key: [v]"))
+    second = shop.materialize()
+    told = shop.shown("analytics.mau")
+    assert "analytics.other" not in told
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    for line in ("owner team:shop", "transient false default", "freshness fail: 26 h", "v int A value."):
+        assert line in lines
+    for part in ("Reads:\n  no table", "Read by:\n  analytics.reader", "-- audit\nSELECT\n  COUNT(*),"):
+        assert f"\n{part}" in told
+    facts = json.loads(shop.shown("analytics.mau", "analytics.reader", "--json"))
+    details = facts["details"]["analytics.mau"]
+    settings = details["settings"]
+    assert (settings["owner"], settings["primary_key"], settings["transient"]) == ("team:shop", ["v"], False)
+    assert [key in details["defaults"] for key in ("transient", "publish")] == [True, False]
+    assert [(each["run"], each["outcome"], each["rows"]) for each in details["history"]] == [
+        (second, "not published: the run failed", None),
+        (first, "published", 3),
+    ]
+    assert {each["name"]: each["verdict"] for each in details["checks"]} == {
+        "row_count": "passed",
+        "columns": "passed",
+        "primary_key": "failed",
+    }
+    assert "found 2 rows with a duplicate key" in " ".join(each["found"] for each in details["checks"])
+    stages = [each["stage"] for each in details["statements"]]
+    assert stages == ["inspect", "inspect", "inspect", "build", "build", "audit", "publish", "clean-up"]
+    assert facts["details"]["analytics.reader"]["upstream"] == [
+        {"name": "analytics.mau", "note": ""},
+        {"name": "raw_data.orders", "note": "no file builds it"},
+    ]
 
 
 @pytest.mark.parametrize("publish", METHODS)

@@ -1,9 +1,12 @@
 """Connections to Dagster's SQLite files that are kept: real files, real engines, real runs."""
 
+import logging
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -356,6 +359,31 @@ def test_child_process_uses_no_connection_of_its_parent(path: Path) -> None:
     # The last one has closed what it kept when it ended: nothing is left to write back.
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     assert numbers(path) == [1, 2, 3, 4]
+
+
+def test_watcher_of_a_run_sees_each_event_while_its_connection_is_kept(tmp_path: Path) -> None:
+    """The page of a run watches the file of its events: SQLite writes to that only when a connection is closed."""
+    seen: list[str] = []
+    arrived = threading.Condition()
+
+    def note(event: dg.EventLogEntry, _cursor: str) -> None:
+        with arrived:
+            seen.append(event.user_message)
+            arrived.notify()
+
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        _log(instance, run_id, "first")
+        instance.watch_event_logs(run_id, None, note)
+        for message in ("second", "third"):
+            _log(instance, run_id, message)
+            with arrived:
+                assert arrived.wait_for(lambda message=message: message in seen, PATIENCE_SECONDS)
+        instance.end_watch_event_logs(run_id, note)
+
+
+def _log(instance: dg.DagsterInstance, run_id: str, message: str) -> None:
+    instance.store_event(dg.EventLogEntry(None, logging.INFO, message, run_id, time.time()))
 
 
 def test_logs_of_many_runs_in_one_process_leave_no_file_open(tmp_path: Path) -> None:

@@ -188,6 +188,18 @@ def test_materialization_has_the_columns_that_are_known_and_a_text_of_all(folder
     assert warnings == []
 
 
+def test_lineage_of_other_columns_than_the_table_has_is_not_recorded(folder: Path) -> None:
+    """A star gives what a table has, and not what its file says: it may not be built yet as its file stands."""
+    built = ["ID", "NAME", "AMOUNT", "Kind"]
+    metadata = column_metadata(lineage_in(folder), ("a", "star"), built=built, warn=pytest.fail)
+    assert "dagster/column_lineage" not in metadata
+    assert metadata["column_lineage"].startswith(
+        'unknown: the table has other columns than the files give (more: "Kind"; missing: who). '
+    )
+    same = column_metadata(lineage_in(folder), ("a", "star"), built=[*built[:3], "WHO"], warn=pytest.fail)
+    assert same == column_metadata(lineage_in(folder), ("a", "star"), warn=pytest.fail)
+
+
 def test_lineage_that_fails_or_is_too_wide_does_not_lose_the_record(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +262,37 @@ def test_command_draws_what_comes_from_a_column_and_what_may(command: Callable[.
     )
     facts = json.loads(command("raw.orders.amount", "--downstream", "--json"))
     assert facts["columns"][0]["to"][0]["column"] == "a.base.amount"
+
+
+def test_command_takes_the_columns_of_sources_from_their_last_observations(
+    command: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "not known" in command("a.open")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
+    with dg.DagsterInstance.get() as instance:
+        for names in (("kind",), ("kind", "items", '"Net sales"')):
+            schema = dg.TableSchema([dg.TableColumn(name, type="VARIANT") for name in names])
+            observation = dg.AssetObservation(["raw", "events"], metadata={"dagster/column_schema": schema})
+            instance.report_runless_asset_event(observation)
+    told = command("a.open")
+    assert told.splitlines()[:7] == [
+        "a.open",
+        "├── kind",
+        "│   └── raw.events.kind",
+        "├── items",
+        "│   └── raw.events.items",
+        '└── "Net sales"',
+        '    └── raw.events."Net sales"',
+    ]
+    assert "They may have changed since:\n  raw.events: 20" in told
+    facts = json.loads(command("a.open", "--json"))
+    assert facts["columns"][1]["from"] == [{"column": "raw.events.items", "from": []}]
+    assert list(facts["sources_observed"]) == ["raw.events"]
+    # Of a source, all columns are listed that it has, and not only those that are read.
+    assert '└── "Net sales"' in command("raw.events", "--downstream")
+    # It may have another one since.
+    assert "nope  (no file reads a column of this name)" in command("raw.events.nope", "--downstream")
 
 
 @pytest.mark.parametrize(

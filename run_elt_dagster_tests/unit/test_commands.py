@@ -1,6 +1,8 @@
 """The command line as a whole: what is listed, imported, completed and documented."""
 
+import contextlib
 import os
+import pty
 import runpy
 import subprocess
 import sys
@@ -63,6 +65,38 @@ def _completed(line: str) -> list[str]:
 
 def _run(command: list[str], variables: dict[str, str]) -> str:
     return subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout
+
+
+def _on_a_terminal(*arguments: str) -> str:
+    """Return all that a terminal gets of a command, drawn lines with their escapes."""
+    own, others = pty.openpty()
+    code = "import sys; from run_elt_dagster.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, stdin=others, stdout=others, stderr=others, env={**os.environ, "TERM": "xterm"}):
+        os.close(others)
+        drawn = b""
+        # Linux ends a terminal that nobody writes to any more with an error.
+        with contextlib.suppress(OSError):
+            while some := os.read(own, 65536):
+                drawn += some
+    os.close(own)
+    return drawn.decode()
+
+
+def test_terminal_alone_gets_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe and a program get what the command prints, and nothing else."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "t.sql").write_text("select 1 as n", encoding="utf-8")
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path))
+    drawn = _on_a_terminal("lint")
+    # The line is drawn, and erased before the result is printed.
+    before, _, after = drawn.partition("Reading the table files")
+    assert "no problem" not in before
+    assert "\x1b[2K" in after.partition("no problem")[0]
+    assert _on_a_terminal("lint", "--json") == "[]\r\n"
+    code = "import sys; from run_elt_dagster.cli import main; sys.exit(main())"
+    piped = subprocess.run([sys.executable, "-c", code, "lint"], check=True, capture_output=True, text=True)
+    assert (piped.stdout, piped.stderr) == ("no problems in 1 table file\n", "")
 
 
 def test_value_of_a_table_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -465,7 +465,7 @@ def test_file_whose_cases_would_never_run_is_an_error(tmp_path: Path, name: str,
 def test_example_of_the_page_passes_and_fails_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (SHIPPED.parents[1] / "docs" / "tables.md").read_text().partition("## Test a table")[2]
+    page = (SHIPPED.parents[1] / "docs" / "tests.md").read_text()
     example, shown = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("yaml", "text"))
     sql = (SHIPPED / "analytics" / "mau_summary.sql").read_text()
     folder(tmp_path, mau_summary=sql, mau_summary_test=example)
@@ -544,7 +544,7 @@ def test_command_ends_with_1_where_there_is_no_test(
 ) -> None:
     code, printed = command(folder(tmp_path, t="select 1 as n"), monkeypatch, capsys)
     assert code == 1
-    assert printed == "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tables.md shows one.\n"
+    assert printed == "There is no test. Write <table>.test.yaml beside the SQL of a table: docs/tests.md shows one.\n"
 
 
 DAILY = "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nelt */\n"

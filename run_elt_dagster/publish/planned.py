@@ -1,0 +1,199 @@
+"""The statements that a run would send for one table as things stand, as data: nothing is sent.
+
+A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost. Of a
+partitioned table, they are those for the newest partition that is over.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from run_elt_dagster.audit.catalogue import inspection_columns_sql
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.partitioned import grouped_scan_sql, number_sql, pieces_sql, rows_of
+from run_elt_dagster.audit.plan import scan_sql
+from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.partitions import Slice
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import show_grants_sql
+from run_elt_dagster.publish.guards import STREAMS_SQL, InventoryTable, TargetInventory, inventory_sql, policies_sql
+from run_elt_dagster.publish.methods import exchange_sql, replaces_object
+from run_elt_dagster.publish.partitions import forget_sql, lock_sql, markers_sql, record_sql
+from run_elt_dagster.publish.slice_exchange import (
+    begin_sql,
+    count_sql,
+    delete_sql,
+    first_sql,
+    insert_sql,
+    limit_waits_sql,
+)
+from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience
+
+# What stands for the run that there is not yet.
+RUN_ID = "00000000-0000-0000-0000-000000000000"
+SNAPSHOT_AT = "0000-00-00T00:00:00.000000Z"
+
+
+@dataclass(frozen=True)
+class PlannedStatement:
+    """A statement that a run would send.
+
+    Attributes:
+        stage: What it is for, as the tag of the query says it.
+        sql: Its text. RUN_ID and SNAPSHOT_AT stand for the run and for the time when the build begins, 0 for the rows of a partition.
+    """
+
+    stage: str
+    sql: str
+
+
+def planned_statements(
+    table: AnalyticsTable,
+    inventory: TargetInventory,
+    *,
+    database: str,
+    columns: Sequence[str],
+    options: PublishOptions,
+) -> list[PlannedStatement]:
+    """Return what a run would send for a table, in order.
+
+    Args:
+        table: The table.
+        inventory: What its schema holds.
+        database: Stored name of the session's database.
+        columns: Stored names of the columns of what stands there, in order: `overwrite` names them.
+        options: How tables are published.
+    """
+    planned = _Planned(table, inventory, database=database, columns=columns, options=options)
+    stages: tuple[tuple[str, Iterator[str]], ...] = (
+        ("inspect", planned.inspect()),
+        ("build", planned.build()),
+        ("audit", planned.audit()),
+        ("publish", planned.publish()),
+        ("clean-up", iter([drop_sql(planned.candidate)])),
+    )
+    return [PlannedStatement(stage, sql) for stage, statements in stages for sql in statements]
+
+
+class _Planned:
+    """The statements of each stage."""
+
+    def __init__(
+        self,
+        table: AnalyticsTable,
+        inventory: TargetInventory,
+        *,
+        database: str,
+        columns: Sequence[str],
+        options: PublishOptions,
+    ) -> None:
+        self._table, self._inventory, self._columns, self._options = table, inventory, columns, options
+        self.target: Relation = target_of(table, database=database)
+        self.candidate: Relation = candidate_of(table, database=database, run_id=RUN_ID)
+        self._existing: InventoryTable | None = inventory.at(self.target)
+        self._part = _newest(table)
+
+    def inspect(self) -> Iterator[str]:
+        """Yield the look at what stands there; a run asks once for all of its tables."""
+        yield inventory_sql(self.target.database, [self.target.schema])
+        if self._existing is None or self._existing.kind != "BASE TABLE":
+            return
+        if replaces_object(self._table):
+            yield STREAMS_SQL
+        if self._options.check_policies and (self._part is not None or replaces_object(self._table)):
+            yield policies_sql([self.target])
+
+    def build(self) -> Iterator[str]:
+        """Yield the CTAS of the candidate, and the comments of its columns."""
+        yield build_sql(self._table, self.candidate, marker=_marker("run"), part=self._part)
+        if comments := column_comments_sql(self._table, self.candidate):
+            yield comments
+
+    def audit(self) -> Iterator[str]:
+        """Yield the scan with the look at the catalogue, and the queries of the other checks."""
+        audits = audits_of(self._table, database=self.target.database)
+        rows = self.candidate
+        if self._part is None or self._table.partitions is None:
+            yield scan_sql(audits, rows, more=self._catalogue)
+        else:
+            yield self._look
+            number = number_sql(self._table.partitions, self._part, self._table.partition_type)
+            yield grouped_scan_sql([audit for audit in audits if audit.scanned], rows, number=number)
+            rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
+        for audit in audits:
+            if not audit.scanned and (query := audit.query_sql(rows)):
+                yield query
+
+    def publish(self) -> Iterator[str]:
+        """Yield the one statement that publishes, or the transaction that does, with what goes before and after it."""
+        if self._part is not None:
+            yield from self._exchange_slice(self._part)
+            return
+        names_run = self._table.publish == "overwrite" and self._existing is not None and self._is_owner
+        if self._table.publish == "swap" and self._existing is not None:
+            yield from map(show_grants_sql, (self.target, self.candidate))
+        if names_run:
+            yield comment_sql(self.target, comment_of(self._table, _marker("publishing")))
+        yield exchange_sql(
+            self._table,
+            target=self.target,
+            candidate=self.candidate,
+            exists=self._existing is not None,
+            columns=self._columns,
+            copy_tags=self._options.copy_tags,
+        )
+        if names_run:
+            yield comment_sql(self.target, comment_of(self._table, _marker("run")))
+            yield from filter(None, [column_comments_sql(self._table, self.target)])
+
+    def _exchange_slice(self, part: Slice) -> Iterator[str]:
+        table, target, candidate, pieces = self._table, self.target, self.candidate, self._pieces(part)
+        yield self._look
+        if self._existing is None:
+            yield first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True)
+            yield self._look
+        elif self._options.check_policies:
+            yield policies_sql([target])
+        yield limit_waits_sql(Patience().wait_seconds)
+        yield begin_sql(RUN_ID)
+        yield lock_sql(target)
+        yield markers_sql(target, pieces)
+        if self._existing is not None:
+            yield delete_sql(table, target, pieces)
+            yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
+            yield count_sql(table, target, pieces)
+            yield forget_sql(target, pieces)
+        yield record_sql(target, part.partitions, dict.fromkeys(part.keys, 0), _marker("run"))
+        yield "COMMIT"
+
+    @property
+    def _catalogue(self) -> Sequence[str]:
+        return inspection_columns_sql(self.target, self.candidate, prefix=candidate_prefix(self._table))
+
+    @property
+    def _look(self) -> str:
+        """The look at the catalogue by itself."""
+        return f"SELECT\n  {(',' + chr(10) + '  ').join(self._catalogue)}"
+
+    @staticmethod
+    def _pieces(part: Slice) -> tuple[tuple[datetime, datetime], ...]:
+        return part.pieces(part.keys)
+
+    @property
+    def _is_owner(self) -> bool:
+        return self._existing is not None and self._existing.owner == self._inventory.role
+
+
+def _newest(table: AnalyticsTable) -> Slice | None:
+    """Return the newest partition that is over, the first one where none is; None of a table without partitions."""
+    if table.partitions is None:
+        return None
+    first = table.partitions.start.strftime(table.partitions.key_format)
+    return Slice((table.partitions.newest(datetime.now(UTC)) or table.partitions.partition(first),))
+
+
+def _marker(state: State) -> Marker:
+    return Marker(state, RUN_ID, SNAPSHOT_AT)

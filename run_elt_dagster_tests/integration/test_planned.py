@@ -1,0 +1,69 @@
+"""The statements that `run-elt show` prints, compared with those that a run sends then."""
+
+import json
+import re
+from datetime import date
+
+import pytest
+
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.guards import inventory_of, inventory_sql
+from run_elt_dagster.publish.planned import RUN_ID, SNAPSHOT_AT, planned_statements
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
+from run_elt_dagster_tests.support.slices import Version, divided, run_slice
+
+RUN = "8f3a01c2-1111-4222-8333-444455556666"
+MORE = """description: It's ours.
+primary_key: [n]
+columns: {n: {type: int, description: A number.}, v: int}
+checks:
+  relationship: {v: analytics.mau.n}
+  sql: {few: "select * from {table} where n > 90"}"""
+
+
+def sent(local_server: LocalServer) -> list[tuple[str, str]]:
+    """Return the statements of runs since the last call, with the run and its time as in a plan."""
+    statements: list[tuple[str, str]] = []
+    for record in local_server.server.history:
+        if stage := json.loads(record.query_tag or "{}").get("stage"):
+            sql = record.sql.replace(RUN, RUN_ID).replace(f"__{RUN[:8].upper()}", f"__{RUN_ID[:8]}")
+            statements.append((stage, re.sub(r"at \S+Z\]", f"at {SNAPSHOT_AT}]", sql)))
+    local_server.server.history.clear()
+    return statements
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_planned_statements_are_those_that_a_run_sends(local_server: LocalServer, publish: str) -> None:
+    text = mau(3, 1, publish=publish, more=MORE)
+    table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
+    database = local_server.reader.sql("select current_database()")[0][0]
+    for exists in (False, True):
+        inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+        plan = planned_statements(
+            table, inventory, database=database, columns=["N", "V"] if exists else [], options=PublishOptions()
+        )
+        assert sent(local_server) == []
+        assert local_server.run(RUN, text).published
+        assert [(each.stage, each.sql) for each in plan] == sent(local_server)
+
+
+def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_server: LocalServer) -> None:
+    division = {"by": "day", "column": "day", "start": date(2024, 1, 1), "end": date(2024, 1, 2)}
+    table = divided(Version(3, 1), table="mau", partitions=division, primary_key=["day", "n"])
+    database = local_server.reader.sql("select current_database()")[0][0]
+    # The first run makes the table of partitions too, which a plan does not.
+    assert run_slice(local_server.account.arguments, table, [1, 1], "0000000A").published
+    sent(local_server)
+    inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+    plan = planned_statements(table, inventory, database=database, columns=["DAY", "N", "V"], options=PublishOptions())
+    assert sent(local_server) == []
+    assert run_slice(local_server.account.arguments, table, [1, 1], RUN).published
+    assert [(each.stage, each.sql) for each in plan] == [(stage, _as_planned(sql)) for stage, sql in sent(local_server)]
+
+
+def _as_planned(sql: str) -> str:
+    """Return a statement of the run with the words that stand for its id, its time and its rows."""
+    sql = sql.replace(f"RUN_ELT_{RUN[:8].upper()}", f"RUN_ELT_{RUN_ID[:8]}")
+    sql = re.sub(r"'20\d\d-\d\d-\d\dT[\d:.]+Z'", f"'{SNAPSHOT_AT}'", sql)
+    return re.sub(r"::TIMESTAMP_NTZ, 3\)$", "::TIMESTAMP_NTZ, 0)", sql)
