@@ -240,10 +240,14 @@ class Session:
 
     def _set(self, parsed: statements.SetParameters) -> Result:
         """Change session parameters: https://docs.snowflake.com/en/sql-reference/sql/alter-session."""
-        check_parameters(dict(parsed.settings))
-        if ("AUTOCOMMIT", "FALSE") in ((name, value.upper()) for name, value in parsed.settings):
+        settings = dict(parsed.settings)
+        check_parameters(settings)
+        if settings.get("AUTOCOMMIT", "TRUE").upper() != "TRUE":
             raise unsupported("keep a transaction open", "AUTOCOMMIT = FALSE")
-        self.parameters.update(parsed.settings)
+        if "AUTOCOMMIT" in settings:
+            # It commits what is open, whatever it was before: https://docs.snowflake.com/en/sql-reference/transactions#autocommit
+            self.connection.end(commit=True)
+        self.parameters.update(settings)
         return status(SUCCESS)
 
     def _carried_out(self, parsed: Statement, params: Any) -> Result:

@@ -85,6 +85,8 @@ class SliceRun:
         self._part, self._clock = part, clock
         self._is_built = False
         self._verdicts: PartitionVerdicts | None = None
+        # The partitions that were to be exchanged.
+        self._passed: tuple[str, ...] = ()
         self._exchange: SliceExchange | None = None
         self._exchanged = Exchanged(frozenset(), {})
         # The check of a key that only the whole table could not hold.
@@ -157,14 +159,22 @@ class SliceRun:
         passed = [key for key, outcomes in verdicts.outcomes.items() if not any(each.blocks for each in outcomes)]
         if passed:
             work.stage = "publish"
-            keys = [a for a in next(iter(verdicts.outcomes.values())) if a.audit.severity == "error"]
-            key_audits = [each.audit for each in keys if isinstance(each.audit, KeyAudit)]
-            self._exchange = SliceExchange(work, self._part, verdicts.rows, key_audits)
-            try:
-                self._exchanged = self._exchange.publish(passed)
-            except KeyElsewhereError as error:
-                self._broken_key = error
+            asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
+            keys = [audit for audit in asked if isinstance(audit, KeyAudit)]
+            self._exchange_those(passed, SliceExchange(work, self._part, verdicts.rows, keys))
         self._failure = self._failed_audits()
+
+    def _exchange_those(self, passed: Sequence[str], exchange: SliceExchange) -> None:
+        self._passed, self._exchange = tuple(passed), exchange
+        try:
+            self._exchanged = exchange.publish(passed)
+        except KeyElsewhereError as error:
+            self._broken_key = error
+        except Exception:
+            if exchange.is_created:
+                # Readers see the rows of the first statement, whatever has failed since.
+                self._exchanged = Exchanged(frozenset(passed), {})
+            raise
 
     def _failed_audits(self) -> Failure | None:
         """Return the failure of a slice of which not all partitions have passed."""
@@ -199,11 +209,12 @@ class SliceRun:
         """What readers see of the partitions that this run did not publish."""
         work, keys = self._work, tuple(self._failed_keys)
         if work.is_unknown:
-            target = str(partitions_table(work.target))
+            target, keys = str(partitions_table(work.target)), tuple(key for key in keys if key in self._passed)
             return Production("unknown", run_id=work.run.run_id, target=target, partitions=keys)
-        if self._exchange is not None and self._exchange.is_created and not self._exchanged.published:
-            return Production("new", work.standing, partitions=keys)
-        if work.standing is None:
+        if not keys:
+            return Production("new", work.standing)
+        is_created = self._exchange is not None and self._exchange.is_created
+        if work.standing is None and not is_created:
             return Production("none")
         return Production("unchanged", work.standing, partitions=keys)
 
@@ -211,7 +222,7 @@ class SliceRun:
     def _seen(self) -> str:
         """What readers see, in sentences."""
         published = [key for key in self._part.keys if key in self._exchanged.published]
-        new = [f"Readers see the new rows of {partition_words(published)}."] if published else []
+        new = [f"Readers see the new rows of {partition_words(published)}."] if published and self._failed_keys else []
         return " ".join([*new, self._production.words])
 
     def _audits_of(self, key: str) -> tuple[AuditOutcome, ...]:
@@ -228,8 +239,7 @@ class SliceRun:
             return PartitionOutcome("published", rows, audits)
         if key in self._exchanged.superseded:
             return PartitionOutcome("superseded", rows, audits, superseded_by=self._exchanged.superseded[key])
-        is_rejected = any(each.blocks for each in audits)
-        return PartitionOutcome("unknown" if self._work.is_unknown and not is_rejected else "failed", rows, audits)
+        return PartitionOutcome("unknown" if self._work.is_unknown and key in self._passed else "failed", rows, audits)
 
     def _outcome(self) -> TableOutcome:
         work, verdicts = self._work, self._verdicts

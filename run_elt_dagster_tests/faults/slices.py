@@ -86,6 +86,7 @@ def problems_of(cell: SliceCell, outcome: TableOutcome | None, found: Seen) -> l
         words = outcome.failure.message
         truths = {
             "Readers see the new rows": is_new,
+            "Readers see the new table": is_new,
             "Readers see what they saw before": not is_new,
             "There is no published table yet": not found,
         }

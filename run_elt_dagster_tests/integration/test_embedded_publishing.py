@@ -122,16 +122,21 @@ def test_failed_statement_leaves_nothing_of_its_transaction(x: Session, other: S
     other.sql("insert into x values (3)")
 
 
-def test_ddl_commits_what_is_open(x: Session, other: Session) -> None:
+def test_ddl_and_autocommit_commit_what_is_open(x: Session, other: Session) -> None:
     for number, ddl in enumerate(
-        ("create table y (a int)", "comment on table x is 'c'", "alter table x add column b int")
+        (
+            "alter session set autocommit = true",
+            "create table y (a int)",
+            "comment on table x is 'c'",
+            "alter table x add column b int",
+        )
     ):
         x.sql("begin")
         x.sql("update x set a = a + 1")
         x.sql(ddl)
         assert other.value("select max(a) from x") == number + 2
         x.sql("rollback")
-    assert other.value("select max(a) from x") == 4
+    assert other.value("select max(a) from x") == 5
 
 
 def test_session_that_ends_in_a_transaction_leaves_nothing_of_it(account: Account, x: Session, other: Session) -> None:

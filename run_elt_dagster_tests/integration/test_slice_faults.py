@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster_tests.faults.kinds import FAULTS, TRANSIENT
+from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, TRANSIENT
 from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory
 from run_elt_dagster_tests.faults.slices import (
     NEW,
@@ -24,6 +25,7 @@ from run_elt_dagster_tests.faults.slices import (
     set_up,
 )
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.simulator.server import ABORT_IDLE_SECONDS
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.slices import Seen, notes, run_slice, seen, states
@@ -76,24 +78,36 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
     cells = [SliceCell(next(numbers), "clone", first=False, fault=fault, index=index, way=way) for index in chosen]
     for each in cells:
         set_up(lab, each)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    at_once = 1 if FAULTS[fault] is KILLED else AT_ONCE
+    with dead_sessions_end(lab, fault), ThreadPoolExecutor(at_once) as pool:
         outcomes = list(pool.map(lambda each: run_cell(lab, each), cells))
-    for each, outcome in zip(cells, outcomes, strict=True):
-        assert each.met.is_set(), each
-        if fault in TRANSIENT and each.statements[each.index].startswith("publish"):
-            assert outcome is not None
-            assert outcome.published, (each, outcome.failure)
-        assert problems_of(each, outcome, seen_of(lab, each)) == [], each
-        # The next run is clean: it publishes, and nobody waits for what the fault has left behind.
-        after = run_slice(lab.account.arguments, each.declared(NEXT), each.days, f"{each.number:07d}C")
-        assert after.published, after.failure
-        assert seen_of(lab, each) == each.after(NEXT)
+        for each, outcome in zip(cells, outcomes, strict=True):
+            assert each.met.is_set(), each
+            if fault in TRANSIENT and each.statements[each.index].startswith("publish"):
+                assert outcome is not None
+                assert outcome.published, (each, outcome.failure)
+            assert problems_of(each, outcome, seen_of(lab, each)) == [], each
+            # The next run is clean: it publishes, and nobody waits for what the fault has left behind.
+            after = run_slice(lab.account.arguments, each.declared(NEXT), each.days, f"{each.number:07d}C")
+            assert after.published, after.failure
+            assert seen_of(lab, each) == each.after(NEXT)
 
 
+@contextmanager
+def dead_sessions_end(lab: FaultLab, fault: str) -> Iterator[None]:
+    """Let whoever waits take the lock of a killed process at once, and not after five minutes."""
+    server = lab.account.server
+    if FAULTS[fault] is KILLED:
+        server.abort_idle_seconds = 0
+    yield
+    server.abort_idle_seconds = ABORT_IDLE_SECONDS
+
+
+@pytest.mark.timeout(1200)
 def test_two_runs_over_overlapping_days_leave_the_latest_snapshot_of_each(lab: FaultLab) -> None:
     numbers = iter(range(len(lab.cells) * 100, 10**7))
 
-    @settings(max_examples=effort(usual=2, thorough=200), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=effort(usual=2, thorough=100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(turns=st.lists(st.integers(0, 1), max_size=60), first=st.booleans())
     def interleave(turns: list[int], first: bool) -> None:
         cell = SliceCell(next(numbers), "clone", first=first, way="first" if first else "again")
@@ -214,6 +228,28 @@ def test_rows_that_somebody_writes_meanwhile_roll_the_exchange_back(lab: FaultLa
     assert "requires the 10 rows" in outcome.failure.message
     assert ", got 9." in outcome.failure.message
     assert seen_of(lab, cell) == cell.before
+
+
+def test_run_that_fails_after_it_has_created_the_table_says_that_readers_see_it(lab: FaultLab, cell: SliceCell) -> None:
+    first = SliceCell(cell.number + 50_000, "clone", first=False, way="first")
+
+    def take_lock_away(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "before" and event.sql.startswith("UPDATE"):
+            lab.sql(f"delete from analytics.run_elt_partitions where table_name = '{first.table.upper()}'")
+
+    with lab.account.hooked(take_lock_away):
+        outcome = run_cell(lab, first)
+    lab.account.server.hook = lab.hook
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert "requires its lock in RUN_ELT.ANALYTICS.RUN_ELT_PARTITIONS" in outcome.failure.message
+    assert "Readers see the new table." in outcome.failure.message
+    assert set(states(outcome).values()) == {"published"}
+    assert seen_of(lab, first) == first.after(NEW)
+    after = run_slice(lab.account.arguments, first.declared(NEXT), first.days, f"{first.number:07d}C")
+    assert after.published, after.failure
+    assert seen_of(lab, first) == first.after(NEXT)
 
 
 def test_grants_and_everything_else_on_the_table_stay(lab: FaultLab, cell: SliceCell) -> None:
