@@ -47,6 +47,7 @@ columns = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.ta
 jobs = jobs_of(tables)
 woken = waking(tables, jobs)
 analytics = analytics_assets(tables, settings.publishing, links=links, columns=columns, woken=woken)
+run_elt_alert, *other_jobs = (job.definition() for job in jobs)
 
 snowflake = Snowflake.from_settings(settings)
 
@@ -61,7 +62,7 @@ alerts = Alerts(
 defs = dg.Definitions(
     assets=[analytics, *source_assets(tables, links), alert_asset()],
     asset_checks=[alerts_delivered(alerts)],
-    jobs=[*(job.definition() for job in jobs), observe_sources_job(tables)],
+    jobs=[run_elt_alert, *other_jobs, observe_sources_job(tables)],
     # On by themselves in a deployment, and off on a person's machine that has an account.
     schedules=[schedule_of(job, is_running=settings.is_automated) for job in jobs],
     sensors=[

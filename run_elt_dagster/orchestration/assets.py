@@ -112,7 +112,9 @@ def analytics_assets(
         woken: The tables that are built again when others were, by the daemon, and the others.
     """
     lineage = columns or ColumnLineage(tables)
-    conditions = {key: condition_of(wakers) for key, wakers in (woken or {}).items()}
+    conditions = {
+        key: condition_of(wakers, in_parts=tables[key].partitions is not None) for key, wakers in (woken or {}).items()
+    }
 
     @dg.multi_asset(
         name=_OP,

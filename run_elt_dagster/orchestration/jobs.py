@@ -100,17 +100,21 @@ def waking(tables: Catalogue, jobs: Collection[TableJob]) -> dict[Key, frozenset
     return woken
 
 
-def condition_of(wakers: Collection[Key]) -> dg.AutomationCondition[dg.AssetKey]:
+def condition_of(wakers: Collection[Key], *, in_parts: bool = False) -> dg.AutomationCondition[dg.AssetKey]:
     """Return the condition that a table is built when one of the tables that wake it was.
 
-    `eager()` waits for ever while an old partition of them was never built, and looks at the newest partition alone.
+    `eager()` looks at the newest partition alone, and lets a whole table wait for ever while any partition was never built.
+
+    Args:
+        wakers: The tables that wake it.
+        in_parts: Whether it is built in parts. One part waits for all parts that it reads: half of its hours make no day.
     """
-    return (
-        dg.AutomationCondition.eager()
-        .without(~dg.AutomationCondition.any_deps_missing())
-        .without(dg.AutomationCondition.in_latest_time_window())
-        .allow(dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in wakers)))
-    )
+    condition = dg.AutomationCondition.eager()
+    if in_parts:
+        condition = condition.without(dg.AutomationCondition.in_latest_time_window())
+    else:
+        condition = condition.without(~dg.AutomationCondition.any_deps_missing())
+    return condition.allow(dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in wakers)))
 
 
 def waking_sensors(

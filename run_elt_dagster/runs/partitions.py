@@ -9,6 +9,8 @@ PARTITION, BACKFILL = "dagster/partition", "dagster/backfill"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Others' events of the same partitions may lie between those that are looked for.
 _MORE_READ = 200
+# As many as one query names: a storage takes a limited number of parameters.
+_PER_QUERY = 500
 
 
 def asked_partitions(tags: Mapping[str, str]) -> tuple[str, str] | None:
@@ -21,18 +23,26 @@ def asked_partitions(tags: Mapping[str, str]) -> tuple[str, str] | None:
 def latest_materializations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str]
 ) -> dict[str, dg.EventLogRecord]:
-    """Return the latest materialization of each partition that has one: one query, and one more for each that others hide."""
-    if not partitions:
-        return {}
-    asked, limit = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions)), len(partitions) + _MORE_READ
-    records = instance.fetch_materializations(asked, limit=limit).records
+    """Return the latest materialization of each partition that has one: a query for 500, and one more for each that others hide."""
+    asked, found = list(partitions), dict[str, dg.EventLogRecord]()
+    for begin in range(0, len(asked), _PER_QUERY):
+        found |= _latest_of_some(instance, key, asked[begin : begin + _PER_QUERY])
+    return found
+
+
+def _latest_of_some(instance: dg.DagsterInstance, key: dg.AssetKey, asked: list[str]) -> dict[str, dg.EventLogRecord]:
+    limit = len(asked) + _MORE_READ
+    records = instance.fetch_materializations(_filter(key, asked), limit=limit).records
     found: dict[str, dg.EventLogRecord] = {}
     for record in records:
         if record.partition_key is not None:
             found.setdefault(record.partition_key, record)
     if len(records) == limit:
-        for partition in set(partitions) - found.keys():
-            one = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
-            if newest := instance.fetch_materializations(one, limit=1).records:
+        for partition in set(asked) - found.keys():
+            if newest := instance.fetch_materializations(_filter(key, [partition]), limit=1).records:
                 found[partition] = newest[0]
     return found
+
+
+def _filter(key: dg.AssetKey, partitions: list[str]) -> dg.AssetRecordsFilter:
+    return dg.AssetRecordsFilter(asset_key=key, asset_partitions=partitions)

@@ -42,6 +42,8 @@ HOURS = in_parts(
 )
 
 
+# e2e/test_make.py builds a range of every table each time.
+@pytest.mark.thorough
 def test_command_line_builds_partitions_beside_whole_tables_and_refuses_what_names_none(
     deployment_dir: DeploymentDir,
 ) -> None:

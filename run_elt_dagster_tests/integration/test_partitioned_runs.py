@@ -114,6 +114,7 @@ def test_partition_that_fails_keeps_its_rows_and_the_others_are_recorded(days: D
     assert SECOND in failure_text(result)
 
 
+@pytest.mark.thorough
 def test_one_partition_is_built_by_its_key(days: DagsterProject) -> None:
     result = days.materialize("source", "days", partitions=SECOND)
     assert result.success
@@ -134,6 +135,7 @@ def test_run_without_a_partition_or_with_a_range_the_wrong_way_round_builds_noth
     assert days.tables() == set()
 
 
+@pytest.mark.thorough
 def test_whole_tables_run_without_a_partition_beside_partitioned_ones(days: DagsterProject) -> None:
     result = days.materialize("source")
     assert (result.success, materialized(days, result.run_id)) == (True, [("source", None)])
@@ -189,6 +191,7 @@ def test_retry_builds_the_partitions_that_a_run_left(days: DagsterProject) -> No
     ]
 
 
+@pytest.mark.thorough
 def test_tables_with_other_partitions_run_by_themselves_with_whole_tables_around_them(days: DagsterProject) -> None:
     """One op has them all; Dagster runs one kind of partitions at a time."""
     days.declare(

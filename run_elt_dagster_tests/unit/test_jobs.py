@@ -14,6 +14,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.jobs import condition_of, jobs_of, waking, waking_sensors
 from run_elt_dagster.orchestration.partitions import definition_of
 from run_elt_dagster.orchestration.schedule import schedule_of
+from run_elt_dagster.runs.partitions import latest_materializations
 from run_elt_dagster.settings import PublishOptions
 
 DAILY = {"by": "day", "column": "day", "start": "2024-01-01"}
@@ -112,3 +113,50 @@ def test_keys_and_bounds_are_those_of_dagster(by: str, start: str) -> None:
     for each in partitioning.partitions(at("2025-03-01"))[:50]:
         window = theirs.time_window_for_partition_key(each.key)
         assert (window.start, window.end) == (each.start, each.end)
+
+
+# Dagster passes it itself.
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources` of function `AssetSelection.all` is currently in beta")
+def test_whole_table_is_woken_at_once_and_a_day_by_all_of_its_hours() -> None:
+    declared = tables()
+    assets = analytics_assets(declared, PublishOptions(), woken=waking(declared, jobs_of(declared)))
+    definitions = dg.Definitions(assets=[assets], resources={"snowflake": dg.ResourceDefinition.none_resource()})
+    instance, cursor = dg.DagsterInstance.ephemeral(), None
+
+    def requested(*hours: int) -> dict[str, set[str | None]]:
+        """Return what is built after these hours of a day were."""
+        nonlocal cursor
+        for hour in hours:
+            event = dg.AssetMaterialization(["analytics", "hours"], partition=f"2024-01-02-{hour:02d}:00")
+            instance.report_runless_asset_event(event)
+        found = dg.evaluate_automation_conditions(
+            definitions, instance, cursor=cursor, evaluation_time=at("2024-01-03T06:00")
+        )
+        cursor = found.cursor
+        names = ("days_of_hours", "total_of_hours", "total_of_total")
+        return {
+            name: parts
+            for name in names
+            if (parts := set(found.get_requested_partitions(dg.AssetKey(["analytics", name]))))
+        }
+
+    assert requested() == {}
+    assert requested(0) == {"total_of_hours": {None}, "total_of_total": {None}}
+    assert requested(*range(1, 24)) == {"days_of_hours": {"2024-01-02"}}
+
+
+def test_latest_materialization_of_each_partition_is_found_among_many_and_behind_many_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("run_elt_dagster.runs.partitions._PER_QUERY", 4)
+    monkeypatch.setattr("run_elt_dagster.runs.partitions._MORE_READ", 3)
+    instance, key = dg.DagsterInstance.ephemeral(), dg.AssetKey(["analytics", "days"])
+    partitions = [
+        each.key for each in Partitioning(by="day", column="at", start=at("2024-01-01")).partitions(at("2024-01-12"))
+    ]
+    for partition in (partitions[0], partitions[-1], *[partitions[1]] * 9):
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+    found = latest_materializations(instance, key, partitions)
+    newest = instance.fetch_materializations(key, limit=1).records[0].storage_id
+    assert (len(partitions), sorted(found)) == (11, [partitions[0], partitions[1], partitions[-1]])
+    assert found[partitions[1]].storage_id == newest

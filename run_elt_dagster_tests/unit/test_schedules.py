@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -142,3 +143,17 @@ def test_schedule_of_other_partitions_has_nothing_to_do_before_the_first_one_is_
         {A: days(by="hour", start=date(2030, 1, 1))},
     )
     assert requests_of(job, dg.DagsterInstance.ephemeral(), at=NOW) == []
+
+
+def test_tick_of_a_daemon_asks_for_what_was_missed_after_a_downtime(tmp_path: Path) -> None:
+    """As the daemon evaluates it, with a history: Dagster itself runs the latest missed tick alone."""
+    running = replace(JOB, partitions={A: days(lookback=1)})
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for key in keys_of(3, 4, *range(6, 18)):
+            instance.report_runless_asset_event(dg.AssetMaterialization(list(A), partition=key))
+        context = dg.build_schedule_context(instance, scheduled_execution_time=NOW)
+        requests = schedule_of(running).evaluate_tick(context).run_requests
+    assert [(each.tags[RANGE_START], each.tags[RANGE_END], each.asset_selection) for each in requests or ()] == [
+        ("2025-01-18", "2025-01-20", None),
+        ("2025-01-05", "2025-01-05", [dg.AssetKey(list(A))]),
+    ]
