@@ -14,7 +14,7 @@ from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr,
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import print_partitions
 from run_elt_dagster.model.lineage import load_declared, load_tables
-from run_elt_dagster.orchestration.details import Details, details_of
+from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
 from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
 from run_elt_dagster.settings import Settings
@@ -150,7 +150,8 @@ def _print_details(named: _Named, details: Details) -> None:
     table = named.shown.table
     print(f"\nDeclared in {shown_path(table.path) if table and table.path else 'code'}:")
     print_table(
-        ("setting", "value", ""), [(each.key, each.value, "default" * each.is_default) for each in details.settings]
+        ("setting", "from", "value"),
+        [(each.key, "default" if each.is_default else "file", each.value) for each in details.settings],
     )
     if details.columns:
         print()
@@ -160,14 +161,15 @@ def _print_details(named: _Named, details: Details) -> None:
     print("\nChecks:")
     print_table(
         ("check", "severity", "holds if", "last result", "at (UTC)"),
-        [
-            (check.name, check.severity, check.holds_if, f"{check.verdict} {check.found}".strip() or "-", _at(check.at))
-            for check in details.checks
-        ],
+        [(check.name, check.severity, check.holds_if, _result(check), _at(check.at)) for check in details.checks],
     )
     print(named.shown.reads)
     _print_history(details)
     _print_statements(named.statements)
+
+
+def _result(check: ShownCheck) -> str:
+    return ": ".join(filter(None, (check.verdict, check.found))) or "-"
 
 
 def _parents(details: Details) -> list[str]:

@@ -186,7 +186,8 @@ def _check(
     if record is None:
         return ShownCheck(name, severity, holds_if)
     event = record.event.dagster_event if record.event is not None else None
-    at = datetime.fromtimestamp(record.create_timestamp, UTC)
+    # The record itself is as old as the plan of the run.
+    at = datetime.fromtimestamp(record.event.timestamp if record.event else record.create_timestamp, UTC)
     if event is None or event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         return ShownCheck(name, severity, holds_if, found=f"no result of run {short_id(record.run_id)}", at=at)
     evaluation = event.asset_check_evaluation_data

@@ -126,7 +126,7 @@ def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> Non
     told = shop.shown("analytics.mau")
     assert "analytics.other" not in told
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    for line in ("owner team:shop", "transient false default", "freshness fail: 26 h", "v int A value."):
+    for line in ("owner file team:shop", "transient default false", "freshness file fail: 26 h", "v int A value."):
         assert line in lines
     for part in ("Reads:\n  no table", "Read by:\n  analytics.reader", "-- audit\nSELECT\n  COUNT(*),"):
         assert f"\n{part}" in told
