@@ -158,7 +158,7 @@ def test_error_of_this_project_keeps_its_traceback(project: DagsterProject, monk
     def broken(*_: object, **__: object) -> str:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("run_elt_dagster.publish.table_run.build_sql", broken)
+    monkeypatch.setattr("run_elt_dagster.publish.building.build_sql", broken)
     project.declare(a="select 1 as n")
     result = project.materialize()
     lines = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level >= logging.ERROR]
