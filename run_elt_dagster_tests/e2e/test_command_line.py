@@ -32,6 +32,7 @@ def test_run_on_a_temporary_instance_says_that_nobody_is_alerted(deployment_dir:
     assert "This run is on a temporary instance that no daemon ever sees" in run.stderr
 
 
+@pytest.mark.thorough
 def test_half_a_configuration_in_an_env_file_is_an_error_of_both_commands(deployment_dir: DeploymentDir) -> None:
     """It is not the embedded Snowflake."""
     half = "SNOWFLAKE_ACCOUNT=org-acc\nSNOWFLAKE_PASSWORD=canary\n"

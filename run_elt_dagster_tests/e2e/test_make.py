@@ -5,6 +5,7 @@ import shutil
 import sys
 
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir
+from run_elt_dagster_tests.support.effort import effort
 
 # What differs from run to run: durations, the moment and the run.
 VARYING = r"\d+\.\d s|\d{4}-\d\d-\d\d \d\d:\d\d UTC by run [0-9a-f]{8}"
@@ -44,4 +45,5 @@ def test_make_run_warns_of_nothing_keeps_what_the_run_printed_and_gives_the_same
         assert noise not in said
     assert list((deployment_dir.directory / ".dagster_storage" / "compute_logs").rglob("*.err"))
     assert not (deployment_dir.directory / "storage").exists()
-    make_run(deployment_dir)
+    if effort(usual=0, thorough=1):
+        make_run(deployment_dir)

@@ -31,11 +31,12 @@ def without(folder: Path, missing: set[str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     "missing",
     [
-        # The next test has this installation, too.
-        pytest.param({"pyarrow"}, marks=pytest.mark.thorough, id="partly"),
+        pytest.param({"pyarrow"}, id="partly"),
         pytest.param({"fakesnow", "duckdb", "pyarrow"}, id="not at all"),
     ],
 )
+# The next test has such an installation, too.
+@pytest.mark.thorough
 def test_command_without_the_embedded_snowflake_says_what_to_install(
     deployment_dir: DeploymentDir, missing: set[str]
 ) -> None:
