@@ -189,7 +189,7 @@ def listed_runs(harness: AlertHarness) -> list[dict[str, object]]:
     return [message for message in harness.stand_in.messages if "more runs failed, of" in message["text"]]
 
 
-@pytest.mark.parametrize("count", [130, pytest.param(1000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.thorough)])
 def test_many_runs_that_failed_apart_are_told_of_in_lists_within_five_minutes(
     harness: AlertHarness, count: int
 ) -> None:
@@ -229,7 +229,9 @@ def test_list_marks_repeats_of_open_incidents_and_begins_none(harness: AlertHarn
     assert not harness.stand_in.messages[-1].get("thread_ts")
 
 
-@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+@pytest.mark.parametrize(
+    "taken", [pytest.param(True, id="taken"), pytest.param(False, marks=pytest.mark.thorough, id="not taken")]
+)
 def test_lost_answer_about_a_list_tells_of_none_of_its_runs_twice(harness: AlertHarness, taken: bool) -> None:
     harness.stand_in.has_history = True
     runs = harness.fail_apart(90)

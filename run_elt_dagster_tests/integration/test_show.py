@@ -273,9 +273,8 @@ def test_deployment_without_history_is_asked_about_what_readers_see(
     assert "Dagster's history: none here" in told
 
 
-@pytest.mark.parametrize(
-    "arguments", [pytest.param(("show",), marks=pytest.mark.thorough), ("rollback", "analytics.mau", "--yes")]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("arguments", [("show",), ("rollback", "analytics.mau", "--yes")])
 def test_command_that_waits_says_for_whom(shop: Shop, arguments: tuple[str, ...]) -> None:
     for rows in (3, 5):
         shop.declare("analytics/mau.sql", mau(rows, rows))
