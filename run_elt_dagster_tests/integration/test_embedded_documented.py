@@ -23,7 +23,7 @@ OTHERS = sorted({path.name for path in FOLDER.glob("*.tsv")} - {REFERENCE})
 CHUNKS = [
     pytest.param(lines[start : start + LINES], id=f"{file}-{start}")
     for file in (REFERENCE, *OTHERS)
-    for lines in [documented(file)[:: 1 if file == REFERENCE else effort(usual=6, thorough=1)]]
+    for lines in [documented(file)[:: 1 if file == REFERENCE else effort(usual=9, thorough=1)]]
     for start in range(0, len(lines), LINES)
 ]
 
@@ -62,7 +62,7 @@ def test_documented_value_is_right_or_refused(session: Session, lines: Sequence[
 def test_table_that_is_built_holds_the_same_value(session: Session, lines: Sequence[Documented]) -> None:
     built = [
         line
-        for line in lines[:: effort(usual=8, thorough=1)]
+        for line in lines[:: effort(usual=12, thorough=1)]
         if line.value != AN_ERROR and line.expression not in REFUSED and " / " not in line.value
     ]
     assert [found for line in built if (found := trouble_in_a_table(session, line))] == []

@@ -117,7 +117,7 @@ def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(lab: 
     numbers = iter(range(len(lab.cells) * 100, 10**7))
 
     @settings(
-        max_examples=effort(usual=3, thorough=200),
+        max_examples=effort(usual=2, thorough=200),
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

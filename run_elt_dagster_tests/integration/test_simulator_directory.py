@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from run_elt_dagster_tests.integration.test_embedded_directory import Holder, holders
 from run_elt_dagster_tests.support.embedded import Account, running_server
+
+# About a part of the tests alone, the simulated account.
+pytestmark = pytest.mark.thorough
 
 __all__ = ["holders"]
 

@@ -8,6 +8,9 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.publish.guards import policies_sql
 from run_elt_dagster_tests.support.embedded import Session, account, server, session
 
+# About a part of the tests alone, the simulated account.
+pytestmark = pytest.mark.thorough
+
 __all__ = ["account", "server", "session"]
 
 MASK = "create masking policy mask as (v varchar) returns varchar -> case when true then '*' else v end"

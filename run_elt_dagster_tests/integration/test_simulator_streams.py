@@ -6,6 +6,9 @@ import pytest
 
 from run_elt_dagster_tests.support.embedded import Account, Session, account, server, session
 
+# About a part of the tests alone, the simulated account.
+pytestmark = pytest.mark.thorough
+
 __all__ = ["account", "server", "session"]
 
 COLUMNS = (

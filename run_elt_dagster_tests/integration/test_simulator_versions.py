@@ -14,6 +14,9 @@ from run_elt_dagster_tests.support.embedded import (
     session,
 )
 
+# About a part of the tests alone, the simulated account.
+pytestmark = pytest.mark.thorough
+
 __all__ = ["account", "server", "session"]
 
 
