@@ -42,6 +42,7 @@ RUNS = """{ runsOrError { ... on Runs { results {
 } } } }"""
 TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
     ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
+RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "others.py") { __typename } }'
 LAUNCH = """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
     __typename ... on LaunchRunSuccess { run { runId } } } }"""
 
@@ -110,6 +111,8 @@ def test_asset_of_somebody_else_is_held_back_by_a_failed_op_and_woken_after_it(
     )
     run = deployment_dir.run("dagster", "asset", "materialize", "--select", "*", "-f", "others.py", env=location)
     assert run.returncode == 0, run.stderr
+    # The page compares with the file as the code location has loaded it.
+    webserver.query(RELOAD)
     statuses = webserver.query("{ assetNodes { assetKey { path } staleStatus } }")["assetNodes"]
     assert {node["assetKey"]["path"][-1]: node["staleStatus"] for node in statuses} == dict.fromkeys(
         ("mau_summary", "broken", "report", "report_of_broken"), "FRESH"
