@@ -56,9 +56,10 @@ def test_materialization_has_columns_of_the_candidate_and_links_without_a_statem
 ) -> None:
     tables = load_tables(folder)
     links = Links("RUN_ELT", folder, "https://git.example.com/{path}#L{line}", QUERIES)
-    with running_server(tmp_path) as server:
+    # An instance of its own: in Dagster 1.13.27 the tests before may have left the storage of one that is gone as the current one.
+    with running_server(tmp_path) as server, dg.DagsterInstance.ephemeral() as instance:
         assets = analytics_assets(tables, PublishOptions(creates_schemas=True), links=links)
-        run = dg.materialize([assets], resources={"snowflake": simulated_account(server)})
+        run = dg.materialize([assets], resources={"snowflake": simulated_account(server)}, instance=instance)
         tags = [json.loads(record.query_tag or "{}") for record in server.history]
     (event,) = run.get_asset_materialization_events()
     metadata: Any = event.materialization.metadata

@@ -53,14 +53,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
 
 # Each way of publishing and each kind of fault, but not each pair of them.
 ALWAYS = {
-    ("answer lost", "clone", False),
     ("answer lost", "overwrite", False),
     ("answer lost", "swap", True),
     ("reported as cancelled", "swap", False),
     ("reported as cancelled", "clone", True),
     ("killed", "clone", False),
-    ("killed", "swap", False),
-    ("killed", "overwrite", False),
 }
 
 

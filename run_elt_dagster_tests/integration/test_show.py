@@ -20,7 +20,7 @@ from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
 from run_elt_dagster_tests.support.history import lay_empty_history
-from run_elt_dagster_tests.support.local_server import METHODS, mau
+from run_elt_dagster_tests.support.local_server import mau
 
 TABLES = "RUN_ELT_TABLES_DIR"
 
@@ -153,7 +153,9 @@ def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> Non
     ]
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize(
+    "publish", ["overwrite", *(pytest.param(m, marks=pytest.mark.thorough) for m in ("clone", "swap"))]
+)
 def test_rolled_back_table_is_shown_as_readers_see_it(simulated_shop: Shop, publish: str) -> None:
     shop = simulated_shop
     runs: list[str] = []

@@ -142,6 +142,7 @@ def test_pytest_runs_the_cases_by_their_names(tmp_path: Path) -> None:
     assert "1 passed" in selected.stdout, selected.stdout
 
 
+@pytest.mark.thorough
 def test_pytest_tells_what_is_wrong_with_a_file_and_can_be_told_to_leave_them(tmp_path: Path) -> None:
     write(tmp_path, "select n from raw.a", "cases:\n  a::b: {given: {raw.a: []}, expect: []}\n")
     (tmp_path / "tables" / "analytics" / "gone.test.yaml").write_text("cases: {}\n")

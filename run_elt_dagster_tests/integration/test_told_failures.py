@@ -189,7 +189,9 @@ ROW_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "head"), [("build", "CREATE OR REPLACE"), ("audit", "COUNT(")])
+@pytest.mark.parametrize(
+    ("stage", "head"), [pytest.param("build", "CREATE OR REPLACE", marks=pytest.mark.thorough), ("audit", "COUNT(")]
+)
 def test_row_value_is_in_no_log_event_and_message(
     local_server: LocalServer, project: DagsterProject, slack: SlackStandIn, *, stage: str, head: str
 ) -> None:
