@@ -75,8 +75,9 @@ def test_job_in_process_is_not_refused(
 
 def test_materialize_in_python_is_not_refused(seen: list[dg.DagsterRun]) -> None:
     assets = list(definitions_of(seen).assets or ())
-    assert dg.materialize(assets).success  # pyright: ignore[reportArgumentType]
-    assert dg.materialize_to_memory(assets).success  # pyright: ignore[reportArgumentType]
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize(assets, instance=instance).success  # pyright: ignore[reportArgumentType]
+        assert dg.materialize_to_memory(assets, instance=instance).success  # pyright: ignore[reportArgumentType]
     assert [refuses(run) for run in seen] == [False, False]
 
 
