@@ -523,8 +523,8 @@ def shown(harness: AlertHarness) -> list[dict[str, object]]:
 
 def evaluate_retries(harness: AlertHarness) -> None:
     (_, retries, _) = alert_sensors(harness.alerts)
-    context = dg.build_sensor_context(instance=harness.instance, resources={"slack": harness.slack})
-    retries(context)
+    with dg.build_sensor_context(instance=harness.instance, resources={"slack": harness.slack}) as context:
+        retries(context)
 
 
 def test_page_of_the_alerting_shows_what_waits_and_the_last_delivery_and_only_changes(harness: AlertHarness) -> None:

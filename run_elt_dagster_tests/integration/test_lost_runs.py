@@ -109,11 +109,11 @@ def test_sensor_counts_its_looks_in_its_cursor(instance: dg.DagsterInstance) -> 
         sensor, cursor, said = lost_runs_sensor(lost_after_seconds=61), None, []
         with heartbeat(instance, run_id, beat_seconds=60):
             for _ in range(4):
-                context = dg.build_sensor_context(instance, cursor=cursor)
-                answer = sensor(context)
+                with dg.build_sensor_context(instance, cursor=cursor) as context:
+                    answer = sensor(context)
+                    cursor = context.cursor
                 assert isinstance(answer, dg.SkipReason)
                 said.append(answer.skip_message)
-                cursor = context.cursor
         one = "1 runs live, 0 lost ones ended: none"
         assert said == [one, one, one, f"0 runs live, 1 lost ones ended: {run_id}"]
 

@@ -60,8 +60,9 @@ class Looks:
         }
 
     def _alert_tick(self) -> str | None:
-        context = dg.build_sensor_context(self._instance, cursor=self._cursor, resources={"slack": self._harness.slack})
-        found = self._alert.evaluate_tick(context)
+        resources = {"slack": self._harness.slack}
+        with dg.build_sensor_context(self._instance, cursor=self._cursor, resources=resources) as context:
+            found = self._alert.evaluate_tick(context)
         self._cursor = found.cursor or self._cursor
         return found.skip_message
 

@@ -151,8 +151,9 @@ def test_tick_of_a_daemon_asks_for_what_was_missed_after_a_downtime(tmp_path: Pa
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         for key in keys_of(3, 4, *range(6, 18)):
             instance.report_runless_asset_event(dg.AssetMaterialization(list(A), partition=key))
-        context = dg.build_schedule_context(instance, scheduled_execution_time=NOW)
-        requests = schedule_of(running).evaluate_tick(context).run_requests
+        # The context opens the instance once more, and closes it only here: left open, it would be the one of every test that follows.
+        with dg.build_schedule_context(instance, scheduled_execution_time=NOW) as context:
+            requests = schedule_of(running).evaluate_tick(context).run_requests
     assert [(each.tags[RANGE_START], each.tags[RANGE_END], each.asset_selection) for each in requests or ()] == [
         ("2025-01-18", "2025-01-20", None),
         ("2025-01-05", "2025-01-05", [dg.AssetKey(list(A))]),
