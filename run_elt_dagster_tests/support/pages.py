@@ -6,11 +6,13 @@ A block of a shell is run where its page is a story. The comment `# fails` says 
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -127,10 +129,15 @@ def blocks(*languages: str) -> list[Block]:
     return [block for block in found if not languages or block.language in languages]
 
 
-def _blocks_of(page: Path) -> Iterator[Block]:
-    for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
-        if token.type == "fence" and token.map is not None:
-            language, _, rest = token.info.partition(" ")
-            title = re.fullmatch(r'title="([^"]+)"', rest.strip())
-            name = str(page.relative_to(ROOT))
-            yield Block(name, token.map[0] + 1, language, title[1] if title else "", token.content)
+@cache
+def _blocks_of(page: Path) -> Sequence[Block]:
+    # Without what stands within a paragraph: every process of the tests reads all pages.
+    tokens = MarkdownIt("commonmark").disable("inline").parse(page.read_text(encoding="utf-8"))
+    return [_block(page, token) for token in tokens if token.type == "fence"]
+
+
+def _block(page: Path, token: Token) -> Block:
+    language, _, rest = token.info.partition(" ")
+    title = re.fullmatch(r'title="([^"]+)"', rest.strip())
+    start, _ = token.map or (0, 0)
+    return Block(str(page.relative_to(ROOT)), start + 1, language, title[1] if title else "", token.content)
