@@ -1,16 +1,16 @@
-"""INSERT, UPDATE, DELETE and MERGE, and the columns of CREATE TABLE.
+"""INSERT, UPDATE, DELETE and MERGE, and the columns of CREATE TABLE and ALTER TABLE.
 
 https://docs.snowflake.com/en/sql-reference/sql-dml
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlglot import Expr, exp
 
-from run_elt_dagster.dialect import values
-from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.dialect import types, values
+from run_elt_dagster.dialect.errors import SqlError, unsupported
 from run_elt_dagster.dialect.expressions import Expressions, refused
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.queries import Queries
@@ -67,6 +67,33 @@ def stored_query(relation: Relation, columns: Sequence[Column]) -> str:
         for given, column in zip(relation.columns, columns, strict=True)
     ]
     return f'SELECT {", ".join(items)} FROM ({relation.sql}) AS "given"({names})'
+
+
+def stored_table(relation: Relation, names: Sequence[str]) -> str:
+    """Return a query whose columns are as Snowflake would store them, under distinct names.
+
+    Raises:
+        SqlError: Two columns have one name (002025), or the names that CREATE TABLE gives are not as many (002020).
+    """
+    given = names or [column.name for column in relation.columns]
+    refuse_same_names(given)
+    kinds = [types.TEXT if column.type.kind is Kind.NULL else column.type for column in relation.columns]
+    columns = tuple(Column(name, replace(kind, length=None), name) for name, kind in zip(given, kinds, strict=False))
+    return stored_query(relation, columns)
+
+
+def refuse_same_names(names: Sequence[str]) -> None:
+    """Require distinct names.
+
+    Raises:
+        SqlError: Two columns have one name (002025), or their names differ by case alone.
+    """
+    for index, name in enumerate(names):
+        same = [earlier for earlier in names[:index] if earlier.lower() == name.lower()]
+        if name in same:
+            raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
+        if same:
+            raise unsupported("keep two columns with names that differ by case alone", f"{name!r} beside {same[0]!r}")
 
 
 def insert(queries: Queries, node: Any, target: Relation) -> Change:
@@ -189,6 +216,21 @@ def _sets(this: Expressions, target: Relation, assignments: Sequence[Expr]) -> s
 
 def _assigned(node: Expr) -> str:
     return name_of(node.this if isinstance(node, exp.Column) else node)
+
+
+def alterations(action: Any) -> Sequence[str]:
+    """Return what follows ALTER TABLE in DuckDB's SQL; nothing for what cannot be done wholly."""
+    exists = "IF EXISTS " if action.args.get("exists") else ""
+    if isinstance(action, exp.ColumnDef) and action.kind is not None and not action.args.get("constraints"):
+        kind = types.from_sqlglot(action.kind)
+        if kind.length is None:
+            not_exists = exists.replace("IF", "IF NOT")
+            return [f"ADD COLUMN {not_exists}{quoted(name_of(action.this))} {kind.stored}"]
+    if isinstance(action, exp.Drop) and str(action.args.get("kind")).upper() == "COLUMN":
+        return [f"DROP COLUMN {exists}{quoted(name_of(column.this))}" for column in action.args["tables"]]
+    if isinstance(action, exp.RenameColumn):
+        return [f"RENAME COLUMN {quoted(name_of(action.this.this))} TO {quoted(name_of(action.args['to'].this))}"]
+    return []
 
 
 def column(target: Relation, name: str) -> Column:

@@ -14,7 +14,7 @@ from sqlglot import Expr, exp
 from run_elt_dagster.dialect import changes, types, values
 from run_elt_dagster.dialect.errors import SqlError, from_duckdb, missing_object, unsupported
 from run_elt_dagster.dialect.expressions import Expressions
-from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.labels import labels_of
 from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.queries import Queries
 from run_elt_dagster.dialect.scope import Column, Relation, Scope, distinct_columns, name_of
@@ -24,7 +24,6 @@ from run_elt_dagster.embedded.features import TableFunction
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, counts, result_of, status
-from run_elt_dagster.embedded.statements import labels_of
 
 if TYPE_CHECKING:
     from run_elt_dagster.embedded.engine import EngineSession
@@ -205,26 +204,11 @@ def create_view(session: "EngineSession", sql: str) -> Result:
     return status(f"View {view.name} successfully created.")
 
 
-def _alterations(action: Any) -> Sequence[str]:
-    """Return what follows ALTER TABLE in DuckDB's SQL; nothing for what cannot be done wholly."""
-    exists = "IF EXISTS " if action.args.get("exists") else ""
-    if isinstance(action, exp.ColumnDef) and action.kind is not None and not action.args.get("constraints"):
-        kind = types.from_sqlglot(action.kind)
-        if kind.length is None:
-            not_exists = exists.replace("IF", "IF NOT")
-            return [f"ADD COLUMN {not_exists}{quoted(name_of(action.this))} {kind.stored}"]
-    if isinstance(action, exp.Drop) and str(action.args.get("kind")).upper() == "COLUMN":
-        return [f"DROP COLUMN {exists}{quoted(name_of(column.this))}" for column in action.args["tables"]]
-    if isinstance(action, exp.RenameColumn):
-        return [f"RENAME COLUMN {quoted(name_of(action.this.this))} TO {quoted(name_of(action.args['to'].this))}"]
-    return []
-
-
 def alter_columns(session: "EngineSession", sql: str) -> Result:
     """Add, drop or rename columns: https://docs.snowflake.com/en/sql-reference/sql/alter-table."""
     node = parsed(sql)
     table = session.locate(table_name(node.this))
-    found = [_alterations(action) for action in node.args["actions"]]
+    found = [changes.alterations(action) for action in node.args["actions"]]
     if not all(found):
         raise unsupported("alter a table like this", repr(sql[:200]))
     with session.altering(table, if_exists=bool(node.args.get("exists"))) as known:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from sqlglot import Token
-
 from run_elt_dagster.dialect.errors import unsupported
-from run_elt_dagster.dialect.lexer import keyword_of, only_statement, written
+from run_elt_dagster.dialect.lexer import keyword_of, only_statement
 from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Scope, Statement
 
 DEFAULT_SCHEMA = "PUBLIC"
@@ -20,10 +18,6 @@ IGNORED_PROPERTIES = frozenset({"DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSI
 _ACCOUNT_ONLY = (
     *(("DYNAMIC", "TABLE"), ("EXTERNAL", "TABLE"), ("HYBRID", "TABLE"), ("ICEBERG", "TABLE"), ("MATERIALIZED", "VIEW")),
     *(("MASKING", "POLICY"), ("ROW", "ACCESS", "POLICY"), ("ROLE",), ("STREAM",)),
-)
-_AFTER_ITEMS = frozenset(
-    {"FROM", "WHERE", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS"}
-    | {"INTERSECT", "INTO", ")", ";"}
 )
 _READING = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESC", "DESCRIBE", "USE", "SET", "UNSET", "LIST", "LS"})
 
@@ -316,44 +310,6 @@ def _column_comments(reader: Reader, target: Name) -> Statement | None:
         if not reader.accept(","):
             break
     return CommentColumns(target, tuple(comments))
-
-
-def labels_of(sql: str) -> list[str] | None:
-    """Return what Snowflake calls the columns of a query that have no alias: their text, in upper case unless quoted.
-
-    There is one label for each item of the outermost SELECT, or None where a query begins in another way.
-    """
-    reader = Reader(sql, only_statement(sql))
-    while reader.accept("("):
-        pass
-    depth = 0
-    while not (depth == 0 and reader.accept("SELECT")):
-        if reader.at_end:
-            return None
-        depth += depth_of(reader.next())
-    if not reader.accept("DISTINCT"):
-        reader.accept("ALL")
-    labels, end = [""], 0
-    while not reader.at_end and not (depth == 0 and _ends_items(reader)):
-        token = reader.next()
-        depth += depth_of(token)
-        if depth == 0 and keyword_of(token) == ",":
-            labels.append("")
-            continue
-        text, space = written(sql, token), " " if labels[-1] and token.start > end else ""
-        labels[-1] += space + (text.upper() if text[0].isalpha() or text[0] == "_" else text)
-        end = token.end + 1
-    return labels
-
-
-def _ends_items(reader: Reader) -> bool:
-    """Return whether the list of a SELECT is over; the GROUP of WITHIN GROUP belongs to it."""
-    return reader.keyword in _AFTER_ITEMS or reader.keywords(2) == ["GROUP", "BY"]
-
-
-def depth_of(token: Token) -> int:
-    """Return by how much a token opens or closes brackets."""
-    return {"(": 1, "[": 1, ")": -1, "]": -1}.get(keyword_of(token), 0)
 
 
 def _drop(reader: Reader) -> Statement | None:

@@ -5,7 +5,7 @@ empty or mixed, as on Snowflake. DuckDB folds the case even of quoted names; whe
 creating the second one is an error here.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +17,7 @@ from run_elt_dagster.dialect.changes import stored, stored_query
 from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.parser import parsed
-from run_elt_dagster.dialect.scope import Column, Relation, name_of
-from run_elt_dagster.dialect.types import Kind
+from run_elt_dagster.dialect.scope import Column, name_of
 from run_elt_dagster.embedded import queries, statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created
@@ -54,7 +53,7 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
     if columns.typed:
         session.engine.macros.create_all()
     elif query is not None:
-        session.engine.macros.create(_stored_sql(query, columns.names))
+        session.engine.macros.create(changes.stored_table(query, columns.names))
     created, temporary = Created("", statement.creation), statement.creation.temporary
     where = _creating_temporary(session, target, created) if temporary else _creating(session, target, created)
     with session.atomically(ddl=True), where as made:
@@ -66,7 +65,7 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
         if query is not None and columns.typed:
             session.duck.execute(f"INSERT INTO {made.sql} {stored_query(query, columns.typed)}")
         elif query is not None:
-            session.duck.execute(f"CREATE {how} {made.sql} AS {_stored_sql(query, columns.names)}")
+            session.duck.execute(f"CREATE {how} {made.sql} AS {changes.stored_table(query, columns.names)}")
         for name, comment in columns.comments:
             session.duck.execute(_comment_sql(made, name, comment))
     return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
@@ -317,28 +316,6 @@ def _comment_sql(table: Table, column: str, comment: str) -> str:
     return f"COMMENT ON COLUMN {table.sql}.{quoted(column)} IS {values.literal_sql(comment)}"
 
 
-def _stored_sql(relation: Relation, names: Sequence[str]) -> str:
-    """Return a query whose columns are as Snowflake would store them, under distinct names.
-
-    Raises:
-        SqlError: Two columns have one name (002025), or the names that CREATE TABLE gives are not as many (002020).
-    """
-    given = names or [column.name for column in relation.columns]
-    _refuse_same_names(given)
-    kinds = [types.TEXT if column.type.kind is Kind.NULL else column.type for column in relation.columns]
-    columns = tuple(Column(name, replace(kind, length=None), name) for name, kind in zip(given, kinds, strict=False))
-    return stored_query(relation, columns)
-
-
-def _refuse_same_names(names: Sequence[str]) -> None:
-    for index, name in enumerate(names):
-        same = [earlier for earlier in names[:index] if earlier.lower() == name.lower()]
-        if name in same:
-            raise SqlError(f"SQL compilation error:\nduplicate column name '{name}'", errno=2025, sqlstate="42S21")
-        if same:
-            raise unsupported("keep two columns with names that differ by case alone", f"{name!r} beside {same[0]!r}")
-
-
 @dataclass(frozen=True)
 class _Columns:
     """The columns that CREATE TABLE names.
@@ -374,7 +351,7 @@ def _columns_of(session: EngineSession, columns_sql: str) -> _Columns:
         return _Columns(names, comments)
     if not all(kinds):
         raise unsupported("create a table whose columns have types only in part", repr(columns_sql[:200]))
-    _refuse_same_names(names)
+    changes.refuse_same_names(names)
     typed = tuple(
         Column(name, types.from_sqlglot(kind), name, stored=True) for name, kind in zip(names, kinds, strict=True)
     )

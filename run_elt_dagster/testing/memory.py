@@ -20,6 +20,7 @@ from run_elt_dagster.dialect import types
 from run_elt_dagster.dialect.catalogue import with_macros
 from run_elt_dagster.dialect.changes import stored
 from run_elt_dagster.dialect.errors import SqlError, from_duckdb, unsupported
+from run_elt_dagster.dialect.labels import labels_of
 from run_elt_dagster.dialect.macros import Macros
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.parser import function_name, parsed
@@ -28,7 +29,6 @@ from run_elt_dagster.dialect.scope import Column, Relation, distinct_columns, na
 from run_elt_dagster.dialect.types import SEMI_STRUCTURED, Kind, Type
 from run_elt_dagster.dialect.values import Value, literal_sql, macro
 from run_elt_dagster.embedded.sql_files import sql_file
-from run_elt_dagster.embedded.statements import labels_of
 
 # What the SQL of a query is read from, by its name in DuckDB: the columns of each table of given rows.
 Given = Mapping[str, Sequence[Column]]

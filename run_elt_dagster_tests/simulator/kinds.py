@@ -6,13 +6,14 @@ https://docs.snowflake.com/en/sql-reference/commands-table
 from dataclasses import dataclass
 
 from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, unsupported
+from run_elt_dagster.dialect.labels import depth_of
 from run_elt_dagster.dialect.lexer import keyword_of, tokens_of
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created, Feature
 from run_elt_dagster.embedded.objects import Table, TableObject
 from run_elt_dagster.embedded.reader import Name, Reader, Statement
 from run_elt_dagster.embedded.results import Result, status
-from run_elt_dagster.embedded.statements import CreateTable, Creation, depth_of
+from run_elt_dagster.embedded.statements import CreateTable, Creation
 from run_elt_dagster.embedded.versions import keep
 
 KINDS = ("DYNAMIC TABLE", "EXTERNAL TABLE", "ICEBERG TABLE", "MATERIALIZED VIEW")

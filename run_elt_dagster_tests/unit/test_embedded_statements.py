@@ -1,6 +1,7 @@
 import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.dialect.labels import labels_of
 from run_elt_dagster.embedded.reader import Name, Scope, Statement
 from run_elt_dagster.embedded.statements import (
     CancelQueries,
@@ -22,7 +23,6 @@ from run_elt_dagster.embedded.statements import (
     TruncateTable,
     UndropTable,
     UseSchema,
-    labels_of,
     parse,
 )
 
