@@ -89,7 +89,7 @@ the queries of TPC-H as tables, and those of TPC-DS, and compare them with DuckD
 | transactions | BEGIN takes the only lock for writing, of all tables, until COMMIT or ROLLBACK: other sessions read, and wait to write for LOCK_TIMEOUT. After a failed statement only ROLLBACK is left, as with TRANSACTION_ABORT_ON_ERROR. AUTOCOMMIT = FALSE is refused. A session runs one statement at a time |
 | clauses | one that would have no effect is refused, such as a masking policy of a column, or CLONE of a schema |
 | MERGE | several source rows for one target row fail, as with ERROR_ON_NONDETERMINISTIC_MERGE = TRUE |
-| Time Travel | UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped schema. AT and BEFORE are refused |
+| Time Travel | UNDROP TABLE knows the last three versions of a name for a day, fifty tables in all, and none of a dropped schema. AT and BEFORE read the rows from before INSERT OVERWRITE and from before a transaction, for a day and the last 50 of a table, in SELECT and INSERT: each is a copy of the table. Behind a change outside of a transaction, and behind a change of columns, they are refused |
 | views | the query is translated when the view is created, and stored so |
 | keys, NOT NULL | NOT NULL is enforced. Primary, unique and foreign keys are not stored |
 | SHOW, DESCRIBE | SHOW lists tables, columns of a table, streams and grants; DESCRIBE is for tables and views, except temporary ones. The owner alone has a grant |

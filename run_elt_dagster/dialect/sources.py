@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import Expr, exp
 
 from run_elt_dagster.dialect import types, values
-from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.dialect.expressions import Expressions, compared, refused
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.parser import function_name
@@ -29,7 +29,7 @@ from run_elt_dagster.dialect.values import Value
 if TYPE_CHECKING:
     from run_elt_dagster.dialect.queries import Queries
 
-_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "pivots", "sample"})
+_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "pivots", "sample", "when"})
 _JOIN_PARTS = frozenset({"this", "side", "kind", "on", "using", "method", "match_condition"})
 _SIDES = {"": "INNER", "LEFT": "LEFT", "RIGHT": "RIGHT", "FULL": "FULL"}
 
@@ -153,8 +153,6 @@ class Sources:
         function = node.this if isinstance(node.this, exp.Anonymous) else None
         if function is not None:
             return self._table_function(node, function)
-        if (past := node.args.get("when")) is not None:
-            raise unsupported("read the rows that a table had before", str(past.this).upper())
         if set(_given(node)) - _TABLE_PARTS:
             raise refused(node)
         names = tuple(name_of(part) for part in node.parts)

@@ -41,6 +41,7 @@ from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.features import Feature, TableFunction
 from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, TableObject
+from run_elt_dagster.embedded.past import forget_rows, keep_rows
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
 from run_elt_dagster.embedded.sql_files import database_sql, sql_file
@@ -113,6 +114,7 @@ class Engine(FakeSnow):
     def forget(self, register: Register, object_id: str) -> None:
         """Forget an object and whatever features know about it."""
         register.remove(object_id)
+        forget_rows(register, object_id)
         for feature in self.features:
             feature.on_remove(register, object_id)
 
@@ -177,6 +179,11 @@ class EngineSession(FakeSnowflakeConnection):
     def duck(self) -> DuckDBPyConnection:
         """The session's connection to DuckDB."""
         return self._duck_conn
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the session has begun a transaction that is still open."""
+        return self.is_open
 
     def begin(self) -> None:
         """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
@@ -248,12 +255,6 @@ class EngineSession(FakeSnowflakeConnection):
                 self.require_usable(use, table, known)
             yield known
 
-    def note_change(self, table: Table) -> None:
-        """Note that a statement has changed a table's rows; belongs into its transaction."""
-        self.register(table.database).count_rows(table)
-        for feature in self.engine.features:
-            feature.on_change(self, table)
-
     def locate(self, name: Name) -> Table:
         """Return where a name points to from this session: the schema must be there, the table need not."""
         (located,) = self.locate_all(name)
@@ -309,9 +310,10 @@ class EngineSession(FakeSnowflakeConnection):
             known = self.register(table.database).registered(table) if table else None
             if table and known:
                 self.require_usable("change", table, known)
+                keep_rows(self, table)
             result = queries.change(self, sql, params)
             if table:
-                self.note_change(table)
+                self.register(table.database).count_rows(table)
         return result
 
     def _ddl(self, expression: Expr, sql: str, kind: str) -> Result:

@@ -54,8 +54,6 @@ class Feature:
         on_use: Refuses to `change` the rows of a table, or to `move`, `clone`, `replace` or `drop` it, by an error.
         on_create: Records what the feature knows about a new table.
         on_swap: Notes that an object has another name now.
-        on_change: Notes that a statement has changed a table's rows.
-        on_overwrite: Takes the table with the old rows away, and returns whether it did.
         on_remove: Forgets an object.
         on_forget: Forgets what was in schemas that are gone.
     """
@@ -69,7 +67,5 @@ class Feature:
     on_use: Callable[[str, TableObject, str], None] = _nothing
     on_create: Callable[["EngineSession", Table, Created], None] = _nothing
     on_swap: Callable[["EngineSession", Table, str], None] = _nothing
-    on_change: Callable[["EngineSession", Table], None] = _nothing
-    on_overwrite: Callable[["EngineSession", Table, str], bool | None] = _nothing
     on_remove: Callable[[Register, str], None] = _nothing
     on_forget: Callable[[Register], None] = _nothing

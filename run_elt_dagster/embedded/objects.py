@@ -127,8 +127,8 @@ class Register:
         object_id = uuid.uuid4().hex
         self.duck.execute(
             f"""INSERT INTO {self.part("objects")} (object_id, table_schema, table_name, owner, comment,
-                is_transient, kind, created_on, last_altered, last_ddl, row_count)
-            VALUES (?, ?, ?, ?, ?, ?, ?, now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
+                is_transient, kind, created_on, last_altered, last_ddl, changed_on, row_count)
+            VALUES (?, ?, ?, ?, ?, ?, ?, now(), now(), now(), now(), (SELECT count(*) FROM {table.sql}))""",
             [object_id, table.schema, table.name, owner, comment, transient, kind or None],
         )
         return object_id
@@ -150,7 +150,7 @@ class Register:
         """Record how many rows a table has now, if it is registered."""
         self.duck.execute(
             f"""UPDATE {self.part("objects")}
-            SET row_count = (SELECT count(*) FROM {table.sql}), last_altered = now()
+            SET row_count = (SELECT count(*) FROM {table.sql}), last_altered = now(), changed_on = now()
             WHERE table_schema = ? AND table_name = ?""",
             [table.schema, table.name],
         )

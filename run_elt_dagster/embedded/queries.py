@@ -22,6 +22,7 @@ from run_elt_dagster.dialect.types import Type
 from run_elt_dagster.dialect.values import Value
 from run_elt_dagster.embedded.features import TableFunction
 from run_elt_dagster.embedded.objects import HIDDEN_SCHEMA, Table
+from run_elt_dagster.embedded.past import table_at
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, counts, result_of, status
 
@@ -110,6 +111,8 @@ def _table(session: "EngineSession", node: exp.Table) -> Relation:
         table = Table("temp", "main", last)
     else:
         table = session.complete(name)
+    if (when := node.args.get("when")) is not None:
+        table = table_at(session, table, when)
     try:
         return described(session, table.sql, stored=True, name=table.sql)
     except duckdb.CatalogException as error:
@@ -214,6 +217,8 @@ def alter_columns(session: "EngineSession", sql: str) -> Result:
     with session.altering(table, if_exists=bool(node.args.get("exists"))) as known:
         for part in [part for parts in found for part in parts] if known else ():
             run(session, f"ALTER TABLE {table.sql} {part}")
+        if known:
+            session.register(table.database).count_rows(table)
     return status("Statement executed successfully.")
 
 

@@ -258,10 +258,11 @@ class Session:
         handler = self.connection.engine.handlers.get(type(parsed)) or _HANDLERS[type(parsed)]
         return handler(self.connection, parsed)
 
-    def _context(self, statement: Running) -> dict[str, str | None]:  # noqa: ARG002 - for sessions that keep results
+    def _context(self, statement: Running) -> dict[str, str | None]:
         return {
             "account": "EMBEDDED",
             "database": self.connection.database,
+            "query_id": statement.query_id,
             "region": "EMBEDDED",
             "role": self.role,
             "schema": self.connection.schema,

@@ -7,35 +7,23 @@ creating the second one is an error here.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
-from sqlglot import exp
-
-from run_elt_dagster.dialect import changes, types, values
-from run_elt_dagster.dialect.changes import stored, stored_query
+from run_elt_dagster.dialect import changes, values
+from run_elt_dagster.dialect.changes import stored_query
+from run_elt_dagster.dialect.columns import Declared, declared
 from run_elt_dagster.dialect.errors import SqlError, existing_object, missing_object, syntax_error, unsupported
 from run_elt_dagster.dialect.names import quoted
-from run_elt_dagster.dialect.parser import parsed
-from run_elt_dagster.dialect.scope import Column, name_of
 from run_elt_dagster.embedded import queries, statements
 from run_elt_dagster.embedded.engine import EngineSession
 from run_elt_dagster.embedded.features import Created
 from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Table, TableObject
+from run_elt_dagster.embedded.past import keep_rows
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster.embedded.versions import keep
 
 SUCCESS = "Statement executed successfully."
-# Snowflake keeps keys as information and never enforces them, DuckDB does:
-# https://docs.snowflake.com/en/sql-reference/constraints-overview
-_KEYS = (
-    exp.Constraint,
-    exp.ForeignKey,
-    exp.PrimaryKey,
-    exp.PrimaryKeyColumnConstraint,
-    exp.Reference,
-    exp.UniqueColumnConstraint,
-)
 # A name inside a transaction, which nobody else ever sees.
 _ASIDE = "embedded exchange"
 
@@ -49,7 +37,9 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
     target = session.locate(statement.target)
     # Translated first: fakesnow may look columns up, and a failure must leave the open transaction as it is.
     query = queries.relation_of(session, statement.query_sql) if statement.query_sql else None
-    columns = _columns_of(session, statement.columns_sql) if statement.columns_sql else _Columns()
+    columns = (
+        declared(statement.columns_sql, partial(queries.constant, session)) if statement.columns_sql else Declared()
+    )
     if columns.typed:
         session.engine.macros.create_all()
     elif query is not None:
@@ -168,7 +158,7 @@ def truncate_table(session: EngineSession, statement: statements.TruncateTable) 
     with session.altering(target, if_exists=statement.if_exists, use="change") as known:
         if known:
             session.duck.execute(f"TRUNCATE {target.sql}")
-            session.note_change(target)
+            session.register(target.database).count_rows(target)
     return status(SUCCESS)
 
 
@@ -209,13 +199,11 @@ def insert_overwrite(session: EngineSession, statement: statements.InsertOverwri
     names = ", ".join(quoted(column.inner) for column in columns)
     session.engine.macros.create_all()
     with session.atomically(ddl=False):
-        known = session.found(target)
-        session.require_usable("change", target, known)
+        session.require_usable("change", target, session.found(target))
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
         session.duck.execute(f"INSERT INTO {aside.sql} ({names}) {stored_query(query, columns)}")
-        if not any(feature.on_overwrite(session, target, known.object_id) for feature in session.engine.features):
-            session.duck.execute(f"DROP TABLE {target.sql}")
+        keep_rows(session, target, moved=True)
         _move(session, aside, target)
         session.register(target.database).count_rows(target)
         sql = f'SELECT count(*) AS "number of rows inserted" FROM {target.sql}'
@@ -314,73 +302,3 @@ def _copy(session: EngineSession, source: Table, target: Table, *, with_rows: bo
 
 def _comment_sql(table: Table, column: str, comment: str) -> str:
     return f"COMMENT ON COLUMN {table.sql}.{quoted(column)} IS {values.literal_sql(comment)}"
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns that CREATE TABLE names.
-
-    Attributes:
-        names: Their names, empty where the statement gives none.
-        comments: Names and comments.
-        typed: The columns with their types, empty if they have none.
-        typed_sql: Likewise, for DuckDB.
-    """
-
-    names: tuple[str, ...] = ()
-    comments: tuple[tuple[str, str], ...] = ()
-    typed: tuple[Column, ...] = ()
-    typed_sql: str = ""
-
-
-def _columns_of(session: EngineSession, columns_sql: str) -> _Columns:
-    listed: list[Any] = parsed(f"CREATE TABLE listed {columns_sql}").this.expressions
-    parts = [part for part in listed if isinstance(part, exp.Identifier | exp.ColumnDef)]
-    if any(not isinstance(part, _KEYS) for part in listed if part not in parts):
-        raise unsupported("create a table with this constraint", repr(columns_sql[:200]))
-    names = tuple(name_of(part if isinstance(part, exp.Identifier) else part.this) for part in parts)
-    for part in parts:
-        _refuse_clauses(part)
-    comments = tuple(
-        (name, constraint.name)
-        for name, part in zip(names, parts, strict=True)
-        for constraint in part.find_all(exp.CommentColumnConstraint)
-    )
-    kinds: list[Any] = [part.args.get("kind") for part in parts]
-    if not any(kinds):
-        return _Columns(names, comments)
-    if not all(kinds):
-        raise unsupported("create a table whose columns have types only in part", repr(columns_sql[:200]))
-    changes.refuse_same_names(names)
-    typed = tuple(
-        Column(name, types.from_sqlglot(kind), name, stored=True) for name, kind in zip(names, kinds, strict=True)
-    )
-    definitions = [_definition(session, column, part) for column, part in zip(typed, parts, strict=True)]
-    return _Columns(names, comments, typed, f"({', '.join(definitions)})")
-
-
-def _definition(session: EngineSession, column: Column, part: Any) -> str:
-    """Return a column for DuckDB. VARCHAR(n) refuses longer text.
-
-    https://docs.snowflake.com/en/sql-reference/data-types-text
-    """
-    sql = f"{quoted(column.name)} {column.type.stored}"
-    if column.type.length is not None:
-        sql += f" CHECK (length({quoted(column.name)}) <= {column.type.length})"
-    for constraint in part.args.get("constraints") or []:
-        kind = constraint.kind
-        if isinstance(kind, exp.NotNullColumnConstraint):
-            sql += "" if kind.args.get("allow_null") else " NOT NULL"
-        elif isinstance(kind, exp.DefaultColumnConstraint):
-            sql += f" DEFAULT {stored(queries.constant(session, kind.this), column)}"
-    return sql
-
-
-def _refuse_clauses(part: Any) -> None:
-    """Refuse what a column would silently be without, such as a masking policy."""
-    known = (*_KEYS, exp.CommentColumnConstraint, exp.NotNullColumnConstraint, exp.DefaultColumnConstraint)
-    for constraint in part.args.get("constraints") or []:
-        if not isinstance(constraint.kind, known) or (
-            part.kind is None and not isinstance(constraint.kind, exp.CommentColumnConstraint)
-        ):
-            raise unsupported("create a column with this clause", constraint.sql(dialect="snowflake"))

@@ -176,7 +176,8 @@ def json_value(text: str, kind: Type) -> Value:
 def _parts(node: exp.Table) -> tuple[str, ...]:
     parts: list[Any] = [node.args.get("catalog"), node.args.get("db"), node.this]
     given = [part for part in parts if part is not None]
-    if not all(isinstance(part, exp.Identifier) for part in given if part):
+    # Given rows have no past: AT and BEFORE.
+    if node.args.get("when") or not all(isinstance(part, exp.Identifier) for part in given if part):
         raise unsupported("read this", node.sql(dialect="snowflake"))
     return tuple(name_of(part) if part else "" for part in given)
 

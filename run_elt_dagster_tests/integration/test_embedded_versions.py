@@ -1,11 +1,11 @@
-"""What Snowflake's Time Travel keeps of tables that are dropped or replaced."""
+"""What Snowflake's Time Travel keeps: tables that are dropped or replaced, and the rows before a change."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from run_elt_dagster.embedded import versions
+from run_elt_dagster.embedded import past, versions
 from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster_tests.support.embedded import Account, Session, account, running_server, session
 from run_elt_dagster_tests.support.embedded import shipped_server as server
@@ -175,3 +175,158 @@ def test_kept_tables_outlive_the_server(tmp_path: Path) -> None:
                     session.sql("undrop table x")
                     assert session.value("select a from x") == 2
                     assert history(session, "X")[0]["comment"] == "first"
+
+
+def overwritten(session: Session, change: str = "insert overwrite into x select 2") -> str:
+    """Overwrite a table and return the statement's query id."""
+    with session.connection.cursor() as cursor:
+        cursor.execute(change)
+        return str(cursor.sfqid)
+
+
+def test_rows_before_an_overwrite_can_be_read(session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    created = session.value("select current_timestamp()").isoformat()
+    query_id = overwritten(session)
+    between = session.value("select current_timestamp()").isoformat()
+    overwritten(session, "insert overwrite into x select 3")
+    assert session.value("select a from x") == 3
+    assert session.value(f"select a from x before(statement => '{query_id}')") == 1
+    assert session.value(f"select x.a from x at(statement => '{query_id}')") == 2
+    assert session.value(f"select a from x at(timestamp => '{created}'::timestamp_tz)") == 1
+    assert session.value(f"select t.a from x at(timestamp => '{between}'::timestamp_ltz) as t") == 2
+    assert session.value("select a from x at(offset => -0.0)") == 3
+    session.sql(f"insert overwrite into x (a) select a from x before(statement => '{query_id}')")
+    assert session.value("select a from x") == 1
+    session.sql(f"create table y as select a + 1 as a from x at(timestamp => '{between}'::timestamp_tz)")
+    assert session.value("select a from y") == 3
+
+
+def test_rows_follow_the_object_and_not_its_name(session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    query_id = overwritten(session)
+    session.sql("create table y as select 9 as a")
+    session.sql("alter table x swap with y")
+    assert session.value(f"select a from y before(statement => '{query_id}')") == 1
+    # The other one was created later.
+    assert session.refused(f"select a from x before(statement => '{query_id}')") == 707
+
+
+def test_time_before_the_table_is_not_kept(session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    for offset in (60, 2 * 86400):
+        assert session.refused(f"select a from x at(offset => -{offset})") == 707
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into x values (5)",
+        *(pytest.param(sql, marks=pytest.mark.thorough) for sql in ("update x set a = 5", "delete from x")),
+        "truncate table x",
+    ],
+)
+def test_rows_that_were_not_kept_are_an_error_and_no_other_rows(session: Session, change: str) -> None:
+    session.sql("create table x as select 1 as a")
+    created = session.value("select current_timestamp()").isoformat()
+    query_id = overwritten(session)
+    between = session.value("select current_timestamp()").isoformat()
+    session.sql(change)
+    changed = overwritten(session, "insert overwrite into x select 7")
+    session.sql(change)
+    assert session.value(f"select a from x at(timestamp => '{created}')") == 1
+    assert session.value(f"select a from x before(statement => '{query_id}')") == 1
+    assert session.refused(f"select a from x at(timestamp => '{between}')") == 2
+    assert session.refused(f"select a from x at(statement => '{changed}')") == 2
+    assert session.refused("select a from x before(statement => '01b2-unknown')") == 2
+
+
+def test_dropped_schema_takes_overwritten_rows_along(session: Session) -> None:
+    schema = session.value("select current_schema()")
+    session.sql("create table x as select 1 as a")
+    session.sql("insert overwrite into x select 2")
+    session.sql(f"drop schema {schema}")
+    session.sql(f"create schema {schema}")
+    assert seen(session) == set()
+
+
+def test_only_the_latest_rows_are_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past, "KEPT_PER_TABLE", 3)
+    session.sql("create table x as select 0 as a")
+    ids = [overwritten(session, f"insert overwrite into x select {number}") for number in range(1, 6)]
+    assert [session.value(f"select a from x before(statement => '{query_id}')") for query_id in ids[2:]] == [2, 3, 4]
+    assert session.refused(f"select a from x before(statement => '{ids[1]}')") == 2
+
+
+@pytest.mark.parametrize("point", ["timestamp => current_timestamp()", "stream => 's'", "offset => -length('a')"])
+def test_point_in_time_that_is_not_understood_is_refused(session: Session, point: str) -> None:
+    session.sql("create table x as select 1 as a")
+    assert session.refused(f"select a from x at({point})") in {2, 1003}
+
+
+def in_a_transaction(session: Session, *changes: str) -> list[str]:
+    """Send changes from BEGIN to COMMIT; return their query ids."""
+    session.sql("begin")
+    ids = [overwritten(session, change) for change in changes]
+    session.sql("commit")
+    return ids
+
+
+def test_rows_before_a_transaction_can_be_read(session: Session, account: Account) -> None:
+    session.sql("create table x as select seq4() as a from table(generator(rowcount => 3))")
+    session.sql("create table y as select 0 as b")
+    first = in_a_transaction(
+        session,
+        "update y set b = 1",
+        "delete from x where a = 1",
+        "insert into x values (7)",
+        "update x set a = a + 10",
+    )
+    (merged,) = in_a_transaction(session, "merge into x using y on x.a = y.b + 9 when matched then delete")
+    past_of = "select array_agg(a) within group (order by a)::varchar from x"
+    # A statement's moment is that of its transaction, whichever table it has changed: no other one sees half of it.
+    assert {session.value(f"{past_of} before(statement => '{query_id}')") for query_id in first} == {"[0,1,2]"}
+    assert session.value(f"select b from y before(statement => '{first[1]}')") == 0
+    assert session.value(f"{past_of} at(statement => '{first[0]}')") == "[10,12,17]"
+    assert session.value(f"{past_of} before(statement => '{merged}') as t where t.a > 10") == "[12,17]"
+    assert session.value(past_of) == "[12,17]"
+    # The past can be read where the table has been changed already, and another session sees the same of it.
+    session.sql("begin")
+    session.sql("delete from x")
+    session.sql(f"insert into x (a) select a from x before(statement => '{first[0]}') where a > 0")
+    session.sql("commit")
+    assert session.value(past_of) == "[1,2]"
+    assert seen(session) == {"X", "Y"}
+    # Nothing of what was rolled back is kept.
+    session.sql("begin")
+    lost = overwritten(session, "delete from x")
+    session.sql("rollback")
+    assert session.refused(f"select * from x before(statement => '{lost}')") == 2
+
+
+def test_rows_before_the_columns_changed_are_an_error(session: Session) -> None:
+    session.sql("create table x as select 1 as a")
+    (deleted,) = in_a_transaction(session, "delete from x")
+    assert session.value(f"select a from x before(statement => '{deleted}')") == 1
+    session.sql("alter table x add column b int")
+    moment = session.value("select current_timestamp()").isoformat()
+    session.sql("alter table x drop column b")
+    assert session.refused(f"select a from x at(timestamp => '{moment}')") == 2
+
+
+def test_rows_are_kept_for_a_day_and_go_with_their_table(session: Session, account: Account) -> None:
+    session.sql("create table x as select 1 as a")
+    ids = [query_id for n in range(2) for query_id in in_a_transaction(session, f"insert into x values ({n})")]
+    duck = account.server.engine.duck_conn.cursor()
+    past_rows = "RUN_ELT._fs_information_schema.embedded_past"
+    duck.execute("UPDATE RUN_ELT._fs_information_schema.embedded_objects SET created_on = created_on - INTERVAL 2 DAY")
+    duck.execute(f"UPDATE {past_rows} SET until = until - INTERVAL 25 HOUR WHERE query_id = ?", [ids[0]])
+    assert session.refused(f"select * from x before(statement => '{ids[0]}')") == 707
+    in_a_transaction(session, "insert into x values (9)")
+    assert session.refused(f"select * from x before(statement => '{ids[0]}')") == 2
+    assert session.value(f"select count(*) from x before(statement => '{ids[1]}')") == 2
+    kept = "SELECT count(*) FROM duckdb_tables() WHERE starts_with(table_name, 'embedded kept ')"
+    before = duck.execute(kept).fetchall()[0][0]
+    assert before >= 2
+    session.sql(f"drop schema {session.value('select current_schema()')}")
+    assert duck.execute(kept).fetchall()[0][0] == before - 2

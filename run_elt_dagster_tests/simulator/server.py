@@ -27,9 +27,8 @@ from run_elt_dagster_tests.simulator.sessions import (
 )
 from run_elt_dagster_tests.simulator.streams import STREAMS
 from run_elt_dagster_tests.simulator.tags import TAGS
-from run_elt_dagster_tests.simulator.time_travel import TIME_TRAVEL
 
-FEATURES = (SESSIONS, GRANTS, SCHEMAS, POLICIES, STREAMS, TAGS, TIME_TRAVEL, KINDS_OF_TABLES)
+FEATURES = (SESSIONS, GRANTS, SCHEMAS, POLICIES, STREAMS, TAGS, KINDS_OF_TABLES)
 HISTORY_KEPT = 10_000
 IN_PROGRESS_ASYNC = "333334"
 # https://docs.snowflake.com/en/sql-reference/transactions#aborting-transactions

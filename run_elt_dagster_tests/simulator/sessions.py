@@ -359,7 +359,7 @@ class SimulatedSession(Session):
         return super()._dispatch(parsed, statement, params)
 
     def _context(self, statement: Running) -> dict[str, str | None]:
-        return {**super()._context(statement), "last_query_id": self.last_query_id, "query_id": statement.query_id}
+        return {**super()._context(statement), "last_query_id": self.last_query_id}
 
     def result_of(self, parsed: ResultScan) -> Result:
         query_id = parsed.query_id or self.last_query_id or ""

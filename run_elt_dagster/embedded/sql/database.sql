@@ -20,6 +20,14 @@ ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS dropped_on TIMEST
 -- Nothing for an ordinary table.
 ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS kind VARCHAR;
 
+-- The rows that an object had until a statement changed them; without a name where they were not kept.
+CREATE TABLE IF NOT EXISTS {hidden}.embedded_past (
+    object_id VARCHAR, kept_schema VARCHAR, kept_name VARCHAR, query_id VARCHAR, until TIMESTAMPTZ
+);
+-- When its rows or columns changed; for what was made before this was noted, no earlier than it may have been.
+ALTER TABLE {hidden}.embedded_objects ADD COLUMN IF NOT EXISTS changed_on TIMESTAMPTZ;
+UPDATE {hidden}.embedded_objects SET changed_on = last_altered WHERE changed_on IS NULL;
+
 CREATE TABLE IF NOT EXISTS {hidden}.embedded_facts (fact VARCHAR);
 
 -- INFORMATION_SCHEMA of one database out of its register, in the place of fakesnow's views; safe to repeat.
