@@ -20,14 +20,8 @@ from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import STREAMS_SQL, InventoryTable, TargetInventory, inventory_sql, policies_sql
 from run_elt_dagster.publish.methods import exchange_sql, replaces_object
 from run_elt_dagster.publish.partitions import forget_sql, lock_sql, markers_sql, record_sql
-from run_elt_dagster.publish.slice_exchange import (
-    begin_sql,
-    count_sql,
-    delete_sql,
-    first_sql,
-    insert_sql,
-    limit_waits_sql,
-)
+from run_elt_dagster.publish.row_exchange import begin_sql, limit_waits_sql
+from run_elt_dagster.publish.slice_exchange import count_sql, delete_sql, first_sql, insert_sql
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience

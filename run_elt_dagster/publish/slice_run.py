@@ -10,19 +10,17 @@ from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
-from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.failures import failed_rule
 from run_elt_dagster.publish.guards import (
     OBJECT_MISSING,
-    PublishRefusedError,
     Refusal,
     TargetInventory,
-    policies_refusal,
 )
-from run_elt_dagster.publish.methods import refusal
+from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
 from run_elt_dagster.publish.partitions import earlier_of, markers_of, partitions_table, published_sql
-from run_elt_dagster.publish.slice_exchange import Exchanged, KeyElsewhereError, SliceExchange
+from run_elt_dagster.publish.row_exchange import KeyElsewhereError
+from run_elt_dagster.publish.slice_exchange import Exchanged, SliceExchange
 from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
@@ -57,7 +55,7 @@ def run_slice(
     )
 
 
-class SliceRun:
+class SliceRun(InPlaceRun):
     """Takes a slice of one table as far as it gets, in one thread.
 
     Args:
@@ -81,63 +79,13 @@ class SliceRun:
         database: str,
         options: PublishOptions,
     ) -> None:
-        self._work = TableWork(runner, table, inventory, database=database, options=options, part=part)
-        self._part, self._clock = part, clock
-        self._is_built = False
+        super().__init__(runner, table, inventory, clock, database=database, options=options, part=part)
+        self._part = part
         self._verdicts: PartitionVerdicts | None = None
         # The partitions that were to be exchanged.
         self._passed: tuple[str, ...] = ()
         self._exchange: SliceExchange | None = None
         self._exchanged = Exchanged(frozenset(), {})
-        # The check of a key that only the whole table could not hold.
-        self._broken_key: KeyElsewhereError | None = None
-        self._failure: Failure | None = None
-
-    def run(self, entered: Callable[[State], None] = lambda _: None) -> TableOutcome:
-        """Take the slice as far as it gets.
-
-        Its candidate is left: `table_run.clean_up` drops it where readers see all of its rows or newer ones.
-
-        Args:
-            entered: Called with each state that is no end, as it begins.
-        """
-        steps: Sequence[tuple[State, Callable[[], None]]] = (
-            (State.CHECK_TARGET, self._check_target),
-            (State.BUILD, self._build),
-            (State.AUDIT, self._audit),
-            (State.EXCHANGE, self._publish),
-        )
-        work = self._work
-        try:
-            for state, step in steps:
-                entered(state)
-                step()
-        except StatementError as error:
-            self._failure = self._failed(failed_statement(work, error))
-        except PublishRefusedError as error:
-            self._failure = self._failed(failed_rule(work, replace(error.refusal, seen=self._production.words)))
-        except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
-            self._failure = self._failed(failed_unexpectedly(work, error, after=None))
-        if self._failure is not None and self._is_built:
-            mark_as_failed(work)
-        return self._outcome()
-
-    def _check_target(self) -> None:
-        """Look before the build, because the build costs money."""
-        work = self._work
-        refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
-        if refused is None and work.existing is not None:
-            refused = policies_refusal(work.table, work.target, work.existing.policies, work.existing.unknown)
-        if refused is not None:
-            work.stage = "publish"
-            raise PublishRefusedError(refused)
-
-    def _build(self) -> None:
-        # A moment before the statement begins: a run that notes a later one has read later.
-        self._work.snapshot_at = self._clock()
-        build(self._work)
-        self._is_built = True
-        comment_columns(self._work)
 
     def _audit(self) -> None:
         work = self._work
@@ -161,13 +109,13 @@ class SliceRun:
             work.stage = "publish"
             asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
             keys = [audit for audit in asked if isinstance(audit, KeyAudit)]
-            self._exchange_those(passed, SliceExchange(work, self._part, verdicts.rows, keys))
+            self._exchange_those(passed, SliceExchange(work, self._part, passed, rows=verdicts.rows, keys=keys))
         self._failure = self._failed_audits()
 
     def _exchange_those(self, passed: Sequence[str], exchange: SliceExchange) -> None:
         self._passed, self._exchange = tuple(passed), exchange
         try:
-            self._exchanged = exchange.publish(passed)
+            self._exchanged = exchange.publish()
         except KeyElsewhereError as error:
             self._broken_key = error
         except Exception:
@@ -193,11 +141,6 @@ class SliceRun:
             "kept for inspection."
         )
         return Failure("audit", message, self._production, query_id=query_id, problem=problem)
-
-    def _failed(self, failure: Failure) -> Failure:
-        """Return a failure with what readers see of the partitions."""
-        message = failure.message.replace(failure.production.words, self._seen)
-        return replace(failure, message=message, production=self._production)
 
     @property
     def _failed_keys(self) -> list[str]:

@@ -25,7 +25,7 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish import partitions, slice_exchange
+from run_elt_dagster.publish import partitions, row_exchange, slice_exchange
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.partitions import PublishedPartition
 from run_elt_dagster.publish.rollback_plan import RollbackPlanner
@@ -295,12 +295,12 @@ COLUMNS = (Column("DAY", "DATE"), Column("N", "NUMBER", 38, 2), Column("T", "TEX
 def test_column_change_that_loses_something_is_told_from_a_new_column(
     new: Sequence[Column], added: list[str], others: list[str]
 ) -> None:
-    found, told = slice_exchange.column_changes(COLUMNS, new)
+    found, told = row_exchange.column_changes(COLUMNS, new)
     assert ([column.name for column in found], told) == (added, others)
 
 
 def test_new_column_is_added_at_the_end() -> None:
-    assert slice_exchange.add_column_sql(TARGET, Column("a b", "NUMBER", 38, 2)) == (
+    assert row_exchange.add_column_sql(TARGET, Column("a b", "NUMBER", 38, 2)) == (
         f'ALTER TABLE {X} ADD COLUMN IF NOT EXISTS "a b" NUMBER(38,2)'
     )
 

@@ -1,0 +1,125 @@
+"""A table whose rows are exchanged inside of it, on its way: the steps that do not depend on which rows go."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from run_elt_dagster.model.partitions import Slice
+from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
+from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.guards import PublishRefusedError, TargetInventory, policies_refusal
+from run_elt_dagster.publish.methods import refusal
+from run_elt_dagster.publish.outcome import Failure, TableOutcome
+from run_elt_dagster.publish.row_exchange import KeyElsewhereError
+from run_elt_dagster.publish.table_run import State
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+
+class InPlaceRun(ABC):
+    """Takes one table as far as it gets, in one thread.
+
+    Args:
+        runner: Sends the statements.
+        table: The table.
+        inventory: What the target schemas hold.
+        clock: Returns Snowflake's time as markers have it.
+        database: The session's database.
+        options: How tables are published.
+        part: Its partitions that are built; None for a table without partitions.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        table: AnalyticsTable,
+        inventory: TargetInventory,
+        clock: Callable[[], str],
+        *,
+        database: str,
+        options: PublishOptions,
+        part: Slice | None = None,
+    ) -> None:
+        self._work = TableWork(runner, table, inventory, database=database, options=options, part=part)
+        self._clock = clock
+        self._is_built = False
+        # The check of a key that only the whole table could not hold.
+        self._broken_key: KeyElsewhereError | None = None
+        self._failure: Failure | None = None
+
+    def run(self, entered: Callable[[State], None] = lambda _: None) -> TableOutcome:
+        """Take the table as far as it gets.
+
+        Its candidate is left: `table_run.clean_up` drops it where readers see all of its rows or newer ones.
+
+        Args:
+            entered: Called with each state that is no end, as it begins.
+        """
+        steps: Sequence[tuple[State, Callable[[], None]]] = (
+            (State.CHECK_TARGET, self._check_target),
+            (State.BUILD, self._build),
+            (State.AUDIT, self._audit),
+            (State.EXCHANGE, self._publish),
+        )
+        work = self._work
+        try:
+            for state, step in steps:
+                entered(state)
+                step()
+        except StatementError as error:
+            self._failure = self._failed(failed_statement(work, error))
+        except PublishRefusedError as error:
+            self._failure = self._failed(failed_rule(work, replace(error.refusal, seen=self._production.words)))
+        except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
+            self._failure = self._failed(failed_unexpectedly(work, error, after=None))
+        if self._failure is not None and self._is_built:
+            mark_as_failed(work)
+        return self._outcome()
+
+    def _check_target(self) -> None:
+        """Look before the build, because the build costs money."""
+        work = self._work
+        refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
+        if refused is None and work.existing is not None:
+            refused = policies_refusal(work.table, work.target, work.existing.policies, work.existing.unknown)
+        if refused is not None:
+            work.stage = "publish"
+            raise PublishRefusedError(refused)
+
+    def _build(self) -> None:
+        # A moment before the statement begins: a run that notes a later one has read later.
+        self._work.snapshot_at = self._clock()
+        build(self._work)
+        self._is_built = True
+        comment_columns(self._work)
+
+    @abstractmethod
+    def _audit(self) -> None:
+        """Ask the candidate."""
+
+    @abstractmethod
+    def _publish(self) -> None:
+        """Exchange what has passed, and note the failure of what has not."""
+
+    @property
+    @abstractmethod
+    def _production(self) -> Production:
+        """What readers see of what this run did not publish."""
+
+    @property
+    def _seen(self) -> str:
+        """What readers see, in sentences."""
+        return self._production.words
+
+    @abstractmethod
+    def _outcome(self) -> TableOutcome:
+        """Return what became of the table."""
+
+    def _failed(self, failure: Failure) -> Failure:
+        """Return a failure with what readers see of this table."""
+        message = failure.message.replace(failure.production.words, self._seen)
+        return replace(failure, message=message, production=self._production)
