@@ -25,7 +25,7 @@ PARTITIONS_COMPARED = 7
 PARTITIONS_LISTED = 4000
 # In UTC, whatever the session's time zone is.
 _NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
-_COLUMNS = "TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT"
+_COLUMNS = "TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT, QUERY_ID"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class PublishedPartition:
         marker: The run of its rows.
         rows: Their number.
         published_at: When they were published, aware, UTC.
+        query_id: The statement that took away the rows of before. Just before it, readers saw those. None if there were none.
     """
 
     key: str
@@ -47,6 +48,7 @@ class PublishedPartition:
     marker: Marker
     rows: int
     published_at: datetime
+    query_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def create_table_sql(target: Relation) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {partitions_table(target).sql} (TABLE_NAME VARCHAR NOT NULL, PARTITION_KEY VARCHAR, "
         "STARTS_AT TIMESTAMP_NTZ, ENDS_AT TIMESTAMP_NTZ, RUN_ID VARCHAR, SNAPSHOT_AT VARCHAR, ROW_COUNT NUMBER(38, 0), "
-        f"PUBLISHED_AT TIMESTAMP_NTZ) COMMENT = {quote_literal(comment)}"
+        f"PUBLISHED_AT TIMESTAMP_NTZ, QUERY_ID VARCHAR) COMMENT = {quote_literal(comment)}"
     )
 
 
@@ -121,7 +123,14 @@ def forget_sql(target: Relation, pieces: Sequence[Piece]) -> str:
     return f"DELETE FROM {partitions_table(target).sql} WHERE {_are_in(target, pieces)}"
 
 
-def record_sql(target: Relation, partitions: Sequence[Partition], rows: Mapping[str, int], marker: Marker) -> str:
+def record_sql(
+    target: Relation,
+    partitions: Sequence[Partition],
+    rows: Mapping[str, int],
+    marker: Marker,
+    *,
+    query_id: str | None = None,
+) -> str:
     """Return the statement that notes partitions as published.
 
     Args:
@@ -129,14 +138,15 @@ def record_sql(target: Relation, partitions: Sequence[Partition], rows: Mapping[
         partitions: What is published of it.
         rows: Their numbers of rows, by key.
         marker: The run of the rows.
+        query_id: The statement that took away their rows of before; None if there were none.
     """
     values = ", ".join(
         f"({quote_literal(p.key)}, {_literal(p.start)}, {_literal(p.end)}, {rows[p.key]})" for p in partitions
     )
     return (
         f"INSERT INTO {partitions_table(target).sql} ({_COLUMNS}) SELECT {quote_literal(target.name)}, COLUMN1, "
-        f"COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, {quote_literal(marker.run_id)}, {quote_literal(marker.at)}, COLUMN4, {_NOW} "
-        f"FROM VALUES {values}"
+        f"COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, {quote_literal(marker.run_id)}, {quote_literal(marker.at)}, COLUMN4, {_NOW}, "
+        f"{_text(query_id)} FROM VALUES {values}"
     )
 
 
@@ -158,14 +168,14 @@ def markers_of(rows: Iterable[Sequence[Any]]) -> Markers:
     """Return what the answer to `markers_sql` or `published_sql` says."""
     first: Marker | None = None
     found: list[PublishedPartition] = []
-    for _, key, start, end, run_id, at, count, published_at in rows:
+    for _, key, start, end, run_id, at, count, published_at, query_id in rows:
         marker = Marker("run", str(run_id), str(at)) if run_id is not None else None
         if key is None:
             first = first or marker
         elif marker is not None:
             moments = (each.replace(tzinfo=UTC) for each in (start, end, published_at))
             starts, ends, published = moments
-            found.append(PublishedPartition(str(key), starts, ends, marker, int(count), published))
+            found.append(PublishedPartition(str(key), starts, ends, marker, int(count), published, query_id))
     return Markers(first, tuple(found))
 
 
@@ -224,3 +234,7 @@ def _are_in(target: Relation, pieces: Sequence[Piece]) -> str:
 
 def _literal(instant: datetime) -> str:
     return f"'{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}'::TIMESTAMP_NTZ"
+
+
+def _text(value: str | None) -> str:
+    return "NULL" if value is None else quote_literal(value)

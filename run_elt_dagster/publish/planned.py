@@ -29,6 +29,8 @@ from run_elt_dagster.snowflake.runner import Patience
 # What stands for the run that there is not yet.
 RUN_ID = "00000000-0000-0000-0000-000000000000"
 SNAPSHOT_AT = "0000-00-00T00:00:00.000000Z"
+# What stands for the query id of its DELETE.
+QUERY_ID = "00000000-0000-0000-0000-00000000DE1E"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class PlannedStatement:
 
     Attributes:
         stage: What it is for, as the tag of the query says it.
-        sql: Its text. RUN_ID and SNAPSHOT_AT stand for the run and for the time when the build begins, 0 for the rows of a partition.
+        sql: Its text. RUN_ID, SNAPSHOT_AT and QUERY_ID stand for the run, for the time when the build begins and for the query that deletes, 0 for the
+            rows of a partition.
     """
 
     stage: str
@@ -160,7 +163,8 @@ class _Planned:
             yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
             yield count_sql(table, target, pieces)
             yield forget_sql(target, pieces)
-        yield record_sql(target, part.partitions, dict.fromkeys(part.keys, 0), _marker("run"))
+        query_id = QUERY_ID if self._existing is not None else None
+        yield record_sql(target, part.partitions, dict.fromkeys(part.keys, 0), _marker("run"), query_id=query_id)
         yield "COMMIT"
 
     @property

@@ -138,8 +138,8 @@ class SliceExchange(RowExchange[Exchanged]):
         due = [partition for partition in self._partitions if partition.key not in superseded]
         new = [partition for partition in due if not _is_noted(partition, own, markers)]
         # What the first statement has published needs its note alone.
-        self._exchange([] if self._is_own else new, fresh)
-        self._note(new, markers, fresh)
+        query_id = self._exchange([] if self._is_own else new, fresh)
+        self._note(new, markers, fresh, query_id=query_id)
         return Exchanged(frozenset(partition.key for partition in due), superseded)
 
     def _found_done(self, markers: Markers, fresh: StatementRunner) -> Exchanged | None:  # noqa: ARG002 - the notes say all
@@ -148,11 +148,12 @@ class SliceExchange(RowExchange[Exchanged]):
         is_done = bool(due) and all(_is_noted(partition, own, markers) for partition in due)
         return Exchanged(frozenset(partition.key for partition in due), superseded) if is_done else None
 
-    def _exchange(self, partitions: Sequence[Partition], fresh: StatementRunner) -> None:
+    def _exchange(self, partitions: Sequence[Partition], fresh: StatementRunner) -> str | None:
+        """Exchange the rows; return the query id of the statement that took the old ones away."""
         if not partitions:
-            return
+            return None
         work, pieces = self._work, self._pieces(partitions)
-        work.send(delete_sql(work.table, work.target, pieces), once=True, runner=fresh)
+        deleted = work.send(delete_sql(work.table, work.target, pieces), once=True, runner=fresh)
         insert = insert_sql(work.table, work.target, work.candidate, columns=work.columns, pieces=pieces)
         work.send(insert, once=True, runner=fresh)
         found = int(work.send(count_sql(work.table, work.target, pieces), once=True, runner=fresh).rows[0][0])
@@ -160,14 +161,18 @@ class SliceExchange(RowExchange[Exchanged]):
         self._require_rows(found, expected=expected, where="in its partitions")
         for audit in self._keys:
             self._require_key(audit, keys_elsewhere_sql(work.table, work.target, audit.key, pieces), fresh)
+        return deleted.query_id
 
-    def _note(self, partitions: Sequence[Partition], markers: Markers, fresh: StatementRunner) -> None:
+    def _note(
+        self, partitions: Sequence[Partition], markers: Markers, fresh: StatementRunner, *, query_id: str | None
+    ) -> None:
         """Note partitions as published, in the place of what is noted of their time."""
         work = self._work
         if any(_markers_in(partition, markers) for partition in partitions):
             work.send(forget_sql(work.target, self._pieces(partitions)), once=True, runner=fresh)
         for some in chunks(partitions):
-            work.send(record_sql(work.target, some, self._rows, work.marker()), once=True, runner=fresh)
+            record = record_sql(work.target, some, self._rows, work.marker(), query_id=query_id)
+            work.send(record, once=True, runner=fresh)
 
     def _superseded(self, markers: Markers) -> dict[str, str]:
         """Return the runs with newer snapshots by the keys of their partitions."""

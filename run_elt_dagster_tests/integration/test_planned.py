@@ -8,7 +8,7 @@ import pytest
 
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
-from run_elt_dagster.publish.planned import RUN_ID, SNAPSHOT_AT, planned_statements
+from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, planned_statements
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 from run_elt_dagster_tests.support.slices import Version, divided, run_slice
@@ -63,7 +63,8 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
 
 
 def _as_planned(sql: str) -> str:
-    """Return a statement of the run with the words that stand for its id, its time and its rows."""
+    """Return a statement of the run with the words that stand for its id, its time, its DELETE and its rows."""
     sql = sql.replace(f"RUN_ELT_{RUN[:8].upper()}", f"RUN_ELT_{RUN_ID[:8]}")
+    sql = re.sub(r"(?<=TIMESTAMP_NTZ, )'[0-9a-f-]{36}' FROM VALUES", f"'{QUERY_ID}' FROM VALUES", sql)
     sql = re.sub(r"'20\d\d-\d\d-\d\dT[\d:.]+Z'", f"'{SNAPSHOT_AT}'", sql)
     return re.sub(r"::TIMESTAMP_NTZ, 3\)$", "::TIMESTAMP_NTZ, 0)", sql)

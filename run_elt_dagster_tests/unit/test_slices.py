@@ -256,20 +256,32 @@ def test_lock_is_changed_before_anything_is_read() -> None:
     )
     assert partitions.forget_sql(TARGET, pieces(1)) == f"DELETE FROM {NOTES} WHERE {overlap}"
     assert partitions.markers_sql(TARGET, pieces(1)).endswith(f" FROM {NOTES} WHERE {lock} OR ({overlap})")
-    assert partitions.record_sql(TARGET, days(1, 1).partitions, {"2024-01-01": 7}, MARKER) == (
-        f"INSERT INTO {NOTES} (TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT) SELECT "
-        f"'MAU', COLUMN1, COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, '{MARKER.run_id}', '{MARKER.at}', COLUMN4, {NOW} FROM "
-        "VALUES ('2024-01-01', '2024-01-01 00:00:00'::TIMESTAMP_NTZ, '2024-01-02 00:00:00'::TIMESTAMP_NTZ, 7)"
+    record = partitions.record_sql(TARGET, days(1, 1).partitions, {"2024-01-01": 7}, MARKER)
+    assert record == (
+        f"INSERT INTO {NOTES} (TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT, QUERY_ID) "
+        f"SELECT 'MAU', COLUMN1, COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, '{MARKER.run_id}', '{MARKER.at}', COLUMN4, {NOW}, NULL "
+        "FROM VALUES ('2024-01-01', '2024-01-01 00:00:00'::TIMESTAMP_NTZ, '2024-01-02 00:00:00'::TIMESTAMP_NTZ, 7)"
     )
+    again = partitions.record_sql(TARGET, days(1, 1).partitions, {"2024-01-01": 7}, MARKER, query_id="01b2")
+    assert again == record.replace("NULL FROM", "'01b2' FROM")
 
 
 def test_markers_tell_the_lock_from_the_partitions() -> None:
-    lock = ("MAU", None, None, None, "0", "2024", None, datetime(2024, 1, 9))  # noqa: DTZ001 - as the connector gives it
-    row = ("MAU", "2024-01-01", *(datetime(2024, 1, day) for day in (1, 2)), "1", "2025", 7, datetime(2024, 1, 9))  # noqa: DTZ001
+    lock = ("MAU", None, None, None, "0", "2024", None, datetime(2024, 1, 9), None)  # noqa: DTZ001 - as the connector gives it
+    row = (
+        "MAU",
+        "2024-01-01",
+        *(datetime(2024, 1, day) for day in (1, 2)),
+        "1",
+        "2025",
+        7,
+        datetime(2024, 1, 9),
+        "01b2",
+    )  # noqa: DTZ001
     found = partitions.markers_of([(*lock[:4], None, None, *lock[6:]), lock, row])
     assert found.first == Marker("run", "0", "2024")
     assert found.partitions == (
-        PublishedPartition("2024-01-01", moment(1), moment(2), Marker("run", "1", "2025"), 7, moment(9)),
+        PublishedPartition("2024-01-01", moment(1), moment(2), Marker("run", "1", "2025"), 7, moment(9), "01b2"),
     )
 
 
