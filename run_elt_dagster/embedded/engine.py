@@ -305,13 +305,14 @@ class EngineSession(FakeSnowflakeConnection):
     def _dml(self, expression: Expr, sql: str, params: Sequence[Any]) -> Result:
         target = expression.this.find(exp.Table) if isinstance(expression.this, Expr) else None
         table = self.locate(queries.table_name(target)) if isinstance(target, exp.Table) else None
-        self.engine.macros.create_all()
+        # Translated first: a transaction sees no macro that is created after it has begun.
+        execute = queries.change(self, sql, params)
         with self.atomically(ddl=False):
             known = self.register(table.database).registered(table) if table else None
             if table and known:
                 self.require_usable("change", table, known)
                 keep_rows(self, table)
-            result = queries.change(self, sql, params)
+            result = execute()
             if table:
                 self.register(table.database).count_rows(table)
         return result

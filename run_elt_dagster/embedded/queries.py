@@ -142,17 +142,22 @@ def select(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Re
     return result_of(run(session, relation.sql), [(column.name, column.type) for column in relation.columns], SELECT)
 
 
-def change(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Result:
-    """Execute INSERT, UPDATE, DELETE or MERGE."""
+def change(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Callable[[], Result]:
+    """Return what executes INSERT, UPDATE, DELETE or MERGE; all that it needs to know of its tables is known by then."""
     queries, expression = translated(session, sql, params=params)
     target = expression.this.this if isinstance(expression.this, exp.Schema) else expression.this
     if not isinstance(target, exp.Table):
         raise unsupported("change the rows of this", repr(sql[:200]))
     make, answer = _CHANGES[type(expression)]
     made = make(queries, expression, _table(session, target))
-    if made.check_sql and run(session, made.check_sql).num_rows:
-        raise SqlError("Duplicate row detected during DML action", errno=100090, sqlstate="42P18")
-    return answer(run(session, made.sql))
+    session.engine.macros.create(made.check_sql + made.sql)
+
+    def execute() -> Result:
+        if made.check_sql and run(session, made.check_sql).num_rows:
+            raise SqlError("Duplicate row detected during DML action", errno=100090, sqlstate="42P18")
+        return answer(run(session, made.sql))
+
+    return execute
 
 
 def _merged(rows: Any) -> Result:

@@ -40,10 +40,10 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
     columns = (
         declared(statement.columns_sql, partial(queries.constant, session)) if statement.columns_sql else Declared()
     )
-    if columns.typed:
-        session.engine.macros.create_all()
-    elif query is not None:
-        session.engine.macros.create(changes.stored_table(query, columns.names))
+    fill_sql = ""
+    if query is not None:
+        fill_sql = stored_query(query, columns.typed) if columns.typed else changes.stored_table(query, columns.names)
+    session.engine.macros.create(columns.typed_sql + fill_sql)
     created, temporary = Created("", statement.creation), statement.creation.temporary
     where = _creating_temporary(session, target, created) if temporary else _creating(session, target, created)
     with session.atomically(ddl=True), where as made:
@@ -52,10 +52,9 @@ def create_table(session: EngineSession, statement: statements.CreateTable) -> R
         how = "TEMPORARY TABLE" if temporary else "TABLE"
         if columns.typed:
             session.duck.execute(f"CREATE {how} {made.sql} {columns.typed_sql}")
-        if query is not None and columns.typed:
-            session.duck.execute(f"INSERT INTO {made.sql} {stored_query(query, columns.typed)}")
-        elif query is not None:
-            session.duck.execute(f"CREATE {how} {made.sql} AS {changes.stored_table(query, columns.names)}")
+        if fill_sql:
+            into = f"INSERT INTO {made.sql}" if columns.typed else f"CREATE {how} {made.sql} AS"
+            session.duck.execute(f"{into} {fill_sql}")
         for name, comment in columns.comments:
             session.duck.execute(_comment_sql(made, name, comment))
     return status(f"{(statement.creation.kind or 'table').capitalize()} {target.name} successfully created.")
@@ -197,12 +196,13 @@ def insert_overwrite(session: EngineSession, statement: statements.InsertOverwri
     whole = queries.described(session, target.sql, stored=True)
     columns = [changes.column(whole, name) for name in statement.columns] or list(whole.columns)
     names = ", ".join(quoted(column.inner) for column in columns)
-    session.engine.macros.create_all()
+    stored_sql = stored_query(query, columns)
+    session.engine.macros.create(stored_sql)
     with session.atomically(ddl=False):
         session.require_usable("change", target, session.found(target))
         aside = target.beside(_ASIDE)
         _copy(session, target, aside, with_rows=False)
-        session.duck.execute(f"INSERT INTO {aside.sql} ({names}) {stored_query(query, columns)}")
+        session.duck.execute(f"INSERT INTO {aside.sql} ({names}) {stored_sql}")
         keep_rows(session, target, moved=True)
         _move(session, aside, target)
         session.register(target.database).count_rows(target)
