@@ -3,7 +3,7 @@
 import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.embedded import Account, Background, running_server
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 ANNOUNCEMENT = "[run_elt publishing"
@@ -23,60 +23,80 @@ EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT O
 ROW = "select 1 as k, 'a' as t, 1.5::float as f, current_date() as d, current_timestamp()::timestamp_ntz as ts"
 
 
+# The check that fails, the front matter that declares it, and the rows.
+BAD = [
+    ("row_count", "checks: {row_count: {min: 2}}", ROW),
+    ("row_count", "checks: {row_count: {max: 1}}", f"{ROW} union all {ROW}"),
+    ("row_count_change", "checks: {row_count_change: {max_drop: 50%, min_rows: 1}}", ROW),
+    (
+        "row_count_change",
+        "checks: {row_count_change: {max_growth: 10%, min_rows: 1}}",
+        f"{ROW} from table(generator(rowcount => 90))",
+    ),
+    ("primary_key", "primary_key: k", ROW.replace("1 as k", "null as k")),
+    ("primary_key", "primary_key: [k, t]", f"{ROW} union all {ROW}"),
+    ("unique_k_t", "checks: {unique: [[k, t]]}", f"{ROW} union all {ROW}"),
+    ("not_null", "checks: {not_null: [t, k]}", ROW.replace("'a'", "null")),
+    ("accepted_values_t", "checks: {accepted_values: {t: [b, c]}}", ROW),
+    ("accepted_values_k", "checks: {accepted_values: {k: [2, 3]}}", ROW),
+    ("matches_t", "checks: {matches: {t: '[b-z]+'}}", ROW),
+    ("matches_t", "checks: {matches: {t: a}}", ROW.replace("'a'", "'xay'")),
+    ("range_k", "checks: {range: {k: {min: 2}}}", ROW),
+    ("range_k", "checks: {range: {k: {max: 0}}}", ROW),
+    ("range_f", "checks: {range: {f: {min: 0}}}", ROW.replace("1.5::float", "'NaN'::float")),
+    ("range_d", "checks: {range: {d: {max: 2020-01-01}}}", ROW),
+    ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2020-01-01'")),
+    ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2999-01-01'")),
+    ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "null")),
+    ("relationship_k", "checks: {relationship: {k: raw_data.keys.k}}", ROW.replace("1 as k", "7 as k")),
+    (
+        "negative",
+        "checks: {sql: {negative: 'select * from {table} where k < 0'}}",
+        ROW.replace("1 as k", "-1 as k"),
+    ),
+    ("broken", "checks: {sql: {broken: 'select nope from {table}'}}", ROW),
+    ("range_t", "checks: {range: {t: {min: 0}}}", ROW),
+    ("not_null", "checks: {not_null: nowhere}", ROW),
+    ("columns", "columns: {k: int, t: varchar, f: float, d: date}", ROW),
+    ("columns", "columns: {k: int, t: varchar, f: float, d: date, ts: timestamp_ntz, more: int}", ROW),
+    ("columns", "columns: {k: varchar, t: varchar, f: float, d: date, ts: timestamp_ntz}", ROW),
+    ("columns", "columns: {k: int, t: varchar, f: float, d: timestamp, ts: timestamp_ntz}", ROW),
+    ("schema_change", "schema_change: fail", f"select 1 as extra, * from ({ROW})"),
+    ("schema_change", "schema_change: fail", ROW.replace("1 as k", "'1' as k")),
+]
+
+
+@pytest.fixture(scope="module")
+def of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[TableOutcome], list[int]]]:
+    """What became of a table for each line of BAD, after rows that passed, and how many rows readers see then."""
+    directory = tmp_path_factory.mktemp("bad")
+    with running_server(directory) as server:
+        account = Account(server)
+        with account.resources:
+            local_server = LocalServer(server, account, directory)
+            local_server.reader.sql("create table raw_data.keys as select 1 as k")
+            rows = ROW.replace("1 as k", "seq4() as k") + " from table(generator(rowcount => 3))"
+            good = {f"t{number}": rows for number in range(len(BAD))}
+            assert all(outcome.published for outcome in local_server.run_all("00000001", good).values())
+            bad = {f"t{number}": f"/* elt\n{checks}\nelt */ {sql}" for number, (_, checks, sql) in enumerate(BAD)}
+            outcomes = local_server.run_all("00000002", bad)
+            seen = [local_server.reader.value(f"select count(*) from analytics.{name}") for name in bad]
+            yield [outcomes[name] for name in bad], seen
+
+
 @pytest.mark.parametrize(
-    ("name", "checks", "sql"),
-    [
-        ("row_count", "checks: {row_count: {min: 2}}", ROW),
-        ("row_count", "checks: {row_count: {max: 1}}", f"{ROW} union all {ROW}"),
-        ("row_count_change", "checks: {row_count_change: {max_drop: 50%, min_rows: 1}}", ROW),
-        (
-            "row_count_change",
-            "checks: {row_count_change: {max_growth: 10%, min_rows: 1}}",
-            f"{ROW} from table(generator(rowcount => 90))",
-        ),
-        ("primary_key", "primary_key: k", ROW.replace("1 as k", "null as k")),
-        ("primary_key", "primary_key: [k, t]", f"{ROW} union all {ROW}"),
-        ("unique_k_t", "checks: {unique: [[k, t]]}", f"{ROW} union all {ROW}"),
-        ("not_null", "checks: {not_null: [t, k]}", ROW.replace("'a'", "null")),
-        ("accepted_values_t", "checks: {accepted_values: {t: [b, c]}}", ROW),
-        ("accepted_values_k", "checks: {accepted_values: {k: [2, 3]}}", ROW),
-        ("matches_t", "checks: {matches: {t: '[b-z]+'}}", ROW),
-        ("matches_t", "checks: {matches: {t: a}}", ROW.replace("'a'", "'xay'")),
-        ("range_k", "checks: {range: {k: {min: 2}}}", ROW),
-        ("range_k", "checks: {range: {k: {max: 0}}}", ROW),
-        ("range_f", "checks: {range: {f: {min: 0}}}", ROW.replace("1.5::float", "'NaN'::float")),
-        ("range_d", "checks: {range: {d: {max: 2020-01-01}}}", ROW),
-        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2020-01-01'")),
-        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "'2999-01-01'")),
-        ("freshness_ts", "checks: {freshness: {ts: 1}}", ROW.replace("current_timestamp()", "null")),
-        ("relationship_k", "checks: {relationship: {k: raw_data.keys.k}}", ROW.replace("1 as k", "7 as k")),
-        (
-            "negative",
-            "checks: {sql: {negative: 'select * from {table} where k < 0'}}",
-            ROW.replace("1 as k", "-1 as k"),
-        ),
-        ("broken", "checks: {sql: {broken: 'select nope from {table}'}}", ROW),
-        ("range_t", "checks: {range: {t: {min: 0}}}", ROW),
-        ("not_null", "checks: {not_null: nowhere}", ROW),
-        ("columns", "columns: {k: int, t: varchar, f: float, d: date}", ROW),
-        ("columns", "columns: {k: int, t: varchar, f: float, d: date, ts: timestamp_ntz, more: int}", ROW),
-        ("columns", "columns: {k: varchar, t: varchar, f: float, d: date, ts: timestamp_ntz}", ROW),
-        ("columns", "columns: {k: int, t: varchar, f: float, d: timestamp, ts: timestamp_ntz}", ROW),
-        ("schema_change", "schema_change: fail", f"select 1 as extra, * from ({ROW})"),
-        ("schema_change", "schema_change: fail", ROW.replace("1 as k", "'1' as k")),
-    ],
+    ("number", "name"),
+    [pytest.param(number, name, id=f"{name}: {checks}") for number, (name, checks, _) in enumerate(BAD)],
 )
 def test_bad_data_is_caught_by_its_check_and_leaves_production_alone(
-    local_server: LocalServer, name: str, checks: str, sql: str
+    of_bad_data: tuple[list[TableOutcome], list[int]], number: int, name: str
 ) -> None:
-    local_server.reader.sql("create table raw_data.keys as select 1 as k")
-    rows = ROW.replace("1 as k", "seq4() as k") + " from table(generator(rowcount => 3))"
-    assert local_server.run("00000001", rows).published
-    outcome = local_server.run("00000002", f"/* elt\n{checks}\nelt */ {sql}")
+    outcomes, seen = of_bad_data
+    outcome = outcomes[number]
     assert [audit.audit.name for audit in outcome.audits if not audit.passed] == [name]
     assert outcome.failure is not None
     assert outcome.failure.stage == "audit"
-    assert local_server.reader.value("select count(*) from analytics.mau") == 3
+    assert seen[number] == 3
 
 
 def test_good_data_passes_every_kind_of_check_and_comments_its_columns(local_server: LocalServer) -> None:

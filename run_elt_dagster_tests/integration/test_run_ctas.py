@@ -206,9 +206,8 @@ def test_child_reads_the_new_version_of_its_parent(project: DagsterProject) -> N
         assert project.sql("select v from analytics.child") == [(value,)]
 
 
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
+def test_sql_runs_as_the_author_wrote_it(project: DagsterProject) -> None:
+    written = [
         ("\ufeff/* elt\r\ndescription: x\r\nelt */\r\nselect\r\n 1 as a\r\n", 1),
         ("select 'a;b' as a; -- done", "a;b"),
         ("select $$it's; $$ as a", "it's; "),
@@ -216,13 +215,12 @@ def test_child_reads_the_new_version_of_its_parent(project: DagsterProject) -> N
         ("with x as (select 1 as a) select a from x -- no end", 1),
         ("select 'it''s' as a /* trailing */", "it's"),
         ("select '%s %(x)s {y} {{ z }}' as a", "%s %(x)s {y} {{ z }}"),
-    ],
-)
-def test_sql_runs_as_the_author_wrote_it(project: DagsterProject, sql: str, expected: object) -> None:
-    project.declare(odd=sql)
+    ]
+    project.declare(**{f"odd_{number}": sql for number, (sql, _) in enumerate(written)})
     result = project.materialize()
     assert result.success, failure_text(result)
-    assert project.sql("select a from analytics.odd") == [(expected,)]
+    found = [project.sql(f"select a from analytics.odd_{number}") for number in range(len(written))]
+    assert found == [[(expected,)] for _, expected in written]
 
 
 def test_comment_of_the_published_table_names_the_run(project: DagsterProject) -> None:

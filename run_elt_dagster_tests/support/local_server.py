@@ -1,5 +1,6 @@
 """A server of a test's own, and runs of one table on it, without Dagster around them."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,27 @@ class LocalServer:
         self.reader = account.session()
 
     def run(self, run_id: str, text: str, *, arguments: dict[str, Any] | None = None, **options: Any) -> TableOutcome:
-        tables = catalogue([parse_table_file(self.directory / "mau.sql", text, schema="analytics", table="mau")])
+        (outcome,) = self.run_all(run_id, {"mau": text}, arguments=arguments, **options).values()
+        return outcome
+
+    def run_all(
+        self, run_id: str, texts: Mapping[str, str], *, arguments: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, TableOutcome]:
+        """Run tables of the schema analytics, given by name and text."""
+        tables = catalogue(
+            [
+                parse_table_file(self.directory / f"{name}.sql", text, schema="analytics", table=name)
+                for name, text in texts.items()
+            ]
+        )
         chosen = run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
 
         def connect() -> Any:
             return closing(snowflake.connector.connect(**{**self.account.arguments, **(arguments or {})}))
 
         with connect() as connection, ConnectorSession(connection, connect) as session:
-            (outcome,) = run_tables(session, tables, [("analytics", "mau")], **chosen)
-        return outcome
+            outcomes = run_tables(session, tables, [("analytics", name) for name in texts], **chosen)
+            return {outcome.table.table: outcome for outcome in outcomes}
 
     def seen(self) -> list[tuple[Any, ...]]:
         return self.reader.sql("select count(*), min(v), max(v) from analytics.mau")

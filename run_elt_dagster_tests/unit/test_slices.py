@@ -271,13 +271,13 @@ def test_markers_tell_the_lock_from_the_partitions() -> None:
     row = (
         "MAU",
         "2024-01-01",
-        *(datetime(2024, 1, day) for day in (1, 2)),
+        *(datetime(2024, 1, day) for day in (1, 2)),  # noqa: DTZ001
         "1",
         "2025",
         7,
-        datetime(2024, 1, 9),
+        datetime(2024, 1, 9),  # noqa: DTZ001
         "01b2",
-    )  # noqa: DTZ001
+    )
     found = partitions.markers_of([(*lock[:4], None, None, *lock[6:]), lock, row])
     assert found.first == Marker("run", "0", "2024")
     assert found.partitions == (
