@@ -1,5 +1,7 @@
 """What a table file declares holds on the embedded Snowflake as it is written: none of it is lost or altered in silence."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from run_elt_dagster.publish.preflight import drop_stale_candidates
 from run_elt_dagster.publish.run import audit_published
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster_tests.support.embedded import Account, running_server
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 
 OF_ITSELF = "select column1::int as id, column2::int as parent_id from (values (1, null), (2, 1), (3, {parent}))"
@@ -20,8 +23,21 @@ def file(settings: str, sql: str) -> str:
     return f"/* elt\n{settings}\nelt */ {sql}"
 
 
-def failed_checks(local_server: LocalServer, run_id: str, text: str) -> list[str]:
-    outcome = local_server.run(run_id, text)
+_run_ids = (f"{number:08}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A server for all tests that do not care about what is published already."""
+    directory = tmp_path_factory.mktemp("one_server")
+    with running_server(directory) as server:
+        account = Account(server)
+        with account.resources:
+            yield LocalServer(server, account, directory)
+
+
+def failed_checks(local_server: LocalServer, text: str) -> list[str]:
+    outcome = local_server.run(next(_run_ids), text)
     assert outcome.published == (not [audit for audit in outcome.audits if audit.blocks]), outcome.failure
     assert outcome.audits
     return [audit.audit.name for audit in outcome.audits if not audit.passed]
@@ -30,7 +46,7 @@ def failed_checks(local_server: LocalServer, run_id: str, text: str) -> list[str
 @pytest.mark.parametrize("spelling", ["/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/"])
 def test_settings_in_another_spelling_still_guard_production(local_server: LocalServer, spelling: str) -> None:
     text = spelling.format("primary_key: id") + " select column1 as id from (values (1), (1))"
-    assert failed_checks(local_server, "00000001", text) == ["primary_key"]
+    assert failed_checks(local_server, text) == ["primary_key"]
     assert "MAU" not in local_server.tables()
 
 
@@ -51,21 +67,21 @@ def test_settings_in_another_spelling_still_guard_production(local_server: Local
     ],
 )
 def test_accepted_value_is_the_text_that_the_author_wrote(
-    local_server: LocalServer, values: str, good: str, bad: str
+    one_server: LocalServer, values: str, good: str, bad: str
 ) -> None:
     settings = f"checks: {{accepted_values: {{v: {values}}}}}"
-    assert failed_checks(local_server, "00000001", file(settings, f"select '{good}' as v")) == []
-    assert failed_checks(local_server, "00000002", file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
+    assert failed_checks(one_server, file(settings, f"select '{good}' as v")) == []
+    assert failed_checks(one_server, file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
 
 
-def test_accepted_values_hold_for_booleans_and_numbers(local_server: LocalServer) -> None:
+def test_accepted_values_hold_for_booleans_and_numbers(one_server: LocalServer) -> None:
     settings = "checks: {accepted_values: {b: [true], n: [1.5, 2], i: [-1]}}"
-    assert failed_checks(local_server, "00000001", file(settings, "select true as b, 1.50 as n, -1 as i")) == []
-    wrong = failed_checks(local_server, "00000002", file(settings, "select false as b, 1.51 as n, 1 as i"))
+    assert failed_checks(one_server, file(settings, "select true as b, 1.50 as n, -1 as i")) == []
+    wrong = failed_checks(one_server, file(settings, "select false as b, 1.51 as n, 1 as i"))
     assert wrong == ["accepted_values_b", "accepted_values_n", "accepted_values_i"]
 
 
-def test_range_keeps_every_digit_and_instant(local_server: LocalServer) -> None:
+def test_range_keeps_every_digit_and_instant(one_server: LocalServer) -> None:
     settings = """checks:
   range:
     n: {max: 12345678901234567890.123456789}
@@ -85,8 +101,8 @@ def test_range_keeps_every_digit_and_instant(local_server: LocalServer) -> None:
         "'2029-12-31 22:00:01 +00:00'::timestamp_tz",
         "'2030-01-02'::date",
     )
-    assert failed_checks(local_server, "00000001", file(settings, held)) == []
-    assert failed_checks(local_server, "00000002", file(settings, beyond)) == [
+    assert failed_checks(one_server, file(settings, held)) == []
+    assert failed_checks(one_server, file(settings, beyond)) == [
         "range_n",
         "range_t",
         "range_z",
@@ -101,18 +117,18 @@ def test_relationship_to_the_own_table_is_asked_of_the_candidate(local_server: L
     settings = f"checks: {{relationship: {{parent_id: '{name}'}}}}"
     good, orphan = (file(settings, OF_ITSELF.format(parent=parent)) for parent in ("2", "9"))
     # Nothing is published yet.
-    assert failed_checks(local_server, "00000001", good) == []
-    assert failed_checks(local_server, "00000002", orphan) == ["relationship_parent_id"]
+    assert failed_checks(local_server, good) == []
+    assert failed_checks(local_server, orphan) == ["relationship_parent_id"]
     # What is published has the parent; what would be published has not.
-    assert failed_checks(local_server, "00000003", file("", "select 9 as id, null as parent_id")) == []
-    assert failed_checks(local_server, "00000004", orphan) == ["relationship_parent_id"]
+    assert failed_checks(local_server, file("", "select 9 as id, null as parent_id")) == []
+    assert failed_checks(local_server, orphan) == ["relationship_parent_id"]
 
 
 def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(local_server: LocalServer) -> None:
     settings = """identifier: '"Net sales"'
 checks: {relationship: {parent_id: 'analytics."Net sales".id'}}"""
-    assert failed_checks(local_server, "00000001", file(settings, OF_ITSELF.format(parent="2"))) == []
-    orphans = failed_checks(local_server, "00000002", file(settings, OF_ITSELF.format(parent="9")))
+    assert failed_checks(local_server, file(settings, OF_ITSELF.format(parent="2"))) == []
+    orphans = failed_checks(local_server, file(settings, OF_ITSELF.format(parent="9")))
     assert orphans == ["relationship_parent_id"]
 
 
@@ -121,7 +137,7 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
 ) -> None:
     settings = "checks: {relationship: {parent_id: analytics.mau.id}}"
     text = file(settings, OF_ITSELF.format(parent="2"))
-    assert failed_checks(local_server, "00000001", text) == []
+    assert failed_checks(local_server, text) == []
     table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
 
     def verdict() -> bool:
@@ -151,13 +167,10 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
         ("variant", "parse_json('1')"),
     ],
 )
-def test_contract_as_describe_table_prints_it_holds(local_server: LocalServer, contract: str, expression: str) -> None:
-    assert (
-        failed_checks(local_server, "00000001", file(f"columns: {{v: '{contract}'}}", f"select {expression} as v"))
-        == []
-    )
+def test_contract_as_describe_table_prints_it_holds(one_server: LocalServer, contract: str, expression: str) -> None:
+    assert failed_checks(one_server, file(f"columns: {{v: '{contract}'}}", f"select {expression} as v")) == []
     wrong = file("columns: {v: boolean}", f"select {expression} as v")
-    assert failed_checks(local_server, "00000002", wrong) == ["columns"]
+    assert failed_checks(one_server, wrong) == ["columns"]
 
 
 def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
@@ -213,11 +226,11 @@ def test_tables_that_only_look_like_candidates_stay(local_server: LocalServer, p
     ],
 )
 def test_contract_with_parameters_tells_a_column_of_others_apart(
-    local_server: LocalServer, contract: str, built: str, other: str
+    one_server: LocalServer, contract: str, built: str, other: str
 ) -> None:
     settings = f"columns: {{v: '{contract}'}}"
-    assert failed_checks(local_server, "00000001", file(settings, f"select null::{built} as v")) == []
-    outcome = local_server.run("00000002", file(settings, f"select null::{other} as v"))
+    assert failed_checks(one_server, file(settings, f"select null::{built} as v")) == []
+    outcome = one_server.run(next(_run_ids), file(settings, f"select null::{other} as v"))
     assert not outcome.published
     (found,) = [audit.found for audit in outcome.audits if not audit.passed]
     assert found is not None
