@@ -471,6 +471,7 @@ def test_process_killed_while_it_marks_many_runs_tells_of_none_of_them_twice(
     assert {harness.ledger(run).ts for run in runs} == {message["ts"] for message in harness.stand_in.messages}
 
 
+@pytest.mark.thorough
 def test_newest_failure_is_told_of_first_though_many_others_wait(harness: AlertHarness) -> None:
     harness.names = tuple(f"t{number}" for number in range(40))
     for name in harness.names:

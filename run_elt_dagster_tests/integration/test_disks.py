@@ -243,6 +243,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.thorough
 def test_history_that_two_processes_opened_new_is_named_and_the_remedy_opens_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
