@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract, TableFreshness
+from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
 
@@ -30,6 +31,7 @@ EXAMPLES: Mapping[str, str] = {
     "publish": "publish: swap",
     "transient": "transient: true",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
+    "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
     "freshness": "freshness: {fail: 26h, warn: 25h}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
@@ -61,8 +63,8 @@ HEAD = """# Front matter
 <!-- Written by `make docs` from the models of run_elt_dagster/model. -->
 
 The settings of a table stand before its SQL, in YAML between `/* elt` and `elt */`. No key is required. [tables.md](tables.md) explains
-them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, and [partitions.md](partitions.md)
-`partitions`.
+them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, [partitions.md](partitions.md)
+`partitions`, and [increments.md](increments.md) `increment`.
 
 An unknown key, a key without a value and a value of another kind are errors with file and line. `run-elt lint` prints all of them.
 
@@ -156,7 +158,8 @@ def schema() -> dict[str, Any]:
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
-    model.__name__: model for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning)
+    model.__name__: model
+    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning, Increment)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -213,7 +216,7 @@ def _page() -> str:
     return "".join([HEAD, _table_of_keys(made), *_parts(made), EDITORS])
 
 
-_IN_PARTS = ("partitions",)
+_IN_PARTS = ("partitions", "increment")
 
 
 def _table_of_keys(made: Mapping[str, Any]) -> str:
@@ -234,7 +237,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has this key, and no `publish`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and no `publish`:\n\n{parts}"
     )
 
 
@@ -249,6 +252,7 @@ def _parts(made: Mapping[str, Any]) -> Iterator[str]:
     yield "## columns\n\n" + definitions["ColumnContract"]["description"] + "\n\n"
     yield _options(definitions["ColumnContract"], without=()) + "\n"
     yield f"## partitions\n\n{definitions['Partitioning']['description']}\n\n{_options(definitions['Partitioning'], without=())}\n"
+    yield f"## increment\n\n{definitions['Increment']['description']}\n\n{_options(definitions['Increment'], without=())}\n"
     yield "## checks\n\n" + definitions["Checks"]["description"]
     severity = Check.model_json_schema()["properties"]
     yield " Each check takes this key:\n\n"
@@ -281,7 +285,7 @@ _KINDS = {
 }
 
 
-_SECTIONS = {"Checks": "checks", "Partitioning": "partitions"}
+_SECTIONS = {"Checks": "checks", "Partitioning": "partitions", "Increment": "increment"}
 
 
 def _kind(part: Mapping[str, Any]) -> str:

@@ -58,6 +58,7 @@ CHECKS = (
     Entry("columns", "other columns than declared", kinds=("columns",)),
     Entry("schema-change", "other columns than published", kinds=("schema_change",)),
     Entry("partition-rows", "rows of other partitions", kinds=("partition",)),
+    Entry("increment-rows", "rows that cannot be merged", kinds=("increment",)),
     OWN_CHECK,
 )
 
@@ -72,8 +73,8 @@ REASONS = (
     Entry(Reason.NO_TABLE, "something else under the table's name"),
     Entry(Reason.OVERWRITE_COLUMNS, "overwriting needs the same columns"),
     Entry(Reason.GRANTS, "grants that a swap would lose"),
-    Entry(Reason.PARTITION_COLUMNS, "other columns than the partitions before"),
-    Entry(Reason.PARTITION_POLICIES, "policies on a partitioned table"),
+    Entry(Reason.PARTITION_COLUMNS, "other columns than the rows that stay"),
+    Entry(Reason.PARTITION_POLICIES, "policies on a table in parts"),
     Entry(Reason.NO_PARTITION, "a run without a partition"),
     Entry(Reason.NEWEST_LAST, "another run builds the same table"),
     Entry(Reason.TARGET_CHANGES, "the target comes and goes"),

@@ -10,6 +10,7 @@ from run_elt_dagster.audit.plan import (
     Audit,
     Bounds,
     ContractAudit,
+    IncrementAudit,
     KeyAudit,
     Measure,
     PartitionAudit,
@@ -21,6 +22,7 @@ from run_elt_dagster.audit.plan import (
     bad_rows_measure,
 )
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Freshness, Range, Relationship, RowCountChange, Severity
+from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.names import quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
 
@@ -44,9 +46,9 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         description=f"The number of rows is {bounds}.",
         severity=checks.row_count.severity,
         measures=(Measure(ROW_COUNT_SQL, "rows", bounds),),
+        is_of_table=True,
     )
-    if table.partitions is not None:
-        yield _partition(table.partitions.column)
+    yield from _of_parts(table)
     if checks.row_count_change is not None:
         yield _row_count_change(checks.row_count_change)
     if table.columns:
@@ -82,6 +84,14 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         )
 
 
+def _of_parts(table: AnalyticsTable) -> Iterator[Audit]:
+    """Yield what no author has declared: that the rows can be exchanged."""
+    if table.partitions is not None:
+        yield _partition(table.partitions.column)
+    if table.increment is not None:
+        yield _increment(table.increment)
+
+
 def _row_count_change(rule: RowCountChange) -> Audit:
     bounds = Bounds(
         min=None if rule.max_drop is None else _percent(-rule.max_drop),
@@ -93,6 +103,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
         description=f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
         severity=rule.severity,
         measures=(Measure(ROW_COUNT_SQL, "% change of the row count", bounds),),
+        is_of_table=True,
         min_rows=rule.min_rows,
     )
 
@@ -116,16 +127,44 @@ def _partition(column: str) -> Audit:
     )
 
 
+def _increment(increment: Increment) -> Audit:
+    null, names = f"{_sql_of(increment.column)} IS NULL", [_sql_of(column) for column in increment.key]
+    any_null, key = _any_null(names), ", ".join(increment.key)
+    return IncrementAudit(
+        name="increment",
+        kind="increment",
+        description=f"{key} identifies each row that is merged and is never NULL. {increment.column} is never NULL.",
+        measures=(
+            Measure(ROW_COUNT_SQL, "rows to merge", Bounds()),
+            bad_rows_measure(f"COUNT(CASE WHEN {null} THEN 1 END)", f"rows with a NULL {increment.column}"),
+            bad_rows_measure(f"COUNT(CASE WHEN {any_null} THEN 1 END)", "rows with a NULL key"),
+            bad_rows_measure(_duplicates(names), "rows with a duplicate key"),
+        ),
+        bad_rows_sql=(
+            f"SELECT * FROM {TABLE_PLACEHOLDER} QUALIFY {null} OR {any_null} OR COUNT(*) OVER (PARTITION BY {', '.join(names)}) > 1"
+        ),
+    )
+
+
+def _any_null(names: Sequence[str]) -> str:
+    return " OR ".join(f"{name} IS NULL" for name in names)
+
+
+def _duplicates(names: Sequence[str]) -> str:
+    """Return the number of rows with a key that another row has too, but one for each such key; a key with a NULL part is none.
+
+    COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are counted
+    by themselves: https://docs.snowflake.com/en/sql-reference/functions/count
+    """
+    return f"COUNT(CASE WHEN NOT ({_any_null(names)}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
+
+
 def _key(
     table: AnalyticsTable, name: str, kind: str, columns: Sequence[str], severity: Severity, *, may_be_null: bool
 ) -> Audit:
     names = [_sql_of(column) for column in columns]
-    any_null = " OR ".join(f"{name} IS NULL" for name in names)
-    # COUNT of a CASE is 0 without rows, on every engine. COUNT(DISTINCT a, b) leaves out rows with a NULL part, so they are
-    # counted by themselves:
-    # https://docs.snowflake.com/en/sql-reference/functions/count
-    duplicates = f"COUNT(CASE WHEN NOT ({any_null}) THEN 1 END) - COUNT(DISTINCT {', '.join(names)})"
-    measures = [bad_rows_measure(duplicates, "rows with a duplicate key")]
+    any_null = _any_null(names)
+    measures = [bad_rows_measure(_duplicates(names), "rows with a duplicate key")]
     if not may_be_null:
         nulls = f"COUNT(CASE WHEN {any_null} THEN 1 END)"
         measures.insert(0, bad_rows_measure(nulls, "rows with a NULL key"))
@@ -137,7 +176,8 @@ def _key(
     never = "where none of them is NULL" if may_be_null else "and is never NULL"
     description = f"{', '.join(columns)} identifies a row {never}."
     key = tuple(map(stored_name, columns))
-    if table.partitions is None or table.partitions.stored_column in key:
+    others = _others_with_a_key(table, key)
+    if others is None:
         return ScanAudit(
             name=name,
             kind=kind,
@@ -146,7 +186,7 @@ def _key(
             measures=tuple(measures),
             bad_rows_sql=rows,
         )
-    measures.append(bad_rows_measure("0", "rows with a key of another partition"))
+    measures.append(bad_rows_measure("0", f"rows with a key of {others}"))
     return KeyAudit(
         name=name,
         kind=kind,
@@ -156,6 +196,15 @@ def _key(
         bad_rows_sql=rows,
         key=key,
     )
+
+
+def _others_with_a_key(table: AnalyticsTable, key: Sequence[str]) -> str | None:
+    """Return which rows that are not built may have a key of one that is, in words; None where none can."""
+    if table.partitions is not None and table.partitions.stored_column not in key:
+        return "another partition"
+    if table.increment is not None and not set(table.increment.stored_key) <= set(key):
+        return "a row that stays"
+    return None
 
 
 def _not_null(columns: Sequence[str], severity: Severity) -> Audit:
@@ -246,6 +295,7 @@ def _freshness(name: str, column: str, rule: Freshness) -> Audit:
         description=f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
         severity=rule.severity,
         measures=(Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
+        is_of_table=True,
     )
 
 
@@ -263,6 +313,8 @@ def _relationship(name: str, column: str, rule: Relationship, *, is_own: bool) -
         severity=rule.severity,
         query=query,
         is_by_row=True,
+        # The partner of a new row may be an old one.
+        is_of_table=is_own,
     )
 
 

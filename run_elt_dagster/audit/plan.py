@@ -131,6 +131,7 @@ class Audit(ABC):
         description: What it asks, in a sentence.
         severity: Whether a failure stops the publishing, or is only shown.
         measures: Numbers that a query has to answer; empty if the catalogue answers.
+        is_of_table: Whether it is about the table as a whole. Then the rows of an increment alone cannot answer it.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Audit(ABC):
     description: str
     severity: Severity = "error"
     measures: tuple[Measure, ...] = ()
+    is_of_table: bool = False
 
     @property
     def scanned(self) -> tuple[Measure, ...]:
@@ -211,9 +213,9 @@ class ScanAudit(Audit):
 
 @dataclass(frozen=True, kw_only=True)
 class KeyAudit(ScanAudit):
-    """Whether a key of a partitioned table identifies a row, where the key does not hold the time: other partitions are asked too.
+    """Whether a key identifies a row of a table in parts, where its other rows may have the key too: these are asked as well.
 
-    The last measure counts rows with a key of another partition. The scan does not answer it.
+    The last measure counts rows with a key of those others. The scan does not answer it.
 
     Attributes:
         key: The key's columns, as stored.
@@ -227,7 +229,7 @@ class KeyAudit(ScanAudit):
         return self.measures[:-1]
 
     def judge(self, numbers: Numbers, audited: Audited) -> "AuditOutcome":
-        """Return whether there is no duplicate; a scan of the whole table has found those of all partitions."""
+        """Return whether there is no duplicate; a scan of the whole table has found all of them."""
         is_whole = len(numbers.values) == len(self.scanned)
         return super().judge(replace(numbers, values=(*numbers.values, 0)) if is_whole else numbers, audited)
 
@@ -248,6 +250,11 @@ class PartitionAudit(ScanAudit):
         """Return whether there is no such row."""
         is_whole = len(numbers.values) == len(self.scanned)
         return super().judge(replace(numbers, values=(*numbers.values, 0)) if is_whole else numbers, audited)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncrementAudit(ScanAudit):
+    """Whether the rows of an increment can be merged: each has a time and a key of its own. The first measure counts the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -426,6 +433,11 @@ class AuditOutcome:
             if self.passed or not self._holds(measure)
         ]
         return f"{check} found {'; '.join(found) or 'what it expects'}"
+
+
+def with_keys_elsewhere(outcome: AuditOutcome, rows: int) -> AuditOutcome:
+    """Return the verdict on a key with the number of rows that share it with rows that were not built."""
+    return replace(outcome, got={**outcome.got, outcome.audit.measures[-1].counts: rows})
 
 
 def _say(value: Number | None, bounds: Bounds, *, limit: int | None) -> str:

@@ -26,15 +26,27 @@ class AuditRunner:
         table: Whose audits.
         target: What readers see.
         candidate: What a run built; the target itself to audit what is published.
+        audits: Which of its audits; all by default.
+        known: What the catalogue has said already, so it is not asked again.
     """
 
-    def __init__(self, send: Send, table: AnalyticsTable, *, target: Relation, candidate: Relation) -> None:
+    def __init__(
+        self,
+        send: Send,
+        table: AnalyticsTable,
+        *,
+        target: Relation,
+        candidate: Relation,
+        audits: Sequence[Audit] | None = None,
+        known: Inspection | None = None,
+    ) -> None:
         self._send = send
         self._table = table
         self._target = target
         self._audited = candidate
         self._inspection_sql = inspection_columns_sql(target, candidate, prefix=candidate_prefix(table))
-        self.audits = audits_of(table, database=target.database)
+        self._known = known
+        self.audits = tuple(audits_of(table, database=target.database) if audits is None else audits)
 
     def inspect(self) -> Inspection:
         """Return what the catalogue says now.
@@ -64,19 +76,19 @@ class AuditRunner:
 
     def _ask_all(self) -> tuple[list[Numbers | StatementError], Inspection]:
         """Return what was answered for each audit, in order, and what the catalogue said."""
+        more = self._inspection_sql if self._known is None else ()
         try:
-            answer = self._send(scan_sql(self.audits, self._audited, more=self._inspection_sql))
+            answer = self._send(scan_sql(self.audits, self._audited, more=more))
         except StatementError as error:
             if not error.answered:
                 raise
-            return [self._ask(audit) for audit in self.audits], self.inspect()
-        *numbers, tables, columns = answer.rows[0]
-        rest = iter(numbers)
+            return [self._ask(audit) for audit in self.audits], self._known or self.inspect()
+        rest = iter(answer.rows[0])
         answers = [
             Numbers(tuple(next(rest) for _ in audit.scanned), answer.query_id) if audit.scanned else self._ask(audit)
             for audit in self.audits
         ]
-        return answers, self._inspection((tables, columns))
+        return answers, self._known or self._inspection(tuple(rest))
 
     def _ask(self, audit: Audit) -> Numbers | StatementError:
         sql = audit.query_sql(self._audited)

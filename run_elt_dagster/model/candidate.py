@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
@@ -133,9 +134,19 @@ def is_from_its_run(name: str, marker: Marker) -> bool:
     return name.endswith(f"__{run_suffix(marker.run_id)}")
 
 
-def comment_of(table: AnalyticsTable, marker: Marker, pieces: Sequence[Piece] = ()) -> str:
-    """Return the comment of a table that a run made: its description, the time of its rows if it has some alone, and their run."""
+def comment_of(
+    table: AnalyticsTable, marker: Marker, pieces: Sequence[Piece] = (), *, start: Start | None = None
+) -> str:
+    """Return the comment of a table that a run made: its description, the time of its rows if it has some alone, and their run.
+
+    Args:
+        table: The table.
+        marker: The run.
+        pieces: The time of a slice.
+        start: Where an increment begins.
+    """
     rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
+    rows = f"[run_elt increment since {start.words}]" if start is not None else rows
     return " ".join(filter(None, (table.description, rows, str(marker))))
 
 

@@ -12,15 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from run_elt_dagster.model.checks import Column, LocatedError, Strict
-from run_elt_dagster.model.column_type import column_type
-from run_elt_dagster.model.front_matter import SQL_UNIT
 from run_elt_dagster.model.names import quote_identifier, stored_name
+from run_elt_dagster.model.time_literals import DATE, NTZ, TIMES, declared_time, time_literal
 
 Unit = Literal["hour", "day", "week", "month"]
 
-# Stand in the SQL of a partitioned table for the slice that is built, where Snowflake cannot push a filter down.
-START_PLACEHOLDER, END_PLACEHOLDER = "{partition_start}", "{partition_end}"
-# Each schema with partitioned tables has a table of this name. It holds what is published of each partition.
+# Each schema with tables whose rows are exchanged in parts has a table of this name. It holds what is published of each.
 PARTITIONS_TABLE = "RUN_ELT_PARTITIONS"
 
 # Dagster's formats of keys (1.13.27), where a file gives no other.
@@ -39,8 +36,6 @@ _FIRST_MOMENTS: Mapping[str, str] = {
     "week": "a Monday in UTC, as in 2024-01-01",
     "month": "a month in UTC, as in 2024-01-01",
 }
-_DATE, _NTZ = "DATE", "TIMESTAMP_NTZ"
-_WITH_A_ZONE = ("TIMESTAMP_TZ", "TIMESTAMP_LTZ")
 _LAST_YEAR = 9998
 
 
@@ -272,13 +267,8 @@ class Partitioning(Strict):
         return f"{column} >= {low} AND {column} < {high}"
 
     def literal(self, instant: datetime, declared_type: str | None = None) -> str:
-        """Return a moment as a literal of the column's type: https://docs.snowflake.com/en/sql-reference/data-types-datetime."""
-        name = self.literal_type(declared_type)
-        instant = instant.astimezone(UTC)
-        if name == _DATE:
-            return f"'{instant:%Y-%m-%d}'::{_DATE}"
-        zone = " +00:00" if name in _WITH_A_ZONE else ""
-        return f"'{instant:%Y-%m-%d %H:%M:%S}{zone}'::{name}"
+        """Return a moment as a literal of the column's type."""
+        return time_literal(instant, self.literal_type(declared_type))
 
     def literal_type(self, declared_type: str | None) -> str:
         """Return the type of the literals: the declared one; else TIMESTAMP_NTZ for hours, and DATE for all that is longer.
@@ -289,14 +279,8 @@ class Partitioning(Strict):
             ValueError: The column is declared as something else than a time, or as one whose meaning an account decides.
         """
         if declared_type is None:
-            return _NTZ if self.by == "hour" else _DATE
-        name, *others = column_type(declared_type).names
-        takes = (_NTZ, *_WITH_A_ZONE) if self.by == "hour" else (_DATE, _NTZ, *_WITH_A_ZONE)
-        if others or name not in takes:
-            raise ValueError(
-                f"requires a column of type {', '.join(takes[:-1]).lower()} or {takes[-1].lower()}, got {declared_type}"
-            )
-        return name
+            return NTZ if self.by == "hour" else DATE
+        return declared_time(declared_type, TIMES[1:] if self.by == "hour" else TIMES)
 
     def _with_key(self, key: str) -> Partition | None:
         try:
@@ -328,36 +312,3 @@ class Partitioning(Strict):
             year, month = divmod(number, _MONTHS)
             return datetime(year, month + 1, 1, tzinfo=UTC)
         return _ORIGIN + number * _LENGTHS[self.by]
-
-
-def placeholders_in(sql: str) -> Mapping[str, int]:
-    """Return the placeholders of a slice that a SQL text has outside of strings, quoted names and comments, with their places."""
-    plain = "".join("\0" * len(piece) if is_text else piece for piece, is_text in _pieces(sql))
-    return {each: plain.index(each) for each in (START_PLACEHOLDER, END_PLACEHOLDER) if each in plain}
-
-
-def quoted_placeholder(sql: str) -> int | None:
-    """Return the character where a string or a quoted name with a placeholder begins; None if there is none."""
-    for unit in SQL_UNIT.finditer(sql) if "{partition_" in sql else ():
-        if unit.lastgroup == "quoted" and any(each in unit.group() for each in (START_PLACEHOLDER, END_PLACEHOLDER)):
-            return unit.start()
-    return None
-
-
-def filled_in(sql: str, *, start: str, end: str) -> str:
-    """Return a SQL text with both placeholders replaced, on the same lines as before; strings and comments stay as they are."""
-    return "".join(
-        piece if is_text else piece.replace(START_PLACEHOLDER, start).replace(END_PLACEHOLDER, end)
-        for piece, is_text in _pieces(sql)
-    )
-
-
-def _pieces(sql: str) -> Iterable[tuple[str, bool]]:
-    """Yield a SQL text in pieces, each with whether it is text: a string, a quoted name or a comment."""
-    if "{partition_" not in sql:
-        yield sql, False
-        return
-    for is_text, units in itertools.groupby(
-        SQL_UNIT.finditer(sql), lambda unit: unit.lastgroup in ("comment", "unclosed", "quoted")
-    ):
-        yield "".join(unit.group() for unit in units), is_text

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from run_elt_dagster.model.candidate import Marker, marker_in
+from run_elt_dagster.model.partitions import PARTITIONS_TABLE
 
 ProductionState = Literal["unchanged", "new", "none", "unknown"]
 # Kinds whose rows can be written over. Anything else under a target's name is no table of a run.
@@ -91,9 +92,11 @@ class Production:
         if self.state == "new":
             return "Readers see the new table."
         if self.state == "unknown":
+            # What is published of a table in parts is noted elsewhere than in its comment.
+            is_noted = self.target.endswith(f".{PARTITIONS_TABLE}")
             return (
                 "Whether readers see the new table is unknown, since the catalogue does not say: look for "
-                f"{self.run_id} in the comment of {self.target}."
+                f"{self.run_id} in {'' if is_noted else 'the comment of '}{self.target}."
             )
         if self.version is not None and self.version.kind not in TABLE_KINDS:
             return f"Readers still see the {self.version.kind.lower()}."

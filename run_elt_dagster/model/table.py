@@ -38,6 +38,7 @@ from run_elt_dagster.model.front_matter import (
     find_front_matter,
     read_settings,
 )
+from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
@@ -47,17 +48,17 @@ from run_elt_dagster.model.names import (
     stored_name,
     stored_names,
 )
-from run_elt_dagster.model.partitions import (
-    END_PLACEHOLDER,
-    PARTITIONS_TABLE,
-    START_PLACEHOLDER,
-    Partitioning,
-    Slice,
+from run_elt_dagster.model.partitions import PARTITIONS_TABLE, Partitioning, Slice
+from run_elt_dagster.model.placeholders import (
+    INCREMENT_START,
+    PARTITION_END,
+    PARTITION_START,
     filled_in,
     placeholders_in,
     quoted_placeholder,
 )
 from run_elt_dagster.model.single_select import SqlRuleError, single_select
+from run_elt_dagster.model.time_literals import NTZ, declared_time
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -140,12 +141,13 @@ class AnalyticsTable(Strict):
         primary_key: Columns that are never NULL and identify a row. They become the check `primary_key`.
         columns: All columns with type and description, in any order. Another column or type fails the table.
         schema_change: Whether other columns than the published table's stop the publishing (`fail`), or are only reported. A table with
-            `partitions` keeps its old rows: other columns always stop it, or new ones are added to the table (`add`).
+            `partitions` or an `increment` keeps its old rows: other columns always stop it, or new ones are added to the table (`add`).
         show_rows: How many rows a failed check may show in its metadata. 0 keeps row values out of Dagster.
         tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
         transient: Without fail-safe, for tables that can always be built again.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
+        increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
         freshness: How long after a build the next one may come. Without it the table may be of any age.
         checks: What must hold before readers see the table.
@@ -170,6 +172,7 @@ class AnalyticsTable(Strict):
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     transient: Annotated[bool, Field(strict=True)] = False
     partitions: Partitioning | None = None
+    increment: Increment | None = None
     warehouse: str | None = None
     freshness: FreshnessWindow | None = None
     checks: Checks = Checks()
@@ -207,8 +210,15 @@ class AnalyticsTable(Strict):
 
     @property
     def method(self) -> str:
-        """How what is built becomes what readers see: `partition`, or the value of `publish`."""
-        return self.publish if self.partitions is None else "partition"
+        """How what is built becomes what readers see: `partition`, `increment`, or the value of `publish`."""
+        if self.partitions is not None:
+            return "partition"
+        return self.publish if self.increment is None else "increment"
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether a run exchanges some rows of the published table, and the others stay."""
+        return self.partitions is not None or self.increment is not None
 
     @field_validator("identifier")
     @classmethod
@@ -258,8 +268,8 @@ class AnalyticsTable(Strict):
     @model_validator(mode="after")
     def _checks_have_names_of_their_own(self) -> "AnalyticsTable":
         taken = {*_NAMES_OF_CHECKS, *self.checks.names().values()}
-        if self.partitions is not None:
-            taken.add("partition")
+        if self.is_in_parts:
+            taken.add(self.method)
         for name in self.checks.sql:
             # Nobody tells checks apart by upper and lower case.
             if name.lower() in taken:
@@ -292,12 +302,17 @@ class AnalyticsTable(Strict):
 
     @model_validator(mode="after")
     def _is_whole_or_in_parts(self) -> "AnalyticsTable":
-        if self.partitions is None and self.schema_change == "add":
+        if self.partitions is not None and self.increment is not None:
+            raise LocatedError(
+                "cannot stand beside partitions: a run builds either the parts of some time or what is new, got both. Remove one of them",
+                location=("increment",),
+            )
+        if not self.is_in_parts and self.schema_change == "add":
             raise LocatedError(
                 "requires report or fail for a table that is built whole: it always has the columns of its SQL, got add",
                 location=("schema_change",),
             )
-        for name, rule in _NOT_IN_PARTS.items() if self.partitions is not None else ():
+        for name, rule in _NOT_IN_PARTS.items() if self.is_in_parts else ():
             if name in self.model_fields_set and (name != "schema_change" or self.schema_change == "report"):
                 raise LocatedError(f"{rule}, got {getattr(self, name)}", location=(name,))
         return self
@@ -318,37 +333,89 @@ class AnalyticsTable(Strict):
         return self
 
     @model_validator(mode="after")
-    def _placeholders_have_a_slice(self) -> "AnalyticsTable":
+    def _columns_of_the_increment_are_declared(self) -> "AnalyticsTable":
+        if self.increment is None or not self.columns:
+            return self
+        declared = set(map(stored_name, self.columns))
+        for name, column in (("column", self.increment.column), *(("key", each) for each in self.increment.key)):
+            if stored_name(column) not in declared:
+                raise LocatedError(
+                    f"requires columns of the table, got {column}"
+                    if name == "key"
+                    else f"requires one of the table's columns, got {column}",
+                    location=("increment", name),
+                )
+        if (declared_type := self._type_of(self.increment.stored_column)) is not None:
+            try:
+                declared_time(declared_type)
+            except ValueError as error:
+                raise LocatedError(str(error), location=("increment", "column")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _placeholders_have_a_meaning(self) -> "AnalyticsTable":
         found = placeholders_in(self.sql)
         for name, at in found.items():
-            if self.partitions is None:
-                raise SqlRuleError(f"requires partitions in the front matter for {name}, got none.", offset=at)
-            if len(found) == 1:
+            key, is_declared = (
+                ("increment", self.increment) if name == INCREMENT_START else ("partitions", self.partitions)
+            )
+            if is_declared is None:
+                raise SqlRuleError(f"requires {key} in the front matter for {name}, got none.", offset=at)
+            if name != INCREMENT_START and len(found) == 1:
                 raise SqlRuleError(
-                    f"requires both {START_PLACEHOLDER} and {END_PLACEHOLDER}, got {name} alone. Rows of other partitions would be "
+                    f"requires both {PARTITION_START} and {PARTITION_END}, got {name} alone. Rows of other partitions would be "
                     "in the slice.",
                     offset=at,
                 )
-        if self.partitions is not None and (at := quoted_placeholder(self.sql)) is not None:
+        if self.is_in_parts and (at := quoted_placeholder(self.sql)) is not None:
+            wanted = INCREMENT_START if self.increment is not None else f"{PARTITION_START} and {PARTITION_END}"
             raise SqlRuleError(
-                f"requires {START_PLACEHOLDER} and {END_PLACEHOLDER} without quotes, got {self.sql[at : at + 20].splitlines()[0]}. Each "
+                f"requires {wanted} without quotes, got {self.sql[at : at + 20].splitlines()[0]}. Each "
                 "stands for a literal that has quotes of its own.",
                 offset=at,
             )
         return self
 
+    def _type_of(self, stored_column: str) -> str | None:
+        """Return the type that the file declares for a column; None where it declares none."""
+        return next((each.type for name, each in self.columns.items() if stored_name(name) == stored_column), None)
+
     @property
     def _partition_column(self) -> str | None:
         """The type that the file declares for the column of the partitions."""
-        wanted = self.partitions.stored_column if self.partitions is not None else None
-        return next((each.type for name, each in self.columns.items() if stored_name(name) == wanted), None)
+        return self._type_of(self.partitions.stored_column) if self.partitions is not None else None
 
     @property
     def readable_sql(self) -> str:
         """The SQL for a parser: without placeholders, on the same lines."""
+        if self.increment is not None:
+            return self.whole_sql
         return (
             self._filled_in(self.partitions.start, self.partitions.start) if self.partitions is not None else self.sql
         )
+
+    @property
+    def whole_sql(self) -> str:
+        """The SELECT of all rows: where the file asks for the start of an increment, that is the beginning of all time."""
+        if self.increment is None:
+            return self.sql
+        declared_type = self._type_of(self.increment.stored_column)
+        start = Start(BEGINNING, NTZ if declared_type is None else declared_time(declared_type))
+        return filled_in(self.sql, {INCREMENT_START: start.literal})
+
+    def increment_sql(self, start: Start) -> str:
+        """Return the SELECT of the rows since a moment. Rows without a time come along: the check `increment` refuses them.
+
+        Raises:
+            ValueError: The table has no increment.
+        """
+        if self.increment is None:
+            raise ValueError(f"{self.name} requires increment in its front matter for an increment, got none.")
+        if placeholders_in(self.sql):
+            return filled_in(self.sql, {INCREMENT_START: start.literal})
+        column = quote_identifier(self.increment.stored_column)
+        # Left out by the filter, a row without a time would never be built, and nobody would miss it.
+        return f"SELECT * FROM (\n{self.sql}\n) WHERE {column} >= {start.literal} OR {column} IS NULL"
 
     def part(self, text: str | None) -> Slice:
         """Return the partitions that a text asks for: a key, or FIRST...LAST.
@@ -403,7 +470,7 @@ class AnalyticsTable(Strict):
 
     def _filled_in(self, start: datetime, end: datetime) -> str:
         low, high = (self._required_partitions.literal(each, self._partition_column) for each in (start, end))
-        return filled_in(self.sql, start=low, end=high)
+        return filled_in(self.sql, {PARTITION_START: low, PARTITION_END: high})
 
     @field_validator("upstream")
     @classmethod
@@ -416,7 +483,7 @@ class AnalyticsTable(Strict):
 
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
-    "publish": "cannot be chosen for a table that is built in parts: its partitions are exchanged in one transaction",
+    "publish": "cannot be chosen for a table that is built in parts: its rows are exchanged in one transaction",
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }
 # Checks that a table may have besides those that are named after columns.
@@ -563,6 +630,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
     "freshness": TableFreshness,
     "partitions": Partitioning,
+    "increment": Increment,
 }
 
 

@@ -19,8 +19,11 @@ NO_VERSION, _NO_EVENT = "INITIAL", "NULL"
 _DIGITS = 16
 # Where a file lies is no part of what it declares.
 _OF_THE_PLACE = {"path": True, "sql_line": True, "lines": True}
-# When which partition is built is none of a partition's contents.
-_OF_THE_SCHEDULE = {"partitions": {"end": True, "lookback": True, "max_per_run": True}}
+# When which rows are built is none of their contents.
+_OF_THE_SCHEDULE = {
+    "partitions": {"end": True, "lookback": True, "max_per_run": True},
+    "increment": {"lookback_hours": True},
+}
 
 
 def code_version(table: AnalyticsTable) -> str:

@@ -98,8 +98,8 @@ class Shown:
 
     @property
     def is_in_parts(self) -> bool:
-        """Whether it is a table with partitions."""
-        return self.table is not None and self.table.partitions is not None
+        """Whether runs exchange parts of it."""
+        return self.table is not None and self.table.is_in_parts
 
     @property
     def facts(self) -> str:

@@ -17,7 +17,7 @@ def build(work: TableWork) -> None:
     Raises:
         StatementError: It could not be built. The error has its place in the table's file, where Snowflake names one.
     """
-    statement = build_sql(work.table, work.candidate, marker=work.marker(), part=work.part)
+    statement = build_sql(work.table, work.candidate, marker=work.marker(), part=work.part, start=work.start)
     try:
         work.send(statement)
     except StatementError as error:

@@ -299,7 +299,7 @@ def policies_refusal(
     if not policies:
         remedy = "Set RUN_ELT_CHECK_POLICIES=false where the account has no policies."
     return Refusal(
-        f"{table.name} with partitions requires a table without policies at {target}",
+        f"{table.name} with {'partitions' if table.partitions is not None else 'increments'} requires a table without policies at {target}",
         f"{', '.join(policies)} on it" if policies else f"no answer about its policies ({'; '.join(unknown)})",
         remedy,
         consequence="Old rows that the role cannot see would stay beside the new ones.",

@@ -345,8 +345,8 @@ def method_of(table: AnalyticsTable) -> PublishMethod:
 
 
 def replaces_object(table: AnalyticsTable) -> bool:
-    """Return whether publishing puts another object under the name of a table; partitions are exchanged inside of it."""
-    return table.partitions is None and method_of(table).replaces_object
+    """Return whether publishing puts another object under the name of a table; that of a table in parts stays."""
+    return not table.is_in_parts and method_of(table).replaces_object
 
 
 def exchange_sql(

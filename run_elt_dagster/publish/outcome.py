@@ -6,6 +6,7 @@ from typing import Literal
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.reason import Reason
@@ -66,6 +67,19 @@ class PartitionOutcome:
 
 
 @dataclass(frozen=True)
+class IncrementOutcome:
+    """What was built of a table with increments.
+
+    Attributes:
+        start: Where the increment begins; None where the whole table was built.
+        rows: Rows that were built.
+    """
+
+    start: Start | None
+    rows: int
+
+
+@dataclass(frozen=True)
 class TableOutcome:
     """What became of a table.
 
@@ -73,7 +87,7 @@ class TableOutcome:
         table: The table.
         target: What readers see.
         candidate: What was built; still there if the table failed after its build.
-        row_count: Rows of the candidate, None if they were not counted.
+        row_count: Rows of the candidate, None if they were not counted. Of an increment, rows of the table that readers see.
         bytes: How large the candidate is, None where the catalogue did not say it.
         columns: Of the candidate, in order; empty if it was not audited.
         audits: A verdict for every audit of the table; empty if its build failed or it was skipped. Of a slice, the verdict on the
@@ -88,6 +102,7 @@ class TableOutcome:
         production: What readers see of a table that was skipped; None for any other.
         partitions: What became of the partitions of a slice, by key in their order; empty for a whole table, and for a slice
             that was not built.
+        increment: What was built of a table with increments; None of any other, and where it was not audited.
     """
 
     table: AnalyticsTable
@@ -106,6 +121,7 @@ class TableOutcome:
     schema_changes: tuple[str, ...] = ()
     production: Production | None = None
     partitions: Mapping[str, PartitionOutcome] = field(default_factory=dict[str, PartitionOutcome])
+    increment: IncrementOutcome | None = None
 
     @property
     def published(self) -> bool:

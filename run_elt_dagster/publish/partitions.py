@@ -1,6 +1,7 @@
-"""The product's table of published partitions: its statements, as data, and what it says.
+"""The product's table of published partitions and increments: its statements, as data, and what it says.
 
-Each schema with partitioned tables has one. A table has a row for each published partition, and a row without a partition: the lock.
+Each schema with tables in parts has one. A table has a row for each published partition, or one for the last increment, and a row
+without a partition: the lock.
 Who publishes changes the lock first and the others in the same transaction as the rows themselves. So the table is also the order of
 snapshots, and the answer to whether a COMMIT has happened.
 """
@@ -13,9 +14,12 @@ from typing import Any
 
 from run_elt_dagster.audit.plan import Earlier
 from run_elt_dagster.model.candidate import Marker, Piece, target_of
+from run_elt_dagster.model.increment import BEGINNING, Start
 from run_elt_dagster.model.names import Relation, quote_literal
 from run_elt_dagster.model.partitions import PARTITIONS_TABLE, Partition, Slice
+from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.model.time_literals import NTZ, time_literal
 from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.snowflake.session import Session, StatementError
 
@@ -23,6 +27,9 @@ from run_elt_dagster.snowflake.session import Session, StatementError
 PARTITIONS_COMPARED = 7
 # Snowflake takes so many values in a list, and more: https://docs.snowflake.com/en/sql-reference/constructs/values
 PARTITIONS_LISTED = 4000
+# The key of the row of the last increment, and the end of its time.
+INCREMENT_KEY = "increment"
+_END = datetime(9999, 12, 31, tzinfo=UTC)
 # In UTC, whatever the session's time zone is.
 _NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
 _COLUMNS = "TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT, QUERY_ID"
@@ -71,7 +78,7 @@ def partitions_table(target: Relation) -> Relation:
 
 def create_table_sql(target: Relation) -> str:
     """Return the statement that creates the product's table; safe to repeat."""
-    comment = "What runs have published of partitioned tables. A row without PARTITION_KEY is the lock of a table."
+    comment = "What runs have published of tables in parts. A row without PARTITION_KEY is the lock of a table."
     return (
         f"CREATE TABLE IF NOT EXISTS {partitions_table(target).sql} (TABLE_NAME VARCHAR NOT NULL, PARTITION_KEY VARCHAR, "
         "STARTS_AT TIMESTAMP_NTZ, ENDS_AT TIMESTAMP_NTZ, RUN_ID VARCHAR, SNAPSHOT_AT VARCHAR, ROW_COUNT NUMBER(38, 0), "
@@ -103,6 +110,32 @@ def markers_sql(target: Relation, pieces: Sequence[Piece]) -> str:
     return (
         f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_lock(target)} OR ({_are_in(target, pieces)})"
     )
+
+
+def all_markers_sql(target: Relation) -> str:
+    """Return the query for the lock of a target and for all that is noted of it."""
+    return f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_of(target)}"
+
+
+def increment_note(start: Start | None) -> Partition:
+    """Return what is noted of the last publish of a table with increments: no partition, but what any of them would overlap.
+
+    Args:
+        start: Where its increment began; None if it has published the whole table.
+    """
+    return Partition(INCREMENT_KEY, start.at if start is not None else BEGINNING, _END)
+
+
+def newest_of(markers: Markers, standing: TableVersion | None) -> Marker | None:
+    """Return the newest run that has published rows of a target; None where none is known.
+
+    Args:
+        markers: What is noted of it.
+        standing: The target: the comment of a table names the run that has created it, and its notes may be still to come.
+    """
+    first = standing.marker if standing is not None else None
+    found = [first] if first is not None and first.state == "run" else []
+    return max([*found, *(each.marker for each in markers.partitions)], key=lambda marker: marker.order, default=None)
 
 
 def forget_all_sql(target: Relation) -> str:
@@ -233,7 +266,7 @@ def _are_in(target: Relation, pieces: Sequence[Piece]) -> str:
 
 
 def _literal(instant: datetime) -> str:
-    return f"'{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}'::TIMESTAMP_NTZ"
+    return time_literal(instant, NTZ)
 
 
 def _text(value: str | None) -> str:

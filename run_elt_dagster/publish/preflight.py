@@ -64,8 +64,8 @@ def read_targets(
             inventory = with_streams(inventory, replaced, runner.send(STREAMS_SQL, tag=tag).rows)
         except StatementError as error:
             inventory = with_unknown(inventory, replaced, f"streams: {error}")
-    # A policy may hide rows from the DELETE of a partition.
-    divided = [target_of(table, database=database) for table in tables if table.partitions is not None]
+    # A policy may hide rows from the DELETE of a part.
+    divided = [target_of(table, database=database) for table in tables if table.is_in_parts]
     looked_up = [*replaced, *(target for target in divided if inventory.at(target) is not None)]
     return policies_looked_up(runner, inventory, looked_up) if check_policies and looked_up else inventory
 

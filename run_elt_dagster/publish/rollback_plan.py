@@ -131,9 +131,9 @@ class RollbackPlanner:
             PublishRefusedError: There is none, or something forbids it.
             StatementError: Snowflake did not answer.
         """
-        if self._table.partitions is not None:
+        if self._table.is_in_parts:
             # Its comment names the run that has created it, and the rows of others are in it.
-            raise self._refused("one whose partitions are exchanged in place")
+            raise self._refused(f"one whose {self._table.method}s are exchanged in place")
         inventory, candidates = self.look()
         existing = inventory.at(self._target)
         begun = self._moved_aside(candidates, existing)

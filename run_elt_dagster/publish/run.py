@@ -17,13 +17,14 @@ from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import server_instant
+from run_elt_dagster.publish.guards import TargetInventory, server_instant
+from run_elt_dagster.publish.increment_run import IncrementRun
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.progress import Progress
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
 from run_elt_dagster.publish.slice_run import run_slice
-from run_elt_dagster.publish.table_run import TableRun, clean_up
+from run_elt_dagster.publish.table_run import State, TableRun, clean_up
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
@@ -38,6 +39,7 @@ def run_tables(
     options: PublishOptions,
     patience: Patience | None = None,
     slices: Mapping[Key, Slice] | None = None,
+    whole: Collection[Key] = (),
     seconds: Mapping[Key, float] | None = None,
     warn: Callable[[str], None] = lambda _: None,
     look: Callable[[Progress], None] = lambda _: None,
@@ -58,6 +60,7 @@ def run_tables(
         options: How they are built and published.
         patience: How long is waited for what may pass; as usual by default.
         slices: The partitions to build, for each table that has some. The others of its partitions stay as they are.
+        whole: The tables with increments that are built whole, and not from where they end.
         seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
             first that the longest way to the end begins with.
         warn: Called with what concerns no single table and stops nothing.
@@ -68,10 +71,11 @@ def run_tables(
 
     Raises:
         StatementError: What exists in the target schemas could not be read; nothing was built.
-        ValueError: There is a slice for a table without partitions; nothing was sent.
+        ValueError: There is a slice for a table without partitions, or one to build whole without increments; nothing was sent.
     """
     slices = slices or {}
     _require_partitions(catalogue, slices)
+    _require_increments(catalogue, whole)
     stop = threading.Event()
     runner = StatementRunner(session, run, stop, patience=patience)
     database = session.database
@@ -92,19 +96,18 @@ def run_tables(
         with progress.at_work(key) as entered:
 
             def through(chosen: StatementRunner) -> TableOutcome:
-                if table.partitions is not None:
-                    return run_slice(
-                        chosen,
-                        table,
-                        slices.get(key),
-                        inventory,
-                        clock,
-                        database=database,
-                        options=options,
-                        entered=entered,
-                    )
-                table_run = TableRun(chosen, table, inventory, clock, database=database, options=options)
-                return table_run.run(audited, entered)
+                return _take(
+                    chosen,
+                    table,
+                    inventory,
+                    clock,
+                    database=database,
+                    options=options,
+                    part=slices.get(key),
+                    is_whole=key in whole,
+                    audited=audited,
+                    entered=entered,
+                )
 
             if table.warehouse is None:
                 return through(runner)
@@ -137,6 +140,28 @@ def run_tables(
         finally:
             stop.set()
             end_what_runs(session, builders, warn=warn)
+
+
+def _take(
+    runner: StatementRunner,
+    table: AnalyticsTable,
+    inventory: TargetInventory,
+    clock: Callable[[], str],
+    *,
+    database: str,
+    options: PublishOptions,
+    part: Slice | None,
+    is_whole: bool,
+    audited: Callable[[], None],
+    entered: Callable[[State], None],
+) -> TableOutcome:
+    """Take one table as far as it gets, in the way that its file declares."""
+    if table.partitions is not None:
+        return run_slice(runner, table, part, inventory, clock, database=database, options=options, entered=entered)
+    if table.increment is not None:
+        increment = IncrementRun(runner, table, inventory, clock, database=database, options=options, is_whole=is_whole)
+        return increment.run(entered)
+    return TableRun(runner, table, inventory, clock, database=database, options=options).run(audited, entered)
 
 
 @dataclass(frozen=True)
@@ -197,6 +222,11 @@ def _flat(outcomes: Mapping[str, tuple[AuditOutcome, ...]]) -> tuple[AuditOutcom
 def _require_partitions(catalogue: Catalogue, slices: Collection[Key]) -> None:
     if whole := [catalogue[key].name for key in slices if catalogue[key].partitions is None]:
         raise ValueError(f"a slice requires a table with partitions, got {', '.join(whole)}. Nothing was built.")
+
+
+def _require_increments(catalogue: Catalogue, whole: Collection[Key]) -> None:
+    if others := [catalogue[key].name for key in whole if catalogue[key].increment is None]:
+        raise ValueError(f"a rebuild requires a table with increments, got {', '.join(others)}. Nothing was built.")
 
 
 def _skipped(

@@ -1,11 +1,10 @@
 """Some partitions of one table on their way: build them as one candidate, audit each, exchange those that have passed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from run_elt_dagster.audit.partitioned import PartitionAuditRunner, PartitionVerdicts
-from run_elt_dagster.audit.plan import AuditOutcome, Earlier, KeyAudit, schema_changes
+from run_elt_dagster.audit.plan import AuditOutcome, Earlier, KeyAudit, schema_changes, with_keys_elsewhere
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.reason import Reason
@@ -173,7 +172,9 @@ class SliceRun(InPlaceRun):
         broken = self._broken_key
         if broken is None or any(each.blocks for each in outcomes):
             return outcomes
-        return tuple(_with_key_elsewhere(each, broken) if each.audit == broken.audit else each for each in outcomes)
+        return tuple(
+            with_keys_elsewhere(each, broken.rows) if each.audit == broken.audit else each for each in outcomes
+        )
 
     def _partition_outcome(self, key: str) -> PartitionOutcome:
         rows = self._verdicts.rows.get(key) if self._verdicts is not None else None
@@ -238,9 +239,3 @@ def _worst(verdicts: Sequence[Sequence[AuditOutcome]]) -> tuple[AuditOutcome, ..
     return tuple(
         next((each for each in column if not each.passed), column[0]) for column in zip(*verdicts, strict=True)
     )
-
-
-def _with_key_elsewhere(outcome: AuditOutcome, broken: KeyElsewhereError) -> AuditOutcome:
-    """Return the verdict on a key with the rows that were only found in the whole table."""
-    measure = outcome.audit.measures[-1]
-    return replace(outcome, got={**outcome.got, measure.counts: broken.rows})

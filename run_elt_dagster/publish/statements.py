@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 
 from run_elt_dagster.model.candidate import Marker, comment_of
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 
 
-def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker, part: Slice | None = None) -> str:
+def build_sql(
+    table: AnalyticsTable,
+    candidate: Relation,
+    *,
+    marker: Marker,
+    part: Slice | None = None,
+    start: Start | None = None,
+) -> str:
     """Return the CTAS of the candidate.
 
     The newline before the closing parenthesis ends a trailing `--` comment of the author's. OR REPLACE makes it safe
@@ -18,10 +26,13 @@ def build_sql(table: AnalyticsTable, candidate: Relation, *, marker: Marker, par
         table: The table.
         candidate: What is built.
         marker: The run that builds it.
-        part: The partitions that are built; None for the whole table.
+        part: The partitions that are built; None for a table without them.
+        start: Where the increment begins that is built; None for the whole table.
     """
-    sql, pieces = (table.sql, ()) if part is None else (table.sliced_sql(part), [(part.start, part.end)])
-    comment = quote_literal(comment_of(table, marker, pieces))
+    sql, pieces = (table.whole_sql, ()) if part is None else (table.sliced_sql(part), [(part.start, part.end)])
+    if start is not None:
+        sql = table.increment_sql(start)
+    comment = quote_literal(comment_of(table, marker, pieces, start=start))
     return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{sql}\n)"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, target_of
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -28,7 +29,8 @@ class TableWork:
         run: The run that builds it.
         patience: How long it waits for what may pass.
         options: How tables are published.
-        part: The partitions that are built; None for the whole table.
+        part: The partitions that are built; None for a table without them.
+        start: Where the increment begins that is built; None for the whole table.
         inventory: What the target schemas held when it was looked at last.
         existing: What stood under the target's name then; it decides between the first publish and another.
         inspection: What the catalogue said when it was asked last, with the other candidates.
@@ -52,6 +54,7 @@ class TableWork:
         part: Slice | None = None,
     ) -> None:
         self.part = part
+        self.start: Start | None = None
         self.runner, self.run, self.patience = runner, runner.run, runner.patience
         self.table, self.options = table, options
         self.target = target_of(table, database=database)

@@ -355,7 +355,7 @@ def test_every_reason_leads_to_its_part_of_the_runbook_whatever_the_words(reason
 
 def test_every_kind_of_check_has_one_part_of_the_runbook() -> None:
     kinds = sorted(kind for entry in CHECKS for kind in entry.kinds)
-    assert kinds == sorted([*CHECK_MODELS, "primary_key", "columns", "schema_change", "partition"])
+    assert kinds == sorted([*CHECK_MODELS, "primary_key", "columns", "schema_change", "partition", "increment"])
 
 
 def test_check_leads_to_the_part_of_its_kind_whatever_its_name() -> None:

@@ -40,6 +40,7 @@ def test_row_count_is_asked_first_and_with_the_severity_that_is_declared() -> No
         description="The number of rows is at least 2 and at most 5.",
         severity="warn",
         measures=(Measure("COUNT(*)", "rows", Bounds(2, 5)),),
+        is_of_table=True,
     )
 
 
@@ -80,6 +81,7 @@ def test_row_count_change_is_asked_in_percent(rule: dict[str, Any], bounds: Boun
             severity="warn",
             measures=(Measure("COUNT(*)", "% change of the row count", bounds),),
             min_rows=rule.get("min_rows", 100),
+            is_of_table=True,
         ),
     )
 
@@ -208,6 +210,7 @@ def test_freshness_is_asked_in_hours() -> None:
             description="The latest a is at most 1.5 hours old, and at most 2 hours ahead.",
             severity="warn",
             measures=(Measure(f"({age}) / 3600", "hours since the latest a", Bounds(-2, 1.5)),),
+            is_of_table=True,
         ),
     )
 

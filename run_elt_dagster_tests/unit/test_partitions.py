@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous, filled_in, placeholders_in
+from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous
+from run_elt_dagster.model.placeholders import PLACEHOLDERS, filled_in, placeholders_in
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
 
@@ -151,9 +152,11 @@ def test_slice_fills_in_the_bounds_where_the_file_asks_for_them() -> None:
 
 
 def test_placeholders_in_strings_and_comments_are_none() -> None:
-    sql = "select '{partition_start}' /* {partition_end} */, \"{partition_end}\", $${partition_start}$$"
+    sql = (
+        "select '{partition_start}' /* {partition_end} {increment_start} */, \"{partition_end}\", $${partition_start}$$"
+    )
     assert not placeholders_in(sql)
-    assert filled_in(sql, start="a", end="b") == sql
+    assert filled_in(sql, dict.fromkeys(PLACEHOLDERS, "a")) == sql
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""Merging an increment into its table, or putting a whole build in the place of all of its rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from run_elt_dagster.audit.increment import is_replaced_sql, keys_that_stay_sql, rows_to_merge
+from run_elt_dagster.audit.plan import AuditOutcome, KeyAudit
+from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
+from run_elt_dagster.publish.methods import exchange_sql
+from run_elt_dagster.publish.partitions import (
+    INCREMENT_KEY,
+    Markers,
+    all_markers_sql,
+    forget_all_sql,
+    increment_note,
+    newest_of,
+    record_sql,
+)
+from run_elt_dagster.publish.row_exchange import RowExchange, insert_rows_sql
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.snowflake.runner import StatementRunner
+
+
+@dataclass(frozen=True)
+class MergedRows:
+    """What became of a candidate.
+
+    Attributes:
+        total: Rows of the table that readers see now.
+        superseded_by: The run with a newer snapshot, if that has published before; readers see its rows then.
+    """
+
+    total: int
+    superseded_by: str | None = None
+
+
+def newest_sql(table: AnalyticsTable, target: Relation) -> str:
+    """Return the query for the latest time of a published row. Snowflake knows it without a look at the rows.
+
+    Raises:
+        ValueError: The table has no increment.
+    """
+    if table.increment is None:
+        raise ValueError(f"{table.name} requires increment in its front matter for its latest row, got none.")
+    return f"SELECT MAX({quote_identifier(table.increment.stored_column)}) FROM {target.sql}"
+
+
+def delete_replaced_sql(target: Relation, candidate: Relation, *, key: Sequence[str]) -> str:
+    """Return the statement that deletes the rows whose key is in the candidate.
+
+    The columns of the candidate have other names there, so those of the target need no table's name before them.
+    https://docs.snowflake.com/en/sql-reference/sql/delete
+
+    Args:
+        target: What readers see.
+        candidate: What comes in the place of those rows. No part of its keys is NULL.
+        key: The columns of the key, as stored.
+    """
+    names = [(quote_identifier(name), f'"run_elt key {number}"') for number, name in enumerate(key, start=1)]
+    built = ", ".join(f"{name} AS {other}" for name, other in names)
+    same = " AND ".join(f"{name} = {other}" for name, other in names)
+    return f"DELETE FROM {target.sql} USING (SELECT {built} FROM {candidate.sql}) AS built WHERE {same}"
+
+
+def delete_all_sql(target: Relation) -> str:
+    """Return the statement that deletes all rows. TRUNCATE would commit what is open on some engines."""
+    return f"DELETE FROM {target.sql}"
+
+
+def count_sql(target: Relation, candidate: Relation, *, key: Sequence[str]) -> str:
+    """Return the query for the number of rows of a table, and of those with a key of the candidate."""
+    replaced = f"SELECT COUNT(*) FROM {target.sql} AS published WHERE {is_replaced_sql(candidate, key)}"
+    return f"SELECT (SELECT COUNT(*) FROM {target.sql}), ({replaced})"
+
+
+def total_sql(target: Relation) -> str:
+    """Return the query for the number of rows of a table."""
+    return f"SELECT COUNT(*) FROM {target.sql}"
+
+
+class IncrementExchange(RowExchange[MergedRows]):
+    """Merges the candidate by key. A candidate of the whole table comes in the place of all rows.
+
+    Args:
+        work: The table, with its audited candidate.
+        audits: The verdicts on the candidate.
+        base: The run of the newest rows that readers saw when the increment began; None where it is not known.
+    """
+
+    def __init__(self, work: TableWork, audits: Sequence[AuditOutcome], base: Marker | None) -> None:
+        super().__init__(work)
+        if work.table.increment is None:
+            raise ValueError(f"{work.table.name} requires increment in its front matter for a merge, got none.")
+        self._key = work.table.increment.stored_key
+        self._rows, self._base = rows_to_merge(audits), base
+        asked = [outcome.audit for outcome in audits if outcome.audit.severity == "error"]
+        self._keys = [audit for audit in asked if isinstance(audit, KeyAudit)] if work.start is not None else []
+
+    def _first_sql(self) -> str:
+        work = self._work
+        if work.start is not None:
+            raise self._gone("no table any more")
+        return exchange_sql(work.table, target=work.target, candidate=work.candidate, exists=False)
+
+    @property
+    def _first_is_clone(self) -> bool:
+        return True
+
+    @property
+    def _notes_sql(self) -> str:
+        return all_markers_sql(self._work.target)
+
+    @property
+    def _created(self) -> MergedRows:
+        return MergedRows(self._rows)
+
+    def _exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> MergedRows:
+        work = self._work
+        newest = newest_of(markers, work.standing)
+        if newest is not None and newest.order > work.marker().order:
+            return MergedRows(self._total(fresh), newest.run_id)
+        if _is_noted(work.marker(), markers):
+            return MergedRows(self._total(fresh))
+        self._require_base(newest)
+        # What the first statement has published needs its note alone.
+        total = self._rows if self._is_own else self._merge(fresh)
+        self._note(fresh)
+        return MergedRows(total)
+
+    def _found_done(self, markers: Markers, fresh: StatementRunner) -> MergedRows | None:
+        return MergedRows(self._total(fresh)) if _is_noted(self._work.marker(), markers) else None
+
+    def _merge(self, fresh: StatementRunner) -> int:
+        """Exchange the rows, and return how many the table has then."""
+        work = self._work
+        is_whole = work.start is None
+        delete = (
+            delete_all_sql(work.target) if is_whole else delete_replaced_sql(work.target, work.candidate, key=self._key)
+        )
+        work.send(delete, once=True, runner=fresh)
+        work.send(insert_rows_sql(work.target, work.candidate, columns=work.columns), once=True, runner=fresh)
+        count = count_sql(work.target, work.candidate, key=self._key)
+        total, merged = work.send(count, once=True, runner=fresh).rows[0]
+        self._require_rows(int(total if is_whole else merged), expected=self._rows, where=f"in {work.target}")
+        for audit in self._keys:
+            sql = keys_that_stay_sql(audit.key, work.target, work.candidate, key=self._key)
+            self._require_key(audit, sql, fresh)
+        return int(total)
+
+    def _note(self, fresh: StatementRunner) -> None:
+        work = self._work
+        work.send(forget_all_sql(work.target), once=True, runner=fresh)
+        note = record_sql(work.target, [increment_note(work.start)], {INCREMENT_KEY: self._rows}, work.marker())
+        work.send(note, once=True, runner=fresh)
+
+    def _total(self, fresh: StatementRunner) -> int:
+        return int(self._work.send(total_sql(self._work.target), once=True, runner=fresh).rows[0][0])
+
+    def _require_base(self, newest: Marker | None) -> None:
+        """Require that readers have not gone back to rows before those after which the increment begins.
+
+        Somebody may have dropped the table, and an older run have created it. The rows in between would be missing.
+        """
+        if self._work.start is None or self._base is None:
+            return
+        if newest is None or newest.order < self._base.order:
+            raise self._gone("an older one")
+
+    def _gone(self, got: str) -> PublishRefusedError:
+        work = self._work
+        return PublishRefusedError(
+            Refusal(
+                f"{work.table.name} requires the table that its increment begins after at {work.target}",
+                got,
+                "Materialize again: the next run looks anew where to begin.",
+                reason=Reason.TARGET_CHANGES,
+            )
+        )
+
+
+def _is_noted(own: Marker, markers: Markers) -> bool:
+    """Return whether a run itself is noted."""
+    return any(each.marker == own for each in markers.partitions)
