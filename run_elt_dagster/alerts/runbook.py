@@ -76,6 +76,7 @@ REASONS = (
     Entry(Reason.PARTITION_COLUMNS, "other columns than the rows that stay"),
     Entry(Reason.PARTITION_POLICIES, "policies on a table in parts"),
     Entry(Reason.NO_PARTITION, "a run without a partition"),
+    Entry(Reason.REBUILD, "a table that cannot be rebuilt"),
     Entry(Reason.NEWEST_LAST, "another run builds the same table"),
     Entry(Reason.TARGET_CHANGES, "the target comes and goes"),
     Entry(Reason.EMBEDDED_BUSY, "the embedded Snowflake is in use"),

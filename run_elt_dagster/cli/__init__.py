@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "Mend": {
         "retry": "Build what a failed run left unpublished, and nothing else.",
+        "rebuild": "Build a table with increments whole again.",
         "rollback": "Put the previous version of a table back.",
     },
     "Check the set-up": {

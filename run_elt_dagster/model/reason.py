@@ -25,6 +25,7 @@ class Reason(StrEnum):
     PARTITION_COLUMNS = "partition-columns"
     PARTITION_POLICIES = "partition-policies"
     NO_PARTITION = "no-partition"
+    REBUILD = "rebuild"
     # What other runs, and people, do at the same time.
     NEWEST_LAST = "newest-last"
     TARGET_CHANGES = "target-changes"

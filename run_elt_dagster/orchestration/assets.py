@@ -17,7 +17,7 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.orchestration.code_versions import source_versions, version_tags
+from run_elt_dagster.orchestration.code_versions import built_version, code_version, source_versions, version_tags
 from run_elt_dagster.orchestration.columns import column_metadata
 from run_elt_dagster.orchestration.events import (
     check_result,
@@ -51,6 +51,7 @@ from run_elt_dagster.orchestration.partition_events import (
 )
 from run_elt_dagster.orchestration.partitions import NoPartitionError, slices_of
 from run_elt_dagster.orchestration.progress import ProgressLog
+from run_elt_dagster.orchestration.rebuild import OP, Building, RebuildError, rebuilt
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.sources import record_sources, sources_of
 from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, broken_spec, check_spec
@@ -65,7 +66,6 @@ from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import Session, StatementError, told
 from run_elt_dagster.storage import keep_sqlite_connections
 
-_OP = "run_ctas"
 _NOT_REACHED = "Snowflake could not be reached"
 
 NO_ALERT = (
@@ -73,8 +73,23 @@ NO_ALERT = (
     "instance that no daemon ever sees. No alert comes if it fails. Set one of them."
 )
 
-_Describer = Callable[[TableOutcome], tuple[Mapping[str, Any], Mapping[str, str]]]
+_Describer = Callable[[TableOutcome], "_Described"]
 _Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What is recorded of a published table.
+
+    Attributes:
+        metadata: What Dagster shows of it.
+        tags: The versions of its code and of what it has read.
+        is_outdated: Whether rows of other code than the present one stay in it.
+    """
+
+    metadata: Mapping[str, Any]
+    tags: Mapping[str, str]
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,7 @@ def analytics_assets(
     }
 
     @dg.multi_asset(
-        name=_OP,
+        name=OP,
         specs=[
             *(asset_spec(tables, key, links=links, condition=conditions.get(key)) for key in tables),
             *map(broken_spec, tables.broken.values()),
@@ -129,7 +144,7 @@ def analytics_assets(
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
-    def run_ctas(context: dg.AssetExecutionContext, snowflake: Snowflake) -> Iterator[_Event]:
+    def run_ctas(context: dg.AssetExecutionContext, config: Building, snowflake: Snowflake) -> Iterator[_Event]:
         selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
         broken = _broken_files(context, tables, selected)
         run = RunContext(
@@ -147,7 +162,7 @@ def analytics_assets(
                 context.log.error(fact["message"])
             if not selected and not context.selected_asset_check_keys:
                 fail_if(facts, [])
-            slices = slices_of(context, tables)
+            slices, whole = slices_of(context, tables), rebuilt(config, tables, selected)
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
@@ -171,6 +186,7 @@ def analytics_assets(
                         run=run,
                         options=options,
                         slices={key: part for key, part in slices.items() if key in selected},
+                        whole=whole,
                         seconds=_last_seconds(context.instance, selected) if many else {},
                         warn=_teller(context.log.warning),
                         look=progress.look,
@@ -188,10 +204,8 @@ def analytics_assets(
                 ]
                 facts += yield from _checks_alone(context, session, tables, run, links, slices=slices)
                 fail_if(facts, skipped)
-        except NoPartitionError as error:
-            raise early_failure(
-                "build", "The run names no partition", str(error), error, reason=Reason.NO_PARTITION
-            ) from None
+        except (NoPartitionError, RebuildError) as error:
+            raise early_failure("build", error.summary, str(error), error, reason=error.reason) from None
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
             raise early_failure("build", summary, str(error), error, reason=Reason.CATALOGUE) from None
@@ -220,7 +234,7 @@ def _broken_files(
 
 def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
     """Filter Dagster's line about missing outputs: it names all tables and checks, and none is recorded as an output."""
-    return not record.getMessage().startswith(f"op '{_OP}' did not yield or return expected outputs")
+    return not record.getMessage().startswith(f"op '{OP}' did not yield or return expected outputs")
 
 
 def is_live(instance: dg.DagsterInstance, start: str) -> bool:
@@ -292,12 +306,15 @@ def _describer(
     sources = [dg.AssetKey(asset_key(key)) for key in sources_of(tables, selected)]
     versions = source_versions(context.instance, sources) if sources else {}
 
-    def described(outcome: TableOutcome) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    def described(outcome: TableOutcome) -> _Described:
         key = outcome.table.key
         built = [column.name for column in outcome.columns]
         columns = column_metadata(lineage, key, built=built, warn=_teller(context.log.warning))
-        tags = version_tags(outcome.table, upstream[key], versions=versions)
-        return {**materialization_metadata(outcome, links), **columns}, tags
+        is_part = outcome.increment is not None and outcome.increment.start is not None
+        built = built_version(context.instance, dg.AssetKey(list(key))) if is_part else None
+        tags = version_tags(outcome.table, upstream[key], versions=versions, built=built)
+        metadata = {**materialization_metadata(outcome, links), **columns}
+        return _Described(metadata, tags, is_outdated=built not in (None, code_version(outcome.table)))
 
     return described
 
@@ -352,8 +369,12 @@ def _recorded_whole(
     if outcome.published:
         with recording.of(outcome.table.name):
             record.progress.tell(_published_line(outcome))
-            metadata, tags = record.described(outcome)
-            yield from record_table(context, key, metadata, tags=tags, is_awaited=is_awaited)
+            said = record.described(outcome)
+            if said.is_outdated:
+                context.log.warning(_outdated_line(outcome))
+            yield from record_table(
+                context, key, said.metadata, tags=said.tags, is_awaited=is_awaited, is_outdated=said.is_outdated
+            )
     elif outcome.superseded_by is not None:
         record.progress.tell(_superseded_line(outcome))
         if is_awaited:
@@ -380,8 +401,8 @@ def _recorded_partitions(
         record.progress.tell(_superseded_partitions_line(outcome, superseded))
     if published or (is_awaited and outcome.in_production):
         with recording.of(outcome.table.name):
-            metadata, tags = record.described(outcome)
-            yield from record_partitions(context, outcome, metadata, tags=tags, is_awaited=is_awaited)
+            said = record.described(outcome)
+            yield from record_partitions(context, outcome, said.metadata, tags=said.tags, is_awaited=is_awaited)
     record_partition_checks(context, outcome, record.links)
 
 
@@ -442,12 +463,27 @@ def _held_back_line(ops: Sequence[str]) -> str:
     )
 
 
+def _outdated_line(outcome: TableOutcome) -> str:
+    name = outcome.table.name
+    return (
+        f"{name}: its file has changed since the table was built whole. Old rows are of the file of before. `run-elt rebuild {name}` says "
+        "what a whole build takes, and starts it."
+    )
+
+
 def _published_line(outcome: TableOutcome) -> str:
     passed = ", ".join(audit.audit.name for audit in outcome.audits if audit.passed)
     return (
-        f"{outcome.table.name} is published: {outcome.row_count:,} rows in {sum(outcome.seconds.values()):.1f} s, checks "
+        f"{outcome.table.name} is published: {outcome.row_count:,} rows{_merged_words(outcome)} in {sum(outcome.seconds.values()):.1f} s, checks "
         f"passed: {passed}, at {outcome.target}"
     )
+
+
+def _merged_words(outcome: TableOutcome) -> str:
+    increment = outcome.increment
+    if increment is None or increment.start is None:
+        return ""
+    return f", of which {increment.rows:,} since {increment.start.words} were merged,"
 
 
 def _error_line(failure: Failure) -> str:

@@ -35,8 +35,22 @@ def code_version(table: AnalyticsTable) -> str:
     return hashlib.sha256(declared.encode()).hexdigest()[:_DIGITS]
 
 
+def built_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
+    """Return the code version of a table's last materialization; None without one, or where a person has reported it.
+
+    A materialization of an increment has that of the last whole build: most of its rows are of that code.
+    """
+    event = instance.get_latest_materialization_event(key)
+    built = event.asset_materialization if event is not None else None
+    return built.tags.get(_CODE_VERSION) if built is not None and built.tags else None
+
+
 def version_tags(
-    table: AnalyticsTable, upstream: Iterable[dg.AssetKey], *, versions: Mapping[dg.AssetKey, str]
+    table: AnalyticsTable,
+    upstream: Iterable[dg.AssetKey],
+    *,
+    versions: Mapping[dg.AssetKey, str],
+    built: str | None = None,
 ) -> dict[str, str]:
     """Return the tags of a materialization, with the code that it was built from and the versions of what it read.
 
@@ -44,8 +58,9 @@ def version_tags(
         table: The built table.
         upstream: Exactly the dependencies of its asset: Dagster shows each one without a tag as new.
         versions: Versions of tables that something else builds; none for one without a version.
+        built: The code version of the rows that stay, beside which an increment was merged; None where no row stays.
     """
-    tags = {_CODE_VERSION: code_version(table)}
+    tags = {_CODE_VERSION: built or code_version(table)}
     for key in upstream:
         name = key.to_user_string()
         tags[f"{_INPUT_VERSION}/{name}"] = versions.get(key, NO_VERSION)

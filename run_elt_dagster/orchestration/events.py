@@ -27,6 +27,7 @@ def record_table(
     *,
     tags: Mapping[str, str],
     is_awaited: bool,
+    is_outdated: bool = False,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Record a published table, at once or as the result that is yielded.
 
@@ -39,11 +40,13 @@ def record_table(
         metadata: What Dagster shows of it.
         tags: The versions of its code and of what it has read (`version_tags`).
         is_awaited: Whether something in the run waits for it.
+        is_outdated: Whether rows of other code than the present one stay in it.
     """
     if is_awaited:
         # Dagster adds the same tags. Without a version stated, it would make up one, and put the readers out of date.
         yield dg.MaterializeResult(key, metadata=metadata, data_version=dg.DataVersion(NO_VERSION))
-    else:
+    if not is_awaited or is_outdated:
+        # Dagster states the present code of a result. Where rows of other code stay, this event is the latest, and says so.
         log_event(context, dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
@@ -152,12 +155,21 @@ def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str
         **({"bytes": outcome.bytes} if outcome.bytes else {}),
         "candidate": str(outcome.candidate),
         "publish": outcome.table.method,
+        **_increment(outcome),
         "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
         **_findings(outcome),
         "seconds": round(sum(outcome.seconds.values()), 3),
         **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         **{f"{stage}_query_id": links.query(query_id) for stage, query_id in outcome.query_ids.items()},
     }
+
+
+def _increment(outcome: TableOutcome) -> Mapping[str, Any]:
+    """Return what was merged into the table, and where it begins; nothing of a whole build."""
+    increment = outcome.increment
+    if increment is None or increment.start is None:
+        return {}
+    return {"increment_rows": increment.rows, "increment_start": increment.start.words}
 
 
 def _findings(outcome: TableOutcome) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 
@@ -12,6 +12,7 @@ from run_elt_dagster.audit.plan import Audit
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.partitions import Partitioning, Slice
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 
 # Dagster counts the days of a week from Sunday.
@@ -68,7 +69,15 @@ def partitioned_check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheck
 
 
 class NoPartitionError(ValueError):
-    """A run that was to build partitions, and names none."""
+    """A run that was to build partitions, and names none.
+
+    Attributes:
+        summary: That in words.
+        reason: The same as a fact.
+    """
+
+    summary: ClassVar[str] = "The run names no partition"
+    reason: ClassVar[Reason] = Reason.NO_PARTITION
 
 
 def slices_of(context: dg.AssetExecutionContext, tables: Catalogue) -> dict[Key, Slice]:

@@ -1,26 +1,39 @@
 """The statements that a run would send for one table as things stand, as data: nothing is sent.
 
 A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost. Of a
-partitioned table, they are those for the newest partition that is over.
+partitioned table, they are those for the newest partition that is over. Of one with increments, START stands for where one begins.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from run_elt_dagster.audit.catalogue import inspection_columns_sql
+from run_elt_dagster.audit.catalogue import Column, inspection_columns_sql
 from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.increment import keys_that_stay_sql, merged
 from run_elt_dagster.audit.partitioned import grouped_scan_sql, number_sql, pieces_sql, rows_of
-from run_elt_dagster.audit.plan import scan_sql
+from run_elt_dagster.audit.plan import Audit, KeyAudit, scan_sql
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
+from run_elt_dagster.model.increment import BEGINNING, Start
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish import increment_exchange
 from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import STREAMS_SQL, InventoryTable, TargetInventory, inventory_sql, policies_sql
+from run_elt_dagster.publish.increment_exchange import delete_all_sql, delete_replaced_sql, newest_sql
 from run_elt_dagster.publish.methods import exchange_sql, replaces_object
-from run_elt_dagster.publish.partitions import forget_sql, lock_sql, markers_sql, record_sql
-from run_elt_dagster.publish.row_exchange import begin_sql, limit_waits_sql
+from run_elt_dagster.publish.partitions import (
+    INCREMENT_KEY,
+    all_markers_sql,
+    forget_all_sql,
+    forget_sql,
+    increment_note,
+    lock_sql,
+    markers_sql,
+    record_sql,
+)
+from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql, limit_waits_sql
 from run_elt_dagster.publish.slice_exchange import count_sql, delete_sql, first_sql, insert_sql
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
@@ -31,6 +44,7 @@ RUN_ID = "00000000-0000-0000-0000-000000000000"
 SNAPSHOT_AT = "0000-00-00T00:00:00.000000Z"
 # What stands for the query id of its DELETE.
 QUERY_ID = "00000000-0000-0000-0000-00000000DE1E"
+START = Start(BEGINNING)
 
 
 @dataclass(frozen=True)
@@ -39,8 +53,8 @@ class PlannedStatement:
 
     Attributes:
         stage: What it is for, as the tag of the query says it.
-        sql: Its text. RUN_ID, SNAPSHOT_AT and QUERY_ID stand for the run, for the time when the build begins and for the query that deletes, 0 for the
-            rows of a partition.
+        sql: Its text. RUN_ID, SNAPSHOT_AT and QUERY_ID stand for the run, for the time when the build begins and for the query
+            that deletes, 0 for the rows of a part.
     """
 
     stage: str
@@ -54,6 +68,7 @@ def planned_statements(
     database: str,
     columns: Sequence[str],
     options: PublishOptions,
+    is_whole: bool = False,
 ) -> list[PlannedStatement]:
     """Return what a run would send for a table, in order.
 
@@ -63,8 +78,9 @@ def planned_statements(
         database: Stored name of the session's database.
         columns: Stored names of the columns of what stands there, in order: `overwrite` names them.
         options: How tables are published.
+        is_whole: Whether a table with increments is built whole.
     """
-    planned = _Planned(table, inventory, database=database, columns=columns, options=options)
+    planned = _Planned(table, inventory, database=database, columns=columns, options=options, is_whole=is_whole)
     stages: tuple[tuple[str, Iterator[str]], ...] = (
         ("inspect", planned.inspect()),
         ("build", planned.build()),
@@ -86,12 +102,15 @@ class _Planned:
         database: str,
         columns: Sequence[str],
         options: PublishOptions,
+        is_whole: bool,
     ) -> None:
         self._table, self._inventory, self._columns, self._options = table, inventory, columns, options
         self.target: Relation = target_of(table, database=database)
         self.candidate: Relation = candidate_of(table, database=database, run_id=RUN_ID)
         self._existing: InventoryTable | None = inventory.at(self.target)
         self._part = _newest(table)
+        is_increment = table.increment is not None and self._existing is not None and not is_whole
+        self._start = START if is_increment else None
 
     def inspect(self) -> Iterator[str]:
         """Yield the look at what stands there; a run asks once for all of its tables."""
@@ -100,18 +119,24 @@ class _Planned:
             return
         if replaces_object(self._table):
             yield STREAMS_SQL
-        if self._options.check_policies and (self._part is not None or replaces_object(self._table)):
+        if self._options.check_policies and (self._table.is_in_parts or replaces_object(self._table)):
             yield policies_sql([self.target])
 
     def build(self) -> Iterator[str]:
         """Yield the CTAS of the candidate, and the comments of its columns."""
-        yield build_sql(self._table, self.candidate, marker=_marker("run"), part=self._part)
+        if self._start is not None:
+            yield all_markers_sql(self.target)
+            yield newest_sql(self._table, self.target)
+        yield build_sql(self._table, self.candidate, marker=_marker("run"), part=self._part, start=self._start)
         if comments := column_comments_sql(self._table, self.candidate):
             yield comments
 
     def audit(self) -> Iterator[str]:
         """Yield the scan with the look at the catalogue, and the queries of the other checks."""
         audits = audits_of(self._table, database=self.target.database)
+        if self._start is not None:
+            yield from self._audit_increment(audits)
+            return
         rows = self.candidate
         if self._part is None or self._table.partitions is None:
             yield scan_sql(audits, rows, more=self._catalogue)
@@ -120,14 +145,28 @@ class _Planned:
             number = number_sql(self._table.partitions, self._part, self._table.partition_type)
             yield grouped_scan_sql([audit for audit in audits if audit.scanned], rows, number=number)
             rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
-        for audit in audits:
-            if not audit.scanned and (query := audit.query_sql(rows)):
-                yield query
+        yield from _queries(audits, rows)
+
+    def _audit_increment(self, audits: Sequence[Audit]) -> Iterator[str]:
+        of_rows = [audit for audit in audits if not audit.is_of_table]
+        of_table = [audit for audit in audits if audit.is_of_table]
+        key = self._key
+        yield scan_sql(of_rows, self.candidate, more=self._catalogue)
+        yield from _queries(of_rows, self.candidate)
+        for audit in (audit for audit in audits if isinstance(audit, KeyAudit)):
+            yield keys_that_stay_sql(audit.key, self.target, self.candidate, key=key)
+        columns = [Column(name, "") for name in self._columns]
+        after = merged(self.target, self.candidate, key=key, built=columns, published=columns)
+        yield scan_sql(of_table, after)
+        yield from _queries(of_table, after)
 
     def publish(self) -> Iterator[str]:
         """Yield the one statement that publishes, or the transaction that does, with what goes before and after it."""
         if self._part is not None:
             yield from self._exchange_slice(self._part)
+            return
+        if self._table.increment is not None:
+            yield from self._merge_increment()
             return
         names_run = self._table.publish == "overwrite" and self._existing is not None and self._is_owner
         if self._table.publish == "swap" and self._existing is not None:
@@ -146,17 +185,41 @@ class _Planned:
             yield comment_sql(self.target, comment_of(self._table, _marker("run")))
             yield from filter(None, [column_comments_sql(self._table, self.target)])
 
-    def _exchange_slice(self, part: Slice) -> Iterator[str]:
-        table, target, candidate, pieces = self._table, self.target, self.candidate, self._pieces(part)
+    def _begin(self, first: str) -> Iterator[str]:
+        """Yield what goes before a transaction, and its first statements."""
         yield self._look
         if self._existing is None:
-            yield first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True)
+            yield first
             yield self._look
         elif self._options.check_policies:
-            yield policies_sql([target])
+            yield policies_sql([self.target])
         yield limit_waits_sql(Patience().wait_seconds)
         yield begin_sql(RUN_ID)
-        yield lock_sql(target)
+        yield lock_sql(self.target)
+
+    def _merge_increment(self) -> Iterator[str]:
+        target, candidate = self.target, self.candidate
+        yield from self._begin(exchange_sql(self._table, target=target, candidate=candidate, exists=False))
+        yield all_markers_sql(target)
+        if self._existing is not None:
+            is_whole = self._start is None
+            yield delete_all_sql(target) if is_whole else delete_replaced_sql(target, candidate, key=self._key)
+            yield insert_rows_sql(target, candidate, columns=self._columns)
+            yield increment_exchange.count_sql(target, candidate, key=self._key)
+            for audit in audits_of(self._table, database=target.database) if self._start is not None else ():
+                if isinstance(audit, KeyAudit) and audit.severity == "error":
+                    yield keys_that_stay_sql(audit.key, target, candidate, key=self._key)
+        yield forget_all_sql(target)
+        yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"))
+        yield "COMMIT"
+
+    @property
+    def _key(self) -> Sequence[str]:
+        return self._table.increment.stored_key if self._table.increment is not None else ()
+
+    def _exchange_slice(self, part: Slice) -> Iterator[str]:
+        table, target, candidate, pieces = self._table, self.target, self.candidate, self._pieces(part)
+        yield from self._begin(first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True))
         yield markers_sql(target, pieces)
         if self._existing is not None:
             yield delete_sql(table, target, pieces)
@@ -183,6 +246,13 @@ class _Planned:
     @property
     def _is_owner(self) -> bool:
         return self._existing is not None and self._existing.owner == self._inventory.role
+
+
+def _queries(audits: Sequence[Audit], rows: Relation) -> Iterator[str]:
+    """Yield the queries of the audits that no scan answers."""
+    for audit in audits:
+        if not audit.scanned and (query := audit.query_sql(rows)):
+            yield query
 
 
 def _newest(table: AnalyticsTable) -> Slice | None:

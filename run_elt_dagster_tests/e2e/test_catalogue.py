@@ -1,5 +1,6 @@
 """What the page says of tables: by the GraphQL of a real webserver, as the page asks."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,39 @@ def test_page_shows_columns_and_file_and_marks_a_table_when_its_file_has_changed
     assert stale(webserver) == {"a": [("CODE", "has a new code version")]}
     materialize(deployment_dir, env, "analytics/a", "-m", "run_elt_dagster")
     assert stale(webserver) == {}
+
+
+ORDERS = """/* elt
+increment: {column: at, key: id}
+elt */
+select 1 as id, '2024-01-01'::timestamp_ntz as at"""
+
+
+@pytest.mark.thorough
+def test_page_marks_an_increment_as_out_of_date_until_the_table_is_rebuilt(
+    deployment_dir: DeploymentDir, tables: Path
+) -> None:
+    """An increment alone leaves the rows that the old file has built."""
+    port, env, orders = free_port(), {"RUN_ELT_TABLES_DIR": str(tables.parent)}, tables / "orders.sql"
+    orders.write_text(ORDERS, encoding="utf-8")
+    materialize(deployment_dir, env, "analytics/orders", "-m", "run_elt_dagster")
+    orders.write_text(ORDERS.replace("select 1 as id", "select 2 as id"), encoding="utf-8")
+    materialize(deployment_dir, env, "analytics/orders", "-m", "run_elt_dagster")
+    deployment_dir.start("dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml", env=env)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    deployment_dir.wait_for("the webserver", lambda: webserver_has_loaded(webserver))
+    assert stale(webserver) == {"orders": [("CODE", "has a new code version")]}
+    asked = deployment_dir.run("run-elt", "rebuild", "analytics.orders", env=env)
+    assert "rebuilding requires an answer, got no terminal. Nothing was built. Pass --yes." in asked.stderr
+    rebuilt = deployment_dir.run("run-elt", "rebuild", "analytics.orders", "--yes", env=env)
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    lines = [" ".join(line.split()) for line in rebuilt.stdout.splitlines()]
+    assert "rows now 2" in lines
+    assert "its file changed since then" in lines
+    assert 'publish DELETE FROM "RUN_ELT"."ANALYTICS"."ORDERS"' in lines
+    assert stale(webserver) == {}
+    shown = deployment_dir.run("run-elt", "show", "--json", "analytics.orders", env=env)
+    assert [row["id"] for row in json.loads(shown.stdout)["rows"]["analytics.orders"]] == ["2"]
 
 
 def webserver_has_loaded(webserver: Webserver) -> bool:

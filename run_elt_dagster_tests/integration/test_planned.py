@@ -8,8 +8,9 @@ import pytest
 
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
-from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, planned_statements
+from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, START, planned_statements
 from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster_tests.support.increments import growing, run_increment
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 from run_elt_dagster_tests.support.slices import Version, divided, run_slice
 
@@ -62,9 +63,34 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
     assert [(each.stage, each.sql) for each in plan] == [(stage, _as_planned(sql)) for stage, sql in sent(local_server)]
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_planned_statements_of_an_increment_are_those_that_a_run_sends(
+    local_server: LocalServer, is_whole: bool
+) -> None:
+    checks = {
+        "unique": "v",
+        "sql": {"few": "select * from {table} where id > 90"},
+        "relationship": {"v": "analytics.mau.v"},
+    }
+    table, arguments = growing({1: (1, 1), 2: (2, 2)}, table="mau", checks=checks), local_server.account.arguments
+    assert run_increment(arguments, table, "0000000A").published
+    sent(local_server)
+    database = local_server.reader.sql("select current_database()")[0][0]
+    inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+    plan = planned_statements(
+        table, inventory, database=database, columns=["ID", "V", "AT"], options=PublishOptions(), is_whole=is_whole
+    )
+    assert sent(local_server) == []
+    assert run_increment(arguments, table, RUN, is_whole=is_whole).published
+    statements = [
+        (stage, _as_planned(sql).replace("2024-01-01 02:00:00", START.words)) for stage, sql in sent(local_server)
+    ]
+    assert [(each.stage, each.sql) for each in plan] == statements
+
+
 def _as_planned(sql: str) -> str:
     """Return a statement of the run with the words that stand for its id, its time, its DELETE and its rows."""
     sql = sql.replace(f"RUN_ELT_{RUN[:8].upper()}", f"RUN_ELT_{RUN_ID[:8]}")
     sql = re.sub(r"(?<=TIMESTAMP_NTZ, )'[0-9a-f-]{36}' FROM VALUES", f"'{QUERY_ID}' FROM VALUES", sql)
     sql = re.sub(r"'20\d\d-\d\d-\d\dT[\d:.]+Z'", f"'{SNAPSHOT_AT}'", sql)
-    return re.sub(r"::TIMESTAMP_NTZ, 3\)$", "::TIMESTAMP_NTZ, 0)", sql)
+    return re.sub(r"::TIMESTAMP_NTZ, \d\)$", "::TIMESTAMP_NTZ, 0)", sql)

@@ -43,6 +43,7 @@ class DagsterProject:
         partitions: str | None = None,
         others: Sequence[Any] = (),
         tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Run the tables, all by default, as a job of the code location does.
 
@@ -53,6 +54,7 @@ class DagsterProject:
             partitions: The partition to build, or FIRST...LAST.
             others: Definitions of other projects.
             tags: Of the run.
+            config: Of the run.
         """
         catalogue = load_tables(self.directory / "tables", keeps_broken=True)
         chosen = (
@@ -74,7 +76,7 @@ class DagsterProject:
         first, _, last = (partitions or "").partition("...")
         asked = {RANGE_START: first, RANGE_END: last} if last else {PARTITION: first} if first else {}
         return job.execute_in_process(
-            instance=self.instance, raise_on_error=False, tags={**asked, **(tags or {})} or None
+            instance=self.instance, raise_on_error=False, tags={**asked, **(tags or {})} or None, run_config=config
         )
 
     def materialized(self, result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:

@@ -45,6 +45,7 @@ NOT_RUN = {
     "run-elt doctor": "fails without a daemon; integration/test_doctor.py looks at each check",
     "run-elt retry": "needs a failed run; integration/test_retry.py makes one",
     "run-elt rollback": "asks, and needs two versions; integration/test_rollback.py has them",
+    "run-elt rebuild": "of a table of the reader; e2e/test_catalogue.py rebuilds one",
     "run-elt alert --test": "posts to Slack; integration/test_alert_command.py has a stand-in",
     "run-elt watch": "goes on until it is stopped; integration/test_watch.py runs it",
     "run-elt preview analytics.orders": "of a table of the reader; integration/test_trying_out.py previews one",
