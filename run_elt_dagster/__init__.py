@@ -1,13 +1,55 @@
-"""Analytics tables in Snowflake as Dagster assets: built, audited, then published in one atomic exchange."""
+"""Analytics tables in Snowflake as Dagster assets: built, audited, then published in one atomic exchange.
 
+What another code location calls is here, and docs/library.md shows how. Each name is imported when it is asked for: `import
+run_elt_dagster` alone costs nothing.
+
+- `build_defs`: the definitions of folders of SQL files. `build_parts` gives `Parts`: each part alone.
+- `SqlFolder`: a folder, and what its assets are called. `FolderError`: folders that cannot be in one code location.
+- `Snowflake`, `Slack`: the resources. `Snowflake()` is the embedded Snowflake.
+- `Settings`, `AlertSettings`: everything else, with the names of docs/settings.md. Their constructors read no variable.
+- `defs`: the shipped code location. It reads the environment.
+"""
+
+import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import dagster as dg
 
-__all__ = ["defs"]  # pyright: ignore[reportUnsupportedDunderAll] - a property of the module
+    from run_elt_dagster.alerts.slack import Slack
+    from run_elt_dagster.library import FolderError, Parts, SqlFolder, build_defs, build_parts
+    from run_elt_dagster.settings import AlertSettings, Settings
+    from run_elt_dagster.snowflake.resource import Snowflake
+
+_PLACES = {
+    **dict.fromkeys(("FolderError", "Parts", "SqlFolder", "build_defs", "build_parts"), "library"),
+    "AlertSettings": "settings",
+    "Settings": "settings",
+    "Slack": "alerts.slack",
+    "Snowflake": "snowflake.resource",
+}
+
+__all__ = [
+    "AlertSettings",
+    "FolderError",
+    "Parts",
+    "Settings",
+    "Slack",
+    "Snowflake",
+    "SqlFolder",
+    "build_defs",
+    "build_parts",
+    "defs",  # pyright: ignore[reportUnsupportedDunderAll] - a property of the module
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: https://peps.python.org/pep-0562/."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
 
 
 class _Package(ModuleType):

@@ -34,6 +34,7 @@ STATEMENT_TIMEOUT_SECONDS = 4 * 3600
 SLACK_URL = "https://slack.com/api/"
 # https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
+_noted_secrets: dict[str, None] = {}
 # A name this close to a variable's is a slip: one or two letters in twenty.
 _NEAR = 0.94
 
@@ -167,6 +168,11 @@ class Variables(BaseSettings):
         """Return the fields by the names of their variables."""
         fields = cls.model_fields.values()
         return {field.validation_alias: field for field in fields if isinstance(field.validation_alias, str)}
+
+    @classmethod
+    def secret_fields(cls) -> tuple[str, ...]:
+        """Return the names of the fields that hold a secret."""
+        return tuple(name for name, field in cls.model_fields.items() if SecretStr in get_args(field.annotation))
 
     @classmethod
     def secret_variables(cls) -> tuple[str, ...]:
@@ -447,9 +453,23 @@ def keeps_storage_connections(environment: Mapping[str, str] | None = None) -> b
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the values of the secret variables that are set, to take them out of what leaves the process."""
+    """Return the values of the secret variables that are set, to take them out of what leaves the process.
+
+    Args:
+        environment: The variables; those of the process by default, and then the secrets of its resources too.
+    """
     given = _given(os.environ if environment is None else environment)
-    return tuple(given[name] for name in SECRET_VARIABLES if name in given)
+    noted = _noted_secrets if environment is None else ()
+    return tuple(dict.fromkeys([*(given[name] for name in SECRET_VARIABLES if name in given), *noted]))
+
+
+def note_secrets(*values: object) -> None:
+    """Note secrets that a resource was given in another way than by the variables, before anything is sent with them.
+
+    Args:
+        values: Of the process, until it ends. What is no text is left out.
+    """
+    _noted_secrets.update({value: None for value in values if isinstance(value, str) and value})
 
 
 def is_validation(environment: Mapping[str, str] | None = None) -> bool:

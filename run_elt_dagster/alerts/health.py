@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -188,11 +189,12 @@ def alerts_delivered(alerts: Alerts) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(ASSET), name=CHECK, description="Every failed run of the last 48 h has a delivered alert."
     )
-    def delivered(context: dg.AssetCheckExecutionContext, slack: Slack) -> dg.AssetCheckResult:
+    def delivered(context: dg.AssetCheckExecutionContext, slack: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
         origin = context.run.remote_job_origin
         known = known_locations(context.instance, RETRIES_SENSOR)
         names = () if origin is None else (origin.repository_origin.code_location_origin.location_name,)
-        here = next((each for each in known if each.name in names), None) or location_here(known)
-        return health_of(at_location(alerts, context.instance, here), context.instance, slack).check_result()
+        here = next((each for each in known if each.name in names), None) or location_here(known, alerts.place)
+        channel = Slack.of(slack, alerts.settings)
+        return health_of(at_location(alerts, context.instance, here), context.instance, channel).check_result()
 
     return delivered

@@ -17,7 +17,7 @@ _TAG = {"stage": "alert"}
 # A table that no run of ours has made.
 _UNMARKED = Marker("run", "unknown")
 
-# For `schema.table` names: the marker of the table that readers see, None where there is no table.
+# For the keys of assets with dots: the marker of the table that readers see, None where there is no table.
 Seen = Mapping[str, Marker | None]
 
 
@@ -29,7 +29,7 @@ def look_at_production(
     Args:
         snowflake: Makes the resource.
         tables: The declared tables.
-        names: Which of them, as `schema.table`.
+        names: Which of them, as the keys of their assets with dots.
         log: Called with the reason if there is no answer.
     """
     found: list[Seen] = []
@@ -48,7 +48,7 @@ def look_at_production(
 
 
 def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen:
-    wanted = [table for table in tables.values() if table.name in names]
+    wanted = [table for table in tables.values() if table.asset_name in names]
     comments: dict[tuple[str, str], str] = {}
     with snowflake.session(patience_seconds=PATIENCE_SECONDS) as session:
         database = session.database
@@ -64,7 +64,7 @@ def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen
     for table in wanted:
         target = target_of(table, database=database)
         comment = comments.get((target.schema, target.name))
-        seen[table.name] = None if comment is None else marker_in(comment) or _UNMARKED
+        seen[table.asset_name] = None if comment is None else marker_in(comment) or _UNMARKED
     return seen
 
 

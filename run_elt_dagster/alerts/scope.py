@@ -10,7 +10,7 @@ import dagster as dg
 from run_elt_dagster.alerts.blocks import Style
 from run_elt_dagster.alerts.delivery import Clock
 from run_elt_dagster.alerts.production import Seen
-from run_elt_dagster.runs.code_location import CodeLocation, known_locations
+from run_elt_dagster.runs.code_location import CodeLocation, Place, known_locations
 from run_elt_dagster.settings import AlertSettings, secret_values
 
 RETRIES_SENSOR = "slack_alert_retries"
@@ -38,13 +38,14 @@ class Alerts:
 
     Attributes:
         settings: Where alerts go.
-        owners: The owners of every declared table by its name, `schema.table`; its keys say which tables are ours.
+        owners: The owners of every declared table by the key of its asset with dots; these keys say which tables are ours.
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
-        look: Asks Snowflake for the run of the rows that readers see of some tables, `schema.table`.
+        look: Asks Snowflake for the run of the rows that readers see of some tables, by the same keys.
         clock: The time in seconds since the epoch.
         wait: Lets that many seconds pass.
         here: The code location itself; None where every location's runs are looked at.
         others: What is known of the locations with these alerts.
+        place: What the code location builds, and where; None for what the environment says.
     """
 
     settings: AlertSettings
@@ -55,6 +56,7 @@ class Alerts:
     wait: Callable[[float], None] = field(default=time.sleep)
     here: CodeLocation | None = None
     others: tuple[CodeLocation, ...] = ()
+    place: Place | None = None
 
     @property
     def location(self) -> str:

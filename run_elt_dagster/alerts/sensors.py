@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from typing import Any
 
 import dagster as dg
 
@@ -36,7 +37,7 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
         minimum_interval_seconds=10,
         description="Posts to Slack when a run of the analytics tables failed; one attempt.",
     )
-    def slack_alert(context: dg.RunFailureSensorContext, slack: Slack) -> None:
+    def slack_alert(context: dg.RunFailureSensorContext, slack: dg.ResourceParam[Any]) -> None:
         alerts, run = located[0], context.dagster_run
         if alerts.here is None and (run.remote_job_origin or run.job_code_origin):
             # Dagster does not tell this sensor in which code location it is. The other one learns it at its first tick, and
@@ -45,7 +46,9 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
             return
         # Whatever it raised would lose the alert of this run; the other sensor finds every run without one.
         try:
-            alert_of_failed_run(alerts, context.instance, slack, context.dagster_run.run_id, log=context.log)
+            alert_of_failed_run(
+                alerts, context.instance, Slack.of(slack, alerts.settings), context.dagster_run.run_id, log=context.log
+            )
         except Exception as error:  # noqa: BLE001
             context.log.error(f"run {context.dagster_run.run_id} has no alert yet, got {type(error).__name__}: {error}")
 
@@ -61,16 +64,17 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Delivers the alerts that did not get through, of failures of the last 48 h, and says what recovered.",
     )
-    def slack_alert_retries(context: dg.SensorEvaluationContext, slack: Slack) -> dg.SkipReason:
-        alerts = located[0] = at_location(located[0], context.instance, this_location(context))
+    def slack_alert_retries(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        alerts = located[0] = at_location(located[0], context.instance, this_location(context, located[0].place))
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
+        channel = Slack.of(slack, alerts.settings)
         looked_at: list[dg.RunRecord] = []
         try:
             looked_at = undelivered(alerts, context.instance, sweep)
-            return dg.SkipReason(reconcile(alerts, context.instance, slack, looked_at, log=context.log, known=known))
+            return dg.SkipReason(reconcile(alerts, context.instance, channel, looked_at, log=context.log, known=known))
         finally:
-            report_if_changed(context.instance, health_of(alerts, context.instance, slack, looked_at, known=known))
+            report_if_changed(context.instance, health_of(alerts, context.instance, channel, looked_at, known=known))
 
     return slack_alert_retries
 
@@ -82,8 +86,9 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Posts to Slack when a backfill of the analytics tables failed, and none of its runs did.",
     )
-    def slack_alert_backfills(context: dg.SensorEvaluationContext, slack: Slack) -> dg.SkipReason:
-        cursor = tell_failed_backfills(located[0], context.instance, slack, context.cursor, log=context.log)
+    def slack_alert_backfills(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        channel = Slack.of(slack, located[0].settings)
+        cursor = tell_failed_backfills(located[0], context.instance, channel, context.cursor, log=context.log)
         context.update_cursor(cursor)
         waiting = sum(state != "told" for state in json.loads(cursor).values())
         return dg.SkipReason(f"{waiting} failed backfills wait for their alert")

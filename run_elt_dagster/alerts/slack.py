@@ -1,11 +1,12 @@
 """The Slack resource: dagster-slack's client with a limit on its patience."""
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from run_elt_dagster.settings import SLACK_URL, AlertSettings, Settings
+from run_elt_dagster.settings import SLACK_URL, AlertSettings, Settings, note_secrets
 from run_elt_dagster.snowflake.env_vars import resolved
 
 if TYPE_CHECKING:
@@ -34,6 +35,24 @@ class Slack(dg.ConfigurableResource[None]):
         token = {"token": dg.EnvVar("SLACK_TOKEN")} if alerts.has_token else {}
         return cls(channel=alerts.channel, base_url=alerts.base_url, **token)  # type: ignore[arg-type]
 
+    @classmethod
+    def of(cls, resource: Any, alerts: AlertSettings) -> "Slack":
+        """Return the channel behind a resource: one of this class itself, or dagster-slack's, which names no channel.
+
+        Raises:
+            TypeError: It is of another class.
+        """
+        if isinstance(resource, cls):
+            return resource
+        # Who has a resource of dagster-slack has imported it.
+        module = sys.modules.get("dagster_slack")
+        if module is None or not isinstance(resource, module.SlackResource):
+            raise TypeError(
+                "the resource of Slack requires run_elt_dagster.Slack or dagster_slack.SlackResource, got "
+                f"{type(resource).__name__}. Nothing was posted. Pass one of the two."
+            )
+        return cls(token=resource.token, channel=alerts.channel, base_url=alerts.base_url)
+
     def resolved(self) -> "Slack":
         """Return the resource with its token read from the environment, for use outside of Dagster's own injection."""
         return resolved(self)
@@ -52,6 +71,7 @@ class Slack(dg.ConfigurableResource[None]):
         """
         from dagster_slack import SlackResource  # noqa: PLC0415 - only a process that sends needs it
 
+        note_secrets(self.token)
         client = SlackResource(token=self.token or "").get_client()
         client.base_url = self.base_url
         client.timeout = self.timeout_seconds

@@ -65,6 +65,28 @@ class Catalogue(Mapping[Key, AnalyticsTable]):
         self.upstream = dict(upstream)
         self.broken: dict[Key, BrokenTable] = {each.key: each for each in broken}
         self.problems = tuple(problems)
+        self._prefix: Key = ()
+        self._elsewhere: Mapping[Key, Key] = {}
+
+    def placed(self, *, prefix: Key, elsewhere: Mapping[Key, Key] | None = None) -> "Catalogue":
+        """Return the same tables as one folder of several in a code location.
+
+        Args:
+            prefix: What stands before the keys of their assets.
+            elsewhere: The keys of the assets of tables that other folders declare.
+        """
+        tables = [table.behind(prefix) for table in self.values()] if prefix else self.values()
+        placed = Catalogue(tables, self.upstream, broken=self.broken.values(), problems=self.problems)
+        placed._prefix, placed._elsewhere = prefix, dict(elsewhere or {})
+        return placed
+
+    def asset_path(self, key: Key) -> Key:
+        """Return the key of the asset of a table that is declared here or elsewhere, or that something else loads."""
+        return (*self._prefix, *key) if key in self._tables or key in self.broken else self._elsewhere.get(key, key)
+
+    def is_declared_elsewhere(self, key: Key) -> bool:
+        """Return whether another folder of the code location declares a table."""
+        return key in self._elsewhere
 
     def __getitem__(self, key: Key) -> AnalyticsTable:
         """Return the table of a key."""

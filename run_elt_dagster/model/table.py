@@ -42,6 +42,7 @@ from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
+    Key,
     display_name,
     is_candidate_name,
     quote_identifier,
@@ -182,6 +183,8 @@ class AnalyticsTable(Strict):
     lines: Annotated[dict[Location, int], SkipValidation] = Field(
         default_factory=dict[Location, int], exclude=True, repr=False
     )
+    # No setting of a file, and no part of what a table declares.
+    _key_prefix: Key = ()
 
     def line_of(self, *location: str | int) -> int:
         """Return the line of the file where a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
@@ -196,6 +199,22 @@ class AnalyticsTable(Strict):
     def name(self) -> str:
         """`schema.table` in lower case, as messages say it."""
         return ".".join(self.key)
+
+    @property
+    def asset_path(self) -> Key:
+        """The key of its asset: its own key, behind the prefix that a code location gives its folder."""
+        return (*self._key_prefix, *self.key)
+
+    @property
+    def asset_name(self) -> str:
+        """The key of its asset with dots, as alerts name it."""
+        return ".".join(self.asset_path)
+
+    def behind(self, prefix: Key) -> "AnalyticsTable":
+        """Return the same table, whose asset has a prefix."""
+        table = self.model_copy()
+        table._key_prefix = prefix  # noqa: SLF001 - of this class
+        return table
 
     @property
     def stored_schema(self) -> str:

@@ -66,7 +66,7 @@ def load_table(directory: Path, name: str) -> AnalyticsTable:
 
 def _require_folder(directory: Path) -> None:
     if not directory.is_dir():
-        message = "RUN_ELT_TABLES_DIR requires a folder, got none here. Create it, or correct the variable."
+        message = "the path of a folder of tables requires a folder, got none. Create it, or correct the path. RUN_ELT_TABLES_DIR is that of the shipped code location."
         raise TableProblemsError([TableProblem(directory, 1, message)])
 
 

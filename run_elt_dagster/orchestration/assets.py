@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import built_version, code_version, source_versions, version_tags
 from run_elt_dagster.orchestration.columns import column_metadata
 from run_elt_dagster.orchestration.events import (
@@ -51,16 +53,18 @@ from run_elt_dagster.orchestration.partition_events import (
 )
 from run_elt_dagster.orchestration.partitions import NoPartitionError, slices_of
 from run_elt_dagster.orchestration.progress import ProgressLog
-from run_elt_dagster.orchestration.rebuild import OP, Building, RebuildError, rebuilt
+from run_elt_dagster.orchestration.rebuild import OP_NAME, Building, RebuildError, rebuilt
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
-from run_elt_dagster.orchestration.sources import record_sources, sources_of
+from run_elt_dagster.orchestration.sources import own_sources, record_sources, sources_of
 from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, broken_spec, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster.redaction import redact_exception
+from run_elt_dagster.runs.code_location import Place
 from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_values
+from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import Session, StatementError, told
@@ -116,6 +120,10 @@ def analytics_assets(
     links: Links = NO_LINKS,
     columns: ColumnLineage | None = None,
     woken: Mapping[Key, Collection[Key]] | None = None,
+    name: str = OP_NAME,
+    group: str | None = None,
+    resource: str = SNOWFLAKE_KEY,
+    place: Place | None = None,
 ) -> dg.AssetsDefinition:
     """Return one asset for every table, with its checks, and one for every broken file; any selection of them runs as one step.
 
@@ -125,17 +133,22 @@ def analytics_assets(
         links: Where the links of their pages lead.
         columns: Where their columns come from, None to read it off their SQL in each process.
         woken: The tables that are built again when others were, by the daemon, and the others.
+        name: Of the op.
+        group: Group of the assets, None for the schema of each table.
+        resource: Key of the resource of Snowflake.
+        place: What the code location builds, and where; None for what the environment says.
     """
     lineage = columns or ColumnLineage(tables)
     conditions = {
-        key: condition_of(wakers, in_parts=tables[key].partitions is not None) for key, wakers in (woken or {}).items()
+        key: condition_of(map(tables.asset_path, wakers), in_parts=tables[key].partitions is not None)
+        for key, wakers in (woken or {}).items()
     }
 
     @dg.multi_asset(
-        name=OP,
+        name=name,
         specs=[
-            *(asset_spec(tables, key, links=links, condition=conditions.get(key)) for key in tables),
-            *map(broken_spec, tables.broken.values()),
+            *(asset_spec(tables, key, links=links, condition=conditions.get(key), group=group) for key in tables),
+            *(broken_spec(tables, broken, group=group) for broken in tables.broken.values()),
         ],
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
@@ -144,20 +157,21 @@ def analytics_assets(
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Builds each table as a candidate, audits it, and publishes it in one atomic exchange.",
     )
+    @needs_snowflake(resource)
     def run_ctas(context: dg.AssetExecutionContext, config: Building, snowflake: Snowflake) -> Iterator[_Event]:
-        selected = [key for key in tables if dg.AssetKey(list(key)) in context.selected_asset_keys]
+        selected = [key for key, table in tables.items() if _asset(table) in context.selected_asset_keys]
         broken = _broken_files(context, tables, selected)
         run = RunContext(
             context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
         )
         # Once more: a process may load the code location before it opens Dagster's storage.
         keep_sqlite_connections()
-        context.log.addFilter(_is_no_list_of_missing_outputs)
+        context.log.addFilter(partial(_is_no_list_of_missing_outputs, name))
         where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         try:
             root = context.instance.get_run_by_id(context.run.root_run_id) if context.run.root_run_id else None
             refuse_empty_selection(context.run, [*selected, *broken], tables, root=root)
-            facts = [broken_facts(each) for each in broken.values()]
+            facts = [broken_facts(each, tables.asset_path(each.key)) for each in broken.values()]
             for fact in facts:
                 context.log.error(fact["message"])
             if not selected and not context.selected_asset_check_keys:
@@ -166,7 +180,7 @@ def analytics_assets(
             context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
-                heartbeat(context.instance, context.run.run_id),
+                heartbeat(context.instance, context.run.run_id, place=place),
                 ends_as_cancelled(context),
                 closed_at_exit() as opened,
             ):
@@ -175,7 +189,9 @@ def analytics_assets(
                 if selected:
                     origins = lineage
                     if options.observe_sources:
-                        observed = record_sources(context, session, sources=sources_of(tables, selected))
+                        observed = record_sources(
+                            context, session, sources=own_sources(tables, sources_of(tables, selected))
+                        )
                         origins = lineage.knowing(observed)
                     many = len(selected) > options.max_concurrent_tables
                     progress = ProgressLog(_teller(context.log.info))
@@ -187,7 +203,7 @@ def analytics_assets(
                         options=options,
                         slices={key: part for key, part in slices.items() if key in selected},
                         whole=whole,
-                        seconds=_last_seconds(context.instance, selected) if many else {},
+                        seconds=_last_seconds(context.instance, tables, selected) if many else {},
                         warn=_teller(context.log.warning),
                         look=progress.look,
                     )
@@ -228,13 +244,17 @@ def _broken_files(
     return {
         key: broken
         for key, broken in tables.broken.items()
-        if key in read or dg.AssetKey(asset_key(key)) in context.selected_asset_keys
+        if key in read or dg.AssetKey(asset_key(tables.asset_path(key))) in context.selected_asset_keys
     }
 
 
-def _is_no_list_of_missing_outputs(record: logging.LogRecord) -> bool:
+def _asset(table: AnalyticsTable) -> dg.AssetKey:
+    return dg.AssetKey(list(table.asset_path))
+
+
+def _is_no_list_of_missing_outputs(op: str, record: logging.LogRecord) -> bool:
     """Filter Dagster's line about missing outputs: it names all tables and checks, and none is recorded as an output."""
-    return not record.getMessage().startswith(f"op '{OP}' did not yield or return expected outputs")
+    return not record.getMessage().startswith(f"op '{op}' did not yield or return expected outputs")
 
 
 def is_live(instance: dg.DagsterInstance, start: str) -> bool:
@@ -247,15 +267,16 @@ def is_live(instance: dg.DagsterInstance, start: str) -> bool:
     )
 
 
-def _last_seconds(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key, float]:
+def _last_seconds(instance: dg.DagsterInstance, tables: Catalogue, keys: Sequence[Key]) -> dict[Key, float]:
     """Return how long tables took when they were published last, as their materializations say."""
     seconds: dict[Key, float] = {}
-    for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]):
+    by_asset = {_asset(tables[key]): key for key in keys}
+    for record in instance.get_asset_records(list(by_asset)):
         event = record.asset_entry.last_materialization
         published = event.asset_materialization if event is not None else None
         value = published.metadata.get("seconds") if published is not None else None
         if value is not None and isinstance(value.value, (int, float)):
-            seconds[tuple(record.asset_entry.asset_key.path)] = float(value.value)
+            seconds[by_asset[record.asset_entry.asset_key]] = float(value.value)
     return seconds
 
 
@@ -302,16 +323,19 @@ def _describer(
     lineage: ColumnLineage,
 ) -> _Describer:
     """Return what makes metadata and tags of a table's materialization; the versions of the sources are looked up before."""
-    upstream = {key: [dg.AssetKey(asset_key(parent)) for parent in tables.upstream[key]] for key in selected}
-    sources = [dg.AssetKey(asset_key(key)) for key in sources_of(tables, selected)]
+    upstream = {
+        key: [dg.AssetKey(asset_key(tables.asset_path(parent))) for parent in tables.upstream[key]] for key in selected
+    }
+    sources = [dg.AssetKey(asset_key(tables.asset_path(key))) for key in sources_of(tables, selected)]
     versions = source_versions(context.instance, sources) if sources else {}
 
     def described(outcome: TableOutcome) -> _Described:
         key = outcome.table.key
         built = [column.name for column in outcome.columns]
-        columns = column_metadata(lineage, key, built=built, warn=_teller(context.log.warning))
+        warn = _teller(context.log.warning)
+        columns = column_metadata(lineage, key, built=built, warn=warn, asset_path=tables.asset_path)
         is_part = outcome.increment is not None and outcome.increment.start is not None
-        built = built_version(context.instance, dg.AssetKey(list(key))) if is_part else None
+        built = built_version(context.instance, _asset(outcome.table)) if is_part else None
         tags = version_tags(outcome.table, upstream[key], versions=versions, built=built)
         metadata = {**materialization_metadata(outcome, links), **columns}
         return _Described(metadata, tags, is_outdated=built not in (None, code_version(outcome.table)))
@@ -345,7 +369,7 @@ def _recorded(
             failed.append(outcome)
         elif not outcome.in_production:
             skipped.append(outcome)
-        is_awaited = dg.AssetKey(list(outcome.table.key)) in awaited
+        is_awaited = _asset(outcome.table) in awaited
         record_one = _recorded_partitions if outcome.table.partitions is not None else _recorded_whole
         yield from record_one(context, outcome, recording, record, is_awaited=is_awaited)
     record.progress.flush()
@@ -365,9 +389,9 @@ def _recorded_whole(
     is_awaited: bool,
 ) -> Iterator[_Event]:
     """Record a table that is built whole: that it is published, and what its checks say."""
-    key = dg.AssetKey(list(outcome.table.key))
+    key = _asset(outcome.table)
     if outcome.published:
-        with recording.of(outcome.table.name):
+        with recording.of(outcome.table.asset_name):
             record.progress.tell(_published_line(outcome))
             said = record.described(outcome)
             if said.is_outdated:
@@ -400,7 +424,7 @@ def _recorded_partitions(
     if superseded := [key for key, part in outcome.partitions.items() if part.state == "superseded"]:
         record.progress.tell(_superseded_partitions_line(outcome, superseded))
     if published or (is_awaited and outcome.in_production):
-        with recording.of(outcome.table.name):
+        with recording.of(outcome.table.asset_name):
             said = record.described(outcome)
             yield from record_partitions(context, outcome, said.metadata, tags=said.tags, is_awaited=is_awaited)
     record_partition_checks(context, outcome, record.links)
@@ -418,7 +442,7 @@ def _checks_alone(
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
     facts: list[dict[str, Any]] = []
-    for table in (table for key, table in tables.items() if dg.AssetKey(list(key)) in alone):
+    for table in (table for table in tables.values() if _asset(table) in alone):
         target = target_of(table, database=session.database)
         audit = audit_published(session, table, run=run, part=slices.get(table.key))
         if table.partitions is not None:

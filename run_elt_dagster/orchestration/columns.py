@@ -16,7 +16,12 @@ _NAMES_SHOWN = 10
 
 
 def column_metadata(
-    lineage: ColumnLineage, key: Key, *, built: Sequence[str] = (), warn: Callable[[str], None]
+    lineage: ColumnLineage,
+    key: Key,
+    *,
+    built: Sequence[str] = (),
+    warn: Callable[[str], None],
+    asset_path: Callable[[Key], Key] = lambda key: key,
 ) -> Mapping[str, Any]:
     """Return `dagster/column_lineage` with the columns whose origin is known, and a table in Markdown with all of them.
 
@@ -31,6 +36,7 @@ def column_metadata(
         built: Stored names of the columns that it has now; empty if they are not known. Where the files give other ones, one of
             the tables that it reads is not as its file says, and the lineage would be wrong.
         warn: Called where the lineage cannot be worked out.
+        asset_path: Returns the key of the asset of a table.
     """
     name = ".".join(key)
     try:
@@ -41,7 +47,8 @@ def column_metadata(
             return {"column_lineage": f"{len(columns):,} columns: run-elt lineage {name} shows where they come from"}
         dependencies = {
             key_of([column])[0]: [
-                dg.TableColumnDep(dg.AssetKey(asset_key(ref.table)), key_of([ref.column])[0]) for ref in sorted(origin)
+                dg.TableColumnDep(dg.AssetKey(asset_key(asset_path(ref.table))), key_of([ref.column])[0])
+                for ref in sorted(origin)
             ]
             for column, origin in columns
             if not isinstance(origin, Unknown)

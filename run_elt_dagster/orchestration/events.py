@@ -102,7 +102,7 @@ def evaluations_of(
     links: Links,
 ) -> list[dg.AssetCheckEvaluation]:
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
-    key = dg.AssetKey(list(table.key))
+    key = dg.AssetKey(list(table.asset_path))
     return [
         _evaluation(key, outcome, _check_metadata(outcome, audited, links))
         for outcome in outcomes
@@ -112,7 +112,9 @@ def evaluations_of(
 
 def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcome: AuditOutcome) -> bool:
     """Return whether the run selected the check of an audit."""
-    return dg.AssetCheckKey(dg.AssetKey(list(table.key)), outcome.audit.name) in context.selected_asset_check_keys
+    return (
+        dg.AssetCheckKey(dg.AssetKey(list(table.asset_path)), outcome.audit.name) in context.selected_asset_check_keys
+    )
 
 
 def _evaluation(key: dg.AssetKey, audit: AuditOutcome, metadata: Mapping[str, Any]) -> dg.AssetCheckEvaluation:

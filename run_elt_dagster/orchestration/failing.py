@@ -61,7 +61,7 @@ def check_run_facts(
     problem = "; ".join(map(str, failed))
     query_id = next((outcome.query_id for outcome in failed if outcome.query_id), None)
     return {
-        "table": table.name,
+        "table": table.asset_name,
         "was_built": False,
         "stage": "audit",
         "message": without_secrets(f"{table.name} as published: {problem} (query {query_id}). {seen}"),
@@ -78,9 +78,14 @@ def check_run_facts(
     }
 
 
-def broken_facts(broken: BrokenTable) -> dict[str, Any]:
-    """Return the facts about a table whose file is broken. Nothing was sent to Snowflake for it."""
-    name, problems = ".".join(asset_key(broken.key)), without_secrets(broken.text)
+def broken_facts(broken: BrokenTable, path: Key | None = None) -> dict[str, Any]:
+    """Return the facts about a table whose file is broken. Nothing was sent to Snowflake for it.
+
+    Args:
+        broken: The file.
+        path: The key of its asset, None if that is its own.
+    """
+    name, problems = ".".join(asset_key(path or broken.key)), without_secrets(broken.text)
     return {
         "table": name,
         "was_built": True,
@@ -152,7 +157,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
             # For a person, on the page of the run.
             **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
             "failed": [fact["table"] for fact in built],
-            "skipped": [outcome.table.name for outcome in skipped],
+            "skipped": [outcome.table.asset_name for outcome in skipped],
             # For the alert: it reads facts and parses no text.
             "facts": [_stored(fact, room=room) for fact in facts],
         },
@@ -215,7 +220,7 @@ def facts_of(outcome: TableOutcome, failure: Failure, *, part: Slice | None = No
     """
     failed = [audit for audit in outcome.audits if audit.blocks]
     return {
-        "table": outcome.table.name,
+        "table": outcome.table.asset_name,
         "was_built": True,
         "stage": failure.stage,
         "message": without_secrets(failure.message),

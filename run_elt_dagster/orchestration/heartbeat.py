@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from run_elt_dagster.runs.code_location import started_from
+from run_elt_dagster.runs.code_location import Place, started_from
 from run_elt_dagster.runs.tags import ALIVE, STARTED_FROM, bound, copies, own
 
 BEAT_SECONDS, INTERVAL_SECONDS = 20, 30
@@ -23,7 +23,9 @@ _ENDED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterR
 
 
 @contextmanager
-def heartbeat(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS) -> Generator[None]:
+def heartbeat(
+    instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float = BEAT_SECONDS, place: Place | None = None
+) -> Generator[None]:
     """Write a run's heartbeat into its tags, at once and until the block ends.
 
     A run that was ended meanwhile, as lost or by a person who forced it, is interrupted: it must not publish after
@@ -33,6 +35,7 @@ def heartbeat(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float 
         instance: Where the run is recorded.
         run_id: The run.
         beat_seconds: How often.
+        place: What the code location builds, and where; None for what the environment says.
     """
     ended, caller = threading.Event(), threading.current_thread()
 
@@ -48,7 +51,7 @@ def heartbeat(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float 
                     return
                 _beat(instance, run_id)
 
-    _begin(instance, run_id)
+    _begin(instance, run_id, place)
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
@@ -59,11 +62,11 @@ def heartbeat(instance: dg.DagsterInstance, run_id: str, *, beat_seconds: float 
         thread.join(_JOIN_SECONDS)
 
 
-def _begin(instance: dg.DagsterInstance, run_id: str) -> None:
+def _begin(instance: dg.DagsterInstance, run_id: str, place: Place | None) -> None:
     """Write the first heartbeat, and take away what the run, as a re-execution, has copied of another run's alert."""
     run = instance.get_run_by_id(run_id)
     copied = copies(run) if run is not None else {}
-    instance.add_run_tags(run_id, {**_sign(run_id), STARTED_FROM: bound(run_id, started_from()), **copied})
+    instance.add_run_tags(run_id, {**_sign(run_id), STARTED_FROM: bound(run_id, started_from(place)), **copied})
 
 
 def _beat(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -5,7 +5,7 @@ whole code location from loading.
 """
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -18,7 +18,7 @@ from run_elt_dagster.orchestration.specs import asset_key
 JOB_NAME, SCHEDULE_NAME = "RunELT_Alert", "daily"
 _CRONS: Mapping[str, str] = {"hour": "0 * * * *", "day": "0 0 * * *", "week": "0 0 * * 1", "month": "0 0 1 * *"}
 _WORDS: Mapping[str, str] = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
-_DAILY = "@daily"
+DAILY = "@daily"
 
 Definition = tuple[str, str, str]
 """What makes two tables have the same partitions: unit, start, end."""
@@ -34,6 +34,8 @@ class TableJob:
         cron: When it runs, in UTC.
         whole: The tables that it builds whole, and the broken files.
         partitions: The tables that it builds in parts, all with the same partitions, and what they declare.
+        is_main: Whether it is the job of all tables.
+        prefix: What stands before the keys of their assets.
     """
 
     name: str
@@ -41,19 +43,21 @@ class TableJob:
     cron: str
     whole: tuple[Key, ...]
     partitions: Mapping[Key, Partitioning]
+    is_main: bool = False
+    prefix: Key = ()
 
-    @property
-    def is_main(self) -> bool:
-        """Whether it is the job of all tables."""
-        return self.name == JOB_NAME
+    def assets_of(self, keys: Iterable[Key]) -> list[dg.AssetKey]:
+        """Return the assets of some of its tables."""
+        return [dg.AssetKey(asset_key((*self.prefix, *key))) for key in keys]
 
     def definition(self) -> "dg.UnresolvedAssetJobDefinition":
         """Return the job as Dagster has it."""
-        keys = (*self.whole, *self.partitions)
         words = _WORDS[next(iter(self.partitions.values())).by] if not self.is_main else ""
         return dg.define_asset_job(
             self.name,
-            selection=dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in keys)),
+            selection=dg.AssetSelection.assets(*self.assets_of((*self.whole, *self.partitions))),
+            # A subprocess for the one step would only cost a second start-up, whatever executor the code location has.
+            executor_def=dg.in_process_executor,
             description="Builds, audits and publishes every analytics table."
             if self.is_main
             else f"Builds, audits and publishes {words} partitions of {', '.join(map('.'.join, self.partitions))}.",
@@ -61,11 +65,34 @@ class TableJob:
         )
 
 
-def jobs_of(tables: Catalogue) -> list[TableJob]:
+@dataclass(frozen=True)
+class Timetable:
+    """What the jobs of a folder are called, and when the job of all tables runs.
+
+    Attributes:
+        job: Name of the job of all tables; the other ones begin with it.
+        schedule: Name of its schedule.
+        before_schedules: What the names of the other schedules begin with.
+        cron: When it runs, in UTC.
+    """
+
+    job: str = JOB_NAME
+    schedule: str = SCHEDULE_NAME
+    before_schedules: str = ""
+    cron: str = DAILY
+
+
+def jobs_of(tables: Catalogue, timetable: Timetable | None = None, *, prefix: Key = ()) -> list[TableJob]:
     """Return the job of all tables, and then one for each definition of partitions that is not in it.
 
     The first has all whole tables, and those partitioned by day that most tables have: it runs once a day.
+
+    Args:
+        tables: The declared tables.
+        timetable: The names, and when the first one runs.
+        prefix: What stands before the keys of their assets.
     """
+    timetable = timetable or Timetable()
     by_definition: dict[Definition, dict[Key, Partitioning]] = {}
     for key, table in tables.items():
         if table.partitions is not None:
@@ -73,9 +100,16 @@ def jobs_of(tables: Catalogue) -> list[TableJob]:
     main = _main(by_definition)
     whole = tuple(key for key, table in tables.items() if table.partitions is None)
     first = TableJob(
-        JOB_NAME, SCHEDULE_NAME, _DAILY, (*whole, *tables.broken), by_definition.get(main, {}) if main else {}
+        timetable.job,
+        timetable.schedule,
+        timetable.cron,
+        (*whole, *tables.broken),
+        by_definition.get(main, {}) if main else {},
+        is_main=True,
+        prefix=prefix,
     )
-    return [first, *(_job(definition, of) for definition, of in sorted(by_definition.items()) if definition != main)]
+    others = [(definition, of) for definition, of in sorted(by_definition.items()) if definition != main]
+    return [first, *(_job(definition, of, timetable, prefix) for definition, of in others)]
 
 
 def waking(tables: Catalogue, jobs: Collection[TableJob]) -> dict[Key, frozenset[Key]]:
@@ -100,13 +134,13 @@ def waking(tables: Catalogue, jobs: Collection[TableJob]) -> dict[Key, frozenset
     return woken
 
 
-def condition_of(wakers: Collection[Key], *, in_parts: bool = False) -> dg.AutomationCondition[dg.AssetKey]:
+def condition_of(wakers: Iterable[Key], *, in_parts: bool = False) -> dg.AutomationCondition[dg.AssetKey]:
     """Return the condition that a table is built when one of the tables that wake it was.
 
     `eager()` looks at the newest partition alone, and lets a whole table wait for ever while any partition was never built.
 
     Args:
-        wakers: The tables that wake it.
+        wakers: The keys of the assets of the tables that wake it.
         in_parts: Whether it is built in parts. One part waits for all parts that it reads: half of its hours make no day.
     """
     condition = dg.AutomationCondition.eager()
@@ -118,12 +152,18 @@ def condition_of(wakers: Collection[Key], *, in_parts: bool = False) -> dg.Autom
 
 
 def waking_sensors(
-    woken: Collection[Key], *, is_running: bool = True
+    woken: Collection[Key], *, name: str = "other_partitions", is_running: bool = True
 ) -> Iterator[dg.AutomationConditionSensorDefinition]:
-    """Yield the sensor that builds tables again when another job has built what they read; none without such tables."""
+    """Yield the sensor that builds tables again when another job has built what they read; none without such tables.
+
+    Args:
+        woken: The keys of their assets.
+        name: Of the sensor.
+        is_running: Whether it runs until a person switches it in the UI.
+    """
     if woken:
         yield dg.AutomationConditionSensorDefinition(
-            "other_partitions",
+            name,
             target=dg.AssetSelection.assets(*(dg.AssetKey(asset_key(key)) for key in woken)),
             default_status=dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED,
             minimum_interval_seconds=30,
@@ -141,9 +181,16 @@ def _main(by_definition: Mapping[Definition, Collection[Key]]) -> Definition | N
     return max(daily, key=lambda definition: len(by_definition[definition]), default=None)
 
 
-def _job(definition: Definition, tables: Mapping[Key, Partitioning]) -> TableJob:
+def _job(definition: Definition, tables: Mapping[Key, Partitioning], timetable: Timetable, prefix: Key) -> TableJob:
     one = next(iter(tables.values()))
     written = "%Y%m%d%H" if one.by == "hour" else "%Y%m%d"
     end = "" if one.end is None else f"_{one.end.strftime(written)}"
     suffix = f"{one.start.strftime(written)}{end}"
-    return TableJob(f"{JOB_NAME}_{one.by}_{suffix}", f"{_WORDS[one.by]}_{suffix}", _CRONS[definition[0]], (), tables)
+    return TableJob(
+        f"{timetable.job}_{one.by}_{suffix}",
+        f"{timetable.before_schedules}{_WORDS[one.by]}_{suffix}",
+        _CRONS[definition[0]],
+        (),
+        tables,
+        prefix=prefix,
+    )

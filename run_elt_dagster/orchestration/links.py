@@ -10,7 +10,8 @@ import dagster as dg
 
 from run_elt_dagster.model.names import Key, Relation, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.settings import Settings, SnowflakeSettings
+from run_elt_dagster.snowflake.env_vars import text_of
+from run_elt_dagster.snowflake.resource import Snowflake
 
 # `<organization>-<account>`: https://docs.snowflake.com/en/user-guide/admin-account-identifier
 _ACCOUNT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-([A-Za-z][A-Za-z0-9_]*)")
@@ -34,14 +35,21 @@ class Links:
     queries_url: str = ""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Links":
-        """Return the links of a deployment."""
+    def to(cls, snowflake: Snowflake, database: str, tables_dir: Path, source_url: str | None) -> "Links":
+        """Return the links of a folder of tables.
+
+        Args:
+            snowflake: What its tables are built with.
+            database: The session's database, empty if it is not known.
+            tables_dir: The folder.
+            source_url: Where its files are in Git.
+        """
         try:
-            database = stored_name(settings.database)
+            database = stored_name(database) if database else ""
         except ValueError:
             # The first session reports it.
             database = ""
-        return cls(database, settings.tables_dir, settings.source_url, _queries_url(settings.snowflake))
+        return cls(database, tables_dir, source_url, _queries_url(snowflake))
 
     def name_of(self, key: Key) -> str:
         """Return the full name of a table that SQL reads, as `DATABASE.SCHEMA.NAME`; empty where the database is not known."""
@@ -76,9 +84,9 @@ class Links:
         )
 
 
-def _queries_url(snowflake: SnowflakeSettings | None) -> str:
+def _queries_url(snowflake: Snowflake) -> str:
     """Return where Snowsight shows queries: https://docs.snowflake.com/en/user-guide/ui-snowsight-activity."""
-    if snowflake is None or any((snowflake.host, snowflake.port, snowflake.protocol)):
+    if any((snowflake.host, snowflake.port, snowflake.protocol)) or "host" in snowflake.additional_arguments:
         return ""
-    match = _ACCOUNT.fullmatch(snowflake.account)
+    match = _ACCOUNT.fullmatch(text_of(snowflake.account))
     return f"https://app.snowflake.com/{match[1]}/{match[2]}/#/compute/history/queries/" if match else ""

@@ -59,7 +59,7 @@ def record_partitions(
         tags: The versions of its code and of what it has read.
         is_awaited: Whether something in the run waits for the table. It starts only if readers see every partition of the run.
     """
-    key, published = dg.AssetKey(list(outcome.table.key)), published_partitions(outcome)
+    key, published = dg.AssetKey(list(outcome.table.asset_path)), published_partitions(outcome)
     said = {each: _metadata(outcome.partitions[each], metadata, is_newest=each == published[-1]) for each in published}
     if is_awaited and outcome.in_production:
         for each, part in outcome.partitions.items():
@@ -129,7 +129,7 @@ def _record_evaluations(
         for partition, outcomes in audits.items()
     }
     about = [partition for partition, some in evaluations.items() if some and partition not in elsewhere]
-    latest = latest_materializations(context.instance, dg.AssetKey(list(table.key)), about)
+    latest = latest_materializations(context.instance, dg.AssetKey(list(table.asset_path)), about)
     for partition, some in evaluations.items():
         target = target_of_evaluation(latest.get(partition))
         for evaluation in some:

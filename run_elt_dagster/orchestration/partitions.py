@@ -61,7 +61,7 @@ def partitioned_check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheck
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             audit.name,
-            asset=list(table.key),
+            asset=list(table.asset_path),
             description=audit.description,
             blocking=audit.severity == "error",
             partitions_def=partitions_of(table),
@@ -92,7 +92,7 @@ def slices_of(context: dg.AssetExecutionContext, tables: Catalogue) -> dict[Key,
     wanted = {
         key: table.partitions
         for key, table in tables.items()
-        if table.partitions is not None and dg.AssetKey(list(key)) in asked
+        if table.partitions is not None and dg.AssetKey(list(table.asset_path)) in asked
     }
     if not wanted:
         return {}

@@ -17,7 +17,7 @@ from run_elt_dagster.orchestration.code_versions import built_version, code_vers
 from run_elt_dagster.publish.planned import PlannedStatement
 
 # The op that builds all tables.
-OP = "run_ctas"
+OP_NAME = "run_ctas"
 # Materializations that are looked through for the last whole build.
 RECORDS_READ = 1000
 
@@ -82,7 +82,7 @@ class RebuildPlan:
     @property
     def command(self) -> list[str]:
         """Arguments of `dagster` that rebuild it."""
-        config = {"ops": {OP: {"config": {"rebuild": [self.table.name]}}}}
+        config = {"ops": {OP_NAME: {"config": {"rebuild": [self.table.name]}}}}
         select = "/".join(self.table.key)
         return [
             "asset",

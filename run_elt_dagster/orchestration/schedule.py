@@ -8,8 +8,7 @@ import dagster as dg
 
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous
-from run_elt_dagster.orchestration.jobs import TableJob
-from run_elt_dagster.orchestration.specs import asset_key
+from run_elt_dagster.orchestration.jobs import DAILY, TableJob
 from run_elt_dagster.runs.partitions import RANGE_END, RANGE_START
 
 START = datetime(2025, 1, 10, tzinfo=UTC)
@@ -109,12 +108,15 @@ def schedule_of(job: TableJob, *, is_running: bool = True) -> dg.ScheduleDefinit
 
 def requests_of(job: TableJob, instance: dg.DagsterInstance, *, at: datetime) -> list[dg.RunRequest]:
     """Return the runs that a tick of a job with partitions asks for."""
-    materialized = {key: instance.get_materialized_partitions(dg.AssetKey(asset_key(key))) for key in job.partitions}
+    materialized = {
+        key: instance.get_materialized_partitions(asset)
+        for key, asset in zip(job.partitions, job.assets_of(job.partitions), strict=True)
+    }
     asked = wanted(job.partitions, materialized, now=at)
-    requests = [_request(each, at) for each in asked]
+    requests = [_request(job, each, at) for each in asked]
     if job.whole and not any(each.is_newest for each in asked):
         # Their partitions are over for good. Without a partition, the run must leave the partitioned tables out.
-        requests.insert(0, dg.RunRequest(run_key=at.isoformat(), asset_selection=_keys(job.whole)))
+        requests.insert(0, dg.RunRequest(run_key=at.isoformat(), asset_selection=job.assets_of(job.whole)))
     return requests
 
 
@@ -124,20 +126,18 @@ def _of_all(at: datetime) -> dg.RunRequest:
     return dg.RunRequest(run_key=at.isoformat())
 
 
-def _request(asked: Wanted, at: datetime) -> dg.RunRequest:
+def _request(job: TableJob, asked: Wanted, at: datetime) -> dg.RunRequest:
     first, last = asked.part.keys[0], asked.part.keys[-1]
     tags = {RANGE_START: first, RANGE_END: last}
     if asked.is_newest:
         return dg.RunRequest(run_key=at.isoformat(), tags=tags)
-    return dg.RunRequest(run_key=f"{at.isoformat()} {first}", tags=tags, asset_selection=_keys(asked.tables))
-
-
-def _keys(keys: Collection[Key]) -> list[dg.AssetKey]:
-    return [dg.AssetKey(asset_key(key)) for key in keys]
+    return dg.RunRequest(run_key=f"{at.isoformat()} {first}", tags=tags, asset_selection=job.assets_of(asked.tables))
 
 
 def _description(job: TableJob) -> str:
     missed = f" Partitions that were missed, of the last {CAUGHT_UP}, are caught up." if job.partitions else ""
+    if job.is_main and job.cron != DAILY:
+        return f"By `{job.cron}` (UTC). After a downtime, one run makes up for all missed ticks.{missed}"
     if job.is_main:
         return f"Every day at 00:00 UTC, from 2025-01-10 on. After a downtime, one run makes up for all missed days.{missed}"
     return f"When a partition has ended (UTC).{missed}"

@@ -14,6 +14,7 @@ from run_elt_dagster.model.names import Key, Relation, display_name, quote_ident
 from run_elt_dagster.orchestration.column_schema import COLUMN_SCHEMA, schema_of
 from run_elt_dagster.orchestration.events import without_secrets
 from run_elt_dagster.orchestration.specs import asset_key
+from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import Session, StatementError
 
@@ -52,18 +53,26 @@ def observed_columns(instance: dg.DagsterInstance, sources: Iterable[Key]) -> di
     return found
 
 
-def observe_sources_job(tables: Catalogue) -> dg.JobDefinition:
-    """Return the job that observes every source once, on demand."""
+def observe_sources_job(
+    tables: Catalogue, *, name: str = JOB_NAME, op: str = "ask_catalogue", resource: str = SNOWFLAKE_KEY
+) -> dg.JobDefinition:
+    """Return the job that observes every source once, on demand.
+
+    Args:
+        tables: The declared tables.
+        name: Of the job.
+        op: Name of its op.
+        resource: Key of the resource of Snowflake.
+    """
 
     # Not by the name of the job: Dagster refuses a code location with an op and a job of one name.
-    @dg.op(
-        name="ask_catalogue", description="Asks the catalogue for rows, bytes, last change and columns of every source."
-    )
+    @dg.op(name=op, description="Asks the catalogue for rows, bytes, last change and columns of every source.")
+    @needs_snowflake(resource)
     def observe(context: dg.OpExecutionContext, snowflake: Snowflake) -> None:
         with snowflake.session(log=context.log.info) as session:
-            record_sources(context, session, sources=tables.sources)
+            record_sources(context, session, sources=own_sources(tables, tables.sources))
 
-    @dg.job(name=JOB_NAME, description="Observes the tables that something else loads. Nothing is built.")
+    @dg.job(name=name, description="Observes the tables that something else loads. Nothing is built.")
     def job() -> None:
         observe()
 
@@ -73,6 +82,11 @@ def observe_sources_job(tables: Catalogue) -> dg.JobDefinition:
 def sources_of(tables: Catalogue, selected: Iterable[Key]) -> list[Key]:
     """Return the sources that some tables read, sorted."""
     return sorted({parent for key in selected for parent in tables.upstream[key] if parent not in tables})
+
+
+def own_sources(tables: Catalogue, sources: Iterable[Key]) -> list[Key]:
+    """Leave out the tables that another folder of the code location declares: their runs record them."""
+    return [key for key in sources if not tables.is_declared_elsewhere(key)]
 
 
 def record_sources(

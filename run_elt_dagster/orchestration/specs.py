@@ -36,6 +36,7 @@ def source_assets(tables: Catalogue, links: Links = NO_LINKS) -> list[dg.AssetSp
             metadata=_storage(links.name_of(key)),
         )
         for key in tables.sources
+        if not tables.is_declared_elsewhere(key)
     ]
 
 
@@ -61,16 +62,19 @@ def asset_spec(
     *,
     links: Links = NO_LINKS,
     condition: dg.AutomationCondition[dg.AssetKey] | None = None,
+    group: str | None = None,
 ) -> dg.AssetSpec:
     """Return the asset of a declared table: what it reads, who owns it, its SQL, and the version of its file."""
     table = tables[key]
     return dg.AssetSpec(
-        list(key),
-        deps=[dep_of(asset_key(parent), table, tables.get(parent)) for parent in tables.upstream[key]],
+        list(table.asset_path),
+        deps=[
+            dep_of(asset_key(tables.asset_path(parent)), table, tables.get(parent)) for parent in tables.upstream[key]
+        ],
         partitions_def=partitions_of(table),
         automation_condition=condition,
         description=_description(table),
-        group_name=table.schema_name.lower(),
+        group_name=group or table.schema_name.lower(),
         owners=[table.owner] if table.owner else None,
         tags=table.tags,
         kinds=KINDS,
@@ -95,26 +99,26 @@ def _description(table: AnalyticsTable) -> str:
 
 
 def owners_of(tables: Catalogue) -> dict[str, list[str]]:
-    """Return the owners of every asset by its name, `schema.table`: those of broken files too, as far as these say them."""
+    """Return the owners of every asset by its key with dots: those of broken files too, as far as these say them."""
     return {
-        ".".join(asset_key(table.key)): [table.owner] if table.owner else []
+        ".".join(asset_key(tables.asset_path(table.key))): [table.owner] if table.owner else []
         for table in (*tables.values(), *tables.broken.values())
     }
 
 
-def broken_spec(broken: BrokenTable) -> dg.AssetSpec:
+def broken_spec(tables: Catalogue, broken: BrokenTable, *, group: str | None = None) -> dg.AssetSpec:
     """Return the asset of a table whose file is broken: what is wrong, at which file and line. A run that selects it fails."""
     key = asset_key(broken.key)
     return dg.AssetSpec(
-        key,
-        deps=[asset_key(parent) for parent in broken.upstream],
+        asset_key(tables.asset_path(broken.key)),
+        deps=[asset_key(tables.asset_path(parent)) for parent in broken.upstream],
         description=(
             "**The file of this table is broken.** Correct it and load the code location again:\n\n"
             + "\n".join(map(_shown_problem, broken.problems))
             + "\n\n"
             "Until then no run builds this table or a table that reads it. Readers see what they saw before."
         ),
-        group_name=key[-2].lower() if len(key) > 1 else None,
+        group_name=group or (key[-2].lower() if len(key) > 1 else None),
         owners=[broken.owner] if broken.owner else None,
         tags={BROKEN: ""},
         kinds={*KINDS, BROKEN_KIND},
@@ -180,5 +184,5 @@ def check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
     if table.partitions is not None:
         return partitioned_check_spec(table, audit)
     return dg.AssetCheckSpec(
-        audit.name, asset=list(table.key), description=audit.description, blocking=audit.severity == "error"
+        audit.name, asset=list(table.asset_path), description=audit.description, blocking=audit.severity == "error"
     )

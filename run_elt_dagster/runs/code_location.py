@@ -79,19 +79,39 @@ class CodeLocation:
         )
 
 
-def this_location(context: dg.SensorEvaluationContext) -> CodeLocation | None:
+@dataclass(frozen=True)
+class Place:
+    """What a code location builds, and where.
+
+    Attributes:
+        tables: The folders of its tables.
+        target: The account and the database, or the folder of the embedded Snowflake.
+    """
+
+    tables: str
+    target: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Place":
+        """Return the place of the shipped code location."""
+        account = settings.snowflake
+        target = str(settings.embedded_dir) if account is None else f"{account.account}|{account.database}"
+        return cls(str(settings.tables_dir), target)
+
+
+def this_location(context: dg.SensorEvaluationContext, place: Place | None = None) -> CodeLocation | None:
     """Return the code location that evaluates a sensor; None outside of a daemon."""
     origin: Any = context.code_location_origin
     if origin is None or context.repository_name is None:
         return None
     loaded = None if type(origin).__name__ == "GrpcServerCodeLocationOrigin" else origin.loadable_target_origin
     code = "" if loaded is None else _code(loaded.module_name or loaded.package_name, loaded.python_file, loaded)
-    return CodeLocation(origin.location_name, context.repository_name, code, surroundings())
+    return CodeLocation(origin.location_name, context.repository_name, code, surroundings(place))
 
 
-def location_here(known: Sequence[CodeLocation]) -> CodeLocation | None:
+def location_here(known: Sequence[CodeLocation], place: Place | None = None) -> CodeLocation | None:
     """Return the location that is started from where this process is, if one is known."""
-    here = surroundings()
+    here = surroundings(place)
     return min(known, key=lambda location: (-location.in_common(_PACKAGE, here), location.name), default=None)
 
 
@@ -116,8 +136,12 @@ def known_locations(instance: dg.DagsterInstance, sensor: str) -> tuple[CodeLoca
 
 
 @cache
-def surroundings() -> Mapping[str, str]:
-    """Return where this process runs, and what it builds, as fingerprints. Nothing can be read from them."""
+def surroundings(place: Place | None = None) -> Mapping[str, str]:
+    """Return where this process runs, and what it builds, as fingerprints. Nothing can be read from them.
+
+    Args:
+        place: What the code location builds, None for what the environment says.
+    """
     facts = {
         "package": str(Path(__file__).resolve().parents[1]),
         "host": socket.gethostname(),
@@ -125,16 +149,13 @@ def surroundings() -> Mapping[str, str]:
         "directory": str(Path.cwd()),
     }
     with contextlib.suppress(SettingsError):
-        settings = Settings.from_environment()
-        account = settings.snowflake
-        facts["tables"] = str(settings.tables_dir)
-        facts["target"] = str(settings.embedded_dir) if account is None else f"{account.account}|{account.database}"
+        facts |= asdict(place or Place.of(Settings.from_environment()))
     return {name: hashlib.sha256(fact.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS] for name, fact in facts.items()}
 
 
-def started_from() -> str:
+def started_from(place: Place | None = None) -> str:
     """Return what a run of this process writes down about where it was started."""
-    return json.dumps(surroundings())
+    return json.dumps(surroundings(place))
 
 
 def _code_of_run(run: dg.DagsterRun) -> str | None:

@@ -1,6 +1,8 @@
 """The Snowflake resource: sessions of an account, or of the embedded Snowflake behind the same interface."""
 
 import base64
+import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.settings import STATEMENT_TIMEOUT_SECONDS, Settings, SnowflakeSettings
+from run_elt_dagster.settings import STATEMENT_TIMEOUT_SECONDS, Settings, SnowflakeSettings, note_secrets
 from run_elt_dagster.snowflake.answers import LIMIT_SECONDS, REPORT_AFTER_SECONDS, REPORT_AGAIN_SECONDS, Answers
 from run_elt_dagster.snowflake.connecting import LOGIN_TIMEOUT_SECONDS, close_connection, open_connection
 from run_elt_dagster.snowflake.env_vars import resolved
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
     from dagster_snowflake import SnowflakeResource
     from snowflake.connector import SnowflakeConnection
 
+# The fields of dagster-snowflake's resource that have the same meaning here.
+_SHARED = (
+    *("account", "user", "role", "warehouse", "database", "password", "authenticator"),
+    *("private_key", "private_key_path", "private_key_password"),
+)
+# Those that are arguments of the connector, and their names there. `autocommit`, `paramstyle` and what is for SQLAlchemy or ADBC
+# are for statements of the user's own.
+_ARGUMENTS = {
+    "schema_": "schema",
+    **{name: name for name in ("client_prefetch_threads", "client_session_keep_alive", "login_timeout")},
+    **{name: name for name in ("network_timeout", "ocsp_response_cache_filename", "validate_default_parameters")},
+    "timezone": "timezone",
+}
+# Arguments that a run decides: who it is in Snowflake's history, how long it waits, and that what it sends takes effect.
+_OURS = ("application", "autocommit", "backoff_policy", "paramstyle")
+# Names of arguments that hold a secret.
+_SECRET = re.compile("secret|token|pass|pwd|private_key")
 # How long a run waits for another process that uses the embedded Snowflake.
 EMBEDDED_WAIT_SECONDS = 600.0
 
@@ -50,6 +69,9 @@ class Snowflake(dg.ConfigurableResource[None]):
     answer_timeout_seconds: float = Field(
         default=LIMIT_SECONDS, description="How long Snowflake may leave a request without an answer."
     )
+    additional_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Other arguments of the connector; these come before the fields."
+    )
     embedded_dir: str = Field(default=".run_elt", description="Where the embedded Snowflake keeps its data.")
     sample_data: bool = Field(default=True, description="Whether the embedded Snowflake is filled at first use.")
 
@@ -65,6 +87,28 @@ class Snowflake(dg.ConfigurableResource[None]):
             return cls(**common)
         return cls(**common, **_account_config(settings.snowflake))
 
+    @classmethod
+    def of(cls, resource: Any) -> "Snowflake":
+        """Return the resource that signs in as another one does: one of this class itself, or dagster-snowflake's.
+
+        A key pair, an authenticator, and what `additional_snowflake_connection_args` adds are kept. The connection is the connector's,
+        whatever `connector` says, and commits by itself: a run begins its transactions on its own.
+
+        Raises:
+            TypeError: It is of another class.
+            ValueError: It names no account. This class would take that for the embedded Snowflake.
+        """
+        if isinstance(resource, cls):
+            return resource
+        # Importing dagster-snowflake takes seconds. Who has a resource of it has imported it.
+        module = sys.modules.get("dagster_snowflake")
+        if module is None or not isinstance(resource, module.SnowflakeResource):
+            raise TypeError(
+                "the resource of Snowflake requires run_elt_dagster.Snowflake or dagster_snowflake.SnowflakeResource, got "
+                f"{type(resource).__name__}. Nothing was sent to Snowflake. Pass one of the two."
+            )
+        return cls(**_fields_of(resource))
+
     def resolved(self) -> "Snowflake":
         """Return the resource with its secrets read from the environment, for use outside of Dagster's own injection."""
         return resolved(self)
@@ -72,7 +116,7 @@ class Snowflake(dg.ConfigurableResource[None]):
     @property
     def is_embedded(self) -> bool:
         """Whether there is no account."""
-        return self.account is None
+        return self.account is None and not self.additional_arguments
 
     @contextmanager
     def connect(
@@ -95,9 +139,13 @@ class Snowflake(dg.ConfigurableResource[None]):
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
         """
+        given = self.additional_arguments
+        note_secrets(
+            self.password, self.private_key, self.private_key_password, *(given[n] for n in given if _SECRET.search(n))
+        )
         answers = answers or Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
         if not self.is_embedded:
-            arguments = {**self._account_arguments(), "private_key": self._der_key()}
+            arguments = {"private_key": self._der_key(), **self._account_arguments()}
             if patience_seconds is not None:
                 arguments["login_timeout"] = patience_seconds
             with _connected(arguments, answers) as connection:
@@ -147,6 +195,23 @@ class Snowflake(dg.ConfigurableResource[None]):
         ):
             yield session
 
+    @contextmanager
+    def get_connection(self, raw_conn: bool = True) -> Generator["SnowflakeConnection"]:  # noqa: ARG002, FBT001, FBT002
+        """Open a connection, as dagster-snowflake's resource does it: an asset that asks for that one works with this one.
+
+        https://docs.dagster.io/api/libraries/dagster-snowflake
+
+        Args:
+            raw_conn: Taken and not looked at: dagster-snowflake looks at it for SQLAlchemy alone.
+        """
+        with self.connect() as connection:
+            yield connection
+
+    def connect_and_execute(self, sql: str) -> None:
+        """Run one statement on a connection of its own, as dagster-snowflake's resource does it."""
+        with self.get_connection() as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+
     def dagster_snowflake(self) -> "SnowflakeResource":
         """Return dagster-snowflake's resource with the same account and sign-in, for its I/O managers and components.
 
@@ -173,6 +238,7 @@ class Snowflake(dg.ConfigurableResource[None]):
 
     def _account_arguments(self) -> dict[str, Any]:
         """Return the connector's arguments but for the private key; None where the connector decides."""
+        more = {name: value for name, value in self.additional_arguments.items() if name not in _OURS}
         return {
             "account": self.account,
             "user": self.user,
@@ -188,10 +254,12 @@ class Snowflake(dg.ConfigurableResource[None]):
             "autocommit": True,
             "login_timeout": LOGIN_TIMEOUT_SECONDS,
             # https://docs.snowflake.com/en/sql-reference/parameters
+            **more,
             "session_parameters": {
                 "STATEMENT_TIMEOUT_IN_SECONDS": self.statement_timeout_seconds,
                 # A run that lost its connection stops costing money.
                 "ABORT_DETACHED_QUERY": True,
+                **more.get("session_parameters", {}),
             },
         }
 
@@ -235,6 +303,22 @@ def _connected(arguments: dict[str, Any], answers: Answers) -> Generator["Snowfl
         yield connection
     finally:
         close_connection(connection, answers)
+
+
+def _fields_of(resource: Any) -> dict[str, Any]:
+    """Return the fields of a resource of dagster-snowflake; variables of the environment stay variables."""
+    shared = {name: getattr(resource, name) for name in _SHARED}
+    more = {argument: getattr(resource, name) for name, argument in _ARGUMENTS.items()}
+    additional = {
+        **{argument: value for argument, value in more.items() if value is not None},
+        **(resource.additional_snowflake_connection_args or {}),
+    }
+    if shared["account"] is None and not {"account", "connection_name"} & additional.keys():
+        raise ValueError(
+            "the resource of Snowflake requires an account, got none. Nothing was sent to Snowflake. Pass account, or connection_name in "
+            "additional_snowflake_connection_args."
+        )
+    return {**{name: value for name, value in shared.items() if value is not None}, "additional_arguments": additional}
 
 
 def _account_config(account: SnowflakeSettings) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import pytest
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
 
 LOCATION = """
-import run_elt_dagster.definitions as ours
-from run_elt_dagster.orchestration.specs import source_assets
+import run_elt_dagster as elt
 
 {documented}
 
@@ -23,16 +22,17 @@ def asks_for_nothing(context):
     return dg.RunRequest(asset_selection=[], run_key="once")
 
 
+tables = elt.build_parts("tables", snowflake=elt.Snowflake(sample_data=False)).folders[""]
 defs = dg.Definitions(
-    assets=[ours.analytics, *source_assets(ours.tables), report, report_of_broken],
-    jobs=[ours.run_elt_alert],
+    assets=[*tables.assets, report, report_of_broken],
+    jobs=tables.jobs,
     sensors=[
         asks_for_nothing,
         dg.AutomationConditionSensorDefinition(
             "automation", target="*", default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=1
         ),
     ],
-    resources={{"snowflake": ours.snowflake}},
+    resources={{"snowflake": elt.Snowflake(sample_data=False)}},
     executor=dg.in_process_executor,
 )
 """
@@ -59,7 +59,7 @@ def location(deployment_dir: DeploymentDir) -> Mapping[str, str]:
     folder.mkdir(parents=True)
     (folder / "mau_summary.sql").write_text("select 1 as n", encoding="utf-8")
     (folder / "broken.sql").write_text("select n / 0 as n from analytics.mau_summary", encoding="utf-8")
-    return {"RUN_ELT_TABLES_DIR": str(deployment_dir.directory / "tables")}
+    return {}
 
 
 def runs(webserver: Webserver) -> list[tuple[str, set[str], str]]:

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.alerts.production import look_at_production
+from run_elt_dagster.library import build_defs
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
-from run_elt_dagster.settings import PublishOptions, Settings
+from run_elt_dagster.settings import PublishOptions, Settings, secret_values
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
@@ -154,9 +155,61 @@ def test_connector_is_told_what_dagster_snowflake_would_tell_it(
         pass
     with pytest.raises(Told), resource.dagster_snowflake().get_connection():
         pass
+    with pytest.raises(Told), Snowflake.of(resource.dagster_snowflake()).connect():
+        pass
     own = ("application", "backoff_policy")
-    ours, theirs = ({name: v for name, v in one.items() if name not in own} for one in told)
+    ours, theirs, taken = ({name: v for name, v in one.items() if name not in own} for one in told)
     assert ours == {**theirs, "autocommit": True}
+    assert taken == ours
+
+
+def test_resource_of_dagster_snowflake_without_an_account_is_refused(account: Account) -> None:
+    """It may name its connection elsewhere; taken for none, its tables would be built on the embedded Snowflake."""
+    theirs = account.resource().dagster_snowflake()
+    with pytest.raises(ValueError, match="the resource of Snowflake requires an account, got none"):
+        Snowflake.of(theirs.model_copy(update={"account": None}))
+    named = theirs.model_copy(
+        update={"account": None, "additional_snowflake_connection_args": {"connection_name": "prod"}}
+    )
+    assert not Snowflake.of(named).is_embedded
+
+
+@pytest.mark.parametrize("given", ["ours", "theirs"])
+def test_users_assets_and_tables_run_with_the_same_resource(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """Whichever class it is of: what the user's asset is annotated with is dagster-snowflake's."""
+    from dagster_snowflake import SnowflakeResource  # noqa: PLC0415 - seconds to import
+
+    monkeypatch.setenv("THE_PASSWORD", account.server.password)
+    theirs = account.resource().dagster_snowflake().model_copy(update={"password": dg.EnvVar("THE_PASSWORD")})
+    with account.resource().connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create schema analytics")
+    path = tmp_path / "sql" / "analytics" / "orders.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("select n from raw_data.orders", encoding="utf-8")
+    found: list[object] = []
+
+    @dg.asset(key=["raw_data", "orders"])
+    def before(snowflake: SnowflakeResource) -> None:
+        snowflake.connect_and_execute("create schema raw_data")
+        with snowflake.get_connection() as connection:
+            connection.cursor().execute("create table raw_data.orders as select 5 as n")
+
+    @dg.asset(deps=[["analytics", "orders"]])
+    def after(snowflake: SnowflakeResource) -> None:
+        with snowflake.get_connection(raw_conn=True) as connection:
+            found.extend(connection.cursor().execute("select * from analytics.orders").fetchall())
+
+    mine = dg.Definitions(assets=[before, after], jobs=[dg.define_asset_job("all")])
+    resource = theirs if given == "theirs" else Snowflake.of(theirs)
+    defs = dg.Definitions.merge(
+        mine, build_defs(tmp_path / "sql", snowflake=resource, settings=Settings(cache_dir=None))
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def("all").execute_in_process(instance=instance).success
+    assert found == [(5,)]
+    assert account.server.password in secret_values()
 
 
 def test_key_that_cannot_be_read_is_an_error_that_does_not_tell_it(account: Account) -> None:

@@ -391,7 +391,7 @@ def test_sign_that_cannot_be_seen_is_shown(tmp_path: Path) -> None:
 
 def test_folder_without_tables_is_an_error(tmp_path: Path) -> None:
     assert "got no SQL file" in problems_of(tmp_path)[0]
-    assert "RUN_ELT_TABLES_DIR requires a folder" in problems_of(tmp_path / "nowhere")[0]
+    assert "the path of a folder of tables requires a folder" in problems_of(tmp_path / "nowhere")[0]
 
 
 def test_one_table_is_loaded_when_every_other_file_is_broken(tmp_path: Path) -> None:

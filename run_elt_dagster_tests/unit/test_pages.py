@@ -5,9 +5,12 @@ import html
 import json
 import re
 import runpy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import sqlglot
 import yaml
@@ -92,9 +95,38 @@ def test_ini_loads(block: Block) -> None:
     assert parser.sections()
 
 
-@pytest.mark.parametrize("block", named("python"))
+# Importing dagster-snowflake takes seconds.
+PYTHON = [
+    pytest.param(block, id=block.place, marks=[pytest.mark.thorough] * ("from dagster_snowflake" in block.text))
+    for block in blocks("python")
+]
+
+
+@pytest.fixture
+def _project_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folders and modules that docs/library.md speaks of."""
+    for name in ("sql", "sales", "finance"):
+        table = tmp_path / "my_project" / name / "analytics" / f"{name}.sql"
+        table.parent.mkdir(parents=True)
+        table.write_text("select 1 as n", encoding="utf-8")
+    (tmp_path / "my_project" / "assets.py").write_text(
+        "import dagster as dg\n\n@dg.asset\ndef loads_orders(): ...\n\n@dg.asset\ndef report(): ...\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield
+    for name in ("my_project.assets", "my_project"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("_project_of_the_reader")
+@pytest.mark.parametrize("block", PYTHON)
 def test_python_runs(block: Block) -> None:
-    exec(compile(block.text, block.place, "exec"), {"__name__": "page"})  # noqa: S102 - our own words
+    found: dict[str, Any] = {"__name__": "page"}
+    exec(compile(block.text, block.place, "exec"), found)  # noqa: S102 - our own words
+    if isinstance(defs := found.get("defs"), dg.Definitions):
+        assert defs.get_repository_def().get_all_jobs()
 
 
 def test_task_of_the_editor_finds_file_and_line_of_a_problem() -> None:

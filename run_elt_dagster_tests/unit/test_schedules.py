@@ -17,7 +17,7 @@ from run_elt_dagster.orchestration.schedule import requests_of, schedule_of, wan
 from run_elt_dagster.runs.partitions import RANGE_END, RANGE_START
 from run_elt_dagster.settings import AlertSettings
 
-JOB = TableJob("RunELT_Alert", "daily", "@daily", (("analytics", "orders"),), {})
+JOB = TableJob("RunELT_Alert", "daily", "@daily", (("analytics", "orders"),), {}, is_main=True)
 
 
 @pytest.fixture
