@@ -35,7 +35,7 @@ class Kept(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Idle:
     key: Hashable
     connection: Any
@@ -66,7 +66,7 @@ class IdleConnections:
     def take(self, key: Hashable) -> Any | None:
         """Return the connection that was given back last under a key, None without one. It is the caller's alone."""
         while (found := self._last(key)) is not None:
-            # Again, though `_outdated` has looked: a finalizer may have closed it in between.
+            # Only the one that is taken: looking at a file has a cost, and the next `give` looks at all of them.
             if found.is_whole():
                 return found
             found.close_now()
@@ -96,19 +96,26 @@ class IdleConnections:
 
     def _last(self, key: Hashable) -> Any | None:
         with self._lock:
-            closing = self._outdated()
+            closing = self._overdue()
             found = next((each for each in reversed(self._idle) if each.key == key), None)
             if found is not None:
                 self._idle.remove(found)
         _close(closing)
         return None if found is None else found.connection
 
+    def _overdue(self) -> list[_Idle]:
+        """Take out what waited too long. The one that was given back first comes first."""
+        oldest = self._clock() - self._seconds
+        count = sum(each.since < oldest for each in self._idle)
+        leaving, self._idle = self._idle[:count], self._idle[count:]
+        return leaving
+
     def _outdated(self) -> list[_Idle]:
         """Take out what waited too long, what is broken, and the oldest ones beyond the limit."""
-        oldest = self._clock() - self._seconds
-        whole = [each for each in self._idle if each.since >= oldest and each.connection.is_whole()]
+        leaving = self._overdue()
+        whole = [each for each in self._idle if each.connection.is_whole()]
         staying = whole[-self._limit :]
-        leaving = [each for each in self._idle if each not in staying]
+        leaving += [each for each in self._idle if each not in staying]
         self._idle = staying
         return leaving
 
