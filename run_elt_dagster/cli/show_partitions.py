@@ -50,7 +50,7 @@ def _line(partition: PublishedPartition) -> list[str]:
         partition.key,
         f"{partition.rows:,}",
         _minute(partition.published_at),
-        short_id(partition.marker.run_of_rows),
+        f"{'rollback of ' if partition.marker.is_rolled_back else ''}{short_id(partition.marker.run_of_rows)}",
         _minute(partition.marker.at),
     ]
 
@@ -64,6 +64,7 @@ def _facts(partition: PublishedPartition) -> dict[str, Any]:
         "published_at": str(partition.published_at),
         "run_id": partition.marker.run_of_rows,
         "snapshot_at": partition.marker.at,
+        "is_rolled_back": partition.marker.is_rolled_back,
     }
 
 

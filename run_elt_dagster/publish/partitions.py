@@ -21,6 +21,7 @@ from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.time_literals import NTZ, time_literal
 from run_elt_dagster.publish.guards import OBJECT_MISSING
+from run_elt_dagster.publish.versions import before_sql
 from run_elt_dagster.snowflake.session import Session, StatementError
 
 # With so many published partitions before it, a new one is compared.
@@ -183,6 +184,35 @@ def record_sql(
     )
 
 
+def notes_sql(target: Relation, keys: Sequence[str]) -> str:
+    """Return the query for the lock of a target, and for what is published under some keys."""
+    return f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_lock(target)} OR ({_have(target, keys)})"
+
+
+def notes_before_sql(target: Relation, keys: Sequence[str], query_id: str) -> str:
+    """Return the query for what was published under some keys just before a statement."""
+    notes = before_sql(partitions_table(target), query_id)
+    return f"SELECT {_COLUMNS} FROM {notes} WHERE {_have(target, keys)}"
+
+
+def forget_keys_sql(target: Relation, keys: Sequence[str]) -> str:
+    """Return the statement that forgets what is published under some keys."""
+    return f"DELETE FROM {partitions_table(target).sql} WHERE {_have(target, keys)}"
+
+
+def record_again_sql(target: Relation, notes: Sequence[PublishedPartition]) -> str:
+    """Return the statement that notes what a rollback has put back, each with the run that it says."""
+    values = ", ".join(
+        f"({quote_literal(n.key)}, {_literal(n.start)}, {_literal(n.end)}, {quote_literal(n.marker.run_id)}, "
+        f"{quote_literal(n.marker.at)}, {n.rows}, {_text(n.query_id)})"
+        for n in notes
+    )
+    return (
+        f"INSERT INTO {partitions_table(target).sql} ({_COLUMNS}) SELECT {quote_literal(target.name)}, COLUMN1, "
+        f"COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, COLUMN4, COLUMN5, COLUMN6, {_NOW}, COLUMN7::VARCHAR FROM VALUES {values}"
+    )
+
+
 def chunks(partitions: Sequence[Partition]) -> Iterator[Sequence[Partition]]:
     """Yield partitions in as many parts as one statement each may list."""
     for first in range(0, len(partitions), PARTITIONS_LISTED):
@@ -257,6 +287,10 @@ def _is_of(target: Relation) -> str:
 
 def _is_lock(target: Relation) -> str:
     return f"{_is_of(target)} AND PARTITION_KEY IS NULL"
+
+
+def _have(target: Relation, keys: Sequence[str]) -> str:
+    return f"{_is_of(target)} AND PARTITION_KEY IN ({', '.join(map(quote_literal, keys))})"
 
 
 def _are_in(target: Relation, pieces: Sequence[Piece]) -> str:

@@ -56,6 +56,14 @@ def at_sql(relation: Relation, moment: str) -> str:
     return f"{relation.sql} AT(TIMESTAMP => {quote_literal(moment)}::TIMESTAMP_TZ)"
 
 
+def before_sql(relation: Relation, query_id: str) -> str:
+    """Return what stands behind FROM for a table as it was just before a statement was over.
+
+    Snowflake finds a statement for 14 days: https://docs.snowflake.com/en/sql-reference/constructs/at-before
+    """
+    return f"{relation.sql} BEFORE(STATEMENT => {quote_literal(query_id)})"
+
+
 def order_of(version: TableVersion | None) -> tuple[str, str] | None:
     """Return what tells the rows of one run from those of another; None if unknown."""
     return version.marker.order if version is not None and version.marker is not None else None

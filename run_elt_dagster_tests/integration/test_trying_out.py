@@ -14,6 +14,7 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 ORDERS = "id,zip,amount,at,note\n1,007,12.50,2026-11-28T10:00:00Z,\n2,10115,3,2026-11-28 12:30:00 +02:00,late\n"
@@ -303,7 +304,8 @@ def test_diff_compares_each_type_and_null_with_null(shop: Place) -> None:
     assert facts["rows"]["by_column"] == differing
 
 
-def test_partition_is_previewed_compared_and_listed(place: Place) -> None:
+def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(place.directory)))
     with place.resource.connect():
         place.sql(
             "create table raw_data.e as select column1::date as day, column2 as n from values ('2024-01-01', 1), ('2024-01-02', 2)"
@@ -341,3 +343,15 @@ def test_partition_is_previewed_compared_and_listed(place: Place) -> None:
         code, out, _ = place.run("show", "--partitions", "analytics.days")
         assert (code, out.splitlines()[0]) == (0, "analytics.days: 2 partitions published")
         assert place.run("show", "--partitions")[0] == 2
+        with place.resource.session(log=print) as session:
+            again = run_arguments("bbbbbbbb")
+            (outcome,) = run_tables(session, tables, [key], slices={key: table.part("2024-01-02")}, **again)
+        assert outcome.published, outcome.failure
+        assert place.run("rollback", "analytics.days", "--yes")[0] == 1
+        code, out, err = place.run("rollback", "analytics.days", "--partition", "2024-01-02", "--yes")
+        assert not err, err
+        assert (code, "partition 2024-01-02 has the rows of before (1 rows)" in out) == (0, True)
+        assert (
+            "An earlier command has put back" in place.run("rollback", "analytics.days", "--partition", "2024-01-02")[1]
+        )
+        assert "rollback of bbbbbbbb" in place.run("show", "--partitions", "analytics.days")[1]

@@ -268,16 +268,8 @@ def test_lock_is_changed_before_anything_is_read() -> None:
 
 def test_markers_tell_the_lock_from_the_partitions() -> None:
     lock = ("MAU", None, None, None, "0", "2024", None, datetime(2024, 1, 9), None)  # noqa: DTZ001 - as the connector gives it
-    row = (
-        "MAU",
-        "2024-01-01",
-        *(datetime(2024, 1, day) for day in (1, 2)),  # noqa: DTZ001
-        "1",
-        "2025",
-        7,
-        datetime(2024, 1, 9),  # noqa: DTZ001
-        "01b2",
-    )
+    times = (datetime(2024, 1, 1), datetime(2024, 1, 2))  # noqa: DTZ001
+    row = ("MAU", "2024-01-01", *times, "1", "2025", 7, datetime(2024, 1, 9), "01b2")  # noqa: DTZ001
     found = partitions.markers_of([(*lock[:4], None, None, *lock[6:]), lock, row])
     assert found.first == Marker("run", "0", "2024")
     assert found.partitions == (

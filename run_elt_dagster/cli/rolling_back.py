@@ -1,0 +1,48 @@
+"""What the rollback of a table and that of its partitions share."""
+
+import sys
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+
+from run_elt_dagster.cli.opening import dagster_instance, in_words
+from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.orchestration.assets import is_live
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
+
+
+@contextmanager
+def rolling_back(settings: Settings) -> Generator[tuple[dg.DagsterInstance, StatementRunner, str]]:
+    """Open Dagster's history, what sends the statements, and tell the stored name of the session's database."""
+    snowflake = Snowflake.from_settings(settings).resolved()
+    with dagster_instance() as instance, in_words(settings), snowflake.session(log=say_on_stderr) as session:
+        run = RunContext("rollback", "run-elt rollback", is_live=lambda start: is_live(instance, start))
+        yield instance, StatementRunner(session, run, threading.Event()), session.database
+
+
+def agrees() -> bool:
+    """Ask whether to go on, and say so if not.
+
+    Raises:
+        ValueError: There is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ValueError("rolling back requires an answer, got no terminal. Nothing was changed. Pass --yes.")
+    if input("Roll back? Type yes: ").strip().lower() == "yes":
+        return True
+    print("Nothing was changed.")
+    return False
+
+
+def noted(instance: dg.DagsterInstance, observations: Iterable[dg.AssetObservation]) -> Sequence[str]:
+    """Report what was rolled back to Dagster's history; return what could not be noted, in words."""
+    try:
+        for observation in observations:
+            instance.report_runless_asset_event(observation)
+    except Exception as error:  # noqa: BLE001 - readers see the rows of before, whatever becomes of the history
+        return [f"the rollback is done, but Dagster's history could not note it, got {type(error).__name__}: {error}"]
+    return []
