@@ -1,5 +1,7 @@
 # make run     every table on the embedded Snowflake, no account needed
 # make dev     the Dagster UI on http://127.0.0.1:3000
+# make example-partitions  a table that is built by the day: a week of it, what is published, and a rollback; DAYS=FIRST...LAST
+# make example-partitions-ui  the same table in the Dagster UI: a backfill
 # make test    all tests
 # make unit    the unit tests: nothing outside the process, about a minute
 # make coverage  the unit tests, and which lines they run
@@ -21,11 +23,11 @@ COMMA := ,
 # itself. PYTHONWARNINGS reaches the processes that a command starts, too. Every other warning is shown.
 SUPERSEDED := ignore:Function `dev_command` is superseded,ignore:Function `asset_materialize_command` is superseded
 QUIET := $(SUPERSEDED),ignore:Parameter `include_sources` of function `AssetSelection.all`
-run dev: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMMA))$(QUIET)
+run dev example-partitions example-partitions-ui: export PYTHONWARNINGS := $(if $(PYTHONWARNINGS),$(PYTHONWARNINGS)$(COMMA))$(QUIET)
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
-run dev: export DAGSTER_HOME ?= $(CURDIR)
+run dev example-partitions example-partitions-ui: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev test unit coverage faults mutants lint docs site pictures bench clean
+.PHONY: run dev example-partitions example-partitions-ui test unit coverage faults mutants lint docs site pictures bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -39,6 +41,24 @@ run: $(VENV)/embedded
 dev: $(VENV)/embedded
 	@$(BIN)/dagster instance info >/dev/null
 	$(BIN)/dagster dev
+
+# In a folder of its own: its data and its history are none of those of `make run`.
+example-partitions example-partitions-ui: export RUN_ELT_TABLES_DIR := tables
+EXAMPLE := cd examples/partitions && $(abspath $(BIN))
+DAYS ?= 2019-05-01...2019-05-07
+DAY = $(lastword $(subst ..., ,$(DAYS)))
+
+example-partitions: $(VENV)/embedded
+	$(EXAMPLE)/dagster asset materialize --select analytics/sessions_daily --partition-range $(DAYS) -m run_elt_dagster
+	$(EXAMPLE)/dagster asset materialize --select analytics/sessions_daily --partition $(DAY) -m run_elt_dagster
+	@echo
+	$(EXAMPLE)/run-elt rollback analytics.sessions_daily --partition $(DAY) --yes
+	@echo
+	@$(EXAMPLE)/run-elt show --partitions analytics.sessions_daily
+
+example-partitions-ui: $(VENV)/embedded
+	@$(EXAMPLE)/dagster instance info >/dev/null
+	$(EXAMPLE)/dagster dev -m run_elt_dagster
 
 # Five on two cores: half of the tests of real processes wait for one.
 test: $(VENV)/dev
@@ -71,7 +91,7 @@ lint: $(VENV)/dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/run-elt lint
-	$(BIN)/sqlfluff lint run_elt_dagster/tables deploy/snowflake_setup.sql
+	$(BIN)/sqlfluff lint run_elt_dagster/tables examples deploy/snowflake_setup.sql
 
 docs: $(VENV)/dev
 	$(BIN)/python docs/write_settings.py

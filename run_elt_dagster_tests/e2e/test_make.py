@@ -4,6 +4,8 @@ import re
 import shutil
 import sys
 
+import pytest
+
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir
 from run_elt_dagster_tests.support.effort import effort
 
@@ -47,3 +49,18 @@ def test_make_run_warns_of_nothing_keeps_what_the_run_printed_and_gives_the_same
     assert not (deployment_dir.directory / "storage").exists()
     if effort(usual=0, thorough=1):
         make_run(deployment_dir)
+
+
+@pytest.mark.thorough
+def test_make_example_partitions_builds_days_and_rolls_one_back(deployment_dir: DeploymentDir) -> None:
+    shutil.copy(ROOT / "Makefile", deployment_dir.directory)
+    shutil.copytree(ROOT / "examples/partitions/tables", deployment_dir.directory / "examples/partitions/tables")
+    run = deployment_dir.run("make", "-o", f"{sys.prefix}/embedded", f"VENV={sys.prefix}", "example-partitions")
+    assert run.returncode == 0, run.stderr
+    said = run.stdout + run.stderr
+    document = (ROOT / "docs/partitions.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```text\n(analytics.*?)```", document, re.DOTALL)[0].splitlines()
+    assert len(shown) == 6
+    run_and_time = r"\d{4}-\d\d-\d\d \d\d:\d\d|[0-9a-f]{8}(?= )"
+    assert [line for line in shown if re.sub(run_and_time, "#", line) not in re.sub(run_and_time, "#", said)] == []
+    assert "Warning" not in said

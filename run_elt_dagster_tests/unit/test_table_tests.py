@@ -19,6 +19,7 @@ from run_elt_dagster.testing.runner import Outcome, Runner, file_sql
 from run_elt_dagster.testing.values import agree
 
 SHIPPED = Path(run_elt_dagster.__file__).parent / "tables"
+EXAMPLE = Path(run_elt_dagster.__file__).parents[1] / "examples" / "partitions" / "tables"
 CASE = """
 cases:
   a:
@@ -491,10 +492,11 @@ def test_plugin_of_pytest_and_command_look_for_the_same_files() -> None:
     assert pytest_plugin.SUFFIXES == files.LIKE_SUFFIX
 
 
-def test_every_shipped_table_has_tests_that_pass() -> None:
-    tests, wrong = load_tests(SHIPPED, database="RUN_ELT")
+@pytest.mark.parametrize("tables", [SHIPPED, EXAMPLE], ids=["shipped", "example"])
+def test_every_shipped_table_has_tests_that_pass(tables: Path) -> None:
+    tests, wrong = load_tests(tables, database="RUN_ELT")
     assert wrong == []
-    assert {each.table.name for each in tests} == {f"analytics.{path.stem}" for path in SHIPPED.glob("analytics/*.sql")}
+    assert {each.table.name for each in tests} == {f"analytics.{path.stem}" for path in tables.glob("analytics/*.sql")}
     with Runner() as runner:
         found = [runner.run(each, case) for each in tests for case in each.file.cases]
     assert {each.verdict for each in found} == {"passed"}
