@@ -21,6 +21,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.runs.partitions import BACKFILL
 
+BACKFILLS_SENSOR = "slack_alert_backfills"
 # Of Dagster's list, the newest come first.
 BACKFILLS_READ, RUNS_READ, TOLD_KEPT = 100, 500, 500
 # Dagster 1.13.27 has no public name for the statuses. These are their values in the instance's answers.
@@ -88,6 +89,23 @@ def failed_backfills(
         if tables and not _alerts_by_itself(alerts, instance, runs):
             cause = str(each.error.message).strip() if each.error is not None else ""
             yield FailedBackfill(each.backfill_id, tables, len(runs), cause, utc(ended))
+
+
+def waiting_backfills(alerts: Alerts, instance: dg.DagsterInstance) -> list[FailedBackfill]:
+    """Return the failed backfills of the last 48 h without a failed run and without a delivered alert, the oldest first."""
+    failed = list(failed_backfills(alerts, instance, {}))
+    # Where no backfill failed, a look costs one query.
+    told = _told_by_now(instance) if failed else set[str]()
+    return [backfill for backfill in failed if backfill.id not in told]
+
+
+def _told_by_now(instance: dg.DagsterInstance) -> set[str]:
+    """Return the backfills that were told of, by what the sensors of all code locations keep."""
+    kept: Sequence[Any] = instance.all_instigator_state()
+    cursors = [
+        getattr(state.instigator_data, "cursor", None) for state in kept if state.instigator_name == BACKFILLS_SENSOR
+    ]
+    return {each for cursor in cursors for each, state in json.loads(cursor or "{}").items() if state == "told"}
 
 
 def _tables_of(alerts: Alerts, backfill: Any) -> tuple[str, ...]:

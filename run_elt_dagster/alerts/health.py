@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.alerts.backfills import waiting_backfills
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, Known, alerting_statuses, at_location
@@ -30,17 +31,19 @@ class Health:
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; None if none ever was.
         missing: The variables that must be set before anything can be delivered, empty if none.
         location: The code location that looks, empty if it is unknown.
+        backfills: The ids of the failed backfills of the last 48 h without a failed run and without a delivered alert.
     """
 
     waiting: Mapping[str, LedgerEntry]
     last_delivered_at: float | None
     missing: str = ""
     location: str = ""
+    backfills: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
         """Whether every failure was heard of. Without failures there is nothing to be heard of, token or not."""
-        return not self.waiting
+        return not (self.waiting or self.backfills)
 
     @property
     def words(self) -> str:
@@ -48,14 +51,17 @@ class Health:
         if self.is_well:
             return f"No failed run waits for its alert{f', but {self.missing} not set' if self.missing else ''}."
         reasons = sorted({entry.reason for entry in self.waiting.values() if entry.reason})
-        return f"{len(self.waiting)} failed runs wait for their alert. {' '.join(reasons)}".strip()
+        of = {"runs": len(self.waiting), "backfills": len(self.backfills)}
+        counted = " and ".join(f"{count} failed {what}" for what, count in of.items() if count)
+        return f"{counted} wait for their alert. {' '.join(reasons)}".strip()
 
     def metadata(self) -> dict[str, str | int]:
         """Return what the page shows."""
         last = self.last_delivered_at
         return {
-            "undelivered": len(self.waiting),
+            "undelivered": len(self.waiting) + len(self.backfills),
             "undelivered_runs": ", ".join(sorted(self.waiting)[:RUNS_NAMED]),
+            **({"undelivered_backfills": ", ".join(self.backfills[:RUNS_NAMED])} if self.backfills else {}),
             "last_delivery": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "never",
             "state": self.words,
             **({"code_location": self.location} if self.location else {}),
@@ -140,7 +146,10 @@ def health_of(
         and entries[record.dagster_run.run_id].status != "delivered"
     }
     known.last_delivered_at = _last_delivery_known(alerts, instance, known)
-    return Health(waiting, known.last_delivered_at or None, slack.missing, location=alerts.location)
+    backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))
+    return Health(
+        waiting, known.last_delivered_at or None, slack.missing, location=alerts.location, backfills=backfills
+    )
 
 
 def _last_delivery_known(alerts: Alerts, instance: dg.DagsterInstance, known: Known) -> float:

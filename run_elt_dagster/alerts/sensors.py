@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.backfills import tell_failed_backfills
+from run_elt_dagster.alerts.backfills import BACKFILLS_SENSOR, tell_failed_backfills
 from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, Sweep, end_if_interrupted, is_ours, is_retried, undelivered
 from run_elt_dagster.alerts.health import health_of, report_if_changed
@@ -81,7 +81,7 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
 
 def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     @dg.sensor(
-        name="slack_alert_backfills",
+        name=BACKFILLS_SENSOR,
         default_status=status,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Posts to Slack when a backfill of the analytics tables failed, and none of its runs did.",

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
-from run_elt_dagster.orchestration.jobs import JOB_NAME, SCHEDULE_NAME, jobs_of
+from run_elt_dagster.orchestration.jobs import JOB_NAME, TableJob, jobs_of, waking, waking_sensors
 from run_elt_dagster.orchestration.lateness import late_tables, with_freshness
 from run_elt_dagster.orchestration.specs import owners_of
 from run_elt_dagster.runs.code_location import known_locations, location_here
@@ -57,10 +57,13 @@ class Check(NamedCheck):
     )
     SCHEDULE = (
         "schedule",
-        "a person switched it off, its last tick failed, the last midnight has no tick, or a tick of the last day launched two runs",
+        "a person switched one off, its last tick failed, the last time when it was due has no tick, or a tick of the last day launched two runs",
     )
     SENSORS = "sensors", "a person switched one off, or its last tick failed"
-    ALERTS = "alerts", "a failed run of the last 48 h waits for its alert"
+    ALERTS = (
+        "alerts",
+        "a failed run of the last 48 h waits for its alert, or a backfill that failed without a failed run",
+    )
     FRESHNESS = (
         "freshness",
         "a table with `freshness` was never built, although its first planned build is longer ago than its limit",
@@ -79,7 +82,6 @@ TICK_SECONDS = 900
 _LATE_SHOWN = 10
 # Names of the required daemons: without them there is no schedule and no alert.
 _NEEDED = ("SCHEDULER", "SENSOR")
-SCHEDULES = {SCHEDULE_NAME}
 SENSORS = {
     *(sensor.name for sensor in alert_sensors(Alerts(AlertSettings(), {}, (JOB_NAME,)))),
     lost_runs_sensor(lost_after_seconds=60).name,
@@ -127,7 +129,7 @@ def check_deployment(
         rivals = _rivals_finding(daemons_at_work(lambda: _beats(instance))) if daemon.status == "ok" else None
         yield rivals or daemon
         is_automated = settings is None or settings.is_automated
-        automation = _automation(instance, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
+        automation = _automation(instance, tables, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
         yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
         yield _freshness_finding(instance, tables, now=datetime.now(UTC))
@@ -195,12 +197,21 @@ class _Automation:
         is_automated: Whether they run unless a person switches them off.
         has_daemon: Whether a daemon works on the instance.
         now: In seconds since 1970.
+        jobs: The jobs of the tables, each with a schedule; the first one alone where a table file is wrong.
+        sensors: The names of the sensors.
     """
 
     states: Sequence[Any]
     is_automated: bool
     has_daemon: bool
     now: float
+    jobs: Sequence[TableJob]
+    sensors: Collection[str]
+
+    @property
+    def schedules(self) -> set[str]:
+        """The names of the schedules."""
+        return {job.schedule for job in self.jobs}
 
     def of(self, kind: str) -> list[Any]:
         return [state for state in self.states if state.instigator_type.value == kind]
@@ -218,21 +229,27 @@ class _Automation:
         return max(self.now - at, 0) if at else float("inf")
 
 
-def _automation(instance: dg.DagsterInstance, *, is_automated: bool, has_daemon: bool) -> _Automation:
+def _automation(
+    instance: dg.DagsterInstance, tables: Catalogue | None, *, is_automated: bool, has_daemon: bool
+) -> _Automation:
+    jobs = jobs_of(tables or Catalogue([], {}))
+    woken = waking(tables, jobs) if tables is not None else {}
+    sensors = SENSORS | {sensor.name for sensor in waking_sensors(woken)}
     kept: list[Any] = list(instance.all_instigator_state())
     # Other code locations have their own `daily`; ours is where our sensors are.
-    ours = {_location(state) for state in kept if _is(state, "SENSOR", SENSORS)}
-    states = [state for state in kept if _is(state, "SENSOR", SENSORS)]
-    states += [s for s in kept if _is(s, "SCHEDULE", SCHEDULES) and (not ours or _location(s) in ours)]
-    return _Automation(states, is_automated, has_daemon, time.time())
+    states = [state for state in kept if _is(state, "SENSOR", sensors)]
+    ours = {_location(state) for state in states if state.instigator_name in SENSORS}
+    schedules = {job.schedule for job in jobs}
+    states += [s for s in kept if _is(s, "SCHEDULE", schedules) and (not ours or _location(s) in ours)]
+    return _Automation(states, is_automated, has_daemon, time.time(), jobs, sensors)
 
 
 def _automation_findings(instance: dg.DagsterInstance, automation: _Automation, answer: Answer) -> Iterator[Finding]:
     location = _location_finding(automation, answer)
     yield location
     looks = (
-        (Check.SCHEDULE, "SCHEDULE", SCHEDULES, _schedule_finding),
-        (Check.SENSORS, "SENSOR", SENSORS, _ticks_finding),
+        (Check.SCHEDULE, "SCHEDULE", automation.schedules, _schedule_finding),
+        (Check.SENSORS, "SENSOR", automation.sensors, _ticks_finding),
     )
     for name, kind, wanted, look in looks:
         states = automation.of(kind)
@@ -340,20 +357,20 @@ def _cause(error: Any) -> str:
 def _missed_finding(
     name: str, instance: dg.DagsterInstance, automation: _Automation, states: Sequence[Any]
 ) -> Finding | None:
-    """Return the midnight that the schedule owes: it was on before, and has no tick of it."""
-    midnight = datetime.fromtimestamp(automation.now - TICK_SECONDS, UTC).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    )
+    """Return the tick that a schedule owes: it was on before, and has none of that time."""
+    latest = datetime.fromtimestamp(automation.now - TICK_SECONDS, UTC)
+    due = {job.schedule: job.due_before(latest) for job in automation.jobs}
     for state in filter(automation.is_on, states):
+        wanted = due[state.instigator_name]
         started = getattr(state.instigator_data, "start_timestamp", None)
-        if not started or started >= midnight.timestamp():
+        if not started or started >= wanted.timestamp():
             continue
-        after = midnight.timestamp() - 1
+        after = wanted.timestamp() - 1
         if not instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after, limit=1):
             return failed(
                 name,
-                f"{state.instigator_name} requires a tick of {midnight:%Y-%m-%d %H:%M} UTC, got none. No table was built then.",
-                "Materialize all tables, and look at the daemon's log.",
+                f"{state.instigator_name} requires a tick of {wanted:%Y-%m-%d %H:%M} UTC, got none. No table was built then.",
+                "Materialize all tables of its job, and look at the daemon's log.",
             )
     return None
 
@@ -361,13 +378,15 @@ def _missed_finding(
 def _twice_finding(name: str, instance: dg.DagsterInstance, automation: _Automation) -> Finding | None:
     """Return the tick of the last day that launched more than one run: two daemons have evaluated it."""
     since = datetime.fromtimestamp(automation.now, UTC) - timedelta(hours=24)
-    scheduled = dg.RunsFilter(job_name=JOB_NAME, tags={"dagster/schedule_name": "daily"}, created_after=since)
-    launched: dict[tuple[str, str], list[str]] = {}
-    for run in instance.get_runs(scheduled, limit=50):
-        # A retry and a re-execution take over the tags of the run before.
-        if "dagster/parent_run_id" not in run.tags and (key := run.tags.get("dagster/run_key")):
-            launched.setdefault((run.tags.get(".dagster/repository", ""), key), []).append(run.run_id)
-    twice = {key: runs for (_, key), runs in launched.items() if len(runs) > 1}
+    launched: dict[tuple[str, str, str], list[str]] = {}
+    for job in automation.jobs:
+        tags = {"dagster/schedule_name": job.schedule}
+        scheduled = dg.RunsFilter(job_name=job.name, tags=tags, created_after=since)
+        for run in instance.get_runs(scheduled, limit=50):
+            # A retry and a re-execution take over the tags of the run before.
+            if "dagster/parent_run_id" not in run.tags and (key := run.tags.get("dagster/run_key")):
+                launched.setdefault((run.tags.get(".dagster/repository", ""), job.name, key), []).append(run.run_id)
+    twice = {key: runs for (*_, key), runs in launched.items() if len(runs) > 1}
     if not twice:
         return None
     told = "; ".join(
@@ -386,7 +405,7 @@ def _running_finding(name: str, wanted: Sequence[str], states: Sequence[Any]) ->
     return ok(name, f"{running} by default; no daemon has taken up {', '.join(unknown)} yet" if unknown else running)
 
 
-def _is(state: Any, kind: str, names: set[str]) -> bool:
+def _is(state: Any, kind: str, names: Collection[str]) -> bool:
     return state.instigator_type.value == kind and state.instigator_name in names
 
 

@@ -7,6 +7,7 @@ whole code location from loading.
 import graphlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -49,6 +50,17 @@ class TableJob:
     def assets_of(self, keys: Iterable[Key]) -> list[dg.AssetKey]:
         """Return the assets of some of its tables."""
         return [dg.AssetKey(asset_key((*self.prefix, *key))) for key in keys]
+
+    def due_before(self, moment: datetime) -> datetime:
+        """Return the last time before a moment when it runs, or that moment; aware, UTC."""
+        due = moment.replace(minute=0, second=0, microsecond=0)
+        unit = "day" if self.is_main else next(iter(self.partitions.values())).by
+        if unit == "hour":
+            return due
+        due = due.replace(hour=0)
+        if unit == "month":
+            return due.replace(day=1)
+        return due - timedelta(days=due.weekday()) if unit == "week" else due
 
     def definition(self) -> "dg.UnresolvedAssetJobDefinition":
         """Return the job as Dagster has it."""

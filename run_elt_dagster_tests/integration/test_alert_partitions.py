@@ -4,19 +4,23 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.backfills import tell_failed_backfills
+from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.partitions import BACKFILL
 from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster_tests.integration.test_doctor import switch
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 LOG = logging.getLogger("alerts-of-partitions")
@@ -140,6 +144,21 @@ def test_backfill_that_failed_without_a_failed_run_is_told_once_and_again_until_
     assert "*Backfill `kqwzabcd` failed, and it launched no run*" in text
     assert "*Tables:* analytics.days" in text
     assert "team:a" in text
+
+
+def test_failed_backfill_waits_on_the_page_of_the_alerts_until_it_is_told(channel: Channel, tmp_path: Path) -> None:
+    """What the sensor keeps in its cursor says so. The history of a test in memory keeps no cursors."""
+    channel.now = 2000
+    with dg.DagsterInstance.from_config(str(lay_empty_history(tmp_path))) as instance:
+        instance.add_backfill(a_backfill("COMPLETED_FAILED"))
+        for cursor in (None, json.dumps({"kqwzabcd": "tried"})):
+            switch(instance, "slack_alert_backfills", "SENSOR", "RUNNING", **({"cursor": cursor} if cursor else {}))
+            health = health_of(channel.alerts, instance, channel.slack)
+            assert (health.backfills, health.words) == (("kqwzabcd",), "1 failed backfills wait for their alert.")
+            assert (health.metadata()["undelivered"], health.metadata()["undelivered_backfills"]) == (1, "kqwzabcd")
+        told = tell_failed_backfills(channel.alerts, instance, channel.slack, None, log=LOG)
+        switch(instance, "slack_alert_backfills", "SENSOR", "RUNNING", cursor=told)
+        assert health_of(channel.alerts, instance, channel.slack).is_well
 
 
 def test_backfill_with_a_failed_run_is_left_to_the_alert_of_the_run(channel: Channel) -> None:

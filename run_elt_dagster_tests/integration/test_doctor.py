@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from run_elt_dagster.doctor import Finding
 from run_elt_dagster.doctor.account import check_account
 from run_elt_dagster.doctor.channel import check_slack
 from run_elt_dagster.doctor.deployment import check_deployment
-from run_elt_dagster.model.lineage import Catalogue, load_tables
+from run_elt_dagster.model.lineage import Catalogue, catalogue, load_tables
 from run_elt_dagster.settings import Settings
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slices import divided
 
 pytestmark = pytest.mark.thorough
 
@@ -189,7 +190,13 @@ def beat(instance: dg.DagsterInstance, *, seconds_ago: float, daemon: str = "tes
 
 
 def switch(
-    instance: dg.DagsterInstance, name: str, kind: str, status: str, *, location: str = "run_elt", **moments: float
+    instance: dg.DagsterInstance,
+    name: str,
+    kind: str,
+    status: str,
+    *,
+    location: str = "run_elt",
+    **moments: float | str,
 ) -> None:
     """Note the state of a schedule or a sensor as the UI and the daemon do."""
     data: dict[str, Any] = {"__class__": "SensorInstigatorData", **moments}
@@ -549,6 +556,25 @@ def test_midnight_that_the_schedule_owes_fails(deployment: Deployment) -> None:
     status, detail = deployment.look()["schedule"]
     assert status == "FAIL"
     assert "daily requires a tick of " in detail
+
+
+def test_schedule_of_each_kind_of_partitions_is_looked_at(deployment: Deployment) -> None:
+    tables = catalogue([divided("select 1 as n", partitions={"by": "hour", "column": "n", "start": date(2024, 1, 1)})])
+    assert deployment.look(tables=tables)["schedule"] == (
+        "ok",
+        "daily, hourly_2024010100: running by default; no daemon has taken up hourly_2024010100 yet",
+    )
+    since = (datetime.now(UTC) - timedelta(hours=3)).timestamp()
+    with deployment.open() as instance:
+        switch(instance, "hourly_2024010100", "SCHEDULE", "DECLARED_IN_CODE", start_timestamp=since)
+    status, detail = deployment.look(tables=tables)["schedule"]
+    assert (status, "hourly_2024010100 requires a tick of " in detail) == ("FAIL", True)
+    with deployment.open() as instance:
+        switch(instance, "hourly_2024010100", "SCHEDULE", "DECLARED_IN_CODE", start_timestamp=time.time())
+        tags = {"dagster/schedule_name": "hourly_2024010100", "dagster/run_key": "2026-11-27T01:00:00+00:00"}
+        for _ in range(2):
+            instance.add_run(dg.DagsterRun(job_name="RunELT_Alert_hour_2024010100", tags=tags))
+    assert "a tick requires one run" in deployment.look(tables=tables)["schedule"][1]
 
 
 def test_tick_that_launched_two_runs_fails_but_a_retry_is_no_second_run(deployment: Deployment) -> None:

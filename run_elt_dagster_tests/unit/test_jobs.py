@@ -71,6 +71,16 @@ def test_tables_without_partitions_have_one_job() -> None:
     assert waking(catalogue([a_table("source")]), [main]) == {}
 
 
+@pytest.mark.parametrize(
+    ("by", "due"),
+    [("hour", "2024-05-15 07:00"), ("day", "2024-05-15"), ("week", "2024-05-13"), ("month", "2024-05-01")],
+)
+def test_job_was_due_when_its_partition_ended(by: str, due: str) -> None:
+    start = "2024-01-01"
+    job = jobs_of(catalogue([a_table("a", partitions={**DAILY, "by": by, "start": start})]))[-1]
+    assert job.due_before(at("2024-05-15 07:30")) == at(due)
+
+
 def test_tables_that_read_another_job_s_partitions_are_woken_by_them() -> None:
     """A whole table that changed wakes no partitions: each of them would be built again."""
     found = waking(tables(), jobs_of(tables()))
