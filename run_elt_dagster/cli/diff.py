@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, partition
+from run_elt_dagster.cli.parameters import TABLE, as_json, partition, whole
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.names import display_name
@@ -24,6 +24,7 @@ from run_elt_dagster.settings import Settings
 )
 @click.option("--rows", type=click.IntRange(0, 1000), default=0, help="Print so many keys of each kind of difference.")
 @partition
+@whole
 @click.option("--exit-code", "tells_by_code", is_flag=True, help="Exit with 1 if there is a difference, as git does.")
 @as_json
 def command(
@@ -33,13 +34,14 @@ def command(
     against: str | None,
     rows: int,
     partition: str | None,
+    is_whole: bool,
     tells_by_code: bool,
     as_json: bool,
 ) -> int:
     """Build a table as its file stands and count what readers would see change: columns, and rows by key.
 
     Nothing is published. NULL is equal to NULL. A FLOAT is equal to a number that differs by less than its 1e-9th part. Without a
-    key, whole rows are counted, and FLOATs must be the same.
+    key, whole rows are counted, and FLOATs must be the same. Of a table with increments, only the rows that would be merged are compared.
     """
     if rows and as_json:
         raise click.UsageError("--rows prints values of rows, and is for a terminal: leave out --json.")
@@ -52,7 +54,13 @@ def command(
         with (
             progress(f"Building {declared.name} under another name") as steps,
             built(
-                session, declared, job="run-elt diff", options=settings.publishing, part=part, warn=say_on_stderr
+                session,
+                declared,
+                job="run-elt diff",
+                options=settings.publishing,
+                part=part,
+                is_whole=is_whole,
+                warn=say_on_stderr,
             ) as work,
         ):
             steps.tell(f"Comparing the build with {other}")
@@ -77,6 +85,8 @@ def _print(name: str, difference: Difference) -> None:
         print("No difference.")
     for line in difference.schema.lines:
         print(f"  {line}")
+    if difference.start is not None:
+        print(f"Compared are the rows since {difference.start.words} and the rows that they would replace.")
     if difference.rows is not None:
         _print_rows(difference.rows, [display_name(name).lower() for name in difference.key])
     elif difference.exists:
@@ -113,6 +123,7 @@ def _facts(name: str, difference: Difference) -> dict[str, Any]:
             "changed": {new.name: {"from": old.type, "to": new.type} for old, new in schema.changed},
         },
         "key": list(difference.key),
+        "increment_start": difference.start.words if difference.start else None,
         "rows": None
         if rows is None
         else {

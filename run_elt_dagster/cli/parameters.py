@@ -30,4 +30,7 @@ partition = click.option(
     metavar="KEY",
     help="The partition to build, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
 )
+whole = click.option(
+    "--whole", "is_whole", is_flag=True, help="Of a table with increments, build all rows and not only what is new."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from run_elt_dagster.audit.increment import rows_to_merge
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, partition
+from run_elt_dagster.cli.parameters import TABLE, as_json, partition, whole
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.table_files import load_table
@@ -21,9 +22,10 @@ from run_elt_dagster.snowflake.session import Answer
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
 @click.option("--rows", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Rows to print.")
 @partition
+@whole
 @click.option("--keep", is_flag=True, help="Keep the candidate, to query it.")
 @as_json
-def command(table: str, *, rows: int, partition: str | None, keep: bool, as_json: bool) -> int:
+def command(table: str, *, rows: int, partition: str | None, is_whole: bool, keep: bool, as_json: bool) -> int:
     """Build and audit a table as its file stands, print its first rows, and publish nothing.
 
     The tables that it reads are those that readers see. The exit code is 1 if a check would stop the publishing.
@@ -41,6 +43,7 @@ def command(table: str, *, rows: int, partition: str | None, keep: bool, as_json
             options=settings.publishing,
             keep=keep,
             part=part,
+            is_whole=is_whole,
             warn=say_on_stderr,
         ) as work,
     ):
@@ -65,8 +68,13 @@ def _print(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, 
         ("check", "verdict", "found"),
         [(_name(o), _verdict(o), str(o).removeprefix(f"check {o.audit.name} ")) for o in outcomes],
     )
-    count = next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None)
-    rows = "" if count is None else f"{count:,} rows in "
+    count = (
+        rows_to_merge(outcomes)
+        if work.start
+        else next((o.row_count for o in outcomes if o.row_count is not None), None)
+    )
+    since = f" since {work.start.words}" if work.start else ""
+    rows = "" if count is None else f"{count:,} rows{since} in "
     print(f"\n{work.table.name}: {rows}{work.seconds['build']:.1f} s. Nothing was published. {work.production.words}")
     print(f"The candidate {work.candidate} {'stays.' if keep else 'is dropped.'}")
 
@@ -88,6 +96,7 @@ def _facts(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, 
         "published": False,
         "columns": {column.name: column.type for column in work.inspection.candidate_columns},
         "rows": next((outcome.row_count for outcome in outcomes if outcome.row_count is not None), None),
+        "increment": {"start": work.start.words, "rows": rows_to_merge(outcomes)} if work.start else None,
         "first_rows": [dict(zip(shown.columns, row, strict=True)) for row in shown.rows],
         "checks": [
             {

@@ -12,10 +12,11 @@ from run_elt_dagster.cli.opening import history, signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
 from run_elt_dagster.cli.progress import progress
-from run_elt_dagster.cli.show_partitions import print_partitions
+from run_elt_dagster.cli.show_partitions import increment_facts, increment_line, print_partitions
 from run_elt_dagster.model.lineage import load_declared, load_tables
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
+from run_elt_dagster.publish.partitions import PublishedPartition, last_increment
 from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.session import ConnectorSession
@@ -31,6 +32,7 @@ class _Named:
         rows: Its first rows.
         details: What is known of a declared table; None of any other.
         statements: What a run would send for it.
+        increment: What is noted of its last increment; None without one.
     """
 
     shown: Shown
@@ -38,6 +40,7 @@ class _Named:
     rows: Sequence[Sequence[str]]
     details: Details | None = None
     statements: Sequence[PlannedStatement] = ()
+    increment: PublishedPartition | None = None
 
 
 @click.command("show")
@@ -95,7 +98,8 @@ def _named(
             columns=columns,
             options=settings.publishing,
         )
-        yield _Named(shown, columns, rows, details_of(catalogue, shown.table, instance=instance), statements)
+        details = details_of(catalogue, shown.table, instance=instance)
+        yield _Named(shown, columns, rows, details, statements, last_increment(session, shown.table))
 
 
 def _facts(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance | None) -> dict[str, Any]:
@@ -109,7 +113,11 @@ def _facts(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance |
         ],
         "candidates": [shown.facts for shown in found.candidates],
         "details": {
-            each.shown.name: {**each.details.as_mapping(), "statements": [vars(one) for one in each.statements]}
+            each.shown.name: {
+                **each.details.as_mapping(),
+                "statements": [vars(one) for one in each.statements],
+                **({"increment": increment_facts(each.increment)} if each.increment is not None else {}),
+            }
             for each in named
             if each.details is not None
         },
@@ -128,6 +136,8 @@ def _print(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance |
     _print_candidates(found.candidates)
     for each in named:
         print(f"\n{each.shown.facts}")
+        if each.increment is not None:
+            print(increment_line(each.increment))
         if each.details is not None:
             _print_details(each, each.details)
         _print_rows(each)

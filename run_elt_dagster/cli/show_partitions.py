@@ -1,4 +1,4 @@
-"""What `run-elt show --partitions` prints: the published partitions of a table, as Snowflake has them."""
+"""What `run-elt show` prints of published parts: the partitions of a table, or its last increment, as Snowflake has them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import click
 
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.printing import print_json, print_table
+from run_elt_dagster.model.increment import BEGINNING
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_table
@@ -40,9 +41,23 @@ def print_partitions(settings: Settings, names: Sequence[str], *, as_json: bool)
 def _partitioned(table: AnalyticsTable) -> AnalyticsTable:
     if table.partitions is None:
         raise ValueError(
-            f"run-elt show --partitions requires a table with partitions, got {table.name}, which is built whole. Nothing was read."
+            f"run-elt show --partitions requires a table with partitions, got {table.name} without. Nothing was read."
         )
     return table
+
+
+def increment_line(noted: PublishedPartition) -> str:
+    """Return the last increment of a table on one line."""
+    what = "a whole build" if noted.start == BEGINNING else f"since {noted.start:%Y-%m-%d %H:%M:%S}"
+    return (
+        f"  last increment: {noted.rows:,} rows, {what}, published {_minute(noted.published_at)} UTC by run "
+        f"{short_id(noted.marker.run_of_rows)}"
+    )
+
+
+def increment_facts(noted: PublishedPartition) -> dict[str, Any]:
+    """Return the last increment of a table for a program."""
+    return {name: value for name, value in _facts(noted).items() if name not in ("partition", "end")}
 
 
 def _line(partition: PublishedPartition) -> list[str]:

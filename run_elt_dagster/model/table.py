@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +38,7 @@ from run_elt_dagster.model.front_matter import (
     find_front_matter,
     read_settings,
 )
-from run_elt_dagster.model.increment import BEGINNING, Increment, Start
+from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
@@ -421,6 +421,17 @@ class AnalyticsTable(Strict):
         declared_type = self._type_of(self.increment.stored_column)
         start = Start(BEGINNING, NTZ if declared_type is None else declared_time(declared_type))
         return filled_in(self.sql, {INCREMENT_START: start.literal})
+
+    def start_of(self, moment: date | datetime) -> Start:
+        """Return the start of an increment that a person has written, with the type of the column.
+
+        Raises:
+            ValueError: The table has no increment.
+        """
+        if self.increment is None:
+            raise ValueError(f"{self.name} cannot have increment_start: its file declares no increment, got {moment}.")
+        start, declared_type = start_at(moment), self._type_of(self.increment.stored_column)
+        return start if declared_type is None else Start(start.at, declared_time(declared_type))
 
     def increment_sql(self, start: Start) -> str:
         """Return the SELECT of the rows since a moment. Rows without a time come along: the check `increment` refuses them.

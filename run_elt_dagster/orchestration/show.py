@@ -91,10 +91,15 @@ class Shown:
             _count(self.existing),
             str(metadata.get("seconds", "-")),
             str(metadata.get("checks_passed", "-")),
-            marker.at[:19].replace("T", " ") or "-" if marker else "-",
-            _run(marker) if marker else "-",
+            *self._built(marker, own),
             str(self.relation) if self.existing else "no table",
         ]
+
+    def _built(self, marker: Marker | None, own: Recorded | None) -> tuple[str, str]:
+        """Return when the newest rows were built, and by which run. The comment of a table in parts names the run that created it."""
+        if self.is_in_parts and own is not None:
+            return f"{own.recorded_at:%Y-%m-%d %H:%M:%S}", short_id(own.run_id) or "-"
+        return (marker.at[:19].replace("T", " ") or "-", _run(marker)) if marker else ("-", "-")
 
     @property
     def is_in_parts(self) -> bool:

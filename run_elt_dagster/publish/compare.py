@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from run_elt_dagster.audit.increment import is_replaced_sql
 from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Relation, display_name, stored_name, stored_names
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
@@ -32,6 +34,7 @@ class Difference:
         key: Stored names of the columns that identify a row; none where whole rows were compared.
         rows: How the rows differ; None where the tables have no column in common, or there is no other table.
         examples: Keys: state, values of the key, and which columns differ.
+        start: Where the increment begins that was built; None where the table was built whole, or by partitions.
     """
 
     against: Relation
@@ -40,6 +43,7 @@ class Difference:
     key: tuple[str, ...]
     rows: RowDifference | None
     examples: tuple[tuple[Any, ...], ...] = ()
+    start: Start | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -76,13 +80,14 @@ def against_of(text: str | None, table: AnalyticsTable, *, database: str) -> Rel
 
 
 def key_of(columns: Sequence[str], table: AnalyticsTable, *, examples: int) -> tuple[str, ...]:
-    """Return the stored names of the columns that identify a row: those that are given, or the primary key.
+    """Return the stored names of the columns that identify a row: those that are given, or the primary key, or that of the increment.
 
     Raises:
         ValueError: One is no name of a column, or stands there twice; or there is none, and examples could show none.
     """
     try:
-        key = tuple(stored_name(column.strip()) for column in columns or table.primary_key)
+        own = table.primary_key or (table.increment.key if table.increment is not None else ())
+        key = tuple(stored_name(column.strip()) for column in columns or own)
     except ValueError as error:
         raise ValueError(f"run-elt diff --key {error}, got {', '.join(columns)}. Nothing was built.") from None
     if len(set(key)) != len(key):
@@ -118,14 +123,22 @@ def compare(
     schema = schema_difference(new, old)
     if not old:
         return Difference(against, exists=False, schema=schema, key=key, rows=None)
-    within = work.table.partition_predicate(part.start, part.end) if part is not None else ""
-    comparison = Comparison(work.candidate, against, new, old, key, within)
+    comparison = Comparison(work.candidate, against, new, old, key, _within(work, part))
     _require_key(comparison)
     if not key and not comparison.compared:
         return Difference(against, exists=True, schema=schema, key=key, rows=None)
     difference = comparison.row_difference(work.send(comparison.counts_sql()).rows[0])
     shown = work.send(comparison.examples_sql(examples)).rows if examples and not difference.is_empty else ()
-    return Difference(against, exists=True, schema=schema, key=key, rows=difference, examples=shown)
+    return Difference(against, exists=True, schema=schema, key=key, rows=difference, examples=shown, start=work.start)
+
+
+def _within(work: TableWork, part: Slice | None) -> str:
+    """Return the condition of the rows of the other table that a build would replace; empty for all rows."""
+    if part is not None:
+        return work.table.partition_predicate(part.start, part.end)
+    if work.start is not None and work.table.increment is not None:
+        return is_replaced_sql(work.candidate, work.table.increment.stored_key)
+    return ""
 
 
 def _require_key(comparison: Comparison) -> None:

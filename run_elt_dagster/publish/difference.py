@@ -233,7 +233,7 @@ class Comparison:
         return " UNION ALL ".join(
             f"SELECT {', '.join(_comparable(columns[name], is_one_type=_is_one_type(news[name], olds[name])) for name in names)}, "
             f'{int(side == "new")} AS "run_elt new", {int(side == "old")} AS "run_elt old" FROM {table.sql}'
-            f"{f' WHERE {self.within}' if self.within and side == 'old' else ''}"
+            f"{f' AS published WHERE {self.within}' if self.within and side == 'old' else ''}"
             for side, table, columns in sides
         )
 

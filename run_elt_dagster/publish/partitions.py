@@ -258,6 +258,16 @@ def read_partitions(session: Session, table: AnalyticsTable) -> tuple[PublishedP
     return markers_of(answer.rows).partitions
 
 
+def last_increment(session: Session, table: AnalyticsTable) -> PublishedPartition | None:
+    """Return what is noted of the last publish of a table with increments; None of any other, and before the first publish.
+
+    Raises:
+        StatementError: Snowflake does not say.
+    """
+    found = read_partitions(session, table) if table.increment is not None else ()
+    return next((each for each in found if each.key == INCREMENT_KEY), None)
+
+
 def earlier_of(published: Sequence[PublishedPartition], part: Slice) -> Mapping[str, Earlier]:
     """Return what the numbers of rows of a slice are compared with: the same partition's, or the usual number before it.
 

@@ -15,6 +15,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import in_the_file
 from run_elt_dagster.publish.failures import failed_statement
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql, server_instant
+from run_elt_dagster.publish.increment_run import find_start, increment_auditor
 from run_elt_dagster.publish.preflight import create_schemas
 from run_elt_dagster.publish.slice_run import partition_auditor
 from run_elt_dagster.publish.statements import build_sql, drop_sql
@@ -32,6 +33,7 @@ def built(
     job: str,
     options: PublishOptions,
     part: Slice | None = None,
+    is_whole: bool = False,
     keep: bool = False,
     warn: Callable[[str], None],
 ) -> Generator[TableWork]:
@@ -44,7 +46,8 @@ def built(
         table: The table.
         job: The command, for the tag on the queries.
         options: How tables are built.
-        part: The partitions that are built; None for the whole table.
+        part: The partitions that are built; None for a table without them.
+        is_whole: Whether a table with increments is built whole, and not from where it ends.
         keep: Whether the candidate stays.
         warn: Called where the candidate could not be dropped.
 
@@ -57,7 +60,7 @@ def built(
         runner = StatementRunner(own, run, threading.Event())
         work = _work(runner, table, part, database=own.database, options=options)
         try:
-            _build(work)
+            _build(work, is_whole=is_whole)
             yield work
         except Exception:
             raise
@@ -82,7 +85,7 @@ def audit(work: TableWork) -> tuple[AuditOutcome, ...]:
         verdicts = partition_auditor(work, work.part).evaluate()
         work.inspection = verdicts.inspection
         return tuple(outcome for outcomes in verdicts.outcomes.values() for outcome in outcomes)
-    outcomes, work.inspection = work.auditor().evaluate()
+    outcomes, work.inspection = increment_auditor(work).evaluate()
     return outcomes
 
 
@@ -117,9 +120,14 @@ def _work(
     return work
 
 
-def _build(work: TableWork) -> None:
-    statement = build_sql(work.table, work.candidate, marker=work.marker("preview"), part=work.part)
+def _build(work: TableWork, *, is_whole: bool) -> None:
+    statement = ""
     try:
+        if not is_whole:
+            find_start(work)
+        statement = build_sql(
+            work.table, work.candidate, marker=work.marker("preview"), part=work.part, start=work.start
+        )
         work.send(statement)
     except StatementError as error:
         failure = failed_statement(work, in_the_file(work.table, error, statement))

@@ -56,11 +56,15 @@ class TableTests:
     database: str
 
     def sql(self, case: Case) -> str:
-        """Return the SELECT of a case: the whole one of the file, or that of the case's partitions.
+        """Return the SELECT of a case: the whole one of the file, or that of the case's partitions or increment.
 
         Raises:
-            ValueError: The table has no such partition, or its SQL asks for one and the case names none.
+            ValueError: The table has no such partition or no increment, or its SQL asks for a partition and the case names none.
         """
+        if case.increment_start is not None:
+            return self.table.increment_sql(self.table.start_of(case.increment_start))
+        if case.partition is None and self.table.increment is not None:
+            return self.table.whole_sql
         if case.partition is None and placeholders_in(self.table.sql):
             raise ValueError(
                 "requires partition, since the SQL has {partition_start} and {partition_end}, got none. Name one."

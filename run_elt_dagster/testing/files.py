@@ -16,7 +16,18 @@ from run_elt_dagster.model.table import TableProblem
 SUFFIX = ".test.yaml"
 LIKE_SUFFIX = (SUFFIX, ".test.yml", ".tests.yaml", ".tests.yml")
 _FILE_KEYS = ("description", "types", "cases")
-_CASE_KEYS = ("description", "partition", "given", "expect", "now", "ordered", "exact", "tolerance", "account")
+_CASE_KEYS = (
+    "description",
+    "partition",
+    "increment_start",
+    "given",
+    "expect",
+    "now",
+    "ordered",
+    "exact",
+    "tolerance",
+    "account",
+)
 _LONGEST_KEY = 3
 T = TypeVar("T")
 
@@ -66,6 +77,7 @@ class Case:
         tolerance: How far a FLOAT may be from the expected one; None for the usual rounding alone.
         account: Whether it runs on an account only.
         partition: The partition that is built, or a range of them, FIRST...LAST; None for the whole SELECT.
+        increment_start: Where the increment begins that is built; None for the whole SELECT.
     """
 
     name: str
@@ -79,6 +91,7 @@ class Case:
     tolerance: Decimal | None = None
     account: bool = False
     partition: str | None = None
+    increment_start: date | datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,7 @@ class _Reader:
             now=self._now((*at, "now"), case.get("now")),
             tolerance=self._tolerance((*at, "tolerance"), case.get("tolerance")),
             partition=self._partition((*at, "partition"), case.get("partition")),
+            increment_start=self._start((*at, "increment_start"), case.get("increment_start")),
             **{key: self._flag((*at, key), case.get(key, False)) for key in ("ordered", "exact", "account")},
         )
 
@@ -280,6 +294,15 @@ class _Reader:
         if isinstance(value, date) and not isinstance(value, datetime):
             return value.isoformat()
         self._note(at, f"partition requires a key or FIRST...LAST, as in 2024-01-31, got {written(value)}. Quote it.")
+        return None
+
+    def _start(self, at: Location, value: Any) -> date | datetime | None:
+        if value is None or isinstance(value, date):
+            return value
+        self._note(
+            at,
+            f"increment_start requires a date or a timestamp, as in 2024-01-31 10:00:00, got {written(value)}. Write one, unquoted.",
+        )
         return None
 
     def _tolerance(self, at: Location, value: Any) -> Decimal | None:

@@ -101,7 +101,7 @@ class Runner:
     def __init__(self, account: Callable[[], AccountRunner] | None = None) -> None:
         self._memory = Memory()
         self._open_account = account
-        self._translated: dict[tuple[int, str | None], tuple[TableTests, Translated]] = {}
+        self._translated: dict[tuple[int, object, object], tuple[TableTests, Translated]] = {}
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -151,8 +151,8 @@ class Runner:
         return Answered(tuple((column.name, column.type) for column in query.columns), found)
 
     def _query(self, tests: TableTests, case: Case, tables: Mapping[Key, Relation]) -> Translated:
-        """Return the table's SQL for DuckDB, translated once for all cases of the same partition."""
-        key = id(tests), case.partition
+        """Return the table's SQL for DuckDB, translated once for all cases of the same partition or increment."""
+        key = id(tests), case.partition, case.increment_start
         known = self._translated.get(key)
         if known is None:
             known = tests, self._memory.translated(file_sql(tests, case), partial(_find, tests, tables))
@@ -164,7 +164,7 @@ def file_sql(tests: TableTests, case: Case) -> str:
     """Return the SQL of a case with the lines that it has in its file.
 
     Raises:
-        CaseError: The table has no such partition.
+        CaseError: The table has no such partition, or no increment.
     """
     sql = case_sql(tests, case)
     # Around the SQL of a slice stands another query, with a line of its own before it.
@@ -176,7 +176,7 @@ def case_sql(tests: TableTests, case: Case) -> str:
     """Return the SQL of a case.
 
     Raises:
-        CaseError: The table has no such partition.
+        CaseError: The table has no such partition, or no increment.
     """
     try:
         return tests.sql(case)

@@ -304,6 +304,38 @@ def test_diff_compares_each_type_and_null_with_null(shop: Place) -> None:
     assert facts["rows"]["by_column"] == differing
 
 
+def test_increment_is_previewed_compared_and_shown(place: Place) -> None:
+    with place.resource.connect():
+        place.sql(
+            "create table raw_data.o as select column1 as id, column2::timestamp_ntz as at, column3 as v from values "
+            "(1, '2024-01-01 10:00:00', 1), (2, '2024-01-01 11:00:00', 1)"
+        )
+        place.write(
+            "tables/analytics/orders.sql",
+            "/* elt\nincrement: {column: at, key: id}\nelt */\nselect id, at, v from raw_data.o",
+        )
+        # There is nothing to go on with: a build is the whole table.
+        assert place.json("preview", "analytics.orders")["increment"] is None
+        place.publish("aaaaaaaa")
+        place.sql("update raw_data.o set v = 2", "insert into raw_data.o values (3, '2024-01-01 12:00:00', 1)")
+        facts = place.json("preview", "analytics.orders")
+        assert facts["increment"] == {"start": "2024-01-01 11:00:00", "rows": 2}
+        assert (facts["rows"], [row["ID"] for row in facts["first_rows"]]) == (3, [2, 3])
+        # A row that stays is none that a build removes.
+        found = place.json("diff", "analytics.orders")
+        assert (found["increment_start"], found["key"]) == ("2024-01-01 11:00:00", ["ID"])
+        rows = found["rows"]
+        assert [rows[name] for name in ("now", "after", "added", "removed", "changed")] == [1, 2, 1, 0, 1]
+        rows = place.json("diff", "analytics.orders", "--whole")["rows"]
+        assert [rows[name] for name in ("now", "after", "added", "removed", "changed")] == [2, 3, 1, 0, 2]
+        shown = place.json("show", "analytics.orders")["details"]["analytics.orders"]["increment"]
+        assert (shown["rows"], shown["run_id"], shown["start"]) == (2, "aaaaaaaa", "0001-01-01 00:00:00+00:00")
+        place.publish("bbbbbbbb")
+        assert (
+            "last increment: 2 rows, since 2024-01-01 11:00:00, published" in place.run("show", "analytics.orders")[1]
+        )
+
+
 def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(place.directory)))
     with place.resource.connect():

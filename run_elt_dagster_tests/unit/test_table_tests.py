@@ -586,9 +586,39 @@ def test_sql_of_a_partition_stands_on_the_lines_of_its_file(tmp_path: Path, wher
         assert (lines[3], lines[4]) == ("select at::date as day,", "  1 as n")
 
 
+GROWING = "/* elt\nincrement: {column: at, key: id}\nelt */\n"
+OF_INCREMENTS = """
+types: {raw.a: {at: timestamp_ntz}}
+cases:
+  increment:
+    increment_start: 2024-01-31 10:00:00
+    given:
+      raw.a: [{id: 1, at: 2024-01-31 09:59:59}, {id: 2, at: 2024-01-31 10:00:00}]
+    expect: [{id: 2}]
+  whole:
+    given:
+      raw.a: [{id: 1, at: 0001-01-01 00:00:00}]
+    expect: [{id: 1}]
+"""
+
+
+@pytest.mark.parametrize("where", ["", "where at >= {increment_start}"])
+def test_case_of_an_increment_has_its_rows(tmp_path: Path, where: str) -> None:
+    found = outcomes(tmp_path, t=f"{GROWING}select id, at from raw.a {where}", t_test=OF_INCREMENTS)
+    assert {name: (each.verdict, each.message) for name, each in found.items()} == {
+        "increment": ("passed", ""),
+        "whole": ("passed", ""),
+    }
+
+
 @pytest.mark.parametrize(
     ("front_matter", "partition", "problem"),
     [
+        (
+            "",
+            "increment_start: 2024-01-31",
+            "analytics.t cannot have increment_start: its file declares no increment, got 2024-01-31.",
+        ),
         (
             "",
             "partition: 2024-01-31",
@@ -616,7 +646,17 @@ def test_case_without_its_partition_is_an_error(
     assert problem in found.message
 
 
-def test_partition_that_is_no_key_is_a_problem_of_its_line(tmp_path: Path) -> None:
-    text = "\ncases:\n  a:\n    partition: [2024-01-31]\n    given: {raw.a: []}\n    expect: []\n"
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("partition: [2024-01-31]", "partition requires a key or FIRST...LAST, as in 2024-01-31, got"),
+        (
+            "increment_start: noon",
+            'increment_start requires a date or a timestamp, as in 2024-01-31 10:00:00, got "noon".',
+        ),
+    ],
+)
+def test_part_that_is_none_is_a_problem_of_its_line(tmp_path: Path, option: str, rule: str) -> None:
+    text = f"\ncases:\n  a:\n    {option}\n    given: {{raw.a: []}}\n    expect: []\n"
     (problem,) = problems(tmp_path, t="select at from raw.a", t_test=text)
-    assert problem.startswith("t.test.yaml:3: partition requires a key or FIRST...LAST, as in 2024-01-31, got")
+    assert problem.startswith(f"t.test.yaml:3: {rule}")
