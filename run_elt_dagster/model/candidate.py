@@ -63,6 +63,15 @@ class Marker:
         return (self.at, self.run_id)
 
     @property
+    def read_at(self) -> datetime | None:
+        """When its build began, aware; None where it was not noted, or a person has written something else there."""
+        try:
+            moment = datetime.fromisoformat(self.at)
+        except ValueError:
+            return None
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+    @property
     def published(self) -> str:
         """The time and the run that built the rows, in words; empty if unknown."""
         return f"built {self.at[:16].replace('T', ' ')} UTC by run {short_id(self.run_id)}" if self.at else ""

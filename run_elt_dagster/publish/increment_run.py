@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 
 from run_elt_dagster.audit.increment import IncrementAuditRunner, rows_to_merge
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes, with_keys_elsewhere
@@ -146,8 +146,7 @@ def find_start(work: TableWork) -> Marker | None:
     base = newest_of(_noted(work), work.existing)
     newest = work.send(newest_sql(work.table, work.target)).rows[0][0]
     if isinstance(newest, date):
-        read_at = datetime.fromisoformat(base.at) if base is not None and base.at else None
-        work.start = increment.start(newest, snapshot_at=read_at)
+        work.start = increment.start(newest, snapshot_at=base.read_at if base is not None else None)
     return base
 
 

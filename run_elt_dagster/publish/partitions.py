@@ -136,7 +136,9 @@ def newest_of(markers: Markers, standing: TableVersion | None) -> Marker | None:
     """
     first = standing.marker if standing is not None else None
     found = [first] if first is not None and first.state == "run" else []
-    return max([*found, *(each.marker for each in markers.partitions)], key=lambda marker: marker.order, default=None)
+    # What is noted of another table, which had this name before, is not true of this one.
+    noted = [each.marker for each in markers.partitions if not found or markers.first == first]
+    return max([*found, *noted], key=lambda marker: marker.order, default=None)
 
 
 def forget_all_sql(target: Relation) -> str:

@@ -1,18 +1,16 @@
-"""Runs of some days of a partitioned table that meet faults, or each other, and what is wrong afterwards."""
+"""Runs of some days of a partitioned table that meet faults, or each other."""
 
-import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.faults.interleavings import Interleaving
-from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED
-from run_elt_dagster_tests.faults.laboratory import PROCESSES, Cell, FaultLab, tag_of
+from run_elt_dagster_tests.faults.laboratory import FaultLab, tag_of
+from run_elt_dagster_tests.faults.parts import PartCell, Task
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.support.slices import Seen, Version, divided, published_before, run_slice, states
+from run_elt_dagster_tests.support.slices import Seen, Version, divided, published_before, run_slice, seen, states
 
 OLD, NEW, NEXT = Version(3, 1), Version(5, 2), Version(7, 3)
 # Which days are published before a run, and which it builds: the first ones ever, the next ones, or some again.
@@ -24,10 +22,11 @@ WAYS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 @dataclass
-class SliceCell(Cell):
+class SliceCell(PartCell):
     """One run of some days that meets one fault at its statement number `index`; below 0, it meets none."""
 
-    way: str = field(default="again", kw_only=True)
+    new: ClassVar[Version] = NEW
+    next: ClassVar[Version] = NEXT
 
     @property
     def days(self) -> tuple[int, ...]:
@@ -46,63 +45,19 @@ class SliceCell(Cell):
     def declared(self, version: Version) -> AnalyticsTable:
         return divided(version, table=self.table)
 
+    def statements_before(self) -> Sequence[str]:
+        """Return what leaves the days of before as an earlier run would have left them."""
+        days = WAYS[self.way][0]
+        return published_before(self.declared(OLD), OLD, days) if days else []
 
-def set_up(lab: FaultLab, cell: SliceCell) -> None:
-    """Leave the days of before as an earlier run would have left them."""
-    if days := WAYS[cell.way][0]:
-        for statement in published_before(cell.declared(OLD), OLD, days):
-            lab.sql(statement)
+    def task(self, arguments: Any, version: Version, run_id: str) -> Task:
+        return run_slice, (arguments, self.declared(version), self.days, run_id)
 
+    def says_unknown(self, outcome: TableOutcome) -> bool:
+        return "unknown" in states(outcome).values()
 
-def run_cell(lab: FaultLab, cell: SliceCell) -> TableOutcome | None:
-    """Run a cell, and return what its run said of it; None if it was killed, or failed before any table."""
-    lab.cells[cell.run_id] = cell
-    arguments = (lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
-    if FAULTS[cell.fault] is not KILLED or cell.index < 0:
-        try:
-            return run_slice(*arguments)
-        except StatementError:
-            return None
-    cell.process = PROCESSES.Process(target=run_slice, args=arguments)
-    cell.process.start()
-    cell.started.set()
-    cell.process.join(PATIENCE_SECONDS)
-    cell.ended.set()
-    assert cell.process.exitcode == -signal.SIGKILL
-    return None
-
-
-def problems_of(cell: SliceCell, outcome: TableOutcome | None, found: Seen) -> list[str]:
-    """Return what is wrong after a fault with what readers see, or with what is said of it."""
-    if found not in (cell.before, cell.after(NEW)):
-        return [f"a new session sees {found}"]
-    if outcome is None:
-        return []
-    is_new, said = found == cell.after(NEW), states(outcome)
-    problems = [] if outcome.published or outcome.failure is not None else ["nothing is said"]
-    if outcome.published is not is_new and "unknown" not in said.values() and not _says_new(outcome, is_new=is_new):
-        problems.append(f"published is {outcome.published}, a new session sees {found}: {outcome.failure}")
-    if outcome.failure is not None:
-        words = outcome.failure.message
-        truths = {
-            "Readers see the new rows": is_new,
-            "Readers see the new table": is_new,
-            "Readers see what they saw before": not is_new,
-            "There is no published table yet": not found,
-        }
-        problems += [
-            f"said {text!r}, a new session sees {found}"
-            for text, is_true in truths.items()
-            if text in words and not is_true
-        ]
-        problems += (
-            [] if any(text in words for text in (*truths, "is unknown")) else [f"says nothing of readers: {words}"]
-        )
-    return problems
-
-
-def _says_new(outcome: TableOutcome, *, is_new: bool) -> bool:
-    return is_new and outcome.failure is not None and outcome.failure.production.state == "new"
+    def seen(self, lab: FaultLab) -> Seen:
+        return seen(lab.account.session(), self.table)
 
 
 class SliceInterleaving(Interleaving):

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,27 +11,15 @@ from hypothesis import strategies as st
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED, TRANSIENT
+from run_elt_dagster_tests.faults.kinds import FAULTS
 from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory
-from run_elt_dagster_tests.faults.slices import (
-    NEW,
-    NEXT,
-    WAYS,
-    SliceCell,
-    SliceInterleaving,
-    problems_of,
-    run_cell,
-    set_up,
-)
+from run_elt_dagster_tests.faults.parts import run_cell, set_up, try_fault
+from run_elt_dagster_tests.faults.slices import NEW, NEXT, WAYS, SliceCell, SliceInterleaving
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.simulator.server import ABORT_IDLE_SECONDS
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.support.embedded import Background
-from run_elt_dagster_tests.support.slices import Seen, notes, run_slice, seen, states
+from run_elt_dagster_tests.support.slices import Seen, notes, run_slice, states
 
-AT_ONCE = 4
-# What changes what readers see: a short matrix is tried at these.
-DECISIVE = ("publish: CREATE TABLE", "publish: COMMIT")
 USUAL = {("first", "answer lost"), ("again", "reported as cancelled"), ("next", "session lost")}
 
 
@@ -52,8 +39,7 @@ def cell(lab: FaultLab) -> SliceCell:
 
 
 def seen_of(lab: FaultLab, cell: SliceCell) -> Seen:
-    """Return what a new session sees."""
-    return seen(lab.account.session(), cell.table)
+    return cell.seen(lab)
 
 
 @pytest.mark.parametrize(
@@ -67,40 +53,7 @@ def seen_of(lab: FaultLab, cell: SliceCell) -> Seen:
 def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
     lab: FaultLab, way: str, fault: str
 ) -> None:
-    numbers = iter(range(len(lab.cells) * 100, 10**7))
-    clean = SliceCell(next(numbers), "clone", first=False, way=way)
-    set_up(lab, clean)
-    outcome = run_cell(lab, clean)
-    assert outcome is not None
-    assert outcome.published, outcome.failure
-    whole = effort(usual=0, thorough=1)
-    chosen = [n for n, sent in enumerate(clean.statements) if whole or sent.startswith(DECISIVE)]
-    cells = [SliceCell(next(numbers), "clone", first=False, fault=fault, index=index, way=way) for index in chosen]
-    for each in cells:
-        set_up(lab, each)
-    at_once = 1 if FAULTS[fault] is KILLED else AT_ONCE
-    with dead_sessions_end(lab, fault), ThreadPoolExecutor(at_once) as pool:
-        outcomes = list(pool.map(lambda each: run_cell(lab, each), cells))
-        for each, outcome in zip(cells, outcomes, strict=True):
-            assert each.met.is_set(), each
-            if fault in TRANSIENT and each.statements[each.index].startswith("publish"):
-                assert outcome is not None
-                assert outcome.published, (each, outcome.failure)
-            assert problems_of(each, outcome, seen_of(lab, each)) == [], each
-            # The next run is clean: it publishes, and nobody waits for what the fault has left behind.
-            after = run_slice(lab.account.arguments, each.declared(NEXT), each.days, f"{each.number:07d}C")
-            assert after.published, after.failure
-            assert seen_of(lab, each) == each.after(NEXT)
-
-
-@contextmanager
-def dead_sessions_end(lab: FaultLab, fault: str) -> Iterator[None]:
-    """Let whoever waits take the lock of a killed process at once, and not after five minutes."""
-    server = lab.account.server
-    if FAULTS[fault] is KILLED:
-        server.abort_idle_seconds = 0
-    yield
-    server.abort_idle_seconds = ABORT_IDLE_SECONDS
+    try_fault(lab, partial(SliceCell, publish="clone", first=False, way=way), fault)
 
 
 @pytest.mark.timeout(1200)

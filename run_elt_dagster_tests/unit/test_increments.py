@@ -205,6 +205,19 @@ def test_audits_of_the_table_as_a_whole_are_known() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-25T00:00:00.5Z", at("2026-11-25T00:00:00.5")),
+        ("2026-11-25", at("2026-11-25")),
+        ("", None),
+        ("x", None),
+    ],
+)
+def test_moment_of_a_snapshot_is_read_as_far_as_it_is_one(text: str, moment: datetime | None) -> None:
+    assert Marker("run", "8f3a01c2", text).read_at == moment
+
+
 def test_lookback_puts_no_table_out_of_date() -> None:
     assert code_version(parse()) == code_version(parse("increment: {column: updated_at, key: id}"))
     assert code_version(parse()) != code_version(parse("increment: {column: updated_at, key: [id, line]}"))
