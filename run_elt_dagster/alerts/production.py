@@ -1,4 +1,7 @@
-"""What readers see of the tables of a run whose process was lost: from the comments of the tables, within seconds."""
+"""What readers see of the tables of a run whose process was lost: from the comments of the tables, within seconds.
+
+The comment of a table with increments names the run that has created it. What is noted beside it names the run of its newest rows.
+"""
 
 import json
 import logging
@@ -7,8 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from run_elt_dagster.model.candidate import Marker, marker_in, target_of
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import quote_identifier
+from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import OBJECT_MISSING
+from run_elt_dagster.publish.partitions import all_markers_sql, markers_of, newest_of
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.session import Session, StatementError
 
 # A tick of a sensor has 60 s, and Slack needs some of them.
 PATIENCE_SECONDS = 10
@@ -60,12 +68,26 @@ def _seen(snowflake: Snowflake, tables: Catalogue, names: Sequence[str]) -> Seen
             columns = [column.lower() for column in answer.columns]
             name, comment = columns.index("name"), columns.index("comment")
             comments |= {(schema, str(row[name])): str(row[comment] or "") for row in answer.rows}
-    seen: dict[str, Marker | None] = {}
-    for table in wanted:
-        target = target_of(table, database=database)
-        comment = comments.get((target.schema, target.name))
-        seen[table.asset_name] = None if comment is None else marker_in(comment) or _UNMARKED
+        seen: dict[str, Marker | None] = {}
+        for table in wanted:
+            target = target_of(table, database=database)
+            comment = comments.get((target.schema, target.name))
+            marker = None if comment is None else _marker(session, table, target, comment) or _UNMARKED
+            seen[table.asset_name] = marker
     return seen
+
+
+def _marker(session: Session, table: AnalyticsTable, target: Relation, comment: str) -> Marker | None:
+    if table.increment is None:
+        return marker_in(comment)
+    try:
+        markers = markers_of(session.execute(all_markers_sql(target), tag=_TAG).rows)
+    except StatementError as error:
+        # Not noted yet: the table was created a moment ago.
+        if error.errno != OBJECT_MISSING:
+            raise
+        return marker_in(comment)
+    return newest_of(markers, TableVersion(comment=comment))
 
 
 def seen_to_text(seen: Seen) -> str:

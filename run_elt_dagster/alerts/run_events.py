@@ -443,8 +443,7 @@ def _from_history(
     if may_have_published:
         known = f" Last known publication: {_publication(last)}." if last else ""
         return "unknown", (
-            f"Unknown, since the run may have been publishing: verify with SHOW TABLES LIKE '{name.rpartition('.')[2]}' whether "
-            f"its comment names {run_id}.{known}"
+            f"Unknown, since the run may have been publishing: run-elt show {name} says whether its rows are of run {run_id}.{known}"
         )
     return "unchanged", _unchanged_since(last) if last else "Unchanged; no publication is recorded."
 

@@ -1,6 +1,7 @@
 """A fault at every statement that merges an increment, and runs that meet: what readers see, what is said, and the run after it."""
 
 import json
+import logging
 from collections.abc import Iterator
 from functools import partial
 
@@ -8,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from run_elt_dagster.alerts.production import look_at_production
+from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.faults.increments import NEW, OLD, WAYS, IncrementCell
@@ -17,7 +21,7 @@ from run_elt_dagster_tests.faults.parts import run_cell, set_up, try_fault
 from run_elt_dagster_tests.faults.slices import SliceInterleaving
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
-from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.embedded import Background, simulated_account
 from run_elt_dagster_tests.support.increments import Rows, growing, note, run_increment
 
 USUAL = {("next", "answer lost"), ("whole", "reported as cancelled")}
@@ -85,6 +89,25 @@ def test_table_with_a_policy_is_refused_before_it_is_built(lab: FaultLab, cell: 
     assert outcome.failure.reason is Reason.PARTITION_POLICIES
     assert "with increments requires a table without policies" in outcome.failure.message
     assert [sent for sent in cell.statements if not sent.startswith("inspect")] == []
+
+
+def test_lost_process_is_judged_by_what_is_noted_and_not_by_the_comment(lab: FaultLab, cell: IncrementCell) -> None:
+    """The comment names the run that has created the table."""
+    table = cell.declared(NEW)
+
+    def looked_up() -> Marker | None:
+        resource = simulated_account(lab.account.server)
+        found = look_at_production(lambda: resource, catalogue([table]), [table.name], logging.getLogger())
+        assert found is not None
+        return found[table.name]
+
+    before = looked_up()
+    assert before is not None
+    assert before.run_id == "0"
+    assert run_increment(lab.account.arguments, table, cell.run_id).published
+    after = looked_up()
+    assert after is not None
+    assert (after.run_id, after.state) == (cell.run_id, "run")
 
 
 @pytest.mark.parametrize("becomes", ["gone", "older"])
