@@ -458,9 +458,11 @@ def secret_values(environment: Mapping[str, str] | None = None) -> tuple[str, ..
     Args:
         environment: The variables; those of the process by default, and then the secrets of its resources too.
     """
-    given = _given(os.environ if environment is None else environment)
+    source = os.environ if environment is None else environment
+    # Asked for with each text that leaves the process: no other variable is looked at.
+    given = (value for name in SECRET_VARIABLES if (value := source.get(name, "").strip()))
     noted = _noted_secrets if environment is None else ()
-    return tuple(dict.fromkeys([*(given[name] for name in SECRET_VARIABLES if name in given), *noted]))
+    return tuple(dict.fromkeys([*given, *noted]))
 
 
 def note_secrets(*values: object) -> None:

@@ -27,7 +27,7 @@ from run_elt_dagster.model.origins import (
 )
 
 # Raised when the reading of columns changes.
-_FORMAT = 1
+_FORMAT = 2
 _DATABASE_PARTS = 3
 _MOST_VERSIONS = 4
 # A tree of so many tables is more than a person reads.
@@ -102,8 +102,8 @@ class ColumnLineage:
         return frozenset(self._sources_used)
 
     @cached_property
-    def _known(self) -> dict[str, Columns]:
-        """What the file says, read when the first column is asked for: not when the code location is loaded."""
+    def _known(self) -> dict[str, str]:
+        """What the file says of each table, as text, read when the first column is asked for: not when the code location is loaded."""
         return _read_file(self._path) if self._path else {}
 
     def of(self, key: Key) -> Columns:
@@ -207,9 +207,10 @@ class ColumnLineage:
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         # What runs of other tables have asked for stays, until there is far more than tables.
-        current = {**self._known, **self._used}
-        current = current if len(current) <= _MOST_VERSIONS * len(self._tables) else self._used
-        content = {"version": _version(), "columns": {digest: written(columns) for digest, columns in current.items()}}
+        used = {digest: self._known.get(digest) or _as_text(columns) for digest, columns in self._used.items()}
+        current = {**self._known, **used}
+        current = current if len(current) <= _MOST_VERSIONS * len(self._tables) else used
+        content = {"version": _version(), "columns": current}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(content), encoding="utf-8")
@@ -241,8 +242,9 @@ class ColumnLineage:
         digest = hashlib.sha256(
             json.dumps([table.readable_sql, declared, upstream]).encode("utf-8", "surrogatepass")
         ).hexdigest()
-        columns = self._known.get(digest)
+        columns = _from_text(self._known.get(digest))
         if columns is None:
+            self._known.pop(digest, None)
             columns = _as_declared(self._read_sql(table.readable_sql, lambda name: self._given(key, name)), declared)
         self._used[digest] = columns
         return columns
@@ -300,12 +302,23 @@ def _version() -> str:
     return f"{_FORMAT} {importlib.metadata.version('sqlglot')}"
 
 
-def _read_file(path: Path) -> dict[str, Columns]:
+def _read_file(path: Path) -> dict[str, str]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != _version():
-            return {}
-        return {digest: read(columns) for digest, columns in content["columns"].items()}
+        return dict(content["columns"]) if content["version"] == _version() else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Not there yet, cut off, or of another program: everything is read again.
         return {}
+
+
+def _as_text(columns: Columns) -> str:
+    """Return columns as JSON. As a text they take little memory until somebody asks for their table."""
+    return json.dumps(written(columns))
+
+
+def _from_text(text: str | None) -> Columns | None:
+    """Return the columns of a text, None if it has none: they are read from the SQL again."""
+    try:
+        return None if text is None else read(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 # https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 IDENTIFIER_LIMIT = 255
@@ -12,6 +13,8 @@ _FOLDED = re.compile(r"[A-Z_][A-Z0-9_$]*")
 # So many characters of a run's id name it to people, as in Dagster's UI, and stand at the end of its candidates' names.
 RUN_ID_CHARACTERS = 8
 _CANDIDATE = re.compile(rf"TEMP_.+__[0-9A-F]{{{RUN_ID_CHARACTERS}}}", re.DOTALL)
+# A folder has the same names again and again.
+_NAMES_REMEMBERED = 10_000
 _PART = re.compile(rf"{_QUOTED.pattern}|{_UNQUOTED.pattern}")
 
 Key = tuple[str, ...]
@@ -90,7 +93,13 @@ def display_name(name: str) -> str:
 
 def key_of(names: Iterable[str]) -> Key:
     """Return the key of stored names: lower case, but quoted where Snowflake needs quotes."""
-    return tuple(name.lower() if display_name(name) == name else display_name(name) for name in names)
+    return tuple(map(key_part, names))
+
+
+@lru_cache(_NAMES_REMEMBERED)
+def key_part(name: str) -> str:
+    """Return a stored name as a part of a key."""
+    return name.lower() if display_name(name) == name else display_name(name)
 
 
 def quote_literal(text: str) -> str:

@@ -5,16 +5,19 @@ without their case.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import dagster as dg
 
 from run_elt_dagster.audit.catalogue import Column
-from run_elt_dagster.model.names import key_of, stored_name
+from run_elt_dagster.model.names import key_part, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 
 COLUMN_SCHEMA = "dagster/column_schema"
 _ANY_TYPE = "any"
+# Dagster keeps all events of a run in memory until it ends: columns that are alike in many tables are one object.
+_SHARED = 10_000
 
 
 def declared_schema(table: AnalyticsTable) -> dict[str, dg.TableSchema]:
@@ -36,20 +39,19 @@ def built_schema(outcome: TableOutcome) -> dict[str, dg.TableSchema]:
     passed = {audit.audit.name for audit in outcome.audits if audit.passed}
     unique, never_null = set(_keys(outcome.table, passed)), set(_never_null(outcome.table, passed))
     columns = [
-        dg.TableColumn(
-            _shown(column.name),
-            type=column.type,
-            constraints=dg.TableColumnConstraints(
-                nullable=column.is_nullable,
-                unique=(column.name,) in unique,
-                # Snowflake's own constraint is another thing: the next rows may break what these keep.
-                other=["checked: never NULL"] if column.is_nullable and column.name in never_null else [],
-            ),
-        )
+        _built_column(column, is_unique=(column.name,) in unique, is_never_null=column.name in never_null)
         for column in outcome.columns
     ]
     keys = [f"checked: unique ({', '.join(map(_shown, key))})" for key in sorted(unique) if len(key) > 1]
     return {COLUMN_SCHEMA: dg.TableSchema(columns, dg.TableConstraints(keys))} if columns else {}
+
+
+@lru_cache(_SHARED)
+def _built_column(column: Column, *, is_unique: bool, is_never_null: bool) -> dg.TableColumn:
+    # Snowflake's own constraint is another thing: the next rows may break what these keep.
+    checked = ["checked: never NULL"] if column.is_nullable and is_never_null else []
+    constraints = dg.TableColumnConstraints(nullable=column.is_nullable, unique=is_unique, other=checked)
+    return dg.TableColumn(_shown(column.name), type=column.type, constraints=constraints)
 
 
 def schema_of(columns: Sequence[Column]) -> dg.TableSchema:
@@ -68,7 +70,7 @@ def schema_of(columns: Sequence[Column]) -> dg.TableSchema:
 
 def _shown(stored: str) -> str:
     """Return the name of a column in small letters, or in quotes where it is another one then."""
-    return key_of([stored])[0]
+    return key_part(stored)
 
 
 def _keys(table: AnalyticsTable, passed: set[str]) -> Iterator[tuple[str, ...]]:

@@ -1,18 +1,21 @@
 """What Dagster records of column lineage with a materialization."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.model.column_lineage import ColumnLineage
-from run_elt_dagster.model.names import Key, key_of
+from run_elt_dagster.model.names import Key, key_of, key_part
 from run_elt_dagster.model.origins import Origin, Unknown
 from run_elt_dagster.orchestration.specs import asset_key
 
 # Every materialization is kept: a table wider than this is shown by `run-elt lineage` alone.
 MOST_COLUMNS = 500
 _NAMES_SHOWN = 10
+# Dagster keeps all events of a run in memory until it ends: what is alike in many of them is one object.
+_SHARED = 10_000
 
 
 def column_metadata(
@@ -46,10 +49,7 @@ def column_metadata(
         if len(columns) > MOST_COLUMNS:
             return {"column_lineage": f"{len(columns):,} columns: run-elt lineage {name} shows where they come from"}
         dependencies = {
-            key_of([column])[0]: [
-                dg.TableColumnDep(dg.AssetKey(asset_key(asset_path(ref.table))), key_of([ref.column])[0])
-                for ref in sorted(origin)
-            ]
+            key_part(column): [_dependency(asset_path(ref.table), ref.column) for ref in sorted(origin)]
             for column, origin in columns
             if not isinstance(origin, Unknown)
         }
@@ -63,6 +63,16 @@ def column_metadata(
     # Without any column, OpenLineage would take the table for one that reads nothing.
     known = {"dagster/column_lineage": dg.TableColumnLineage(dependencies)} if dependencies else {}
     return {**known, "column_lineage": shown}
+
+
+@lru_cache(_SHARED)
+def _dependency(path: Key, column: str) -> dg.TableColumnDep:
+    return dg.TableColumnDep(_asset(path), key_part(column))
+
+
+@lru_cache(_SHARED)
+def _asset(path: Key) -> dg.AssetKey:
+    return dg.AssetKey(asset_key(path))
 
 
 def _difference(expected: Sequence[str] | None, built: Sequence[str]) -> str:
@@ -84,7 +94,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _markdown(columns: Sequence[tuple[str, Origin]], missing: Sequence[str]) -> dg.MarkdownMetadataValue:
-    cells = [(key_of([name])[0], _text(origin)) for name, origin in columns]
+    cells = [(key_part(name), _text(origin)) for name, origin in columns]
     cells += [("*other columns*", f"unknown, because {reason}") for reason in missing]
     lines = [f"| {_cell(name)} | {_cell(text)} |" for name, text in cells]
     return dg.MetadataValue.md("\n".join(["| column | comes from |", "| --- | --- |", *lines]))

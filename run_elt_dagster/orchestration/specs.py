@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ def source_assets(tables: Catalogue, links: Links = NO_LINKS) -> list[dg.AssetSp
 
 def asset_key(key: Key) -> list[str]:
     """Return a key as Dagster takes it: letters, digits and `_` only. Names that differ in other signs alone stay apart."""
-    return [part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key]
+    return list(_asset_path(key))
+
+
+@cache
+def _asset_path(key: Key) -> tuple[str, ...]:
+    return tuple(part if re.fullmatch(r"\w+", part, re.ASCII) else _plain(part) for part in key)
 
 
 def _plain(name: str) -> str:

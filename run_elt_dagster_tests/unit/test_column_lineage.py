@@ -125,6 +125,10 @@ def test_column_is_read_once_and_again_only_when_something_changes(folder: Path,
     assert [text for text in changed if "from raw.orders" in text or "b.*" in text or "sum(amount)" in text] == changed
     path.write_text("{", encoding="utf-8")
     assert len(asked()) == len(FILES)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["columns"] |= {next(iter(content["columns"])): "["}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert [len(asked()), len(asked())] == [1, 0]
 
 
 def test_long_chain_of_tables_is_followed() -> None:
