@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +64,7 @@ from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster.redaction import redact_exception
 from run_elt_dagster.runs.code_location import Place
+from run_elt_dagster.runs.history import last_seconds
 from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_values
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -203,7 +205,7 @@ def analytics_assets(
                         options=options,
                         slices={key: part for key, part in slices.items() if key in selected},
                         whole=whole,
-                        seconds=_last_seconds(context.instance, tables, selected) if many else {},
+                        seconds=_begun(lambda: _last_seconds(context.instance, tables, selected)) if many else dict,
                         warn=_teller(context.log.warning),
                         look=progress.look,
                     )
@@ -267,17 +269,18 @@ def is_live(instance: dg.DagsterInstance, start: str) -> bool:
     )
 
 
+def _begun(read: Callable[[], dict[Key, float]]) -> Callable[[], dict[Key, float]]:
+    """Begin to read in a thread, while the run waits for Snowflake, and return what waits for the end of that."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="history")
+    reading = pool.submit(read)
+    pool.shutdown(wait=False)
+    return reading.result
+
+
 def _last_seconds(instance: dg.DagsterInstance, tables: Catalogue, keys: Sequence[Key]) -> dict[Key, float]:
-    """Return how long tables took when they were published last, as their materializations say."""
-    seconds: dict[Key, float] = {}
-    by_asset = {_asset(tables[key]): key for key in keys}
-    for record in instance.get_asset_records(list(by_asset)):
-        event = record.asset_entry.last_materialization
-        published = event.asset_materialization if event is not None else None
-        value = published.metadata.get("seconds") if published is not None else None
-        if value is not None and isinstance(value.value, (int, float)):
-            seconds[by_asset[record.asset_entry.asset_key]] = float(value.value)
-    return seconds
+    """Return how long tables took when they were published last."""
+    by_asset = {tables.asset_path(key): key for key in keys}
+    return {by_asset[path]: seconds for path, seconds in last_seconds(instance, list(by_asset)).items()}
 
 
 def _teller(log: Callable[[str], object]) -> Callable[[str], None]:

@@ -40,7 +40,7 @@ def run_tables(
     patience: Patience | None = None,
     slices: Mapping[Key, Slice] | None = None,
     whole: Collection[Key] = (),
-    seconds: Mapping[Key, float] | None = None,
+    seconds: Callable[[], Mapping[Key, float]] = dict,
     warn: Callable[[str], None] = lambda _: None,
     look: Callable[[Progress], None] = lambda _: None,
 ) -> Generator[TableOutcome]:
@@ -61,8 +61,8 @@ def run_tables(
         patience: How long is waited for what may pass; as usual by default.
         slices: The partitions to build, for each table that has some. The others of its partitions stay as they are.
         whole: The tables with increments that are built whole, and not from where they end.
-        seconds: How long tables took the last time; where more are ready than can be built at the same time, those come
-            first that the longest way to the end begins with.
+        seconds: Returns how long tables took the last time, and is called after the first queries; where more are ready than can
+            be built at the same time, those come first that the longest way to the end begins with.
         warn: Called with what concerns no single table and stops nothing.
         look: Called with how far the run is, before each outcome and each second while none comes; in the thread that iterates.
 
@@ -125,7 +125,7 @@ def run_tables(
         return _skipped(catalogue[key], failed, run, database=database, production=production)
 
     limit = options.max_concurrent_tables
-    order = BuildOrder(catalogue, keys, seconds or {})
+    order = BuildOrder(catalogue, keys, seconds())
     progress = Progress(len(set(keys)), lambda: order.ready)
     # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:

@@ -160,7 +160,7 @@ def test_longest_way_to_the_end_begins_first_where_history_knows() -> None:
     declared = tables(quick="", slow="", head="", tail="head")
     seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0, ("a", "head"): 2.0, ("a", "tail"): 30.0}
     given = arguments(max_concurrent_tables=1)
-    outcomes = list(run_tables(session, declared, list(declared), **given, seconds=seconds))
+    outcomes = list(run_tables(session, declared, list(declared), **given, seconds=lambda: seconds))
     assert [outcome.table.table for outcome in outcomes] == ["head", "tail", "slow", "quick"]
 
 
@@ -168,7 +168,7 @@ def test_table_without_a_history_counts_as_an_average_one() -> None:
     declared = tables(quick="", new="", slow="")
     seconds = {("a", "quick"): 1.0, ("a", "slow"): 9.0}
     given = arguments(max_concurrent_tables=1)
-    outcomes = list(run_tables(RecordingSession(), declared, list(declared), **given, seconds=seconds))
+    outcomes = list(run_tables(RecordingSession(), declared, list(declared), **given, seconds=lambda: seconds))
     assert [outcome.table.table for outcome in outcomes] == ["slow", "new", "quick"]
 
 
