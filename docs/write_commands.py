@@ -1,5 +1,6 @@
 """Write docs/commands.md from the help of `run-elt`: `make docs`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -35,8 +36,15 @@ def text() -> str:
 def _section(name: str, parent: click.Context) -> str:
     command = run_elt.get_command(parent, name)
     assert command is not None, name  # noqa: S101 - COMMANDS names no other
+    return f"### run-elt {name}\n\n" + "\n".join(_helps(command, name, parent))
+
+
+def _helps(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """Yield the help of a command, and that of each command in it."""
     context = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
-    return f"### run-elt {name}\n\n```text\n{command.get_help(context)}\n```\n"
+    yield f"```text\n{command.get_help(context)}\n```\n"
+    for inner, each in getattr(command, "commands", {}).items():
+        yield from _helps(each, inner, context)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ gc.freeze()
 
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.library import SqlFolder, build_parts
+from run_elt_dagster.orchestration.environments import expired_environments_schedule
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -33,6 +34,8 @@ parts = build_parts(
 defs = dg.Definitions.merge(
     # Snowflake does the work: a subprocess for the one step would only cost a second start-up.
     parts.definitions(executor=dg.in_process_executor),
+    # Copies of the production database that have expired are dropped once a day.
+    dg.Definitions(schedules=[expired_environments_schedule(settings)]),
     # What `dg scaffold defs` has written into defs/ belongs to it.
     scaffolded_definitions(),
 )

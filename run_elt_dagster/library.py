@@ -42,7 +42,7 @@ from run_elt_dagster.orchestration.sources import JOB_NAME as OBSERVE_NAME
 from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import asset_key, owners_of, source_assets
 from run_elt_dagster.orchestration.unrecorded import say_on_stderr
-from run_elt_dagster.runs.code_location import Place
+from run_elt_dagster.runs.code_location import Place, embedded_target
 from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, is_validation
 from run_elt_dagster.snowflake.env_vars import text_of
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY
@@ -321,7 +321,7 @@ def _load(folder: SqlFolder, given: Mapping[str, Any], settings: Settings) -> Lo
 def _database(snowflake: Snowflake) -> str:
     """Return the session's database as far as it is known: the one that a name in SQL means that leaves it out."""
     if snowflake.is_embedded:
-        return EMBEDDED_DATABASE
+        return (snowflake.database or EMBEDDED_DATABASE).upper()
     return text_of(snowflake.database or snowflake.additional_arguments.get("database"))
 
 
@@ -377,7 +377,7 @@ def _sources(loaded: Sequence[Loaded]) -> dict[str, list[dg.AssetSpec]]:
 def place_of(loaded: Sequence[Loaded]) -> Place:
     """Return what the code location builds, and where: that tells its runs from another location's."""
     targets = [
-        str(Path(each.snowflake.embedded_dir).absolute())
+        embedded_target(Path(each.snowflake.embedded_dir).absolute(), _database(each.snowflake))
         if each.snowflake.is_embedded
         else f"{text_of(each.snowflake.account)}|{_database(each.snowflake)}"
         for each in loaded
@@ -388,7 +388,9 @@ def place_of(loaded: Sequence[Loaded]) -> Place:
 def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Alerts:
     """Return what the sensors know of the code location: the tables of all folders."""
     databases = dict.fromkeys(
-        f"{EMBEDDED_DATABASE} on the embedded Snowflake" if each.snowflake.is_embedded else _database(each.snowflake)
+        f"{_database(each.snowflake)} on the embedded Snowflake"
+        if each.snowflake.is_embedded
+        else _database(each.snowflake)
         for each in loaded
     )
     return Alerts(

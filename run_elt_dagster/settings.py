@@ -274,6 +274,7 @@ class Settings(Variables):
     Attributes:
         snowflake: The account, or None for the embedded Snowflake.
         alerts: Where alerts go.
+        embedded_database: The database on the embedded Snowflake: its own, or an environment.
     """
 
     tables_dir: Folder = _variable(
@@ -373,8 +374,15 @@ class Settings(Variables):
         "themselves only if it is set. deploy/ sets it for a deployment. Leave it unset on your own machine",
         default="",
     )
+    production_database: str | None = _variable(
+        "RUN_ELT_PRODUCTION_DATABASE",
+        "database that environments are copies of, and that `run-elt diff --against production` compares with",
+        shown="`SNOWFLAKE_DATABASE`, or what that is a copy of",
+        example="ANALYTICS",
+    )
     snowflake: SnowflakeSettings | None = None
     alerts: AlertSettings = AlertSettings()
+    embedded_database: str = EMBEDDED_DATABASE
 
     @property
     def is_automated(self) -> bool:
@@ -399,7 +407,7 @@ class Settings(Variables):
     @property
     def database(self) -> str:
         """The session's database: the one that a name in SQL means that leaves it out."""
-        return self.snowflake.database if self.snowflake else EMBEDDED_DATABASE
+        return self.snowflake.database if self.snowflake else self.embedded_database
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -413,12 +421,13 @@ class Settings(Variables):
         """
         environment = os.environ if environment is None else environment
         given, problems = _given(environment), list(_slips(environment))
-        snowflake = None
-        if any(name in given for name in SnowflakeSettings.variables()):
+        snowflake, environment_database = None, _embedded_environment(given)
+        if environment_database is None and any(name in given for name in SnowflakeSettings.variables()):
             snowflake = _read(SnowflakeSettings, given, problems)
             problems += _connection_problems(snowflake, given)
         alerts = _read(AlertSettings, given, problems)
-        settings = _read(cls, given, problems, snowflake=snowflake, alerts=alerts)
+        embedded = environment_database or EMBEDDED_DATABASE
+        settings = _read(cls, given, problems, snowflake=snowflake, alerts=alerts, embedded_database=embedded)
         if problems:
             raise SettingsError(problems)
         return settings
@@ -492,6 +501,16 @@ def history_is_kept() -> bool:
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name].strip() for name in VARIABLES if environment.get(name, "").strip()}
+
+
+def _embedded_environment(given: Mapping[str, str]) -> str | None:
+    """Return the database of SNOWFLAKE_DATABASE if that alone is set, and names an environment of the embedded Snowflake.
+
+    Any other half of an account is an error, and never the embedded Snowflake.
+    """
+    name = given.get("SNOWFLAKE_DATABASE", "").upper()
+    is_alone = [each for each in SnowflakeSettings.variables() if each in given] == ["SNOWFLAKE_DATABASE"]
+    return name if is_alone and name.startswith(f"{EMBEDDED_DATABASE}__") else None
 
 
 def _slips(environment: Mapping[str, str]) -> Iterator[str]:

@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "test": "Run the tests of tables, without a warehouse.",
         "preview": "Build and audit a table, and publish nothing.",
         "diff": "Count what a build would change for readers.",
+        "plan": "Print what a run would build, and where it would be published.",
+        "env": "Make, list and drop copies of the production database.",
     },
     "Look": {
         "show": "List what readers see, and print the rows of tables.",

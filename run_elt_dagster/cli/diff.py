@@ -1,37 +1,48 @@
 """`run-elt diff`."""
 
-from typing import Any
+import threading
 
 import click
 
+from run_elt_dagster.cli.diff_of_all import comparison_facts, print_comparison
+from run_elt_dagster.cli.diff_of_one import difference_facts, print_difference
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, partition, whole
-from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.parameters import TABLE, as_json, changed, partition, whole
+from run_elt_dagster.cli.printing import print_json, say_on_stderr
 from run_elt_dagster.cli.progress import progress
+from run_elt_dagster.environments.comparison import compare_tables
+from run_elt_dagster.environments.databases import production_for
+from run_elt_dagster.environments.mark import stored_database
+from run_elt_dagster.environments.planning import planned
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.model.table_files import load_table
-from run_elt_dagster.publish.compare import Difference, against_of, compare, key_of
-from run_elt_dagster.publish.difference import RowDifference
+from run_elt_dagster.publish.compare import against_of, compare, key_of
 from run_elt_dagster.publish.preview import built
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Session
 
 
 @click.command("diff")
-@click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@click.argument("table", required=False, type=TABLE, metavar="[SCHEMA.TABLE]")
 @click.option("--key", metavar="COLUMNS", help="Columns that identify a row, with commas; primary_key by default.")
 @click.option(
-    "--against", metavar="NAME", help="A database, or database.schema.table, in the place of what readers see."
+    "--against",
+    metavar="NAME",
+    help="A database, production, or database.schema.table, in the place of what readers see.",
 )
+@changed
 @click.option("--rows", type=click.IntRange(0, 1000), default=0, help="Print so many keys of each kind of difference.")
 @partition
 @whole
 @click.option("--exit-code", "tells_by_code", is_flag=True, help="Exit with 1 if there is a difference, as git does.")
 @as_json
 def command(
-    table: str,
+    table: str | None,
     *,
     key: str | None,
     against: str | None,
+    changed: str | None,
     rows: int,
     partition: str | None,
     is_whole: bool,
@@ -40,17 +51,29 @@ def command(
 ) -> int:
     """Build a table as its file stands and count what readers would see change: columns, and rows by key.
 
+    \b
+      run-elt diff analytics.mau_summary       a build, with what readers see
+      run-elt diff --against production        all tables of an environment, with those of production
+
     Nothing is published. NULL is equal to NULL. A FLOAT is equal to a number that differs by less than its 1e-9th part. Without a
     key, whole rows are counted, and FLOATs must be the same. Of a table with increments, only the rows that would be merged are compared.
+
+    Without a table, nothing is built: the tables that are published in the two databases are compared. The exit code is 1 if one cannot be.
     """
     if rows and as_json:
         raise click.UsageError("--rows prints values of rows, and is for a terminal: leave out --json.")
     settings = Settings.from_environment()
+    if table is None:
+        if key is not None or rows or partition is not None or is_whole:
+            raise click.UsageError("--key, --rows, --partition and --whole require a table.")
+        return _all_tables(settings, against, changed, tells_by_code=tells_by_code, as_json=as_json)
+    if changed is not None:
+        raise click.UsageError("--changed chooses tables: name none.")
     declared = load_table(settings.tables_dir, table)
     part = declared.part(partition) if declared.partitions is not None or partition else None
     columns = key_of(key.split(",") if key else (), declared, examples=rows)
     with signed_in(settings) as session:
-        other = against_of(against, declared, database=session.database)
+        other = against_of(_database(session, settings, against), declared, database=session.database)
         with (
             progress(f"Building {declared.name} under another name") as steps,
             built(
@@ -71,68 +94,62 @@ def command(
             f"run-elt diff --against requires a table that this role may see, got {other}. Nothing was compared."
         )
     if as_json:
-        print_json(_facts(declared.name, difference))
+        print_json(difference_facts(declared.name, difference))
     else:
-        _print(declared.name, difference)
+        print_difference(declared.name, difference)
     return 1 if tells_by_code and not difference.is_empty else 0
 
 
-def _print(name: str, difference: Difference) -> None:
-    print(f"A build of {name}, compared with {difference.against}:")
-    if not difference.exists:
-        print("There is no such table yet. Every row and every column is new.")
-    elif difference.is_empty:
-        print("No difference.")
-    for line in difference.schema.lines:
-        print(f"  {line}")
-    if difference.start is not None:
-        print(f"Compared are the rows since {difference.start.words} and the rows that they would replace.")
-    if difference.rows is not None:
-        _print_rows(difference.rows, [display_name(name).lower() for name in difference.key])
-    elif difference.exists:
-        print("The two have no column in common. Their rows were not compared.")
-    if difference.examples:
-        print()
-        header = ("difference", *(display_name(name).lower() for name in difference.key), "columns")
-        print_table(header, cells(difference.examples))
+def _database(session: Session, settings: Settings, against: str | None) -> str | None:
+    """Return what `--against` names, with the production database in the place of the word."""
+    if against is None or against.lower() != "production":
+        return against
+    given = settings.production_database
+    production = production_for(
+        session,
+        database=session.database,
+        given=stored_database(given) if given else None if settings.snowflake else EMBEDDED_DATABASE,
+        job="run-elt diff",
+    )
+    # Otherwise it is a name like any other.
+    return display_name(production) if production else against
 
 
-def _print_rows(rows: RowDifference, key: list[str]) -> None:
-    what = f"key {', '.join(key)}" if key else "whole rows"
-    print(f"{rows.old_rows:,} rows now, {rows.new_rows:,} rows after a build, compared by {what}:")
-    counts = [("added", rows.added), ("removed", rows.removed)]
-    if key:
-        counts += [("changed", rows.changed)]
-    if rows.repeated:
-        counts += [("with several rows for one key, not compared", rows.repeated)]
-    print("\n".join(f"  {count:,} {word}" for word, count in counts))
-    if rows.by_column:
-        print_table(("column", "rows changed"), [(display_name(name).lower(), f"{n:,}") for name, n in rows.by_column])
-
-
-def _facts(name: str, difference: Difference) -> dict[str, Any]:
-    schema, rows = difference.schema, difference.rows
-    return {
-        "table": name,
-        "against": str(difference.against),
-        "exists": difference.exists,
-        "different": not difference.is_empty,
-        "schema": {
-            "added": {column.name: column.type for column in schema.added},
-            "removed": {column.name: column.type for column in schema.removed},
-            "changed": {new.name: {"from": old.type, "to": new.type} for old, new in schema.changed},
-        },
-        "key": list(difference.key),
-        "increment_start": difference.start.words if difference.start else None,
-        "rows": None
-        if rows is None
-        else {
-            "now": rows.old_rows,
-            "after": rows.new_rows,
-            "added": rows.added,
-            "removed": rows.removed,
-            "changed": rows.changed if difference.key else None,
-            "repeated": rows.repeated if difference.key else None,
-            "by_column": dict(rows.by_column),
-        },
-    }
+def _all_tables(
+    settings: Settings, against: str | None, changed: str | None, *, tells_by_code: bool, as_json: bool
+) -> int:
+    """Compare the tables of two databases, all or those that --changed chooses."""
+    if against is None:
+        raise click.UsageError("Name a table, or a database with --against: run-elt diff --against production.")
+    plan, _ = planned(settings, (), changed)
+    tables = sorted((each.table for each in plan.built), key=lambda table: table.key)
+    with signed_in(settings) as session, progress("Asking both catalogues") as steps:
+        here = session.database
+        named = _database(session, settings, against)
+        if named == against and against.lower() == "production":
+            raise ValueError(
+                f"run-elt diff --against production requires an environment, got {display_name(here)}: it is no copy, and "
+                "RUN_ELT_PRODUCTION_DATABASE names no other. Nothing was compared. Set SNOWFLAKE_DATABASE to the environment. A database of "
+                "this name is '\"PRODUCTION\"'."
+            )
+        other = stored_database(named or "")
+        if other == here:
+            raise ValueError(
+                f"run-elt diff --against requires another database than the session's, got {display_name(here)} twice. Nothing was compared. "
+                "Set SNOWFLAKE_DATABASE to the environment, or name another database."
+            )
+        runner = StatementRunner(session, RunContext("", "run-elt diff"), threading.Event())
+        found = compare_tables(
+            lambda sql: runner.send(sql, tag={"stage": "compare"}).rows,
+            tables,
+            database=here,
+            against=other,
+            tell=lambda table: steps.tell(f"Comparing {table.name}"),
+        )
+    if as_json:
+        print_json(comparison_facts(found, here, other))
+    else:
+        print_comparison(found, here, other)
+    failed = any(each.state == "not compared" for each in found)
+    differ = any(each.state not in ("same", "in neither") for each in found)
+    return 1 if failed or (tells_by_code and differ) else 0

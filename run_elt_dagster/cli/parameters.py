@@ -34,3 +34,10 @@ whole = click.option(
     "--whole", "is_whole", is_flag=True, help="Of a table with increments, build all rows and not only what is new."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
+changed = click.option(
+    "--changed",
+    is_flag=False,
+    flag_value="",
+    metavar="[REVISION]",
+    help="Only tables whose file differs from a Git revision, and what reads them: from where the branch left the default branch, if none is named.",
+)

@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.runs.tags import STARTED_FROM, own
-from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, SettingsError
 
 _PACKAGE = __name__.partition(".")[0]
 # How much each says about where a run was started: the account and the tables more than the machine.
@@ -95,8 +95,14 @@ class Place:
     def of(cls, settings: Settings) -> "Place":
         """Return the place of the shipped code location."""
         account = settings.snowflake
-        target = str(settings.embedded_dir) if account is None else f"{account.account}|{account.database}"
-        return cls(str(settings.tables_dir), target)
+        if account is None:
+            return cls(str(settings.tables_dir), embedded_target(settings.embedded_dir, settings.embedded_database))
+        return cls(str(settings.tables_dir), f"{account.account}|{account.database}")
+
+
+def embedded_target(directory: Path, database: str) -> str:
+    """Return where tables of the embedded Snowflake are: its folder alone for its own database, so an older version's is the same."""
+    return str(directory) if database == EMBEDDED_DATABASE else f"{directory}|{database}"
 
 
 def this_location(context: dg.SensorEvaluationContext, place: Place | None = None) -> CodeLocation | None:

@@ -14,21 +14,19 @@ import duckdb
 
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.types import Kind, Type
-from run_elt_dagster.embedded import start
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.model.names import Relation, display_name, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.seeding.declared import Declaration
 from run_elt_dagster.seeding.files import LocalFile, format_of, opened
 from run_elt_dagster.seeding.kinds import Facts, declared_kind, facts_sql, kind_of, rule, valid_sql, value_sql
 from run_elt_dagster.seeding.places import broken_line, line_of
-from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
+from run_elt_dagster.snowflake.server_session import server_session
+from run_elt_dagster.snowflake.session import StatementError
 
 _FUNCTION = "RUN_ELT_SEED"
 _TAG = {"stage": "seed", "job": "run-elt seed"}
 _OBJECT_EXISTS = 2002
 _LONGEST_VALUE = 60
-# How long another process that uses the directory is waited for.
-_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,8 @@ def load(
     """
     feature = Feature(table_functions={_FUNCTION: lambda _session, _call: plan.values_sql})
     with ExitStack() as resources:
-        session = _session(resources, directory, target.database, feature, log)
+        # The sample data is for somebody without data.
+        session = server_session(resources, directory, target.database, features=[feature], sample_data=False, log=log)
         try:
             schema = f"{quote_identifier(target.database)}.{quote_identifier(target.schema)}"
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}", tag=_TAG)
@@ -122,29 +121,6 @@ def load(
         except StatementError as error:
             raise _not_loaded(plan, target, error) from None
     return int(rows)
-
-
-def _session(
-    resources: ExitStack, directory: Path, database: str, feature: Feature, log: Callable[[str], None]
-) -> ConnectorSession:
-    import snowflake.connector  # noqa: PLC0415 - half a second, and a wrong file needs none
-
-    # The sample data is for somebody without data.
-    endpoint = start(
-        resources,
-        directory.resolve(),
-        database,
-        sample_data=False,
-        wait_seconds=_WAIT_SECONDS,
-        log=log,
-        features=[feature],
-    )
-
-    def connect() -> "closing[snowflake.connector.SnowflakeConnection]":
-        return closing(snowflake.connector.connect(**endpoint.connection_args()))
-
-    connection = resources.enter_context(connect())
-    return resources.enter_context(ConnectorSession(connection, connect))
 
 
 def _comment(text: str) -> str:

@@ -16,6 +16,7 @@ from run_elt_dagster.settings import STATEMENT_TIMEOUT_SECONDS, Settings, Snowfl
 from run_elt_dagster.snowflake.answers import LIMIT_SECONDS, REPORT_AFTER_SECONDS, REPORT_AGAIN_SECONDS, Answers
 from run_elt_dagster.snowflake.connecting import LOGIN_TIMEOUT_SECONDS, close_connection, open_connection
 from run_elt_dagster.snowflake.env_vars import resolved
+from run_elt_dagster.snowflake.server_session import existing_database
 from run_elt_dagster.snowflake.session import ConnectorSession
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             "embedded_dir": str(settings.embedded_dir),
         }
         if settings.snowflake is None:
-            return cls(**common)
+            return cls(**common, database=settings.embedded_database)
         return cls(**common, **_account_config(settings.snowflake))
 
     @classmethod
@@ -138,6 +139,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             NotInstalledError: The embedded Snowflake's libraries are missing.
             snowflake.connector.errors.Error: Signing in failed.
             TimeoutError: Another process holds the embedded Snowflake.
+            ValueError: It has no such environment.
         """
         given = self.additional_arguments
         note_secrets(
@@ -153,6 +155,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             return
         with embedded_snowflake(
             Path(self.embedded_dir),
+            database=existing_database(Path(self.embedded_dir), self.database),
             sample_data=self.sample_data,
             wait_seconds=EMBEDDED_WAIT_SECONDS if patience_seconds is None else patience_seconds,
             log=log or dg.get_dagster_logger().info,

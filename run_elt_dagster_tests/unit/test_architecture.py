@@ -27,6 +27,7 @@ ROOMS = (
     "doctor",
     "settings",
     "testing",
+    "environments",
 )
 
 

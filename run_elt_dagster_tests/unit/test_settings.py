@@ -169,7 +169,8 @@ def test_template_sets_nothing_and_every_example_of_it_can_be_used() -> None:
     assert settings.alerts.owners == {"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}
     assert settings.snowflake is not None
     defaults = Settings.from_environment({})
-    common = [name for name in Settings.model_fields if name not in ("alerts", "snowflake", "source_url")]
+    given = ("alerts", "snowflake", "source_url", "production_database")
+    common = [name for name in Settings.model_fields if name not in given]
     assert [name for name in common if getattr(settings, name) != getattr(defaults, name)] == []
 
 
@@ -219,3 +220,19 @@ def test_database_is_the_accounts_or_the_one_of_the_embedded_snowflake() -> None
     assert Settings.from_environment(ACCOUNT).database == "prod"
     default = inspect.signature(embedded_snowflake).parameters["database"].default
     assert Settings.from_environment({}).database == default
+
+
+def test_database_alone_is_an_environment_of_the_embedded_snowflake_if_its_name_is_one() -> None:
+    found = Settings.from_environment({"SNOWFLAKE_DATABASE": "run_elt__my_branch"})
+    assert (found.snowflake, found.database) == (None, "RUN_ELT__MY_BRANCH")
+    assert Settings.from_environment({**ACCOUNT, "SNOWFLAKE_DATABASE": "run_elt__my_branch"}).snowflake is not None
+
+
+@pytest.mark.parametrize("name", ["RUN_ELT", "PROD__MY_BRANCH", "RUN_ELT_2"])
+def test_any_other_database_alone_is_half_an_account(name: str) -> None:
+    assert "got only SNOWFLAKE_DATABASE" in problems_of({"SNOWFLAKE_DATABASE": name})
+
+
+def test_rest_of_an_account_with_the_name_of_an_environment_is_half_an_account() -> None:
+    given = {"SNOWFLAKE_DATABASE": "RUN_ELT__MY_BRANCH", "SNOWFLAKE_ROLE": "RUN_ELT"}
+    assert "a Snowflake account requires SNOWFLAKE_ACCOUNT" in problems_of(given)

@@ -1,0 +1,120 @@
+"""`run-elt plan`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from run_elt_dagster.cli.opening import signed_in
+from run_elt_dagster.cli.parameters import TABLE, as_json, changed
+from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
+from run_elt_dagster.environments.mark import stored_database
+from run_elt_dagster.environments.plan import Plan, Planned
+from run_elt_dagster.environments.planning import planned, statements_of
+from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement
+from run_elt_dagster.settings import Settings
+
+
+@click.command("plan")
+@click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@changed
+@click.option("--selection", is_flag=True, help="Print only what --select of Dagster's commands takes.")
+@click.option("--statements", is_flag=True, help="Sign in, and print the statements of each table too.")
+@as_json
+def command(tables: tuple[str, ...], *, changed: str | None, selection: bool, statements: bool, as_json: bool) -> int:
+    """Print what a run of TABLES would build and where it would be published. All tables by default.
+
+    \b
+      run-elt plan --changed
+      dagster asset materialize -m run_elt_dagster --select "$(run-elt plan --changed --selection)"
+
+    It signs in nowhere, and builds nothing. The exit code is 1 if a table cannot be built because of its file. Where nothing is to be
+    built, --selection prints nothing.
+    """
+    if selection and (as_json or statements):
+        raise click.UsageError("--selection prints a selection alone: leave out --json and --statements.")
+    settings = Settings.from_environment()
+    with progress("Reading the table files"):
+        plan, catalogue = planned(settings, tables, changed)
+    if selection:
+        return _print_selection(plan, catalogue)
+    sent = _statements(settings, plan) if statements else {}
+    if as_json:
+        print_json(_facts(settings, plan, catalogue, sent))
+    else:
+        _print(settings, plan, catalogue, sent)
+    return 1 if plan.broken else 0
+
+
+def _print_selection(plan: Plan, catalogue: Catalogue) -> int:
+    _say_broken(plan, catalogue)
+    divided = [each.table.name for each in plan.built if each.table.partitions is not None]
+    if divided:
+        say_on_stderr(f"{', '.join(divided)} are built in partitions: give --partition to Dagster's command too.")
+    if not plan.built:
+        say_on_stderr("No table needs to be built. Dagster refuses an empty selection.")
+    else:
+        print(plan.selection)
+    return 1 if plan.broken else 0
+
+
+def _say_broken(plan: Plan, catalogue: Catalogue) -> None:
+    for key in plan.broken:
+        for problem in catalogue.broken[key].problems:
+            say_on_stderr(str(problem))
+
+
+def _statements(settings: Settings, plan: Plan) -> dict[Key, list[PlannedStatement]]:
+    with signed_in(settings) as session, progress("Asking Snowflake"):
+        return dict(statements_of(session, plan, settings.publishing))
+
+
+def _print(
+    settings: Settings, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]
+) -> None:
+    if plan.built:
+        rows = [(each.table.name, each.reason, str(_target(settings, each)), each.table.method) for each in plan.built]
+        print_table(("built", "because", "published as", "by"), rows)
+    since = f" Compared with {plan.since}." if plan.since else ""
+    print(f"{len(plan.built):,} built, {len(plan.skipped):,} skipped.{since}")
+    if plan.broken:
+        print(f"{', '.join(map('.'.join, plan.broken))} cannot be built:", flush=True)
+        _say_broken(plan, catalogue)
+    for key in plan.deleted:
+        print(f"{'.'.join(key)} has no file any more. Its table stays until somebody drops it.")
+    if sent:
+        print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
+    for key, statements in sent.items():
+        print(f"\n-- {'.'.join(key)}")
+        for each in statements:
+            print(f"\n-- {each.stage}\n{each.sql};")
+
+
+def _target(settings: Settings, each: Planned) -> Relation:
+    return target_of(each.table, database=stored_database(settings.database))
+
+
+def _facts(
+    settings: Settings, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]
+) -> dict[str, Any]:
+    return {
+        "since": plan.since or None,
+        "selection": plan.selection,
+        "built": [
+            {
+                "table": each.table.name,
+                "because": each.reason,
+                "published_as": str(_target(settings, each)),
+                "method": each.table.method,
+                **({"statements": [one.sql for one in sent[each.table.key]]} if sent else {}),
+            }
+            for each in plan.built
+        ],
+        "skipped": [".".join(key) for key in plan.skipped],
+        "broken": {".".join(key): list(map(str, catalogue.broken[key].problems)) for key in plan.broken},
+        "deleted": [".".join(key) for key in plan.deleted],
+    }

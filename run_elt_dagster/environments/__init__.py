@@ -1,0 +1,1 @@
+"""Copies of the production database, for a branch or a person: made, listed, compared, dropped."""

@@ -1,0 +1,88 @@
+"""The plan of a folder of tables, and the statements of a plan as things stand in Snowflake."""
+
+from collections.abc import Iterator, Sequence
+
+from run_elt_dagster.environments.changes import changes_since
+from run_elt_dagster.environments.plan import Plan, plan_of
+from run_elt_dagster.model.lineage import Catalogue, load_tables
+from run_elt_dagster.model.names import Key, quote_identifier, quote_literal
+from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.publish.guards import inventory_of, inventory_sql
+from run_elt_dagster.publish.planned import PlannedStatement, planned_statements
+from run_elt_dagster.settings import PublishOptions, Settings
+from run_elt_dagster.snowflake.session import Session
+
+_TAG = {"stage": "plan", "job": "run-elt plan"}
+
+
+def planned(settings: Settings, names: Sequence[str], changed: str | None) -> tuple[Plan, Catalogue]:
+    """Return what would be built, and all tables of the folder.
+
+    Args:
+        settings: The settings.
+        names: Tables, as a person names them; none for all.
+        changed: A revision of Git that the files are compared with: empty for where the branch left the default branch. None to compare
+            with none.
+
+    Raises:
+        TableProblemsError: There is no folder of tables, or no SQL file in it.
+        ValueError: A name is no table's, or Git cannot be asked.
+    """
+    tables = load_tables(
+        settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir, keeps_broken=True
+    )
+    keys = _keys(settings, tables, names)
+    changes = None
+    if changed is not None:
+        broken = {key: each.problems[0].path for key, each in tables.broken.items()}
+        changes = changes_since(
+            settings.tables_dir,
+            changed or None,
+            tables,
+            {key: path for key, path in broken.items() if path is not None},
+        )
+    return plan_of(tables, keys, changes), tables
+
+
+def _keys(settings: Settings, tables: Catalogue, names: Sequence[str]) -> list[Key]:
+    keys: list[Key] = [tuple(name.lower().replace("/", ".").split(".")) for name in names]
+    for key, name in zip(keys, names, strict=True):
+        if key not in tables and key not in tables.broken:
+            # It says which tables there are, and which one may be meant.
+            load_table(settings.tables_dir, name)
+    return keys
+
+
+def columns_sql(database: str, schemas: Sequence[str]) -> str:
+    """Return the query for the columns of schemas: schema, table and column, in order.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/columns
+    """
+    names = ", ".join(map(quote_literal, schemas))
+    return (
+        f"SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM {quote_identifier(database)}.INFORMATION_SCHEMA.COLUMNS "
+        f"WHERE TABLE_SCHEMA IN ({names}) ORDER BY 1, 2, ORDINAL_POSITION"
+    )
+
+
+def statements_of(
+    session: Session, plan: Plan, options: PublishOptions
+) -> Iterator[tuple[Key, list[PlannedStatement]]]:
+    """Yield what a run would send for each table of a plan, after two questions for all of them.
+
+    Raises:
+        StatementError: The catalogue does not answer.
+    """
+    schemas = sorted({each.table.stored_schema for each in plan.built})
+    if not schemas:
+        return
+    inventory = inventory_of(session.execute(inventory_sql(session.database, schemas), tag=_TAG).rows)
+    columns: dict[tuple[str, str], list[str]] = {}
+    for schema, table, name in session.execute(columns_sql(session.database, schemas), tag=_TAG).rows:
+        columns.setdefault((str(schema), str(table)), []).append(str(name))
+    for each in plan.built:
+        there = columns.get((each.table.stored_schema, each.table.stored_table), [])
+        yield (
+            each.table.key,
+            planned_statements(each.table, inventory, database=session.database, columns=there, options=options),
+        )
