@@ -75,7 +75,10 @@ def create(
         steps.tell(f"Copying {display_name(databases.production)}")
         schemas = schemas_of(tables, databases.production) if only_schemas else ()
         made = databases.create(name, owner=owner, now=now, days=days, schemas=schemas, replace=replace)
-    _warn(tables, made)
+        steps.tell("Looking who owns its tables")
+        # On the embedded Snowflake there is one role.
+        strangers = databases.strangers(list(tables.values()), made) if settings.snowflake else ()
+    _warn(tables, made, strangers)
     if as_json:
         print_json(_facts(made, now))
     else:
@@ -150,7 +153,9 @@ def _user(settings: Settings) -> str:
         return "an unknown user"
 
 
-def _warn(tables: Catalogue, made: Environment) -> None:
+def _warn(tables: Catalogue, made: Environment, strangers: Sequence[str]) -> None:
+    for problem in strangers:
+        say_on_stderr(problem)
     for key, read in read_by_full_name(tables, made.mark.of):
         say_on_stderr(
             f"{'.'.join(key)} reads {'.'.join(read)} by its full name: in {display_name(made.database)} too, it reads production."

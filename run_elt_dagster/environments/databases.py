@@ -1,7 +1,7 @@
 """Environments in Snowflake: make one, list them, drop one. The statements are data; `Databases` sends them."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,9 @@ from run_elt_dagster.environments.mark import (
     mark_in,
     production_part,
 )
+from run_elt_dagster.environments.owners import strangers_in
 from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, Session, StatementError
 
@@ -121,6 +123,7 @@ class Databases:
         role: str = "",
         job: str = "run-elt env",
     ) -> None:
+        self._session = session
         self._runner = StatementRunner(session, RunContext("", job), threading.Event())
         self._database, self._role = database, role
         self._listed = listed_in(self._send(show_sql(production or database)))
@@ -165,6 +168,15 @@ class Databases:
                 left = self._taken_away(mark) if number else ""
                 raise self._not_made(mark, error, left) from error
         return Environment(mark)
+
+    def strangers(self, tables: Collection[AnalyticsTable], made: Environment) -> list[str]:
+        """Return what keeps the role from publishing tables in an environment, in words. An error of Snowflake is one too."""
+        try:
+            return list(strangers_in(self._session, tables, database=made.database))
+        except StatementError as error:
+            return [
+                f"Who owns the tables of {display_name(made.database)} is not known, got {error}. A run may be refused."
+            ]
 
     def drop(self, name: str) -> Environment:
         """Drop an environment.

@@ -76,7 +76,7 @@ def _all(tables: Catalogue, named: Collection[Key]) -> dict[Key, str]:
 
 def _changed(tables: Catalogue, changes: Changes) -> dict[Key, str]:
     reasons: dict[Key, str] = dict.fromkeys(changes.rows, "the file differs")
-    reasons |= dict.fromkeys(changes.new, "the file is new")
+    reasons |= dict.fromkeys(changes.new, "the revision has no file of it")
     first = [*changes.rows, *changes.deleted]
     for key, parent in _readers(tables, first):
         gone = " (it has no file any more)" if parent in changes.deleted else ""

@@ -17,6 +17,8 @@ from run_elt_dagster.environments.copying import DATABASES, CloneDatabase, DropD
 from run_elt_dagster.environments.databases import Databases
 from run_elt_dagster.environments.mark import Mark, comment_of
 from run_elt_dagster.environments.opening import databases_session
+from run_elt_dagster.environments.owners import strangers_in
+from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.environments import JOB_NAME, expired_environments_schedule
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake import server_session
@@ -136,7 +138,7 @@ def test_branch_is_made_built_compared_and_dropped_and_production_sees_nothing(
     out = branch.done("env", "create", "pr_7", "--owner", "jane", "--days", "3")
     assert "RUN_ELT__PR_7 is a copy of RUN_ELT. It is dropped after 3 days" in out
     assert out.endswith("export SNOWFLAKE_DATABASE=RUN_ELT__PR_7\n")
-    assert [sql.split(" COMMENT")[0] for sql in branch.statements("run-elt env")[sent:]] == [
+    assert [sql.split(" COMMENT")[0] for sql in branch.statements("run-elt env")[sent:-1]] == [
         "SHOW DATABASES LIKE 'RUN_ELT%'",
         'CREATE DATABASE "RUN_ELT__PR_7" CLONE "RUN_ELT"',
     ]
@@ -174,12 +176,24 @@ def test_change_without_a_run_is_found(branch: Branch, monkeypatch: pytest.Monke
     branch.done("env", "create", "a")
     monkeypatch.setenv("SNOWFLAKE_DATABASE", "RUN_ELT__A")
     branch.root.sql("update run_elt__a.analytics.totals set amount = 5 where zip = '1'")
-    branch.root.sql("insert into run_elt.analytics.other values (9)")
-    branch.root.sql("drop table run_elt.analytics.large")
-    states = {each["table"]: each["state"] for each in branch.json("diff", "--against", "production")["tables"]}
-    assert states == {"analytics.totals": "changed", "analytics.other": "changed", "analytics.large": "only here"}
-    assert branch.json("diff", "--against", '"RUN_ELT"') == branch.json("diff", "--against", "production")
-    assert branch.project.materialize().success
+    branch.root.sql("drop table run_elt__a.analytics.large")
+    found = branch.json("diff", "--against", '"RUN_ELT"')["tables"]
+    assert [each["state"] for each in found] == ["only there", "same", "changed"]
+    assert [each["difference"] is None for each in found] == [True, True, False]
+
+
+def test_role_that_does_not_own_the_tables_of_a_copy_is_told_before_a_run(branch: Branch) -> None:
+    branch.root.sql("create database run_elt__a clone run_elt")
+    branch.root.sql("create role if not exists deployment")
+    branch.root.sql("grant ownership on table run_elt__a.analytics.other to role deployment")
+    tables = load_tables(branch.project.directory / "tables")
+    with branch.project.resource.session(log=print) as session:
+        (told,) = strangers_in(session, list(tables.values()), database="RUN_ELT__A")
+        assert list(strangers_in(session, list(tables.values()), database="RUN_ELT")) == []
+    assert told.startswith(
+        "analytics.other in RUN_ELT__A: a run requires the role that owns them, DEPLOYMENT, got SYSADMIN."
+    )
+    assert "GRANT OWNERSHIP ON ALL TABLES IN SCHEMA RUN_ELT__A.ANALYTICS TO ROLE SYSADMIN COPY CURRENT GRANTS;" in told
 
 
 def test_table_that_cannot_be_read_is_not_passed_over(branch: Branch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,14 +342,23 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
     with databases_session(mine, log=print) as session:
         Databases(session, database="RUN_ELT").create("a", owner="jane", now=NOW, days=1)
     assert sorted(each.name for each in place.glob("*RUN_ELT*")) == ["RUN_ELT.db", "RUN_ELT__A.db"]
+    # As a run opens it: a new server, on the files alone.
     copy = mine.model_copy(update={"database": "RUN_ELT__A"})
-    rows = "select x from analytics.v"
-    shown = "select table_catalog, table_name, row_count, comment from information_schema.tables order by 2"
-    found = sql(copy, "insert into analytics.t (name) values ('b')", rows, shown)[1:]
-    assert found == [[(8,)], [("RUN_ELT__A", "T", 2, None), ("RUN_ELT__A", "V", None, "seen")]]
-    assert sql(mine, rows, shown) == [[(1,)], [("RUN_ELT", "T", 1, None), ("RUN_ELT", "V", None, "seen")]]
-    schemata = "select distinct catalog_name from information_schema.schemata"
-    assert sql(copy, schemata) == [[("RUN_ELT__A",)]]
+    rows, shown = (
+        "select x from {}analytics.v",
+        "select table_name, row_count, comment from {}information_schema.tables order by 1",
+    )
+    found = sql(
+        copy,
+        "insert into analytics.t (name) values ('b')",
+        *(query.format(where) for where in ("", "run_elt.") for query in (rows, shown)),
+        "select distinct catalog_name from information_schema.schemata",
+    )[1:]
+    assert found == [
+        *([(8,)], [("T", 2, None), ("V", None, "seen")]),
+        *([(1,)], [("T", 1, None), ("V", None, "seen")]),
+        [("RUN_ELT__A",)],
+    ]
     with databases_session(mine, log=print) as session:
         databases = Databases(session, database="RUN_ELT")
         (listed,) = databases.environments()
@@ -343,7 +366,7 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
         databases.drop("a")
     assert sorted(each.name for each in place.glob("*RUN_ELT*")) == ["RUN_ELT.db"]
     with pytest.raises(ValueError, match="requires an environment of the embedded Snowflake, got RUN_ELT__A"):
-        sql(copy, rows)
+        sql(copy)
 
 
 def test_copy_waits_for_who_uses_the_files(mine: Snowflake) -> None:
