@@ -151,8 +151,9 @@ class Databases:
         Raises:
             ValueError: Snowflake refuses, or the name is taken. Nothing is left of it.
         """
+        made_at = now.replace(microsecond=0)
         mark = Mark(
-            environment_database(self.production, name), self.production, owner, now, now + timedelta(days=days)
+            environment_database(self.production, name), self.production, owner, made_at, made_at + timedelta(days=days)
         )
         # Looked up before: an embedded Snowflake, or another answer, may leave out who has the name.
         if any(each.name == mark.database for each in self._listed):

@@ -13,7 +13,6 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.environments.copying import DATABASES, CloneDatabase, DropDatabase
 from run_elt_dagster.environments.databases import Databases
 from run_elt_dagster.environments.mark import Mark, comment_of
 from run_elt_dagster.environments.opening import databases_session
@@ -23,7 +22,7 @@ from run_elt_dagster.orchestration.environments import JOB_NAME, expired_environ
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake import server_session
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster_tests.simulator.server import FEATURES, SimulatedServer, StatementEvent
+from run_elt_dagster_tests.simulator.server import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server, simulated_account
 
@@ -31,13 +30,6 @@ NOW = datetime.now(UTC)
 TOTALS = "/* elt\nprimary_key: zip\nelt */\nselect zip, amount from raw_data.orders"
 LARGE = "select zip from analytics.totals where amount > 1"
 TABLES = {"totals": TOTALS, "large": LARGE, "other": "select count(*) as n from raw_data.orders"}
-
-
-class AccountWithDatabases(SimulatedServer):
-    """A simulated account that can copy databases."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, features=(*FEATURES, DATABASES))
 
 
 class Branch:
@@ -84,10 +76,10 @@ class Branch:
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccountWithDatabases, DagsterProject]]:
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SimulatedServer, DagsterProject]]:
     """An account with a published production database. A test that changes it publishes it again."""
     directory = tmp_path_factory.mktemp("production")
-    with running_server(directory, AccountWithDatabases) as server:
+    with running_server(directory) as server:
         resource = simulated_account(server)
         with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
             project = DagsterProject(directory, connection, resource, instance)
@@ -101,7 +93,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Accou
 
 @pytest.fixture
 def branch(
-    production: tuple[AccountWithDatabases, DagsterProject],
+    production: tuple[SimulatedServer, DagsterProject],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Branch]:
@@ -388,4 +380,3 @@ def test_database_of_a_session_and_odd_names_are_refused(mine: Snowflake) -> Non
         ):
             with pytest.raises(Exception, match=problem):
                 session.execute(statement, tag={})
-    assert (CloneDatabase.writes, DropDatabase.writes) == (True, True)

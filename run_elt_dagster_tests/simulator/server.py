@@ -13,6 +13,7 @@ from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.server import Answer, EmbeddedServer, in_progress, parameters_of, success
 from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import CancelQueries
+from run_elt_dagster.environments.copying import DATABASES
 from run_elt_dagster_tests.simulator.grants import GRANTS
 from run_elt_dagster_tests.simulator.kinds import KINDS_OF_TABLES
 from run_elt_dagster_tests.simulator.policies import POLICIES
@@ -28,7 +29,7 @@ from run_elt_dagster_tests.simulator.sessions import (
 from run_elt_dagster_tests.simulator.streams import STREAMS
 from run_elt_dagster_tests.simulator.tags import TAGS
 
-FEATURES = (SESSIONS, GRANTS, SCHEMAS, POLICIES, STREAMS, TAGS, KINDS_OF_TABLES)
+FEATURES = (DATABASES, SESSIONS, GRANTS, SCHEMAS, POLICIES, STREAMS, TAGS, KINDS_OF_TABLES)
 HISTORY_KEPT = 10_000
 IN_PROGRESS_ASYNC = "333334"
 # https://docs.snowflake.com/en/sql-reference/transactions#aborting-transactions
