@@ -55,10 +55,10 @@ def _print_selection(plan: Plan, catalogue: Catalogue) -> int:
     divided = [each.table.name for each in plan.built if each.table.partitions is not None]
     if divided:
         say_on_stderr(f"{', '.join(divided)} are built in partitions: give --partition to Dagster's command too.")
-    if not plan.built:
-        say_on_stderr("No table needs to be built. Dagster refuses an empty selection.")
-    else:
+    if plan.built:
         print(plan.selection)
+    elif not plan.broken:
+        say_on_stderr("No table needs to be built. Dagster refuses an empty selection.")
     return 1 if plan.broken else 0
 
 
@@ -85,7 +85,7 @@ def _print(
         print(f"{', '.join(map('.'.join, plan.broken))} cannot be built:", flush=True)
         _say_broken(plan, catalogue)
     for key in plan.deleted:
-        print(f"{'.'.join(key)} has no file any more. Its table stays until somebody drops it.")
+        print(f"{'.'.join(key)} has no file any more. Its table stays: drop it by hand.")
     if sent:
         print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
     for key, statements in sent.items():

@@ -13,11 +13,11 @@ from typing import Any
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 
-# What a table is called on the default branch, the likeliest first.
+# What the default branch may be called, the likeliest name first.
 _BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 _WITH_ANCESTOR = "..."
 _SECONDS = 60
-# Settings that change no row of the table: whoever reads it gets the same.
+# Settings that change no row of the table: its readers get the same.
 _OF_NO_ROW: Any = {
     **dict.fromkeys(
         ("path", "sql_line", "lines", "description", "owner", "business_owner", "primary_key", "tags"), True
@@ -35,8 +35,8 @@ class Changes:
 
     Attributes:
         revision: The revision, in words.
-        rows: Tables whose SQL differs, or a setting that changes rows: whoever reads them is built too.
-        settings: Tables of which only other settings differ.
+        rows: Tables whose SQL differs, or a setting that changes rows: their readers are built too.
+        settings: Tables with differences in other settings alone.
         new: Those of `rows` that the revision has no file of.
         deleted: Tables that only the revision has a file of, sorted.
     """

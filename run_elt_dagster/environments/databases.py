@@ -195,7 +195,7 @@ class Databases:
         return found
 
     def drop_expired(self, *, now: datetime, tell: Callable[[str], None]) -> list[Environment]:
-        """Drop the environments whose days are over, but not the one of SNOWFLAKE_DATABASE, and return them.
+        """Drop the expired environments, but not the one of SNOWFLAKE_DATABASE, and return them.
 
         Args:
             now: The moment, aware.
@@ -230,7 +230,7 @@ class Databases:
         if database in (self._database, self.production):
             raise ValueError(
                 f"run-elt env drop requires another database than the one of SNOWFLAKE_DATABASE, got {shown}. Nothing was dropped. "
-                f"Set SNOWFLAKE_DATABASE={display_name(self.production)} first."
+                f"Set SNOWFLAKE_DATABASE={display_name(self.production)} first; on the embedded Snowflake, unset it."
             )
         if listed is None:
             known = ", ".join(each.name for each in self.environments()) or "none"

@@ -118,7 +118,7 @@ def _text(value: str | datetime) -> str:
 
 
 def mark_in(comment: str | None) -> Mark | None:
-    """Return the mark in a comment; None for a comment without one, or with one that somebody has edited into something else."""
+    """Return the mark in a comment; None for a comment without one, or with an edited one."""
     found = _MARK.search(comment or "")
     try:
         facts: Any = json.loads(found[1]) if found else None

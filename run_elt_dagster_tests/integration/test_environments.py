@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -303,6 +304,63 @@ def test_reading_production_by_its_full_name_is_said(branch: Branch) -> None:
     assert (
         "analytics.other reads run_elt.raw_data.orders by its full name: in RUN_ELT__A too, it reads production." in err
     )
+
+
+def test_plan_prints_what_a_run_would_build_and_send(branch: Branch) -> None:
+    out = branch.done("plan")
+    assert out.splitlines()[-1] == "3 built, 0 skipped."
+    assert "analytics.totals  every table  RUN_ELT.ANALYTICS.TOTALS  clone" in out
+    found = branch.json("plan", "analytics.large", "analytics.totals", "--statements")
+    totals, large = found["built"]
+    assert (totals["table"], large["table"], found["skipped"]) == (
+        "analytics.totals",
+        "analytics.large",
+        ["analytics.other"],
+    )
+    # Published already, so it keeps its grants.
+    (exchange,) = [sql for sql in totals["statements"] if "COPY GRANTS" in sql]
+    assert exchange.startswith('CREATE OR REPLACE TABLE "RUN_ELT"."ANALYTICS"."TOTALS" CLONE')
+    assert len(branch.statements("run-elt plan")) == 2
+    selected = dg.AssetSelection.from_string(branch.done("plan", "analytics.other", "--selection").strip())
+    assert selected == dg.AssetSelection.from_string('key:"analytics/other"')
+    assert branch.run("plan", "--selection", "--json")[0] == 2
+
+
+def test_plan_of_a_broken_file_ends_with_1_and_says_why(branch: Branch) -> None:
+    branch.project.declare(totals="select (")
+    code, out, err = branch.run("plan", "analytics.totals", "analytics.other")
+    assert code == 1
+    assert "1 built, 1 skipped" in out
+    assert "analytics.totals cannot be built:" in out
+    assert "totals.sql:1" in err
+    code, out, err = branch.run("plan", "analytics.totals", "--selection")
+    assert (code, out) == (1, "")
+    assert ("totals.sql:1" in err, "No table needs to be built" in err) == (True, False)
+    code, _, err = branch.run("plan", "analytics.totls")
+    assert (code, "Did you mean analytics.totals?" in err) == (1, True)
+
+
+def test_plan_of_what_has_changed_hands_over_to_dagster(branch: Branch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(branch.project.directory.parent))
+    code, _, err = branch.run("plan", "--changed")
+    assert (code, "--changed requires a folder in a working tree of Git" in err) == (1, True)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=n@example.com", "-C", str(branch.project.directory)]
+    for words in (["init", "--quiet", "--initial-branch=main"], ["add", "tables"], ["commit", "--quiet", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    code, out, err = branch.run("plan", "--changed", "--selection")
+    assert (code, out, "No table needs to be built" in err) == (0, "", True)
+    branch.project.declare(totals=TOTALS + " where true")
+    found = branch.json("plan", "--changed")
+    assert [(each["table"], each["because"]) for each in found["built"]] == [
+        ("analytics.totals", "the file differs"),
+        ("analytics.large", "reads analytics.totals"),
+    ]
+    assert (found["since"], found["skipped"]) == ("where this branch left main", ["analytics.other"])
+    assert branch.done("plan", "--changed", "--selection") == found["selection"] + "\n"
+    # The same tables are compared.
+    branch.root.sql("create database run_elt__a clone run_elt")
+    monkeypatch.setenv("SNOWFLAKE_DATABASE", "RUN_ELT__A")
+    assert branch.json("diff", "--against", "run_elt", "--changed")["summary"] == {"same": 2}
 
 
 # The embedded Snowflake itself: files.
