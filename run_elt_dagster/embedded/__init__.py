@@ -162,7 +162,9 @@ def start(
         from run_elt_dagster.embedded import disk, lock, proxy, server, set_up  # noqa: PLC0415 - the package imports cheaply
     except ImportError as error:
         # A library is there, and one that it needs is not; or it is another version.
-        raise NotInstalledError([error.name or str(error)]) from error
+        name = error.name or str(error)
+        of = " (snowflake-connector-python before 5 has it)" if name.startswith("snowflake.connector") else ""
+        raise NotInstalledError([name + of]) from error
 
     with disk.opening(directory):
         directory.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,24 @@ APPLICATION = "run_elt_dagster"
 LOGIN_TIMEOUT_SECONDS = 60
 # The connector looks at its own limit only between two tries; one that stays without an answer takes up to 60 s.
 SIGN_IN_SECONDS = 2 * LOGIN_TIMEOUT_SECONDS
+# The first major release with another driver: docs/decisions/0025-connector-of-release-4.md
+_ANOTHER_DRIVER = 5
+
+
+class ConnectorReleaseError(ImportError):
+    """The installed connector has another driver, whose waits nothing here can bound."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"The connection requires snowflake-connector-python before {_ANOTHER_DRIVER}, got {version}. Nothing was executed. Run "
+            f"pip install 'snowflake-connector-python<{_ANOTHER_DRIVER}'."
+        )
+
+
+def require_known_release(version: str) -> None:
+    """Raise ConnectorReleaseError for a version of the connector that nothing here was tried with."""
+    if int(version.partition(".")[0]) >= _ANOTHER_DRIVER:
+        raise ConnectorReleaseError(version)
 
 
 def open_connection(arguments: Mapping[str, Any], answers: Answers) -> "SnowflakeConnection":
@@ -25,8 +43,11 @@ def open_connection(arguments: Mapping[str, Any], answers: Answers) -> "Snowflak
 
     Raises:
         snowflake.connector.errors.Error: It failed, or Snowflake did not answer.
+        ConnectorReleaseError: The connector is of a release with another driver.
     """
     import snowflake.connector  # noqa: PLC0415 - half a second to import, and only needed for a session
+
+    require_known_release(snowflake.connector.__version__)
     from snowflake.connector.errorcode import ER_FAILED_TO_CONNECT_TO_DB  # noqa: PLC0415
 
     given = {name: value for name, value in arguments.items() if value is not None}

@@ -30,6 +30,7 @@ _LONG = "takes too long for a test of the pages"
 _ACCOUNT = "needs an account"
 NOT_RUN = {
     "make run": "e2e/test_make.py runs it",
+    "make example-partitions": "e2e/test_make.py runs it",
     "make test": ".ci/run runs it",
     "make bench": _LONG,
     "make faults": f"{_LONG}; integration/test_fault_trials.py runs some trials",
