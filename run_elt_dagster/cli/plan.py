@@ -52,14 +52,22 @@ def command(tables: tuple[str, ...], *, changed: str | None, selection: bool, st
 
 def _print_selection(plan: Plan, catalogue: Catalogue) -> int:
     _say_broken(plan, catalogue)
-    divided = [each.table.name for each in plan.built if each.table.partitions is not None]
-    if divided:
-        say_on_stderr(f"{', '.join(divided)} are built in partitions: give --partition to Dagster's command too.")
+    _say_parts(plan)
     if plan.built:
         print(plan.selection)
     elif not plan.broken:
         say_on_stderr("No table needs to be built. Dagster refuses an empty selection.")
     return 1 if plan.broken else 0
+
+
+def _say_parts(plan: Plan) -> None:
+    """Say which tables a run builds in parts: of a changed one, the other rows stay as they were."""
+    for each in plan.built:
+        name = each.table.name
+        if each.table.partitions is not None:
+            say_on_stderr(f"{name} is built in partitions: give --partition to Dagster's command too.")
+        elif each.table.increment is not None and plan.since:
+            say_on_stderr(f"{name} merges new rows alone. For all of its rows: run-elt rebuild {name}")
 
 
 def _say_broken(plan: Plan, catalogue: Catalogue) -> None:
@@ -84,6 +92,7 @@ def _print(
     if plan.broken:
         print(f"{', '.join(map('.'.join, plan.broken))} cannot be built:", flush=True)
         _say_broken(plan, catalogue)
+    _say_parts(plan)
     for key in plan.deleted:
         print(f"{'.'.join(key)} has no file any more. Its table stays: drop it by hand.")
     if sent:

@@ -26,6 +26,7 @@ _OF_NO_ROW: Any = {
     "upstream": True,
     "columns": {"__all__": {"description"}},
     "partitions": {"end", "lookback", "max_per_run"},
+    "increment": {"lookback_hours"},
 }
 
 

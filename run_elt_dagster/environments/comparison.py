@@ -195,7 +195,7 @@ def _difference(
     new: tuple[Column, ...],
     old: tuple[Column, ...],
 ) -> Difference:
-    key = tuple(map(stored_name, table.primary_key))
+    key = tuple(map(stored_name, table.primary_key or (table.increment.key if table.increment else ())))
     comparison = Comparison(*targets, new, old, key)
     if comparison.missing_key:
         # The key itself is what differs: whole rows are compared.

@@ -357,6 +357,15 @@ def test_plan_of_what_has_changed_hands_over_to_dagster(branch: Branch, monkeypa
     ]
     assert (found["since"], found["skipped"]) == ("where this branch left main", ["analytics.other"])
     assert branch.done("plan", "--changed", "--selection") == found["selection"] + "\n"
+    # What is built in parts says how all of it is.
+    branch.project.declare(
+        other="/* elt\npartitions: {column: d, by: day, start: 2026-01-01}\nelt */ select d from raw_data.x",
+        large="/* elt\nincrement: {column: d, key: zip}\nelt */ select zip, d from raw_data.x",
+    )
+    _, _, err = branch.run("plan", "--changed")
+    assert "analytics.other is built in partitions: give --partition" in err
+    assert "analytics.large merges new rows alone. For all of its rows: run-elt rebuild analytics.large" in err
+    branch.project.declare(**{**TABLES, "totals": TOTALS + " where true"})
     # The same tables are compared.
     branch.root.sql("create database run_elt__a clone run_elt")
     monkeypatch.setenv("SNOWFLAKE_DATABASE", "RUN_ELT__A")
@@ -383,7 +392,7 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
     sql(
         mine,
         "create table analytics.t (x number default 7, name varchar(3) not null) as select 1, 'a'",
-        "create view analytics.v comment = 'seen' as select sum(x) as x from analytics.t",
+        "create view analytics.v comment = 'seen' as select sum(x) as x, initcap('ab') as word from analytics.t",
     )
     # What a process leaves that was killed while it copied, and while it dropped.
     place = Path(mine.embedded_dir)
@@ -395,7 +404,7 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
     # As a run opens it: a new server, on the files alone.
     copy = mine.model_copy(update={"database": "RUN_ELT__A"})
     rows, shown = (
-        "select x from {}analytics.v",
+        "select x, word from {}analytics.v",
         "select table_name, row_count, comment from {}information_schema.tables order by 1",
     )
     found = sql(
@@ -405,8 +414,8 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
         "select distinct catalog_name from information_schema.schemata",
     )[1:]
     assert found == [
-        *([(8,)], [("T", 2, None), ("V", None, "seen")]),
-        *([(1,)], [("T", 1, None), ("V", None, "seen")]),
+        *([(8, "Ab")], [("T", 2, None), ("V", None, "seen")]),
+        *([(1, "Ab")], [("T", 1, None), ("V", None, "seen")]),
         [("RUN_ELT__A",)],
     ]
     with databases_session(mine, log=print) as session:

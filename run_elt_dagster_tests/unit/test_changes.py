@@ -90,6 +90,25 @@ def test_settings_that_change_no_row_are_told_apart(repository: Repository) -> N
     assert told(repository.changes()) == ("b c", "a", "", "")
 
 
+def test_when_rows_are_built_is_no_change_of_rows(repository: Repository) -> None:
+    partitions = "/* elt\npartitions: {{column: x, by: day, start: 2026-01-{start}, lookback: {back}}}\nelt */\n" + SQL
+    increment = "/* elt\nincrement: {{column: x, key: {key}, lookback_hours: {back}}}\nelt */\n" + SQL
+    repository.write(
+        a=partitions.format(start="01", back=1),
+        b=increment.format(key="x", back=1),
+        c=partitions.format(start="01", back=1),
+        d=increment.format(key="x", back=1),
+    )
+    repository.commit()
+    repository.write(
+        a=partitions.format(start="01", back=2),
+        b=increment.format(key="x", back=2),
+        c=partitions.format(start="02", back=1),
+        d=increment.format(key="y", back=1),
+    )
+    assert told(repository.changes("HEAD")) == ("c d", "a b", "", "")
+
+
 def test_renamed_file_is_a_new_table_and_a_deleted_one(repository: Repository) -> None:
     repository.git("mv", "project/tables/analytics/a.sql", "project/tables/analytics/z.sql")
     assert told(repository.changes()) == ("z", "", "z", "a")
