@@ -118,7 +118,8 @@ def clone_database(session: EngineSession, statement: CloneDatabase) -> Result:
     try:
         with opening(draft):
             session.duck.execute(f"CHECKPOINT {quoted(statement.source)}")
-            _discard(draft)
+            for left in engine.directory.glob(".*.db.part*"):
+                left.unlink()
             shutil.copyfile(_file(engine, statement.source), draft)
             with _attached(session.duck, draft, statement.name):
                 _make_its_own(session.duck, statement)

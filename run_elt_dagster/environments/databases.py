@@ -266,7 +266,7 @@ class Databases:
         role = display_name(self._role) if self._role else "<role>"
         return (
             f"Let an administrator run: GRANT CREATE DATABASE ON ACCOUNT TO ROLE {role}; GRANT USAGE ON DATABASE {source} TO ROLE {role}; "
-            f"GRANT USAGE ON ALL SCHEMAS IN DATABASE {source} TO ROLE {role}; GRANT SELECT ON ALL TABLES IN DATABASE {source} TO ROLE {role};"
+            "If Snowflake names another object, grant USAGE on that schema, or SELECT on that table, too."
         )
 
     def _taken_away(self, mark: Mark) -> str:

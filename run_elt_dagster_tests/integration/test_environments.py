@@ -396,7 +396,7 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
     )
     # What a process leaves that was killed while it copied, and while it dropped.
     place = Path(mine.embedded_dir)
-    for name in (".RUN_ELT__A.db.part", ".RUN_ELT__A.db.part.wal", "RUN_ELT__A.db.wal"):
+    for name in (".RUN_ELT__A.db.part", ".RUN_ELT__B.db.part.wal", "RUN_ELT__A.db.wal"):
         (place / name).write_bytes(b"half")
     with databases_session(mine, log=print) as session:
         Databases(session, database="RUN_ELT").create("a", owner="jane", now=NOW, days=1)
