@@ -12,7 +12,9 @@ import weakref
 from collections.abc import Hashable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Engine, event, make_url
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.pool import NullPool
 
@@ -187,9 +189,29 @@ class _Statements(dict[Any, Any]):
 _STATEMENTS = _Statements()
 
 
-def _share_statements(connection: Connection) -> None:
-    if isinstance(connection.connection.dbapi_connection, KeptConnection):
-        connection.execution_options(compiled_cache=_STATEMENTS)
+class SharingDialect(SQLiteDialect_pysqlite):
+    """SQLAlchemy's dialect. Engines of Dagster's files get the statements that others have compiled.
+
+    A listener of the event `engine_connect` could do that too. SQLAlchemy would then look for listeners of every event of each connection:
+    a tenth of the time of an event.
+    """
+
+    supports_statement_cache = True
+
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Let an engine share: https://docs.sqlalchemy.org/en/21/core/internals.html#sqlalchemy.engine.Dialect.engine_created."""
+        if isinstance(engine.pool, NullPool) and _DAGSTERS_FILE.search(str(engine.url.database)):
+            engine.update_execution_options(compiled_cache=_STATEMENTS)
+
+
+def _share_statements() -> None:
+    """Take the place of SQLAlchemy's dialect, and of no other one.
+
+    https://docs.sqlalchemy.org/en/21/core/connections.html#registering-new-dialects
+    """
+    if make_url("sqlite://").get_dialect() is SQLiteDialect_pysqlite:
+        registry.register("sqlite", __name__, SharingDialect.__name__)
 
 
 def _note_no_pool(connection: object, record: object) -> None:
@@ -203,7 +225,6 @@ LISTENERS = (
     (NullPool, "connect", _note_no_pool),
     (NullPool, "invalidate", spoil),
     (Engine, "handle_error", spoil_after_error),
-    (Engine, "engine_connect", _share_statements),
 )
 
 
@@ -212,3 +233,4 @@ def listen() -> None:
     for target, name, function in LISTENERS:
         if not event.contains(target, name, function):
             event.listen(target, name, function)
+    _share_statements()

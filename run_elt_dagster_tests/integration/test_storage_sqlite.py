@@ -16,6 +16,8 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.pool import NullPool, QueuePool
 
 from run_elt_dagster.storage import keep_sqlite_connections
@@ -39,6 +41,12 @@ def _note_opened(name: str, arguments: tuple[Any, ...]) -> None:
 
 # Python reports every file that it opens. https://docs.python.org/3/library/sqlite3.html#sqlite3.connect
 sys.addaudithook(_note_opened)
+
+
+class OtherDialect(SQLiteDialect_pysqlite):
+    """What somebody else has put in the place of SQLAlchemy's own."""
+
+    supports_statement_cache = True
 
 
 @pytest.fixture(autouse=True)
@@ -279,6 +287,16 @@ def test_statement_is_compiled_once_for_all_engines_of_dagsters_files(path: Path
             assert connection.scalar(sa.select(sa.func.max(table.c.n)).where(table.c.n == number)) == number
     # A database of somebody else is left alone.
     assert [hit.removeprefix("CACHE_") for hit in hits] == ["MISS"] * 2 + ["HIT"] * 4 + ["MISS"] * 4
+
+
+def test_dialect_of_somebody_else_stays_in_its_place(path: Path) -> None:
+    stop_keeping()
+    registry.register("sqlite", __name__, OtherDialect.__name__)
+    try:
+        keep_sqlite_connections()
+        assert type(engine(path).dialect) is OtherDialect
+    finally:
+        registry.deregister("sqlite")
 
 
 def test_row_that_is_there_already_costs_no_connection(path: Path) -> None:

@@ -8,12 +8,16 @@ def stop_keeping() -> None:
     if "run_elt_dagster.storage.idle" not in sys.modules:
         return
     # Most tests need no SQLAlchemy.
-    from sqlalchemy import event  # noqa: PLC0415
+    from sqlalchemy import event, make_url  # noqa: PLC0415
+    from sqlalchemy.dialects import registry  # noqa: PLC0415
 
     from run_elt_dagster.storage.idle import IDLE  # noqa: PLC0415
-    from run_elt_dagster.storage.sqlite import LISTENERS  # noqa: PLC0415
+    from run_elt_dagster.storage.sqlite import LISTENERS, SharingDialect  # noqa: PLC0415
 
     IDLE.close()
     for target, name, function in LISTENERS:
         if event.contains(target, name, function):
             event.remove(target, name, function)
+    if make_url("sqlite://").get_dialect() is SharingDialect:
+        # SQLAlchemy finds its own again.
+        registry.deregister("sqlite")
