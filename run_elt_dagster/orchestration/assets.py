@@ -338,10 +338,10 @@ def _describer(
         warn = _teller(context.log.warning)
         columns = column_metadata(lineage, key, built=built, warn=warn, asset_path=tables.asset_path)
         is_part = outcome.increment is not None and outcome.increment.start is not None
-        built = built_version(context.instance, _asset(outcome.table)) if is_part else None
-        tags = version_tags(outcome.table, upstream[key], versions=versions, built=built)
+        of_old = built_version(context.instance, _asset(outcome.table)) if is_part else None
+        tags = version_tags(outcome.table, upstream[key], versions=versions, built=of_old)
         metadata = {**materialization_metadata(outcome, links), **columns}
-        return _Described(metadata, tags, is_outdated=built not in (None, code_version(outcome.table)))
+        return _Described(metadata, tags, is_outdated=of_old not in (None, code_version(outcome.table)))
 
     return described
 

@@ -83,7 +83,7 @@ class RebuildPlan:
     def command(self) -> list[str]:
         """Arguments of `dagster` that rebuild it."""
         config = {"ops": {OP_NAME: {"config": {"rebuild": [self.table.name]}}}}
-        select = "/".join(self.table.key)
+        select = "/".join(self.table.asset_path)
         return [
             "asset",
             "materialize",
@@ -104,7 +104,7 @@ def require_increment(table: AnalyticsTable) -> None:
     """
     if table.increment is not None:
         return
-    select = f"dagster asset materialize --select {'/'.join(table.key)}"
+    select = f"dagster asset materialize --select {'/'.join(table.asset_path)}"
     if table.partitions is None:
         raise ValueError(
             f"run-elt rebuild requires a table with increments, got {table.name}: each run builds it whole. Nothing was built. Run "
@@ -122,7 +122,7 @@ def plan_of(
     instance: dg.DagsterInstance, table: AnalyticsTable, statements: Sequence[PlannedStatement], *, rows: int | None
 ) -> RebuildPlan:
     """Return what a rebuild would take, by Dagster's history."""
-    key = dg.AssetKey(list(table.key))
+    key = dg.AssetKey(list(table.asset_path))
     built = built_version(instance, key)
     last = _last_whole(instance, key)
     return RebuildPlan(

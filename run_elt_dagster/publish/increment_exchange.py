@@ -127,21 +127,25 @@ class IncrementExchange(RowExchange[MergedRows]):
             return MergedRows(self._total(fresh))
         self._require_base(newest)
         # What the first statement has published needs its note alone.
-        total = self._rows if self._is_own else self._merge(fresh)
-        self._note(fresh)
+        total, query_id = (self._rows, None) if self._is_own else self._merge(fresh)
+        self._note(fresh, query_id)
         return MergedRows(total)
 
     def _found_done(self, markers: Markers, fresh: StatementRunner) -> MergedRows | None:
         return MergedRows(self._total(fresh)) if _is_noted(self._work.marker(), markers) else None
 
-    def _merge(self, fresh: StatementRunner) -> int:
-        """Exchange the rows, and return how many the table has then."""
+    def _merge(self, fresh: StatementRunner) -> tuple[int, str]:
+        """Exchange the rows.
+
+        Returns:
+            How many the table has then, and the statement that took away the rows of before.
+        """
         work = self._work
         is_whole = work.start is None
         delete = (
             delete_all_sql(work.target) if is_whole else delete_replaced_sql(work.target, work.candidate, key=self._key)
         )
-        work.send(delete, once=True, runner=fresh)
+        query_id = work.send(delete, once=True, runner=fresh).query_id
         work.send(insert_rows_sql(work.target, work.candidate, columns=work.columns), once=True, runner=fresh)
         count = count_sql(work.target, work.candidate, key=self._key)
         total, merged = work.send(count, once=True, runner=fresh).rows[0]
@@ -149,13 +153,13 @@ class IncrementExchange(RowExchange[MergedRows]):
         for audit in self._keys:
             sql = keys_that_stay_sql(audit.key, work.target, work.candidate, key=self._key)
             self._require_key(audit, sql, fresh)
-        return int(total)
+        return int(total), query_id
 
-    def _note(self, fresh: StatementRunner) -> None:
-        work = self._work
+    def _note(self, fresh: StatementRunner, query_id: str | None) -> None:
+        work, note = self._work, [increment_note(self._work.start)]
         work.send(forget_all_sql(work.target), once=True, runner=fresh)
-        note = record_sql(work.target, [increment_note(work.start)], {INCREMENT_KEY: self._rows}, work.marker())
-        work.send(note, once=True, runner=fresh)
+        record = record_sql(work.target, note, {INCREMENT_KEY: self._rows}, work.marker(), query_id=query_id)
+        work.send(record, once=True, runner=fresh)
 
     def _total(self, fresh: StatementRunner) -> int:
         return int(self._work.send(total_sql(self._work.target), once=True, runner=fresh).rows[0][0])

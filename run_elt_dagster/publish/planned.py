@@ -210,7 +210,8 @@ class _Planned:
                 if isinstance(audit, KeyAudit) and audit.severity == "error":
                     yield keys_that_stay_sql(audit.key, target, candidate, key=self._key)
         yield forget_all_sql(target)
-        yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"))
+        query_id = QUERY_ID if self._existing is not None else None
+        yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"), query_id=query_id)
         yield "COMMIT"
 
     @property

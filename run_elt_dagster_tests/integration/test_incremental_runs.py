@@ -8,7 +8,7 @@ import pytest
 
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.code_versions import code_version
-from run_elt_dagster.orchestration.rebuild import plan_of, require_increment
+from run_elt_dagster.orchestration.rebuild import plan_of
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 
 ORDERS = dg.AssetKey(["analytics", "orders"])
@@ -90,25 +90,3 @@ def test_rebuild_of_another_table_is_refused_before_anything_is_built(orders: Da
         "analytics.none."
     ) in failure_text(result)
     assert orders.tables() == set()
-
-
-@pytest.mark.parametrize(
-    ("front_matter", "remedy"),
-    [
-        (
-            "owner: a@b.c",
-            "each run builds it whole. Nothing was built. Run dagster asset materialize --select analytics/orders -m",
-        ),
-        (
-            "partitions: {by: day, column: at, start: 2024-01-01, end: 2024-01-03}",
-            "--partition-range 2024-01-01...2024-01-02 -m",
-        ),
-    ],
-)
-def test_table_that_needs_no_rebuild_is_refused_with_what_to_do(
-    orders: DagsterProject, front_matter: str, remedy: str
-) -> None:
-    orders.declare(orders=f"/* elt\n{front_matter}\nelt */\nselect 1 as id, '2024-01-01'::date as at")
-    with pytest.raises(ValueError, match="run-elt rebuild requires a table with increments, got") as caught:
-        require_increment(load_table(orders.directory / "tables", "analytics.orders"))
-    assert remedy in str(caught.value)

@@ -16,6 +16,7 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
 from run_elt_dagster.orchestration.code_versions import code_version
+from run_elt_dagster.orchestration.rebuild import require_increment
 from run_elt_dagster.publish import increment_exchange, partitions
 from run_elt_dagster.publish.statements import build_sql, file_position
 
@@ -230,3 +231,22 @@ def test_run_of_unknown_rows_is_looked_for_in_the_notes() -> None:
 
 def test_comment_without_an_increment_is_as_before() -> None:
     assert comment_of(parse(), MARKER) == str(MARKER)
+
+
+@pytest.mark.parametrize(
+    ("front_matter", "remedy"),
+    [
+        (
+            "owner: a@b.c",
+            "each run builds it whole. Nothing was built. Run dagster asset materialize --select analytics/t -m",
+        ),
+        (
+            "partitions: {by: day, column: updated_at, start: 2024-01-01, end: 2024-01-03}",
+            "--partition-range 2024-01-01...2024-01-02 -m",
+        ),
+    ],
+)
+def test_table_that_needs_no_rebuild_is_refused_with_what_to_do(front_matter: str, remedy: str) -> None:
+    with pytest.raises(ValueError, match="run-elt rebuild requires a table with increments, got") as caught:
+        require_increment(parse(front_matter))
+    assert remedy in str(caught.value)
