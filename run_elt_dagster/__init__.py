@@ -5,6 +5,8 @@ run_elt_dagster` alone costs nothing.
 
 - `build_defs`: the definitions of folders of SQL files. `build_parts` gives `Parts`: each part alone.
 - `SqlFolder`: a folder, and what its assets are called. `FolderError`: folders that cannot be in one code location.
+- The component for a defs.yaml is `run_elt_dagster.components.SqlTables`. It is not here: `dg` would look at every name of this module, and
+  load `defs` for it.
 - `Snowflake`, `Slack`: the resources. `Snowflake()` is the embedded Snowflake.
 - `Settings`, `AlertSettings`: everything else, with the names of docs/settings.md. Their constructors read no variable.
 - `defs`: the shipped code location. It reads the environment.
