@@ -1,11 +1,9 @@
 """Which tables stand in a folder of SQL files, what they read, and in what order they can be built."""
 
-import gc
 import graphlib
 import re
 import subprocess
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +12,13 @@ from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
-from run_elt_dagster.model.parallel_reads import helpers_for, read_many, started
+from run_elt_dagster.model.parallel_reads import helpers_for, read_many, seldom_collected, started
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError
 from run_elt_dagster.model.table_files import load_files, table_paths
 from run_elt_dagster.model.templates import template_in
 
 # What stands for the table under audit while the query of a check is read.
 _UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
-# So many objects are made before Python looks for cycles among them: those of some files. With Python's own 700 it looks
-# several times within each file, where nearly all are still in use. That took a quarter of the time.
-_OBJECTS_UNTIL_COLLECTED = 10_000
 # So many circles are told apart, even if they share tables.
 _CIRCLES_APART = 100
 
@@ -134,7 +129,7 @@ def load_tables(
     cache = LineageCache(cache_file(cache_dir, directory), read_sql)
     # Where nothing is remembered, helpers are ready when the files are read.
     early = 0 if cache.remembers else helpers_for(len(table_paths(directory)))
-    with _seldom_collected(), started(early) as ready:
+    with seldom_collected(), started(early) as ready:
         tables, problems = load_files(directory)
         cache.read_ahead(_texts(tables), partial(_read_many, ready=ready))
         found = _Folder(tables, database=database, known_problems=problems, read=cache)
@@ -142,18 +137,6 @@ def load_tables(
     if not keeps_broken or any(problem.path == directory for problem in problems):
         return found.catalogue()
     return found.usable(directory)
-
-
-@contextmanager
-def _seldom_collected() -> Generator[None]:
-    """Let Python look for garbage less often: https://docs.python.org/3.11/library/gc.html#gc.set_threshold."""
-    before = gc.get_threshold()
-    # A process that has turned it off or up keeps that.
-    gc.set_threshold(before[0] and max(before[0], _OBJECTS_UNTIL_COLLECTED), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def load_declared(directory: Path) -> tuple[dict[Key, AnalyticsTable], list[TableProblem]]:
