@@ -44,14 +44,20 @@ def partitions_of(table: AnalyticsTable) -> dg.TimeWindowPartitionsDefinition | 
 def dep_of(key: Sequence[str], reader: AnalyticsTable, read: AnalyticsTable | None) -> dg.AssetDep:
     """Return a dependency. A partition may be older than the first one of what it reads: the SQL says what it needs."""
     if reader.partitions is None or read is None or read.partitions is None:
-        return dg.AssetDep(list(key))
+        return _whole(tuple(key))
     if definition_of(reader.partitions) == definition_of(read.partitions):
-        return dg.AssetDep(list(key))
+        return _whole(tuple(key))
     with warnings.catch_warnings():
         # Dagster 1.13.27 calls the parameter beta. Without it, it refuses a partition whose time the other table has no partition of.
         warnings.simplefilter("ignore", dg.BetaWarning)
         mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     return dg.AssetDep(list(key), partition_mapping=mapping)
+
+
+@cache
+def _whole(key: Key) -> dg.AssetDep:
+    """Return a dependency without a mapping; hundreds of tables may read the same one."""
+    return dg.AssetDep(list(key))
 
 
 def partitioned_check_spec(table: AnalyticsTable, audit: Audit) -> dg.AssetCheckSpec:
