@@ -6,7 +6,7 @@ import dagster as dg
 from run_elt_dagster.cli import InterruptedCommandError
 from run_elt_dagster.cli.parameters import TABLE
 from run_elt_dagster.cli.printing import say_on_stderr
-from run_elt_dagster.cli.rollback_parts import roll_back_parts
+from run_elt_dagster.cli.rollback_parts import roll_back_increment, roll_back_partitions
 from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_table
@@ -25,7 +25,7 @@ from run_elt_dagster.settings import Settings
     help="The partition to roll back, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
 )
 def command(table: str, *, is_agreed: bool, further: bool, partition: str | None) -> int:
-    """Put the previous version of a table back, or the rows that its partitions had before their last publish.
+    """Put the previous version of a table back, or the rows from before the last publish of partitions, or from before the last increment.
 
     It first prints what readers see now, what they will see and by which statement, and asks.
     """
@@ -33,7 +33,10 @@ def command(table: str, *, is_agreed: bool, further: bool, partition: str | None
     declared = load_table(settings.tables_dir, table)
     try:
         if declared.partitions is not None or partition:
-            return roll_back_parts(settings, declared, declared.part(partition), is_agreed=is_agreed, further=further)
+            part = declared.part(partition)
+            return roll_back_partitions(settings, declared, part, is_agreed=is_agreed, further=further)
+        if declared.increment is not None:
+            return roll_back_increment(settings, declared, is_agreed=is_agreed, further=further)
         return _roll_back(settings, declared, is_agreed=is_agreed, further=further)
     except KeyboardInterrupt:
         raise InterruptedCommandError(

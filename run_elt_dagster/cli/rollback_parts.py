@@ -1,6 +1,6 @@
-"""What `run-elt rollback --partition` prints and does."""
+"""What `run-elt rollback` prints and does for partitions, and for the last increment of a table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
@@ -8,17 +8,44 @@ from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.partitions import Slice
-from run_elt_dagster.model.production import partition_words
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.part_rollback import put_back
-from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlan, PartRollbackPlanner, parts_of_slice
+from run_elt_dagster.publish.part_rollback_plan import (
+    PartRollbackPlan,
+    PartRollbackPlanner,
+    Parts,
+    last_increment,
+    parts_of_slice,
+)
 from run_elt_dagster.settings import Settings
 
 
-def roll_back_parts(settings: Settings, table: AnalyticsTable, part: Slice, *, is_agreed: bool, further: bool) -> int:
+def roll_back_partitions(
+    settings: Settings, table: AnalyticsTable, part: Slice, *, is_agreed: bool, further: bool
+) -> int:
     """Put back the rows that partitions had before their last publish, after a question."""
+
+    def parts(database: str) -> Parts:
+        return parts_of_slice(table, part, target=target_of(table, database=database))
+
+    return _roll_back(settings, table, parts, is_agreed=is_agreed, further=further)
+
+
+def roll_back_increment(settings: Settings, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
+    """Put back the rows that a table had before its last increment, after a question."""
+    return _roll_back(settings, table, lambda _: last_increment(), is_agreed=is_agreed, further=further)
+
+
+def _roll_back(
+    settings: Settings,
+    table: AnalyticsTable,
+    parts_in: Callable[[str], Parts],
+    *,
+    is_agreed: bool,
+    further: bool,
+) -> int:
     with rolling_back(settings) as (instance, runner, database):
-        parts = parts_of_slice(table, part, target=target_of(table, database=database))
+        parts = parts_in(database)
         planner = PartRollbackPlanner(runner, table, parts, database=database, check_policies=settings.check_policies)
         plan = planner.plan(further=further)
         _print(plan)
@@ -29,23 +56,32 @@ def roll_back_parts(settings: Settings, table: AnalyticsTable, part: Slice, *, i
         put_back(runner, plan)
         left = noted(instance, _observations(plan))
     print(
-        f"{plan.target}: {partition_words(tuple(plan.versions))} {'has' if len(plan.versions) == 1 else 'have'} the rows of before "
-        f"({plan.rows:,} rows). The next run that builds them publishes again: fix the SQL first."
+        f"{plan.target}{_seen(plan)} ({plan.rows:,} rows). The next run that builds them publishes again: fix the SQL first."
     )
     for problem in left:
         say_on_stderr(problem)
     return 1 if left else 0
 
 
+def _seen(plan: PartRollbackPlan) -> str:
+    """Return what readers see now, behind the name of the table."""
+    parts = plan.parts.named(tuple(plan.versions))
+    if not plan.parts.is_partition:
+        return f" has the rows from before {parts}"
+    return f": {parts} {'has' if len(plan.versions) == 1 else 'have'} the rows of before"
+
+
 def _print(plan: PartRollbackPlan) -> None:
     print(f"{plan.table.name} at {plan.target}")
     if plan.versions:
         lines = [(key, version.present_words, version.words) for key, version in plan.versions.items()]
-        print_table(("partition", "readers see now", "they will see"), lines)
+        header = ("partition", "readers see now", "they will see")
+        # Of an increment it is noted how many rows were merged, and not how many the table has.
+        print_table(header if plan.parts.is_partition else ("part", "was merged", "readers will see"), lines)
         print("By one transaction: readers see all of the one or all of the other at every moment.")
     if plan.done:
         print(
-            f"An earlier command has put back {partition_words(plan.done)}, and nothing is left to do. --further goes back one version "
+            f"An earlier command has put back {plan.parts.named(plan.done)}, and nothing is left to do. --further goes back one version "
             "more."
         )
 
@@ -54,7 +90,7 @@ def _observations(plan: PartRollbackPlan) -> Iterator[dg.AssetObservation]:
     for key, version in plan.versions.items():
         yield dg.AssetObservation(
             list(plan.table.key),
-            partition=key,
+            partition=key if plan.parts.is_partition else None,
             description=f"Rolled back to the previous version: {version.words}.",
             metadata={"rolled_back_to": version.words, "rolled_back_from": version.present_words},
         )

@@ -48,6 +48,8 @@ def _partitioned(table: AnalyticsTable) -> AnalyticsTable:
 
 def increment_line(noted: PublishedPartition) -> str:
     """Return the last increment of a table on one line."""
+    if noted.marker.is_rolled_back:
+        return f"  last increment: that of run {short_id(noted.marker.run_of_rows)} was rolled back, {_minute(noted.published_at)} UTC"
     what = "a whole build" if noted.start == BEGINNING else f"since {noted.start:%Y-%m-%d %H:%M:%S}"
     return (
         f"  last increment: {noted.rows:,} rows, {what}, published {_minute(noted.published_at)} UTC by run "

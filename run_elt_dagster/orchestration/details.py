@@ -227,6 +227,9 @@ def _planned(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> Iter
         # Dagster 1.13.27 calls the method deprecated until 2.0, and has no other that returns planned materializations.
         warnings.simplefilter("ignore", DeprecationWarning)
         records = instance.get_event_records(planned, limit=limit)
+    if not records:
+        # Dagster refuses to look for runs without ids.
+        return
     runs = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=[record.run_id for record in records]))}
     for record in records:
         run = runs.get(record.run_id)

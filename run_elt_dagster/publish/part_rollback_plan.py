@@ -26,6 +26,7 @@ from run_elt_dagster.publish.guards import (
 )
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.partitions import (
+    INCREMENT_KEY,
     Markers,
     PublishedPartition,
     markers_of,
@@ -52,14 +53,21 @@ class Parts:
         condition: Returns the condition that a row is in one of some of them.
         elsewhere: Returns the queries that count rows with a key of another part, by the check, for some of them.
         is_in: Whether a candidate of the table may have rows of them.
-        words: They for a person.
+        named: Returns some of them for a person.
+        is_partition: Whether each is a partition, as Dagster has it.
     """
 
     keys: tuple[str, ...]
     condition: Callable[[Collection[str]], str]
     elsewhere: Callable[[Collection[str]], Mapping[str, str]]
     is_in: Callable[[InventoryTable], bool]
-    words: str
+    named: Callable[[Sequence[str]], str]
+    is_partition: bool = True
+
+    @property
+    def words(self) -> str:
+        """All of them for a person."""
+        return self.named(self.keys)
 
 
 def parts_of_slice(table: AnalyticsTable, part: Slice, *, target: Relation) -> Parts:
@@ -77,8 +85,18 @@ def parts_of_slice(table: AnalyticsTable, part: Slice, *, target: Relation) -> P
             if audit.severity == "error"
         }
 
+    return Parts(part.keys, lambda keys: pieces_sql(table, part.pieces(keys)), elsewhere, is_in, partition_words)
+
+
+def last_increment() -> Parts:
+    """Return the last increment of any table. What it replaced is not told apart from the other rows: all of them come back."""
     return Parts(
-        part.keys, lambda keys: pieces_sql(table, part.pieces(keys)), elsewhere, is_in, partition_words(part.keys)
+        (INCREMENT_KEY,),
+        lambda _: "TRUE",
+        lambda _: {},
+        lambda _: True,
+        lambda _: "the last increment",
+        is_partition=False,
     )
 
 
@@ -272,14 +290,14 @@ class PartRollbackPlanner:
             )
         missing = sorted(set(self._parts.keys) - {note.key for note in markers.partitions})
         if missing:
-            raise self._refused(f"no publish of {partition_words(missing)}", "Materialize them.")
+            raise self._refused(f"no publish of {self._parts.named(missing)}", "Materialize them.")
         return markers.partitions
 
     def _with_something_before(self, notes: Sequence[PublishedPartition]) -> Sequence[PublishedPartition]:
         first = [note.key for note in notes if note.query_id is None]
         if first:
             raise self._refused(
-                f"nothing before what readers see of {partition_words(first)}",
+                f"nothing before what readers see of {self._parts.named(first)}",
                 "Materialize them again, or delete them by hand.",
             )
         return notes
@@ -318,7 +336,7 @@ class PartRollbackPlanner:
         }
         if never := [key for key, version in found.items() if version.previous is None and not version.rows]:
             raise self._refused(
-                f"no rows of {partition_words(never)} before", "Materialize them again, or delete them by hand."
+                f"no rows of {self._parts.named(never)} before", "Materialize them again, or delete them by hand."
             )
         return found
 

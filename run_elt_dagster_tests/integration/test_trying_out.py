@@ -304,7 +304,8 @@ def test_diff_compares_each_type_and_null_with_null(shop: Place) -> None:
     assert facts["rows"]["by_column"] == differing
 
 
-def test_increment_is_previewed_compared_and_shown(place: Place) -> None:
+def test_increment_is_previewed_compared_shown_and_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(place.directory)))
     with place.resource.connect():
         place.sql(
             "create table raw_data.o as select column1 as id, column2::timestamp_ntz as at, column3 as v from values "
@@ -334,6 +335,14 @@ def test_increment_is_previewed_compared_and_shown(place: Place) -> None:
         assert (
             "last increment: 2 rows, since 2024-01-01 11:00:00, published" in place.run("show", "analytics.orders")[1]
         )
+        code, out, err = place.run("rollback", "analytics.orders", "--yes")
+        assert (code, err, "has the rows from before the last increment (2 rows)" in out) == (0, "", True)
+        assert place.rows("select id, v from analytics.orders order by id") == [[1, 1], [2, 1]]
+        assert "put back the last increment, and nothing is left to do" in place.run("rollback", "analytics.orders")[1]
+        assert "that of run bbbbbbbb was rolled back" in place.run("show", "analytics.orders")[1]
+        # The next run finds the same rows anew.
+        place.publish("cccccccc")
+        assert place.rows("select id, v from analytics.orders order by id") == [[1, 1], [2, 2], [3, 1]]
 
 
 def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
