@@ -177,7 +177,10 @@ def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
 
 def _parts_of(table: AnalyticsTable) -> dict[str, Any]:
     """Return metadata that says which parts a table is built in."""
-    partitions = table.partitions
+    partitions, increment = table.partitions, table.increment
+    if increment is not None:
+        lookback = f" less {increment.lookback_hours:g} h" if increment.lookback_hours else ""
+        return {"increment": f"since the newest {increment.column}{lookback}, merged by {', '.join(increment.key)}"}
     if partitions is None:
         return {}
     end = f", before {partitions.end.strftime(partitions.key_format)}" if partitions.end is not None else ""

@@ -105,7 +105,9 @@ class IncrementRun(InPlaceRun):
         """What readers see. The comment of the table names the run that has created it, and not that of the newest rows."""
         work = self._work
         if work.is_unknown:
-            return Production("unknown", run_id=work.run.run_id, target=str(partitions_table(work.target)))
+            # A table that this run may have created says so itself; what it may have merged is noted.
+            noted = work.target if work.standing is None else partitions_table(work.target)
+            return Production("unknown", run_id=work.run.run_id, target=str(noted))
         if self._exchange is not None and self._exchange.is_created:
             return Production("new", work.standing)
         return Production.of(_with_marker(work.standing, self._base))
