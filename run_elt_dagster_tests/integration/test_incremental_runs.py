@@ -85,6 +85,22 @@ def test_changed_file_is_out_of_date_until_the_table_is_rebuilt(orders: DagsterP
     assert plan_of(orders.instance, table, [], rows=1).is_outdated is False
 
 
+@pytest.mark.thorough
+def test_what_waits_for_an_increment_runs_and_does_not_take_the_mark_away(orders: DagsterProject) -> None:
+    """Dagster starts what waits by a result, and states the present code in that."""
+
+    @dg.asset(deps=[ORDERS])
+    def reader() -> None: ...
+
+    before = declared_code(orders)
+    assert orders.materialize().success
+    orders.declare(orders=CHANGED)
+    result = orders.materialize(others=[reader])
+    assert result.success
+    assert "reader" in orders.materialized(result)
+    assert built_code(orders) == before
+
+
 def test_rebuild_of_another_table_is_refused_before_anything_is_built(orders: DagsterProject) -> None:
     orders.declare(whole="select 1 as n")
     result = orders.materialize(config=rebuilding("analytics.whole", "analytics.orders", "analytics.none"))
