@@ -73,17 +73,24 @@ def number_sql(partitions: Partitioning, part: Slice, data_type: str) -> str:
     return f"FLOOR({number} / {_DAYS_OF_A_WEEK})" if partitions.by == "week" else number
 
 
-def grouped_scan_sql(audits: Sequence[Audit], relation: Relation, *, number: str) -> str:
+def grouped_scan_sql(audits: Sequence[Audit], relation: Relation, *, number: str, more: Sequence[str] = ()) -> str:
     """Return the query that measures all partitions in one scan.
 
+    Args:
+        audits: What is measured.
+        relation: Of which rows.
+        number: The number of a row's partition.
+        more: Expressions without a row, such as what the catalogue says.
+
     Returns:
-        Rows of a partition's number, a value for every measure in order, and 1; and one row with 0 at its end: what an empty
-        partition has.
+        Rows of a partition's number, a value for every measure in order, and 1; and one row with 0 in that place: what an empty
+        partition has. Behind it, that row has the values of `more`.
     """
     measures = ",\n  ".join(["COUNT(*)", *(measure.sql for audit in audits for measure in audit.scanned)])
+    nothing, asked = ("".join(f",\n  {each}" for each in part) for part in (["NULL"] * len(more), more))
     return (
-        f"SELECT\n  {number},\n  {measures},\n  1\nFROM {relation.sql}\nGROUP BY 1\n"
-        f"UNION ALL\nSELECT\n  NULL,\n  {measures},\n  0\nFROM {relation.sql}\nWHERE 1 = 0"
+        f"SELECT\n  {number},\n  {measures},\n  1{nothing}\nFROM {relation.sql}\nGROUP BY 1\n"
+        f"UNION ALL\nSELECT\n  NULL,\n  {measures},\n  0{asked}\nFROM {relation.sql}\nWHERE 1 = 0"
     )
 
 
@@ -176,18 +183,20 @@ class _Scan:
     nulls: int
     outside: int
     query_id: str
+    more: Sequence[Any] = ()
 
     @classmethod
-    def of(cls, answer: Answer, count: int) -> "_Scan":
-        groups = {row[0]: row[1:-1] for row in answer.rows if row[-1]}
-        (empty,) = [row[1:-1] for row in answer.rows if not row[-1]]
+    def of(cls, answer: Answer, count: int, *, more: int = 0) -> "_Scan":
+        place = -1 - more
+        groups = {row[0]: row[1:place] for row in answer.rows if row[place]}
+        ((empty, asked),) = [(row[1:place], row[len(row) - more :]) for row in answer.rows if not row[place]]
         inside = {
             int(number): values for number, values in groups.items() if number is not None and 0 <= number < count
         }
         nulls = int(groups[None][0]) if None in groups else 0
         total = sum(int(values[0]) for values in groups.values())
         outside = total - nulls - sum(int(values[0]) for values in inside.values())
-        return cls(inside, empty, nulls, outside, answer.query_id)
+        return cls(inside, empty, nulls, outside, answer.query_id, asked)
 
     def values(self, number: int) -> Sequence[Any]:
         return self.by_number.get(number, self.empty)
@@ -249,14 +258,17 @@ class PartitionAuditRunner:
         Raises:
             StatementError: Not even the catalogue answers.
         """
-        inspection = self._whole.inspect()
+        # Where the column has another type, the scan fails or says nothing: the catalogue tells that at the same time.
+        together = self._scan(self._scanned, self._number(self._table.partition_type), more=self._whole.inspection_sql)
+        is_asked = not isinstance(together, StatementError)
+        inspection = self._whole.inspection_in(together.more) if is_asked else self._whole.inspect()
         columns = inspection.target_columns if self._is_target else inspection.candidate_columns
         types = {column.name: column.data_type for column in columns}
         if problem := type_problem(self._table, types):
             return PartitionVerdicts(self._undivided(problem), inspection)
-        number = number_sql(self._partitions, self._part, types[self._partitions.stored_column])
+        number = self._number(types[self._partitions.stored_column])
         keys = self._keys_elsewhere(number, has_target=inspection.target is not None)
-        answers = _Answers(self._scans(number), keys, self._clean(), inspection)
+        answers = _Answers(self._scans(together, number), keys, self._clean(), inspection)
         numbered = list(enumerate(self._part.partitions))
         outcomes = {
             partition.key: tuple(self._verdict(audit, place, partition, answers) for audit in self.audits)
@@ -293,22 +305,27 @@ class PartitionAuditRunner:
         condition = self._table.partition_predicate(partition.start, partition.end)
         return Rows(name.database, name.schema, name.name, condition)
 
-    def _scans(self, number: str) -> Mapping[str, "_Scan | StatementError"]:
-        """Return the answer for each scanned audit by name: one scan for all, or one for each if that fails."""
-        scanned = [audit for audit in self.audits if audit.scanned]
-        together = self._scan(scanned, number)
-        if not isinstance(together, StatementError):
-            return self._parts_of(together, scanned)
-        return {audit.name: self._scan([audit], number) for audit in scanned}
+    @property
+    def _scanned(self) -> list[Audit]:
+        return [audit for audit in self.audits if audit.scanned]
 
-    def _scan(self, audits: Sequence[Audit], number: str) -> "_Scan | StatementError":
+    def _number(self, data_type: str) -> str:
+        return number_sql(self._partitions, self._part, data_type)
+
+    def _scans(self, together: "_Scan | StatementError", number: str) -> Mapping[str, "_Scan | StatementError"]:
+        """Return the answer for each scanned audit by name: of the one scan for all, or one for each if that has failed."""
+        if not isinstance(together, StatementError):
+            return self._parts_of(together, self._scanned)
+        return {audit.name: self._scan([audit], number) for audit in self._scanned}
+
+    def _scan(self, audits: Sequence[Audit], number: str, *, more: Sequence[str] = ()) -> "_Scan | StatementError":
         try:
-            answer = self._send(grouped_scan_sql(audits, self._relation, number=number))
+            answer = self._send(grouped_scan_sql(audits, self._relation, number=number, more=more))
         except StatementError as error:
             if not error.answered:
                 raise
             return error
-        return _Scan.of(answer, len(self._part.partitions))
+        return _Scan.of(answer, len(self._part.partitions), more=len(more))
 
     @staticmethod
     def _parts_of(scan: _Scan, audits: Sequence[Audit]) -> Mapping[str, "_Scan | StatementError"]:

@@ -57,6 +57,15 @@ class AuditRunner:
         answer = self._send(f"SELECT\n  {(',' + chr(10) + '  ').join(self._inspection_sql)}")
         return self._inspection(answer.rows[0])
 
+    @property
+    def inspection_sql(self) -> Sequence[str]:
+        """The expressions that ask the catalogue, for a SELECT that asks for more."""
+        return self._inspection_sql
+
+    def inspection_in(self, values: Sequence[Any]) -> Inspection:
+        """Return what the catalogue says, by the answer to those expressions."""
+        return self._inspection(values)
+
     def evaluate(self) -> tuple[tuple[AuditOutcome, ...], Inspection]:
         """Return a verdict on every audit, in order, and what the catalogue said at the same time.
 

@@ -166,8 +166,11 @@ def record_sql(
     marker: Marker,
     *,
     query_id: str | None = None,
+    condition: str = "",
 ) -> str:
-    """Return the statement that notes partitions as published.
+    """Return the statement that notes partitions as published, in the place of what is noted under their keys.
+
+    It says how many it has noted: https://docs.snowflake.com/en/sql-reference/sql/merge
 
     Args:
         target: What readers see.
@@ -175,14 +178,26 @@ def record_sql(
         rows: Their numbers of rows, by key.
         marker: The run of the rows.
         query_id: The statement that took away their rows of before; None if there were none.
+        condition: Where it does not hold, nothing is noted.
     """
     values = ", ".join(
         f"({quote_literal(p.key)}, {_literal(p.start)}, {_literal(p.end)}, {rows[p.key]})" for p in partitions
     )
+    name = quote_literal(target.name)
+    note = {
+        "RUN_ID": quote_literal(marker.run_id),
+        "SNAPSHOT_AT": quote_literal(marker.at),
+        "QUERY_ID": _text(query_id),
+    }
+    note |= {column: f"built.{column}" for column in ("STARTS_AT", "ENDS_AT", "ROW_COUNT")} | {"PUBLISHED_AT": _NOW}
     return (
-        f"INSERT INTO {partitions_table(target).sql} ({_COLUMNS}) SELECT {quote_literal(target.name)}, COLUMN1, "
-        f"COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, {quote_literal(marker.run_id)}, {quote_literal(marker.at)}, COLUMN4, {_NOW}, "
-        f"{_text(query_id)} FROM VALUES {values}"
+        f"MERGE INTO {partitions_table(target).sql} AS kept USING (SELECT COLUMN1 AS PARTITION_KEY, "
+        f"COLUMN2::TIMESTAMP_NTZ AS STARTS_AT, COLUMN3::TIMESTAMP_NTZ AS ENDS_AT, COLUMN4 AS ROW_COUNT FROM VALUES {values}"
+        f"{f' WHERE {condition}' if condition else ''}) AS built "
+        f"ON kept.TABLE_NAME = {name} AND kept.PARTITION_KEY = built.PARTITION_KEY "
+        f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{column} = {value}' for column, value in note.items())} "
+        f"WHEN NOT MATCHED THEN INSERT (TABLE_NAME, PARTITION_KEY, {', '.join(note)}) "
+        f"VALUES ({name}, built.PARTITION_KEY, {', '.join(note.values())})"
     )
 
 

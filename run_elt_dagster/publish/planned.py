@@ -27,7 +27,6 @@ from run_elt_dagster.publish.partitions import (
     INCREMENT_KEY,
     all_markers_sql,
     forget_all_sql,
-    forget_sql,
     increment_note,
     lock_sql,
     markers_sql,
@@ -141,9 +140,9 @@ class _Planned:
         if self._part is None or self._table.partitions is None:
             yield scan_sql(audits, rows, more=self._catalogue)
         else:
-            yield self._look
             number = number_sql(self._table.partitions, self._part, self._table.partition_type)
-            yield grouped_scan_sql([audit for audit in audits if audit.scanned], rows, number=number)
+            scanned = [audit for audit in audits if audit.scanned]
+            yield grouped_scan_sql(scanned, rows, number=number, more=self._catalogue)
             rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
         yield from _queries(audits, rows)
 
@@ -225,10 +224,10 @@ class _Planned:
         if self._existing is not None:
             yield delete_sql(table, target, pieces)
             yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
-            yield count_sql(table, target, pieces)
-            yield forget_sql(target, pieces)
         query_id = QUERY_ID if self._existing is not None else None
-        yield record_sql(target, part.partitions, dict.fromkeys(part.keys, 0), _marker("run"), query_id=query_id)
+        condition = f"({count_sql(table, target, pieces)}) = 0" if query_id is not None else ""
+        rows = dict.fromkeys(part.keys, 0)
+        yield record_sql(target, part.partitions, rows, _marker("run"), query_id=query_id, condition=condition)
         yield "COMMIT"
 
     @property

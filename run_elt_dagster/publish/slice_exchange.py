@@ -156,9 +156,6 @@ class SliceExchange(RowExchange[Exchanged]):
         deleted = work.send(delete_sql(work.table, work.target, pieces), once=True, runner=fresh)
         insert = insert_sql(work.table, work.target, work.candidate, columns=work.columns, pieces=pieces)
         work.send(insert, once=True, runner=fresh)
-        found = int(work.send(count_sql(work.table, work.target, pieces), once=True, runner=fresh).rows[0][0])
-        expected = sum(self._rows[partition.key] for partition in partitions)
-        self._require_rows(found, expected=expected, where="in its partitions")
         for audit in self._keys:
             self._require_key(audit, keys_elsewhere_sql(work.table, work.target, audit.key, pieces), fresh)
         return deleted.query_id
@@ -166,13 +163,26 @@ class SliceExchange(RowExchange[Exchanged]):
     def _note(
         self, partitions: Sequence[Partition], markers: Markers, fresh: StatementRunner, *, query_id: str | None
     ) -> None:
-        """Note partitions as published, in the place of what is noted of their time."""
-        work = self._work
-        if any(_markers_in(partition, markers) for partition in partitions):
+        """Note partitions as published, in the place of what is noted of their time.
+
+        What was exchanged is noted only if the table has the candidate's rows of it then, and no other.
+        """
+        work, keys = self._work, {partition.key for partition in partitions}
+        if any(_others_in(partition, keys, markers) for partition in partitions):
             work.send(forget_sql(work.target, self._pieces(partitions)), once=True, runner=fresh)
         for some in chunks(partitions):
-            record = record_sql(work.target, some, self._rows, work.marker(), query_id=query_id)
-            work.send(record, once=True, runner=fresh)
+            counted = self._count_sql(some) if query_id is not None else ""
+            expected = sum(self._rows[partition.key] for partition in some)
+            condition = f"({counted}) = {expected}" if counted else ""
+            record = record_sql(work.target, some, self._rows, work.marker(), query_id=query_id, condition=condition)
+            noted = work.send(record, once=True, runner=fresh).rows
+            if counted and not sum(map(int, noted[0])):
+                found = int(work.send(counted, once=True, runner=fresh).rows[0][0])
+                self._require_rows(found, expected=expected, where="in its partitions")
+
+    def _count_sql(self, partitions: Sequence[Partition]) -> str:
+        work = self._work
+        return count_sql(work.table, work.target, self._pieces(partitions))
 
     def _superseded(self, markers: Markers) -> dict[str, str]:
         """Return the runs with newer snapshots by the keys of their partitions."""
@@ -186,6 +196,13 @@ class SliceExchange(RowExchange[Exchanged]):
 
     def _pieces(self, partitions: Sequence[Partition]) -> tuple[Piece, ...]:
         return self._part.pieces({partition.key for partition in partitions})
+
+
+def _others_in(partition: Partition, keys: Collection[str], markers: Markers) -> list[str]:
+    """Return the keys of the notes of a partition's time that are none of some: its length was another one."""
+    return [
+        p.key for p in markers.partitions if p.start < partition.end and p.end > partition.start and p.key not in keys
+    ]
 
 
 def _markers_in(partition: Partition, markers: Markers) -> list[Marker]:

@@ -91,6 +91,7 @@ def test_planned_statements_of_an_increment_are_those_that_a_run_sends(
 def _as_planned(sql: str) -> str:
     """Return a statement of the run with the words that stand for its id, its time, its DELETE and its rows."""
     sql = sql.replace(f"RUN_ELT_{RUN[:8].upper()}", f"RUN_ELT_{RUN_ID[:8]}")
-    sql = re.sub(r"(?<=TIMESTAMP_NTZ, )'[0-9a-f-]{36}' FROM VALUES", f"'{QUERY_ID}' FROM VALUES", sql)
+    sql = re.sub(r"(?<=QUERY_ID = )'[0-9a-f-]{36}'", f"'{QUERY_ID}'", sql)
+    sql = re.sub(r"'[0-9a-f-]{36}'(?=, built.STARTS_AT)", f"'{QUERY_ID}'", sql)
     sql = re.sub(r"'20\d\d-\d\d-\d\dT[\d:.]+Z'", f"'{SNAPSHOT_AT}'", sql)
-    return re.sub(r"::TIMESTAMP_NTZ, \d\)$", "::TIMESTAMP_NTZ, 0)", sql)
+    return re.sub(r"(?<=::TIMESTAMP_NTZ, )\d(?=\))|(?<=\) = )\d(?=\) AS built)", "0", sql)

@@ -256,14 +256,26 @@ def test_lock_is_changed_before_anything_is_read() -> None:
     )
     assert partitions.forget_sql(TARGET, pieces(1)) == f"DELETE FROM {NOTES} WHERE {overlap}"
     assert partitions.markers_sql(TARGET, pieces(1)).endswith(f" FROM {NOTES} WHERE {lock} OR ({overlap})")
-    record = partitions.record_sql(TARGET, days(1, 1).partitions, {"2024-01-01": 7}, MARKER)
+
+
+def test_publish_is_noted_in_the_place_of_the_one_before_if_its_rows_are_there() -> None:
+    noted, rows = days(1, 1).partitions, {"2024-01-01": 7}
+    record = partitions.record_sql(TARGET, noted, rows, MARKER, query_id="01b2", condition="(SELECT 7) = 7")
+    run, at = f"'{MARKER.run_id}'", f"'{MARKER.at}'"
     assert record == (
-        f"INSERT INTO {NOTES} (TABLE_NAME, PARTITION_KEY, STARTS_AT, ENDS_AT, RUN_ID, SNAPSHOT_AT, ROW_COUNT, PUBLISHED_AT, QUERY_ID) "
-        f"SELECT 'MAU', COLUMN1, COLUMN2::TIMESTAMP_NTZ, COLUMN3::TIMESTAMP_NTZ, '{MARKER.run_id}', '{MARKER.at}', COLUMN4, {NOW}, NULL "
-        "FROM VALUES ('2024-01-01', '2024-01-01 00:00:00'::TIMESTAMP_NTZ, '2024-01-02 00:00:00'::TIMESTAMP_NTZ, 7)"
+        f"MERGE INTO {NOTES} AS kept USING (SELECT COLUMN1 AS PARTITION_KEY, COLUMN2::TIMESTAMP_NTZ AS STARTS_AT, "
+        "COLUMN3::TIMESTAMP_NTZ AS ENDS_AT, COLUMN4 AS ROW_COUNT FROM VALUES "
+        "('2024-01-01', '2024-01-01 00:00:00'::TIMESTAMP_NTZ, '2024-01-02 00:00:00'::TIMESTAMP_NTZ, 7) WHERE (SELECT 7) = 7) AS built "
+        "ON kept.TABLE_NAME = 'MAU' AND kept.PARTITION_KEY = built.PARTITION_KEY "
+        f"WHEN MATCHED THEN UPDATE SET RUN_ID = {run}, SNAPSHOT_AT = {at}, QUERY_ID = '01b2', STARTS_AT = built.STARTS_AT, "
+        f"ENDS_AT = built.ENDS_AT, ROW_COUNT = built.ROW_COUNT, PUBLISHED_AT = {NOW} "
+        "WHEN NOT MATCHED THEN INSERT "
+        "(TABLE_NAME, PARTITION_KEY, RUN_ID, SNAPSHOT_AT, QUERY_ID, STARTS_AT, ENDS_AT, ROW_COUNT, PUBLISHED_AT) VALUES "
+        f"('MAU', built.PARTITION_KEY, {run}, {at}, '01b2', built.STARTS_AT, built.ENDS_AT, built.ROW_COUNT, {NOW})"
     )
-    again = partitions.record_sql(TARGET, days(1, 1).partitions, {"2024-01-01": 7}, MARKER, query_id="01b2")
-    assert again == record.replace("NULL FROM", "'01b2' FROM")
+    # The first publish has taken nothing away, and needs no condition.
+    first = partitions.record_sql(TARGET, noted, rows, MARKER)
+    assert first == record.replace("'01b2'", "NULL").replace(" WHERE (SELECT 7) = 7", "")
 
 
 def test_markers_tell_the_lock_from_the_partitions() -> None:
