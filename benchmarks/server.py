@@ -50,6 +50,10 @@ _PLAN = re.compile(r"\A/\* SQLMESH_\w+: \w+ \*/ ")
 _VIEW_CLAUSES = re.compile(
     r"(\A(?:/\*.*?\*/ )?CREATE OR REPLACE VIEW \S+) COPY GRANTS(?: COMMENT='(?:[^']|'')*')?(?= AS )", re.DOTALL
 )
+# As dbt drops a view that is in its way. The embedded Snowflake takes the word for schemas and tables alone.
+_CASCADE = re.compile(r"((?:\A|\n)\s*drop view if exists \S+) cascade\b", re.IGNORECASE)
+# As dbt names the rows of a batch. The embedded Snowflake has no temporary views, and the name is the batch's own.
+_TEMPORARY_VIEW = re.compile(r"((?:\A|\n)\s*create or replace)\s+temporary view\b", re.IGNORECASE)
 # What dbt lists, and the columns that it reads of it. The embedded Snowflake lists tables alone.
 _LISTINGS = (
     (
@@ -127,7 +131,9 @@ def executable(sql: str) -> str:
     for pattern, query in _LISTINGS:
         if found := pattern.match(sql):
             return query.format(*(name.upper() for name in found.groups())) + sql[found.end() :]
-    return _VIEW_CLAUSES.sub(r"\1", sql)
+    for pattern, text in ((_CASCADE, r"\1"), (_TEMPORARY_VIEW, r"\1 view"), (_VIEW_CLAUSES, r"\1")):
+        sql = pattern.sub(text, sql)
+    return sql
 
 
 def timeless(sql: str) -> str:

@@ -61,6 +61,13 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
     assert sent(local_server) == []
     assert run_slice(local_server.account.arguments, table, [1, 1], RUN).published
     assert [(each.stage, each.sql) for each in plan] == [(stage, _as_planned(sql)) for stage, sql in sent(local_server)]
+    # What it reads of the table is the day, however many days the table has.
+    reads = [re.split(r'FROM "RUN_ELT"."ANALYTICS"."MAU"', each.sql)[1:] for each in plan]
+    behind = [text for found in reads for text in found]
+    assert len(behind) == 2
+    assert all(
+        text.startswith(""" WHERE ("DAY" >= '2024-01-01'::DATE AND "DAY" < '2024-01-02'::DATE)""") for text in behind
+    )
 
 
 @pytest.mark.parametrize("is_whole", [False, True])

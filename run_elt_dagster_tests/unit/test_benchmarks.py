@@ -13,6 +13,7 @@ from benchmarks.events import rows as event_rows
 from benchmarks.load import COMPARED, LARGEST
 from benchmarks.load import verdicts as load_verdicts
 from benchmarks.measure import Cost
+from benchmarks.partitions import Seen, table_of
 from benchmarks.report import Round, Scenario, difference, middle, ratio, rendered, summary, verdicts
 from benchmarks.run import warm_ups
 from benchmarks.server import executable, kind_of, relabelled, timeless
@@ -138,6 +139,26 @@ def test_statements_of_two_runs_are_the_same_one_without_their_run_and_time() ->
 )
 def test_listing_of_dbt_is_a_query_if_all_of_it_is_understood(listing: str, query: str | None) -> None:
     assert executable(listing) == (query or listing)
+
+
+@pytest.mark.parametrize(
+    ("sent", "executed"),
+    [
+        ("\ncreate or replace  temporary view a.b.c\n as (select 1)", "\ncreate or replace view a.b.c\n as (select 1)"),
+        ("drop view if exists a.b.c cascade\n/* dbt */", "drop view if exists a.b.c\n/* dbt */"),
+        ("select 'temporary view', 'cascade'", "select 'temporary view', 'cascade'"),
+    ],
+)
+def test_view_of_a_batch_is_one_that_the_embedded_snowflake_has(sent: str, executed: str) -> None:
+    assert executable(sent) == executed
+
+
+def test_what_a_reader_saw_of_the_bad_day_is_a_line_for_each_client() -> None:
+    good = Seen(15, {"SELECT": 15}, 0, ["5 rows of 1", "5 rows of 2"], "5 rows of 2")
+    bad = Seen(9, {"SELECT": 9}, 1, ["5 rows of 2", "no rows", "5 rows of -1"], "5 rows of -1")
+    assert table_of({"dbt": (good, bad)}).splitlines()[2:] == [
+        "| dbt | 15 | 1 | 5 rows of 2, then no rows, then 5 rows of -1 | 5 rows of -1 |"
+    ]
 
 
 def test_project_on_postgres_gets_the_answers_recorded_before_it() -> None:
