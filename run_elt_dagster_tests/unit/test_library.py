@@ -102,6 +102,15 @@ def test_folders_have_names_of_their_own_read_each_other_and_alert_once(tmp_path
     assert (groups["sales/analytics/orders"], groups["corp/finance/analytics/costs"]) == ("all", "analytics")
 
 
+def test_rebuild_names_the_op_of_its_folder(tmp_path: Path) -> None:
+    defs = build_defs(SqlFolder(declare(tmp_path, orders="select 1 as n"), name="sales"), snowflake=EMBEDDED)
+    config = {"config": {"rebuild": ["analytics.orders"]}}
+    job = defs.resolve_job_def("sales_tables")
+    assert dg.validate_run_config(job, {"ops": {"sales_run_ctas": config}})
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        dg.validate_run_config(job, {"ops": {"run_ctas": config}})
+
+
 def test_parts_are_alone_too(tmp_path: Path) -> None:
     parts = build_parts(SqlFolder(declare(tmp_path, orders="select 1 as n"), name="sales"), snowflake=EMBEDDED)
     assert [job.name for job in parts.folders["sales"].jobs] == ["sales_tables", "sales_observe_sources"]
