@@ -173,7 +173,9 @@ class Register:
         self.duck.execute(f"INSERT INTO {self.part('facts')} VALUES (?)", [fact])
 
     def _row(self, sql: str, params: Sequence[object]) -> tuple[Any, ...] | None:
-        return self.duck.execute(sql, params).fetchone()
+        # Wholly: a result with rows left keeps its transaction open, and no checkpoint can follow.
+        rows = self.duck.execute(sql, params).fetchall()
+        return rows[0] if rows else None
 
     def _alter(self, object_id: str, changes: str, *values: object) -> None:
         self.duck.execute(

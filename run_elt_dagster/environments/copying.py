@@ -23,9 +23,9 @@ from duckdb import DuckDBPyConnection
 from fakesnow import info_schema
 from sqlglot import exp
 
-from run_elt_dagster.dialect.errors import existing_object, missing_object, unsupported
+from run_elt_dagster.dialect.errors import disk_failure, existing_object, missing_object, unsupported
 from run_elt_dagster.dialect.names import literal, quoted
-from run_elt_dagster.embedded.disk import opening
+from run_elt_dagster.disk import disk_trouble
 from run_elt_dagster.embedded.engine import Engine, EngineSession
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Register
@@ -107,7 +107,7 @@ def clone_database(session: EngineSession, statement: CloneDatabase) -> Result:
     """Copy a database. A process that is killed meanwhile leaves no database, and what it leaves is written over the next time.
 
     Raises:
-        SqlError: There is no source, or the name is taken.
+        SqlError: There is no source, the name is taken, or the disk is full.
     """
     engine, draft = session.engine, _draft(session.engine, statement.name)
     if statement.source not in engine.databases:
@@ -115,9 +115,9 @@ def clone_database(session: EngineSession, statement: CloneDatabase) -> Result:
     if statement.name in engine.databases:
         raise existing_object(statement.name)
     session.end(commit=True)
+    session.duck.execute(f"CHECKPOINT {quoted(statement.source)}")
     try:
-        with opening(draft):
-            session.duck.execute(f"CHECKPOINT {quoted(statement.source)}")
+        with _on_disk(draft):
             for left in engine.directory.glob(".*.db.part*"):
                 left.unlink()
             shutil.copyfile(_file(engine, statement.source), draft)
@@ -147,9 +147,10 @@ def drop_database(session: EngineSession, statement: DropDatabase) -> Result:
     session.duck.execute(f"DETACH {quoted(name)}")
     engine.databases.remove(name)
     _refresh(engine, session.duck)
-    _file(engine, name).replace(draft)
-    _wal(_file(engine, name)).unlink(missing_ok=True)
-    _discard(draft)
+    with _on_disk(draft):
+        _file(engine, name).replace(draft)
+        _wal(_file(engine, name)).unlink(missing_ok=True)
+        _discard(draft)
     return status(f"{name} successfully dropped.")
 
 
@@ -194,6 +195,17 @@ def _discard(path: Path) -> None:
 
 
 @contextmanager
+def _on_disk(path: Path) -> Generator[None]:
+    """Turn an error of the operating system into the one of a statement that meets a full or broken disk."""
+    try:
+        yield
+    except OSError as error:
+        if (trouble := disk_trouble(error)) is None:
+            raise
+        raise disk_failure(trouble, f'file "{path}"') from error
+
+
+@contextmanager
 def _attached(duck: DuckDBPyConnection, path: Path, name: str) -> Generator[None]:
     duck.execute(f"ATTACH {literal(str(path))} AS {quoted(name)}")
     try:
@@ -235,12 +247,10 @@ def _view_of_copy(sql: str, *, source: str, name: str) -> str:
 
 
 def _adopt(engine: Engine, duck: DuckDBPyConnection, name: str) -> None:
-    path = _file(engine, name)
-    with opening(path):
-        duck.execute(f"ATTACH {literal(str(path))} AS {quoted(name)}")
-        engine.macros.create_for(name)
-        duck.execute(info_schema.per_db_creation_sql(name))
-        engine.adopt(duck, name)
+    duck.execute(f"ATTACH {literal(str(_file(engine, name)))} AS {quoted(name)}")
+    engine.macros.create_for(name)
+    duck.execute(info_schema.per_db_creation_sql(name))
+    engine.adopt(duck, name)
 
 
 def _refresh(engine: Engine, duck: DuckDBPyConnection) -> None:

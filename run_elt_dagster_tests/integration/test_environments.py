@@ -1,7 +1,9 @@
 """Environments over the real connector: on the embedded Snowflake, and on a simulated account that copies databases as it does."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -422,10 +424,29 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
         databases = Databases(session, database="RUN_ELT")
         (listed,) = databases.environments()
         assert (listed.name, listed.mark.owner, (listed.bytes or 0) > 4096) == ("a", "jane", True)
+        # It was there when the server started.
+        databases.create("a", owner="jane", now=NOW, days=1, replace=True)
+        databases = Databases(session, database="RUN_ELT")
         databases.drop("a")
     assert sorted(each.name for each in place.glob("*RUN_ELT*")) == ["RUN_ELT.db"]
     with pytest.raises(ValueError, match="requires an environment of the embedded Snowflake, got RUN_ELT__A"):
         sql(copy)
+
+
+def test_copy_that_the_disk_does_not_take_leaves_nothing(mine: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with (
+        databases_session(mine, log=print) as session,
+        pytest.raises(ValueError, match="RUN_ELT__A was not made") as told,
+    ):
+        Databases(session, database="RUN_ELT").create("a", owner="jane", now=NOW, days=1)
+    assert "cannot use its file" in str(told.value)
+    assert "got a disk that is full" in str(told.value)
+    assert sorted(each.name for each in Path(mine.embedded_dir).glob("*RUN_ELT*")) == ["RUN_ELT.db"]
 
 
 def test_copy_waits_for_who_uses_the_files(mine: Snowflake) -> None:
