@@ -133,7 +133,8 @@ def _increment(increment: Increment) -> Audit:
     return IncrementAudit(
         name="increment",
         kind="increment",
-        description=f"{key} identifies each row that is merged and is never NULL. {increment.column} is never NULL.",
+        description=f"{key} identifies each row that is merged and is never NULL. {increment.column} is a time and never NULL.",
+        column=increment.stored_column,
         measures=(
             Measure(ROW_COUNT_SQL, "rows to merge", Bounds()),
             bad_rows_measure(f"COUNT(CASE WHEN {null} THEN 1 END)", f"rows with a NULL {increment.column}"),

@@ -13,6 +13,7 @@ from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Severity
 from run_elt_dagster.model.column_type import column_type
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.time_literals import TIMES
 
 # A check that counts the rows of a query stops here: to know that there are so many is enough.
 BAD_ROWS_LIMIT = 10_000
@@ -254,7 +255,23 @@ class PartitionAudit(ScanAudit):
 
 @dataclass(frozen=True, kw_only=True)
 class IncrementAudit(ScanAudit):
-    """Whether the rows of an increment can be merged: each has a time and a key of its own. The first measure counts the rows."""
+    """Whether the rows of an increment can be merged: each has a time and a key of its own. The first measure counts the rows.
+
+    Attributes:
+        column: The column with the time, as stored.
+    """
+
+    column: str
+
+    def judge(self, numbers: Numbers, audited: Audited) -> "AuditOutcome":
+        """Return whether there is no row that cannot be merged. Without a time no run would know where the next increment begins."""
+        outcome = super().judge(numbers, audited)
+        types = {column.name: column.data_type for column in audited.columns}
+        kind = types.get(self.column, "unknown") if types else TIMES[0]
+        expected = ", ".join(TIMES).lower()
+        return (
+            outcome if kind in TIMES else replace(outcome, found=f"{self.column} of type {kind}, expected {expected}")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.audit.catalogue import Column
+from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.increment import keys_that_stay_sql, merged
-from run_elt_dagster.audit.plan import Audit, KeyAudit
+from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, Numbers
 from run_elt_dagster.model.candidate import Marker, comment_of, marker_in, pieces_in
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import Relation
@@ -194,6 +194,22 @@ def audits(front_matter: str) -> dict[str, Audit]:
 )
 def test_key_that_holds_the_key_of_the_increment_needs_no_look_elsewhere(key: str, is_asked_elsewhere: bool) -> None:
     assert isinstance(audits(f"primary_key: {key}")["primary_key"], KeyAudit) is is_asked_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("data_type", "found"),
+    [
+        ("DATE", None),
+        ("TIMESTAMP_LTZ", None),
+        ("NUMBER", "UPDATED_AT of type NUMBER, expected date, timestamp_ntz, timestamp_tz, timestamp_ltz"),
+    ],
+)
+def test_column_that_is_no_time_fails_the_check_of_the_first_build(data_type: str, found: str | None) -> None:
+    """Otherwise no run would find where to begin, and each would build the whole table."""
+    audit = audits("owner: a@b.c")["increment"]
+    inspection = Inspection(candidate_columns=(Column("ID", "NUMBER"), Column("UPDATED_AT", data_type)))
+    outcome = audit.judge(Numbers((3, 0, 0, 0)), Audited(CANDIDATE, inspection))
+    assert (outcome.found, outcome.blocks) == (found, found is not None)
 
 
 def test_audits_of_the_table_as_a_whole_are_known() -> None:
