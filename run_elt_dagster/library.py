@@ -6,7 +6,7 @@ The shipped code location, definitions.py, is its first caller. docs/library.md 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -313,9 +313,26 @@ def _load(folder: SqlFolder, given: Mapping[str, Any], settings: Settings) -> Lo
     tables = load_tables(
         folder.directory, database=_database(snowflake), cache_dir=settings.cache_dir, keeps_broken=not is_validation()
     )
-    for problem in tables.problems:
-        say_on_stderr(str(problem))
+    problems = [*map(str, tables.problems), *_unread(folder, tables)]
+    if is_validation() and problems:
+        raise FolderError("\n".join(problems))
+    for problem in problems:
+        say_on_stderr(problem)
     return Loaded(folder, tables, snowflake, settings)
+
+
+def _unread(folder: SqlFolder, tables: Catalogue) -> Iterator[str]:
+    """Yield the names of `asset_keys` that no SQL reads: a misspelt one would leave its asset apart from the tables."""
+    read = {key for keys in tables.upstream.values() for key in keys}
+    if tables.broken:
+        # What a broken file reads is not known.
+        return
+    for name, key in zip(folder.asset_keys, folder.others, strict=True):
+        if key not in read:
+            yield (
+                f"{folder.path}: asset_keys requires a name that the SQL of a table reads, got {name}. Its asset is on no table's graph. "
+                "Correct the name, or remove it."
+            )
 
 
 def _database(snowflake: Snowflake) -> str:

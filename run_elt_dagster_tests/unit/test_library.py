@@ -138,6 +138,19 @@ def test_folders_that_cannot_be_together_are_refused(
         build_defs(*folders, snowflake=EMBEDDED)
 
 
+def test_asset_key_of_a_table_that_nothing_reads_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = declare(tmp_path, orders="select * from raw_data.orders")
+    given = SqlFolder(folder, asset_keys={"raw_data.orders": "a", "raw_data.ordres": "b"})
+    build_defs(given, snowflake=EMBEDDED)
+    problem = "asset_keys requires a name that the SQL of a table reads, got raw_data.ordres. Its asset is on no table's graph."
+    assert [line for line in capsys.readouterr().err.splitlines() if problem in line]
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(FolderError, match=r"got raw_data\.ordres"):
+        build_defs(given, snowflake=EMBEDDED)
+
+
 def test_folders_of_two_accounts_may_declare_the_same_table(tmp_path: Path) -> None:
     folders = [
         SqlFolder(declare(tmp_path / name, orders="select 1 as n"), name=name, key_prefix=name, snowflake=name)
