@@ -1,6 +1,5 @@
-"""Two code locations with tables of the same names on one instance, and re-executions, by real processes."""
+"""Two code locations of `build_defs` with tables of the same names on one instance, and re-executions, by real processes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,23 @@ EMPTY = "select 1 as n where 1 = 0"
 LOCATION = """
 import os
 
-os.environ |= {variables}
+import dagster as dg
+import run_elt_dagster as elt
+from dagster_slack import SlackResource
 
-from run_elt_dagster.definitions import defs
+alerts = elt.AlertSettings(channel="C0{channel}", base_url=os.environ["SLACK_BASE_URL"])
+token = dg.EnvVar("SLACK_TOKEN")
+slack = {{
+    "one": elt.Slack(token=token, channel=alerts.channel, base_url=alerts.base_url),
+    "two": SlackResource(token=token),
+}}
+defs = elt.build_defs(
+    "{name}/tables",
+    snowflake=elt.Snowflake(embedded_dir="{name}/embedded", sample_data=False),
+    slack=slack["{name}"],
+    settings=elt.Settings(alerts=alerts),
+    executor=dg.in_process_executor,
+)
 """
 LAUNCH = """
 mutation($e: ExecutionParams!) { launchRun(executionParams: $e) { __typename
@@ -40,12 +53,8 @@ def declare(deployment_dir: DeploymentDir, name: str, sql: str) -> None:
 
 
 def add_location(directory: Path, name: str) -> None:
-    variables = {
-        "RUN_ELT_TABLES_DIR": str(directory / name / "tables"),
-        "RUN_ELT_EMBEDDED_DIR": str(directory / name / "embedded"),
-        "SLACK_CHANNEL": f"C0{name.upper()}",
-    }
-    (directory / f"{name}.py").write_text(LOCATION.format(variables=json.dumps(variables)), encoding="utf-8")
+    text = LOCATION.format(name=name, channel=name.upper())
+    (directory / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def launch(webserver: Webserver, location: str) -> str:
