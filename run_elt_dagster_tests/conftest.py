@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from run_elt_dagster import settings
 from run_elt_dagster.settings import VARIABLES
 from run_elt_dagster_tests.support.kept_connections import stop_keeping
 
@@ -22,6 +23,8 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_facto
     for name in (*VARIABLES, "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    # A process notes the secrets of its resources until it ends.
+    monkeypatch.setattr(settings, "_noted_secrets", {})
 
 
 @pytest.fixture(autouse=True)
