@@ -121,6 +121,7 @@ def worker_of(webserver: Webserver, run_id: str) -> int | None:
     return next((int(pid[1]) for pid in pids if pid), None)
 
 
+@pytest.mark.timeout(600)
 def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_though_the_daemon_is_killed(
     deployment_dir: DeploymentDir, slack: SlackStandIn, home: dict[str, str]
 ) -> None:

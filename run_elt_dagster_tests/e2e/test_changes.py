@@ -185,6 +185,6 @@ def test_persons_machine_with_an_account_starts_neither_schedule_nor_sensors(
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in account.items()), encoding="utf-8")
     home = {"DAGSTER_HOME": str(deployment_dir.directory)}
     for status, named in (("STOPPED", {}), ("RUNNING", {"RUN_ELT_DEPLOYMENT": "production"})):
-        for kind, count in (("schedule", 1), ("sensor", 3)):
+        for kind, count in (("schedule", 2), ("sensor", 4)):
             listed = deployment_dir.run("dagster", kind, "list", "-m", "run_elt_dagster", env={**home, **named})
             assert listed.stdout.count(f"[{status}]") == count, listed.stdout + listed.stderr

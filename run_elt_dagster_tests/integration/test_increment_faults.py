@@ -76,7 +76,7 @@ def test_statements_of_an_increment_are_few_and_keep_what_hangs_on_the_table(
         *["publish: SELECT (SELECT", "publish: SELECT 0", "publish: ALTER SESSION", "publish: BEGIN TRANSACTION"],
         *['publish: UPDATE "RUN_ELT"."ANALYTICS"."RUN_ELT_PARTITIONS"', "publish: SELECT TABLE_NAME,"],
         *["publish: DELETE FROM", "publish: INSERT INTO", "publish: SELECT (SELECT", "publish: DELETE FROM"],
-        *["publish: INSERT INTO", "publish: COMMIT", "clean-up: DROP TABLE"],
+        *["publish: MERGE INTO", "publish: COMMIT", "clean-up: DROP TABLE"],
     ]
 
 

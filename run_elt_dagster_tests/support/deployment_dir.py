@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,32 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
-_SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
+SCHEDULE_STATES = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
 _SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
+
+
+def daily(rows: Iterable[Sequence[Any]]) -> tuple[int, dict[str, Any]] | None:
+    """Return the id and the state of the schedule of all tables among those of SCHEDULE_STATES.
+
+    None until a daemon has noted both when the schedule started and when it looked at it last.
+    """
+    for identifier, body in rows:
+        state = json.loads(body)
+        if state["origin"]["job_name"] == "daily" and all(
+            state["job_specific_data"].get(moment) for moment in _SCHEDULE_MOMENTS
+        ):
+            return identifier, state
+    return None
+
+
+def dated_back(rows: Iterable[Sequence[Any]], *, days: int) -> tuple[int, str]:
+    """Return the id and the state of that schedule as a daemon would have left it that was last up days ago."""
+    found = daily(rows)
+    assert found is not None
+    identifier, state = found
+    for moment in _SCHEDULE_MOMENTS:
+        state["job_specific_data"][moment] -= days * 86400
+    return identifier, json.dumps(state)
 
 
 @dataclass
@@ -79,8 +103,7 @@ class DeploymentDir:
     def schedule_was_evaluated(self) -> bool:
         """Tell whether the daemon has noted both when the schedule started and when it looked at it last."""
         with self._schedules() as database:
-            rows = database.execute(_SCHEDULE_STATE).fetchall()
-        return any(all(json.loads(body)["job_specific_data"].get(m) for m in _SCHEDULE_MOMENTS) for _, body in rows)
+            return daily(database.execute(SCHEDULE_STATES)) is not None
 
     def date_schedule_back(self, *, days: int) -> None:
         """Leave the schedule's state as a daemon would have that was last up days ago.
@@ -88,11 +111,8 @@ class DeploymentDir:
         Moving the clock of the processes instead breaks gRPC, which compares it with the machine's.
         """
         with self._schedules() as database:
-            ((identifier, body),) = database.execute(_SCHEDULE_STATE)
-            state = json.loads(body)
-            for moment in _SCHEDULE_MOMENTS:
-                state["job_specific_data"][moment] -= days * 86400
-            database.execute("update instigators set instigator_body = ? where id = ?", (json.dumps(state), identifier))
+            identifier, body = dated_back(database.execute(SCHEDULE_STATES), days=days)
+            database.execute("update instigators set instigator_body = ? where id = ?", (body, identifier))
             database.commit()
 
     def logs(self) -> str:

@@ -3,7 +3,6 @@
 https://www.postgresql.org/docs/current/app-initdb.html
 """
 
-import json
 import os
 import pwd
 import shutil
@@ -23,14 +22,12 @@ import dagster_postgres
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
-from run_elt_dagster_tests.support.deployment_dir import free_port
+from run_elt_dagster_tests.support.deployment_dir import SCHEDULE_STATES, daily, dated_back, free_port
 
 PASSWORD = "canary-password-of-postgres"
 USER = "dagster"
 START_SECONDS = 240
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-_SCHEDULE_STATE = "select id, instigator_body from instigators where instigator_type = 'SCHEDULE'"
-_SCHEDULE_MOMENTS = ("start_timestamp", "last_iteration_timestamp")
 
 
 @dataclass(frozen=True)
@@ -83,18 +80,14 @@ class Database:
 
     def schedule_was_evaluated(self) -> bool:
         """Tell whether the daemon has noted both when the schedule started and when it looked at it last."""
-        states = [json.loads(body) for _, body in self.rows(_SCHEDULE_STATE)]
-        return any(all(state["job_specific_data"].get(moment) for moment in _SCHEDULE_MOMENTS) for state in states)
+        return daily(self.rows(SCHEDULE_STATES)) is not None
 
     def date_schedule_back(self, *, days: int) -> None:
         """Leave the schedule's state as a daemon would have that was last up days ago."""
-        ((identifier, body),) = self.rows(_SCHEDULE_STATE)
-        state = json.loads(body)
-        for moment in _SCHEDULE_MOMENTS:
-            state["job_specific_data"][moment] -= days * 86400
+        identifier, body = dated_back(self.rows(SCHEDULE_STATES), days=days)
         update = sqlalchemy.text("update instigators set instigator_body = :body where id = :id")
         with self.connection() as connection:
-            connection.execute(update, {"body": json.dumps(state), "id": identifier})
+            connection.execute(update, {"body": body, "id": identifier})
 
 
 class Postgres:
