@@ -55,7 +55,7 @@ def is_evaluated(deployment: Deployment) -> bool:
     """Tell whether the daemon has looked at every sensor."""
     if deployment.database.column("select to_regclass('job_ticks')") == [None]:
         return False
-    return deployment.database.column("select count(distinct selector_id) from job_ticks") == [3]
+    return deployment.database.column("select count(distinct selector_id) from job_ticks") == [4]
 
 
 def start(deployment: Deployment) -> tuple[subprocess.Popen[bytes], Webserver]:
