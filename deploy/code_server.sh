@@ -26,16 +26,18 @@ while [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null; do
     wait "$nap" || true
     nap=
     [ "$stopped" = no ] && kill -0 "$server" 2>/dev/null || break
-    if "$python" "$ping" "$port"; then
-        answered=yes missed=0
-    elif [ $? -eq 1 ] && [ "$answered" = yes ]; then
-        missed=$((missed + 1))
-    fi
+    said=0
+    "$python" "$ping" "$port" || said=$?
+    # Before the first answer, a port that nobody listens at is a code server that still starts.
+    case "$said $answered" in
+        "0 "*) answered=yes missed=0 ;;
+        "1 "* | "3 yes") missed=$((missed + 1)) ;;
+    esac
     if [ "$missed" -ge 3 ]; then
         echo "The process that has the code does not answer. The code server ends, to be started anew." >&2
         kill -TERM "$server" 2>/dev/null || true
         # Without that process it can wait for ever.
-        (sleep 30 && kill -KILL "$server") 2>/dev/null &
+        (sleep 30 && kill -KILL "$server") >/dev/null 2>&1 &
         wait "$server" || true
         exit 1
     fi

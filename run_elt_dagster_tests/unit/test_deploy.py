@@ -12,11 +12,14 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import sqlfluff
 import sqlglot
@@ -579,7 +582,59 @@ def test_probe_fails_where_nobody_or_another_answers(webserver: tuple[str, dict[
 def test_ping_of_the_code_server_fails_where_nobody_answers() -> None:
     ping = [sys.executable, DEPLOY / "ping_code_server.py", "9"]
     run = subprocess.run(ping, capture_output=True, text=True, check=False, timeout=60)
-    assert (run.returncode, run.stderr) == (1, "")
+    assert (run.returncode, run.stderr) == (3, "")
+
+
+@contextmanager
+def code_server_without_its_process() -> Iterator[int]:
+    """Yield the port of a server that answers each call as `dagster code-server start` does without its process: UNKNOWN."""
+
+    def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+        raise ConnectionError
+
+    call = grpc.method_handlers_generic_handler("api.DagsterApi", {"Ping": grpc.unary_unary_rpc_method_handler(fail)})
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[call])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+
+
+def guard_of_a_server_that_lives_for_four_pings(directory: Path, port: int) -> tuple[int, str, list[str]]:
+    """Return the guard's exit code, its words, and what each ping said; the server itself ends with 7."""
+    said = directory / "said"
+    said.touch()
+    # The guard takes the interpreter beside the server's command.
+    scripts = {
+        "python": f'#!/bin/sh\n"{sys.executable}" "$@"\ncode=$?\necho $code >> "{said}"\nexit $code\n',
+        "server": f'#!/bin/sh\nwhile [ $(wc -l < "{said}") -lt 4 ]; do sleep 0.1; done\nexit 7\n',
+    }
+    for name, text in scripts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+        (directory / name).chmod(0o755)
+    run = subprocess.run(
+        [DEPLOY / "code_server.sh", str(port), directory / "server"],
+        env={**os.environ, "RUN_ELT_PING_SECONDS": "0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return run.returncode, run.stderr, said.read_text(encoding="utf-8").split()
+
+
+def test_code_server_ends_where_its_process_was_gone_before_the_first_ping(tmp_path: Path) -> None:
+    with code_server_without_its_process() as port:
+        code, words, said = guard_of_a_server_that_lives_for_four_pings(tmp_path, port)
+    assert (code, said) == (1, ["1"] * 3)
+    assert "The process that has the code does not answer." in words
+
+
+def test_code_server_that_nobody_hears_yet_is_left_alone(tmp_path: Path) -> None:
+    code, words, said = guard_of_a_server_that_lives_for_four_pings(tmp_path, 9)
+    assert (code, words, said[:4]) == (7, "", ["3"] * 4)
 
 
 def test_end_of_the_code_server_is_passed_on_with_its_exit_code(tmp_path: Path) -> None:
