@@ -5,22 +5,25 @@ run_elt_dagster` alone costs nothing.
 
 - `build_defs`: the definitions of folders of SQL files. `build_parts` gives `Parts`: each part alone.
 - `SqlFolder`: a folder, and what its assets are called. `FolderError`: folders that cannot be in one code location.
-- The component for a defs.yaml is `run_elt_dagster.components.SqlTables`. It is not here: `dg` would look at every name of this module, and
-  load `defs` for it.
+- `SqlTables`: the component for a defs.yaml.
 - `Snowflake`, `Slack`: the resources. `Snowflake()` is the embedded Snowflake.
 - `Settings`, `AlertSettings`: everything else, with the names of docs/settings.md. Their constructors read no variable.
-- `defs`: the shipped code location. It reads the environment.
+- `defs`: the shipped code location. It reads the environment. `load_defs` returns it: Dagster calls that for `-m run_elt_dagster`.
 """
 
 import importlib
 import sys
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import dagster as dg
 
     from run_elt_dagster.alerts.slack import Slack
+    from run_elt_dagster.components import SqlTables
     from run_elt_dagster.library import FolderError, Parts, SqlFolder, build_defs, build_parts
     from run_elt_dagster.settings import AlertSettings, Settings
     from run_elt_dagster.snowflake.resource import Snowflake
@@ -31,6 +34,7 @@ _PLACES = {
     "Settings": "settings",
     "Slack": "alerts.slack",
     "Snowflake": "snowflake.resource",
+    "SqlTables": "components",
 }
 
 __all__ = [
@@ -41,9 +45,11 @@ __all__ = [
     "Slack",
     "Snowflake",
     "SqlFolder",
+    "SqlTables",
     "build_defs",
     "build_parts",
     "defs",  # pyright: ignore[reportUnsupportedDunderAll] - a property of the module
+    "load_defs",  # pyright: ignore[reportUnsupportedDunderAll] - another one
 ]
 
 
@@ -55,8 +61,10 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """This module. Its definitions are loaded when Dagster asks for them (`-m run_elt_dagster`), so parts can be imported alone.
+    """This module. Its definitions are loaded when somebody asks for them, and its parts can be imported alone.
 
+    Dagster imports every name that `dir()` lists to find definitions, and `dg` does to find components, in each project where this package
+    is installed. So it lists `load_defs`, and not `defs`.
     https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access
     """
 
@@ -71,9 +79,16 @@ class _Package(ModuleType):
     def defs(self, folder: ModuleType) -> None:
         """Keep the name where Python would give it to the folder `defs/`, whenever something in there is imported."""
 
+    @cached_property
+    def load_defs(self) -> "Callable[..., dg.Definitions]":
+        """The function that Dagster calls for the definitions: https://docs.dagster.io/api/dagster/definitions."""
+        import dagster as dg  # noqa: PLC0415 - a second
+
+        return dg.definitions(lambda: self.defs)
+
     def __dir__(self) -> list[str]:
-        """Name what Dagster looks for."""
-        return [*super().__dir__(), "defs"]
+        """Name what Dagster and `dg` look at."""
+        return sorted({*super().__dir__(), *__all__} - {"defs"})
 
 
 sys.modules[__name__].__class__ = _Package

@@ -1,6 +1,6 @@
 """The component `SqlTables`: a folder of SQL files beside a `defs.yaml` of Dagster.
 
-`dg` finds it by the entry point `dagster_dg_cli.registry_modules`. Its key is the path of this module and the name of the class.
+`dg` finds it in `run_elt_dagster`, by the entry point `dagster_dg_cli.registry_modules`. So its key is `run_elt_dagster.SqlTables`.
 """
 
 import re

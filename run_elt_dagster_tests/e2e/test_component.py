@@ -8,7 +8,7 @@ import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
 
-TYPE = "run_elt_dagster.components.SqlTables"
+TYPE = "run_elt_dagster.SqlTables"
 # What create-dagster 1.13.29 writes, but for the build system: the project is not installed here.
 PROJECT = """
 [project]
@@ -57,7 +57,7 @@ def report(snowflake: SnowflakeResource) -> None:
 defs = dg.Definitions(assets=[loads_orders, report], executor=dg.in_process_executor)
 """
 SALES = """
-type: run_elt_dagster.components.SqlTables
+type: run_elt_dagster.SqlTables
 attributes:
   folder: .
   snowflake: embedded

@@ -42,7 +42,7 @@ NOT_RUN = {
     "dagster definitions validate": ".ci/run runs it on the wheel",
     "dagster asset materialize --select '*'": "e2e/test_command_line.py runs it",
     "dagster asset materialize --select analytics/mau_summary": "e2e/test_command_line.py builds the table with all others",
-    "dg scaffold defs run_elt_dagster.components.SqlTables": "in a project of the reader; e2e/test_component.py has one",
+    "dg scaffold defs run_elt_dagster.SqlTables": "in a project of the reader; e2e/test_component.py has one",
     "dg launch --assets '*'": "in a project of the reader; e2e/test_component.py has one",
     "dg dev": "goes on until it is stopped",
     "run-elt show analytics.mau_summary": "e2e/test_command_line.py runs it",

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::dagster.PreviewWarning"),
     pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
 ]
-TYPE = "run_elt_dagster.components.SqlTables"
+TYPE = "run_elt_dagster.SqlTables"
 TEAM = """
 import dagster as dg
 
