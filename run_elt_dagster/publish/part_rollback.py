@@ -14,7 +14,7 @@ from run_elt_dagster.publish.partitions import (
     record_again_sql,
 )
 from run_elt_dagster.publish.rollback_plan import rollback_tag
-from run_elt_dagster.publish.row_exchange import begin_sql, limit_waits_sql
+from run_elt_dagster.publish.row_exchange import begin_sql, exchange_parameters
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
@@ -32,8 +32,7 @@ def put_back(runner: StatementRunner, plan: PartRollbackPlan) -> None:
         return
     attempt = _Attempt(plan)
     try:
-        with runner.fresh() as fresh:
-            attempt.send(fresh, limit_waits_sql(runner.patience.wait_seconds))
+        with runner.fresh(exchange_parameters(runner.patience)) as fresh:
             attempt.exchange(fresh)
             attempt.commit(fresh)
     except StatementError as error:
@@ -120,8 +119,7 @@ def _after_commit(runner: StatementRunner, plan: PartRollbackPlan, attempt: _Att
         StatementError: Snowflake cannot be asked.
     """
     try:
-        with runner.fresh() as fresh:
-            attempt.send(fresh, limit_waits_sql(runner.patience.wait_seconds))
+        with runner.fresh(exchange_parameters(runner.patience)) as fresh:
             attempt.send(fresh, lock_sql(plan.target))
             found = attempt.notes(fresh)
     except StatementError:

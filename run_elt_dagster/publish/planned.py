@@ -32,11 +32,10 @@ from run_elt_dagster.publish.partitions import (
     markers_sql,
     record_sql,
 )
-from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql, limit_waits_sql
+from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import count_sql, delete_sql, first_sql, insert_sql
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience
 
 # What stands for the run that there is not yet.
 RUN_ID = "00000000-0000-0000-0000-000000000000"
@@ -192,7 +191,6 @@ class _Planned:
             yield self._look
         elif self._options.check_policies:
             yield policies_sql([self.target])
-        yield limit_waits_sql(Patience().wait_seconds)
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
 

@@ -37,8 +37,8 @@ from run_elt_dagster.publish.partitions import (
 )
 from run_elt_dagster.publish.statements import column_comments_sql
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
-from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster.snowflake.runner import Patience, RunStoppedError, StatementRunner
+from run_elt_dagster.snowflake.session import Parameters, StatementError
 
 # A lock was not given: more than twenty statements wait for it, or the wait was too long.
 LOCK_NOT_GIVEN = 625
@@ -60,12 +60,13 @@ class KeyElsewhereError(Exception):
         self.audit, self.rows = audit, rows
 
 
-def limit_waits_sql(seconds: float) -> str:
-    """Return the statement that lets a session wait for a lock no longer than this, and roll back what fails.
+def exchange_parameters(patience: Patience) -> Parameters:
+    """Return what the session of a transaction signs in with: it waits for a lock so long, and rolls back what fails.
 
     https://docs.snowflake.com/en/sql-reference/parameters#lock-timeout
+    https://docs.snowflake.com/en/sql-reference/parameters#transaction-abort-on-error
     """
-    return f"ALTER SESSION SET LOCK_TIMEOUT = {max(int(seconds), 1)}, TRANSACTION_ABORT_ON_ERROR = TRUE"
+    return {"LOCK_TIMEOUT": max(int(patience.wait_seconds), 1), "TRANSACTION_ABORT_ON_ERROR": True}
 
 
 def begin_sql(run_id: str) -> str:
@@ -192,7 +193,7 @@ class RowExchange(ABC, Generic[Done]):
     def _attempt(self) -> Done:
         """Publish in a session that was opened after the build, so it sees the candidate for certain."""
         work = self._work
-        with work.runner.fresh() as fresh:
+        with work.runner.fresh(exchange_parameters(work.patience)) as fresh:
             self._inspect(fresh)
             self._require_candidate()
             if work.standing is None:
@@ -201,7 +202,6 @@ class RowExchange(ABC, Generic[Done]):
             self._require_table()
             self._require_no_policies(fresh)
             self._match_columns(fresh)
-            self._limit_waits(fresh)
             return self._in_a_transaction(fresh)
 
     def _inspect(self, fresh: StatementRunner) -> None:
@@ -277,9 +277,6 @@ class RowExchange(ABC, Generic[Done]):
             )
         for column in added:
             work.send(add_column_sql(work.target, column), once=True, runner=fresh)
-
-    def _limit_waits(self, fresh: StatementRunner) -> None:
-        self._work.send(limit_waits_sql(self._work.patience.wait_seconds), once=True, runner=fresh)
 
     def _in_a_transaction(self, fresh: StatementRunner) -> Done:
         """Exchange the rows; nothing of it stays unless COMMIT is reached."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from run_elt_dagster.snowflake.answers import Answers, NoAnswerError
+from run_elt_dagster.snowflake.session import Parameters
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -63,6 +64,20 @@ def open_connection(arguments: Mapping[str, Any], answers: Answers) -> "Snowflak
         return answers.ask("signing in", connect, limit_seconds=limit, discard=lambda late: late.close(retry=False))
     except NoAnswerError as error:
         raise snowflake.connector.errors.OperationalError(msg=str(error), errno=ER_FAILED_TO_CONNECT_TO_DB) from error
+
+
+def with_session_parameters(arguments: Mapping[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """Return the connector's arguments with session parameters that stand whatever the arguments set.
+
+    https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-connect#setting-session-parameters
+
+    Args:
+        arguments: Those of the connector. Their own session parameters have names in either case.
+        parameters: By name in upper case.
+    """
+    given = arguments.get("session_parameters") or {}
+    others = {name: value for name, value in given.items() if name.upper() not in parameters}
+    return {**arguments, "session_parameters": {**others, **parameters}}
 
 
 def close_connection(connection: "SnowflakeConnection", answers: Answers) -> None:

@@ -4,7 +4,8 @@ import base64
 import re
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,15 @@ from pydantic import Field
 from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.settings import STATEMENT_TIMEOUT_SECONDS, Settings, SnowflakeSettings, note_secrets
 from run_elt_dagster.snowflake.answers import LIMIT_SECONDS, REPORT_AFTER_SECONDS, REPORT_AGAIN_SECONDS, Answers
-from run_elt_dagster.snowflake.connecting import LOGIN_TIMEOUT_SECONDS, close_connection, open_connection
+from run_elt_dagster.snowflake.connecting import (
+    LOGIN_TIMEOUT_SECONDS,
+    close_connection,
+    open_connection,
+    with_session_parameters,
+)
 from run_elt_dagster.snowflake.env_vars import resolved
 from run_elt_dagster.snowflake.server_session import existing_database
-from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster.snowflake.session import NO_PARAMETERS, Connect, ConnectorSession, Parameters
 
 if TYPE_CHECKING:
     from dagster_snowflake import SnowflakeResource
@@ -126,6 +132,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         patience_seconds: int | None = None,
         log: Callable[[str], None] | None = None,
         answers: Answers | None = None,
+        parameters: Parameters = NO_PARAMETERS,
     ) -> Generator["SnowflakeConnection"]:
         """Open a connection of the Snowflake connector; it is closed on every path.
 
@@ -134,6 +141,7 @@ class Snowflake(dg.ConfigurableResource[None]):
                 who only has a question; None for the work itself.
             log: Called with what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
             answers: Decide how long the connection waits for an answer; None for those of the settings.
+            parameters: Session parameters that it signs in with, by name in upper case; they come before any others.
 
         Raises:
             NotInstalledError: The embedded Snowflake's libraries are missing.
@@ -150,7 +158,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             arguments = {"private_key": self._der_key(), **self._account_arguments()}
             if patience_seconds is not None:
                 arguments["login_timeout"] = patience_seconds
-            with _connected(arguments, answers) as connection:
+            with _connected(with_session_parameters(arguments, parameters), answers) as connection:
                 yield connection
             return
         with embedded_snowflake(
@@ -161,7 +169,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             log=log or dg.get_dagster_logger().info,
         ) as endpoint:
             arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
-            with _connected(arguments, answers) as connection:
+            with _connected(with_session_parameters(arguments, parameters), answers) as connection:
                 yield connection
 
     @contextmanager
@@ -181,11 +189,10 @@ class Snowflake(dg.ConfigurableResource[None]):
         """
         answers = Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
 
-        def connect() -> AbstractContextManager["SnowflakeConnection"]:
-            return self.connect(patience_seconds=patience_seconds, log=log, answers=answers)
+        connect = partial(self.connect, patience_seconds=patience_seconds, log=log, answers=answers)
 
-        def connect_on(warehouse: str) -> AbstractContextManager["SnowflakeConnection"]:
-            return self.model_copy(update={"warehouse": warehouse}).connect(answers=answers)
+        def connect_on(warehouse: str) -> Connect:
+            return partial(self.model_copy(update={"warehouse": warehouse}).connect, answers=answers)
 
         with (
             answers.reported(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from run_elt_dagster.snowflake.session import INTERNAL_ERROR, Answer, Session, StatementError
+from run_elt_dagster.snowflake.session import INTERNAL_ERROR, NO_PARAMETERS, Answer, Parameters, Session, StatementError
 
 # Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
 INTERNAL_ERROR_RETRIES = 2
@@ -100,8 +100,11 @@ class StatementRunner:
                 self.reconnect(error)
 
     @contextmanager
-    def fresh(self) -> Generator["StatementRunner"]:
+    def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Generator["StatementRunner"]:
         """Open a runner whose session sees what every other one has committed.
+
+        Args:
+            parameters: What the session signs in with.
 
         Raises:
             StatementError: Signing in failed.
@@ -109,7 +112,7 @@ class StatementRunner:
         """
         if self._stop.is_set():
             raise RunStoppedError("the run was interrupted before it could look at production")
-        with self._session.fresh() as session:
+        with self._session.fresh(parameters) as session:
             yield StatementRunner(session, self.run, self._stop, patience=self.patience)
 
     def reconnect(self, error: StatementError) -> None:

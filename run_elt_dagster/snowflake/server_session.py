@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from run_elt_dagster.embedded import start
 from run_elt_dagster.settings import EMBEDDED_DATABASE
-from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster.snowflake.connecting import with_session_parameters
+from run_elt_dagster.snowflake.session import NO_PARAMETERS, ConnectorSession, Parameters
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -52,8 +53,8 @@ def server_session(
         features=features,
     )
 
-    def connect() -> "closing[SnowflakeConnection]":
-        return closing(snowflake.connector.connect(**endpoint.connection_args()))
+    def connect(*, parameters: Parameters = NO_PARAMETERS) -> "closing[SnowflakeConnection]":
+        return closing(snowflake.connector.connect(**with_session_parameters(endpoint.connection_args(), parameters)))
 
     return resources.enter_context(ConnectorSession(resources.enter_context(connect()), connect))
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from run_elt_dagster.model.names import session_name
@@ -34,6 +35,9 @@ INTERNAL_ERROR = 603
 MOST_FAILED_SIGN_INS = 2
 # What cancelling may take, a sign-in included: who interrupts a run waits for its end.
 CANCEL_SECONDS = 8.0
+# Session parameters by name in upper case: https://docs.snowflake.com/en/sql-reference/parameters
+Parameters = Mapping[str, str | int | bool]
+NO_PARAMETERS: Parameters = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,14 @@ class StatementError(Exception):
         return self.lost_session or errno in (REQUEST_FAILED, INTERNAL_ERROR) or errno in HTTP_ERRORS
 
 
+class Connect(Protocol):
+    """Opens a connection of the connector that its `with` closes."""
+
+    def __call__(self, *, parameters: Parameters = NO_PARAMETERS) -> AbstractContextManager["SnowflakeConnection"]:
+        """Open one whose session has these parameters from its sign-in on, besides those of the resource."""
+        ...
+
+
 class NoDatabaseError(ValueError):
     """A session has no current database: it does not exist, or the role may not use it."""
 
@@ -159,8 +171,11 @@ class Session(Protocol):
         """
         ...
 
-    def fresh(self) -> AbstractContextManager["Session"]:
+    def fresh(self, parameters: Parameters = NO_PARAMETERS) -> AbstractContextManager["Session"]:
         """Open a session that sees what every other one has committed; `cancel` ends its statements too.
+
+        Args:
+            parameters: What it signs in with.
 
         Raises:
             StatementError: Signing in failed.
@@ -183,15 +198,15 @@ class ConnectorSession:
         connection: An open connection. The caller closes it. The connector lets threads share it, each with its own
             cursor: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-api
         connect: Opens a second connection. A session that waits for a query cannot cancel it itself.
-        connect_on: Opens one on another warehouse.
+        connect_on: Returns what opens one on another warehouse.
         session_ids: The sessions of a run that this one belongs to; cancelling the run ends the statements of all.
     """
 
     def __init__(
         self,
         connection: "SnowflakeConnection",
-        connect: Callable[[], AbstractContextManager["SnowflakeConnection"]],
-        connect_on: Callable[[str], AbstractContextManager["SnowflakeConnection"]] | None = None,
+        connect: Connect,
+        connect_on: Callable[[str], Connect] | None = None,
         session_ids: list[int] | None = None,
     ) -> None:
         self._connection = connection
@@ -341,20 +356,18 @@ class ConnectorSession:
         """
         if self._connect_on is None:
             raise ValueError(f"a session on warehouse {name} requires a way to open it, got none")
-
-        def connect() -> AbstractContextManager["SnowflakeConnection"]:
-            assert self._connect_on is not None  # noqa: S101 - seen above
-            return self._connect_on(name)
-
-        with self._another(connect) as session:
+        with self._another(self._connect_on(name)) as session:
             yield session
 
     @contextmanager
-    def fresh(self) -> Generator["Session"]:
+    def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Generator["Session"]:
         """Open a session that sees what every other one has committed.
 
         An open session may see an older version for a moment:
         https://docs.snowflake.com/en/sql-reference/parameters#read-consistency-mode
+
+        Args:
+            parameters: What it signs in with; a session that takes its place has them too.
 
         Raises:
             StatementError: Signing in failed, now or MOST_FAILED_SIGN_INS times before.
@@ -363,16 +376,14 @@ class ConnectorSession:
             raise self._failed_sign_ins[-1]
         with ExitStack() as opened:
             try:
-                session = opened.enter_context(self._another(self._connect))
+                session = opened.enter_context(self._another(_with(self._connect, parameters)))
             except StatementError as error:
                 self._failed_sign_ins.append(error)
                 raise
             yield session
 
     @contextmanager
-    def _another(
-        self, connect: Callable[[], AbstractContextManager["SnowflakeConnection"]]
-    ) -> Generator["ConnectorSession"]:
+    def _another(self, connect: Connect) -> Generator["ConnectorSession"]:
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
         with ExitStack() as opened:
@@ -399,6 +410,15 @@ class ConnectorSession:
         with self._canceller.cursor() as cursor:
             for number in list(self._session_ids):
                 cursor.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({number})")
+
+
+def _with(connect: Connect, own: Parameters) -> Connect:
+    """Return what opens a connection with some parameters, besides those that it is asked for."""
+
+    def connect_with(*, parameters: Parameters = NO_PARAMETERS) -> AbstractContextManager["SnowflakeConnection"]:
+        return connect(parameters={**own, **parameters})
+
+    return connect_with
 
 
 def _type_of(column: Any) -> str:

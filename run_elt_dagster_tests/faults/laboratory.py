@@ -41,7 +41,7 @@ from run_elt_dagster_tests.faults.oracle import (
 )
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.support.embedded import Account, Session, running_server
+from run_elt_dagster_tests.support.embedded import Account, Session, connecting, running_server
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 METHODS = ("clone", "swap", "overwrite")
@@ -183,9 +183,7 @@ def tag_of(event: StatementEvent) -> dict[str, str]:
 
 @contextmanager
 def open_session(arguments: Mapping[str, Any]) -> Iterator[ConnectorSession]:
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**arguments))
-
+    connect = connecting(arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         yield session
 

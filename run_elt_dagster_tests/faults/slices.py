@@ -90,7 +90,7 @@ class SliceInterleaving(Interleaving):
         super().ended(run_id)
 
     def _choices(self) -> Sequence[str]:
-        reads = ("SELECT", "BEGIN", "ALTER SESSION", "SHOW")
+        reads = ("SELECT", "BEGIN", "SHOW")
         return [
             run_id
             for run_id in sorted(self._waiting)

@@ -19,7 +19,7 @@ from run_elt_dagster.snowflake import cost
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.simulator.query_history import StatementRecord
-from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
+from run_elt_dagster_tests.support.embedded import Account, connecting, running_server, simulated_account
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 pytestmark = pytest.mark.thorough
@@ -69,7 +69,7 @@ class Shop:
         """Return an open session of the project; closing the account closes it."""
         arguments = self.account.arguments
         connection = self.account.resources.enter_context(closing(snowflake.connector.connect(**arguments)))
-        return ConnectorSession(connection, lambda: closing(snowflake.connector.connect(**arguments)))
+        return ConnectorSession(connection, connecting(arguments))
 
     def records(self, run_id: str, stage: str, table: str) -> list[StatementRecord]:
         """Return the statements of a run for one table."""

@@ -2,11 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
-import snowflake.connector
 
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.names import Relation
@@ -16,6 +14,7 @@ from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.embedded import connecting
 from run_elt_dagster_tests.support.local_server import NEW, OLD, LocalServer, mau
 
 POLICIES = (
@@ -149,10 +148,7 @@ def looked_up(
         parse_table_file(local_server.directory / f"{name}.sql", "select 1 as v", schema="analytics", table=name)
         for name in names
     ]
-
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**local_server.account.arguments))
-
+    connect = connecting(local_server.account.arguments)
     with (
         connect() as connection,
         ConnectorSession(connection, connect) as session,

@@ -2,11 +2,10 @@
 
 import threading
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import snowflake.connector
 
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.table import AnalyticsTable
@@ -18,7 +17,7 @@ from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import effort
-from run_elt_dagster_tests.support.embedded import Account, Session, account, server
+from run_elt_dagster_tests.support.embedded import Account, Session, account, connecting, server
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slices import (
     Version,
@@ -49,9 +48,7 @@ def reader(account: Account) -> Session:
 def rolling_back(
     account: Account, *days: int, table: AnalyticsTable = TABLE, **options: Any
 ) -> Generator[tuple[PartRollbackPlanner, StatementRunner]]:
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**account.arguments))
-
+    connect = connecting(account.arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         given = run_arguments("rollback", retry_seconds=(0, 0, 0), **options)
         runner = StatementRunner(session, given["run"], threading.Event(), patience=given["patience"])

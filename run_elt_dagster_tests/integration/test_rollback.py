@@ -3,13 +3,12 @@
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-import snowflake.connector
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.lineage import load_tables
@@ -25,7 +24,7 @@ from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import effort
-from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.embedded import Background, connecting
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 from run_elt_dagster_tests.support.run_arguments import run_arguments
@@ -36,10 +35,7 @@ METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 @contextmanager
 def rollback_of(local_server: LocalServer, **options: Any) -> Iterator[Rollback]:
     table = parse_table_file(local_server.directory / "mau.sql", mau(1, 1), schema="analytics", table="mau")
-
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**local_server.account.arguments))
-
+    connect = connecting(local_server.account.arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         chosen = run_arguments("rollback", retry_seconds=(0, 0, 0), **options)
         runner = StatementRunner(session, chosen["run"], threading.Event(), patience=chosen["patience"])

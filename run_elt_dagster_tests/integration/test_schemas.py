@@ -69,7 +69,7 @@ def failure(local_server: LocalServer, text: str = "select 1 as n") -> Failure:
     """Return why marketing.spend was not published on an account."""
     tables = catalogue([parse_table_file(Path("spend.sql"), text, schema="marketing", table="spend")])
     connection = local_server.account.session().connection
-    with ConnectorSession(connection, lambda: pytest.fail("no second session is needed")) as session:
+    with ConnectorSession(connection, lambda **_: pytest.fail("no second session is needed")) as session:
         (outcome,) = run_tables(
             session, tables, [("marketing", "spend")], **run_arguments("00000001", retry_seconds=())
         )

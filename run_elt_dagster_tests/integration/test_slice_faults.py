@@ -127,7 +127,20 @@ def test_lock_that_is_not_given_is_asked_for_again_without_building_again(lab: F
 
 
 def test_lock_that_is_never_given_fails_the_slice_and_keeps_its_candidate(lab: FaultLab, cell: SliceCell) -> None:
-    with lab.account.hooked(lambda event: refuse_locks(lab, event)):
+    """The run waits as long as its session's parameters say: a second, where it may not wait at all."""
+    other, held = lab.account.session(), list[int]()
+
+    def hold(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "before" and event.sql.startswith("BEGIN TRANSACTION NAME") and not held:
+            held.append(1)
+            other.sql("begin")
+            other.sql("update analytics.run_elt_partitions set published_at = null where partition_key is null")
+        if event.phase == "before" and event.sql.startswith("COMMENT"):
+            # The candidate is marked as failed. On this server that waits for the same lock.
+            other.sql("rollback")
+
+    with lab.account.hooked(hold):
         failed = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id, wait_seconds=0)
     lab.account.server.hook = lab.hook
     assert failed.failure is not None
@@ -135,12 +148,6 @@ def test_lock_that_is_never_given_fails_the_slice_and_keeps_its_candidate(lab: F
     assert "Readers see what they saw before of partitions 2024-01-02, 2024-01-03." in failed.failure.message
     assert seen_of(lab, cell) == cell.before
     assert failed.candidate.name in lab.comments([cell.table])
-
-
-def refuse_locks(lab: FaultLab, event: StatementEvent) -> None:
-    lab.hook(event)
-    if event.phase == "before" and event.sql.startswith("UPDATE"):
-        raise SqlError("too many wait", errno=625, sqlstate="57014")
 
 
 def test_lost_answer_of_the_commit_is_looked_into_and_nothing_is_exchanged_twice(
@@ -229,7 +236,7 @@ def test_statements_of_a_slice_are_few(lab: FaultLab, cell: SliceCell) -> None:
     assert run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id).published
     assert cell.statements == [
         *["inspect: SELECT CURRENT_ROLE(),", "inspect: SELECT 0", "build: CREATE OR", "audit: SELECT DATEDIFF('day',"],
-        *["publish: SELECT (SELECT", "publish: SELECT 0", "publish: ALTER SESSION", "publish: BEGIN TRANSACTION"],
+        *["publish: SELECT (SELECT", "publish: SELECT 0", "publish: BEGIN TRANSACTION"],
         *['publish: UPDATE "RUN_ELT"."ANALYTICS"."RUN_ELT_PARTITIONS"', "publish: SELECT TABLE_NAME,"],
         *["publish: DELETE FROM", "publish: INSERT INTO", "publish: MERGE INTO", "publish: COMMIT"],
         "clean-up: DROP TABLE",

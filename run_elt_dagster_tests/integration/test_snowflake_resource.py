@@ -212,6 +212,28 @@ def test_users_assets_and_tables_run_with_the_same_resource(
     assert account.server.password in secret_values()
 
 
+@pytest.mark.parametrize("given", ["ours", "theirs"])
+def test_session_has_the_parameters_of_its_sign_in_whatever_the_resource_sets(account: Account, given: str) -> None:
+    resource = account.resource()
+    if given == "theirs":
+        more = {
+            **resource.dagster_snowflake().additional_snowflake_connection_args,
+            "session_parameters": {"lock_timeout": 60},
+        }
+        update = {"additional_snowflake_connection_args": more}
+        resource = Snowflake.of(resource.dagster_snowflake().model_copy(update=update))
+    with resource.connect() as connection, connection.cursor() as cursor, resource.session() as session:
+        cursor.execute("create table public.t as select 1 as n")
+        cursor.execute("begin")
+        cursor.execute("update public.t set n = 2")
+        with session.fresh({"LOCK_TIMEOUT": 0}) as fresh, pytest.raises(StatementError) as late:
+            fresh.execute("update public.t set n = 3", tag={})
+        assert late.value.errno == 625
+        cursor.execute("commit")
+        with session.fresh() as fresh:
+            assert fresh.execute("select n from public.t", tag={}).rows == ((2,),)
+
+
 def test_key_that_cannot_be_read_is_an_error_that_does_not_tell_it(account: Account) -> None:
     resource = account.resource().model_copy(update={"password": None, "private_key": "-----BEGIN canary"})
     with (

@@ -7,7 +7,9 @@ from run_elt_dagster.model.candidate import pieces_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.partitions import read_partitions
+from run_elt_dagster.publish.row_exchange import exchange_parameters
 from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.snowflake.runner import Patience
 from run_elt_dagster_tests.support.embedded import Background, Session
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slices import Version, part_of
@@ -80,6 +82,14 @@ def test_second_update_of_the_lock_waits_and_then_reads_what_the_first_has_commi
     waiting.result()
     assert second.value(f"select v from {table.name} where k = 'a'") == 1
     second.sql("commit")
+
+
+def test_session_of_a_transaction_has_the_parameters_that_it_signed_in_with(table: OwnTable) -> None:
+    parameters = exchange_parameters(Patience(wait_seconds=7))
+    with table.schema.watched(lambda _, __: None) as session, session.fresh(parameters) as fresh:
+        listed = fresh.execute("SHOW PARAMETERS IN SESSION", tag={}).rows
+    values = {str(name): str(value).lower() for name, value, *_ in listed}
+    assert (values["LOCK_TIMEOUT"], values["TRANSACTION_ABORT_ON_ERROR"]) == ("7", "true")
 
 
 def test_failed_insert_leaves_nothing_of_its_transaction(table: OwnTable) -> None:

@@ -23,7 +23,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.runs.code_location import CodeLocation
 from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.session import Answer, StatementError
+from run_elt_dagster.snowflake.session import NO_PARAMETERS, Answer, Parameters, StatementError
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 
@@ -62,7 +62,7 @@ class ScriptedSession:
     def refresh(self) -> None:
         """There is one session."""
 
-    def fresh(self) -> Any:
+    def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Any:
         return nullcontext(self)
 
     def on_warehouse(self, name: str) -> Any:

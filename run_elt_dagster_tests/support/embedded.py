@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ from snowflake.connector.errors import ProgrammingError
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
 from run_elt_dagster.embedded.set_up import set_up_database
+from run_elt_dagster.snowflake.connecting import with_session_parameters
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.session import NO_PARAMETERS, Connect, Parameters
 from run_elt_dagster_tests.simulator import Hook, SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
@@ -133,6 +135,15 @@ def session(account: Account) -> Session:
     opened = account.session()
     opened.sql(f"create schema s{next(_numbers)}")
     return opened
+
+
+def connecting(arguments: Mapping[str, Any]) -> Connect:
+    """Return what opens connections with some arguments, as a session of a run asks for them."""
+
+    def connect(*, parameters: Parameters = NO_PARAMETERS) -> Any:
+        return closing(snowflake.connector.connect(**with_session_parameters(arguments, parameters)))
+
+    return connect
 
 
 class Background:

@@ -1,10 +1,8 @@
 """A table with increments, runs of it, and what readers see of each row."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
-import snowflake.connector
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.model.candidate import target_of
@@ -15,7 +13,7 @@ from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.support.embedded import Session
+from run_elt_dagster_tests.support.embedded import Session, connecting
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 # The value and the hour of each row, by its id.
@@ -45,10 +43,7 @@ def run_increment(
 ) -> TableOutcome:
     """Build, audit and publish what is new of a table."""
     given = run_arguments(run_id, **{"retry_seconds": (0, 0, 0), "poll_seconds": 0.02, **options})
-
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**arguments))
-
+    connect = connecting(arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         whole = [table.key] if is_whole else []
         (outcome,) = run_tables(session, catalogue([table]), [table.key], whole=whole, **given)

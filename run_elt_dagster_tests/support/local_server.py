@@ -1,11 +1,8 @@
 """A server of a test's own, and runs of one table on it, without Dagster around them."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import snowflake.connector
 
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
@@ -13,7 +10,7 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
-from run_elt_dagster_tests.support.embedded import Account
+from run_elt_dagster_tests.support.embedded import Account, connecting
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 METHODS = ["clone", "swap", "overwrite"]
@@ -43,10 +40,7 @@ class LocalServer:
             ]
         )
         chosen = run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
-
-        def connect() -> Any:
-            return closing(snowflake.connector.connect(**{**self.account.arguments, **(arguments or {})}))
-
+        connect = connecting({**self.account.arguments, **(arguments or {})})
         with connect() as connection, ConnectorSession(connection, connect) as session:
             outcomes = run_tables(session, tables, [("analytics", name) for name in texts], **chosen)
             return {outcome.table.table: outcome for outcome in outcomes}

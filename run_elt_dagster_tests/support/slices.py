@@ -1,11 +1,9 @@
 """A partitioned table of some days, runs of slices of it, and what readers see of each day."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import date
 from typing import Any, NamedTuple
 
-import snowflake.connector
 from snowflake.connector.errors import Error
 
 from run_elt_dagster.model.candidate import Marker, comment_of, target_of
@@ -17,7 +15,7 @@ from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession
-from run_elt_dagster_tests.support.embedded import Session
+from run_elt_dagster_tests.support.embedded import Session, connecting
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 # How many days the source has. Each of them has as many rows as the version says.
@@ -66,10 +64,7 @@ def run_slice(
     """Build, audit and publish some days, the first and the last one included."""
     given = run_arguments(run_id, **{"retry_seconds": (0, 0, 0), "poll_seconds": 0.02, **options})
     known = catalogue([table])
-
-    def connect() -> Any:
-        return closing(snowflake.connector.connect(**arguments))
-
+    connect = connecting(arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         (outcome,) = run_tables(session, known, [table.key], slices={table.key: part_of(table, days)}, **given)
     return outcome

@@ -16,7 +16,7 @@ from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.snowflake.session import Answer, StatementError, query_tag
+from run_elt_dagster.snowflake.session import NO_PARAMETERS, Answer, Parameters, StatementError, query_tag
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
@@ -59,7 +59,7 @@ class RecordingSession:
     def refresh(self) -> None:
         """There is one session."""
 
-    def fresh(self) -> Any:
+    def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Any:
         return nullcontext(self)
 
     def on_warehouse(self, name: str) -> Any:
@@ -214,7 +214,7 @@ def test_lost_answer_while_publishing_is_looked_into_and_says_what_readers_see()
 @pytest.mark.parametrize("publish", ["clone", "overwrite"])
 def test_publishing_that_cannot_be_looked_into_is_said_to_be_unknown(answered: bool, publish: str) -> None:
     class DeafSession(RecordingSession):
-        def fresh(self) -> Any:
+        def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Any:
             raise refused("no sign-in", answered=False)
 
     declared = catalogue(
