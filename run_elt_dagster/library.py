@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
-from run_elt_dagster.alerts.production import Seen, look_at_production
+from run_elt_dagster.alerts.page import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
@@ -51,6 +50,8 @@ from run_elt_dagster.snowflake.resource import Snowflake
 if TYPE_CHECKING:
     from dagster_slack import SlackResource
     from dagster_snowflake import SnowflakeResource
+
+    from run_elt_dagster.alerts.production import Seen
 
 SLACK_KEY = "slack"
 
@@ -423,6 +424,8 @@ def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Ale
 
 def _look(loaded: Sequence[Loaded], names: Sequence[str], log: logging.Logger) -> Seen | None:
     """Ask the account of each folder that has one of the tables, at the same time; None if one does not answer."""
+    from run_elt_dagster.alerts.production import look_at_production  # noqa: PLC0415 - only an alert needs it
+
     asked: list[Callable[[], Seen | None]] = []
     for each in loaded:
         own = {".".join(asset_key(each.tables.asset_path(key))) for key in each.tables}

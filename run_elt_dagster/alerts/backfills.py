@@ -16,12 +16,11 @@ from run_elt_dagster.alerts.blocks import Message, Style, mentions, names_text, 
 from run_elt_dagster.alerts.failed_runs import KEPT, is_ours
 from run_elt_dagster.alerts.posting import find_posted, post
 from run_elt_dagster.alerts.run_events import utc
-from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.scope import BACKFILLS_SENSOR, Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.runs.partitions import BACKFILL
 
-BACKFILLS_SENSOR = "slack_alert_backfills"
 # Of Dagster's list, the newest come first.
 BACKFILLS_READ, RUNS_READ, TOLD_KEPT = 100, 500, 500
 # Dagster 1.13.27 has no public name for the statuses. These are their values in the instance's answers.

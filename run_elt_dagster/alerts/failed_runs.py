@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -10,7 +9,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, is_interrupted_before_a_step
-from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
+from run_elt_dagster.alerts.scope import Alerts, Known, Sweep, alerting_statuses
 from run_elt_dagster.runs.tags import ALERT, copies
 
 KEPT = timedelta(hours=48)
@@ -37,17 +36,6 @@ _PLANNED = {
 _ENDED_WELL = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
 _WAITING = ("posting", "retry", "blocked", "undeliverable")
 _STATUSES = (*_WAITING, "delivered")
-
-
-@dataclass
-class Sweep:
-    """How far the look at the failures of the last 48 h has come; a new one begins with the newest.
-
-    Attributes:
-        cursor: The run after which it goes on, None for the newest.
-    """
-
-    cursor: str | None = None
 
 
 def clear_copied_tags(alerts: Alerts, instance: dg.DagsterInstance, known: Known) -> None:

@@ -3,20 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.alerts.backfills import waiting_backfills
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.ledger import LedgerEntry
-from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, Known, alerting_statuses, at_location
+from run_elt_dagster.alerts.scope import ASSET, CHECK, Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
-from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.tags import ALERT
 
-ASSET = ("alerts", "slack")
-CHECK = "delivered"
 RUNS_NAMED = 20
 # Code locations on one instance share the page; what each said last is among these.
 REPORTS_READ = 50
@@ -180,30 +176,3 @@ def _delivered_last(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[dg
         limit=WAITING_READ,
         order_by="update_timestamp",
     )
-
-
-def alert_asset() -> dg.AssetSpec:
-    """Return the external asset. The sensor `slack_alert_retries` reports on its page."""
-    return dg.AssetSpec(
-        list(ASSET),
-        group_name=ASSET[0],
-        kinds={"slack"},
-        description="Alerts of failed runs: the last delivery, and failures without a delivered alert.",
-    )
-
-
-def alerts_delivered(alerts: Alerts) -> dg.AssetChecksDefinition:
-    """Return the check that fails while a failed run of the last 48 h has no delivered alert."""
-
-    @dg.asset_check(
-        asset=list(ASSET), name=CHECK, description="Every failed run of the last 48 h has a delivered alert."
-    )
-    def delivered(context: dg.AssetCheckExecutionContext, slack: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
-        origin = context.run.remote_job_origin
-        known = known_locations(context.instance, RETRIES_SENSOR)
-        names = () if origin is None else (origin.repository_origin.code_location_origin.location_name,)
-        here = next((each for each in known if each.name in names), None) or location_here(known, alerts.place)
-        channel = Slack.of(slack, alerts.settings)
-        return health_of(at_location(alerts, context.instance, here), context.instance, channel).check_result()
-
-    return delivered

@@ -1,19 +1,37 @@
 """Whose failures alert, and where the alerts go: what the sensors know of the code location."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from run_elt_dagster.alerts.blocks import Style
-from run_elt_dagster.alerts.delivery import Clock
-from run_elt_dagster.alerts.production import Seen
 from run_elt_dagster.runs.code_location import CodeLocation, Place, known_locations
 from run_elt_dagster.settings import AlertSettings, secret_values
 
-RETRIES_SENSOR = "slack_alert_retries"
+if TYPE_CHECKING:
+    from run_elt_dagster.alerts.blocks import Style
+    from run_elt_dagster.alerts.delivery import Clock
+    from run_elt_dagster.alerts.production import Seen
+
+RETRIES_SENSOR, BACKFILLS_SENSOR = "slack_alert_retries", "slack_alert_backfills"
+# The asset that shows how the alerting stands, and its check.
+ASSET, CHECK = ("alerts", "slack"), "delivered"
+
+
+@dataclass
+class Sweep:
+    """How far the look at the failures of the last 48 h has come; a new one begins with the newest.
+
+    Attributes:
+        cursor: The run after which it goes on, None for the newest.
+    """
+
+    cursor: str | None = None
 
 
 @dataclass
@@ -65,6 +83,8 @@ class Alerts:
 
     def style(self) -> Style:
         """Return what goes into every message; read anew, since secrets can change."""
+        from run_elt_dagster.alerts.blocks import Style  # noqa: PLC0415 - only a message needs it
+
         return Style.of(self.settings, secrets=secret_values())
 
 

@@ -1,22 +1,14 @@
 """The sensors: one alerts as soon as a run fails, one sees to it that no failed run stays without its alert, one looks at backfills."""
 
 import json
-import logging
 import time
 from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.backfills import BACKFILLS_SENSOR, tell_failed_backfills
-from run_elt_dagster.alerts.drafts import attempt_alert
-from run_elt_dagster.alerts.failed_runs import WAITING_READ, Sweep, end_if_interrupted, is_ours, is_retried, undelivered
-from run_elt_dagster.alerts.health import health_of, report_if_changed
-from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
-from run_elt_dagster.alerts.reconciliation import is_pausing, reconcile
-from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, Known, alerting_statuses, at_location
+from run_elt_dagster.alerts.scope import BACKFILLS_SENSOR, RETRIES_SENSOR, Alerts, Known, Sweep, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location, to_cursor
-from run_elt_dagster.runs.tags import ALERT
 
 INTERVAL_SECONDS = 30
 
@@ -46,6 +38,8 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
             return
         # Whatever it raised would lose the alert of this run; the other sensor finds every run without one.
         try:
+            from run_elt_dagster.alerts.first_attempt import alert_of_failed_run  # noqa: PLC0415 - only a tick needs it
+
             alert_of_failed_run(
                 alerts, context.instance, Slack.of(slack, alerts.settings), context.dagster_run.run_id, log=context.log
             )
@@ -65,6 +59,11 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         description="Delivers the alerts that did not get through, of failures of the last 48 h, and says what recovered.",
     )
     def slack_alert_retries(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        # Only a tick needs them.
+        from run_elt_dagster.alerts.failed_runs import undelivered  # noqa: PLC0415
+        from run_elt_dagster.alerts.health import health_of, report_if_changed  # noqa: PLC0415
+        from run_elt_dagster.alerts.reconciliation import reconcile  # noqa: PLC0415
+
         alerts = located[0] = at_location(located[0], context.instance, this_location(context, located[0].place))
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
@@ -87,6 +86,8 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         description="Posts to Slack when a backfill of the analytics tables failed, and none of its runs did.",
     )
     def slack_alert_backfills(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        from run_elt_dagster.alerts.backfills import tell_failed_backfills  # noqa: PLC0415 - only a tick needs it
+
         channel = Slack.of(slack, located[0].settings)
         cursor = tell_failed_backfills(located[0], context.instance, channel, context.cursor, log=context.log)
         context.update_cursor(cursor)
@@ -94,31 +95,3 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         return dg.SkipReason(f"{waiting} failed backfills wait for their alert")
 
     return slack_alert_backfills
-
-
-def alert_of_failed_run(
-    alerts: Alerts,
-    instance: dg.DagsterInstance,
-    slack: Slack,
-    run_id: str,
-    *,
-    log: logging.Logger,
-) -> None:
-    """Make the first attempt to alert of a failed run, unless it is another's, Dagster retries it, or Slack is down."""
-    record = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0]
-    if LedgerEntry.of(record.dagster_run).status:
-        return
-    if not is_ours(alerts, instance, record.dagster_run) or is_retried(record, now=alerts.clock()):
-        return
-    if end_if_interrupted(instance, record.dagster_run):
-        log.info(f"run {run_id} was interrupted at the command line before its first step: it is cancelled")
-        return
-    held = dg.RunsFilter(tags={ALERT: ["posting", "retry", "blocked"]}, statuses=alerting_statuses(alerts))
-    waiting = [LedgerEntry.of(run) for run in instance.get_runs(held, limit=WAITING_READ)]
-    if any(start_of(run_id) in entry.covers for entry in waiting):
-        log.info(f"run {run_id} is in the message of another run, and that message is under way")
-        return
-    if not slack.missing and any(is_pausing(entry, slack, alerts.clock()) for entry in waiting):
-        log.info(f"run {run_id} waits for its alert, since Slack takes none at the moment")
-        return
-    attempt_alert(alerts, instance, slack, record, log=log)

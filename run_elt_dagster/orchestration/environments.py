@@ -4,9 +4,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from run_elt_dagster.environments.databases import Databases
-from run_elt_dagster.environments.mark import stored_database
-from run_elt_dagster.environments.opening import databases_session
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -25,6 +22,11 @@ def expired_environments_schedule(settings: Settings) -> dg.ScheduleDefinition:
     @dg.op(name="drop_environments", description="Drops expired copies of the production database.")
     @needs_snowflake(SNOWFLAKE_KEY)
     def drop(context: dg.OpExecutionContext, snowflake: Snowflake) -> None:
+        # Only a run of this job needs them.
+        from run_elt_dagster.environments.databases import Databases  # noqa: PLC0415
+        from run_elt_dagster.environments.mark import stored_database  # noqa: PLC0415
+        from run_elt_dagster.environments.opening import databases_session  # noqa: PLC0415
+
         given = settings.production_database
         with databases_session(snowflake, log=context.log.info) as session:
             databases = Databases(

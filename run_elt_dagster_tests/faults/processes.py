@@ -25,9 +25,9 @@ import dagster as dg
 import snowflake.connector
 from pydantic import SecretStr
 
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.scope import Alerts
-from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER

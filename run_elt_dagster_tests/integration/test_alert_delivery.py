@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts.health import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of
+from run_elt_dagster.alerts.page import alert_asset, alerts_delivered
 from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.lineage import catalogue
@@ -209,7 +209,8 @@ def test_process_killed_while_posting_or_before_is_made_up_for(harness: AlertHar
 POST_ONCE = """
 import logging, sys
 import dagster as dg
-from run_elt_dagster.alerts.sensors import Alerts, alert_of_failed_run
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
+from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.settings import AlertSettings
 run_id, token, channel, url = sys.argv[1:]

@@ -15,9 +15,10 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts import failed_runs
-from run_elt_dagster.alerts.failed_runs import Sweep, undelivered
+from run_elt_dagster.alerts.failed_runs import undelivered
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
+from run_elt_dagster.alerts.scope import Sweep
 from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
 from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.history import lay_empty_history

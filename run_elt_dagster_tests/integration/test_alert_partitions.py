@@ -11,10 +11,10 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.backfills import tell_failed_backfills
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
-from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.partitions import BACKFILL
 from run_elt_dagster.settings import AlertSettings

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
-from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.embedded.server import HOST, USER

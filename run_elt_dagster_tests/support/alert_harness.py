@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import dagster as dg
 
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, TABLE_EVENT_TYPES
 from run_elt_dagster.alerts.scope import Alerts, Known
-from run_elt_dagster.alerts.sensors import alert_of_failed_run
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
