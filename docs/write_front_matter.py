@@ -40,6 +40,10 @@ EXAMPLES: Mapping[str, str] = {
 CHECK_EXAMPLES: Mapping[str, Sequence[str]] = {
     "row_count": ["row_count: {min: 1000, max: 1000000}"],
     "row_count_change": ["row_count_change: {max_drop: 50%, max_growth: 200%, min_rows: 100}"],
+    "changes": [
+        "changes: {key: order_id, max_removed: 1%, max_changed: 100, columns: {revenue: 0.5%}}",
+        "changes: {key: order_id, max_changed: 5%, ignore: loaded_at, severity: warn}",
+    ],
     "unique": ["unique: email", "unique: [email, [order_id, line]]", "unique: [{columns: email, severity: warn}]"],
     "not_null": ["not_null: [order_id, line]", "not_null: {columns: order_id, severity: warn}"],
     "accepted_values": [
@@ -64,7 +68,7 @@ HEAD = """# Front matter
 
 The settings of a table stand before its SQL, in YAML between `/* elt` and `elt */`. No key is required. [tables.md](tables.md) explains
 them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, [partitions.md](partitions.md)
-`partitions`, and [increments.md](increments.md) `increment`.
+`partitions`, [increments.md](increments.md) `increment`, and [changes.md](changes.md) the check `changes`.
 
 An unknown key, a key without a value and a value of another kind are errors with file and line. `run-elt lint` prints all of them.
 

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.plan import (
     ROW_COUNT_SQL,
     Audit,
@@ -21,9 +22,17 @@ from run_elt_dagster.audit.plan import (
     SchemaChangeAudit,
     bad_rows_measure,
 )
-from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Freshness, Range, Relationship, RowCountChange, Severity
+from run_elt_dagster.model.checks import (
+    TABLE_PLACEHOLDER,
+    Changes,
+    Freshness,
+    Range,
+    Relationship,
+    RowCountChange,
+    Severity,
+)
 from run_elt_dagster.model.increment import Increment
-from run_elt_dagster.model.names import quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
 
 
@@ -51,6 +60,8 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     yield from _of_parts(table)
     if checks.row_count_change is not None:
         yield _row_count_change(checks.row_count_change)
+    if checks.changes is not None:
+        yield _changes(table, checks.changes)
     if table.columns:
         yield ContractAudit(
             name="columns",
@@ -105,6 +116,31 @@ def _row_count_change(rule: RowCountChange) -> Audit:
         measures=(Measure(ROW_COUNT_SQL, "% change of the row count", bounds),),
         is_of_table=True,
         min_rows=rule.min_rows,
+    )
+
+
+def _changes(table: AnalyticsTable, rule: Changes) -> Audit:
+    key = table.difference_key
+    limits = [
+        *(
+            f"{limit} {words}"
+            for limit, words in (
+                (rule.max_added, "added" if key else "more"),
+                (rule.max_removed, "removed" if key else "fewer"),
+                (rule.max_changed, "changed"),
+            )
+            if limit is not None
+        ),
+        *(f"{limit} with another {name}" if key else f"{limit} off in {name}" for name, limit in rule.columns.items()),
+    ]
+    by = f"by {', '.join(display_name(name).lower() for name in key)}" if key else "as totals"
+    return ChangesAudit(
+        name="changes",
+        kind="changes",
+        description=f"Of the rows that readers see, at most {', '.join(limits)}, compared {by}.",
+        severity=rule.severity,
+        key=key,
+        rule=rule,
     )
 
 

@@ -107,7 +107,8 @@ class IncrementAuditRunner:
         self._key = table.increment.stored_key
         self.audits = audits_of(table, database=target.database)
         of_rows = [audit for audit in self.audits if not audit.is_of_table]
-        self._of_rows = AuditRunner(send, table, target=target, candidate=candidate, audits=of_rows)
+        replaced = is_replaced_sql(candidate, self._key)
+        self._of_rows = AuditRunner(send, table, target=target, candidate=candidate, audits=of_rows, replaced=replaced)
 
     def evaluate(self) -> tuple[tuple[AuditOutcome, ...], Inspection]:
         """Return a verdict on every audit, in order, and what the catalogue said.

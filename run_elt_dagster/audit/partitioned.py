@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
+from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import (
     Audit,
@@ -207,12 +208,14 @@ class _Answers:
     """What was answered: for each scanned check by its name, and what the catalogue said.
 
     The keys are, by the name of a check, how many rows of each partition have a key of another partition. Clean are those checks that
-    judge each row by itself and have found none in all partitions.
+    judge each row by itself and have found none in all partitions. Late are those that were asked once for all partitions when the
+    catalogue had told the columns: the values of each partition by its number.
     """
 
     scans: "Mapping[str, _Scan | StatementError]"
     keys: "Mapping[str, Mapping[int, int] | StatementError]"
     clean: Mapping[str, Numbers]
+    late: "Mapping[str, Mapping[int, Numbers] | StatementError]"
     inspection: Inspection
 
 
@@ -268,7 +271,9 @@ class PartitionAuditRunner:
             return PartitionVerdicts(self._undivided(problem), inspection)
         number = self._number(types[self._partitions.stored_column])
         keys = self._keys_elsewhere(number, has_target=inspection.target is not None)
-        answers = _Answers(self._scans(together, number), keys, self._clean(), inspection)
+        answers = _Answers(
+            self._scans(together, number), keys, self._clean(), self._late(inspection, number), inspection
+        )
         numbered = list(enumerate(self._part.partitions))
         outcomes = {
             partition.key: tuple(self._verdict(audit, place, partition, answers) for audit in self.audits)
@@ -375,10 +380,43 @@ class PartitionAuditRunner:
             name: answer for name, answer in answers.items() if isinstance(answer, Numbers) and answer.values == (0,)
         }
 
+    def _late(self, inspection: Inspection, number: str) -> Mapping[str, "Mapping[int, Numbers] | StatementError"]:
+        """Ask all partitions at once what could not be asked before the catalogue had told the columns."""
+        found: dict[str, Mapping[int, Numbers] | StatementError] = {}
+        own = self._table.partition_predicate(self._part.start, self._part.end)
+        audited = self._under_audit(self._relation, inspection, Earlier(None), replaced=own)
+        types = {column.name: column.data_type for column in inspection.target_columns}
+        there = self._number(types.get(self._partitions.stored_column, self._table.partition_type))
+        for audit in (audit for audit in self.audits if isinstance(audit, ChangesAudit)):
+            if sql := audit.asks(audited, (number, there)):
+                try:
+                    answer = self._send(sql)
+                except StatementError as error:
+                    if not error.answered:
+                        raise
+                    found[audit.name] = error
+                else:
+                    found[audit.name] = {
+                        int(row[0]): Numbers(tuple(row[1:]), answer.query_id)
+                        for row in answer.rows
+                        if row[0] is not None
+                    }
+        return found
+
+    def _under_audit(self, rows: Relation, inspection: Inspection, earlier: Earlier, *, replaced: str) -> Audited:
+        return Audited(
+            rows,
+            inspection,
+            is_target=self._is_target,
+            compared=earlier,
+            published=self._target,
+            replaced=replaced,
+        )
+
     def _verdict(self, audit: Audit, place: int, partition: Partition, answers: _Answers) -> AuditOutcome:
         rows = self._rows(partition)
         earlier = self._earlier.get(partition.key, Earlier(None, "published partition"))
-        audited = Audited(rows, answers.inspection, is_target=self._is_target, compared=earlier)
+        audited = self._under_audit(rows, answers.inspection, earlier, replaced=rows.condition)
         answer = self._answer(audit, place, rows, answers)
         if isinstance(answer, StatementError):
             outcome = audit.failed_to_run(rows, str(answer), answer.query_id)
@@ -394,6 +432,9 @@ class PartitionAuditRunner:
 
     def _answer(self, audit: Audit, place: int, rows: Rows, answers: _Answers) -> Numbers | StatementError:
         scan, keys = answers.scans.get(audit.name), answers.keys.get(audit.name, {})
+        late = answers.late.get(audit.name)
+        if late is not None:
+            return late if isinstance(late, StatementError) else late.get(place, Numbers())
         if scan is None:
             return answers.clean.get(audit.name) or self._asked(audit, rows)
         if isinstance(scan, StatementError):

@@ -103,12 +103,18 @@ class Audited:
         inspection: What the catalogue said.
         is_target: Whether it is the published table itself. There is no other one to compare it with then.
         compared: What the number of its rows is compared with; None for the published table.
+        published: What readers see, None where it is not compared.
+        replaced: The condition of the rows that readers see in the place of which these come; empty for all of them.
+        base: How many rows a share of changed ones is of; None for those that are replaced.
     """
 
     relation: Relation
     inspection: Inspection = field(default_factory=Inspection)
     is_target: bool = False
     compared: Earlier | None = None
+    published: Relation | None = None
+    replaced: str = ""
+    base: int | None = None
 
     @property
     def earlier(self) -> Earlier:
@@ -157,9 +163,23 @@ class Audit(ABC):
         """Whether its measures by themselves read no rows: Snowflake keeps the number of a table's rows."""
         return False
 
+    @property
+    def is_asked_late(self) -> bool:
+        """Whether its query depends on what the catalogue says, so it is made only then."""
+        return False
+
+    @property
+    def is_plotted(self) -> bool:
+        """Whether Dagster shows each of its numbers by itself, over time."""
+        return False
+
     def query_sql(self, _relation: Relation) -> str:
         """Return the query that answers it by itself: one row, a number for each measure. Empty without measures."""
         return ""
+
+    def asks(self, audited: Audited) -> str:
+        """Return that query for a table of which the catalogue has told."""
+        return self.query_sql(audited.relation)
 
     def sample_sql(self, _relation: Relation, *, rows: int) -> str:  # noqa: ARG002 - of other kinds
         """Return the query of so many rows that are wrong; empty if the audit has none to show."""
@@ -393,6 +413,8 @@ class AuditOutcome:
         sample: Rows that are wrong, only for tables that show them.
         row_count: Rows of the table, if the audit has counted all of them.
         partition: The key of the partition that was asked, None for a whole table.
+        summary: What an audit without measures counted, in words.
+        is_waived: Whether a person publishes although it failed.
     """
 
     audit: Audit
@@ -405,6 +427,8 @@ class AuditOutcome:
     sample: tuple[Mapping[str, str], ...] = ()
     row_count: int | None = None
     partition: str | None = None
+    summary: str = ""
+    is_waived: bool = False
 
     @property
     def passed(self) -> bool:
@@ -416,7 +440,7 @@ class AuditOutcome:
     @property
     def blocks(self) -> bool:
         """Whether it stops the publishing."""
-        return not self.passed and self.audit.severity == "error"
+        return not self.passed and self.audit.severity == "error" and not self.is_waived
 
     @property
     def expected(self) -> dict[str, str]:
@@ -441,8 +465,8 @@ class AuditOutcome:
             return f"{check} does not apply: {self.note}"
         if self.error is not None:
             return f"{check} could not be evaluated: {self.error}"
-        if self.found is not None:
-            return f"{check} found {self.found}"
+        if self.found is not None or self.summary:
+            return f"{check} found {self.found or self.summary}"
         found = [
             f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
             f"expected {measure.bounds}"
@@ -503,10 +527,10 @@ def reading_plan(audits: Sequence[Audit]) -> ReadingPlan:
     is_metadata = all(audit.is_metadata for audit in scanned)
     others = [audit for audit in audits if not audit.scanned]
     return ReadingPlan(
-        catalogue=tuple(audit.name for audit in others if not audit.measures),
+        catalogue=tuple(audit.name for audit in others if not (audit.measures or audit.is_asked_late)),
         metadata=names if is_metadata else (),
         scan=() if is_metadata else names,
-        queries=tuple(audit.name for audit in others if audit.measures),
+        queries=tuple(audit.name for audit in others if audit.measures or audit.is_asked_late),
     )
 
 

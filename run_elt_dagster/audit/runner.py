@@ -28,6 +28,7 @@ class AuditRunner:
         candidate: What a run built; the target itself to audit what is published.
         audits: Which of its audits; all by default.
         known: What the catalogue has said already, so it is not asked again.
+        replaced: The condition of the rows of the target that make way for the candidate's; empty for all of them.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class AuditRunner:
         candidate: Relation,
         audits: Sequence[Audit] | None = None,
         known: Inspection | None = None,
+        replaced: str = "",
     ) -> None:
         self._send = send
         self._table = table
         self._target = target
         self._audited = candidate
         self._inspection_sql = inspection_columns_sql(target, candidate, prefix=candidate_prefix(table))
-        self._known = known
+        self._known, self._replaced = known, replaced
         self.audits = tuple(audits_of(table, database=target.database) if audits is None else audits)
 
     def inspect(self) -> Inspection:
@@ -74,33 +76,45 @@ class AuditRunner:
         Raises:
             StatementError: Not even the catalogue answers.
         """
-        answers, inspection = self._ask_all()
-        audited = Audited(self._audited, inspection, is_target=self._audited == self._target)
-        outcomes = [self._judge(audit, answer, audited) for audit, answer in zip(self.audits, answers, strict=True)]
+        scan, inspection = self._scan()
+        audited = self._under_audit(inspection)
+        values = iter(scan.rows[0] if scan is not None else ())
+        outcomes: list[AuditOutcome] = []
+        for audit in self.audits:
+            if scan is None or not audit.scanned:
+                answer = self._ask(audit, audited)
+            else:
+                answer = Numbers(tuple(next(values) for _ in audit.scanned), scan.query_id)
+            outcomes.append(self._judge(audit, answer, audited))
         return tuple(with_sample(self._send, self._table, self._audited, outcome) for outcome in outcomes), inspection
 
     def unanswered(self, error: StatementError) -> tuple[AuditOutcome, ...]:
         """Return a failed verdict on every audit, for when no query could be asked."""
         return tuple(self._judge(audit, error, Audited(self._audited)) for audit in self.audits)
 
-    def _ask_all(self) -> tuple[list[Numbers | StatementError], Inspection]:
-        """Return what was answered for each audit, in order, and what the catalogue said."""
+    def _scan(self) -> tuple[Answer | None, Inspection]:
+        """Return the answer to the one scan, None where it failed, and what the catalogue said."""
         more = self._inspection_sql if self._known is None else ()
         try:
             answer = self._send(scan_sql(self.audits, self._audited, more=more))
         except StatementError as error:
             if not error.answered:
                 raise
-            return [self._ask(audit) for audit in self.audits], self._known or self.inspect()
-        rest = iter(answer.rows[0])
-        answers = [
-            Numbers(tuple(next(rest) for _ in audit.scanned), answer.query_id) if audit.scanned else self._ask(audit)
-            for audit in self.audits
-        ]
-        return answers, self._known or self._inspection(tuple(rest))
+            return None, self._known or self.inspect()
+        return answer, self._known or self._inspection(answer.rows[0][-len(more) :])
 
-    def _ask(self, audit: Audit) -> Numbers | StatementError:
-        sql = audit.query_sql(self._audited)
+    def _under_audit(self, inspection: Inspection) -> Audited:
+        return Audited(
+            self._audited,
+            inspection,
+            is_target=self._audited == self._target,
+            published=self._target,
+            replaced=self._replaced,
+            base=inspection.target_rows if self._replaced else None,
+        )
+
+    def _ask(self, audit: Audit, audited: Audited) -> Numbers | StatementError:
+        sql = audit.asks(audited)
         if not sql:
             return Numbers()
         try:

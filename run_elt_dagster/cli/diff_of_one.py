@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from run_elt_dagster.audit.difference import RowDifference
 from run_elt_dagster.cli.printing import cells, print_table
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.publish.compare import Difference
-from run_elt_dagster.publish.difference import RowDifference
 
 
 def print_difference(name: str, difference: Difference) -> None:

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from run_elt_dagster.audit.catalogue import Column
+from run_elt_dagster.audit.difference import Comparison, columns_of, schema_difference
 from run_elt_dagster.model.candidate import target_of
-from run_elt_dagster.model.names import Key, Relation, quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.names import Key, Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.compare import Difference
-from run_elt_dagster.publish.difference import Comparison, columns_of, schema_difference
 from run_elt_dagster.snowflake.session import StatementError
 
 Send = Callable[[str], Sequence[Sequence[Any]]]
@@ -195,8 +195,7 @@ def _difference(
     new: tuple[Column, ...],
     old: tuple[Column, ...],
 ) -> Difference:
-    key = tuple(map(stored_name, table.primary_key or (table.increment.key if table.increment else ())))
-    comparison = Comparison(*targets, new, old, key)
+    comparison = Comparison(*targets, new, old, table.difference_key)
     if comparison.missing_key:
         # The key itself is what differs: whole rows are compared.
         comparison = replace(comparison, key=())

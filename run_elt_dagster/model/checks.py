@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -152,6 +152,100 @@ class RowCountChange(Check):
         if self.max_drop is not None and self.max_drop > 1:
             raise ValueError("requires a max_drop of at most 100%")
         return self
+
+
+class Limit(Strict):
+    """How much of something is allowed.
+
+    Attributes:
+        number: How many; of a share, how many percent.
+        is_share: Whether it is a share.
+    """
+
+    number: float
+    is_share: bool
+
+    def allows(self, count: int, *, of: int) -> bool:
+        """Return whether so many of some are allowed. The digits that an author writes count exactly."""
+        number = Decimal(str(self.number))
+        return count * 100 <= number * of if self.is_share else count <= number
+
+    def __str__(self) -> str:
+        """Return it as an author writes it."""
+        return f"{self.number:.9f}".rstrip("0").rstrip(".") + " %" if self.is_share else f"{self.number:,.0f}"
+
+
+def _limit(value: Any) -> Limit:
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is not None:
+        return Limit(number=float(match[1]), is_share=True)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**_MOST_DIGITS_OF_A_LIMIT:
+        raise ValueError("requires a number of rows or a percentage of them, as in 100 or 0.5%")
+    return Limit(number=value, is_share=False)
+
+
+# A float keeps so many.
+_MOST_DIGITS_OF_A_LIMIT = 15
+_WrittenLimit = Annotated[int, Field(ge=0)] | _WrittenPercentage
+ChangeLimit = Annotated[Limit, BeforeValidator(_limit, json_schema_input_type=_WrittenLimit)]
+
+
+class Changes(Check):
+    """How far the rows may be from those that readers see. Not asked at a first publish.
+
+    A percentage is of the rows that readers see. Without `key`, the table's `primary_key` or that of its `increment` identifies a row.
+    Without any of them, rows are counted, and `columns` compares sums and numbers of distinct values.
+
+    Attributes:
+        key: A column, or columns that identify a row together, in the place of `primary_key`.
+        max_added: How many rows may be new.
+        max_removed: How many rows may be gone.
+        max_changed: How many rows may have another value in some column. It requires a key.
+        columns: For a column, how many rows may have another value in it. Without a key: how far its sum, if it has numbers, and its number of distinct values may be from those that readers see, as a percentage.
+        ignore: Columns that `max_changed` does not compare, such as the time of a load.
+    """
+
+    key: Columns = ()
+    max_added: ChangeLimit | None = None
+    max_removed: ChangeLimit | None = None
+    max_changed: ChangeLimit | None = None
+    columns: Annotated[dict[Column, ChangeLimit], Field(min_length=1)] = {}
+    ignore: Columns = ()
+
+    @field_validator("key", "ignore")
+    @classmethod
+    def _are_columns_that_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _differ(value)
+
+    @model_validator(mode="after")
+    def _something_is_limited(self) -> "Changes":
+        if not (self.max_added or self.max_removed or self.max_changed or self.columns):
+            raise ValueError("requires max_added, max_removed, max_changed or columns")
+        if self.max_removed is not None and self.max_removed.is_share and self.max_removed.number > _WHOLE:
+            raise ValueError("requires a max_removed of at most 100%")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_one_meaning(self) -> "Changes":
+        taken = {stored_name(name): "key" for name in self.key}
+        for kind, names in (("columns", self.columns), ("ignore", self.ignore)):
+            for name in names:
+                other = taken.setdefault(stored_name(name), kind)
+                if other != kind or (kind == "columns" and _is_twice(name, self.columns)):
+                    words = f"which {other} has too" if other != kind else "a second time"
+                    raise LocatedError(f"requires columns that differ, got {name}, {words}", location=(kind,))
+        if self.ignore and self.max_changed is None:
+            raise LocatedError(
+                "cannot stand without max_changed: columns alone names what is compared", location=("ignore",)
+            )
+        return self
+
+
+_WHOLE = 100
+
+
+def _is_twice(name: str, names: Iterable[str]) -> bool:
+    return [stored_name(each) for each in names].count(stored_name(name)) > 1
 
 
 class Unique(Check):
@@ -431,6 +525,7 @@ class Checks(Strict):
 
     row_count: RowCount = RowCount()
     row_count_change: RowCountChange | None = None
+    changes: Changes | None = None
     unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques, json_schema_input_type=_WrittenUniques)] = ()
     not_null: Annotated[NotNull, _short_for("columns", NotNull | _WrittenColumns)] | None = None
     accepted_values: Annotated[
@@ -491,6 +586,7 @@ def _told_apart(name: str, kind: str, columns: tuple[str, ...]) -> str:
 CHECK_MODELS: Mapping[str, type[Check]] = {
     "row_count": RowCount,
     "row_count_change": RowCountChange,
+    "changes": Changes,
     "unique": Unique,
     "not_null": NotNull,
     "accepted_values": AcceptedValues,

@@ -235,6 +235,13 @@ class AnalyticsTable(Strict):
         return self.publish if self.increment is None else "increment"
 
     @property
+    def difference_key(self) -> tuple[str, ...]:
+        """Stored names of the columns that find the row of before: the key of `changes`, the primary key, or that of the increment."""
+        changes, increment = self.checks.changes, self.increment
+        own = self.primary_key or (increment.key if increment is not None else ())
+        return tuple(map(stored_name, (changes.key if changes is not None else ()) or own))
+
+    @property
     def is_in_parts(self) -> bool:
         """Whether a run exchanges some rows of the published table, and the others stay."""
         return self.partitions is not None or self.increment is not None
@@ -369,6 +376,39 @@ class AnalyticsTable(Strict):
                 declared_time(declared_type)
             except ValueError as error:
                 raise LocatedError(str(error), location=("increment", "column")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _changes_can_be_told(self) -> "AnalyticsTable":
+        rule, key = self.checks.changes, self.difference_key
+        if rule is None:
+            return self
+        at: Location = ("checks", "changes")
+        if self.increment is not None and set(key) != set(self.increment.stored_key):
+            raise LocatedError(
+                f"requires the key of the increment, {', '.join(self.increment.key)}: rows make way by it, got {', '.join(rule.key)}",
+                location=(*at, "key"),
+            )
+        if not key and rule.max_changed is not None:
+            raise LocatedError(
+                "requires a key, or a primary_key of the table, to find the row of before, got none",
+                location=(*at, "max_changed"),
+            )
+        if not key and (counted := [name for name, limit in rule.columns.items() if not limit.is_share]):
+            raise LocatedError(
+                f"requires a percentage where no key identifies a row, got {rule.columns[counted[0]]} for {counted[0]}",
+                location=(*at, "columns", counted[0]),
+            )
+        for name in rule.columns:
+            if stored_name(name) in key:
+                raise LocatedError(
+                    f"cannot have a limit for a column of the key, got {name}", location=(*at, "columns", name)
+                )
+        declared = set(map(stored_name, self.columns))
+        for kind, names in (("key", rule.key), ("columns", rule.columns), ("ignore", rule.ignore)) if declared else ():
+            for name in names:
+                if stored_name(name) not in declared:
+                    raise LocatedError(f"requires columns of the table, got {name}", location=(*at, kind))
         return self
 
     @model_validator(mode="after")
@@ -517,7 +557,7 @@ _NOT_IN_PARTS: Mapping[str, str] = {
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }
 # Checks that a table may have besides those that are named after columns.
-_NAMES_OF_CHECKS = ("row_count", "row_count_change", "primary_key", "columns", "schema_change", "not_null")
+_NAMES_OF_CHECKS = ("row_count", "row_count_change", "changes", "primary_key", "columns", "schema_change", "not_null")
 
 # Facts that the path states, or that the parser finds: typing them again in the front matter could contradict them.
 FRONT_MATTER_KEYS = tuple(
@@ -546,7 +586,8 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
         raise TableProblemsError([TableProblem(path, _line_at(text, error.offset), str(error))]) from error
     settings, lines, problems = _read_front_matter(path, text, matter)
     for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
-        problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS)))
+        remedy = "It is a check: write it under checks." if key in CHECK_MODELS else ""
+        problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS, remedy=remedy)))
         del settings[key]
     sql_line = _line_at(text, matter.end)
     values = {
@@ -664,10 +705,10 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def _unknown_key(key: str, known: Iterable[str]) -> str:
+def _unknown_key(key: str, known: Iterable[str], *, remedy: str = "") -> str:
     known = list(known)
     close = difflib.get_close_matches(key, known, n=1)
-    remedy = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+    remedy = remedy or f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
     return f"unknown key {key!r}. {remedy}"
 
 

@@ -141,6 +141,8 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
         metadata["query"] = excerpt(audit.query, limit=QUERY_LIMIT)
     if audit.bad_rows is not None:
         metadata["bad_rows"] = audit.bad_rows
+    if audit.audit.is_plotted:
+        metadata |= {name: number for name, number in audit.got.items() if number is not None}
     if audit.sample:
         rows = [{name: without_secrets(value) for name, value in row.items()} for row in audit.sample]
         metadata["bad_rows_sample"] = dg.MetadataValue.json(rows)

@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from run_elt_dagster.audit.increment import is_replaced_sql
-from run_elt_dagster.model.candidate import target_of
-from run_elt_dagster.model.increment import Start
-from run_elt_dagster.model.names import Relation, display_name, stored_name, stored_names
-from run_elt_dagster.model.partitions import Slice
-from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.difference import (
+from run_elt_dagster.audit.difference import (
     Comparison,
     RowDifference,
     SchemaDifference,
@@ -18,6 +12,12 @@ from run_elt_dagster.publish.difference import (
     columns_sql,
     schema_difference,
 )
+from run_elt_dagster.audit.increment import is_replaced_sql
+from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.increment import Start
+from run_elt_dagster.model.names import Relation, display_name, stored_name, stored_names
+from run_elt_dagster.model.partitions import Slice
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.work import TableWork
 
 _DATABASE, _TABLE = 1, 3
@@ -80,14 +80,13 @@ def against_of(text: str | None, table: AnalyticsTable, *, database: str) -> Rel
 
 
 def key_of(columns: Sequence[str], table: AnalyticsTable, *, examples: int) -> tuple[str, ...]:
-    """Return the stored names of the columns that identify a row: those that are given, or the primary key, or that of the increment.
+    """Return the stored names of the columns that identify a row: those that are given, or those of the table (`difference_key`).
 
     Raises:
         ValueError: One is no name of a column, or stands there twice; or there is none, and examples could show none.
     """
     try:
-        own = table.primary_key or (table.increment.key if table.increment is not None else ())
-        key = tuple(stored_name(column.strip()) for column in columns or own)
+        key = tuple(stored_name(column.strip()) for column in columns) or table.difference_key
     except ValueError as error:
         raise ValueError(f"run-elt diff --key {error}, got {', '.join(columns)}. Nothing was built.") from None
     if len(set(key)) != len(key):

@@ -1,18 +1,20 @@
 """The statements that a run would send for one table as things stand, as data: nothing is sent.
 
 A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost. Of a
-partitioned table, they are those for the newest partition that is over. Of one with increments, START stands for where one begins.
+partitioned table, they are those for the newest partition that is over. Of one with increments, START stands for where one begins. The
+check `changes` compares values by their types, and these are not looked up here: they are compared as text would be.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from run_elt_dagster.audit.catalogue import Column, inspection_columns_sql
+from run_elt_dagster.audit.catalogue import Column, Inspection, inspection_columns_sql
+from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.declared import audits_of
-from run_elt_dagster.audit.increment import keys_that_stay_sql, merged
+from run_elt_dagster.audit.increment import is_replaced_sql, keys_that_stay_sql, merged
 from run_elt_dagster.audit.partitioned import grouped_scan_sql, number_sql, pieces_sql, rows_of
-from run_elt_dagster.audit.plan import Audit, KeyAudit, scan_sql
+from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, scan_sql
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
 from run_elt_dagster.model.increment import BEGINNING, Start
 from run_elt_dagster.model.names import Relation
@@ -138,25 +140,30 @@ class _Planned:
         rows = self.candidate
         if self._part is None or self._table.partitions is None:
             yield scan_sql(audits, rows, more=self._catalogue)
-        else:
-            number = number_sql(self._table.partitions, self._part, self._table.partition_type)
-            scanned = [audit for audit in audits if audit.scanned]
-            yield grouped_scan_sql(scanned, rows, number=number, more=self._catalogue)
-            rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
-        yield from _queries(audits, rows)
+            yield from _queries(audits, self._under_audit(rows))
+            return
+        number = number_sql(self._table.partitions, self._part, self._table.partition_type)
+        scanned = [audit for audit in audits if audit.scanned]
+        yield grouped_scan_sql(scanned, rows, number=number, more=self._catalogue)
+        own = self._table.partition_predicate(self._part.start, self._part.end)
+        for audit in (audit for audit in audits if isinstance(audit, ChangesAudit)):
+            yield from filter(None, [audit.asks(self._under_audit(rows, replaced=own), (number, number))])
+        rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
+        yield from _queries([audit for audit in audits if not audit.is_asked_late], self._under_audit(rows))
 
     def _audit_increment(self, audits: Sequence[Audit]) -> Iterator[str]:
         of_rows = [audit for audit in audits if not audit.is_of_table]
         of_table = [audit for audit in audits if audit.is_of_table]
         key = self._key
         yield scan_sql(of_rows, self.candidate, more=self._catalogue)
-        yield from _queries(of_rows, self.candidate)
+        replaced = is_replaced_sql(self.candidate, key)
+        yield from _queries(of_rows, self._under_audit(self.candidate, replaced=replaced))
         for audit in (audit for audit in audits if isinstance(audit, KeyAudit)):
             yield keys_that_stay_sql(audit.key, self.target, self.candidate, key=key)
         columns = [Column(name, "") for name in self._columns]
         after = merged(self.target, self.candidate, key=key, built=columns, published=columns)
         yield scan_sql(of_table, after)
-        yield from _queries(of_table, after)
+        yield from _queries(of_table, self._under_audit(after))
 
     def publish(self) -> Iterator[str]:
         """Yield the one statement that publishes, or the transaction that does, with what goes before and after it."""
@@ -232,6 +239,11 @@ class _Planned:
     def _catalogue(self) -> Sequence[str]:
         return inspection_columns_sql(self.target, self.candidate, prefix=candidate_prefix(self._table))
 
+    def _under_audit(self, rows: Relation, *, replaced: str = "") -> Audited:
+        columns = tuple(Column(name, "TEXT") for name in self._columns) if self._existing is not None else ()
+        inspection = Inspection(target_columns=columns, candidate_columns=columns)
+        return Audited(rows, inspection, published=self.target, replaced=replaced)
+
     @property
     def _look(self) -> str:
         """The look at the catalogue by itself."""
@@ -246,10 +258,10 @@ class _Planned:
         return self._existing is not None and self._existing.owner == self._inventory.role
 
 
-def _queries(audits: Sequence[Audit], rows: Relation) -> Iterator[str]:
+def _queries(audits: Sequence[Audit], audited: Audited) -> Iterator[str]:
     """Yield the queries of the audits that no scan answers."""
     for audit in audits:
-        if not audit.scanned and (query := audit.query_sql(rows)):
+        if not audit.scanned and (query := audit.asks(audited)):
             yield query
 
 

@@ -19,6 +19,7 @@ MORE = """description: It's ours.
 primary_key: [n]
 columns: {n: {type: int, description: A number.}, v: int}
 checks:
+  changes: {max_added: 9, columns: {v: 9}}
   relationship: {v: analytics.mau.n}
   sql: {few: "select * from {table} where n > 90"}"""
 
@@ -51,7 +52,8 @@ def test_planned_statements_are_those_that_a_run_sends(local_server: LocalServer
 
 def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_server: LocalServer) -> None:
     division = {"by": "day", "column": "day", "start": date(2024, 1, 1), "end": date(2024, 1, 2)}
-    table = divided(Version(3, 1), table="mau", partitions=division, primary_key=["day", "n"])
+    changes = {"changes": {"max_removed": 0, "max_changed": 0}}
+    table = divided(Version(3, 1), table="mau", partitions=division, primary_key=["day", "n"], checks=changes)
     database = local_server.reader.sql("select current_database()")[0][0]
     # The first run makes the table of partitions too, which a plan does not.
     assert run_slice(local_server.account.arguments, table, [1, 1], "0000000A").published
@@ -64,10 +66,10 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
     # What it reads of the table is the day, however many days the table has.
     reads = [re.split(r'FROM "RUN_ELT"."ANALYTICS"."MAU"', each.sql)[1:] for each in plan]
     behind = [text for found in reads for text in found]
-    assert len(behind) == 2
-    assert all(
-        text.startswith(""" WHERE ("DAY" >= '2024-01-01'::DATE AND "DAY" < '2024-01-02'::DATE)""") for text in behind
-    )
+    # What is compared, deleted and counted.
+    assert len(behind) == 3
+    day = """"DAY" >= '2024-01-01'::DATE AND "DAY" < '2024-01-02'::DATE"""
+    assert all(text.startswith((f" WHERE ({day})", f" AS published WHERE {day})")) for text in behind)
 
 
 @pytest.mark.parametrize("is_whole", [False, True])
@@ -75,6 +77,7 @@ def test_planned_statements_of_an_increment_are_those_that_a_run_sends(
     local_server: LocalServer, is_whole: bool
 ) -> None:
     checks = {
+        "changes": {"max_changed": "100%"},
         "unique": "v",
         "sql": {"few": "select * from {table} where id > 90"},
         "relationship": {"v": "analytics.mau.v"},

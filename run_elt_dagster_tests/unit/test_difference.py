@@ -3,16 +3,16 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.audit.catalogue import Column
-from run_elt_dagster.model.names import Relation
-from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.compare import against_of, key_of
-from run_elt_dagster.publish.difference import (
+from run_elt_dagster.audit.difference import (
     Comparison,
     RowDifference,
     columns_of,
     columns_sql,
     schema_difference,
 )
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.compare import against_of, key_of
 
 NEW, OLD = Relation("D", "S", "TEMP_T__8F3A01C2"), Relation("D", "S", "T")
 ID, FLOAT, TEXT = Column("ID", "NUMBER", 38, 0), Column("F", "FLOAT"), Column("V", "TEXT")

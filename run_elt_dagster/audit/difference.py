@@ -1,10 +1,12 @@
-"""How the rows and columns of two tables differ: the statements, and what their answers say. Pure: `publish.compare` sends them.
+"""How the rows and columns of two tables differ: the statements, and what their answers say.
+
+Pure: the check `changes` and `run-elt diff` send them.
 
 Both tables are read once and grouped by key, so a key that is NULL is compared with NULL, and one that stands in several rows is
 seen. https://docs.snowflake.com/en/sql-reference/constructs/group-by
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +77,34 @@ class RowDifference:
         return not (self.added or self.removed or self.changed or self.repeated)
 
 
+@dataclass(frozen=True)
+class ColumnTotals:
+    """What a column has as a whole, in the new table and in the old one. NULL counts nowhere.
+
+    Attributes:
+        sums: The sums of its values, None where there is no value; None altogether for a column without numbers.
+        distinct: How many values it has.
+    """
+
+    sums: tuple[Any, Any] | None
+    distinct: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What two tables have as a whole.
+
+    Attributes:
+        new_rows: Rows of the new table.
+        old_rows: Rows of the old table.
+        columns: The columns by their stored names.
+    """
+
+    new_rows: int
+    old_rows: int
+    columns: Mapping[str, ColumnTotals]
+
+
 def columns_sql(new: Relation, old: Relation) -> str:
     """Return the query for the columns of both tables, in order; the first column of a row is `new` or `old`.
 
@@ -123,6 +153,10 @@ class Comparison:
         old_columns: The columns of the old table.
         key: Stored names of the columns that identify a row; none to compare whole rows.
         within: The condition that a row of the old table is compared; empty for every row.
+        only: Stored names of the columns whose values are compared, as far as both tables have them; None for all of them.
+        ignored: Stored names of columns whose values are not compared.
+        group: Two expressions for the group of a row, in the new table and in the old one: each group is compared by itself. Empty for
+            one comparison of all rows.
     """
 
     new: Relation
@@ -131,12 +165,15 @@ class Comparison:
     old_columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     within: str = ""
+    only: tuple[str, ...] | None = None
+    ignored: tuple[str, ...] = ()
+    group: tuple[str, str] | tuple[()] = ()
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The columns that both tables have, but for the key."""
-        olds = {column.name for column in self.old_columns}
-        return tuple(c.name for c in self.new_columns if c.name in olds and c.name not in self.key)
+        """The columns that both tables have and whose values are compared; none of the key."""
+        olds = {column.name for column in self.old_columns} - {*self.key, *self.ignored}
+        return tuple(c.name for c in self.new_columns if c.name in olds and (self.only is None or c.name in self.only))
 
     @property
     def missing_key(self) -> tuple[str, ...]:
@@ -145,14 +182,29 @@ class Comparison:
         return tuple(name for name in self.key if name not in news & olds)
 
     def counts_sql(self) -> str:
-        """Return the query for one row of counts: those of `row_difference`, in order."""
+        """Return the query for one row of counts: those of `row_difference`, in order. With groups, a row for each, its group first."""
         if not self.key:
             return self._whole_rows_sql()
         columns = [f"COUNT_IF(\"run_elt state\" = '{state}')" for state in STATES]
         columns += [
             f"COUNT_IF(\"run_elt state\" = 'changed' AND {_differs(number)})" for number in _numbers(self.compared)
         ]
-        return f'{self._compared_sql()} SELECT SUM("run_elt news"), SUM("run_elt olds"), {", ".join(columns)} FROM "run_elt compared"'
+        counts = ", ".join([*self._groups, 'SUM("run_elt news")', 'SUM("run_elt olds")', *columns])
+        return f'{self._compared_sql()} SELECT {counts} FROM "run_elt compared"{self._by_group}'
+
+    def totals_sql(self) -> str:
+        """Return the query for one row of totals: those of `totals`, in order. With groups, a row for each, its group first.
+
+        It needs no key. NULL is no value: neither a sum nor a number of values counts it.
+        """
+        values = [
+            f'{aggregate}IFF("run_elt {side}" = 1, {quote_identifier(name)}, NULL))'
+            for name in self.compared
+            for aggregate in (["SUM("] if self.has_sum(name) else []) + ["COUNT(DISTINCT "]
+            for side in ("new", "old")
+        ]
+        columns = ", ".join([*self._groups, 'SUM("run_elt new")', 'SUM("run_elt old")', *values])
+        return f"SELECT {columns} FROM ({self._both_sql()}){self._by_group}"
 
     def examples_sql(self, rows: int) -> str:
         """Return the query for the first keys of each state: state, key, and the names of the columns that differ.
@@ -180,6 +232,29 @@ class Comparison:
         by_column = zip(self.compared, numbers[6:], strict=True) if self.key else ()
         return RowDifference(*numbers[:6], by_column=tuple((name, count) for name, count in by_column if count))
 
+    def totals(self, row: Sequence[Any]) -> Totals:
+        """Return what a row of the answer to `totals_sql` says, without its group."""
+        rest = iter(row[2:])
+        columns = {
+            name: ColumnTotals(
+                (next(rest), next(rest)) if self.has_sum(name) else None, (int(next(rest)), int(next(rest)))
+            )
+            for name in self.compared
+        }
+        return Totals(int(row[0] or 0), int(row[1] or 0), columns)
+
+    def has_sum(self, name: str) -> bool:
+        """Return whether a column has numbers in both tables."""
+        return self._kinds_of(name) <= _NUMERIC
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return (_GROUP,) if self.group else ()
+
+    @property
+    def _by_group(self) -> str:
+        return f" GROUP BY {_GROUP}" if self.group else ""
+
     def _whole_rows_sql(self) -> str:
         """Return the counts of rows that one table has more often than the other: EXCEPT both ways, as multisets."""
         names = ", ".join(quote_identifier(name) for name in self.compared)
@@ -191,7 +266,7 @@ class Comparison:
 
     def _compared_sql(self) -> str:
         """Return the CTEs up to the one with a row for each key: its state, and which columns differ."""
-        keys = ", ".join(quote_identifier(name) for name in self.key)
+        keys = ", ".join([*self._groups, *(quote_identifier(name) for name in self.key)])
         values = [
             f'MAX(IFF("run_elt {side}" = 1, {quote_identifier(name)}, NULL)) AS "run_elt {side} {number}"'
             for number, name in zip(_numbers(self.compared), self.compared, strict=True)
@@ -222,22 +297,32 @@ class Comparison:
         return f'({differs}) AS "run_elt differs {number}"'
 
     def _is_float(self, name: str) -> bool:
-        kinds = {column.data_type for column in (*self.new_columns, *self.old_columns) if column.name == name}
+        kinds = self._kinds_of(name)
         return kinds <= _NUMERIC and "FLOAT" in kinds
+
+    def _kinds_of(self, name: str) -> set[str]:
+        return {column.data_type for column in (*self.new_columns, *self.old_columns) if column.name == name}
 
     def _both_sql(self) -> str:
         """Return the rows of both tables with the columns that both have, in a form that can be grouped and compared."""
-        news, olds = ({column.name: column for column in columns} for columns in (self.new_columns, self.old_columns))
-        names = (*self.key, *self.compared)
-        sides = (("new", self.new, news), ("old", self.old, olds))
+        sides = (("new", self.new, self.group[:1]), ("old", self.old, self.group[1:]))
         return " UNION ALL ".join(
-            f"SELECT {', '.join(_comparable(columns[name], is_one_type=_is_one_type(news[name], olds[name])) for name in names)}, "
+            f"SELECT {''.join(f'{each}, ' for each in self._selected(side, group))}"
             f'{int(side == "new")} AS "run_elt new", {int(side == "old")} AS "run_elt old" FROM {table.sql}'
             f"{f' AS published WHERE {self.within}' if self.within and side == 'old' else ''}"
-            for side, table, columns in sides
+            for side, table, group in sides
         )
 
+    def _selected(self, side: str, group: Sequence[str]) -> Iterator[str]:
+        """Yield the group of a row of one table, its key, and the columns that are compared."""
+        yield from (f"{each} AS {_GROUP}" for each in group)
+        news, olds = ({column.name: column for column in columns} for columns in (self.new_columns, self.old_columns))
+        columns = news if side == "new" else olds
+        for name in (*self.key, *self.compared):
+            yield _comparable(columns[name], is_one_type=_is_one_type(news[name], olds[name]))
 
+
+_GROUP = '"run_elt group"'
 # Other names than those of the columns: Snowflake could read an alias in the place of the column.
 _COUNTS = ('"run_elt news"', '"run_elt olds"')
 _SUMS = ('SUM("run_elt new") AS "run_elt news"', 'SUM("run_elt old") AS "run_elt olds"')
