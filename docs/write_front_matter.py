@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract, TableFreshness
+from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract
+from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
@@ -33,7 +34,7 @@ EXAMPLES: Mapping[str, str] = {
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
-    "freshness": "freshness: {fail: 26h, warn: 25h}",
+    "fresh_within": "fresh_within: {fail: 26h, warn: 25h}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
     "upstream": "upstream: [raw_data.orders]",
 }
@@ -163,7 +164,7 @@ def schema() -> dict[str, Any]:
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, TableFreshness, Partitioning, Increment)
+    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, FreshWithin, Partitioning, Increment)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 

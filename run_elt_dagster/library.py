@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.page import alert_asset, alerts_delivered
+from run_elt_dagster.alerts.page import alert_asset, alerts_delivered, late_asset
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
@@ -34,6 +34,7 @@ from run_elt_dagster.orchestration.jobs import (
     waking,
     waking_sensors,
 )
+from run_elt_dagster.orchestration.lateness import watched_tables
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.rebuild import OP_NAME
 from run_elt_dagster.orchestration.schedule import schedule_of
@@ -231,7 +232,7 @@ def build_parts(
     return Parts(
         {each.folder.name: _parts_of(each, place, sources[each.folder.name]) for each in loaded},
         AlertParts(
-            assets=[alert_asset()],
+            assets=[alert_asset(), *([late_asset()] if alerts.watched else [])],
             asset_checks=[alerts_delivered(alerts)],
             sensors=[
                 *alert_sensors(alerts, is_running=is_running),
@@ -419,6 +420,14 @@ def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Ale
         jobs=tuple(job.name for each in loaded for job in jobs_of(each.tables, each.folder.timetable)),
         look=partial(_look, loaded),
         place=place,
+        watched=tuple(
+            table
+            for each in loaded
+            for table in watched_tables(
+                each.tables, jobs_of(each.tables, each.folder.timetable), has_schedule=each.folder.cron is not None
+            )
+        ),
+        is_automated=any(each.is_running for each in loaded),
     )
 
 

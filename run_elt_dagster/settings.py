@@ -78,6 +78,11 @@ def _address(url: str) -> str:
     return url
 
 
+def _secret_address(url: SecretStr) -> SecretStr:
+    _address(url.get_secret_value())
+    return url
+
+
 def _source_address(url: str) -> str:
     _address(url)
     if "{path}" not in url or set(re.findall(r"\{[^}]*\}?|\}", url)) - {"{path}", "{line}"}:
@@ -257,10 +262,21 @@ class AlertSettings(Variables):
         shown="none: the path",
         example="https://git.example.com/data/run_elt_dagster/blob/main/docs/operations.md",
     )
+    heartbeat_url: Annotated[SecretStr, AfterValidator(_secret_address)] | None = _variable(
+        "RUN_ELT_HEARTBEAT_URL",
+        "address that a sensor calls every minute by GET while all is well: no alert waits, the daemons work, no table is late. A "
+        "service outside of this deployment tells people when the calls stop ([alerts.md](alerts.md#a-dead-mans-switch))",
+        shown="none: no calls",
+    )
     on_cancel: bool = _variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
     # Messages contain where the tables are: these two variables are those of the other settings.
     deployment: str = _variable("RUN_ELT_DEPLOYMENT", "", default="")
     database: str = _variable("SNOWFLAKE_DATABASE", "", default=_EMBEDDED_PLACE)
+
+    @property
+    def heartbeat_address(self) -> str:
+        """The address as it is called, empty without one."""
+        return self.heartbeat_url.get_secret_value() if self.heartbeat_url is not None else ""
 
     @property
     def has_token(self) -> bool:

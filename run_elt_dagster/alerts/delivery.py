@@ -39,14 +39,14 @@ class Thread:
         run_id: The run whose message is the first.
         channel: ID of its channel.
         ts: Slack's id of the first message.
-        message: The first message, the repeat counted.
+        message: The first message, the repeat counted; None where it is about something else, and stays as it is.
         reply: What to say in the thread.
     """
 
     run_id: str
     channel: str
     ts: str
-    message: Message
+    message: Message | None
     reply: Message
 
 
@@ -195,8 +195,7 @@ def _attempt(
     posting = replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config)
     instance.add_run_tags(run_id, posting.tags(run_id))
     client = slack.client()
-    outcome = _outcome(client, slack, entry, draft, run_id)
-    outcome = replace(outcome, down=_is_down(client, entry, outcome))
+    outcome = send(client, slack, entry, draft, run_id)
     entry = after(entry, outcome, now=clock(), config=config)
     if entry.status == "delivered":
         entry = _settle(instance, run_id, entry, draft)
@@ -250,6 +249,20 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
     instance.add_run_tags(first_id, entry.tags(first_id))
 
 
+def send(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
+    """Post a message once, or find it where an attempt before may have posted it; and say whether Slack answers at all.
+
+    Args:
+        client: Of Slack.
+        slack: Where to.
+        entry: How the message stands.
+        draft: The message.
+        run_id: What the message is found again by: the id of its run, or of what else it is about.
+    """
+    outcome = _outcome(client, slack, entry, draft, run_id)
+    return replace(outcome, down=_is_down(client, entry, outcome))
+
+
 def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
     if _is_asked_first(entry):
         answer = ask(client)
@@ -288,8 +301,9 @@ def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Ou
 
     The thread of a deleted message may go on, but no person sees it.
     """
-    counted = update(client, thread.channel, thread.ts, thread.message)
-    if is_gone(counted) or counted.kind == "transient":
-        return counted
+    if thread.message is not None:
+        counted = update(client, thread.channel, thread.ts, thread.message)
+        if is_gone(counted) or counted.kind == "transient":
+            return counted
     outcome = post(client, slack.channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
     return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome

@@ -8,6 +8,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.backfills import waiting_backfills
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
+from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import ASSET, CHECK, Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
@@ -28,6 +29,7 @@ class Health:
         missing: The variables that must be set before anything can be delivered, empty if none.
         location: The code location that looks, empty if it is unknown.
         backfills: The ids of the failed backfills of the last 48 h without a failed run and without a delivered alert.
+        late: How many messages about late tables wait.
     """
 
     waiting: Mapping[str, LedgerEntry]
@@ -35,11 +37,12 @@ class Health:
     missing: str = ""
     location: str = ""
     backfills: tuple[str, ...] = ()
+    late: int = 0
 
     @property
     def is_well(self) -> bool:
         """Whether every failure was heard of. Without failures there is nothing to be heard of, token or not."""
-        return not (self.waiting or self.backfills)
+        return not (self.waiting or self.backfills or self.late)
 
     @property
     def words(self) -> str:
@@ -48,14 +51,17 @@ class Health:
             return f"No failed run waits for its alert{f', but {self.missing} not set' if self.missing else ''}."
         reasons = sorted({entry.reason for entry in self.waiting.values() if entry.reason})
         of = {"runs": len(self.waiting), "backfills": len(self.backfills)}
-        counted = " and ".join(f"{count} failed {what}" for what, count in of.items() if count)
+        counts = [f"{count} failed {what}" for what, count in of.items() if count]
+        if self.late:
+            counts.append(f"{self.late} messages about late tables")
+        counted = " and ".join(counts)
         return f"{counted} wait for their alert. {' '.join(reasons)}".strip()
 
     def metadata(self) -> dict[str, str | int]:
         """Return what the page shows."""
         last = self.last_delivered_at
         return {
-            "undelivered": len(self.waiting) + len(self.backfills),
+            "undelivered": len(self.waiting) + len(self.backfills) + self.late,
             "undelivered_runs": ", ".join(sorted(self.waiting)[:RUNS_NAMED]),
             **({"undelivered_backfills": ", ".join(self.backfills[:RUNS_NAMED])} if self.backfills else {}),
             "last_delivery": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "never",
@@ -143,8 +149,14 @@ def health_of(
     }
     known.last_delivered_at = _last_delivery_known(alerts, instance, known)
     backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))
+    late = len(list(read_ledger(instance, alerts.location).waiting)) if alerts.watched else 0
     return Health(
-        waiting, known.last_delivered_at or None, slack.missing, location=alerts.location, backfills=backfills
+        waiting,
+        known.last_delivered_at or None,
+        slack.missing,
+        location=alerts.location,
+        backfills=backfills,
+        late=late,
     )
 
 

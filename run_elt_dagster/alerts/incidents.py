@@ -220,7 +220,7 @@ def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRu
     """Return whether everything that failed in the incident of a run is published again."""
     if is_in_parts(first):
         return _are_parts_published(alerts, instance, first)
-    since, counts = LedgerEntry.of(first).last_failed_at, _counting(alerts, instance)
+    since, counts = LedgerEntry.of(first).last_failed_at, counting(alerts, instance)
     keys = [name.split(".") for name in dict.fromkeys(names)]
     parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
     return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
@@ -241,7 +241,7 @@ def _are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, first: dg
         *instance.get_run_records(dg.RunsFilter(run_ids=[first.run_id]), limit=1),
         *instance.get_run_records(repeats, limit=MEMBERS_READ),
     ]
-    counts, found = _counting(alerts, instance), False
+    counts, found = counting(alerts, instance), False
     for member in members:
         since = ended_at_of(member)
         for table in _described(alerts, instance, member).tables:
@@ -275,7 +275,7 @@ def _are_published(
 
 
 def _last_published(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, TableVersion]:
-    found = last_publications(instance, [name.split(".") for name in names], counts=_counting(alerts, instance))
+    found = last_publications(instance, [name.split(".") for name in names], counts=counting(alerts, instance))
     return {name: _version(name, event) for key, event in found.items() for name in (".".join(key),)}
 
 
@@ -285,7 +285,7 @@ def _version(name: str, event: dg.EventLogEntry) -> TableVersion:
     return TableVersion(name, count, created_at=utc(event.timestamp))
 
 
-def _counting(alerts: Alerts, instance: dg.DagsterInstance) -> Callable[[dg.EventLogEntry], bool]:
+def counting(alerts: Alerts, instance: dg.DagsterInstance) -> Callable[[dg.EventLogEntry], bool]:
     """Return what tells whether a materialization says that readers see the table again: a publication by a run of this location.
 
     A run is read once, however many tables it has published.

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.scope import ASSET, CHECK, RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.scope import ASSET, CHECK, LATE_ASSET, RETRIES_SENSOR, Alerts, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import known_locations, location_here
 
@@ -16,6 +16,16 @@ def alert_asset() -> dg.AssetSpec:
         group_name=ASSET[0],
         kinds={"slack"},
         description="Alerts of failed runs: the last delivery, and failures without a delivered alert.",
+    )
+
+
+def late_asset() -> dg.AssetSpec:
+    """Return the external asset whose page shows which tables are late."""
+    return dg.AssetSpec(
+        list(LATE_ASSET),
+        group_name=LATE_ASSET[0],
+        kinds={"slack"},
+        description="Tables whose rows are older than their `fresh_within` allows, and the messages about them.",
     )
 
 

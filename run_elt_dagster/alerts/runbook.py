@@ -134,8 +134,10 @@ OTHERWISE: dict[Stage, Entry] = {
     "publish": Entry("publish", "publishing was refused, or failed"),
 }
 OUTSIDE = Entry("outside", "an error outside the building of tables")
+# A late table: nothing failed, so no failure leads there.
+LATE = Entry("late", "a table is late")
 
-ENTRIES = (UNANSWERED, PUBLISHED, *CHECKS, *REASONS, *EVERYWHERE, *ERRORS, *OTHERWISE.values(), OUTSIDE)
+ENTRIES = (UNANSWERED, PUBLISHED, *CHECKS, *REASONS, *EVERYWHERE, *ERRORS, *OTHERWISE.values(), OUTSIDE, LATE)
 
 
 def entry_of(table: FailedTable) -> Entry:

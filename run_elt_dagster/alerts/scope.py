@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from run_elt_dagster.alerts.blocks import Style
     from run_elt_dagster.alerts.delivery import Clock
     from run_elt_dagster.alerts.production import Seen
+    from run_elt_dagster.runs.freshness import Rows, Watched
 
-RETRIES_SENSOR, BACKFILLS_SENSOR = "slack_alert_retries", "slack_alert_backfills"
+RETRIES_SENSOR, BACKFILLS_SENSOR, LATE_SENSOR = (
+    "slack_alert_retries",
+    "slack_alert_backfills",
+    "slack_alert_late_tables",
+)
 # The asset that shows how the alerting stands, and its check.
 ASSET, CHECK = ("alerts", "slack"), "delivered"
+# The asset that keeps which tables are late.
+LATE_ASSET = ("alerts", "late_tables")
 
 
 @dataclass
@@ -32,6 +39,17 @@ class Sweep:
     """
 
     cursor: str | None = None
+
+
+@dataclass
+class KnownRows:
+    """What the looks before have read: a table is asked about again when it may be late, and not before.
+
+    Attributes:
+        rows: By the name of the table.
+    """
+
+    rows: dict[str, Rows | None] = field(default_factory=dict[str, "Rows | None"])
 
 
 @dataclass
@@ -64,6 +82,8 @@ class Alerts:
         here: The code location itself; None where every location's runs are looked at.
         others: What is known of the locations with these alerts.
         place: What the code location builds, and where; None for what the environment says.
+        watched: The tables that declare how old their rows may be.
+        is_automated: Whether schedules and sensors run unless a person switches them off.
     """
 
     settings: AlertSettings
@@ -75,6 +95,8 @@ class Alerts:
     here: CodeLocation | None = None
     others: tuple[CodeLocation, ...] = ()
     place: Place | None = None
+    watched: tuple[Watched, ...] = ()
+    is_automated: bool = True
 
     @property
     def location(self) -> str:

@@ -1,4 +1,4 @@
-"""The sensors: one alerts as soon as a run fails, one sees to it that no failed run stays without its alert, one looks at backfills."""
+"""The sensors: of failed runs, of those without their alert, of backfills, of late tables, and one that calls while all is well."""
 
 import json
 import time
@@ -6,7 +6,16 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.scope import BACKFILLS_SENSOR, RETRIES_SENSOR, Alerts, Known, Sweep, at_location
+from run_elt_dagster.alerts.scope import (
+    BACKFILLS_SENSOR,
+    LATE_SENSOR,
+    RETRIES_SENSOR,
+    Alerts,
+    Known,
+    KnownRows,
+    Sweep,
+    at_location,
+)
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location, to_cursor
 
@@ -17,7 +26,18 @@ def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorD
     """Return the sensors; `is_running` is whether they run until a person switches them in the UI."""
     status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     located = [alerts]
-    return [_failure_sensor(located, status), _reconciling_sensor(located, status), _backfill_sensor(located, status)]
+    sensors = [
+        _failure_sensor(located, status),
+        _reconciling_sensor(located, status),
+        _backfill_sensor(located, status),
+    ]
+    if alerts.watched:
+        sensors.append(_late_sensor(located, status))
+    if alerts.settings.heartbeat_url is not None:
+        from run_elt_dagster.alerts.all_is_well import well_sensor  # noqa: PLC0415 - only where it is set
+
+        sensors.append(well_sensor(alerts, is_running=is_running))
+    return sensors
 
 
 def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -95,3 +115,27 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         return dg.SkipReason(f"{waiting} failed backfills wait for their alert")
 
     return slack_alert_backfills
+
+
+def _late_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    known = KnownRows()
+
+    @dg.sensor(
+        name=LATE_SENSOR,
+        default_status=status,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        description="Posts to Slack when a table is older than its `fresh_within` allows, and when it is in time again.",
+    )
+    def slack_alert_late_tables(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        from run_elt_dagster.alerts.late_tables import look_for_late_tables  # noqa: PLC0415 - only a tick needs it
+
+        alerts = at_location(located[0], context.instance, this_location(context, located[0].place))
+        channel = Slack.of(slack, alerts.settings)
+        # It raises nothing of Slack: after a failed tick Dagster keeps the cursor as it was.
+        cursor, said = look_for_late_tables(
+            alerts, context.instance, channel, context.cursor, log=context.log, known=known
+        )
+        context.update_cursor(cursor)
+        return dg.SkipReason(said)
+
+    return slack_alert_late_tables

@@ -11,7 +11,8 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.alerts.health import health_of
-from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.late_tables import late_in_words
+from run_elt_dagster.alerts.scope import LATE_SENSOR, RETRIES_SENSOR, Alerts, at_location
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
@@ -21,7 +22,7 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.jobs import JOB_NAME, TableJob, jobs_of, waking, waking_sensors
-from run_elt_dagster.orchestration.lateness import late_tables, with_freshness
+from run_elt_dagster.orchestration.lateness import watched_tables
 from run_elt_dagster.orchestration.specs import owners_of
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
@@ -66,7 +67,7 @@ class Check(NamedCheck):
     )
     FRESHNESS = (
         "freshness",
-        "a table with `freshness` was never built, although its first planned build is longer ago than its limit",
+        "a table is late: the rows that readers see are older than its `fresh_within` allows. The line names the cause, also while no daemon works",
     )
 
 
@@ -132,7 +133,7 @@ def check_deployment(
         automation = _automation(instance, tables, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
         yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
-        yield _freshness_finding(instance, tables, now=datetime.now(UTC))
+        yield _freshness_finding(instance, settings, tables, now=datetime.now(UTC))
 
 
 def _file_problems() -> list[HistoryProblem]:
@@ -235,6 +236,8 @@ def _automation(
     jobs = jobs_of(tables or Catalogue([], {}))
     woken = waking(tables, jobs) if tables is not None else {}
     sensors = SENSORS | {sensor.name for sensor in waking_sensors(woken)}
+    if tables is not None and watched_tables(tables, jobs):
+        sensors |= {LATE_SENSOR}
     kept: list[Any] = list(instance.all_instigator_state())
     # Other code locations have their own `daily`; ours is where our sensors are.
     states = [state for state in kept if _is(state, "SENSOR", sensors)]
@@ -413,23 +416,38 @@ def _location(state: Any) -> str:
     return str(state.origin.repository_origin.code_location_origin.location_name)
 
 
-def _freshness_finding(instance: dg.DagsterInstance, tables: Catalogue | None, *, now: datetime) -> Finding:
-    """Return whether the tables that declare a freshness were built in time; Dagster itself calls no unbuilt table late."""
+def _freshness_finding(
+    instance: dg.DagsterInstance, settings: Settings | None, tables: Catalogue | None, *, now: datetime
+) -> Finding:
+    """Return whether the rows of the tables with `fresh_within` are in time, with the cause as it looks without the daemon."""
     name = Check.FRESHNESS
-    if tables is None:
-        return next(skipped([name], "the check of the table files failed"))
-    declared = len(with_freshness(tables))
-    if not declared:
-        return ok(name, "no table declares it")
-    late = list(late_tables(instance, tables, now=now))
+    if settings is None or tables is None:
+        return next(skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed"))
+    alerts = _alerts(instance, settings, tables)
+    if not alerts.watched:
+        return ok(name, "no table declares fresh_within")
+    late = late_in_words(alerts, instance, now=now)
     if not late:
-        return ok(name, f"none of {declared} tables with freshness is late")
+        return ok(name, f"none of {len(alerts.watched)} tables with fresh_within is late")
     more = f" and {len(late) - _LATE_SHOWN} more" if len(late) > _LATE_SHOWN else ""
     return failed(
         name,
-        f"a table with freshness requires a build in that time, got {', '.join(late[:_LATE_SHOWN])}{more}. Readers see old rows or none.",
-        "Look at the table's last failed run, then materialize it: docs/operations.md, A table is late.",
+        f"a table with fresh_within requires rows of that age, got {', '.join(late[:_LATE_SHOWN])}{more}. Readers see old rows or none.",
+        "Remove the cause, then materialize the table: docs/operations.md, A table is late.",
     )
+
+
+def _alerts(instance: dg.DagsterInstance, settings: Settings, tables: Catalogue) -> Alerts:
+    """Return what the sensors of this code location know."""
+    jobs = jobs_of(tables)
+    alerts = Alerts(
+        settings.alerts,
+        owners_of(tables),
+        tuple(job.name for job in jobs),
+        watched=watched_tables(tables, jobs),
+        is_automated=settings.is_automated,
+    )
+    return at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))
 
 
 def _alert_findings(
@@ -439,9 +457,7 @@ def _alert_findings(
     if settings is None or tables is None:
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return
-    alerts = Alerts(settings.alerts, owners_of(tables), tuple(job.name for job in jobs_of(tables)))
-    alerts = at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))
-    health = health_of(alerts, instance, Slack.from_settings(settings))
+    health = health_of(_alerts(instance, settings, tables), instance, Slack.from_settings(settings))
     if health.is_well:
         yield ok(name, f"{health.words} Last delivery: {health.metadata()['last_delivery']}")
         return

@@ -22,7 +22,9 @@ _OF_NO_ROW: Any = {
     **dict.fromkeys(
         ("path", "sql_line", "lines", "description", "owner", "business_owner", "primary_key", "tags"), True
     ),
-    **dict.fromkeys(("schema_change", "show_rows", "publish", "transient", "warehouse", "freshness", "checks"), True),
+    **dict.fromkeys(
+        ("schema_change", "show_rows", "publish", "transient", "warehouse", "fresh_within", "checks"), True
+    ),
     "upstream": True,
     "columns": {"__all__": {"description"}},
     "partitions": {"end", "lookback", "max_per_run"},

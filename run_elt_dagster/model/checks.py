@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -467,38 +467,6 @@ class SqlCheck(Check):
                 f"requires {TABLE_PLACEHOLDER} without double quotes: the name that it stands for has its own"
             )
         return _one_query(value, [unit for unit in read if unit.lastgroup != "space"])
-
-
-_DURATION = re.compile(r"([1-9][0-9]{0,4})\s*([mhd])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-def _duration(value: Any) -> timedelta:
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("requires minutes, hours or days, as in 90m, 26h or 7d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-class TableFreshness(Strict):
-    """How long after a build the next one may come.
-
-    Attributes:
-        fail: After it, the table is late.
-        warn: After it, the UI warns; None for no warning.
-    """
-
-    fail: Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
-    warn: Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)] | None = None
-
-    @model_validator(mode="after")
-    def _warns_before_it_fails(self) -> "TableFreshness":
-        if self.warn is not None and self.warn >= self.fail:
-            raise ValueError("requires a warn shorter than fail")
-        return self
-
-
-FreshnessWindow = Annotated[TableFreshness, _short_for("fail", TableFreshness | str)]
 
 
 def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:

@@ -193,6 +193,11 @@ class Partitioning(Strict):
         return stored_name(self.column)
 
     @property
+    def longest(self) -> timedelta:
+        """The length of its longest partition."""
+        return _LENGTHS.get(self.by, timedelta(days=31))
+
+    @property
     def key_format(self) -> str:
         """How a partition's start is written as its key."""
         return _HOUR_FORMAT if self.by == "hour" else _DAY_FORMAT

@@ -25,12 +25,11 @@ from run_elt_dagster.model.checks import (
     ColumnContract,
     ColumnContracts,
     Columns,
-    FreshnessWindow,
     LocatedError,
     Strict,
-    TableFreshness,
     Tags,
 )
+from run_elt_dagster.model.freshness import FreshRule, FreshWithin, in_words
 from run_elt_dagster.model.front_matter import (
     FrontMatter,
     Location,
@@ -150,7 +149,7 @@ class AnalyticsTable(Strict):
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
         increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
-        freshness: How long after a build the next one may come. Without it the table may be of any age.
+        fresh_within: How old the rows that readers see may be. Older rows alert, though nothing failed. Without it they may be of any age.
         checks: What must hold before readers see the table.
         upstream: `schema.table` names that the SQL reads, in addition to those found in it.
         path: The SQL file, None for a mapping.
@@ -175,7 +174,7 @@ class AnalyticsTable(Strict):
     partitions: Partitioning | None = None
     increment: Increment | None = None
     warehouse: str | None = None
-    freshness: FreshnessWindow | None = None
+    fresh_within: FreshRule | None = None
     checks: Checks = Checks()
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])] = ()
     path: Path | None = None
@@ -356,6 +355,24 @@ class AnalyticsTable(Strict):
             self.partitions.literal_type(column)
         except ValueError as error:
             raise LocatedError(str(error), location=("partitions", "column")) from error
+        return self
+
+    @model_validator(mode="after")
+    def _rule_suits_the_partitions(self) -> "AnalyticsTable":
+        rule, parts = self.fresh_within, self.partitions
+        if rule is None or parts is None:
+            return self
+        if rule.max_age is not None:
+            raise LocatedError(
+                "cannot be set for a table with partitions: its rows are as old as the end of its newest partition",
+                location=("fresh_within", "max_age"),
+            )
+        if rule.fail is not None and rule.fail <= parts.longest:
+            raise LocatedError(
+                f"requires more than a partition by {parts.by}, got {in_words(rule.fail)}: the newest partition is older than that before "
+                "the next one is over",
+                location=("fresh_within", "fail"),
+            )
         return self
 
     @model_validator(mode="after")
@@ -699,7 +716,7 @@ def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
-    "freshness": TableFreshness,
+    "fresh_within": FreshWithin,
     "partitions": Partitioning,
     "increment": Increment,
 }

@@ -19,8 +19,9 @@ NO_VERSION, _NO_EVENT = "INITIAL", "NULL"
 _DIGITS = 16
 # Where a file lies is no part of what it declares.
 _OF_THE_PLACE = {"path": True, "sql_line": True, "lines": True}
-# When which rows are built is none of their contents.
+# When which rows are built, and who hears of it, is none of their contents.
 _OF_THE_SCHEDULE = {
+    "fresh_within": True,
     "partitions": {"end": True, "lookback": True, "max_per_run": True},
     "increment": {"lookback_hours": True},
 }

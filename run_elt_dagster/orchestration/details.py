@@ -10,10 +10,10 @@ import dagster as dg
 from pydantic import BaseModel
 
 from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.model.freshness import in_words
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, short_id
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
-from run_elt_dagster.orchestration.lateness import in_words
 
 EVENTS_SHOWN = 10
 # They have parts of their own.

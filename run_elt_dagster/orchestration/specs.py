@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,17 @@ def _code(text: str) -> str:
 
 def _freshness_policy(table: AnalyticsTable) -> dg.FreshnessPolicy | None:
     """Return the policy that Dagster's daemon compares the last materialization with."""
-    declared = table.freshness
-    return declared and dg.FreshnessPolicy.time_window(fail_window=declared.fail, warn_window=declared.warn)
+    rule = table.fresh_within
+    if rule is None:
+        return None
+    if rule.fail is not None:
+        return dg.FreshnessPolicy.time_window(fail_window=rule.fail, warn_window=rule.warn)
+    return _cron_policy(rule.by or "", rule.age_at_deadline)
+
+
+@cache
+def _cron_policy(deadlines: str, age: timedelta) -> dg.FreshnessPolicy:
+    return dg.FreshnessPolicy.cron(deadlines, age, timezone="UTC")
 
 
 def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:

@@ -10,14 +10,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.late_tables import late_in_words
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.model.freshness import in_words
 from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.code_versions import source_versions
-from run_elt_dagster.orchestration.lateness import in_words, late_tables
+from run_elt_dagster.orchestration.jobs import jobs_of
+from run_elt_dagster.orchestration.lateness import watched_tables
 from run_elt_dagster.orchestration.links import Links
 from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import source_assets
-from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
 
@@ -173,27 +178,32 @@ def test_sources_are_observed_with_one_statement_a_schema_and_only_where_that_is
     assert bills["dagster/table_name"].value == "RUN_ELT.BILLING.BILLS"
 
 
-def test_table_is_late_when_its_last_build_or_its_first_try_is_too_long_ago(project: DagsterProject) -> None:
+def test_rule_of_age_is_dagsters_policy_and_the_doctor_names_what_is_late(project: DagsterProject) -> None:
     """Dagster calls a table unknown, and never late, that was never built."""
-    daily = "/* elt\nfreshness: {fail: 26h, warn: 25h}\nelt */ "
+    daily = "/* elt\nfresh_within: {fail: 26h, warn: 25h}\nelt */ "
     project.declare(
         a=f"{daily}select 1 as n",
         b=f"{daily}select n from raw_data.nowhere",
         untried=f"{daily}select 1 as n",
+        at_six="/* elt\nfresh_within: {by: 0 6 * * *, max_age: 6h}\nelt */ select 1 as n",
         any_age="select 1 as n",
     )
     assert [in_words(timedelta(minutes=each)) for each in (3, 90, 1440, 2880)] == ["3 min", "90 min", "24 h", "2 days"]
     assert not project.materialize("a", "b", "any_age").success
     tables, now = load_tables(project.directory / "tables"), datetime.now(UTC)
-    assert list(late_tables(project.instance, tables, now=now + timedelta(hours=25))) == []
-    late = list(late_tables(project.instance, tables, now=now + timedelta(hours=27)))
+    watched = [each for each in watched_tables(tables, jobs_of(tables)) if not each.name.endswith("at_six")]
+    alerts = Alerts(AlertSettings(), {}, (), watched=tuple(watched))
+    assert late_in_words(alerts, project.instance, now=now + timedelta(hours=25)) == []
+    late = late_in_words(alerts, project.instance, now=now + timedelta(hours=27))
+    run_id = short_id(project.instance.get_runs()[0].run_id)
     assert [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "T", each) for each in late] == [
-        "analytics.a (last built T UTC, allowed every 26 h)",
-        "analytics.b (never built, first tried T UTC, allowed every 26 h)",
+        "analytics.a (rows of T UTC, at most 26 h old; no daemon has evaluated the schedule `daily` on this history)",
+        f"analytics.b (never published, at most 26 h old; run {run_id}, failed at T UTC, did not publish it)",
     ]
     policies = {spec.key.path[-1]: spec.freshness_policy for spec in analytics_assets(tables, PublishOptions()).specs}
     window = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25))
-    assert policies == {"a": window, "b": window, "untried": window, "any_age": None}
+    by_six = dg.FreshnessPolicy.cron("0 6 * * *", timedelta(hours=6))
+    assert policies == {"a": window, "b": window, "untried": window, "at_six": by_six, "any_age": None}
 
 
 def test_version_of_a_source_is_that_of_its_materialization_or_else_of_its_observation() -> None:

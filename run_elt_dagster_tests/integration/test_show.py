@@ -115,7 +115,7 @@ def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None
 
 
 def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> None:
-    more = "owner: team:shop\nfreshness: 26h\ncolumns: {n: int, v: {type: int, description: A value.}}"
+    more = "owner: team:shop\nfresh_within: 26h\ncolumns: {n: int, v: {type: int, description: A value.}}"
     shop.declare("analytics/mau.sql", mau(3, 1, more=more))
     shop.declare("analytics/reader.sql", "select n from analytics.mau, raw_data.orders")
     shop.declare("analytics/other.sql", "select 1 as n")
@@ -126,7 +126,7 @@ def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> Non
     told = shop.shown("analytics.mau")
     assert "analytics.other" not in told
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    for line in ("owner file team:shop", "transient default false", "freshness file fail: 26 h", "v int A value."):
+    for line in ("owner file team:shop", "transient default false", "fresh_within file fail: 26 h", "v int A value."):
         assert line in lines
     for part in ("Reads:\n  no table", "Read by:\n  analytics.reader", "-- audit\nSELECT\n  COUNT(*),"):
         assert f"\n{part}" in told

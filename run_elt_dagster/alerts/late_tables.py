@@ -1,0 +1,299 @@
+"""Late tables: rows that readers see are older than their file allows, though nothing failed. One message for each cause, none lost."""
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, Thread, after, missing, send
+from run_elt_dagster.alerts.failed_runs import KEPT
+from run_elt_dagster.alerts.incidents import counting
+from run_elt_dagster.alerts.late_causes import AHEAD, HEARTBEAT_SECONDS, Cause, Outside, cause_of, read_outside
+from run_elt_dagster.alerts.late_ledger import LateLedger, Lateness, LateTable, Telling, read_ledger, write_ledger
+from run_elt_dagster.alerts.late_message import failed_and_late_message, fresh_message, late_message, more_message
+from run_elt_dagster.alerts.ledger import config_of, destination_of
+from run_elt_dagster.alerts.scope import Alerts, KnownRows
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.runs.freshness import Rows, Watched, first_tried_at, published_rows
+
+# A code location that was just loaded has as long to build what is late already. Clocks of two machines differ by less, too.
+GRACE = timedelta(minutes=15)
+SKEW = timedelta(minutes=1)
+# Messages of one tick; Slack takes one a second.
+MESSAGES_PER_TICK = 10
+
+
+def look_for_late_tables(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    cursor: str | None,
+    *,
+    log: logging.Logger,
+    known: KnownRows | None = None,
+) -> tuple[str, str]:
+    """Find late tables, tell of them once, and tell when they are in time again. Safe to repeat.
+
+    Args:
+        alerts: Whose tables.
+        instance: With the history.
+        slack: Where to.
+        cursor: What the last look has returned.
+        log: Of the tick.
+        known: What the looks before have read.
+
+    Returns:
+        The next cursor, and what was found, for the tick.
+    """
+    now = datetime.fromtimestamp(alerts.clock(), UTC)
+    away = _away(cursor, now)
+    before = read_ledger(instance, alerts.location)
+    ledger = _with_seen(before, alerts.watched, now)
+    late, rows = late_now(alerts, instance, ledger, known, now)
+    ledger = _over(ledger, late, now=alerts.clock())
+    ledger = _with_new(alerts, instance, ledger, late, rows, now=now, away=away)
+    if ledger != before:
+        write_ledger(instance, alerts.location, ledger)
+    ledger = _Delivery(alerts, instance, slack, ledger, log=log).run()
+    waiting = [telling.entry for _, telling in ledger.waiting]
+    reasons = sorted({entry.reason for entry in waiting if entry.reason})
+    words = (
+        f"{len(ledger.late)} of {len(alerts.watched)} tables late, {len(waiting)} messages wait. {' '.join(reasons)}"
+    )
+    return json.dumps({"at": now.timestamp(), "away": away and [each.timestamp() for each in away]}), words.strip()
+
+
+def late_in_words(alerts: Alerts, instance: dg.DagsterInstance, *, now: datetime) -> list[str]:
+    """Return each late table with its rows, what it allows, and the cause: for a person who looks from outside of the daemon.
+
+    Args:
+        alerts: Whose tables.
+        instance: With the history.
+        now: The moment of the look.
+    """
+    if not alerts.watched:
+        return []
+    ledger, rows = (
+        read_ledger(instance, alerts.location),
+        published_rows(instance, alerts.watched, now=now, counts=counting(alerts, instance)),
+    )
+    late = [table for table in alerts.watched if _is_late(instance, ledger, table, rows[table.name], now)]
+    outside = read_outside(alerts, instance, late, now=now) if late else None
+    return [_in_words(outside, table, rows[table.name]) for table in late if outside is not None]
+
+
+def _is_late(
+    instance: dg.DagsterInstance, ledger: LateLedger, table: Watched, rows: Rows | None, now: datetime
+) -> bool:
+    seen = ledger.seen.get(table.name)
+    seen_at = None if seen is None else datetime.fromtimestamp(seen, UTC)
+    if rows is None:
+        # Where no sensor has looked yet, it is expected since a run was to build it first.
+        tried_at = first_tried_at(instance, table.key)
+        seen_at = min((each for each in (seen_at, tried_at) if each is not None), default=None)
+    return late_since(table, rows, seen_at=seen_at or now, now=now) is not None
+
+
+def _in_words(outside: Outside, table: Watched, rows: Rows | None) -> str:
+    seen = f"rows of {rows.at:%Y-%m-%d %H:%M} UTC" if rows is not None else "never published"
+    return f"{table.name} ({seen}, {table.rule.words}; {cause_of(outside, table, rows).words})"
+
+
+def late_since(table: Watched, rows: Rows | None, *, seen_at: datetime, now: datetime) -> datetime | None:
+    """Return since when a table is late, None if it is not; rows with a stamp after this moment are late, for nobody knows their age."""
+    if rows is not None and rows.at > now + AHEAD:
+        return now
+    return table.late_since(rows.at if rows is not None else None, since=seen_at, now=now - SKEW)
+
+
+def _away(cursor: str | None, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return from when to when no daemon looked last."""
+    kept = json.loads(cursor or "{}")
+    if "at" in kept and now.timestamp() - kept["at"] > HEARTBEAT_SECONDS:
+        return datetime.fromtimestamp(kept["at"], UTC), now
+    away: list[float] | None = kept.get("away")
+    return None if away is None else (datetime.fromtimestamp(away[0], UTC), datetime.fromtimestamp(away[1], UTC))
+
+
+def _with_seen(ledger: LateLedger, watched: Iterable[Watched], now: datetime) -> LateLedger:
+    names = [table.name for table in watched]
+    return replace(ledger, seen={name: ledger.seen.get(name, now.timestamp()) for name in names})
+
+
+def late_now(
+    alerts: Alerts, instance: dg.DagsterInstance, ledger: LateLedger, known: KnownRows | None, now: datetime
+) -> tuple[dict[str, datetime], Mapping[str, Rows | None]]:
+    """Return since when which tables are late, and what readers see of them.
+
+    Args:
+        alerts: Whose tables.
+        instance: With the history.
+        ledger: With the tables that were seen before.
+        known: What the looks before have read.
+        now: The moment of the look.
+    """
+    known = known or KnownRows()
+    ledger = _with_seen(ledger, alerts.watched, now)
+
+    def since(table: Watched) -> datetime | None:
+        seen_at = datetime.fromtimestamp(ledger.seen[table.name], UTC)
+        found = late_since(table, known.rows[table.name], seen_at=seen_at, now=now)
+        return found if found is not None and (table.name in ledger.late or now >= seen_at + GRACE) else None
+
+    asked = [table for table in alerts.watched if table.name not in known.rows or since(table) is not None]
+    known.rows |= published_rows(instance, asked, now=now, counts=counting(alerts, instance))
+    late = {table.name: at for table in alerts.watched if (at := since(table)) is not None}
+    return late, known.rows
+
+
+def _over(ledger: LateLedger, late: Mapping[str, datetime], *, now: float) -> LateLedger:
+    """Return the ledger with what is in time again; where all of a lateness is, that is told. What is told, or too old, is dropped."""
+    changed: list[Lateness] = []
+    for each in ledger.latenesses:
+        tables = {
+            name: replace(table, is_over=table.is_over or name not in late) for name, table in each.tables.items()
+        }
+        one = replace(each, tables=tables)
+        if not one.late and not any(telling.what == "fresh" for telling in one.tellings):
+            one = replace(one, tellings=(*one.tellings, Telling("fresh", tuple(tables), now)))
+        changed.append(one)
+    oldest = now - KEPT.total_seconds()
+    return replace(ledger, latenesses=tuple(each for each in changed if not each.is_done(oldest=oldest)))
+
+
+def _with_new(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    ledger: LateLedger,
+    late: Mapping[str, datetime],
+    rows: Mapping[str, Rows | None],
+    *,
+    now: datetime,
+    away: tuple[datetime, datetime] | None,
+) -> LateLedger:
+    """Return the ledger with the tables that are late and in no lateness yet, those of one cause together."""
+    new = [table for table in alerts.watched if table.name in late and table.name not in ledger.late]
+    if not new:
+        return ledger
+    outside = read_outside(alerts, instance, new, now=now, away=away)
+    by_cause: dict[str, tuple[Cause, dict[str, LateTable]]] = {}
+    for table in new:
+        seen = rows[table.name]
+        cause = cause_of(outside, table, seen)
+        missing_part = table.missing(seen.at if seen else None, now=now)
+        one = LateTable(late[table.name].timestamp(), seen.at.timestamp() if seen else None, missing_part)
+        by_cause.setdefault(cause.key, (cause, {}))[1][table.name] = one
+    for cause, tables in by_cause.values():
+        ledger = ledger.with_lateness(_joined(ledger, cause, tables, now=now.timestamp()))
+    return ledger
+
+
+def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *, now: float) -> Lateness:
+    """Return the lateness of a cause with some tables: the open one, or a new one."""
+    known = next((each for each in ledger.latenesses if each.cause == cause.key and each.late), None)
+    if known is None:
+        channel, ts = cause.thread
+        return Lateness(
+            uuid.uuid4().hex,
+            cause.key,
+            cause.words,
+            cause.next_step,
+            dict(tables),
+            (Telling("late", tuple(tables), now),),
+            channel,
+            ts,
+            is_own=not ts,
+        )
+    telling = Telling("more", tuple(tables), now)
+    return replace(known, tables={**known.tables, **tables}, tellings=(*known.tellings, telling))
+
+
+class _Delivery:
+    """The messages of one look: each is posted once, and the ledger is written before and after."""
+
+    def __init__(
+        self, alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, ledger: LateLedger, *, log: logging.Logger
+    ) -> None:
+        self._alerts, self._instance, self._slack, self._log = alerts, instance, slack, log
+        self.ledger = ledger
+
+    def run(self) -> LateLedger:
+        """Make an attempt for each message that is due, until Slack takes none; those of one lateness in their order."""
+        attempts = 0
+        for lateness in self.ledger.latenesses:
+            for number, telling in enumerate(lateness.tellings):
+                if telling.entry.status == "delivered":
+                    continue
+                if self._slack.missing:
+                    self._keep_for_later(lateness.id, number)
+                    break
+                if not telling.entry.is_due(now=self._alerts.clock(), config=config_of(self._slack)):
+                    break
+                attempts += 1
+                if attempts > MESSAGES_PER_TICK or not self._is_delivered(lateness.id, number):
+                    return self.ledger
+        return self.ledger
+
+    def _is_delivered(self, id_: str, number: int) -> bool:
+        """Make one attempt. The ledger says `posting` before Slack is asked, so an attempt whose process was killed is seen."""
+        lateness = self.ledger.of(id_)
+        entry, config = lateness.tellings[number].entry, config_of(self._slack)
+        if entry.status == "undeliverable" and entry.config != config:
+            entry = replace(entry, attempts=0)
+        entry = replace(
+            entry,
+            ambiguous=entry.ambiguous or entry.status == "posting",
+            thread_ts=lateness.ts,
+            destination=destination_of(self._slack),
+            location=self._alerts.location,
+        )
+        posting = replace(entry, status="posting", next_at=self._alerts.clock() + POSTING_SECONDS, config=config)
+        self._keep(lateness.with_entry(number, posting))
+        draft = _draft(self._alerts, lateness, number)
+        outcome = send(self._slack.client(), self._slack, entry, draft, f"{lateness.id}/{number}")
+        entry = after(entry, outcome, now=self._alerts.clock(), config=config)
+        changed = lateness.with_entry(number, entry)
+        if entry.status == "delivered" and entry.thread_ts == entry.ts:
+            # A first message, also where the thread that it belonged into is gone.
+            changed = replace(changed, channel=entry.channel, ts=entry.ts, is_own=True)
+        self._keep(changed)
+        if entry.status == "delivered":
+            self._log.info(
+                f"a message about late tables is delivered: {', '.join(lateness.tellings[number].tables[:5])}"
+            )
+        else:
+            self._log.warning(f"a message about late tables was not delivered: {entry.reason}")
+        return entry.status == "delivered"
+
+    def _keep(self, lateness: Lateness) -> None:
+        self.ledger = self.ledger.with_lateness(lateness)
+        write_ledger(self._instance, self._alerts.location, self.ledger)
+
+    def _keep_for_later(self, id_: str, number: int) -> None:
+        lateness, kept = self.ledger.of(id_), missing(self._slack)
+        entry = lateness.tellings[number].entry
+        if (entry.status, entry.config) == (kept.status, kept.config):
+            return
+        text = _draft(self._alerts, lateness, number).message.text
+        self._log.error(f"{self._slack.missing} not set. This alert goes to the log only:\n{text}")
+        self._keep(lateness.with_entry(number, kept))
+
+
+def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
+    """Return a message: the first, or a reply that also brings the first up to date where that is its own."""
+    style, watched, telling = alerts.style(), {table.name: table for table in alerts.watched}, lateness.tellings[number]
+    whole = late_message(lateness, watched, style=style)
+    if not lateness.ts:
+        return Draft(whole)
+    if telling.what == "fresh":
+        reply = fresh_message(lateness, watched, style=style)
+    elif telling.what == "more":
+        reply = more_message(lateness, telling.tables, watched, style=style)
+    else:
+        reply = failed_and_late_message(lateness, watched, style=style)
+    first = whole if lateness.is_own else None
+    return Draft(whole, Thread(lateness.id, lateness.channel, lateness.ts, first, reply))
