@@ -50,6 +50,7 @@ class PublishOptions:
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
         creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
         observe_sources: Whether a run first records what the catalogue says of the tables that it reads and does not build.
+        log_schema: Schema of the log of publishes, in the session's database or with its own; empty for no log.
     """
 
     max_concurrent_tables: int = MAX_CONCURRENT_TABLES
@@ -58,6 +59,7 @@ class PublishOptions:
     keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
     creates_schemas: bool = False
     observe_sources: bool = False
+    log_schema: str = ""
 
 
 class SettingsError(ValueError):
@@ -88,6 +90,12 @@ def _source_address(url: str) -> str:
     if "{path}" not in url or set(re.findall(r"\{[^}]*\}?|\}", url)) - {"{path}", "{line}"}:
         raise ValueError("an address with {path} in it, maybe {line}, and no other braces")
     return url
+
+
+def _schema(name: str) -> str:
+    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?", name):
+        raise ValueError("a schema without quotes, as in RUN_ELT or OPS.RUN_ELT")
+    return name.upper()
 
 
 def _owners(text: object) -> object:
@@ -351,6 +359,14 @@ class Settings(Variables):
         "one statement more for each of their schemas",
         default=False,
     )
+    log_schema: Annotated[str, AfterValidator(_schema)] = _variable(
+        "RUN_ELT_LOG_SCHEMA",
+        "schema of a [log of publishes](publish_log.md), as in `RUN_ELT` or `OPS.RUN_ELT`: each run adds what became of its tables and "
+        "what their checks found. It sends two statements more",
+        default="",
+        shown="none: no log",
+        example="RUN_ELT",
+    )
     embedded_dir: Folder = _variable(
         "RUN_ELT_EMBEDDED_DIR",
         "folder of the embedded Snowflake's data",
@@ -418,6 +434,7 @@ class Settings(Variables):
             keep_candidates_hours=self.keep_candidates_hours,
             creates_schemas=self.snowflake is None,
             observe_sources=self.observe_sources,
+            log_schema=self.log_schema,
         )
 
     @property

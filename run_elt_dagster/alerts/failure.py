@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 from run_elt_dagster.model.production import ProductionState
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.runs.trigger import Trigger
 
 Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our code"]
-Trigger = Literal[
-    "the schedule", "a sensor", "a backfill", "the UI", "the command line", "a re-execution", "an automatic retry"
-]
 # For a failure from before the number was noted: row values are then taken out of whatever it says.
 ERRNO_UNKNOWN = 0
 # So many partitions are named one by one.

@@ -7,13 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.failure import ERRNO_UNKNOWN, FailedCheck, FailedTable, RunFailure, Stage, Trigger
+from run_elt_dagster.alerts.failure import ERRNO_UNKNOWN, FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.model.candidate import Marker
-from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.runs.facts import REFUSED
 from run_elt_dagster.runs.partitions import BACKFILL
+from run_elt_dagster.runs.trigger import trigger_of
 
 # What tells how a run ended, in a few events; everything else of its log stays unread.
 EVENT_TYPES = {
@@ -163,27 +163,6 @@ def run_failure(
     if not tables:
         tables = checks.unanswered_tables(ending, knows_owners)
     return RunFailure(**common, tables=tables, **vars(ending))
-
-
-def trigger_of(run: dg.DagsterRun) -> tuple[Trigger, str]:
-    """Return how a run was launched, and the name of the schedule, the sensor or the user where one is known."""
-    tags = run.tags
-    if parent := tags.get("dagster/parent_run_id"):
-        # It has the tags of the run that it repeats, of the schedule among them, though that has not launched it.
-        # https://docs.dagster.io/deployment/execution/run-retries
-        return (
-            "an automatic retry" if "dagster/retry_number" in tags else "a re-execution",
-            f"of run {short_id(parent)}",
-        )
-    for tag, trigger in (
-        ("dagster/schedule_name", "the schedule"),
-        ("dagster/sensor_name", "a sensor"),
-        ("dagster/backfill", "a backfill"),
-    ):
-        if tag in tags:
-            return trigger, tags[tag]  # type: ignore[return-value]
-    # The command line builds its job itself, so its runs come from no loaded code location.
-    return ("the command line", "") if run.remote_job_origin is None else ("the UI", tags.get("user", ""))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
+from run_elt_dagster.publish.log import COLUMNS, log_table, send_rows
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets, stale_candidates
 from run_elt_dagster.publish.statements import drop_sql
@@ -47,6 +48,10 @@ class Check(NamedCheck):
     CANDIDATES = (
         "candidates",
         "old candidates belong to another role, and a run cannot drop them. Otherwise the check counts the candidates",
+    )
+    LOG = (
+        "log of publishes",
+        "`RUN_ELT_LOG_SCHEMA` is set, and the role cannot add rows to a table of the [log](publish_log.md)",
     )
 
 
@@ -139,6 +144,7 @@ def _looks(
     yield from _source_findings(look, tables)
     yield from _schema_findings(look, tables)
     yield from _target_findings(look, tables, settings)
+    yield from _log_findings(look, settings.log_schema, session)
 
 
 def _row(runner: StatementRunner, sql: str) -> tuple[object, ...]:
@@ -269,6 +275,35 @@ def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iter
     if not refused:
         yield ok(Check.TARGETS, _targets_detail(found, inventory))
     yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
+
+
+def _log_findings(look: _Look, schema: str, session: ConnectorSession) -> Iterator[Finding]:
+    """Send the statements that a run sends, without a row."""
+    if not schema:
+        yield from skipped([Check.LOG], "RUN_ELT_LOG_SCHEMA is not set")
+        return
+    tables = [log_table(name, schema, database=look.database) for name in COLUMNS]
+    problems = [problem for table in tables if (problem := _cannot_log(look, table, session)) is not None]
+    yield from problems
+    if not problems:
+        yield ok(Check.LOG, f"role {look.role} can add rows to {_listed(list(map(str, tables)))}")
+
+
+def _cannot_log(look: _Look, table: Relation, session: ConnectorSession) -> Finding | None:
+    try:
+        send_rows(session, look.runner.run, table, [], patience=NO_PATIENCE)
+    except StatementError as error:
+        if not error.answered:
+            raise
+        if look.is_embedded and error.errno == OBJECT_MISSING:
+            # The run creates it.
+            return None
+        return failed(
+            Check.LOG,
+            f"role {look.role} cannot add rows to {table}: {error}",
+            "Run deploy/publish_log.sql, or unset RUN_ELT_LOG_SCHEMA.",
+        )
+    return None
 
 
 def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetInventory) -> Finding | None:

@@ -54,6 +54,7 @@ from run_elt_dagster.orchestration.partition_events import (
 )
 from run_elt_dagster.orchestration.partitions import NoPartitionError, slices_of
 from run_elt_dagster.orchestration.progress import ProgressLog
+from run_elt_dagster.orchestration.publish_log import RunLog, publish_log
 from run_elt_dagster.orchestration.rebuild import OP_NAME, Building, RebuildError, rebuilt
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.sources import own_sources, record_sources, sources_of
@@ -69,7 +70,7 @@ from run_elt_dagster.settings import PublishOptions, history_is_kept, secret_val
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunContext
-from run_elt_dagster.snowflake.session import Session, StatementError, told
+from run_elt_dagster.snowflake.session import ConnectorSession, Session, StatementError, told
 from run_elt_dagster.storage import keep_sqlite_connections
 
 _NOT_REACHED = "Snowflake could not be reached"
@@ -187,6 +188,9 @@ def analytics_assets(
                 closed_at_exit() as opened,
             ):
                 session = _session(opened, snowflake)
+                log = opened.enter_context(
+                    publish_log(context, session, run, options=options, warn=_teller(context.log.warning))
+                )
                 failed, skipped = [], []
                 if selected:
                     origins = lineage
@@ -195,7 +199,6 @@ def analytics_assets(
                             context, session, sources=own_sources(tables, sources_of(tables, selected))
                         )
                         origins = lineage.knowing(observed)
-                    many = len(selected) > options.max_concurrent_tables
                     progress = ProgressLog(_teller(context.log.info))
                     outcomes = run_tables(
                         session,
@@ -205,14 +208,16 @@ def analytics_assets(
                         options=options,
                         slices={key: part for key, part in slices.items() if key in selected},
                         whole=whole,
-                        seconds=_begun(lambda: _last_seconds(context.instance, tables, selected)) if many else dict,
+                        seconds=_begun(lambda: _last_seconds(context.instance, tables, selected))
+                        if len(selected) > options.max_concurrent_tables
+                        else dict,
                         warn=_teller(context.log.warning),
                         look=progress.look,
                     )
-                    with closing(outcomes):
+                    with closing(log.noting(outcomes, slices)) as noted:
                         described = _describer(context, tables, selected=selected, links=links, lineage=origins)
                         failed, skipped = yield from _events(
-                            context, outcomes, _Record(described, links, broken, progress)
+                            context, noted, _Record(described, links, broken, progress)
                         )
                         origins.save()
                 facts += [
@@ -220,7 +225,7 @@ def analytics_assets(
                     for outcome in failed
                     if outcome.failure is not None
                 ]
-                facts += yield from _checks_alone(context, session, tables, run, links, slices=slices)
+                facts += yield from _checks_alone(context, session, tables, run, links, slices=slices, log=log)
                 fail_if(facts, skipped)
         except (NoPartitionError, RebuildError) as error:
             raise early_failure("build", error.summary, str(error), error, reason=error.reason) from None
@@ -295,7 +300,7 @@ def _teller(log: Callable[[str], object]) -> Callable[[str], None]:
     return tell
 
 
-def _session(opened: ExitStack, snowflake: Snowflake) -> Session:
+def _session(opened: ExitStack, snowflake: Snowflake) -> ConnectorSession:
     """Open the session of a run, with a current database.
 
     Raises:
@@ -441,6 +446,7 @@ def _checks_alone(
     links: Links,
     *,
     slices: Mapping[Key, Slice],
+    log: RunLog,
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
@@ -448,6 +454,7 @@ def _checks_alone(
     for table in (table for table in tables.values() if _asset(table) in alone):
         target = target_of(table, database=session.database)
         audit = audit_published(session, table, run=run, part=slices.get(table.key))
+        log.note_published(target, audit)
         if table.partitions is not None:
             record_partition_checks_alone(context, table, audit.outcomes, audited=target, links=links)
         else:

@@ -44,6 +44,8 @@ _ARGUMENTS = {
 }
 # Arguments that a run decides: who it is in Snowflake's history, how long it waits, and that what it sends takes effect.
 _OURS = ("application", "autocommit", "backoff_policy", "paramstyle")
+# A `?` stands for a parameter, and Snowflake takes it apart from the text.
+BOUND = "qmark"
 # Names of arguments that hold a secret.
 _SECRET = re.compile("secret|token|pass|pwd|private_key")
 # How long a run waits for another process that uses the embedded Snowflake.
@@ -133,6 +135,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         log: Callable[[str], None] | None = None,
         answers: Answers | None = None,
         parameters: Parameters = NO_PARAMETERS,
+        paramstyle: str | None = None,
     ) -> Generator["SnowflakeConnection"]:
         """Open a connection of the Snowflake connector; it is closed on every path.
 
@@ -142,6 +145,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             log: Called with what takes time on the embedded Snowflake, as in who holds it; Dagster's logger by default.
             answers: Decide how long the connection waits for an answer; None for those of the settings.
             parameters: Session parameters that it signs in with, by name in upper case; they come before any others.
+            paramstyle: How statements name their parameters; None as the connector does it, which puts them into the text.
 
         Raises:
             NotInstalledError: The embedded Snowflake's libraries are missing.
@@ -155,7 +159,7 @@ class Snowflake(dg.ConfigurableResource[None]):
         )
         answers = answers or Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
         if not self.is_embedded:
-            arguments = {"private_key": self._der_key(), **self._account_arguments()}
+            arguments = {"private_key": self._der_key(), **self._account_arguments(), "paramstyle": paramstyle}
             if patience_seconds is not None:
                 arguments["login_timeout"] = patience_seconds
             with _connected(with_session_parameters(arguments, parameters), answers) as connection:
@@ -168,7 +172,7 @@ class Snowflake(dg.ConfigurableResource[None]):
             wait_seconds=EMBEDDED_WAIT_SECONDS if patience_seconds is None else patience_seconds,
             log=log or dg.get_dagster_logger().info,
         ) as endpoint:
-            arguments = {**endpoint.connection_args(), "warehouse": self.warehouse}
+            arguments = {**endpoint.connection_args(), "warehouse": self.warehouse, "paramstyle": paramstyle}
             with _connected(with_session_parameters(arguments, parameters), answers) as connection:
                 yield connection
 
@@ -189,10 +193,10 @@ class Snowflake(dg.ConfigurableResource[None]):
         """
         answers = Answers(limit_seconds=patience_seconds or self.answer_timeout_seconds)
 
-        connect = partial(self.connect, patience_seconds=patience_seconds, log=log, answers=answers)
+        connect = partial(self.connect, patience_seconds=patience_seconds, log=log, answers=answers, paramstyle=BOUND)
 
         def connect_on(warehouse: str) -> Connect:
-            return partial(self.model_copy(update={"warehouse": warehouse}).connect, answers=answers)
+            return partial(self.model_copy(update={"warehouse": warehouse}).connect, answers=answers, paramstyle=BOUND)
 
         with (
             answers.reported(

@@ -1,11 +1,19 @@
 """Who sends statements, and how: tagged, stopped when a run is interrupted, again where that is safe."""
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from run_elt_dagster.snowflake.session import INTERNAL_ERROR, NO_PARAMETERS, Answer, Parameters, Session, StatementError
+from run_elt_dagster.snowflake.session import (
+    INTERNAL_ERROR,
+    NO_PARAMETERS,
+    Answer,
+    ConnectorSession,
+    Parameters,
+    Session,
+    StatementError,
+)
 
 # Snowflake's internal errors are worth one or two more tries; a network that fails, a third.
 INTERNAL_ERROR_RETRIES = 2
@@ -79,6 +87,9 @@ class StatementRunner:
         if self._stop.is_set():
             raise RunStoppedError(f"the run was interrupted before stage {tag['stage']}")
         tags = {"run_id": self.run.run_id, **tag, "job": self.run.job}
+        return self._execute(sql, tags)
+
+    def _execute(self, sql: str, tags: Mapping[str, str]) -> Answer:
         return self._session.execute(sql, tag=tags)
 
     def send(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
@@ -134,3 +145,30 @@ class StatementRunner:
         """
         if self._stop.wait(seconds):
             raise RunStoppedError("the run was interrupted while it waited")
+
+
+class BoundStatementRunner(StatementRunner):
+    """Sends statements whose values are bound: they are no part of the text, and no value of theirs needs quotes.
+
+    Args:
+        session: Of a connection with `paramstyle="qmark"`, as `Snowflake.session` opens it.
+        run: Who sends them.
+        stop: Set where the run is interrupted.
+        parameters: What stands for each `?`.
+        patience: How long it waits.
+    """
+
+    def __init__(
+        self,
+        session: ConnectorSession,
+        run: RunContext,
+        stop: threading.Event,
+        *,
+        parameters: Sequence[str],
+        patience: Patience | None = None,
+    ) -> None:
+        super().__init__(session, run, stop, patience=patience)
+        self._binding, self._parameters = session, parameters
+
+    def _execute(self, sql: str, tags: Mapping[str, str]) -> Answer:
+        return self._binding.execute(sql, tag=tags, parameters=self._parameters)

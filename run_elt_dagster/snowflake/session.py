@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -257,12 +257,16 @@ class ConnectorSession:
             )
         return session_name(self._connection.database)
 
-    def execute(self, sql: str, *, tag: Mapping[str, str], most_rows: int | None = None) -> Answer:
+    def execute(
+        self, sql: str, *, tag: Mapping[str, str], parameters: Sequence[str] = (), most_rows: int | None = None
+    ) -> Answer:
         """Run one statement on a cursor of its own; where Snowflake does not answer, not for ever.
 
         Args:
             sql: The statement.
             tag: What its query tag says.
+            parameters: What stands for each `?` in it. Snowflake takes them apart from the text, if the connection was opened with
+                `paramstyle="qmark"`: https://docs.snowflake.com/en/developer-guide/python-connector/python-connector-example
             most_rows: How many rows are fetched, None for all; Snowflake computes all of them.
 
         Raises:
@@ -272,7 +276,9 @@ class ConnectorSession:
             self.renew(self._number)
         number = self._number
         try:
-            return self._answers.ask(_words(tag), lambda: self._execute(sql, tag=tag, most_rows=most_rows))
+            return self._answers.ask(
+                _words(tag), lambda: self._execute(sql, tag=tag, parameters=parameters, most_rows=most_rows)
+            )
         except NoAnswerError as error:
             self._silent.add(number)
             raise StatementError(
@@ -289,7 +295,7 @@ class ConnectorSession:
             self._interrupted = True
             raise
 
-    def _execute(self, sql: str, *, tag: Mapping[str, str], most_rows: int | None) -> Answer:
+    def _execute(self, sql: str, *, tag: Mapping[str, str], parameters: Sequence[str], most_rows: int | None) -> Answer:
         from snowflake.connector.errors import Error  # noqa: PLC0415 - half a second to import
 
         if self._sign_in_error is not None:
@@ -300,8 +306,8 @@ class ConnectorSession:
         try:
             with connection.cursor() as cursor:
                 try:
-                    # No bind parameters: with them, a % in the author's LIKE would be read as one.
-                    cursor.execute(sql, _statement_params={"QUERY_TAG": query_tag(tag)})
+                    # None with an author's SQL: a ? or a % in it is the author's.
+                    cursor.execute(sql, parameters or None, _statement_params={"QUERY_TAG": query_tag(tag)})
                     fetched = cursor.fetchall() if most_rows is None else cursor.fetchmany(most_rows)
                     rows = tuple(tuple(row) for row in fetched)
                 finally:

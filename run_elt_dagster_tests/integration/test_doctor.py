@@ -31,7 +31,18 @@ from run_elt_dagster_tests.support.slices import divided
 pytestmark = pytest.mark.thorough
 
 MONITORING = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 86400}}
-NAMES = ["versions", "settings", "table files", "connect", "warehouse", "sources", "schemas", "targets", "candidates"]
+NAMES = [
+    "versions",
+    "settings",
+    "table files",
+    "connect",
+    "warehouse",
+    "sources",
+    "schemas",
+    "targets",
+    "candidates",
+    "log of publishes",
+]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
 NAMES += ["sensors", "alerts", "freshness"]
 SENSORS = ("slack_alert", "slack_alert_retries", "slack_alert_backfills", "lost_runs")

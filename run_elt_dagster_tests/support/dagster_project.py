@@ -44,6 +44,7 @@ class DagsterProject:
         others: Sequence[Any] = (),
         tags: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
+        log_schema: str = "",
     ) -> dg.ExecuteInProcessResult:
         """Run the tables, all by default, as a job of the code location does.
 
@@ -55,6 +56,7 @@ class DagsterProject:
             others: Definitions of other projects.
             tags: Of the run.
             config: Of the run.
+            log_schema: Where the log of publishes is, empty for none.
         """
         catalogue = load_tables(self.directory / "tables", keeps_broken=True)
         chosen = (
@@ -63,7 +65,10 @@ class DagsterProject:
         definitions = dg.Definitions(
             assets=[
                 analytics_assets(
-                    catalogue, PublishOptions(max_concurrent_tables=max_concurrent_tables, creates_schemas=True)
+                    catalogue,
+                    PublishOptions(
+                        max_concurrent_tables=max_concurrent_tables, creates_schemas=True, log_schema=log_schema
+                    ),
                 ),
                 *source_assets(catalogue),
                 *(other for other in others if not isinstance(other, dg.AssetChecksDefinition)),

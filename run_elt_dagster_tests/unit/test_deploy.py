@@ -26,6 +26,7 @@ import sqlglot
 import yaml
 from sqlglot import exp
 
+from run_elt_dagster.publish.log import COLUMNS, create_sql, log_table
 from run_elt_dagster.settings import SECRET_VARIABLES, VARIABLES
 from run_elt_dagster.storage.postgres import KeepConnections
 
@@ -668,12 +669,32 @@ def statements() -> list[exp.Expr]:
     return [statement for statement in sqlglot.parse(text_of("snowflake_setup.sql"), dialect="snowflake") if statement]
 
 
-def test_setup_of_snowflake_is_clean_sql() -> None:
-    assert (
-        sqlfluff.lint(text_of("snowflake_setup.sql"), dialect="snowflake", config_path=str(ROOT / "pyproject.toml"))
-        == []
-    )
+@pytest.mark.parametrize("name", ["snowflake_setup.sql", "publish_log.sql"])
+def test_setup_of_snowflake_is_clean_sql(name: str) -> None:
+    assert sqlfluff.lint(text_of(name), dialect="snowflake", config_path=str(ROOT / "pyproject.toml")) == []
+
+
+def test_setup_of_snowflake_has_all_of_its_statements() -> None:
     assert len(statements()) > 30
+
+
+def test_setup_of_the_log_creates_the_tables_that_runs_write_to() -> None:
+    created = [
+        each for each in sqlglot.parse(text_of("publish_log.sql"), dialect="snowflake") if isinstance(each, exp.Create)
+    ]
+    written = [table.sql("snowflake") for table in created if table.kind == "TABLE"]
+    assert [_columns(each) for each in written] == [
+        _columns(create_sql(log_table(name, "RUN_ELT", database="D"))) for name in COLUMNS
+    ]
+
+
+def _columns(create: str) -> dict[str, str]:
+    """Return the columns of a CREATE TABLE with their types, and its comment."""
+    parsed = sqlglot.parse_one(create, dialect="snowflake")
+    columns = {
+        column.name.upper(): column.sql("snowflake").partition(" ")[2] for column in parsed.find_all(exp.ColumnDef)
+    }
+    return {**columns, "comment": parsed.find(exp.SchemaCommentProperty).sql("snowflake")}
 
 
 def test_role_gets_these_rights_and_no_other() -> None:
