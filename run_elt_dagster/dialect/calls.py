@@ -497,15 +497,37 @@ def array_of(items: Sequence[Value]) -> Value:
 
 def object_of(keys: Sequence[Value], items: Sequence[Value], *, keep_null: bool = False) -> Value:
     """Return an object without the keys and values that are NULL, its keys sorted."""
-    pairs = [
-        f"struct_pack(k := {values.as_text(key).sql}, v := {values.as_json(item).sql})"
-        for key, item in zip(keys, items, strict=True)
-    ]
-    name = "object_keep_null" if keep_null else "object"
-    aggregate = any(item.aggregate for item in [*keys, *items])
-    if not pairs:
+    if not items:
         return Value("'{}'::JSON", types.OBJECT)
-    return Value(values.macro(name, f"[{', '.join(pairs)}]"), types.OBJECT, aggregate=aggregate)
+    elements = [values.as_json(item).sql for item in items]
+    if (names := _plain_names(keys)) is not None:
+        sql = _named_object(dict(zip(names, elements, strict=True)), keep_null=keep_null)
+    else:
+        texts = [values.as_text(key).sql for key in keys]
+        pairs = [f"struct_pack(k := {text}, v := {element})" for text, element in zip(texts, elements, strict=True)]
+        sql = values.macro("object_keep_null" if keep_null else "object", f"[{', '.join(pairs)}]")
+    return Value(sql, types.OBJECT, aggregate=any(item.aggregate for item in [*keys, *items]))
+
+
+def _plain_names(keys: Sequence[Value]) -> list[str] | None:
+    """Return keys that are constants, each another and none with what JSON escapes; None where one is something else."""
+    names = [key.constant or "" for key in keys if key.is_text_constant]
+    is_plain = len(set(names)) == len(keys) and all(_PLAIN_NAME.fullmatch(name) for name in names)
+    return names if is_plain else None
+
+
+def _named_object(elements: Mapping[str, str], *, keep_null: bool) -> str:
+    """Return the SQL of an object of known keys: sorted here, they take DuckDB a fraction of the time to bind."""
+    texts = {name: f"CAST({element} AS VARCHAR)" for name, element in elements.items()}
+    if keep_null:
+        texts = {name: f"coalesce({text}, 'null')" for name, text in texts.items()}
+    # Of what is NULL nothing is left: `||` makes it NULL, and concat_ws leaves that out.
+    fields = ", ".join(values.literal_sql(f'"{name}":') + f" || {texts[name]}" for name in sorted(texts))
+    return f"('{{' || concat_ws(',', {fields}) || '}}')::JSON"
+
+
+# Printable ASCII but the quotation mark and the backslash.
+_PLAIN_NAME = re.compile(r"[ !#-\[\]-~]*")
 
 
 NODES: Mapping[type[Expr], Callable[["Expressions", Any], Value]] = {

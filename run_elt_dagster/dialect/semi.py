@@ -111,7 +111,7 @@ def array_agg(call: Call) -> Value:
         rows = _distinct(call, value, element)
     else:
         inside = f"{'DISTINCT ' if distinct else ''}{element}{call.order_sql()}"
-        rows = f"list({inside}) FILTER (WHERE {value.sql} IS NOT NULL){call.over_sql()}"
+        rows = f"list_filter(list({inside}){call.over_sql()}, lambda e: e IS NOT NULL)"
     return Value(macro("json_aggregate", rows), types.ARRAY, aggregate=call.over is None)
 
 

@@ -258,7 +258,8 @@ def as_json(value: Value) -> Value:
     if value.kind in SEMI_STRUCTURED:
         return value
     if value.kind is Kind.NUMBER:
-        return Value(macro("number_json", value.sql), types.VARIANT, aggregate=value.aggregate)
+        sql = macro("number_json", value.sql) if value.type.scale else f"CAST(CAST({value.sql} AS VARCHAR) AS JSON)"
+        return Value(sql, types.VARIANT, aggregate=value.aggregate)
     if value.kind is Kind.FLOAT:
         return Value(macro("float_json", value.sql), types.VARIANT, aggregate=value.aggregate)
     if value.kind is Kind.BOOLEAN:

@@ -205,3 +205,19 @@ def test_second_database_is_apart(session: Session) -> None:
     query = f"select comment, row_count from other_{schema}.information_schema.tables"
     assert session.sql(query) == [("c", 1)]
     assert session.refused(f"alter table other_{schema}.public.x rename to run_elt.{schema}.x") == 2
+
+
+def test_object_is_the_same_whether_its_names_are_constants_or_values(session: Session) -> None:
+    session.sql(
+        "create table t as select column1 as n, column2 as x from values (1, 1.50), (null, null), (2, 2.00), (null, 0.25)"
+    )
+    for function in ("object_construct", "object_construct_keep_null"):
+        constant = f"{function}('Z', n, 'it''s', x, 'a', [n], '', null)"
+        value = f"{function}(z, n, i, x, a, [n], e, null)"
+        names = "(select *, 'Z' as z, 'it''s' as i, 'a' as a, '' as e from t)"
+        first, second = (session.sql(f"select {made} from {names} order by x") for made in (constant, value))
+        assert len(first) == 4
+        assert first == second
+    # An array leaves out what is NULL, but not an object without fields.
+    query = "select array_agg(n) within group (order by n), array_agg(object_construct('n', n)) from t where n is null"
+    assert session.sql(query) == [("[]", "[{},{}]")]
