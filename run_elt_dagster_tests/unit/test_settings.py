@@ -169,7 +169,7 @@ def test_template_sets_nothing_and_every_example_of_it_can_be_used() -> None:
     assert settings.alerts.owners == {"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}
     assert settings.snowflake is not None
     defaults = Settings.from_environment({})
-    given = ("alerts", "snowflake", "source_url", "production_database")
+    given = ("alerts", "snowflake", "source_url", "production_database", "log_schema")
     common = [name for name in Settings.model_fields if name not in given]
     assert [name for name in common if getattr(settings, name) != getattr(defaults, name)] == []
 
