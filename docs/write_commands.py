@@ -13,7 +13,8 @@ WIDTH = 100
 INTRO = """# Commands
 
 `run-elt` answers what comes up before and after a run. Dagster's own commands build. Each command reads the same settings as a run
-([settings.md](settings.md)), from the environment and from `.env` in the working directory.
+([settings.md](settings.md)), from the environment and from `.env` in the working directory. With `-m`, `-f` or a pyproject.toml that names your
+code location, it works on [a project of your own](library.md#commands).
 
 The exit code is 0 where all is well, 1 where something is wrong, 2 for wrong usage, and 130 after an interruption.
 

@@ -6,8 +6,10 @@ The shipped code location, definitions.py, is its first caller. docs/library.md 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
@@ -36,7 +38,7 @@ from run_elt_dagster.orchestration.jobs import (
 )
 from run_elt_dagster.orchestration.lateness import watched_tables
 from run_elt_dagster.orchestration.links import Links
-from run_elt_dagster.orchestration.rebuild import OP_NAME
+from run_elt_dagster.orchestration.rebuild import op_name
 from run_elt_dagster.orchestration.schedule import schedule_of
 from run_elt_dagster.orchestration.sources import JOB_NAME as OBSERVE_NAME
 from run_elt_dagster.orchestration.sources import observe_sources_job
@@ -225,6 +227,8 @@ def build_parts(
     loaded = load_folders(
         [each if isinstance(each, SqlFolder) else SqlFolder(each) for each in folders], given, settings
     )
+    if (noted := _noted.get()) is not None:
+        noted.extend(loaded)
     place = place_of(loaded)
     alerts = alerts_of(loaded, settings, place)
     is_running = any(each.is_running for each in loaded)
@@ -260,6 +264,11 @@ class Loaded:
     settings: Settings
 
     @property
+    def database(self) -> str:
+        """The session's database as far as it is known: the one that a name in SQL means that leaves it out."""
+        return _database(self.snowflake)
+
+    @property
     def is_running(self) -> bool:
         """Whether schedules and sensors run by default: in a named deployment, and on the embedded Snowflake."""
         return bool(self.settings.deployment) or self.snowflake.is_embedded
@@ -269,6 +278,20 @@ class Loaded:
         """The keys of the assets of its tables, by the keys that SQL reads the tables by."""
         by_name = {own_key(table): self.tables.asset_path(key) for key, table in self.tables.items()}
         return {**by_name, **{key: self.tables.asset_path(key) for key in self.tables.broken}}
+
+
+_noted: ContextVar[list[Loaded] | None] = ContextVar("_noted", default=None)
+
+
+@contextmanager
+def noting_folders() -> Generator[list[Loaded]]:
+    """Note the folders that `build_defs` and `build_parts` load meanwhile, for a command that works on them."""
+    noted: list[Loaded] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
 
 def load_folders(folders: Sequence[SqlFolder], given: Mapping[str, Any], settings: Settings) -> list[Loaded]:
@@ -318,7 +341,8 @@ def _load(folder: SqlFolder, given: Mapping[str, Any], settings: Settings) -> Lo
     problems = [*map(str, tables.problems), *_unread(folder, tables)]
     if is_validation() and problems:
         raise FolderError("\n".join(problems))
-    for problem in problems:
+    # A command says them itself where they matter to it.
+    for problem in problems if _noted.get() is None else ():
         say_on_stderr(problem)
     return Loaded(folder, tables, snowflake, settings)
 
@@ -355,7 +379,7 @@ def _parts_of(loaded: Loaded, place: Place, sources: Sequence[dg.AssetSpec]) -> 
         links=_links(loaded),
         columns=ColumnLineage(tables, path=column_file(settings.cache_dir, folder.directory)),
         woken=woken,
-        name=folder.named(OP_NAME),
+        name=op_name(folder.name),
         group=folder.group,
         resource=folder.snowflake,
         place=place,
@@ -379,7 +403,7 @@ def _parts_of(loaded: Loaded, place: Place, sources: Sequence[dg.AssetSpec]) -> 
 
 
 def _links(loaded: Loaded) -> Links:
-    return Links.to(loaded.snowflake, _database(loaded.snowflake), loaded.folder.directory, loaded.settings.source_url)
+    return Links.to(loaded.snowflake, loaded.database, loaded.folder.directory, loaded.settings.source_url)
 
 
 def _sources(loaded: Sequence[Loaded]) -> dict[str, list[dg.AssetSpec]]:
@@ -396,9 +420,9 @@ def _sources(loaded: Sequence[Loaded]) -> dict[str, list[dg.AssetSpec]]:
 def place_of(loaded: Sequence[Loaded]) -> Place:
     """Return what the code location builds, and where: that tells its runs from another location's."""
     targets = [
-        embedded_target(Path(each.snowflake.embedded_dir).absolute(), _database(each.snowflake))
+        embedded_target(Path(each.snowflake.embedded_dir).absolute(), each.database)
         if each.snowflake.is_embedded
-        else f"{text_of(each.snowflake.account)}|{_database(each.snowflake)}"
+        else f"{text_of(each.snowflake.account)}|{each.database}"
         for each in loaded
     ]
     return Place("|".join(str(each.folder.directory) for each in loaded), "|".join(dict.fromkeys(targets)))
@@ -407,10 +431,7 @@ def place_of(loaded: Sequence[Loaded]) -> Place:
 def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Alerts:
     """Return what the sensors know of the code location: the tables of all folders."""
     databases = dict.fromkeys(
-        f"{_database(each.snowflake)} on the embedded Snowflake"
-        if each.snowflake.is_embedded
-        else _database(each.snowflake)
-        for each in loaded
+        f"{each.database} on the embedded Snowflake" if each.snowflake.is_embedded else each.database for each in loaded
     )
     return Alerts(
         settings=settings.alerts.model_copy(

@@ -7,7 +7,7 @@ import click
 from run_elt_dagster.cli.diff_of_all import comparison_facts, print_comparison
 from run_elt_dagster.cli.diff_of_one import difference_facts, print_difference
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, changed, partition, whole
+from run_elt_dagster.cli.parameters import TABLE, as_json, changed, of_project, partition, whole
 from run_elt_dagster.cli.printing import print_json, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.environments.comparison import compare_tables
@@ -15,16 +15,17 @@ from run_elt_dagster.environments.databases import production_for
 from run_elt_dagster.environments.mark import stored_database
 from run_elt_dagster.environments.planning import planned
 from run_elt_dagster.model.names import display_name
-from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.compare import against_of, compare, key_of
 from run_elt_dagster.publish.preview import built
-from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings
+from run_elt_dagster.settings import EMBEDDED_DATABASE
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session
 
 
 @click.command("diff")
 @click.argument("table", required=False, type=TABLE, metavar="[SCHEMA.TABLE]")
+@of_project
 @click.option("--key", metavar="COLUMNS", help="Columns that identify a row, with commas; primary_key by default.")
 @click.option(
     "--against",
@@ -38,6 +39,7 @@ from run_elt_dagster.snowflake.session import Session
 @click.option("--exit-code", "tells_by_code", is_flag=True, help="Exit with 1 if there is a difference, as git does.")
 @as_json
 def command(
+    project: Project,
     table: str | None,
     *,
     key: str | None,
@@ -62,25 +64,24 @@ def command(
     """
     if rows and as_json:
         raise click.UsageError("--rows prints values of rows, and is for a terminal: leave out --json.")
-    settings = Settings.from_environment()
     if table is None:
         if key is not None or rows or partition is not None or is_whole:
             raise click.UsageError("--key, --rows, --partition and --whole require a table.")
-        return _all_tables(settings, against, changed, tells_by_code=tells_by_code, as_json=as_json)
+        return _all_tables(project, against, changed, tells_by_code=tells_by_code, as_json=as_json)
     if changed is not None:
         raise click.UsageError("--changed chooses tables: name none.")
-    declared = load_table(settings.tables_dir, table)
+    declared = project.table(table)
     part = declared.part(partition) if declared.partitions is not None or partition else None
     columns = key_of(key.split(",") if key else (), declared, examples=rows)
-    with signed_in(settings) as session:
-        other = against_of(_database(session, settings, against), declared, database=session.database)
+    with signed_in(project) as session:
+        other = against_of(_database(session, project, against), declared, database=session.database)
         with (
             progress(f"Building {declared.name} under another name") as steps,
             built(
                 session,
                 declared,
                 job="run-elt diff",
-                options=settings.publishing,
+                options=project.settings.publishing,
                 part=part,
                 is_whole=is_whole,
                 warn=say_on_stderr,
@@ -100,10 +101,11 @@ def command(
     return 1 if tells_by_code and not difference.is_empty else 0
 
 
-def _database(session: Session, settings: Settings, against: str | None) -> str | None:
+def _database(session: Session, project: Project, against: str | None) -> str | None:
     """Return what `--against` names, with the production database in the place of the word."""
     if against is None or against.lower() != "production":
         return against
+    settings = project.settings
     given = settings.production_database
     production = production_for(
         session,
@@ -116,16 +118,16 @@ def _database(session: Session, settings: Settings, against: str | None) -> str 
 
 
 def _all_tables(
-    settings: Settings, against: str | None, changed: str | None, *, tells_by_code: bool, as_json: bool
+    project: Project, against: str | None, changed: str | None, *, tells_by_code: bool, as_json: bool
 ) -> int:
     """Compare the tables of two databases, all or those that --changed chooses."""
     if against is None:
         raise click.UsageError("Name a table, or a database with --against: run-elt diff --against production.")
-    plan, _ = planned(settings, (), changed)
+    plan, _ = planned(project.settings, (), changed, prefix=project.prefix)
     tables = sorted((each.table for each in plan.built), key=lambda table: table.key)
-    with signed_in(settings) as session, progress("Asking both catalogues") as steps:
+    with signed_in(project) as session, progress("Asking both catalogues") as steps:
         here = session.database
-        named = _database(session, settings, against)
+        named = _database(session, project, against)
         if named == against and against.lower() == "production":
             raise ValueError(
                 f"run-elt diff --against production requires an environment, got {display_name(here)}: it is no copy, and "

@@ -9,17 +9,17 @@ from typing import Any
 import click
 
 from run_elt_dagster.cli.opening import in_words
-from run_elt_dagster.cli.parameters import as_json
+from run_elt_dagster.cli.parameters import as_json, of_project
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.environments.databases import Databases
 from run_elt_dagster.environments.mark import MAX_DAYS, Environment, environment_database, stored_database
 from run_elt_dagster.environments.opening import databases_session
 from run_elt_dagster.environments.plan import read_by_full_name, schemas_of
-from run_elt_dagster.model.lineage import Catalogue, load_tables
+from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import display_name
-from run_elt_dagster.settings import Settings
-from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.project import Project
+from run_elt_dagster.settings import SnowflakeSettings
 
 _UNITS = ((1024**3, "GB"), (1024**2, "MB"), (1024, "kB"))
 _of = click.option(
@@ -42,6 +42,7 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
+@of_project
 @_of
 @click.option(
     "--days", type=click.IntRange(1, MAX_DAYS), default=14, show_default=True, help="It is dropped after so many."
@@ -53,23 +54,31 @@ def command() -> None:
 @click.option("--replace", is_flag=True, help="Drop an environment of this name before.")
 @as_json
 def create(
-    name: str, *, source: str | None, days: int, owner: str | None, only_schemas: bool, replace: bool, as_json: bool
+    project: Project,
+    name: str,
+    *,
+    source: str | None,
+    days: int,
+    owner: str | None,
+    only_schemas: bool,
+    replace: bool,
+    as_json: bool,
 ) -> int:
     """Copy the production database as DATABASE__NAME, in one statement.
 
     Environments that have expired are dropped before.
     """
-    settings = Settings.from_environment()
-    owner, now = owner or _user(settings), datetime.now(UTC)
+    settings = project.settings
+    owner, now = owner or _user(settings.snowflake), datetime.now(UTC)
     # A wrong name is said before anybody signs in.
     environment_database(stored_database(source or settings.production_database or settings.database), name)
-    tables = load_tables(settings.tables_dir, cache_dir=settings.cache_dir, keeps_broken=True)
+    tables = project.tables(keeps_broken=True, in_database=False)
     if only_schemas and settings.snowflake is None:
         raise ValueError(
             "run-elt env create --schemas requires an account, got the embedded Snowflake. Nothing was made. Leave it out: a file is copied "
             "as a whole."
         )
-    with progress("Signing in") as steps, _databases(settings, source) as databases:
+    with progress("Signing in") as steps, _databases(project, source) as databases:
         for each in databases.drop_expired(now=now, tell=say_on_stderr):
             say_on_stderr(f"{display_name(each.database)} had expired and was dropped.")
         steps.tell(f"Copying {display_name(databases.production)}")
@@ -82,17 +91,18 @@ def create(
     if as_json:
         print_json(_facts(made, now))
     else:
-        _print_made(made, days)
+        _print_made(made, days, project.database_variable)
     return 0
 
 
 @command.command("list")
+@of_project
 @_of
 @as_json
-def list_(*, source: str | None, as_json: bool) -> int:
+def list_(project: Project, *, source: str | None, as_json: bool) -> int:
     """List the environments of the production database: owner, age, and when they are dropped."""
-    settings, now = Settings.from_environment(), datetime.now(UTC)
-    with progress("Signing in"), _databases(settings, source) as databases:
+    now = datetime.now(UTC)
+    with progress("Signing in"), _databases(project, source) as databases:
         found = databases.environments()
     if as_json:
         print_json([_facts(each, now) for each in found])
@@ -106,14 +116,15 @@ def list_(*, source: str | None, as_json: bool) -> int:
 
 @command.command("drop")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@of_project
 @click.option("--expired", is_flag=True, help="Drop those that have expired.")
 @_of
-def drop(names: Sequence[str], *, expired: bool, source: str | None) -> int:
+def drop(project: Project, names: Sequence[str], *, expired: bool, source: str | None) -> int:
     """Drop environments. A database that env create has not made is never dropped, and neither is that of SNOWFLAKE_DATABASE."""
     if bool(names) == expired:
         raise click.UsageError("Name environments, or give --expired.")
-    settings, now, left = Settings.from_environment(), datetime.now(UTC), list[str]()
-    with progress("Signing in"), _databases(settings, source) as databases:
+    now, left = datetime.now(UTC), list[str]()
+    with progress("Signing in"), _databases(project, source) as databases:
         dropped = databases.drop_expired(now=now, tell=left.append) if expired else []
         for name in names:
             try:
@@ -131,10 +142,10 @@ def drop(names: Sequence[str], *, expired: bool, source: str | None) -> int:
 
 
 @contextmanager
-def _databases(settings: Settings, source: str | None) -> Generator[Databases]:
+def _databases(project: Project, source: str | None) -> Generator[Databases]:
+    settings = project.settings
     given = source or settings.production_database
-    snowflake = Snowflake.from_settings(settings).resolved()
-    with in_words(settings), databases_session(snowflake, log=say_on_stderr) as session:
+    with in_words(settings), databases_session(project.snowflake, log=say_on_stderr) as session:
         yield Databases(
             session,
             database=stored_database(settings.database),
@@ -143,9 +154,9 @@ def _databases(settings: Settings, source: str | None) -> Generator[Databases]:
         )
 
 
-def _user(settings: Settings) -> str:
-    if settings.snowflake is not None and settings.snowflake.user:
-        return settings.snowflake.user
+def _user(account: SnowflakeSettings | None) -> str:
+    if account is not None and account.user:
+        return account.user
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -162,12 +173,17 @@ def _warn(tables: Catalogue, made: Environment, strangers: Sequence[str]) -> Non
         )
 
 
-def _print_made(made: Environment, days: int) -> None:
+def _print_made(made: Environment, days: int, variable: str) -> None:
     shown = display_name(made.database)
     print(
         f"{shown} is a copy of {display_name(made.mark.of)}. It is dropped after {days} day{'' if days == 1 else 's'}, on {made.mark.drops_at:%Y-%m-%d}."
     )
-    print(f"Every command and every run goes there with this variable:\n\n  export SNOWFLAKE_DATABASE={_quoted(shown)}")
+    if variable:
+        print(f"Every command and every run goes there with this variable:\n\n  export {variable}={_quoted(shown)}")
+    else:
+        print(
+            f"Every command and every run goes there if the resource of your code location has this database:\n\n  {shown}"
+        )
 
 
 def _quoted(shown: str) -> str:

@@ -8,13 +8,14 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, print_tree
 from run_elt_dagster.model.column_lineage import ColumnLineage, Step, column_file
-from run_elt_dagster.model.lineage import Catalogue, load_tables
+from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, key_of
 from run_elt_dagster.model.origins import ColumnRef
-from run_elt_dagster.settings import Settings, history_is_kept
+from run_elt_dagster.project import Project
+from run_elt_dagster.settings import history_is_kept
 
 if TYPE_CHECKING:
     from run_elt_dagster.orchestration.sources import ObservedColumns
@@ -50,9 +51,10 @@ def _is_clear(step: Step) -> bool:
 
 @click.command("lineage")
 @click.argument("name", type=TABLE, metavar="SCHEMA.TABLE[.COLUMN]")
+@of_project
 @click.option("--downstream", is_flag=True, help="Show the columns that come from it, not those that it comes from.")
 @as_json
-def command(name: str, *, downstream: bool, as_json: bool) -> int:
+def command(project: Project, name: str, *, downstream: bool, as_json: bool) -> int:
     """Show which columns the values of a table or of one column come from.
 
     \b
@@ -63,8 +65,7 @@ def command(name: str, *, downstream: bool, as_json: bool) -> int:
     It is read off the SQL files: no statement is sent. What cannot be told says so, with the reason. The columns of a source are
     known if Dagster's history has an observation of it: launch the job observe_sources.
     """
-    settings = Settings.from_environment()
-    tables = load_tables(settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir)
+    settings, tables = project.settings, project.tables()
     lineage = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
     found = _look(lineage, name, tables, downstream=downstream)
     if (not found.is_clear or found.table not in tables) and (observed := _observed(tables)):

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import click
 
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, shown_path
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.lint import Linted, lint
 from run_elt_dagster.model.table import TableProblem
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.project import Project
 
 
 @click.command("lint")
 @click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@of_project
 @click.option(
     "--tables-dir",
     type=click.Path(path_type=Path),
@@ -22,13 +23,13 @@ from run_elt_dagster.settings import Settings
     help="Folder of table files, in the place of RUN_ELT_TABLES_DIR.",
 )
 @as_json
-def command(tables: tuple[str, ...], *, tables_dir: Path | None, as_json: bool) -> int:
+def command(project: Project, tables: tuple[str, ...], *, tables_dir: Path | None, as_json: bool) -> int:
     """Check the files of TABLES, of all tables by default.
 
     It finds what keeps a file from loading: settings, SQL, and what it reads. Each problem is a line with file and line. The exit
     code is 1 if there is one. It signs in nowhere.
     """
-    settings = Settings.from_environment()
+    settings = project.settings
     folder = tables_dir.absolute() if tables_dir else settings.tables_dir
     with progress("Reading the table files"):
         found = lint(folder, database=settings.database, cache_dir=settings.cache_dir)

@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 
 from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.project import Project
 from run_elt_dagster.redaction import redact
 from run_elt_dagster.settings import Settings, history_is_kept, secret_values
-from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 
@@ -42,13 +42,13 @@ def history() -> Generator[dg.DagsterInstance | None]:
 
 
 @contextmanager
-def signed_in(settings: Settings) -> Generator[ConnectorSession]:
+def signed_in(project: Project) -> Generator[ConnectorSession]:
     """Open a session.
 
     Raises:
         ValueError: Snowflake or the connector refuses. The text has the next step.
     """
-    with in_words(settings), Snowflake.from_settings(settings).resolved().session(log=say_on_stderr) as session:
+    with in_words(project.settings), project.snowflake.session(log=say_on_stderr) as session:
         try:
             yield session
         except StatementError as error:

@@ -1,9 +1,14 @@
 """Parameters that several commands take."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class TableName(click.ParamType[str]):
@@ -41,3 +46,52 @@ changed = click.option(
     metavar="[REVISION]",
     help="Only tables whose file differs from a Git revision, and what reads them: from where the branch left the default branch, if none is named.",
 )
+
+_module = click.option(
+    "-m",
+    "--module-name",
+    metavar="MODULE",
+    envvar="DAGSTER_MODULE_NAME",
+    help="Module of your code location, as Dagster's commands take it. By default, that of pyproject.toml.",
+)
+_file = click.option(
+    "-f",
+    "--python-file",
+    metavar="FILE",
+    envvar="DAGSTER_PYTHON_FILE",
+    type=click.Path(path_type=Path),
+    help="File of your code location.",
+)
+_folder = click.option("--folder", metavar="NAME", help="Name of the folder, if your code location has several.")
+
+
+def of_project(command: Command) -> Command:
+    """Give a command the options that name a folder of a code location, and what they name as its argument `project`."""
+
+    @_module
+    @_file
+    @_folder
+    @functools.wraps(command)
+    def in_project(
+        *arguments: Any, module_name: str | None, python_file: Path | None, folder: str | None, **options: Any
+    ) -> Any:
+        # The completion of a shell, and --help, do without.
+        from run_elt_dagster.project import location_of  # noqa: PLC0415
+
+        return command(*arguments, project=location_of(module_name, python_file).project(folder), **options)
+
+    return in_project  # type: ignore[return-value]
+
+
+def of_location(command: Command) -> Command:
+    """Give a command the options that name a code location, and that as its argument `location`."""
+
+    @_module
+    @_file
+    @functools.wraps(command)
+    def at_location(*arguments: Any, module_name: str | None, python_file: Path | None, **options: Any) -> Any:
+        from run_elt_dagster.project import location_of  # noqa: PLC0415 - likewise
+
+        return command(*arguments, location=location_of(module_name, python_file), **options)
+
+    return at_location  # type: ignore[return-value]

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, changed
+from run_elt_dagster.cli.parameters import TABLE, as_json, changed, of_project
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.environments.mark import stored_database
@@ -15,17 +15,20 @@ from run_elt_dagster.environments.planning import planned, statements_of
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement
-from run_elt_dagster.settings import Settings
 
 
 @click.command("plan")
 @click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@of_project
 @changed
 @click.option("--selection", is_flag=True, help="Print only what --select of Dagster's commands takes.")
 @click.option("--statements", is_flag=True, help="Sign in, and print the statements of each table too.")
 @as_json
-def command(tables: tuple[str, ...], *, changed: str | None, selection: bool, statements: bool, as_json: bool) -> int:
+def command(
+    project: Project, tables: tuple[str, ...], *, changed: str | None, selection: bool, statements: bool, as_json: bool
+) -> int:
     """Print what a run of TABLES would build and where it would be published. All tables by default.
 
     \b
@@ -37,16 +40,15 @@ def command(tables: tuple[str, ...], *, changed: str | None, selection: bool, st
     """
     if selection and (as_json or statements):
         raise click.UsageError("--selection prints a selection alone: leave out --json and --statements.")
-    settings = Settings.from_environment()
     with progress("Reading the table files"):
-        plan, catalogue = planned(settings, tables, changed)
+        plan, catalogue = planned(project.settings, tables, changed, prefix=project.prefix)
     if selection:
         return _print_selection(plan, catalogue)
-    sent = _statements(settings, plan) if statements else {}
+    sent = _statements(project, plan) if statements else {}
     if as_json:
-        print_json(_facts(settings, plan, catalogue, sent))
+        print_json(_facts(project, plan, catalogue, sent))
     else:
-        _print(settings, plan, catalogue, sent)
+        _print(project, plan, catalogue, sent)
     return 1 if plan.broken else 0
 
 
@@ -76,16 +78,14 @@ def _say_broken(plan: Plan, catalogue: Catalogue) -> None:
             say_on_stderr(str(problem))
 
 
-def _statements(settings: Settings, plan: Plan) -> dict[Key, list[PlannedStatement]]:
-    with signed_in(settings) as session, progress("Asking Snowflake"):
-        return dict(statements_of(session, plan, settings.publishing))
+def _statements(project: Project, plan: Plan) -> dict[Key, list[PlannedStatement]]:
+    with signed_in(project) as session, progress("Asking Snowflake"):
+        return dict(statements_of(session, plan, project.settings.publishing))
 
 
-def _print(
-    settings: Settings, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]
-) -> None:
+def _print(project: Project, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]) -> None:
     if plan.built:
-        rows = [(each.table.name, each.reason, str(_target(settings, each)), each.table.method) for each in plan.built]
+        rows = [(each.table.name, each.reason, str(_target(project, each)), each.table.method) for each in plan.built]
         print_table(("built", "because", "published as", "by"), rows)
     since = f" Compared with {plan.since}." if plan.since else ""
     print(f"{len(plan.built):,} built, {len(plan.skipped):,} skipped.{since}")
@@ -103,12 +103,12 @@ def _print(
             print(f"\n-- {each.stage}\n{each.sql};")
 
 
-def _target(settings: Settings, each: Planned) -> Relation:
-    return target_of(each.table, database=stored_database(settings.database))
+def _target(project: Project, each: Planned) -> Relation:
+    return target_of(each.table, database=stored_database(project.settings.database))
 
 
 def _facts(
-    settings: Settings, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]
+    project: Project, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]
 ) -> dict[str, Any]:
     return {
         "since": plan.since or None,
@@ -117,7 +117,7 @@ def _facts(
             {
                 "table": each.table.name,
                 "because": each.reason,
-                "published_as": str(_target(settings, each)),
+                "published_as": str(_target(project, each)),
                 "method": each.table.method,
                 **({"statements": [one.sql for one in sent[each.table.key]]} if sent else {}),
             }

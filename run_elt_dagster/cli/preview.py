@@ -8,39 +8,40 @@ import click
 from run_elt_dagster.audit.increment import rows_to_merge
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.cli.opening import signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json, partition, whole
+from run_elt_dagster.cli.parameters import TABLE, as_json, of_project, partition, whole
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
-from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.preview import audit, built, first_rows
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.session import Answer
 
 
 @click.command("preview")
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@of_project
 @click.option("--rows", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Rows to print.")
 @partition
 @whole
 @click.option("--keep", is_flag=True, help="Keep the candidate, to query it.")
 @as_json
-def command(table: str, *, rows: int, partition: str | None, is_whole: bool, keep: bool, as_json: bool) -> int:
+def command(
+    project: Project, table: str, *, rows: int, partition: str | None, is_whole: bool, keep: bool, as_json: bool
+) -> int:
     """Build and audit a table as its file stands, print its first rows, and publish nothing.
 
     The tables that it reads are those that readers see. The exit code is 1 if a check would stop the publishing.
     """
-    settings = Settings.from_environment()
-    declared = load_table(settings.tables_dir, table)
+    declared = project.table(table)
     part = declared.part(partition) if declared.partitions is not None or partition else None
     with (
-        signed_in(settings) as session,
+        signed_in(project) as session,
         progress(f"Building {declared.name} under another name") as steps,
         built(
             session,
             declared,
             job="run-elt preview",
-            options=settings.publishing,
+            options=project.settings.publishing,
             keep=keep,
             part=part,
             is_whole=is_whole,

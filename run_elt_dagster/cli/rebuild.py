@@ -7,21 +7,21 @@ import sys
 import click
 
 from run_elt_dagster.cli.opening import dagster_instance, signed_in
-from run_elt_dagster.cli.parameters import TABLE
+from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import print_table
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.rebuild import RebuildPlan, plan_of, require_increment
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.planned import planned_statements
-from run_elt_dagster.settings import Settings
 
 
 @click.command("rebuild")
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@of_project
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
-def command(table: str, *, is_agreed: bool) -> int:
+def command(project: Project, table: str, *, is_agreed: bool) -> int:
     """Build a table with increments whole, audit it, and put it in the place of all of its rows.
 
     It first prints what that takes: the rows now, how long the last whole build took, and the statements. Then it asks. The run is one of
@@ -29,21 +29,21 @@ def command(table: str, *, is_agreed: bool) -> int:
     """
     # As it was, so Dagster finds its instance as it does without this command.
     environment = dict(os.environ)
-    settings = Settings.from_environment()
-    declared = load_table(settings.tables_dir, table)
-    require_increment(declared)
-    plan = _plan(settings, declared)
+    declared = project.table(table)
+    require_increment(declared, project.target)
+    plan = _plan(project, declared)
     _print(plan)
     if is_agreed or _agrees():
-        print(f"dagster {shlex.join(plan.command)}", flush=True)
+        command = plan.command(project.target, folder=project.name)
+        print(f"dagster {shlex.join(command)}", flush=True)
         # In place of this process: a signal reaches Dagster, and its exit code is the command's.
-        os.execve(sys.executable, [sys.executable, "-m", "dagster", *plan.command], environment)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-m", "dagster", *command], environment)  # noqa: S606
     print("Nothing was built.")
     return 1
 
 
-def _plan(settings: Settings, table: AnalyticsTable) -> RebuildPlan:
-    with dagster_instance() as instance, signed_in(settings) as session:
+def _plan(project: Project, table: AnalyticsTable) -> RebuildPlan:
+    with dagster_instance() as instance, signed_in(project) as session:
         database = session.database
         answer = session.execute(inventory_sql(database, [table.stored_schema]), tag={"stage": "inspect"})
         inventory = inventory_of(answer.rows)
@@ -53,7 +53,7 @@ def _plan(settings: Settings, table: AnalyticsTable) -> RebuildPlan:
             session.execute(f"SELECT * FROM {target.sql} LIMIT 0", tag={"stage": "inspect"}).columns if existing else ()
         )
         statements = planned_statements(
-            table, inventory, database=database, columns=columns, options=settings.publishing, is_whole=True
+            table, inventory, database=database, columns=columns, options=project.settings.publishing, is_whole=True
         )
         return plan_of(instance, table, statements, rows=existing.rows if existing is not None else None)
 

@@ -4,19 +4,19 @@ import click
 import dagster as dg
 
 from run_elt_dagster.cli import InterruptedCommandError
-from run_elt_dagster.cli.parameters import TABLE
+from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.cli.rollback_parts import roll_back_increment, roll_back_partitions
 from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
-from run_elt_dagster.settings import Settings
 
 
 @click.command("rollback")
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@of_project
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
 @click.option("--further", is_flag=True, help="Go back one version more than an earlier rollback has.")
 @click.option(
@@ -24,29 +24,28 @@ from run_elt_dagster.settings import Settings
     metavar="KEY",
     help="The partition to roll back, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
 )
-def command(table: str, *, is_agreed: bool, further: bool, partition: str | None) -> int:
+def command(project: Project, table: str, *, is_agreed: bool, further: bool, partition: str | None) -> int:
     """Put the previous version of a table back, or the rows from before the last publish of partitions, or from before the last increment.
 
     It first prints what readers see now, what they will see and by which statement, and asks.
     """
-    settings = Settings.from_environment()
-    declared = load_table(settings.tables_dir, table)
+    declared = project.table(table)
     try:
         if declared.partitions is not None or partition:
             part = declared.part(partition)
-            return roll_back_partitions(settings, declared, part, is_agreed=is_agreed, further=further)
+            return roll_back_partitions(project, declared, part, is_agreed=is_agreed, further=further)
         if declared.increment is not None:
-            return roll_back_increment(settings, declared, is_agreed=is_agreed, further=further)
-        return _roll_back(settings, declared, is_agreed=is_agreed, further=further)
+            return roll_back_increment(project, declared, is_agreed=is_agreed, further=further)
+        return _roll_back(project, declared, is_agreed=is_agreed, further=further)
     except KeyboardInterrupt:
         raise InterruptedCommandError(
             f"What readers see of {table} is unknown if its exchange was under way: run-elt show {table}"
         ) from None
 
 
-def _roll_back(settings: Settings, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
-    with rolling_back(settings) as (instance, runner, database):
-        rollback = Rollback(runner, table, database=database, check_policies=settings.check_policies)
+def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
+    with rolling_back(project) as (instance, runner, database):
+        rollback = Rollback(runner, table, database=database, check_policies=project.settings.check_policies)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
         if plan.method == "done":
@@ -65,7 +64,7 @@ def _roll_back(settings: Settings, table: AnalyticsTable, *, is_agreed: bool, fu
 
 def _observation(plan: RollbackPlan) -> dg.AssetObservation:
     return dg.AssetObservation(
-        list(plan.table.key),
+        list(plan.table.asset_path),
         description=f"Rolled back to the previous version: {plan.previous.words}.",
         metadata={"rolled_back_to": plan.previous.words, "rolled_back_from": _present(plan)},
     )

@@ -9,6 +9,7 @@ from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.part_rollback import put_back
 from run_elt_dagster.publish.part_rollback_plan import (
     PartRollbackPlan,
@@ -17,36 +18,36 @@ from run_elt_dagster.publish.part_rollback_plan import (
     last_increment,
     parts_of_slice,
 )
-from run_elt_dagster.settings import Settings
 
 
 def roll_back_partitions(
-    settings: Settings, table: AnalyticsTable, part: Slice, *, is_agreed: bool, further: bool
+    project: Project, table: AnalyticsTable, part: Slice, *, is_agreed: bool, further: bool
 ) -> int:
     """Put back the rows that partitions had before their last publish, after a question."""
 
     def parts(database: str) -> Parts:
         return parts_of_slice(table, part, target=target_of(table, database=database))
 
-    return _roll_back(settings, table, parts, is_agreed=is_agreed, further=further)
+    return _roll_back(project, table, parts, is_agreed=is_agreed, further=further)
 
 
-def roll_back_increment(settings: Settings, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
+def roll_back_increment(project: Project, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
     """Put back the rows that a table had before its last increment, after a question."""
-    return _roll_back(settings, table, lambda _: last_increment(), is_agreed=is_agreed, further=further)
+    return _roll_back(project, table, lambda _: last_increment(), is_agreed=is_agreed, further=further)
 
 
 def _roll_back(
-    settings: Settings,
+    project: Project,
     table: AnalyticsTable,
     parts_in: Callable[[str], Parts],
     *,
     is_agreed: bool,
     further: bool,
 ) -> int:
-    with rolling_back(settings) as (instance, runner, database):
+    with rolling_back(project) as (instance, runner, database):
         parts = parts_in(database)
-        planner = PartRollbackPlanner(runner, table, parts, database=database, check_policies=settings.check_policies)
+        policies = project.settings.check_policies
+        planner = PartRollbackPlanner(runner, table, parts, database=database, check_policies=policies)
         plan = planner.plan(further=further)
         _print(plan)
         if not plan.versions:
@@ -89,7 +90,7 @@ def _print(plan: PartRollbackPlan) -> None:
 def _observations(plan: PartRollbackPlan) -> Iterator[dg.AssetObservation]:
     for key, version in plan.versions.items():
         yield dg.AssetObservation(
-            list(plan.table.key),
+            list(plan.table.asset_path),
             partition=key if plan.parts.is_partition else None,
             description=f"Rolled back to the previous version: {version.words}.",
             metadata={"rolled_back_to": version.words, "rolled_back_from": version.present_words},

@@ -10,16 +10,15 @@ import dagster as dg
 from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.orchestration.assets import is_live
-from run_elt_dagster.settings import Settings
-from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.project import Project
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 
 
 @contextmanager
-def rolling_back(settings: Settings) -> Generator[tuple[dg.DagsterInstance, StatementRunner, str]]:
+def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, StatementRunner, str]]:
     """Open Dagster's history, what sends the statements, and tell the stored name of the session's database."""
-    snowflake = Snowflake.from_settings(settings).resolved()
-    with dagster_instance() as instance, in_words(settings), snowflake.session(log=say_on_stderr) as session:
+    signing_in = project.snowflake.session(log=say_on_stderr)
+    with dagster_instance() as instance, in_words(project.settings), signing_in as session:
         run = RunContext("rollback", "run-elt rollback", is_live=lambda start: is_live(instance, start))
         yield instance, StatementRunner(session, run, threading.Event()), session.database
 

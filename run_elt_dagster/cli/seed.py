@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from run_elt_dagster.cli.parameters import TABLE
+from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.names import Relation, stored_names
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.project import Project
 
 _PARTS = 2
 _FORMATS = ("csv", "json", "parquet")
@@ -18,6 +18,7 @@ _FORMATS = ("csv", "json", "parquet")
 @click.command("seed")
 @click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@of_project
 @click.option("--types", metavar="LIST", help="Types of columns, as in 'id number, at timestamp_ntz'.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="What FILE is, if its name does not tell.")
 @click.option(
@@ -25,7 +26,14 @@ _FORMATS = ("csv", "json", "parquet")
 )
 @click.option("--replace", is_flag=True, help="Replace a table that is there.")
 def command(
-    table: str, file: Path, *, types: str | None, form: str | None, delimiter: str | None, replace: bool
+    project: Project,
+    table: str,
+    file: Path,
+    *,
+    types: str | None,
+    form: str | None,
+    delimiter: str | None,
+    replace: bool,
 ) -> int:
     """Load FILE into the embedded Snowflake as a table: CSV with a first line of names, JSON lines, or Parquet.
 
@@ -34,7 +42,7 @@ def command(
 
     The whole file is read to find the type of each column. If a value does not fit, nothing is loaded.
     """
-    settings = Settings.from_environment()
+    settings = project.settings
     if settings.snowflake is not None:
         raise ValueError(
             f"run-elt seed requires the embedded Snowflake, got account {settings.snowflake.account}. Nothing was loaded. Load the "

@@ -9,13 +9,13 @@ import click
 import dagster as dg
 
 from run_elt_dagster.cli.opening import history, signed_in
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import increment_facts, increment_line, print_partitions
-from run_elt_dagster.model.lineage import load_declared, load_tables
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.partitions import PublishedPartition, last_increment
 from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
 from run_elt_dagster.settings import Settings
@@ -45,11 +45,12 @@ class _Named:
 
 @click.command("show")
 @click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@of_project
 @click.option(
     "--partitions", "by_partition", is_flag=True, help="List the published partitions of TABLES, instead of rows."
 )
 @as_json
-def command(tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> int:
+def command(project: Project, tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> int:
     """List what readers see: all declared tables, or all that is known of TABLES.
 
     \b
@@ -60,27 +61,26 @@ def command(tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> in
     Of a declared table it prints the settings with their defaults, what it reads and what reads it, its checks with their last results,
     its history, and the statements that a run would send. Nothing is built or changed. TABLES may also be sources and candidates.
     """
-    settings = Settings.from_environment()
     if by_partition:
-        return print_partitions(settings, tables, as_json=as_json)
-    declared, problems = load_declared(settings.tables_dir)
+        return print_partitions(project, tables, as_json=as_json)
+    declared, problems = project.declared()
     for problem in problems:
         # Of another file, it is no reason not to look at a table.
         say_on_stderr(str(problem))
-    with history() as instance, signed_in(settings) as session:
+    with history() as instance, signed_in(project) as session:
         with progress("Asking Snowflake and Dagster"):
             found = look(session, declared, tables, instance=instance)
-            named = list(_named(session, found.named, settings, instance))
+            named = list(_named(session, found.named, project, instance))
         if as_json:
             print_json(_facts(found, named, instance))
         else:
             _print(found, named, instance)
-            _print_place(settings, instance)
+            _print_place(project.settings, instance)
     return 1 if problems and not tables else 0
 
 
 def _named(
-    session: ConnectorSession, tables: Sequence[Shown], settings: Settings, instance: dg.DagsterInstance | None
+    session: ConnectorSession, tables: Sequence[Shown], project: Project, instance: dg.DagsterInstance | None
 ) -> Iterator[_Named]:
     catalogue = None
     for shown in tables:
@@ -88,15 +88,13 @@ def _named(
         if shown.table is None:
             yield _Named(shown, columns, rows)
             continue
-        catalogue = catalogue or load_tables(
-            settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir, keeps_broken=True
-        )
+        catalogue = catalogue or project.tables(keeps_broken=True)
         statements = planned_statements(
             shown.table,
             shown.inventory,
             database=session.database,
             columns=columns,
-            options=settings.publishing,
+            options=project.settings.publishing,
         )
         details = details_of(catalogue, shown.table, instance=instance)
         yield _Named(shown, columns, rows, details, statements, last_increment(session, shown.table))

@@ -10,14 +10,13 @@ from run_elt_dagster.cli.printing import print_json, print_table
 from run_elt_dagster.model.increment import BEGINNING
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.project import Project
 from run_elt_dagster.publish.partitions import PublishedPartition, read_partitions
-from run_elt_dagster.settings import Settings
 
 _HEADER = ("partition", "rows", "published (UTC)", "by run", "rows of (UTC)")
 
 
-def print_partitions(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
+def print_partitions(project: Project, names: Sequence[str], *, as_json: bool) -> int:
     """Print the published partitions of some tables.
 
     Raises:
@@ -25,8 +24,8 @@ def print_partitions(settings: Settings, names: Sequence[str], *, as_json: bool)
     """
     if not names:
         raise click.UsageError("--partitions requires a table: run-elt show --partitions schema.table")
-    declared = [_partitioned(load_table(settings.tables_dir, name)) for name in names]
-    with signed_in(settings) as session:
+    declared = [_partitioned(project.table(name)) for name in names]
+    with signed_in(project) as session:
         found = {table.name: read_partitions(session, table) for table in declared}
     if as_json:
         print_json({name: [_facts(each) for each in partitions] for name, partitions in found.items()})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from run_elt_dagster.cli.parameters import TABLE, as_json
+from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, say
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import require_installed
 from run_elt_dagster.model.table import TableProblem
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.project import Project
 
 if TYPE_CHECKING:
     from run_elt_dagster.testing.runner import AccountRunner, Outcome
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @click.command("test")
 @click.argument("tables", nargs=-1, type=TABLE, metavar="[SCHEMA.TABLE]...")
+@of_project
 @as_json
-def command(tables: tuple[str, ...], *, as_json: bool) -> int:
+def command(project: Project, tables: tuple[str, ...], *, as_json: bool) -> int:
     """Run the tests of TABLES, of all tables by default, without a warehouse.
 
     The tests of a table are in <table>.test.yaml beside its SQL. The exit code is 1 if one fails, or if there is none.
@@ -37,12 +38,12 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
     from run_elt_dagster.testing.runner import Runner  # noqa: PLC0415
 
     started = time.monotonic()
-    settings = Settings.from_environment()
+    settings = project.settings
     outcomes: list[Outcome] = []
     with ExitStack() as stack, progress("Reading the tests") as steps:
         tests, problems = load_tests(settings.tables_dir, tables, database=settings.database)
         cases = [(each, case) for each in tests for case in each.file.cases]
-        runner = stack.enter_context(Runner(_account(settings, stack)))
+        runner = stack.enter_context(Runner(_account(project, stack)))
         for number, (each, case) in enumerate(cases):
             steps.tell(f"{each.table.name}: {case.name}", done=number, total=len(cases))
             outcomes.append(outcome := runner.run(each, case))
@@ -59,8 +60,9 @@ def command(tables: tuple[str, ...], *, as_json: bool) -> int:
     return 0 if is_right else 1
 
 
-def _account(settings: Settings, stack: ExitStack) -> "Callable[[], AccountRunner] | None":
+def _account(project: Project, stack: ExitStack) -> "Callable[[], AccountRunner] | None":
     """Return what opens a session for the tests that run on an account only, None where there is no account for them."""
+    settings = project.settings
     if not settings.test_schema or settings.snowflake is None:
         return None
 
@@ -69,7 +71,7 @@ def _account(settings: Settings, stack: ExitStack) -> "Callable[[], AccountRunne
         from run_elt_dagster.cli.opening import signed_in  # noqa: PLC0415
         from run_elt_dagster.testing.account import OnAccount  # noqa: PLC0415
 
-        return OnAccount(stack.enter_context(signed_in(settings)), settings.test_schema)
+        return OnAccount(stack.enter_context(signed_in(project)), settings.test_schema)
 
     return opened
 

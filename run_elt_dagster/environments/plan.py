@@ -47,7 +47,7 @@ class Plan:
 
         https://docs.dagster.io/guides/build/assets/asset-selection-syntax/reference
         """
-        return " or ".join(f'key:"{"/".join(each.table.key)}"' for each in self.built)
+        return " or ".join(f'key:"{"/".join(each.table.asset_path)}"' for each in self.built)
 
 
 def plan_of(tables: Catalogue, named: Collection[Key], changes: Changes | None) -> Plan:

@@ -15,7 +15,9 @@ from run_elt_dagster.snowflake.session import Session
 _TAG = {"stage": "plan", "job": "run-elt plan"}
 
 
-def planned(settings: Settings, names: Sequence[str], changed: str | None) -> tuple[Plan, Catalogue]:
+def planned(
+    settings: Settings, names: Sequence[str], changed: str | None, *, prefix: Key = ()
+) -> tuple[Plan, Catalogue]:
     """Return what would be built, and all tables of the folder.
 
     Args:
@@ -23,6 +25,7 @@ def planned(settings: Settings, names: Sequence[str], changed: str | None) -> tu
         names: Tables, as a person names them; none for all.
         changed: A revision of Git that the files are compared with: empty for where the branch left the default branch. None to compare
             with none.
+        prefix: What stands before the keys of the assets.
 
     Raises:
         TableProblemsError: There is no folder of tables, or no SQL file in it.
@@ -31,6 +34,7 @@ def planned(settings: Settings, names: Sequence[str], changed: str | None) -> tu
     tables = load_tables(
         settings.tables_dir, database=settings.database, cache_dir=settings.cache_dir, keeps_broken=True
     )
+    tables = tables.placed(prefix=prefix) if prefix else tables
     keys = _keys(settings, tables, names)
     changes = None
     if changed is not None:

@@ -144,7 +144,7 @@ def details_of(tables: Catalogue, table: AnalyticsTable, *, instance: dg.Dagster
         upstream=upstream,
         downstream=sorted(".".join(reader) for reader in tables if key in tables.upstream[reader]),
         checks=[_check(table, audit.name, audit.severity, audit.description, instance) for audit in audits_of(table)],
-        history=None if instance is None else history_of(instance, dg.AssetKey(list(key))),
+        history=None if instance is None else history_of(instance, dg.AssetKey(list(table.asset_path))),
     )
 
 
@@ -181,7 +181,7 @@ def _parent(tables: Catalogue, key: Key) -> Parent:
 def _check(
     table: AnalyticsTable, name: str, severity: str, holds_if: str, instance: dg.DagsterInstance | None
 ) -> ShownCheck:
-    key = dg.AssetCheckKey(dg.AssetKey(list(table.key)), name)
+    key = dg.AssetCheckKey(dg.AssetKey(list(table.asset_path)), name)
     record = instance.get_latest_asset_check_evaluation_record(key) if instance else None
     if record is None:
         return ShownCheck(name, severity, holds_if)

@@ -1,6 +1,7 @@
 """Building a table with increments whole again: how a run is asked for it, and what it would take."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,10 +80,14 @@ class RebuildPlan:
     last_seconds: float | None
     is_outdated: bool | None
 
-    @property
-    def command(self) -> list[str]:
-        """Arguments of `dagster` that rebuild it."""
-        config = {"ops": {OP_NAME: {"config": {"rebuild": [self.table.name]}}}}
+    def command(self, target: Sequence[str], *, folder: str = "") -> list[str]:
+        """Return the arguments of `dagster` that rebuild it.
+
+        Args:
+            target: What names its code location.
+            folder: Name of its folder, which its op is named after.
+        """
+        config = {"ops": {op_name(folder): {"config": {"rebuild": [self.table.name]}}}}
         select = "/".join(self.table.asset_path)
         return [
             "asset",
@@ -91,30 +96,38 @@ class RebuildPlan:
             select,
             "--config-json",
             json.dumps(config),
-            "-m",
-            "run_elt_dagster",
+            *target,
         ]
 
 
-def require_increment(table: AnalyticsTable) -> None:
+def op_name(folder: str) -> str:
+    """Return the name of the op of a folder."""
+    return f"{folder}_{OP_NAME}" if folder else OP_NAME
+
+
+def require_increment(table: AnalyticsTable, target: Sequence[str]) -> None:
     """Require a table that a rebuild is of use for.
+
+    Args:
+        table: The table.
+        target: What names its code location in commands of Dagster.
 
     Raises:
         ValueError: It is built by partitions, or whole anyway. The text says what to do in place of a rebuild.
     """
     if table.increment is not None:
         return
-    select = f"dagster asset materialize --select {'/'.join(table.asset_path)}"
+    select, place = f"dagster asset materialize --select {'/'.join(table.asset_path)}", shlex.join(target)
     if table.partitions is None:
         raise ValueError(
             f"run-elt rebuild requires a table with increments, got {table.name}: each run builds it whole. Nothing was built. Run "
-            f"{select} -m run_elt_dagster"
+            f"{select} {place}"
         )
     partitions = table.partitions.partitions(datetime.now(UTC))
     keys = f"{partitions[0].key}...{partitions[-1].key}" if partitions else "FIRST...LAST"
     raise ValueError(
         f"run-elt rebuild requires a table with increments, got {table.name} with partitions. Nothing was built. Run "
-        f"{select} --partition-range {keys} -m run_elt_dagster, or start a backfill on its page."
+        f"{select} --partition-range {keys} {place}, or start a backfill on its page."
     )
 
 

@@ -32,12 +32,15 @@ class Retry:
     published_since: tuple[dg.AssetKey, ...] = ()
     partitions: tuple[str, str] | None = None
 
-    @property
-    def command(self) -> list[str]:
-        """Arguments of `dagster` that build it."""
+    def command(self, target: Sequence[str]) -> list[str]:
+        """Return the arguments of `dagster` that build it.
+
+        Args:
+            target: What names the code location.
+        """
         selection = ",".join(key.to_user_string() for key in self.keys)
         part = ["--partition-range", "...".join(self.partitions)] if self.partitions else []
-        return ["asset", "materialize", "--select", selection, *part, "-m", "run_elt_dagster"]
+        return ["asset", "materialize", "--select", selection, *part, *target]
 
 
 def retry_of(instance: dg.DagsterInstance, specs: Sequence[dg.AssetSpec], start: str | None = None) -> Retry:

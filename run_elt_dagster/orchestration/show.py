@@ -102,6 +102,11 @@ class Shown:
         return (marker.at[:19].replace("T", " ") or "-", _run(marker)) if marker else ("-", "-")
 
     @property
+    def asset(self) -> dg.AssetKey:
+        """The key of its asset, if it has one."""
+        return dg.AssetKey(self.table.asset_path if self.table is not None else self.name.split("."))
+
+    @property
     def is_in_parts(self) -> bool:
         """Whether runs exchange parts of it."""
         return self.table is not None and self.table.is_in_parts
@@ -168,14 +173,15 @@ def look(
     asked = {table.key: table for _, table in wanted.values() if table} if names else tables
     places = {key: target_of(table, database=database) for key, table in asked.items()}
     inventory = take_stock(query, [*places.values(), *(relation for relation, _ in wanted.values())])
-    recorded = recorded_by_dagster(instance, list(asked)) if instance and asked else {}
+    assets = [table.asset_path for table in asked.values()]
+    recorded = recorded_by_dagster(instance, assets) if instance and asked else {}
     declared = {
         key: Shown(
             table.name,
             places[key],
             inventory[database].at(places[key]),
             table,
-            recorded.get(key),
+            recorded.get(table.asset_path),
             inventory[database],
         )
         for key, table in asked.items()
@@ -253,7 +259,7 @@ def _suggestion(names: Sequence[str]) -> str:
 
 
 def recorded_by_dagster(instance: dg.DagsterInstance, keys: Sequence[Key]) -> dict[Key, Recorded]:
-    """Return the last materialization of each table that has one, in one query."""
+    """Return the last materialization of each asset that has one, in one query."""
     found: dict[Key, Recorded] = {}
     for record in instance.get_asset_records([dg.AssetKey(list(key)) for key in keys]):
         event = record.asset_entry.last_materialization
@@ -291,20 +297,20 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
             else f"run {_run(marker)} has published it, and this Dagster has no materialization: another one has"
         )
     elif not _is_of(marker, recorded):
-        yield _other_rows(shown.name, marker, recorded, instance)
+        yield _other_rows(shown.asset, marker, recorded, instance)
     elif _is_changed(existing, recorded):
         yield f"it was published with {recorded.metadata['dagster/row_count']:,} rows: something else has changed them"
 
 
-def _other_rows(name: str, marker: Marker, recorded: Recorded, instance: dg.DagsterInstance) -> str:
+def _other_rows(asset: dg.AssetKey, marker: Marker, recorded: Recorded, instance: dg.DagsterInstance) -> str:
     last = f"Dagster's last materialization is {recorded}"
-    rolled_back = _rolled_back_at(instance, name)
+    rolled_back = _rolled_back_at(instance, asset)
     if rolled_back is not None and rolled_back >= recorded.recorded_at:
         return f"rolled back {rolled_back:%Y-%m-%d %H:%M} UTC: readers see the version of before again, and {last}"
     if marker.is_rolled_back:
         return f"rolled back from run {_run(marker)}, and {last}"
     run = _run_record(instance, marker)
-    if run is not None and not _is_recorded(instance, name, run):
+    if run is not None and not _is_recorded(instance, asset, run):
         return f"{_unrecorded(marker)}; {last}"
     return f"readers see the rows of run {_run(marker)}, and {last}: it was rolled back, or published elsewhere"
 
@@ -323,17 +329,15 @@ def _run_record(instance: dg.DagsterInstance, marker: Marker) -> dg.RunRecord | 
     return next(iter(instance.get_run_records(dg.RunsFilter(run_ids=[marker.run_id]), limit=1)), None)
 
 
-def _is_recorded(instance: dg.DagsterInstance, name: str, run: dg.RunRecord) -> bool:
+def _is_recorded(instance: dg.DagsterInstance, asset: dg.AssetKey, run: dg.RunRecord) -> bool:
     """Return whether a run's materialization of a table was recorded, by those since the run was made: the others stay unread."""
-    since = dg.AssetRecordsFilter(
-        asset_key=dg.AssetKey(name.split(".")), after_timestamp=run.create_timestamp.timestamp()
-    )
+    since = dg.AssetRecordsFilter(asset_key=asset, after_timestamp=run.create_timestamp.timestamp())
     records = instance.fetch_materializations(since, limit=_RECORDS_READ, ascending=True).records
     return any(record.run_id == run.dagster_run.run_id for record in records)
 
 
-def _rolled_back_at(instance: dg.DagsterInstance, name: str) -> datetime | None:
-    for record in instance.fetch_observations(dg.AssetKey(name.split(".")), limit=10).records:
+def _rolled_back_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> datetime | None:
+    for record in instance.fetch_observations(asset, limit=10).records:
         observation = record.asset_observation
         if observation is not None and "rolled_back_to" in observation.metadata:
             return datetime.fromtimestamp(record.timestamp, UTC)

@@ -264,5 +264,5 @@ def test_comment_without_an_increment_is_as_before() -> None:
 )
 def test_table_that_needs_no_rebuild_is_refused_with_what_to_do(front_matter: str, remedy: str) -> None:
     with pytest.raises(ValueError, match="run-elt rebuild requires a table with increments, got") as caught:
-        require_increment(parse(front_matter))
+        require_increment(parse(front_matter), ("-m", "run_elt_dagster"))
     assert remedy in str(caught.value)
