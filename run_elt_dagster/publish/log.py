@@ -82,8 +82,8 @@ def log_table(name: str, schema: str, *, database: str) -> Relation:
         schema: As RUN_ELT_LOG_SCHEMA has it: `SCHEMA` or `DATABASE.SCHEMA`.
         database: The session's database, as it is stored.
     """
-    names = stored_names(schema)
-    return Relation(names[0] if len(names) > 1 else database, names[-1], name)
+    *above, last = stored_names(schema)
+    return Relation(above[0] if above else database, last, name)
 
 
 def create_sql(table: Relation) -> str:
