@@ -43,37 +43,39 @@ CREATE OR REPLACE MACRO @json_sorted(x) AS CASE
     WHEN @plain(x) THEN x::JSON::VARIANT::JSON
     ELSE @unpacked(@packed(x)::VARIANT::JSON) END;
 CREATE OR REPLACE MACRO @json_outside(x) AS regexp_replace(x, '"(?:[^"\\]|\\.)*"', '""', 'g');
--- `o` is the text without what its strings hold.
-CREATE OR REPLACE MACRO @json_parsed(t, o) AS CASE
+-- The JSON of a text before it is sorted: '' is what is no JSON, NULL is nothing. `o` is the text without what its strings hold.
+CREATE OR REPLACE MACRO @json_unsorted(t, o) AS CASE
     WHEN t IS NULL OR trim(t, chr(32) || chr(9) || chr(10) || chr(13)) = '' THEN NULL
     WHEN contains(t, chr(1)) OR contains(t, '\u0001') THEN error('unsupported|put the character 1 into a VARIANT')
     WHEN regexp_matches(o, ',\s*[,\]\}]|\[\s*,') THEN CASE
         WHEN regexp_matches(o, ',\s*\}') THEN error('unsupported|parse an object with a comma before its end')
         WHEN contains(t, '"') THEN error('unsupported|parse an array with missing elements and strings')
         ELSE list_transform([replace(replace(replace(replace(@json_compact(t), ',,', ', null,'), ',,', ', null,'), ',]', ', null]'),
-            '[,', '[ null,')], lambda u: CASE WHEN json_valid(u) THEN @json_sorted(u)::VARCHAR ELSE '' END)[1] END
+            '[,', '[ null,')], lambda u: CASE WHEN json_valid(u) THEN u ELSE '' END)[1] END
     WHEN NOT json_valid(t) THEN CASE WHEN contains(o, '''')
         THEN error('unsupported|parse JSON with single quotes')
         WHEN regexp_matches(o, '[{,]\s*[A-Za-z_$][\w$]*\s*:') THEN error('unsupported|parse JSON whose keys have no quotes')
-        WHEN contains(o, 'NULL') AND json_valid(@json_compact(t)) THEN @json_sorted(@json_compact(t))::VARCHAR
+        WHEN contains(o, 'NULL') THEN list_transform([@json_compact(t)], lambda u: CASE WHEN json_valid(u) THEN u
+            ELSE error('unsupported|parse JSON with these words') END)[1]
         WHEN regexp_matches(o, '(?i)null|true|false|undefined') THEN error('unsupported|parse JSON with these words')
         ELSE '' END
     WHEN regexp_matches(o, '[NI]|inf|nan') THEN error('unsupported|parse NaN or infinity')
-    WHEN regexp_matches(o, '[0-9][eE]|[0-9.]{17}|0\.000000|\.[0-9]*0(?:[^0-9]|$)|-0|[\[,] null')
-        THEN @json_sorted(@json_compact(t))::VARCHAR
-    ELSE @json_sorted(t)::VARCHAR END;
--- The keys that an object has twice are lost while it is sorted, so fewer colons are left.
-CREATE OR REPLACE MACRO @json_checked(x, failure) AS list_transform(list_transform(
+    WHEN regexp_matches(o, '[0-9][eE]|[0-9.]{17}|0\.000000|\.[0-9]*0(?:[^0-9]|$)|-0|[\[,] null') THEN @json_compact(t)
+    ELSE t END;
+-- The keys that an object has twice are lost while it is sorted, so fewer colons are left. Each of these macros is named once: DuckDB
+-- binds a macro as often as it stands in a query.
+CREATE OR REPLACE MACRO @json_checked(x, failure) AS list_transform(list_transform(list_transform(
     list_transform([CAST(x AS VARCHAR)], lambda t: struct_pack(t := t, o := @json_outside(t))),
-    lambda p: struct_pack(o := p.o, j := @json_parsed(p.t, p.o))),
+    lambda p: struct_pack(o := p.o, j := @json_unsorted(p.t, p.o))),
+    lambda p: struct_pack(o := p.o, j := CASE WHEN p.j = '' THEN '' ELSE @json_sorted(p.j)::VARCHAR END)),
     lambda p: CASE WHEN p.j IS NULL THEN NULL
         WHEN p.j = '' THEN failure
         WHEN contains(p.j, '{') AND @colons(@json_outside(p.j)) <> @colons(p.o) THEN failure
         ELSE p.j::JSON END)[1];
 CREATE OR REPLACE MACRO @parse_json(x) AS @json_checked(x, error('100069|Error parsing JSON')::JSON);
 -- What is wrong with the text Snowflake says in words of its own.
-CREATE OR REPLACE MACRO @check_json(x) AS nullif(left(CAST(@json_checked(x,
-    error('unsupported|say what is wrong with JSON')::JSON) AS VARCHAR), 0), '');
+CREATE OR REPLACE MACRO @check_json(x) AS list_extract([NULL::VARCHAR], length(CAST(@json_checked(x,
+    error('unsupported|say what is wrong with JSON')::JSON) AS VARCHAR)));
 CREATE OR REPLACE MACRO @try_parse_json(x) AS @json_checked(x, NULL::JSON);
 
 -- Text. A VARIANT as text has no quotes.
