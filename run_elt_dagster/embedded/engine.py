@@ -5,6 +5,7 @@ message; here that is an error, so a statement never silently does something els
 """
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -37,6 +38,7 @@ from run_elt_dagster.dialect.macros import Macros
 from run_elt_dagster.dialect.names import literal, quoted
 from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.quiet import quietly
+from run_elt_dagster.dialect.scope import Relation
 from run_elt_dagster.embedded import queries
 from run_elt_dagster.embedded.disk import opening, unmerged
 from run_elt_dagster.embedded.features import Feature, TableFunction
@@ -44,7 +46,7 @@ from run_elt_dagster.embedded.objects import KEPT_PREFIX, Register, Table, Table
 from run_elt_dagster.embedded.past import forget_rows, keep_rows
 from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, allow_arrow_output, result_of, status
-from run_elt_dagster.embedded.sql_files import database_sql, sql_file
+from run_elt_dagster.embedded.sql_files import database_sql, listing_sql, sql_file
 from run_elt_dagster.embedded.statements import DEFAULT_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -90,26 +92,42 @@ class Engine(FakeSnow):
         self.macros = Macros(self.duck_conn)
         self.directory = directory
         self.databases: list[str] = []
+        # Its views with their columns: DuckDB binds all that a view reads to tell them.
+        self.information_schema: dict[Table, Relation] = {}
         for database in databases:
             path = directory / f"{database}.db"
             with opening(path):
                 self.duck_conn.execute(f"ATTACH {literal(str(path))} AS {database}")
-                self.macros.create_for(database)
-                self.duck_conn.execute(info_schema.per_db_creation_sql(database))
                 self.adopt(self.duck_conn, database)
 
     def adopt(self, duck: DuckDBPyConnection, database: str) -> None:
-        """Give a database its register, the views on it, and the schema PUBLIC."""
+        """Give an attached database the macros that it calls, its register, the views on it, and the schema PUBLIC."""
         if database not in self.databases:
             self.databases.append(database)
-        duck.execute(database_sql(database, self.databases))
-        for feature in self.features:
-            for sql in feature.register_sql(database):
-                duck.execute(sql)
+        self.macros.create_for(database)
+        self._lay(duck, database)
+        duck.execute(listing_sql(self.databases))
+        self.information_schema.clear()
         # A process that was killed may have dropped a schema and no more.
         self.forget_missing(Register(duck, database))
         # Every database has one: https://docs.snowflake.com/en/sql-reference/sql/create-database
         duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{DEFAULT_SCHEMA}")
+
+    def _lay(self, duck: DuckDBPyConnection, database: str) -> None:
+        """Create a database's register and the views on it, unless the same statements have created them before."""
+        statements = [info_schema.per_db_creation_sql(database), database_sql(database)]
+        statements += [sql for feature in self.features for sql in feature.register_sql(database)]
+        # The views read those of start.sql, and DuckDB has stored what columns these had.
+        known = "\n".join([duckdb.__version__, sql_file("start"), *statements])
+        register, fact = Register(duck, database), f"laid {hashlib.sha256(known.encode()).hexdigest()}"
+        with contextlib.suppress(duckdb.CatalogException):
+            if register.knows(fact):
+                return
+        with transaction(duck):
+            for sql in statements:
+                duck.execute(sql)
+            register.forget("laid ")
+            register.record(fact)
 
     def forget(self, register: Register, object_id: str) -> None:
         """Forget an object and whatever features know about it."""

@@ -172,6 +172,10 @@ class Register:
         """Record a fact about the database."""
         self.duck.execute(f"INSERT INTO {self.part('facts')} VALUES (?)", [fact])
 
+    def forget(self, beginning: str) -> None:
+        """Forget the facts that begin with a text."""
+        self.duck.execute(f"DELETE FROM {self.part('facts')} WHERE starts_with(fact, ?)", [beginning])
+
     def _row(self, sql: str, params: Sequence[object]) -> tuple[Any, ...] | None:
         # Wholly: a result with rows left keeps its transaction open, and no checkpoint can follow.
         rows = self.duck.execute(sql, params).fetchall()

@@ -107,6 +107,8 @@ def _table(session: "EngineSession", node: exp.Table) -> Relation:
         raise unsupported("read this", node.sql(dialect="snowflake"))
     if qualifiers and qualifiers[-1] == "INFORMATION_SCHEMA":
         table = _information_view(session, name.parts)
+        if (known := session.engine.information_schema.get(table)) and not node.args.get("when"):
+            return known
     elif last in session.temporary:
         table = Table("temp", "main", last)
     else:
@@ -114,9 +116,12 @@ def _table(session: "EngineSession", node: exp.Table) -> Relation:
     if (when := node.args.get("when")) is not None:
         table = table_at(session, table, when)
     try:
-        return described(session, table.sql, stored=True, name=table.sql)
+        relation = described(session, table.sql, stored=True, name=table.sql)
     except duckdb.CatalogException as error:
         raise missing_object(str(table)) from error
+    if table.schema == HIDDEN_SCHEMA:
+        session.engine.information_schema[table] = relation
+    return relation
 
 
 def _information_view(session: "EngineSession", parts: Sequence[str]) -> Table:

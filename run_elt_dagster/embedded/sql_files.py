@@ -15,8 +15,12 @@ def sql_file(name: str, **values: str) -> str:
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").format(**_NAMES, **values)
 
 
-def database_sql(database: str, databases: Sequence[str]) -> str:
-    """Return the statements that create a database's register, the views on it, and those over all databases; safe to repeat."""
+def database_sql(database: str) -> str:
+    """Return the statements that create a database's register and the views on it; safe to repeat."""
+    return sql_file("database", hidden=hidden_schema(database), database=literal(database))
+
+
+def listing_sql(databases: Sequence[str]) -> str:
+    """Return the statements that create the views over all databases; safe to repeat."""
     relations = (f"SELECT * FROM {hidden_schema(name)}.embedded_relations" for name in databases)
-    own = sql_file("database", hidden=hidden_schema(database), database=literal(database))
-    return own + sql_file("show", tables=" UNION ALL ".join(relations))
+    return sql_file("show", tables=" UNION ALL ".join(relations))

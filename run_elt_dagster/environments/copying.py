@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 
 import sqlglot
 from duckdb import DuckDBPyConnection
-from fakesnow import info_schema
 from sqlglot import exp
 
 from run_elt_dagster.dialect.errors import disk_failure, existing_object, missing_object, unsupported
@@ -31,7 +30,7 @@ from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.objects import DEFAULT_OWNER, HIDDEN_SCHEMA, Register
 from run_elt_dagster.embedded.reader import Name, Reader, Statement
 from run_elt_dagster.embedded.results import Result, status
-from run_elt_dagster.embedded.sql_files import database_sql
+from run_elt_dagster.embedded.sql_files import listing_sql
 
 # In the register of a copy, before a JSON object of its comment and of the moment when it was made.
 _FACT = "database "
@@ -248,14 +247,12 @@ def _view_of_copy(sql: str, *, source: str, name: str) -> str:
 
 def _adopt(engine: Engine, duck: DuckDBPyConnection, name: str) -> None:
     duck.execute(f"ATTACH {literal(str(_file(engine, name)))} AS {quoted(name)}")
-    engine.macros.create_for(name)
-    duck.execute(info_schema.per_db_creation_sql(name))
     engine.adopt(duck, name)
 
 
 def _refresh(engine: Engine, duck: DuckDBPyConnection) -> None:
     """Create the views over all databases again: they name each of them."""
-    duck.execute(database_sql(engine.databases[0], engine.databases))
+    duck.execute(listing_sql(engine.databases))
 
 
 DATABASES = Feature(

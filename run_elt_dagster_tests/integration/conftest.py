@@ -6,9 +6,11 @@ import pytest
 
 from run_elt_dagster.alerts import reconciliation
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
+from run_elt_dagster_tests.support.empty_database import lay_empty_database
 from run_elt_dagster_tests.support.local_server import LocalServer
 
 
@@ -20,6 +22,7 @@ def _unhurried_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[DagsterProject]:
+    lay_empty_database(tmp_path / "embedded")
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
         yield DagsterProject(tmp_path, connection, resource, instance)
@@ -28,6 +31,7 @@ def project(tmp_path: Path) -> Iterator[DagsterProject]:
 @pytest.fixture
 def simulated_project(tmp_path: Path) -> Iterator[DagsterProject]:
     """A code location on a simulated account, for what the embedded Snowflake refuses."""
+    lay_empty_database(tmp_path, SimulatedServer)
     with running_server(tmp_path) as server:
         resource = simulated_account(server)
         with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
@@ -36,6 +40,7 @@ def simulated_project(tmp_path: Path) -> Iterator[DagsterProject]:
 
 @pytest.fixture
 def local_server(tmp_path: Path) -> Iterator[LocalServer]:
+    lay_empty_database(tmp_path, SimulatedServer)
     with running_server(tmp_path) as server:
         account = Account(server)
         with account.resources:

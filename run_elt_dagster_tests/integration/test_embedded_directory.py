@@ -15,6 +15,7 @@ import snowflake.connector
 
 from run_elt_dagster.disk import DiskError
 from run_elt_dagster.embedded import Endpoint, embedded_snowflake
+from run_elt_dagster.embedded.engine import Engine
 from run_elt_dagster.embedded.objects import Register
 from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.embedded.set_up import SAMPLE_LOADED, set_up_database
@@ -120,6 +121,20 @@ def test_view_and_table_that_call_macros_work_again(tmp_path: Path) -> None:
         assert value(endpoint, "select x from analytics.v") == "2024-01-051"
         change(endpoint, "insert into analytics.t (a) values ('abc')")
         assert value(endpoint, "select d from analytics.t") == "2024-01-05"
+
+
+def test_views_of_a_database_are_created_again_only_if_their_statements_have_changed(tmp_path: Path) -> None:
+    """CREATE OR REPLACE VIEW would take the comment away."""
+    view = "RUN_ELT._fs_information_schema.embedded_relations"
+    comments = []
+    for _ in range(3):
+        with closing(Engine(tmp_path, ["RUN_ELT"])) as engine:
+            found = "SELECT comment FROM duckdb_views() WHERE view_name = 'embedded_relations'"
+            comments += engine.duck_conn.execute(found).fetchone() or ()
+            engine.duck_conn.execute(f"COMMENT ON VIEW {view} IS 'as it was'")
+            if len(comments) > 1:
+                Register(engine.duck_conn, "RUN_ELT").forget("laid ")
+    assert comments == [None, "as it was", None]
 
 
 def test_closed_server_leaves_one_file_for_each_database(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
+from run_elt_dagster_tests.support.empty_database import lay_empty_database
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import mau
 
@@ -81,6 +83,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def shop(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
     monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(place / "embedded"))
+    lay_empty_database(place / "embedded")
     resource = Snowflake(embedded_dir=str(place / "embedded"), sample_data=False)
     with ExitStack() as opened, dg.DagsterInstance.get() as instance:
         opened.enter_context(resource.connect())
@@ -90,6 +93,7 @@ def shop(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 @pytest.fixture
 def simulated_shop(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
     """A shop on a simulated account, for what the embedded Snowflake refuses."""
+    lay_empty_database(place, SimulatedServer)
     with running_server(place) as server, ExitStack() as opened:
         account = simulated_account(server)
         for name in ("account", "user", "password", "role", "warehouse", "database", "host", "port", "protocol"):

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.embedded.server import EmbeddedServer
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
+from run_elt_dagster_tests.support.empty_database import lay_empty_database
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
@@ -86,8 +89,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 @pytest.fixture(params=["embedded", "account"])
 def shop(request: pytest.FixtureRequest, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A place with a table of orders, on the embedded Snowflake or on a simulated account; one server for all commands."""
+    is_account = request.param == "account"
+    lay_empty_database(
+        place.directory / ("" if is_account else "embedded"), SimulatedServer if is_account else EmbeddedServer
+    )
     with ExitStack() as opened:
-        if request.param == "account":
+        if is_account:
             account = simulated_account(opened.enter_context(running_server(place.directory)))
             for name in ("account", "user", "password", "role", "warehouse", "database", "host", "port", "protocol"):
                 monkeypatch.setenv(f"SNOWFLAKE_{name.upper()}", str(getattr(account, name)))
