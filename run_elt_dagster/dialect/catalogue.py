@@ -19,7 +19,7 @@ DuckDB's SQL, and the page of Snowflake's reference. A function may have several
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -133,6 +133,11 @@ def macros() -> Mapping[str, str]:
 def called_macros(sql: str) -> Sequence[str]:
     """Return the names of the macros in DuckDB's SQL, in the order in which they stand there."""
     return list(dict.fromkeys(_CALLED.findall(sql)))
+
+
+def with_temporary(sql: str, names: Collection[str]) -> str:
+    """Return DuckDB's SQL with calls of temporary macros in the place of those with these names."""
+    return _CALLED.sub(lambda call: f"temp.main.{call[1]}(" if call[1] in names else call[0], sql)
 
 
 _MACRO = re.compile(r"@([a-z_0-9]+)")

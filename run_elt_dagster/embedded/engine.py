@@ -34,7 +34,7 @@ from run_elt_dagster.dialect.errors import (
     syntax_error,
     unsupported,
 )
-from run_elt_dagster.dialect.macros import Macros
+from run_elt_dagster.dialect.macros import Macros, TransactionMacros
 from run_elt_dagster.dialect.names import literal, quoted
 from run_elt_dagster.dialect.parser import parsed
 from run_elt_dagster.dialect.quiet import quietly
@@ -186,6 +186,7 @@ class EngineSession(FakeSnowflakeConnection):
         self.engine = engine
         self.context: Mapping[str, str | None] = {}
         self.temporary: set[str] = set()
+        self.macros: Macros | TransactionMacros = engine.macros
         # Whether BEGIN has opened a transaction, and whether one of its statements has failed: then it can only be rolled back.
         self.is_open = self.is_spoilt = False
         if database:
@@ -206,13 +207,18 @@ class EngineSession(FakeSnowflakeConnection):
     def begin(self) -> None:
         """Begin a transaction; a second BEGIN changes nothing: https://docs.snowflake.com/en/sql-reference/sql/begin."""
         if not self.is_open:
-            self.engine.macros.create_all()
-            self.duck.begin()
+            self.begin_in_duck()
             self.is_open = True
+
+    def begin_in_duck(self) -> None:
+        """Begin a transaction of DuckDB's, with macros of its own until it ends."""
+        self.macros = TransactionMacros(self.duck, self.engine.macros.missing())
+        self.duck.begin()
 
     def end(self, *, commit: bool) -> None:
         """Commit or roll back the open transaction, if there is one; after a failed statement, to commit is an error (009999)."""
         is_open, is_spoilt, self.is_open, self.is_spoilt = self.is_open, self.is_spoilt, False, False
+        self.macros = self.engine.macros
         try:
             if is_open and commit and not is_spoilt:
                 self.duck.commit()

@@ -134,7 +134,7 @@ def _information_view(session: "EngineSession", parts: Sequence[str]) -> Table:
 def run(session: "EngineSession", sql: str) -> Any:
     """Execute DuckDB's SQL and return its rows; what DuckDB cannot do is an SqlError."""
     allow_arrow_output()
-    session.engine.macros.create(sql)
+    sql = session.macros.create(sql)
     try:
         return session.duck.execute(sql).to_arrow_table()
     except duckdb.Error as error:
@@ -155,7 +155,7 @@ def change(session: "EngineSession", sql: str, params: Sequence[Any] = ()) -> Ca
         raise unsupported("change the rows of this", repr(sql[:200]))
     make, answer = _CHANGES[type(expression)]
     made = make(queries, expression, _table(session, target))
-    session.engine.macros.create(made.check_sql + made.sql)
+    session.macros.create(made.check_sql + made.sql)
 
     def execute() -> Result:
         if made.check_sql and run(session, made.check_sql).num_rows:

@@ -197,7 +197,7 @@ def insert_overwrite(session: EngineSession, statement: statements.InsertOverwri
     columns = [changes.column(whole, name) for name in statement.columns] or list(whole.columns)
     names = ", ".join(quoted(column.inner) for column in columns)
     stored_sql = stored_query(query, columns)
-    session.engine.macros.create(stored_sql)
+    stored_sql = session.macros.create(stored_sql)
     with session.atomically(ddl=False):
         session.require_usable("change", target, session.found(target))
         aside = target.beside(_ASIDE)

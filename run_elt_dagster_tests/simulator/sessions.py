@@ -130,6 +130,7 @@ class SimulatedConnection(EngineSession):
             SqlError: It cannot be committed, because its changes are lost.
         """
         failure = self.lost and lost_transaction(self.lost)
+        self.macros = self.engine.macros
         has_changed, self._begun, self.has_changed, self.lost = self.has_changed, False, False, ""
         if commit and failure:
             raise failure
@@ -142,12 +143,12 @@ class SimulatedConnection(EngineSession):
     def lose(self, why: str) -> None:
         """Roll the open transaction's changes back, and refuse every statement until COMMIT or ROLLBACK."""
         roll_back(self.duck)
-        self.has_changed, self.lost = False, why
+        self.has_changed, self.lost, self.macros = False, why, self.engine.macros
 
     def restart(self) -> None:
         """Roll the open transaction's changes back, to make them again."""
         roll_back(self.duck)
-        self.duck.begin()
+        self.begin_in_duck()
 
     def autocommit(self, mode: bool) -> None:
         """Commit what is open, then change the mode: https://docs.snowflake.com/en/sql-reference/transactions#autocommit."""
@@ -173,8 +174,7 @@ class SimulatedConnection(EngineSession):
         elif self.has_changed:
             yield
         else:
-            self.engine.macros.create_all()
-            self.duck.begin()
+            self.begin_in_duck()
             with rolled_back_on_failure(self.duck):
                 yield
             self.has_changed = True

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from run_elt_dagster.dialect import catalogue
-from run_elt_dagster.dialect.macros import Macros
+from run_elt_dagster.dialect.macros import Macros, TransactionMacros
 
 
 @pytest.fixture
@@ -35,11 +35,8 @@ def test_query_without_macros_creates_none(duck: duckdb.DuckDBPyConnection) -> N
     assert created(duck) == set()
 
 
-def test_all_macros_can_be_created_after_some(duck: duckdb.DuckDBPyConnection) -> None:
-    macros = Macros(duck)
-    macros.create(catalogue.with_macros("SELECT @parse_json('1')"))
-    macros.create_all()
-    macros.create_all()
+def test_every_macro_can_be_created(duck: duckdb.DuckDBPyConnection) -> None:
+    Macros(duck).create("".join(catalogue.macros().values()))
     assert created(duck) == set(catalogue.macros())
 
 
@@ -54,14 +51,25 @@ def test_kind_of_a_variant_takes_its_argument_once(duck: duckdb.DuckDBPyConnecti
     assert plan.count("upper(v)") == 1
 
 
-def test_transaction_that_has_begun_sees_what_was_created_before(duck: duckdb.DuckDBPyConnection) -> None:
-    Macros(duck).create_all()
-    session = duck.cursor()
+def test_transaction_that_has_begun_has_macros_of_its_own(duck: duckdb.DuckDBPyConnection) -> None:
+    macros = Macros(duck)
+    macros.create(catalogue.with_macros("SELECT @tz(NULL, 0)"))
+    session, query = duck.cursor(), catalogue.with_macros("SELECT @tz_text(@tz(TIMESTAMP '2024-01-01 12:00:00', 60))")
+    own = TransactionMacros(session, macros.missing())
     session.begin()
-    assert session.execute(catalogue.with_macros("SELECT @date_text(DATE '2024-01-05')")).fetchall() == [
-        ("2024-01-05",)
-    ]
+    # It has looked at their database, and does not see what another session creates now.
+    created(session)
+    macros.create(query)
+    with pytest.raises(duckdb.CatalogException):
+        session.execute(query)
     session.rollback()
+    session.begin()
+    for _ in range(2):
+        assert session.execute(own.create(query)).fetchall() == [("2024-01-01 13:00:00.000 +0100",)]
+    assert created(duck) == {"sf_tz", "sf_tz_text", "sf_tz_to_ntz", "sf_ntz_text", "sf_offset_text"}
+    session.rollback()
+    with pytest.raises(duckdb.CatalogException):
+        session.execute(own.create(query))
 
 
 def test_macros_that_a_stored_view_calls_are_there_again(duck: duckdb.DuckDBPyConnection) -> None:
