@@ -66,7 +66,7 @@ attributes:
 """
 ORDERS = "select day from raw.orders inner join analytics.days using (day)"
 
-Dg = Callable[..., str]
+Run = Callable[..., str]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def source(deployment_dir: DeploymentDir) -> Path:
 
 
 @pytest.fixture
-def run_dg(deployment_dir: DeploymentDir, source: Path) -> Dg:
+def run_dg(deployment_dir: DeploymentDir, source: Path) -> Run:
     path = f"{source.parent}:{deployment_dir.environment()['PYTHONPATH']}"
 
     def run(*arguments: str, status: int = 0) -> str:
@@ -92,8 +92,23 @@ def run_dg(deployment_dir: DeploymentDir, source: Path) -> Dg:
     return run
 
 
+@pytest.fixture
+def run_elt(deployment_dir: DeploymentDir, source: Path) -> Run:
+    """Run a command of `run-elt` in the project: pyproject.toml names its code location."""
+    path = f"{source.parent}:{deployment_dir.environment()['PYTHONPATH']}"
+
+    def run(*arguments: str) -> str:
+        done = deployment_dir.run("run-elt", *arguments, env={"PYTHONPATH": path})
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
 @pytest.mark.thorough
-def test_component_is_listed_scaffolded_checked_and_launched_between_assets_of_a_team(source: Path, run_dg: Dg) -> None:
+def test_component_is_listed_scaffolded_checked_and_launched_between_assets_of_a_team(
+    source: Path, run_dg: Run, run_elt: Run
+) -> None:
     assert TYPE in [each["key"] for each in json.loads(run_dg("list", "components", "--json"))["items"]]
     run_dg("scaffold", "defs", TYPE, "warehouse")
     scaffolded = source / "defs" / "warehouse" / "defs.yaml"
@@ -116,6 +131,18 @@ def test_component_is_listed_scaffolded_checked_and_launched_between_assets_of_a
     failed = run_dg("launch", "--assets", "*", status=1)
     assert "sales.analytics.orders in stage audit" in failed
     assert report.read_text(encoding="utf-8") == "1\n"
+
+    details = json.loads(run_elt("show", "--folder", "sales", "analytics.orders", "--json"))["details"]
+    assert [each["outcome"] for each in details["analytics.orders"]["history"]] == [
+        "not published: the run failed",
+        "published",
+    ]
+    left = run_elt("retry", "--dry-run")
+    assert (
+        left.splitlines()[-1] == "dagster asset materialize --select sales/analytics/orders,report -m shop.definitions"
+    )
+    refused = run_elt("rollback", "--folder", "warehouse", "analytics.days", "--yes")
+    assert "analytics.days at RUN_ELT.ANALYTICS.DAYS" in refused
 
     scaffolded.write_text(scaffolded.read_text(encoding="utf-8").replace("folder:", "foldr:"), encoding="utf-8")
     assert "warehouse/defs.yaml:3" in run_dg("check", "yaml", str(scaffolded.parent), status=1)
