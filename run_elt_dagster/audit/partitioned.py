@@ -23,7 +23,7 @@ from run_elt_dagster.audit.plan import (
     QueryAudit,
 )
 from run_elt_dagster.audit.runner import AuditRunner, with_sample
-from run_elt_dagster.model.names import Relation, quote_identifier, stored_name
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.partitions import Partition, Partitioning, Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import Answer, StatementError
@@ -124,6 +124,17 @@ def keys_twice_sql(columns: Sequence[str], relation: Relation, *, number: str) -
     return f'SELECT "run_elt number", COUNT(*) FROM ({spread}) WHERE "run_elt first" < "run_elt last" GROUP BY 1'
 
 
+def key_counts_sql(queries: Mapping[str, Sequence[str]]) -> str:
+    """Return the query for the answers to some queries for rows with keys of other rows, each behind the name of its check.
+
+    Args:
+        queries: By the name of a check, those of `keys_elsewhere_sql` and `keys_twice_sql`.
+    """
+    return " UNION ALL ".join(
+        f"SELECT {quote_literal(name)}, * FROM ({sql})" for name, asked in queries.items() for sql in asked
+    )
+
+
 def other_rows(table: AnalyticsTable, relation: Relation, pieces: Sequence[tuple[datetime, datetime]]) -> Rows:
     """Return the rows of a partitioned table outside of some pieces of time."""
     partitions = table.partitions
@@ -219,6 +230,19 @@ class _Answers:
     inspection: Inspection
 
 
+@dataclass(frozen=True)
+class EarlierRows:
+    """Where the numbers of rows come from that those of the partitions are compared with.
+
+    Attributes:
+        sql: An expression for a SELECT. The scan of the audits asks for it, so it costs no statement.
+        read: Returns by key, of its value, what each partition is compared with.
+    """
+
+    sql: str
+    read: Callable[[Any], Mapping[str, Earlier]]
+
+
 class PartitionAuditRunner:
     """The audits of one table, asked of the partitions of a slice.
 
@@ -229,7 +253,7 @@ class PartitionAuditRunner:
         candidate: What a run built; the target itself to audit what is published.
         part: The partitions.
         now: Snowflake's time.
-        earlier: What the number of rows of each partition is compared with.
+        earlier: Where the number of rows comes from that each partition is compared with; None if there is nothing.
     """
 
     def __init__(
@@ -241,13 +265,13 @@ class PartitionAuditRunner:
         candidate: Relation,
         part: Slice,
         now: datetime,
-        earlier: Mapping[str, Earlier] | None = None,
+        earlier: EarlierRows | None = None,
     ) -> None:
         self._send, self._table, self._target, self._part, self._now = send, table, target, part, now
         if table.partitions is None:
             raise ValueError(f"{table.name} requires partitions for the audit of a slice, got none.")
         self._partitions = table.partitions
-        self._earlier = earlier or {}
+        self._earlier, self._compared = earlier, dict[str, Earlier]()
         self._whole = AuditRunner(send, table, target=target, candidate=candidate)
         self._is_target = candidate == target
         # Of a published table, the other partitions are none of this audit's business.
@@ -262,9 +286,9 @@ class PartitionAuditRunner:
             StatementError: Not even the catalogue answers.
         """
         # Where the column has another type, the scan fails or says nothing: the catalogue tells that at the same time.
-        together = self._scan(self._scanned, self._number(self._table.partition_type), more=self._whole.inspection_sql)
-        is_asked = not isinstance(together, StatementError)
-        inspection = self._whole.inspection_in(together.more) if is_asked else self._whole.inspect()
+        more = (*self._whole.inspection_sql, *([self._earlier.sql] if self._earlier is not None else []))
+        together = self._scan(self._scanned, self._number(self._table.partition_type), more=more)
+        inspection = self._told(together)
         columns = inspection.target_columns if self._is_target else inspection.candidate_columns
         types = {column.name: column.data_type for column in columns}
         if problem := type_problem(self._table, types):
@@ -282,6 +306,21 @@ class PartitionAuditRunner:
         scan = answers.scans["row_count"]
         rows = {} if isinstance(scan, StatementError) else {p.key: int(scan.values(n)[0]) for n, p in numbered}
         return PartitionVerdicts(outcomes, inspection, rows)
+
+    def _told(self, together: "_Scan | StatementError") -> Inspection:
+        """Return what the catalogue says, and note what the partitions are compared with: by the scan, or asked alone where that failed.
+
+        Raises:
+            StatementError: Not even the catalogue answers.
+        """
+        count, earlier = len(self._whole.inspection_sql), self._earlier
+        if isinstance(together, StatementError):
+            inspection, asked = self._whole.inspect_with(*([earlier.sql] if earlier is not None else []))
+        else:
+            inspection, asked = self._whole.inspection_in(together.more[:count]), tuple(together.more[count:])
+        if earlier is not None:
+            self._compared = dict(earlier.read(*asked))
+        return inspection
 
     def unanswered(self, error: StatementError) -> Mapping[str, tuple[AuditOutcome, ...]]:
         """Return a failed verdict on every audit of every partition, for when no query could be asked."""
@@ -346,30 +385,44 @@ class PartitionAuditRunner:
 
     def _keys_elsewhere(self, number: str, *, has_target: bool) -> Mapping[str, "Mapping[int, int] | StatementError"]:
         """Return by the name of a check how many rows of each partition have a key of another partition."""
+        queries = {
+            audit.name: self._key_queries(audit, number, has_target=has_target)
+            for audit in self.audits
+            if isinstance(audit, KeyAudit)
+        }
+        together = self._key_counts(queries)
+        if not isinstance(together, StatementError):
+            return together
         found: dict[str, Mapping[int, int] | StatementError] = {}
-        for audit in self.audits:
-            if isinstance(audit, KeyAudit):
-                try:
-                    found[audit.name] = self._key_elsewhere(audit, number, has_target=has_target)
-                except StatementError as error:
-                    if not error.answered:
-                        raise
-                    found[audit.name] = error
+        for name, asked in queries.items():
+            alone = self._key_counts({name: asked})
+            found[name] = alone if isinstance(alone, StatementError) else alone[name]
         return found
 
-    def _key_elsewhere(self, audit: KeyAudit, number: str, *, has_target: bool) -> Mapping[int, int]:
+    def _key_queries(self, audit: KeyAudit, number: str, *, has_target: bool) -> Sequence[str]:
         queries: list[str] = []
         if has_target:
             others = other_rows(self._table, self._target, [(self._part.start, self._part.end)])
             queries.append(keys_elsewhere_sql(audit.key, self._relation, others, number=number))
         if len(self._part.partitions) > 1:
             queries.append(keys_twice_sql(audit.key, self._relation, number=number))
-        counts: dict[int, int] = {}
-        for sql in queries:
-            for place, count in self._send(sql).rows:
-                # A row without a partition fails another check.
-                if place is not None:
-                    counts[int(place)] = counts.get(int(place), 0) + int(count)
+        return queries
+
+    def _key_counts(self, queries: Mapping[str, Sequence[str]]) -> "Mapping[str, Mapping[int, int]] | StatementError":
+        """Return the answers to some queries by the name of the check, added up by the number of the partition."""
+        counts: dict[str, dict[int, int]] = {name: {} for name in queries}
+        if not any(queries.values()):
+            return counts
+        try:
+            rows = self._send(key_counts_sql(queries)).rows
+        except StatementError as error:
+            if not error.answered:
+                raise
+            return error
+        for name, place, count in rows:
+            # A row without a partition fails another check.
+            if place is not None:
+                counts[name][int(place)] = counts[name].get(int(place), 0) + int(count)
         return counts
 
     def _clean(self) -> Mapping[str, Numbers]:
@@ -415,7 +468,7 @@ class PartitionAuditRunner:
 
     def _verdict(self, audit: Audit, place: int, partition: Partition, answers: _Answers) -> AuditOutcome:
         rows = self._rows(partition)
-        earlier = self._earlier.get(partition.key, Earlier(None, "published partition"))
+        earlier = self._compared.get(partition.key, Earlier(None, "published partition"))
         audited = self._under_audit(rows, answers.inspection, earlier, replaced=rows.condition)
         answer = self._answer(audit, place, rows, answers)
         if isinstance(answer, StatementError):

@@ -56,8 +56,17 @@ class AuditRunner:
         Raises:
             StatementError: It does not answer.
         """
-        answer = self._send(f"SELECT\n  {(',' + chr(10) + '  ').join(self._inspection_sql)}")
-        return self._inspection(answer.rows[0])
+        return self.inspect_with()[0]
+
+    def inspect_with(self, *more: str) -> tuple[Inspection, tuple[Any, ...]]:
+        """Return what the catalogue says now, and the values of other expressions, asked in the same statement.
+
+        Raises:
+            StatementError: It does not answer, or an expression is refused.
+        """
+        row = self._send(f"SELECT\n  {(',' + chr(10) + '  ').join((*self._inspection_sql, *more))}").rows[0]
+        count = len(self._inspection_sql)
+        return self._inspection(row[:count]), row[count:]
 
     @property
     def inspection_sql(self) -> Sequence[str]:

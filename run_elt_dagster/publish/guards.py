@@ -4,6 +4,7 @@ A clone or a swap puts another object under the name, and what hangs on the old 
 foreign owner. Where it cannot be known that nothing is lost, nothing is published.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -159,14 +160,32 @@ def _stored(name: str) -> tuple[str, ...]:
 
 
 def policies_sql(relations: Sequence[Relation]) -> str:
-    """Return the query for the policies on tables: rows of a table's number in the list, and a policy.
-
-    https://docs.snowflake.com/en/sql-reference/functions/policy_references
-    """
+    """Return the query for the policies on tables: rows of a table's number in the list, and a policy."""
     return " UNION ALL ".join(
-        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({quote_identifier(relation.database)}.INFORMATION_SCHEMA."
-        f"POLICY_REFERENCES(REF_ENTITY_NAME => {quote_literal(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE'))"
+        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({_policy_references(relation)})"
         for number, relation in enumerate(relations)
+    )
+
+
+def policies_column_sql(relation: Relation) -> str:
+    """Return an expression for a SELECT: the policies on a table, as one JSON array. It fails where there is no such table."""
+    return (
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('kind', POLICY_KIND, 'name', POLICY_NAME)) "
+        f"FROM TABLE({_policy_references(relation)}))"
+    )
+
+
+def policies_in(listed: Any) -> tuple[str, ...]:
+    """Return the policies in the array of `policies_column_sql`, in words."""
+    rows = json.loads(listed) if isinstance(listed, str) else (listed or [])
+    return tuple(sorted({policy_words(row["kind"], row["name"]) for row in rows}))
+
+
+def _policy_references(relation: Relation) -> str:
+    """Return the call of the table function: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
+    return (
+        f"{quote_identifier(relation.database)}.INFORMATION_SCHEMA.POLICY_REFERENCES("
+        f"REF_ENTITY_NAME => {quote_literal(relation.sql)}, REF_ENTITY_DOMAIN => 'TABLE')"
     )
 
 

@@ -6,6 +6,7 @@ Who publishes changes the lock first and the others in the same transaction as t
 snapshots, and the answer to whether a COMMIT has happened.
 """
 
+import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -285,20 +286,35 @@ def last_increment(session: Session, table: AnalyticsTable) -> PublishedPartitio
     return next((each for each in found if each.key == INCREMENT_KEY), None)
 
 
-def earlier_of(published: Sequence[PublishedPartition], part: Slice) -> Mapping[str, Earlier]:
+def earlier_sql(target: Relation, part: Slice) -> str:
+    """Return an expression for a SELECT: the published partitions that a slice is compared with, as one JSON array.
+
+    They are those in its time, and the last ones before it, however many the table has.
+    """
+    known = f"{partitions_table(target).sql} WHERE {_is_of(target)} AND PARTITION_KEY IS NOT NULL AND STARTS_AT"
+    inside = f"SELECT * FROM {known} >= {_literal(part.start)} AND STARTS_AT < {_literal(part.end)}"
+    before = f"SELECT * FROM {known} < {_literal(part.start)} ORDER BY STARTS_AT DESC LIMIT {PARTITIONS_COMPARED}"
+    one = "'key', PARTITION_KEY, 'start', DATE_PART(EPOCH_SECOND, STARTS_AT), 'rows', ROW_COUNT"
+    return f"(SELECT ARRAY_AGG(OBJECT_CONSTRUCT({one})) FROM ({inside} UNION ALL SELECT * FROM ({before})))"
+
+
+def earlier_of(listed: Any, part: Slice) -> Mapping[str, Earlier]:
     """Return what the numbers of rows of a slice are compared with: the same partition's, or the usual number before it.
 
     Args:
-        published: The published partitions, in their order.
+        listed: The array of `earlier_sql`.
         part: The slice.
 
     Returns:
         By key; nothing for a partition without any before it.
     """
-    same = {each.key: each.rows for each in published}
+    rows = json.loads(listed) if isinstance(listed, str) else (listed or [])
+    published = sorted((int(row["start"]), str(row["key"]), int(row["rows"])) for row in rows)
+    same = {key: count for _, key, count in published}
     found: dict[str, Earlier] = {}
     for partition in part.partitions:
-        before = [each.rows for each in published if each.start < partition.start][-PARTITIONS_COMPARED:]
+        start = partition.start.timestamp()
+        before = [count for began, _, count in published if began < start][-PARTITIONS_COMPARED:]
         if partition.key in same:
             found[partition.key] = Earlier(same[partition.key], "published partition")
         elif before:

@@ -13,7 +13,15 @@ from run_elt_dagster.audit.catalogue import Column, Inspection, inspection_colum
 from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.increment import is_replaced_sql, keys_that_stay_sql, merged
-from run_elt_dagster.audit.partitioned import grouped_scan_sql, number_sql, pieces_sql, rows_of
+from run_elt_dagster.audit.partitioned import (
+    grouped_scan_sql,
+    key_counts_sql,
+    keys_elsewhere_sql,
+    number_sql,
+    other_rows,
+    pieces_sql,
+    rows_of,
+)
 from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, scan_sql
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
 from run_elt_dagster.model.increment import BEGINNING, Start
@@ -22,20 +30,29 @@ from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish import increment_exchange
 from run_elt_dagster.publish.grants import show_grants_sql
-from run_elt_dagster.publish.guards import STREAMS_SQL, InventoryTable, TargetInventory, inventory_sql, policies_sql
+from run_elt_dagster.publish.guards import (
+    STREAMS_SQL,
+    InventoryTable,
+    TargetInventory,
+    inventory_sql,
+    policies_column_sql,
+    policies_sql,
+)
 from run_elt_dagster.publish.increment_exchange import delete_all_sql, delete_replaced_sql, newest_sql
 from run_elt_dagster.publish.methods import exchange_sql, replaces_object
 from run_elt_dagster.publish.partitions import (
     INCREMENT_KEY,
     all_markers_sql,
+    earlier_sql,
     forget_all_sql,
     increment_note,
     lock_sql,
     markers_sql,
+    partitions_table,
     record_sql,
 )
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
-from run_elt_dagster.publish.slice_exchange import count_sql, delete_sql, first_sql, insert_sql
+from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
 
@@ -144,7 +161,9 @@ class _Planned:
             return
         number = number_sql(self._table.partitions, self._part, self._table.partition_type)
         scanned = [audit for audit in audits if audit.scanned]
-        yield grouped_scan_sql(scanned, rows, number=number, more=self._catalogue)
+        more = (*self._catalogue, *self._compared(self._part))
+        yield grouped_scan_sql(scanned, rows, number=number, more=more)
+        yield from self._key_looks(self._part, number)
         own = self._table.partition_predicate(self._part.start, self._part.end)
         for audit in (audit for audit in audits if isinstance(audit, ChangesAudit)):
             yield from filter(None, [audit.asks(self._under_audit(rows, replaced=own), (number, number))])
@@ -192,12 +211,11 @@ class _Planned:
 
     def _begin(self, first: str) -> Iterator[str]:
         """Yield what goes before a transaction, and its first statements."""
-        yield self._look
+        has_policies_looked_up = self._existing is not None and self._options.check_policies
+        yield self._look(*([policies_column_sql(self.target)] if has_policies_looked_up else []))
         if self._existing is None:
             yield first
-            yield self._look
-        elif self._options.check_policies:
-            yield policies_sql([self.target])
+            yield self._look()
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
 
@@ -230,10 +248,34 @@ class _Planned:
             yield delete_sql(table, target, pieces)
             yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
         query_id = QUERY_ID if self._existing is not None else None
-        condition = f"({count_sql(table, target, pieces)}) = 0" if query_id is not None else ""
+        keys = [each.key for each in self._keys_elsewhere if each.severity == "error"]
+        condition = exchanged_sql(table, target, pieces, rows=0, keys=keys) if query_id is not None else ""
         rows = dict.fromkeys(part.keys, 0)
         yield record_sql(target, part.partitions, rows, _marker("run"), query_id=query_id, condition=condition)
         yield "COMMIT"
+
+    def _key_looks(self, part: Slice, number: str) -> Iterator[str]:
+        """Yield the query for keys that other partitions have too, if a check asks for them."""
+        if self._existing is None or not self._keys_elsewhere:
+            return
+        others = other_rows(self._table, self.target, self._pieces(part))
+        asked = {
+            each.name: [keys_elsewhere_sql(each.key, self.candidate, others, number=number)]
+            for each in self._keys_elsewhere
+        }
+        yield key_counts_sql(asked)
+
+    def _compared(self, part: Slice) -> Sequence[str]:
+        """Return the expression for what numbers of rows are compared with, if a check does."""
+        is_noted = self._inventory.at(partitions_table(self.target)) is not None
+        is_asked = is_noted and self._table.checks.row_count_change is not None
+        return [earlier_sql(self.target, part)] if is_asked else []
+
+    @property
+    def _keys_elsewhere(self) -> Sequence[KeyAudit]:
+        """The checks of keys that other partitions may have too."""
+        audits = audits_of(self._table, database=self.target.database)
+        return [each for each in audits if isinstance(each, KeyAudit)]
 
     @property
     def _catalogue(self) -> Sequence[str]:
@@ -244,10 +286,9 @@ class _Planned:
         inspection = Inspection(target_columns=columns, candidate_columns=columns)
         return Audited(rows, inspection, published=self.target, replaced=replaced)
 
-    @property
-    def _look(self) -> str:
-        """The look at the catalogue by itself."""
-        return f"SELECT\n  {(',' + chr(10) + '  ').join(self._catalogue)}"
+    def _look(self, *more: str) -> str:
+        """Return the look at the catalogue by itself, with other expressions in the same statement."""
+        return f"SELECT\n  {(',' + chr(10) + '  ').join((*self._catalogue, *more))}"
 
     @staticmethod
     def _pieces(part: Slice) -> tuple[tuple[datetime, datetime], ...]:

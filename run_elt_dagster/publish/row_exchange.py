@@ -9,7 +9,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import KeyAudit
@@ -21,6 +21,8 @@ from run_elt_dagster.publish.guards import (
     OBJECT_MISSING,
     PublishRefusedError,
     Refusal,
+    policies_column_sql,
+    policies_in,
     policies_refusal,
     policies_sql,
     policy_words,
@@ -194,21 +196,42 @@ class RowExchange(ABC, Generic[Done]):
         """Publish in a session that was opened after the build, so it sees the candidate for certain."""
         work = self._work
         with work.runner.fresh(exchange_parameters(work.patience)) as fresh:
-            self._inspect(fresh)
+            policies = self._inspect_with_policies(fresh)
             self._require_candidate()
             if work.standing is None:
                 self._create(fresh)
                 self._inspect(fresh)
             self._require_table()
-            self._require_no_policies(fresh)
+            self._require_no_policies(policies, fresh)
             self._match_columns(fresh)
             return self._in_a_transaction(fresh)
 
-    def _inspect(self, fresh: StatementRunner) -> None:
-        self._work.inspect(fresh)
+    def _inspect(self, fresh: StatementRunner, *more: str) -> tuple[Any, ...]:
+        asked = self._work.inspect(fresh, *more)
         standing = self._work.standing
         self._is_own = standing is not None and standing.marker == self._work.marker()
         self.is_created = self.is_created or self._is_own
+        return asked
+
+    def _inspect_with_policies(self, fresh: StatementRunner) -> tuple[str, ...] | None:
+        """Ask the catalogue, and for the policies on the table in the same statement if it was there at the last look.
+
+        Returns:
+            The policies in words; None where they have to be asked for by themselves.
+        """
+        work = self._work
+        if work.standing is None or not work.options.check_policies:
+            self._inspect(fresh)
+            return None
+        try:
+            (listed,) = self._inspect(fresh, policies_column_sql(work.target))
+        except StatementError as error:
+            if not error.answered:
+                raise
+            # The table may be gone. What is wrong besides, the second question says.
+            self._inspect(fresh)
+            return None
+        return policies_in(listed)
 
     def _require_table(self) -> None:
         if self._work.standing is None:
@@ -249,14 +272,20 @@ class RowExchange(ABC, Generic[Done]):
             raise
         self._work.is_unknown = False
 
-    def _require_no_policies(self, fresh: StatementRunner) -> None:
-        """Look once more, since the build may have taken hours: rows that a policy hides would not be deleted."""
+    def _require_no_policies(self, known: tuple[str, ...] | None, fresh: StatementRunner) -> None:
+        """Look once more, since the build may have taken hours: rows that a policy hides would not be deleted.
+
+        Args:
+            known: The policies; None if they have not been asked for.
+            fresh: Sends the question.
+        """
         work = self._work
         if self._is_own or not work.options.check_policies:
             return
-        rows = work.send(policies_sql([work.target]), once=True, runner=fresh).rows
-        found = sorted({policy_words(*policy) for _, *policy in rows})
-        if refused := policies_refusal(work.table, work.target, found):
+        if known is None:
+            rows = work.send(policies_sql([work.target]), once=True, runner=fresh).rows
+            known = tuple(sorted({policy_words(*policy) for _, *policy in rows}))
+        if refused := policies_refusal(work.table, work.target, known):
             raise PublishRefusedError(refused)
 
     def _match_columns(self, fresh: StatementRunner) -> None:
@@ -346,17 +375,20 @@ class RowExchange(ABC, Generic[Done]):
             expected: How many the candidate has.
             where: Which rows of the target are counted, in words.
         """
-        work = self._work
         if found != expected:
-            raise PublishRefusedError(
-                Refusal(
-                    f"{work.table.name} requires the {expected:,} rows of {work.candidate} {where} after the exchange",
-                    f"{found:,}",
-                    "Find in Snowflake's history who else writes into it, then materialize again.",
-                    consequence="The exchange was rolled back.",
-                    reason=Reason.TARGET_CHANGES,
-                )
+            raise self._other_rows(f"{found:,}", expected=expected, where=where)
+
+    def _other_rows(self, got: str, *, expected: int, where: str) -> PublishRefusedError:
+        work = self._work
+        return PublishRefusedError(
+            Refusal(
+                f"{work.table.name} requires the {expected:,} rows of {work.candidate} {where} after the exchange",
+                got,
+                "Find in Snowflake's history who else writes into it, then materialize again.",
+                consequence="The exchange was rolled back.",
+                reason=Reason.TARGET_CHANGES,
             )
+        )
 
     def _require_key(self, audit: KeyAudit, sql: str, fresh: StatementRunner) -> None:
         if found := int(self._work.send(sql, once=True, runner=fresh).rows[0][0]):

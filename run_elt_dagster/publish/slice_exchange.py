@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from run_elt_dagster.audit.partitioned import other_rows, pieces_sql, rows_of
 from run_elt_dagster.audit.plan import KeyAudit
@@ -86,6 +87,23 @@ def keys_elsewhere_sql(table: AnalyticsTable, target: Relation, key: Sequence[st
     )
 
 
+def exchanged_sql(
+    table: AnalyticsTable, target: Relation, pieces: Sequence[Piece], *, rows: int, keys: Sequence[Sequence[str]] = ()
+) -> str:
+    """Return the condition that some pieces of time have so many rows, and that their keys are those of no other row.
+
+    Args:
+        table: The table.
+        target: What readers see.
+        pieces: What was exchanged.
+        rows: How many rows the candidate has of it.
+        keys: The keys that the whole table has to hold, each as its columns.
+    """
+    counts = [(count_sql(table, target, pieces), rows)]
+    counts += [(keys_elsewhere_sql(table, target, key, pieces), 0) for key in keys]
+    return " AND ".join(f"({sql}) = {expected}" for sql, expected in counts)
+
+
 class SliceExchange(RowExchange[Exchanged]):
     """Exchanges partitions of the candidate of one slice, until it is done or cannot be.
 
@@ -156,8 +174,6 @@ class SliceExchange(RowExchange[Exchanged]):
         deleted = work.send(delete_sql(work.table, work.target, pieces), once=True, runner=fresh)
         insert = insert_sql(work.table, work.target, work.candidate, columns=work.columns, pieces=pieces)
         work.send(insert, once=True, runner=fresh)
-        for audit in self._keys:
-            self._require_key(audit, keys_elsewhere_sql(work.table, work.target, audit.key, pieces), fresh)
         return deleted.query_id
 
     def _note(
@@ -165,24 +181,41 @@ class SliceExchange(RowExchange[Exchanged]):
     ) -> None:
         """Note partitions as published, in the place of what is noted of their time.
 
-        What was exchanged is noted only if the table has the candidate's rows of it then, and no other.
+        What was exchanged is noted only if the table has the candidate's rows of it then, and no other, and their keys are nobody else's.
         """
         work, keys = self._work, {partition.key for partition in partitions}
         if any(_others_in(partition, keys, markers) for partition in partitions):
             work.send(forget_sql(work.target, self._pieces(partitions)), once=True, runner=fresh)
         for some in chunks(partitions):
-            counted = self._count_sql(some) if query_id is not None else ""
-            expected = sum(self._rows[partition.key] for partition in some)
-            condition = f"({counted}) = {expected}" if counted else ""
+            condition = self._condition(some) if query_id is not None else ""
             record = record_sql(work.target, some, self._rows, work.marker(), query_id=query_id, condition=condition)
             noted = work.send(record, once=True, runner=fresh).rows
-            if counted and not sum(map(int, noted[0])):
-                found = int(work.send(counted, once=True, runner=fresh).rows[0][0])
-                self._require_rows(found, expected=expected, where="in its partitions")
+            if condition and not sum(map(int, noted[0])):
+                self._raise_why_not_noted(some, fresh)
 
-    def _count_sql(self, partitions: Sequence[Partition]) -> str:
-        work = self._work
-        return count_sql(work.table, work.target, self._pieces(partitions))
+    def _condition(self, partitions: Sequence[Partition]) -> str:
+        work, keys = self._work, [audit.key for audit in self._keys]
+        return exchanged_sql(
+            work.table, work.target, self._pieces(partitions), rows=self._expected(partitions), keys=keys
+        )
+
+    def _expected(self, partitions: Sequence[Partition]) -> int:
+        return sum(self._rows[partition.key] for partition in partitions)
+
+    def _raise_why_not_noted(self, partitions: Sequence[Partition], fresh: StatementRunner) -> NoReturn:
+        """Ask for each part of the condition by itself.
+
+        Raises:
+            PublishRefusedError: The table has other rows than the candidate.
+            KeyElsewhereError: Other rows have their keys.
+        """
+        work, pieces = self._work, self._pieces(partitions)
+        found = int(work.send(count_sql(work.table, work.target, pieces), once=True, runner=fresh).rows[0][0])
+        expected, where = self._expected(partitions), "in its partitions"
+        self._require_rows(found, expected=expected, where=where)
+        for audit in self._keys:
+            self._require_key(audit, keys_elsewhere_sql(work.table, work.target, audit.key, pieces), fresh)
+        raise self._other_rows("others a moment before", expected=expected, where=where)
 
     def _superseded(self, markers: Markers) -> dict[str, str]:
         """Return the runs with newer snapshots by the keys of their partitions."""

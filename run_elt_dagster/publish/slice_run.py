@@ -1,23 +1,19 @@
 """Some partitions of one table on their way: build them as one candidate, audit each, exchange those that have passed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from run_elt_dagster.audit.partitioned import PartitionAuditRunner, PartitionVerdicts
-from run_elt_dagster.audit.plan import AuditOutcome, Earlier, KeyAudit, schema_changes, with_keys_elsewhere
+from run_elt_dagster.audit.partitioned import EarlierRows, PartitionAuditRunner, PartitionVerdicts
+from run_elt_dagster.audit.plan import AuditOutcome, KeyAudit, schema_changes, with_keys_elsewhere
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_rule
-from run_elt_dagster.publish.guards import (
-    OBJECT_MISSING,
-    Refusal,
-    TargetInventory,
-)
+from run_elt_dagster.publish.guards import Refusal, TargetInventory
 from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
-from run_elt_dagster.publish.partitions import earlier_of, markers_of, partitions_table, published_sql
+from run_elt_dagster.publish.partitions import earlier_of, earlier_sql, partitions_table
 from run_elt_dagster.publish.row_exchange import KeyElsewhereError
 from run_elt_dagster.publish.slice_exchange import Exchanged, SliceExchange
 from run_elt_dagster.publish.table_run import State
@@ -210,28 +206,18 @@ class SliceRun(InPlaceRun):
 
 
 def partition_auditor(work: TableWork, part: Slice) -> PartitionAuditRunner:
-    """Return what asks the partitions of a candidate.
-
-    Raises:
-        StatementError: Snowflake does not say how many rows the published partitions have.
-    """
+    """Return what asks the partitions of a candidate."""
     now, earlier = datetime.fromisoformat(work.snapshot_at), _earlier(work, part)
     return PartitionAuditRunner(
         work.send, work.table, target=work.target, candidate=work.candidate, part=part, now=now, earlier=earlier
     )
 
 
-def _earlier(work: TableWork, part: Slice) -> Mapping[str, Earlier]:
-    """Return what numbers of rows are compared with, where a check compares them."""
-    if work.table.checks.row_count_change is None:
-        return {}
-    try:
-        answer = work.send(published_sql(work.target))
-    except StatementError as error:
-        if error.errno != OBJECT_MISSING:
-            raise
-        return {}
-    return earlier_of(markers_of(answer.rows).partitions, part)
+def _earlier(work: TableWork, part: Slice) -> EarlierRows | None:
+    """Return what numbers of rows are compared with, where a check compares them and something was published before the run."""
+    if work.table.checks.row_count_change is None or work.inventory.at(partitions_table(work.target)) is None:
+        return None
+    return EarlierRows(earlier_sql(work.target, part), lambda listed: earlier_of(listed, part))
 
 
 def _worst(verdicts: Sequence[Sequence[AuditOutcome]]) -> tuple[AuditOutcome, ...]:

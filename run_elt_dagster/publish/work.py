@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.runner import AuditRunner
@@ -129,10 +130,19 @@ class TableWork:
         self.query_ids[self.stage] = answer.query_id
         return answer
 
-    def inspect(self, runner: StatementRunner | None = None) -> None:
-        """Ask the catalogue what readers see, and which candidates there are."""
-        self.inspection = self.auditor(runner).inspect()
+    def inspect(self, runner: StatementRunner | None = None, *more: str) -> tuple[Any, ...]:
+        """Ask the catalogue what readers see, and which candidates there are.
+
+        Args:
+            runner: Sends the statement.
+            more: Other expressions that the same statement asks for.
+
+        Returns:
+            Their values.
+        """
+        self.inspection, asked = self.auditor(runner).inspect_with(*more)
         self.standing = self.inspection.target
+        return asked
 
     def looks_afresh(self) -> bool:
         """Ask the catalogue in a session of its own, and return whether it answered."""

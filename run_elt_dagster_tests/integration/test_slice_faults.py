@@ -1,24 +1,30 @@
 """A fault at every statement that exchanges partitions, and runs that meet: what readers see, what is said, and the run after it."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.candidate import Marker, comment_of, target_of
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish import partitions
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.faults.kinds import FAULTS
-from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory
+from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory, run, tag_of
 from run_elt_dagster_tests.faults.parts import run_cell, set_up, try_fault
 from run_elt_dagster_tests.faults.slices import NEW, NEXT, WAYS, SliceCell, SliceInterleaving
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 from run_elt_dagster_tests.support.embedded import Background
-from run_elt_dagster_tests.support.slices import Seen, notes, run_slice, states
+from run_elt_dagster_tests.support.slices import Seen, divided, notes, run_slice, states
 
 USUAL = {("first", "answer lost"), ("again", "reported as cancelled"), ("next", "session lost")}
 
@@ -231,12 +237,104 @@ def test_table_with_a_policy_is_refused_before_it_is_built(lab: FaultLab, cell: 
     assert json.loads(json.dumps(outcome.failure.production.to_json()))["state"] == "unchanged"
 
 
+def test_policy_that_is_set_during_the_build_is_seen_before_anything_is_deleted(lab: FaultLab, cell: SliceCell) -> None:
+    lab.sql("create row access policy if not exists analytics.late as (v int) returns boolean -> v > 0")
+
+    def set_policy(event: StatementEvent) -> None:
+        lab.hook(event)
+        if event.phase == "after" and tag_of(event).get("stage") == "audit":
+            lab.sql(f"alter table analytics.{cell.table} add row access policy analytics.late on (v)")
+
+    with lab.account.hooked(set_policy):
+        outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
+    lab.account.server.hook = lab.hook
+    assert outcome.failure is not None
+    assert outcome.failure.reason is Reason.PARTITION_POLICIES
+    assert "row access policy LATE on it" in outcome.failure.message
+    assert [sent for sent in cell.statements if sent.startswith("publish")] == [
+        "publish: SELECT (SELECT",
+        "publish: COMMENT ON",
+    ]
+    assert seen_of(lab, cell) == cell.before
+
+
+def test_policies_that_cannot_be_asked_for_with_the_catalogue_are_asked_for_alone(
+    lab: FaultLab, cell: SliceCell
+) -> None:
+    """As where the table is gone for a moment, or where an account takes no table function there."""
+    refused: list[int] = []
+
+    def refuse(event: StatementEvent) -> None:
+        lab.hook(event)
+        is_meant = "ARRAY_AGG" in event.sql and "POLICY_REFERENCES" in event.sql
+        if event.phase == "before" and is_meant:
+            refused.append(1)
+            raise SqlError("Unsupported subquery type", errno=2031, sqlstate="42601")
+
+    with lab.account.hooked(refuse):
+        outcome = run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id)
+    lab.account.server.hook = lab.hook
+    assert (outcome.failure, len(refused)) == (None, 1)
+    publishing = [sent for sent in cell.statements if sent.startswith("publish")]
+    assert publishing[:3] == ["publish: SELECT (SELECT", "publish: SELECT (SELECT", "publish: SELECT 0"]
+
+
+THOUSAND = 1000
+LATE = datetime(2026, 9, 27, tzinfo=UTC)
+# As many as a check may add: two keys that the day is no part of, and the number of rows of the day before.
+DEMANDING: Mapping[str, Any] = {
+    "primary_key": "n",
+    "checks": {"unique": [["v", "n"]], "row_count_change": {"max_growth": "900%"}},
+}
+
+
+def thousand_days(lab: FaultLab, table: AnalyticsTable) -> None:
+    """Leave a table of a thousand days as a run of long ago would have left it."""
+    assert table.partitions is not None
+    part, target, marker = (
+        table.partitions.last(LATE, THOUSAND),
+        target_of(table, database="RUN_ELT"),
+        Marker("run", "0", "2026-01-01"),
+    )
+    lab.sql(f"create table {target.sql} comment = '{comment_of(table, marker)}' as {table.sql}")
+    lab.sql(partitions.create_table_sql(target))
+    lab.sql(partitions.create_lock_sql(target))
+    lab.sql(partitions.remember_first_sql(target, marker))
+    lab.sql(partitions.record_sql(target, part, dict.fromkeys([each.key for each in part], 3), marker))
+
+
+@pytest.mark.parametrize("checks", [{}, DEMANDING], ids=["plain", "demanding"])
+def test_day_of_a_thousand_takes_at_most_twice_the_statements_of_a_whole_table_of_its_size(
+    lab: FaultLab, checks: Mapping[str, Any]
+) -> None:
+    number, sent = 800_000 + len(checks), Counter[str]()
+    sql = f"select dateadd(day, seq4() % {THOUSAND}, '2024-01-01'::date) as day, seq4() as n, 1 as v from table(generator(rowcount => {3 * THOUSAND}))"
+
+    def count(event: StatementEvent) -> None:
+        sent.update([tag_of(event).get("run_id", "")] if event.phase == "before" else [])
+
+    daily = divided(sql, table=f"daily{number}", **checks)
+    thousand_days(lab, daily)
+    with lab.account.hooked(count):
+        assert run_slice(lab.account.arguments, daily, (2,), f"{number}A").failure is None
+        for index, publish in enumerate(("clone", "overwrite", "swap")):
+            given = {"schema": "analytics", "table": f"whole{number}{publish}", "publish": publish, **checks}
+            whole = AnalyticsTable.model_validate({**given, "sql": f"select * from ({sql}) where day = '2024-01-02'"})
+            for run_id in (f"{number}{index}C", f"{number}{index}D"):
+                (outcome,) = run(lab.account.arguments, [whole], run_id)
+                assert outcome.failure is None
+    lab.account.server.hook = lab.hook
+    # The second publish of each: the first one creates the table.
+    wholes = [sent[f"{number}{index}D"] for index in range(3)]
+    assert 0 < sent[f"{number}A"] <= 2 * min(wholes), (sent[f"{number}A"], wholes)
+
+
 def test_statements_of_a_slice_are_few(lab: FaultLab, cell: SliceCell) -> None:
     """Whatever the number of days of the table; a whole table takes half as many."""
     assert run_slice(lab.account.arguments, cell.declared(NEW), cell.days, cell.run_id).published
     assert cell.statements == [
         *["inspect: SELECT CURRENT_ROLE(),", "inspect: SELECT 0", "build: CREATE OR", "audit: SELECT DATEDIFF('day',"],
-        *["publish: SELECT (SELECT", "publish: SELECT 0", "publish: BEGIN TRANSACTION"],
+        *["publish: SELECT (SELECT", "publish: BEGIN TRANSACTION"],
         *['publish: UPDATE "RUN_ELT"."ANALYTICS"."RUN_ELT_PARTITIONS"', "publish: SELECT TABLE_NAME,"],
         *["publish: DELETE FROM", "publish: INSERT INTO", "publish: MERGE INTO", "publish: COMMIT"],
         "clean-up: DROP TABLE",

@@ -24,6 +24,8 @@ from run_elt_dagster.publish.guards import (
     lost_by_replacing,
     missing_schema,
     no_table_refusal,
+    policies_column_sql,
+    policies_in,
     policies_sql,
     require_same_columns,
     schema_remedy,
@@ -119,6 +121,16 @@ def test_policies_of_two_tables_are_one_query() -> None:
         """REF_ENTITY_NAME => '"PROD"."A"."X"', REF_ENTITY_DOMAIN => 'TABLE'))"""
     )
     assert other.startswith("SELECT 1 AS N, ")
+
+
+def test_policies_of_one_table_are_an_expression_of_any_select() -> None:
+    assert policies_column_sql(X) == (
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('kind', POLICY_KIND, 'name', POLICY_NAME)) "
+        """FROM TABLE("PROD".INFORMATION_SCHEMA.POLICY_REFERENCES(REF_ENTITY_NAME => '"PROD"."A"."X"', REF_ENTITY_DOMAIN => 'TABLE')))"""
+    )
+    listed = '[{"kind": "ROW_ACCESS_POLICY", "name": "P"}, {"kind": "MASKING_POLICY", "name": "M"}, {"kind": "MASKING_POLICY", "name": "M"}]'
+    assert policies_in(listed) == ("masking policy M", "row access policy P")
+    assert (policies_in("[]"), policies_in(None)) == ((), ())
 
 
 def stream(name: str, source: str | None, tables: str | None = None) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """What is asked of the partitions of a candidate, and the statements that exchange them, as literals."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -12,6 +13,7 @@ from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.partitioned import (
     grouped_scan_sql,
+    key_counts_sql,
     keys_elsewhere_sql,
     keys_twice_sql,
     number_sql,
@@ -148,6 +150,10 @@ def test_keys_are_looked_for_in_the_other_partitions_of_both_tables() -> None:
         f'MAX(N1) OVER (PARTITION BY "A") AS "run_elt last" FROM {TEMP} WHERE "A" IS NOT NULL) '
         'WHERE "run_elt first" < "run_elt last" GROUP BY 1'
     )
+    # All of them are one statement.
+    assert key_counts_sql({"one": ["A", "B"], "none": [], "it's": ["C"]}) == (
+        "SELECT 'one', * FROM (A) UNION ALL SELECT 'one', * FROM (B) UNION ALL SELECT 'it''s', * FROM (C)"
+    )
 
 
 @pytest.mark.parametrize(("key", "kind"), [(["n"], "KeyAudit"), (["n", "Day"], "ScanAudit")])
@@ -195,14 +201,23 @@ def test_column_that_cannot_tell_partitions_apart_is_named(
 
 
 def test_rows_are_compared_with_the_same_partition_or_the_median_of_the_last_seven() -> None:
-    def published(day: int, rows: int) -> PublishedPartition:
-        return PublishedPartition(f"2024-01-{day:02}", moment(day), moment(day + 1), MARKER, rows, moment(30))
+    def noted(day: int, rows: int) -> dict[str, object]:
+        return {"key": f"2024-01-{day:02}", "start": int(moment(day).timestamp()), "rows": rows}
 
-    known = [published(day, rows) for day, rows in enumerate([1000, 7, 1, 2, 3, 4, 5, 6], start=1)]
-    found = partitions.earlier_of(known, days(1, 9))
+    known = [noted(day, rows) for day, rows in enumerate([1000, 7, 1, 2, 3, 4, 5, 6], start=1)]
+    found = partitions.earlier_of(json.dumps(known[::-1]), days(1, 9))
     assert found["2024-01-02"] == Earlier(7, "published partition")
     assert found["2024-01-09"] == Earlier(4, "median of the last 7 published partitions")
-    assert partitions.earlier_of([], days(1, 2)) == {}
+    assert partitions.earlier_of(None, days(1, 2)) == {}
+
+
+def test_rows_to_compare_with_are_those_of_the_slice_and_the_last_seven_before_it() -> None:
+    known = f"SELECT * FROM {NOTES} WHERE TABLE_NAME = 'MAU' AND PARTITION_KEY IS NOT NULL AND STARTS_AT"
+    first, end = (f"'2024-01-0{day} 00:00:00'::TIMESTAMP_NTZ" for day in (2, 4))
+    assert partitions.earlier_sql(TARGET, days(2, 3)) == (
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('key', PARTITION_KEY, 'start', DATE_PART(EPOCH_SECOND, STARTS_AT), 'rows', ROW_COUNT)) "
+        f"FROM ({known} >= {first} AND STARTS_AT < {end} UNION ALL SELECT * FROM ({known} < {first} ORDER BY STARTS_AT DESC LIMIT 7)))"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +256,11 @@ def test_exchange_deletes_inserts_by_name_and_counts_the_same_pieces() -> None:
     assert slice_exchange.insert_sql(table, TARGET, CANDIDATE, columns=["DAY", "n n"], pieces=chosen) == (
         f'INSERT INTO {X} ("DAY", "n n") SELECT "DAY", "n n" FROM {TEMP} WHERE {FIRST} OR {THIRD}'
     )
-    assert slice_exchange.count_sql(table, TARGET, chosen) == f"SELECT COUNT(*) FROM {X} WHERE {FIRST} OR {THIRD}"
+    counted = f"SELECT COUNT(*) FROM {X} WHERE {FIRST} OR {THIRD}"
+    assert slice_exchange.count_sql(table, TARGET, chosen) == counted
+    elsewhere = slice_exchange.keys_elsewhere_sql(table, TARGET, ["N"], chosen)
+    asked = slice_exchange.exchanged_sql(table, TARGET, chosen, rows=7, keys=[["N"]])
+    assert asked == f"({counted}) = 7 AND ({elsewhere}) = 0"
 
 
 def test_lock_is_changed_before_anything_is_read() -> None:
