@@ -109,6 +109,21 @@ def simulated_account(server: EmbeddedServer) -> Snowflake:
     )
 
 
+def account_variables(server: EmbeddedServer) -> dict[str, str]:
+    """Return the environment variables with which other processes sign in to a server as to an account."""
+    return {
+        "SNOWFLAKE_ACCOUNT": "embedded",
+        "SNOWFLAKE_USER": USER,
+        "SNOWFLAKE_ROLE": "SYSADMIN",
+        "SNOWFLAKE_WAREHOUSE": "EMBEDDED",
+        "SNOWFLAKE_DATABASE": "RUN_ELT",
+        "SNOWFLAKE_PASSWORD": server.password,
+        "SNOWFLAKE_HOST": HOST,
+        "SNOWFLAKE_PORT": str(server.port),
+        "SNOWFLAKE_PROTOCOL": "http",
+    }
+
+
 @pytest.fixture(scope="module")
 def shipped_server(tmp_path_factory: pytest.TempPathFactory) -> Iterable[EmbeddedServer]:
     """The server of the package; a module of tests imports it as `server`."""
