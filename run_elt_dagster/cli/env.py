@@ -73,11 +73,6 @@ def create(
     # A wrong name is said before anybody signs in.
     environment_database(stored_database(source or settings.production_database or settings.database), name)
     tables = project.tables(keeps_broken=True, in_database=False)
-    if only_schemas and settings.snowflake is None:
-        raise ValueError(
-            "run-elt env create --schemas requires an account, got the embedded Snowflake. Nothing was made. Leave it out: a file is copied "
-            "as a whole."
-        )
     with progress("Signing in") as steps, _databases(project, source) as databases:
         for each in databases.drop_expired(now=now, tell=say_on_stderr):
             say_on_stderr(f"{display_name(each.database)} had expired and was dropped.")
@@ -151,6 +146,7 @@ def _databases(project: Project, source: str | None) -> Generator[Databases]:
             database=stored_database(settings.database),
             production=stored_database(given) if given else None,
             role=settings.snowflake.role if settings.snowflake else "",
+            copies_schemas=settings.snowflake is not None,
         )
 
 

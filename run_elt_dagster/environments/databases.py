@@ -53,6 +53,30 @@ def clone_schemas_sql(mark: Mark, schemas: Sequence[str]) -> list[str]:
     ]
 
 
+def clone_without_sql(mark: Mark, schemas: Sequence[str]) -> list[str]:
+    """Return the statements that make an environment on the embedded Snowflake, which copies a file as a whole: the copy, less some schemas.
+
+    https://docs.snowflake.com/en/sql-reference/sql/drop-schema
+
+    Args:
+        mark: The mark.
+        schemas: Stored names of those that it is without.
+    """
+    database = quote_identifier(mark.database)
+    return [clone_sql(mark), *(f"DROP SCHEMA {database}.{quote_identifier(name)} CASCADE" for name in schemas)]
+
+
+def schemata_sql(database: str) -> str:
+    """Return the query for the stored names of the schemas of a database.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/schemata
+    """
+    return (
+        f"SELECT SCHEMA_NAME FROM {quote_identifier(database)}.INFORMATION_SCHEMA.SCHEMATA "
+        "WHERE SCHEMA_NAME NOT IN ('INFORMATION_SCHEMA', 'PUBLIC') ORDER BY 1"
+    )
+
+
 def show_sql(database: str) -> str:
     """Return the query for a database and those beside it, a few others too: `_` and `%` in its name stand for anything.
 
@@ -109,6 +133,7 @@ class Databases:
         production: Stored name of the production database; None for that of SNOWFLAKE_DATABASE, or what that is a copy of.
         role: Name of the role, for what it lacks; empty where it is not known.
         job: Who sends the statements, for the tag on the queries.
+        copies_schemas: Whether a schema can be copied alone; the embedded Snowflake copies a file as a whole.
 
     Attributes:
         production: Stored name of the production database.
@@ -122,10 +147,11 @@ class Databases:
         production: str | None = None,
         role: str = "",
         job: str = "run-elt env",
+        copies_schemas: bool = True,
     ) -> None:
         self._session = session
         self._runner = StatementRunner(session, RunContext("", job), threading.Event())
-        self._database, self._role = database, role
+        self._database, self._role, self._copies_schemas = database, role, copies_schemas
         self._listed = listed_in(self._send(show_sql(production or database)))
         self.production = production or self._source() or database
 
@@ -160,8 +186,7 @@ class Databases:
             if not replace:
                 raise _taken(mark)
             self.drop(name)
-        statements = clone_schemas_sql(mark, schemas) if schemas else [clone_sql(mark)]
-        for number, sql in enumerate(statements):
+        for number, sql in enumerate(self._statements(mark, schemas)):
             try:
                 # Sent once: a second time, it would find its own database.
                 self._runner.send_once(sql, tag={"stage": "create environment"})
@@ -169,6 +194,14 @@ class Databases:
                 left = self._taken_away(mark) if number else ""
                 raise self._not_made(mark, error, left) from error
         return Environment(mark)
+
+    def _statements(self, mark: Mark, schemas: Sequence[str]) -> list[str]:
+        if not schemas:
+            return [clone_sql(mark)]
+        if self._copies_schemas:
+            return clone_schemas_sql(mark, schemas)
+        there = [str(name) for (name,) in self._send(schemata_sql(self.production)).rows]
+        return clone_without_sql(mark, [name for name in there if name not in schemas])
 
     def strangers(self, tables: Collection[AnalyticsTable], made: Environment) -> list[str]:
         """Return what keeps the role from publishing tables in an environment, in words. An error of Snowflake is one too."""

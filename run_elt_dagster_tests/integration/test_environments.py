@@ -433,6 +433,25 @@ def test_copy_of_files_has_its_own_rows_views_and_catalogue(mine: Snowflake) -> 
         sql(copy)
 
 
+def test_copy_of_some_schemas_is_without_the_others(mine: Snowflake) -> None:
+    sql(
+        mine,
+        *(f"create schema if not exists {name}" for name in ("analytics", "raw", '"Other"')),
+        *(f"create table {name}.t as select 1 as n" for name in ("analytics", "raw", '"Other"')),
+        "create view analytics.v as select n from raw.t",
+    )
+    with databases_session(mine, log=print) as session:
+        databases = Databases(session, database="RUN_ELT", copies_schemas=False)
+        databases.create("a", owner="jane", now=NOW, days=1, schemas=("ANALYTICS",))
+    tables = "select table_schema, table_name from run_elt{}.information_schema.tables order by 1, 2"
+    schemas = "select schema_name from run_elt{}.information_schema.schemata where schema_name <> 'INFORMATION_SCHEMA'"
+    copy = mine.model_copy(update={"database": "RUN_ELT__A"})
+    found = sql(copy, tables.format("__a"), schemas.format("__a") + " order by 1", tables.format(""))
+    assert found[0] == [("ANALYTICS", "T"), ("ANALYTICS", "V")]
+    assert ("Other",) not in found[1]
+    assert len(found[2]) == 4
+
+
 def test_copy_that_the_disk_does_not_take_leaves_nothing(mine: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: Path, draft: Path) -> None:
         draft.write_bytes(b"half")
