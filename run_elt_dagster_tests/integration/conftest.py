@@ -12,6 +12,13 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
 from run_elt_dagster_tests.support.empty_database import lay_empty_database
 from run_elt_dagster_tests.support.local_server import LocalServer
+from run_elt_dagster_tests.support.read_migrations import migrations_read_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_migrations() -> Iterator[None]:
+    with migrations_read_once():
+        yield
 
 
 @pytest.fixture(autouse=True)
