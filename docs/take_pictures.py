@@ -1,7 +1,7 @@
 """Take the pictures of docs/images again: `make pictures`. It needs Chromium, and a minute or two.
 
-The pictures of the UI are taken by the tests that walk through it, so each shows what a test has found on the page. The Slack message
-is one of the messages that a unit test compares with what is posted. Slack draws its own; here a small page of ours draws the blocks.
+The pictures of the UI are taken by the tests that walk through it, so each shows what a test has found on the page. The Slack messages
+are among those that a unit test compares with what is posted. Slack draws its own; here a small page of ours draws the blocks.
 """
 
 import html
@@ -17,7 +17,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 TESTS = "run_elt_dagster_tests/e2e/test_user_interface.py"
-MESSAGE = ROOT / "run_elt_dagster_tests" / "unit" / "golden" / "failed_check.json"
+GOLDEN = ROOT / "run_elt_dagster_tests" / "unit" / "golden"
+# The picture of each message.
+MESSAGES = {"slack_message": "failed_check", "slack_changes": "failed_changes"}
 # Not every machine has a font with it.
 _DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e"}
 _PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -82,10 +84,11 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from run_elt_dagster_tests.support.browser import open_page  # noqa: PLC0415 - only the pictures need Chromium
 
-    message = json.loads(MESSAGE.read_text(encoding="utf-8"))
     with open_page() as page:
-        page.set_content(page_of(message["blocks"], {"S0123": "analytics"}))
-        page.locator("main").screenshot(path=IMAGES / "slack_message.png")
+        for picture, name in MESSAGES.items():
+            message = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+            page.set_content(page_of(message["blocks"], {"S0123": "analytics"}))
+            page.locator("main").screenshot(path=IMAGES / f"{picture}.png")
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TESTS, *sys.argv[1:]]
     environment = {
         **os.environ,

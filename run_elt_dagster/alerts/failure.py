@@ -65,6 +65,7 @@ class FailedTable:
         where: The place of the cause in its SQL file, empty if Snowflake names none.
         partitions: The keys of the partitions that were not published, in order; empty of a table that is built whole.
         partitions_published: How many other partitions of the run were published all the same.
+        if_wanted: The command by which a person publishes it all the same; empty where there is none.
     """
 
     name: str
@@ -83,6 +84,7 @@ class FailedTable:
     where: str = ""
     partitions: tuple[str, ...] = ()
     partitions_published: int = 0
+    if_wanted: str = ""
 
     @property
     def partition_words(self) -> str:

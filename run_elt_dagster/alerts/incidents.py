@@ -21,7 +21,7 @@ from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, TA
 from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.production import TableVersion
-from run_elt_dagster.runs.history import is_publication, last_materialized_at, last_publications
+from run_elt_dagster.runs.history import is_publication, last_materialized_at, last_publications, run_of
 from run_elt_dagster.runs.partitions import BACKFILL, asked_partitions, latest_materializations
 from run_elt_dagster.runs.tags import ALERT, INCIDENT, SEEN, joined, pieces
 
@@ -296,4 +296,4 @@ def counting(alerts: Alerts, instance: dg.DagsterInstance) -> Callable[[dg.Event
         run = instance.get_run_by_id(run_id)
         return run is None or alerts.here is None or alerts.here.has(run, alerts.others)
 
-    return lambda event: is_publication(event) and (alerts.here is None or is_from_here(event.run_id))
+    return lambda event: is_publication(event) and (alerts.here is None or is_from_here(run_of(event)))

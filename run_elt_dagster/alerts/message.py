@@ -40,6 +40,7 @@ from run_elt_dagster.redaction import excerpt
 
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
 URL_LIMIT = 3000
+COMMAND_LIMIT = 600
 PARTITIONS_SHOWN = 10
 CHECKS_SHOWN, PRODUCTIONS_SHOWN, CANDIDATES_SHOWN, ENTRIES_SHOWN = 5, 3, 3, 3
 # How much of each line of a list, and whether with links; less where the whole is too long for Slack.
@@ -327,6 +328,11 @@ def _next_steps(failure: RunFailure, style: Style) -> Iterator[str]:
         step = _NEXT_STEP_OF_CHECKS if is_of_checks else _NEXT_STEPS[stage]
         links = ", ".join(_runbook_link(entry, style) for entry in entries_of(failure, stage)[:ENTRIES_SHOWN])
         yield f"*Next{'' if len(stages) == 1 else f' ({stage})'}:* {step} Runbook: {links}."
+    if wanted := [table.if_wanted for table in failure.tables if table.if_wanted]:
+        more = f", and {len(wanted) - 1:,} more so" if wanted[1:] else ""
+        # A command that is cut would be another one.
+        command = say(wanted[0], style, COMMAND_LIMIT).replace("`", "'")
+        yield f"*If the change is wanted:* `{command}`{more}"
 
 
 def _runbook_link(entry: Entry, style: Style) -> str:

@@ -307,6 +307,7 @@ def _failed_table(fact: Mapping[str, Any], last: TableVersion | None) -> FailedT
         candidate=fact.get("candidate"),
         partitions=partitions,
         partitions_published=int(fact.get("partitions_published", 0)),
+        if_wanted=str(fact.get("if_wanted", "")),
     )
 
 

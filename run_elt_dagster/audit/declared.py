@@ -137,7 +137,7 @@ def _changes(table: AnalyticsTable, rule: Changes) -> Audit:
     return ChangesAudit(
         name="changes",
         kind="changes",
-        description=f"Of the rows that readers see, at most {', '.join(limits)}, compared {by}.",
+        description=f"At most {', '.join(limits)}, of the rows that readers see, compared {by}.",
         severity=rule.severity,
         key=key,
         rule=rule,

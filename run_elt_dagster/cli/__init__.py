@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Mend": {
         "retry": "Build what a failed run left unpublished, and nothing else.",
         "rebuild": "Build a table with increments whole again.",
+        "publish": "Publish the candidate that a run has rejected and kept.",
         "rollback": "Put the previous version of a table back.",
     },
     "Check the set-up": {

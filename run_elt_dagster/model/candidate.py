@@ -27,6 +27,9 @@ State = Literal["run", "publishing", "failed", "preview", "rollback", "withdrawn
 _MARKER = re.compile(r"\[run_elt (run|publishing|failed|preview|rollback|withdrawn) ([^\s\]]+)(?: at ([^\s\]]+))?\]")
 _INSTANT = r"[\d:TZ-]+"
 _ROWS = re.compile(rf"\[run_elt rows ({_INSTANT}\.\.{_INSTANT}(?: {_INSTANT}\.\.{_INSTANT})*)\]")
+_AUDITED = re.compile(r"\[run_elt audited ([^\s\]]+)\]")
+_BY_HAND = re.compile(r"\[run_elt published by ([^\s\]]+) at ([^\s\]]+)(?: waiving ([^\s\]]+))?\]")
+_NO_NAME = "unknown"
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
 _ROLLED_BACK = "rollback-of-"
@@ -143,8 +146,61 @@ def is_from_its_run(name: str, marker: Marker) -> bool:
     return name.endswith(f"__{run_suffix(marker.run_id)}")
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """Who has published a candidate that its run had rejected.
+
+    Attributes:
+        person: The name of the user, without spaces and brackets.
+        at: When, ISO 8601 in UTC by Snowflake's clock.
+        waived: The checks that failed and were waived.
+    """
+
+    person: str
+    at: str
+    waived: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, person: str, *, at: str, waived: Sequence[str]) -> "ByHand":
+        """Return it with a name that a comment can hold."""
+        return cls(re.sub(r"[^\w.@+-]", "_", person) or _NO_NAME, at, tuple(waived))
+
+    @property
+    def words(self) -> str:
+        """It in words, as in `published by ana, 2026-11-28 09:12 UTC, check changes waived`."""
+        checks = f"check{'s' if len(self.waived) > 1 else ''} {', '.join(self.waived)}" if self.waived else "no check"
+        return f"published by {self.person}, {self.at[:16].replace('T', ' ')} UTC, {checks} waived"
+
+    def __str__(self) -> str:
+        """Return it as the comment has it."""
+        waiving = f" waiving {','.join(self.waived)}" if self.waived else ""
+        return f"[run_elt published by {self.person} at {self.at}{waiving}]"
+
+
+def by_hand_in(comment: str | None) -> ByHand | None:
+    """Return who has published the rows of a comment by hand, None if nobody has."""
+    found = _BY_HAND.search(comment or "")
+    return ByHand(found[1], found[2], tuple(found[3].split(",")) if found[3] else ()) if found else None
+
+
+def audited_note(at: str) -> str:
+    """Return what the comment of a rejected candidate says of the moment when its audit had ended, by Snowflake's clock."""
+    return f"[run_elt audited {at}]" if at else ""
+
+
+def audited_at(comment: str | None) -> str:
+    """Return that moment, empty where a comment does not name it."""
+    found = _AUDITED.search(comment or "")
+    return found[1] if found else ""
+
+
 def comment_of(
-    table: AnalyticsTable, marker: Marker, pieces: Sequence[Piece] = (), *, start: Start | None = None
+    table: AnalyticsTable,
+    marker: Marker,
+    pieces: Sequence[Piece] = (),
+    *,
+    start: Start | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the comment of a table that a run made: its description, the time of its rows if it has some alone, and their run.
 
@@ -153,10 +209,11 @@ def comment_of(
         marker: The run.
         pieces: The time of a slice.
         start: Where an increment begins.
+        notes: What else it says: `audited_note`, a `ByHand`.
     """
     rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
     rows = f"[run_elt increment since {start.words}]" if start is not None else rows
-    return " ".join(filter(None, (table.description, rows, str(marker))))
+    return " ".join(filter(None, (table.description, rows, *notes, str(marker))))
 
 
 def pieces_in(comment: str | None) -> tuple[Piece, ...] | None:

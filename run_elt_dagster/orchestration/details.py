@@ -14,6 +14,7 @@ from run_elt_dagster.model.freshness import in_words
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, short_id
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
+from run_elt_dagster.runs.history import run_of
 
 EVENTS_SHOWN = 10
 # They have parts of their own.
@@ -86,6 +87,7 @@ class Happened:
         outcome: What came of it, in words.
         rows: Of the table that was published.
         seconds: What that took.
+        by_hand: Who has published it, where its run had not.
     """
 
     at: datetime
@@ -93,6 +95,7 @@ class Happened:
     outcome: str
     rows: int | None = None
     seconds: float | None = None
+    by_hand: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,8 @@ def _check(
 def history_of(instance: dg.DagsterInstance, key: dg.AssetKey, *, limit: int = EVENTS_SHOWN) -> list[Happened]:
     """Return what has happened to a table last, the newest first: runs that built it or did not, reports, rollbacks."""
     published = list(_published(instance, key, limit))
-    runs = {event.run for event in published}
+    # A run whose rows a person has published has failed all the same.
+    runs = {event.run for event in published if not event.by_hand}
     events = [
         *published,
         *(event for event in _planned(instance, key, limit) if event.run not in runs),
@@ -214,11 +218,19 @@ def _published(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> It
         partition = f", partition {record.partition_key}" if record.partition_key else ""
         yield Happened(
             at=datetime.fromtimestamp(event.timestamp, UTC),
-            run=short_id(event.run_id) if event.run_id else "",
-            outcome=f"published{partition}" if "dagster/table_name" in metadata else f"reported by hand{partition}",
+            run=short_id(run_of(event)),
+            outcome=_published_words(metadata, partition),
             rows=_number(metadata.get("dagster/row_count"), int),
             seconds=_number(metadata.get("seconds"), float),
+            by_hand=str(metadata.get("published_by", "")),
         )
+
+
+def _published_words(metadata: Mapping[str, Any], partition: str) -> str:
+    if "published_by" in metadata:
+        waived = f"{metadata['checks_waived']} waived" if metadata.get("checks_waived") else "no check waived"
+        return f"published by {metadata['published_by']}, {waived}"
+    return f"published{partition}" if "dagster/table_name" in metadata else f"reported by hand{partition}"
 
 
 def _planned(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> Iterator[Happened]:

@@ -104,7 +104,7 @@ def evaluations_of(
     """Leave out checks that the run did not select: Dagster refuses them, though they did guard the publishing."""
     key = dg.AssetKey(list(table.asset_path))
     return [
-        _evaluation(key, outcome, _check_metadata(outcome, audited, links))
+        evaluation_of(key, outcome, audited=audited, links=links)
         for outcome in outcomes
         if is_selected(context, table, outcome)
     ]
@@ -117,7 +117,15 @@ def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcom
     )
 
 
-def _evaluation(key: dg.AssetKey, audit: AuditOutcome, metadata: Mapping[str, Any]) -> dg.AssetCheckEvaluation:
+def evaluation_of(key: dg.AssetKey, audit: AuditOutcome, *, audited: Relation, links: Links) -> dg.AssetCheckEvaluation:
+    """Return the result of a check as Dagster records it.
+
+    Args:
+        key: Of the table.
+        audit: The verdict.
+        audited: What was asked.
+        links: Where links lead.
+    """
     blocking = audit.audit.severity == "error"
     return dg.AssetCheckEvaluation(
         asset_key=key,
@@ -126,7 +134,7 @@ def _evaluation(key: dg.AssetKey, audit: AuditOutcome, metadata: Mapping[str, An
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         blocking=blocking,
         description=without_secrets(str(audit)),
-        metadata=metadata,
+        metadata=_check_metadata(audit, audited, links),
     )
 
 
@@ -141,6 +149,8 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
         metadata["query"] = excerpt(audit.query, limit=QUERY_LIMIT)
     if audit.bad_rows is not None:
         metadata["bad_rows"] = audit.bad_rows
+    if audit.is_waived:
+        metadata["waived"] = True
     if audit.audit.is_plotted:
         metadata |= {name: number for name, number in audit.got.items() if number is not None}
     if audit.sample:

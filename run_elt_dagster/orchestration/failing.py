@@ -235,6 +235,7 @@ def facts_of(outcome: TableOutcome, failure: Failure, *, part: Slice | None = No
         "readers_see": failure.production.to_json(),
         "owners": [outcome.table.owner] if outcome.table.owner else [],
         "candidate": str(outcome.candidate) if outcome.row_count is not None else None,
+        "if_wanted": failure.if_wanted,
         **_partition_facts(outcome, part),
     }
 

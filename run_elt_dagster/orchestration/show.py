@@ -14,11 +14,12 @@ import dagster as dg
 
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import reading_plan
-from run_elt_dagster.model.candidate import Marker, is_candidate_of, target_of
+from run_elt_dagster.model.candidate import Marker, by_hand_in, is_candidate_of, target_of
 from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.runs.history import run_of
 from run_elt_dagster.snowflake.session import ConnectorSession
 
 ROWS_SHOWN = 20
@@ -120,6 +121,8 @@ class Shown:
         facts = [f"{_count(self.existing)} rows"] if self.existing.rows is not None else [f"a {kind}"]
         if marker is not None:
             facts += [marker.published or f"built by run {_run(marker)}"]
+        if (by_hand := by_hand_in(self.existing.comment)) is not None:
+            facts += [by_hand.words]
         if is_candidate_name(self.relation.name) and marker is not None:
             facts += [_CANDIDATES.get(marker.state, "a candidate that is not published")]
         return f"{self.name} at {self.relation}: {', '.join(facts)}"
@@ -267,7 +270,7 @@ def recorded_by_dagster(instance: dg.DagsterInstance, keys: Sequence[Key]) -> di
             continue
         metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
         at = datetime.fromtimestamp(event.timestamp, UTC)
-        found[tuple(record.asset_entry.asset_key.path)] = Recorded(event.run_id or "", at, metadata)
+        found[tuple(record.asset_entry.asset_key.path)] = Recorded(run_of(event), at, metadata)
     return found
 
 
@@ -333,7 +336,7 @@ def _is_recorded(instance: dg.DagsterInstance, asset: dg.AssetKey, run: dg.RunRe
     """Return whether a run's materialization of a table was recorded, by those since the run was made: the others stay unread."""
     since = dg.AssetRecordsFilter(asset_key=asset, after_timestamp=run.create_timestamp.timestamp())
     records = instance.fetch_materializations(since, limit=_RECORDS_READ, ascending=True).records
-    return any(record.run_id == run.dagster_run.run_id for record in records)
+    return any(run_of(record.event_log_entry) == run.dagster_run.run_id for record in records)
 
 
 def _rolled_back_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> datetime | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 
-from run_elt_dagster.model.candidate import comment_of
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, file_position
@@ -41,7 +40,7 @@ def comment_columns(work: TableWork) -> None:
 
 def mark_as_failed(work: TableWork) -> None:
     """Say in the candidate's comment that no run need wait for it."""
-    comment = comment_sql(work.candidate, comment_of(work.table, work.marker("failed")))
+    comment = comment_sql(work.candidate, work.comment("failed"))
     # What failed before is told; this only would have made it easier for other runs.
     with contextlib.suppress(StatementError, RunStoppedError):
         work.runner.send_once(comment, tag={"asset": "/".join(work.table.key), "stage": work.stage})

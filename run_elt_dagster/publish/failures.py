@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
+from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.guards import Refusal, missing_schema
 from run_elt_dagster.publish.outcome import Failure
@@ -21,14 +22,21 @@ def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | N
     failed = [outcome for outcome in audits if outcome.blocks]
     if not failed:
         return None
-    problem, production = "; ".join(map(str, failed)), work.production
+    problem, production, command = "; ".join(map(str, failed)), work.production, _by_hand(work, failed)
     query_id = next((outcome.query_id for outcome in failed if outcome.query_id), work.query_ids.get("audit"))
     message = (
         f"{work.table.name} was not published: {problem} in {work.candidate} "
         f"(query {query_id}). {production.words} Fix the SQL or the source, then materialize again; the "
-        "candidate is kept for inspection."
+        f"candidate is kept for inspection.{f' If the change is wanted: {command}' if command else ''}"
     )
-    return Failure("audit", message, production, query_id=query_id, problem=problem)
+    return Failure("audit", message, production, query_id=query_id, problem=problem, if_wanted=command)
+
+
+def _by_hand(work: TableWork, failed: Sequence[AuditOutcome]) -> str:
+    """Return the command that publishes a difference which is no mistake; empty where something else has failed too."""
+    if work.table.is_in_parts or any(outcome.audit.kind != "changes" for outcome in failed):
+        return ""
+    return f"run-elt publish {work.table.name} --run {short_id(work.run.run_id)}"
 
 
 def failed_rule(work: TableWork, refusal: Refusal) -> Failure:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from run_elt_dagster.model.candidate import Marker, comment_of
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.production import TABLE_KINDS, TableVersion
 from run_elt_dagster.model.reason import Reason
@@ -265,8 +265,7 @@ class InsertOverwrite(Exchange):
         if not work.is_owner:
             return
         written = "has the new rows"
-        comment = comment_of(work.table, work.marker())
-        work.comment_target(comment_sql(work.target, comment), otherwise=written)
+        work.comment_target(comment_sql(work.target, work.comment()), otherwise=written)
         if comments := column_comments_sql(work.table, work.target):
             work.comment_target(comments, otherwise=written)
 
@@ -292,7 +291,7 @@ class InsertOverwrite(Exchange):
     def _announce(self, work: TableWork) -> None:
         """Say that the rows are being written; where that is reported as failed, take it back."""
         try:
-            work.send(comment_sql(work.target, comment_of(work.table, work.marker("publishing"))))
+            work.send(comment_sql(work.target, work.comment("publishing")))
         except StatementError:
             with contextlib.suppress(StatementError, RunStoppedError), work.runner.fresh() as fresh:
                 work.inspect(fresh)

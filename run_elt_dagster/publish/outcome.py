@@ -30,6 +30,7 @@ class Failure:
         problem: The root cause alone, without the state of production and the remedy.
         where: The place in the SQL file as `path:line:column`, empty if Snowflake names none.
         reason: Why, as a fact; None where Snowflake's number or a check is the reason.
+        if_wanted: The command by which a person publishes it all the same, where it only differs from what readers see.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class Failure:
     problem: str = ""
     where: str = ""
     reason: Reason | None = None
+    if_wanted: str = ""
 
     @property
     def is_unexpected(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
+from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import Marker, run_suffix
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
@@ -173,10 +174,12 @@ class TableRun:
         work.stage = "audit"
         auditor = work.auditor()
         try:
-            self._audits, work.inspection = auditor.evaluate()
+            self._audits, work.inspection = self._evaluated(auditor)
         except StatementError as error:
             self._audits = auditor.unanswered(error)
             raise
+        # A kept candidate has the moment of its first audit.
+        work.audited_at = work.audited_at or self._clock()
         self._audited = work.inspection
         work.standing = work.inspection.target
         self._require_a_candidate()
@@ -187,6 +190,10 @@ class TableRun:
         if not self._method.takes_warehouse:
             self._tell_audited()
         return State.WAIT_FOR_NEWER
+
+    def _evaluated(self, auditor: AuditRunner) -> tuple[tuple[AuditOutcome, ...], Inspection]:
+        """Ask the candidate; return the verdicts, and what the catalogue said."""
+        return auditor.evaluate()
 
     def _wait_for_newer(self) -> State:
         """Let a newer snapshot go first, so an older one never overwrites it."""

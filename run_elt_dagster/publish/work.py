@@ -7,7 +7,7 @@ from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import Marker, State, candidate_of, target_of
+from run_elt_dagster.model.candidate import ByHand, Marker, State, audited_note, candidate_of, comment_of, target_of
 from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, TableVersion
@@ -38,6 +38,8 @@ class TableWork:
         standing: What readers see by the last look at the catalogue.
         is_unknown: Whether that is unknown, since no look was possible.
         snapshot_at: When the build began, by Snowflake's clock; empty before.
+        audited_at: When its audit had ended, by Snowflake's clock; empty before, and of a table in parts.
+        by_hand: Who publishes what its run had rejected; None in a run.
         stage: Where the table is, for the tag on its queries.
         seconds: Duration of each stage.
         query_ids: The last query of each stage.
@@ -63,6 +65,8 @@ class TableWork:
         self.inspection = Inspection()
         self.is_unknown = False
         self.snapshot_at = ""
+        self.audited_at = ""
+        self.by_hand: ByHand | None = None
         self.stage: Stage = "build"
         self.seconds: dict[str, float] = {}
         self.query_ids: dict[str, str] = {}
@@ -105,6 +109,12 @@ class TableWork:
     def marker(self, state: State = "run") -> Marker:
         """Return what comments say of this run's rows."""
         return Marker(state, self.run.run_id, self.snapshot_at)
+
+    def comment(self, state: State = "run") -> str:
+        """Return the comment of this run's rows; that of rejected ones says when their audit had ended."""
+        notes = [audited_note(self.audited_at)] if state == "failed" or self.by_hand else []
+        notes += [str(self.by_hand)] if self.by_hand is not None and state != "failed" else []
+        return comment_of(self.table, self.marker(state), notes=notes)
 
     def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
         """Return what asks the candidate and the catalogue."""

@@ -9,7 +9,7 @@ import dagster as dg
 
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.partitions import Partitioning
-from run_elt_dagster.runs.history import is_publication, last_publications
+from run_elt_dagster.runs.history import is_publication, last_publications, run_of
 from run_elt_dagster.runs.partitions import latest_materializations
 
 # Of a table in partitions, so many of the newest are looked at, and so many of those before them that were built.
@@ -93,7 +93,7 @@ def published_rows(
     for table in tables:
         if table.partitions is None:
             event = found.get(tuple(table.name.split(".")))
-            rows[table.name] = event and Rows(_utc(event.timestamp), _utc(event.timestamp), event.run_id)
+            rows[table.name] = event and Rows(_utc(event.timestamp), _utc(event.timestamp), run_of(event))
         else:
             rows[table.name] = _newest_part(instance, table.key, table.partitions, now=now, counts=counts)
     return rows

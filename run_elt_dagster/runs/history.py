@@ -13,13 +13,24 @@ KEYS_PER_QUERY = 500
 EVENTS_AT_ONCE = 50
 
 
+# What a materialization says of a table that a person has published: the run that had built and rejected it.
+PUBLISHED_RUN = "published_run"
+
+
+def run_of(event: dg.EventLogEntry) -> str:
+    """Return the run of the rows that a materialization is about; empty where a person has reported it in the UI."""
+    published = event.asset_materialization
+    told = published.metadata.get(PUBLISHED_RUN) if published is not None else None
+    return event.run_id or (str(told.value) if told is not None else "")
+
+
 def is_publication(event: dg.EventLogEntry) -> bool:
-    """Return whether a materialization was recorded by a run that published the table.
+    """Return whether a materialization was recorded by a run that published the table, or by `run-elt publish`.
 
     "Report materialization" in the UI records one without a run: https://docs.dagster.io/guides/build/assets/external-assets
     """
     published = event.asset_materialization
-    return bool(event.run_id) and published is not None and "dagster/table_name" in published.metadata
+    return bool(run_of(event)) and published is not None and "dagster/table_name" in published.metadata
 
 
 def last_publications(

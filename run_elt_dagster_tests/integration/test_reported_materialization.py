@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.runs.history import last_publications
+from run_elt_dagster.runs.history import PUBLISHED_RUN, last_publications, run_of
 from run_elt_dagster_tests.support.history import lay_empty_history
 
 KEY = ["analytics", "mau_summary"]
@@ -22,6 +22,11 @@ def test_show_does_not_take_a_reported_materialization_for_a_publication(
             event = dg.AssetMaterialization(KEY, description="reported", metadata=metadata)
             instance.report_runless_asset_event(event)
         assert last_publications(instance, [KEY]) == {}
+        # What `run-elt publish` records has no run either, and names the one that had built the rows: an incident ends with it.
+        told = {"dagster/table_name": "x", PUBLISHED_RUN: "8f3a01c2"}
+        instance.report_runless_asset_event(dg.AssetMaterialization([*KEY[:1], "other"], metadata=told))
+        (event,) = last_publications(instance, [[*KEY[:1], "other"]]).values()
+        assert run_of(event) == "8f3a01c2"
     assert main(["show"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("analytics.mau_summary")]
     assert line.split() == ["analytics.mau_summary", "-", "-", "-", "-", "-", "no", "table"]

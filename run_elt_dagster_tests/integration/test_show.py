@@ -118,6 +118,53 @@ def test_published_table_is_shown_with_the_run_that_built_it(shop: Shop) -> None
     assert "Candidates" not in told
 
 
+def test_candidate_that_a_person_publishes_is_recorded_and_shown_with_who_wanted_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ana")
+    more = "primary_key: [n]\nchecks: {changes: {max_added: 0}}"
+    shop.declare("analytics/mau.sql", mau(3, 1, more=more))
+    shop.materialize()
+    shop.declare("analytics/mau.sql", mau(5, 2, more=more))
+    run = shop.materialize()
+    code, out, err = shop.run("publish", "analytics.mau", "--run", run)
+    assert (code, "Pass --yes" in err) == (1, True)
+    assert "readers see now    3 rows, built" in out
+    assert "they will see      5 rows, built" in out
+    code, out, _ = shop.run("publish", "analytics.mau", "--run", run, "--yes")
+    assert code == 0
+    assert f"analytics.mau: 5 rows of run {run}, published by ana, 20" in out
+    key = dg.AssetKey(["analytics", "mau"])
+    check = shop.instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(key, "changes"))
+    assert check is not None
+    assert check.event is not None
+    assert check.event.dagster_event is not None
+    evaluation = check.event.dagster_event.asset_check_evaluation_data
+    told = {name: evaluation.metadata[name].value for name in ("waived", "rows_added")}
+    assert (evaluation.passed, told) == (False, {"waived": True, "rows_added": 2})
+    # A repeated command changes nothing, and notes what Dagster may have lost.
+    for _ in range(2):
+        code, out, _ = shop.run("publish", "analytics.mau", "--run", run, "--yes")
+        assert (code, "is published already: 5 rows, built" in out) == (0, True)
+        shown = shop.shown("analytics.mau")
+        assert "check changes waived" in next(
+            line for line in shown.splitlines() if line.startswith("analytics.mau at")
+        )
+        assert "What readers see is not what Dagster recorded last" not in shown
+        (record,) = shop.instance.fetch_materializations(key, limit=1).records
+        assert record.asset_materialization is not None
+        metadata = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        assert metadata["published_run"].startswith(run)
+        assert [metadata[name] for name in ("published_by", "checks_waived", "dagster/row_count")] == [
+            "ana",
+            "changes",
+            5,
+        ]
+        history = json.loads(shop.shown("analytics.mau", "--json"))["details"]["analytics.mau"]["history"]
+        assert (history[0]["run"], history[0]["outcome"]) == (run, "published by ana, changes waived")
+        shop.instance.wipe_assets([key])
+
+
 def test_declared_table_is_shown_with_all_that_is_known_of_it(shop: Shop) -> None:
     more = "owner: team:shop\nfresh_within: 26h\ncolumns: {n: int, v: {type: int, description: A value.}}"
     shop.declare("analytics/mau.sql", mau(3, 1, more=more))

@@ -82,8 +82,27 @@ def assert_slack_takes(message: Message) -> None:
             assert len(block.text.text.encode("utf-16-le")) // 2 <= 150
 
 
+CHANGES = FailedCheck(
+    "changes",
+    "120 of 1,000 rows removed (12 %, at most 1 %); 3 rows added; 40 of 1,000 rows changed; 4 with another revenue",
+    "At most 1 % removed, 5 % changed, of the rows that readers see, compared by order_id.",
+    kind="changes",
+)
 GOLDENS = {
     "failed_check": lambda: failure_message(a_failure(skipped=("analytics.child",)), style=STYLE),
+    "failed_changes": lambda: failure_message(
+        a_failure(
+            a_table(
+                name="analytics.orders",
+                cause=f"check changes found {CHANGES.got}",
+                cause_class="check changes",
+                checks=(CHANGES,),
+                candidate="DB.ANALYTICS.TEMP_ORDERS__8F3A01C2",
+                if_wanted="run-elt publish analytics.orders --run 8f3a01c2",
+            )
+        ),
+        style=STYLE,
+    ),
     "failed_check_third_time": lambda: failure_message(a_failure(), style=STYLE, count=3),
     "recovered": lambda: failure_message(a_failure(), style=STYLE, state="recovered", count=3),
     "failed_query_without_links": lambda: failure_message(

@@ -7,7 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from run_elt_dagster.model.candidate import (
+    ByHand,
     Marker,
+    audited_at,
+    audited_note,
+    by_hand_in,
     candidate_of,
     candidate_prefix,
     instant,
@@ -78,3 +82,21 @@ def test_candidates_of_a_long_name_are_told_apart_by_a_digest(name: str, prefix:
 
 def test_candidate_ends_with_the_first_eight_characters_of_its_run_that_are_no_hyphens() -> None:
     assert candidate_of(a_table("T"), database="D", run_id="0a1b-2c-3d4e-5f60").name == "TEMP_T__0A1B2C3D"
+
+
+@pytest.mark.parametrize(
+    ("person", "waived", "text", "words"),
+    [
+        ("ana", ["changes"], "by ana at {} waiving changes]", "by ana, 2026-11-28 09:12 UTC, check changes waived"),
+        ("a b]", ["x", "y"], "by a_b_ at {} waiving x,y]", "by a_b_, 2026-11-28 09:12 UTC, checks x, y waived"),
+        ("", [], "by unknown at {}]", "by unknown, 2026-11-28 09:12 UTC, no check waived"),
+    ],
+)
+def test_comment_says_who_has_published_by_hand(person: str, waived: list[str], text: str, words: str) -> None:
+    at = "2026-11-28T09:12:40.118000Z"
+    by_hand = ByHand.of(person, at=at, waived=waived)
+    comment = f"Ours. {audited_note(at)} {by_hand} {BUILT}"
+    assert text.format(at) in comment
+    assert (by_hand_in(comment), audited_at(comment), marker_in(comment)) == (by_hand, at, BUILT)
+    assert by_hand.words == f"published {words}"
+    assert (by_hand_in("Ours."), audited_at(None), audited_note("")) == (None, "", "")

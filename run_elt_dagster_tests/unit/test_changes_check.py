@@ -178,5 +178,5 @@ def test_new_column_has_nothing_to_be_compared_with_and_says_so() -> None:
 def test_plan_of_reading_names_it_as_a_query_of_its_own() -> None:
     assert str(reading_plan([an_audit(max_added=1)])) == "a query each: changes"
     assert an_audit(max_added="5%", columns={"v": 2}).description == (
-        "Of the rows that readers see, at most 5 % added, 2 with another v, compared by id."
+        "At most 5 % added, 2 with another v, of the rows that readers see, compared by id."
     )

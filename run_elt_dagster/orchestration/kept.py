@@ -1,0 +1,80 @@
+"""What Dagster records of a candidate that a person has published: `run-elt publish`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from run_elt_dagster.model.candidate import ByHand
+from run_elt_dagster.orchestration.events import evaluation_of, materialization_metadata
+from run_elt_dagster.orchestration.specs import NO_LINKS
+from run_elt_dagster.publish.kept import ByHandOutcome, Published
+from run_elt_dagster.runs.history import PUBLISHED_RUN, run_of
+
+# Other events of the table since its publication are seldom more.
+_EVENTS_READ = 50
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+def events_of(published: ByHandOutcome, run_id: str) -> Sequence[Event]:
+    """Return the materialization of a published candidate, and the results of its checks as they are now.
+
+    The code of the rows is not known: the file may have changed since the run. So they have no version, and Dagster does not call them
+    out of date.
+
+    Args:
+        published: What became of the candidate.
+        run_id: The run that had built it.
+    """
+    outcome = published.outcome
+    key = dg.AssetKey(list(outcome.table.asset_path))
+    metadata = {**materialization_metadata(outcome, NO_LINKS), **_by_hand(published.by_hand, run_id)}
+    return [
+        dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand)),
+        *(evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS) for audit in outcome.audits),
+    ]
+
+
+def late_event(published: Published) -> dg.AssetMaterialization:
+    """Return the materialization of a table that was published without being recorded, by its comment."""
+    metadata = {
+        "dagster/row_count": published.version.rows,
+        "dagster/table_name": str(published.target),
+        **_by_hand(published.by_hand, published.run_id),
+    }
+    key = dg.AssetKey(list(published.table.asset_path))
+    return dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand))
+
+
+def is_recorded(instance: dg.DagsterInstance, published: Published) -> bool:
+    """Return whether Dagster has recorded that the rows of a run were published."""
+    records = instance.fetch_materializations(dg.AssetKey(list(published.table.asset_path)), limit=_EVENTS_READ).records
+    return any(run_of(record.event_log_entry) == published.run_id for record in records)
+
+
+def report(instance: dg.DagsterInstance, events: Sequence[Event]) -> str | None:
+    """Record events without a run; return what could not be recorded, in words."""
+    try:
+        for event in events:
+            instance.report_runless_asset_event(event)
+    except Exception as error:  # noqa: BLE001 - readers see the new rows, whatever becomes of the history
+        return (
+            f"the table is published, but Dagster's history could not note it, got {type(error).__name__}: {error}. Repeat the command when "
+            "Dagster's storage is in order: it notes it, and changes nothing else"
+        )
+    return None
+
+
+def _by_hand(by_hand: ByHand | None, run_id: str) -> dict[str, Any]:
+    if by_hand is None:
+        return {PUBLISHED_RUN: run_id}
+    return {
+        PUBLISHED_RUN: run_id,
+        "published_by": by_hand.person,
+        "published_at": by_hand.at,
+        "checks_waived": ", ".join(by_hand.waived),
+    }
+
+
+def _words(by_hand: ByHand | None) -> str:
+    return f"By run-elt publish: {by_hand.words}." if by_hand is not None else ""

@@ -1,0 +1,376 @@
+"""Publish the candidate that a run had rejected and kept: a person has looked at what its checks found, and wants it.
+
+It goes the way of a run from the audit on (`publish.table_run`), so its order, its locks and its looks after a lost answer are those of a
+run. What a run does once, people may do twice at the same moment: a table with `publish: swap` is exchanged by a clone here, since a
+second swap would bring the old rows back.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from run_elt_dagster.audit.catalogue import Inspection
+from run_elt_dagster.audit.declared import audits_of
+from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.audit.runner import AuditRunner
+from run_elt_dagster.model.candidate import (
+    ByHand,
+    Marker,
+    audited_at,
+    by_hand_in,
+    candidate_of,
+    is_candidate_of,
+    is_from_its_run,
+    target_of,
+)
+from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
+from run_elt_dagster.publish.table_run import State, TableRun, clean_up
+from run_elt_dagster.publish.versions import at_sql
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Session, StatementError
+
+JOB = "run-elt publish"
+# It compares with what readers see. Whoever publishes by hand has seen what it found.
+_WAIVED_ANYWAY = "changes"
+_NOTHING_CHANGED = "Nothing was changed."
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A candidate that its run has rejected.
+
+    Attributes:
+        table: The table.
+        marker: Its run, in the state `failed`; in the state `run` where an earlier command was ended while it published it.
+        audited_at: When its audit had ended, by Snowflake's clock.
+        version: What stands there.
+        standing: What readers see.
+        taken_up: Who was publishing it when a command was ended; None where nobody was.
+    """
+
+    table: AnalyticsTable
+    marker: Marker
+    audited_at: str
+    version: TableVersion
+    standing: TableVersion | None
+    taken_up: ByHand | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What readers see already: the rows of the run.
+
+    Attributes:
+        table: The table.
+        target: Where it is.
+        version: What stands there.
+        by_hand: Who has published it; None where its run has.
+        candidate: What is left of the run's candidate; None where it is gone.
+    """
+
+    table: AnalyticsTable
+    target: Relation
+    version: TableVersion
+    by_hand: ByHand | None
+    candidate: Relation | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run of the rows."""
+        return self.version.marker.run_id if self.version.marker is not None else ""
+
+
+def kept_or_published(
+    table: AnalyticsTable, inventory: TargetInventory, run: str, *, database: str
+) -> Kept | Published:
+    """Return the kept candidate of a run, or what readers see if it is published already.
+
+    Args:
+        table: The table.
+        inventory: What its schema holds.
+        run: The run's id, or how it begins.
+        database: The session's database.
+
+    Raises:
+        PublishRefusedError: There is neither, or the candidate was not rejected by an audit, or something newer is published.
+    """
+    if table.is_in_parts:
+        raise _refused(
+            table, "a table that is built whole", f"one whose {table.method}s are exchanged in place", _RAISE_THE_LIMIT
+        )
+    target = target_of(table, database=database)
+    standing = inventory.at(target)
+    live = standing.marker if standing is not None else None
+    kept = [each for each in _candidates(table, inventory) if each[1].run_id.startswith(run)]
+    if standing is not None and live is not None and live.state == "run" and live.run_id.startswith(run):
+        left = next((candidate_of(table, database=database, run_id=marker.run_id) for _, marker in kept), None)
+        return Published(table, target, standing, by_hand_in(standing.comment), left)
+    if len(kept) != 1:
+        got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
+        remedy = (
+            f"run-elt show {table.name} lists what runs have left. Without its candidate, materialize the table again."
+        )
+        raise _refused(table, f"the candidate that run {run} has kept", got, remedy)
+    version, marker = kept[0]
+    if live is not None and live.order > marker.order and live.state in ("run", "rollback"):
+        got = f"run {short_id(live.run_id)} with a newer snapshot, {standing.words if standing is not None else ''}"
+        raise _refused(table, "that nothing newer was published since", got, "Materialize the table again.")
+    when, taken_up = audited_at(version.comment), by_hand_in(version.comment)
+    if not (marker.state == "failed" or taken_up) or not when:
+        got = {
+            "failed": "one whose audit has not ended",
+            "preview": "a preview",
+            "withdrawn": "rows that a rollback took away",
+        }
+        raise _refused(
+            table,
+            f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
+            got.get(marker.state, "one that the run has not ended with"),
+            "Wait for the run if it goes on. Otherwise materialize the table again.",
+        )
+    return Kept(table, marker, when, version, standing, taken_up)
+
+
+_RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
+
+
+def _refused(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:
+    return PublishRefusedError(
+        Refusal(f"publishing {table.name} by hand requires {rule}", got, remedy, seen=_NOTHING_CHANGED)
+    )
+
+
+def _candidates(table: AnalyticsTable, inventory: TargetInventory) -> list[tuple[TableVersion, Marker]]:
+    return [
+        (found, found.marker)
+        for (schema, name), found in inventory.tables.items()
+        if schema == table.stored_schema
+        and is_candidate_of(table, name)
+        and found.marker is not None
+        and is_from_its_run(name, found.marker)
+    ]
+
+
+class KeptRun(TableRun):
+    """Takes a kept candidate from its audit on, as a run takes one that it has built.
+
+    Args:
+        runner: Sends the statements, under the id of the run that has built it.
+        kept: The candidate.
+        inventory: What the target's schema holds.
+        clock: Returns Snowflake's time as markers have it.
+        database: The session's database.
+        options: How tables are published.
+        person: Who publishes it.
+        waived: The names of the checks that may fail, besides `changes`.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        kept: Kept,
+        inventory: TargetInventory,
+        clock: Callable[[], str],
+        *,
+        database: str,
+        options: PublishOptions,
+        person: str,
+        waived: Collection[str],
+    ) -> None:
+        super().__init__(runner, _by_clone(kept.table), inventory, clock, database=database, options=options)
+        self._kept, self._person, self._waived = kept, person, waived
+
+    @property
+    def by_hand(self) -> ByHand | None:
+        """Who publishes it, once its checks have passed or were waived."""
+        return self._work.by_hand
+
+    def _build(self) -> State:
+        """Take the candidate as it stands."""
+        work, kept = self._work, self._kept
+        work.snapshot_at, work.audited_at = kept.marker.at, kept.audited_at
+        self._is_built = True
+        return State.AUDIT
+
+    def _audit(self) -> State:
+        state = super()._audit()
+        if state is State.WAIT_FOR_NEWER:
+            self._require_its_rows()
+            self._say_who_publishes()
+        return state
+
+    def _evaluated(self, auditor: AuditRunner) -> tuple[tuple[AuditOutcome, ...], Inspection]:
+        """Ask everything again: what other tables have, and how old the rows are, may be different by now."""
+        outcomes, inspection = super()._evaluated(auditor)
+        return tuple(replace(each, is_waived=self._may_waive(each)) for each in outcomes), inspection
+
+    def _may_waive(self, outcome: AuditOutcome) -> bool:
+        """Return whether a check has failed and may. One without an answer says nothing that a person could have wanted."""
+        is_named = outcome.audit.name in self._waived or outcome.audit.kind == _WAIVED_ANYWAY
+        return outcome.blocks and outcome.error is None and is_named
+
+    def _require_its_rows(self) -> None:
+        """Require the rows that the run has audited: Time Travel has them.
+
+        https://docs.snowflake.com/en/sql-reference/constructs/at-before
+
+        Raises:
+            PublishRefusedError: There are others now, or Snowflake does not know.
+        """
+        work = self._work
+        then = at_sql(work.candidate, work.audited_at)
+        try:
+            others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
+            got = f"{others:,} rows that have come or gone since {work.audited_at}"
+        except StatementError as error:
+            if not error.answered:
+                raise
+            others, got = 1, f"no answer which rows it had at {work.audited_at} ({error})"
+        if others:
+            raise PublishRefusedError(
+                Refusal(
+                    f"publishing {work.table.name} by hand requires the rows that run {short_id(work.run.run_id)} has audited in {work.candidate}",
+                    got,
+                    "Materialize the table again. Snowflake keeps the rows of then for DATA_RETENTION_TIME_IN_DAYS.",
+                    seen=work.production.words,
+                )
+            )
+
+    def _say_who_publishes(self) -> None:
+        """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
+        work = self._work
+        waived = [each.audit.name for each in self._audits if each.is_waived]
+        # The rows that it compares with may be these already, where a command was ended in its exchange.
+        earlier = self._kept.taken_up.waived if self._kept.taken_up is not None else ()
+        waived += [name for name in earlier if name not in waived]
+        work.by_hand = ByHand.of(self._person, at=self._clock(), waived=waived)
+        work.send(comment_sql(work.candidate, work.comment()))
+
+
+def _by_clone(table: AnalyticsTable) -> AnalyticsTable:
+    return table.model_copy(update={"publish": "clone"}) if table.publish == "swap" else table
+
+
+def require_checks(table: AnalyticsTable, names: Sequence[str]) -> None:
+    """Require names of checks of a table.
+
+    Raises:
+        ValueError: One is none.
+    """
+    known = [audit.name for audit in audits_of(table)]
+    if others := [name for name in names if name not in known]:
+        raise ValueError(
+            f"run-elt publish --check requires checks of {table.name}, got {', '.join(others)}. {_NOTHING_CHANGED} It has "
+            f"{', '.join(known)}."
+        )
+
+
+@dataclass(frozen=True)
+class ByHandOutcome:
+    """What became of a kept candidate.
+
+    Attributes:
+        outcome: As of a run.
+        by_hand: Who has published it, None where it is not published.
+        left: What could not be cleaned up, in words; None where nothing is left.
+    """
+
+    outcome: TableOutcome
+    by_hand: ByHand | None
+    left: str | None = None
+
+
+class Publisher:
+    """Publishes kept candidates of one table in one session.
+
+    Args:
+        session: An open session.
+        table: The table.
+        options: How tables are published.
+        is_live: Whether a run goes on.
+        patience: How long is waited for what may pass.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        table: AnalyticsTable,
+        *,
+        options: PublishOptions,
+        is_live: Callable[[str], bool] = lambda _: False,
+        patience: Patience | None = None,
+    ) -> None:
+        self._session, self._table, self._options, self._is_live = session, table, options, is_live
+        self._patience = patience
+
+    def find(self, run: str) -> Kept | Published:
+        """Return the kept candidate of a run, or what is published already; nothing is changed.
+
+        Raises:
+            PublishRefusedError: There is neither.
+            StatementError: Snowflake does not answer.
+        """
+        inventory = self._look(self._runner(self._session, run))
+        return kept_or_published(self._table, inventory, run, database=self._session.database)
+
+    def publish(
+        self, kept: Kept, *, person: str, waived: Collection[str], entered: Callable[[State], None] = lambda _: None
+    ) -> ByHandOutcome:
+        """Publish a kept candidate, as far as it gets; its outcome says what readers see."""
+        run_id = kept.marker.run_id
+        with self._on_its_warehouse() as session:
+            runner = self._runner(session, run_id)
+            inventory, looked_at = self._look(runner), time.monotonic()
+
+            def clock() -> str:
+                return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+            run = KeptRun(
+                runner,
+                kept,
+                inventory,
+                clock,
+                database=session.database,
+                options=self._options,
+                person=person,
+                waived=waived,
+            )
+            outcome = run.run(lambda: None, entered)
+            by_hand = run.by_hand if outcome.published else None
+            return ByHandOutcome(outcome, by_hand, clean_up(runner, outcome) if outcome.in_production else None)
+
+    def drop_what_is_left(self, published: Published) -> str | None:
+        """Drop the candidate of rows that readers see already; return why it is still there."""
+        if published.candidate is None:
+            return None
+        outcome = TableOutcome(self._table, published.target, published.candidate)
+        return clean_up(self._runner(self._session, published.run_id), outcome)
+
+    def _look(self, runner: StatementRunner) -> TargetInventory:
+        return read_targets(
+            runner,
+            [_by_clone(self._table)],
+            database=self._session.database,
+            check_policies=self._options.check_policies,
+        )
+
+    def _runner(self, session: Session, run_id: str) -> StatementRunner:
+        run = RunContext(run_id, JOB, is_live=self._is_live)
+        return StatementRunner(session, run, threading.Event(), patience=self._patience)
+
+    @contextmanager
+    def _on_its_warehouse(self) -> Generator[Session]:
+        if self._table.warehouse is None:
+            yield self._session
+            return
+        with self._session.on_warehouse(self._table.warehouse) as own:
+            yield own
