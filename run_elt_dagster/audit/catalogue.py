@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from run_elt_dagster.model.column_type import ColumnType, actual_type
@@ -61,6 +62,7 @@ class Inspection:
         target_columns: Columns of the published table in order.
         candidate_columns: Columns of this run's candidate in order.
         candidate_bytes: How large this run's candidate is, None where the catalogue does not say it.
+        asked_at: When it was asked, aware, UTC, by Snowflake's clock; None where it has no table.
     """
 
     target: TableVersion | None = None
@@ -68,6 +70,7 @@ class Inspection:
     target_columns: tuple[Column, ...] = ()
     candidate_columns: tuple[Column, ...] = ()
     candidate_bytes: int | None = None
+    asked_at: datetime | None = None
 
     @property
     def target_rows(self) -> int | None:
@@ -97,7 +100,8 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
     catalogue = f"{quote_identifier(target.database)}.INFORMATION_SCHEMA"
     here = f"TABLE_SCHEMA = {quote_literal(target.schema)}"
     tables = (
-        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT)) "
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT, "
+        "'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
         f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {quote_literal(target.name)} "
         f"OR LEFT(TABLE_NAME, {len(prefix)}) = {quote_literal(prefix)}))"
     )
@@ -119,7 +123,11 @@ def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Rel
         by_table.get(target.name, ()),
         by_table.get(candidate.name, ()),
         next((_whole(row.get("bytes")) for row in rows if row["name"] == candidate.name), None),
+        next((_EPOCH + timedelta(microseconds=int(row["now"])) for row in rows if row.get("now") is not None), None),
     )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def columns_of(listed: Any) -> dict[str, tuple[Column, ...]]:

@@ -8,7 +8,7 @@ from typing import TypeGuard
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import Marker, run_suffix
+from run_elt_dagster.model.candidate import Marker, instant, run_suffix
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.reason import Reason
@@ -179,7 +179,8 @@ class TableRun:
             self._audits = auditor.unanswered(error)
             raise
         # A kept candidate has the moment of its first audit.
-        work.audited_at = work.audited_at or self._clock()
+        asked_at = work.inspection.asked_at
+        work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
         self._audited = work.inspection
         work.standing = work.inspection.target
         self._require_a_candidate()

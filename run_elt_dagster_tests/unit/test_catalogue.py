@@ -1,6 +1,7 @@
 """What the catalogue is asked along with the scan of a candidate, and what its two arrays mean."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,7 +15,8 @@ MAU, CANDIDATE = (Relation("PROD", "it's", name) for name in ("MAU", "TEMP_MAU__
 def test_tables_and_columns_are_asked_for_by_their_exact_names() -> None:
     tables, columns = inspection_columns_sql(MAU, CANDIDATE, prefix="TEMP_MAU__")
     assert tables == (
-        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT)) "
+        "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT, "
+        "'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
         """FROM "PROD".INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'it''s' AND (TABLE_NAME = 'MAU' """
         "OR LEFT(TABLE_NAME, 10) = 'TEMP_MAU__'))"
     )
@@ -28,7 +30,7 @@ def test_tables_and_columns_are_asked_for_by_their_exact_names() -> None:
 
 
 TABLES = [
-    {"name": CANDIDATE.name, "rows": 5, "comment": "of this run"},
+    {"name": CANDIDATE.name, "rows": 5, "comment": "of this run", "now": "1764374400000001"},
     {"name": "MAU", "rows": "7"},
     {"name": "TEMP_MAU__00000000"},
 ]
@@ -49,6 +51,7 @@ def test_inspection_is_all_that_the_two_arrays_say(as_text: bool) -> None:
         (TableVersion(CANDIDATE.name, 5, "of this run"), TableVersion("TEMP_MAU__00000000")),
         (Column("A", "NUMBER", 38, 0), Column("B", "TEXT", length=5)),
         (Column("C", "TIMESTAMP_NTZ", digits=3),),
+        asked_at=datetime(2025, 11, 29, microsecond=1, tzinfo=UTC),
     )
 
 
