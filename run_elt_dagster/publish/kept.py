@@ -104,42 +104,58 @@ def kept_or_published(
         PublishRefusedError: There is neither, or the candidate was not rejected by an audit, or something newer is published.
     """
     if table.is_in_parts:
-        raise _refused(
-            table, "a table that is built whole", f"one whose {table.method}s are exchanged in place", _RAISE_THE_LIMIT
-        )
+        got = f"one whose {table.method}s are exchanged in place"
+        raise _refused(table, "a table that is built whole", got, _RAISE_THE_LIMIT)
     target = target_of(table, database=database)
     standing = inventory.at(target)
-    live = standing.marker if standing is not None else None
     kept = [each for each in _candidates(table, inventory) if each[1].run_id.startswith(run)]
-    if standing is not None and live is not None and live.state == "run" and live.run_id.startswith(run):
+    if standing is not None and _is_of_run(standing.marker, run):
         left = next((candidate_of(table, database=database, run_id=marker.run_id) for _, marker in kept), None)
         return Published(table, target, standing, by_hand_in(standing.comment), left)
     if len(kept) != 1:
         got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
-        remedy = (
-            f"run-elt show {table.name} lists what runs have left. Without its candidate, materialize the table again."
-        )
-        raise _refused(table, f"the candidate that run {run} has kept", got, remedy)
+        raise _refused(table, f"the candidate that run {run} has kept", got, _LOOK.format(table.name))
     version, marker = kept[0]
-    if live is not None and live.order > marker.order and live.state in ("run", "rollback"):
-        got = f"run {short_id(live.run_id)} with a newer snapshot, {standing.words if standing is not None else ''}"
-        raise _refused(table, "that nothing newer was published since", got, "Materialize the table again.")
-    when, taken_up = audited_at(version.comment), by_hand_in(version.comment)
-    if not (marker.state == "failed" or taken_up) or not when:
-        got = {
-            "failed": "one whose audit has not ended",
-            "preview": "a preview",
-            "withdrawn": "rows that a rollback took away",
-        }
-        raise _refused(
-            table,
-            f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
-            got.get(marker.state, "one that the run has not ended with"),
-            "Wait for the run if it goes on. Otherwise materialize the table again.",
-        )
-    return Kept(table, marker, when, version, standing, taken_up)
+    _require_nothing_newer(table, marker, standing)
+    taken_up = by_hand_in(version.comment)
+    return Kept(table, marker, _audited(table, marker, version), version, standing, taken_up)
 
 
+def _is_of_run(marker: Marker | None, run: str) -> bool:
+    return marker is not None and marker.state == "run" and marker.run_id.startswith(run)
+
+
+def _require_nothing_newer(table: AnalyticsTable, marker: Marker, standing: TableVersion | None) -> None:
+    live = standing.marker if standing is not None else None
+    if standing is None or live is None or live.order <= marker.order or live.state not in ("run", "rollback"):
+        return
+    got = f"run {short_id(live.run_id)} with a newer snapshot, {standing.words}"
+    raise _refused(table, "that nothing newer was published since", got, "Materialize the table again.")
+
+
+def _audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> str:
+    """Return when the audit of a rejected candidate had ended; of one, too, that a command was publishing when it was ended.
+
+    Raises:
+        PublishRefusedError: It was not rejected, or its audit has not ended.
+    """
+    when = audited_at(version.comment)
+    if when and (marker.state == "failed" or by_hand_in(version.comment) is not None):
+        return when
+    raise _refused(
+        table,
+        f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
+        _NOT_REJECTED.get(marker.state, "one that the run has not ended with"),
+        "Wait for the run if it goes on. Otherwise materialize the table again.",
+    )
+
+
+_NOT_REJECTED = {
+    "failed": "one whose audit has not ended",
+    "preview": "a preview",
+    "withdrawn": "rows that a rollback took away",
+}
+_LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
 _RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
 
 

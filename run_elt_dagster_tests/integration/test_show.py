@@ -154,7 +154,7 @@ def test_candidate_that_a_person_publishes_is_recorded_and_shown_with_who_wanted
         (record,) = shop.instance.fetch_materializations(key, limit=1).records
         assert record.asset_materialization is not None
         metadata = {name: value.value for name, value in record.asset_materialization.metadata.items()}
-        assert metadata["published_run"].startswith(run)
+        assert str(metadata["published_run"]).startswith(run)
         assert [metadata[name] for name in ("published_by", "checks_waived", "dagster/row_count")] == [
             "ana",
             "changes",
