@@ -43,7 +43,8 @@ def test_tables_are_materialized_from_the_page(
     deployment_dir.wait_for("the run", lambda: [run["status"] for run in dagster_dev.runs()] == ["SUCCESS"])
 
     page.goto(f"{dagster_dev.url}/locations/__repository__@run_elt_dagster/asset-groups/analytics/lineage")
-    page.get_by_text("2 / 2 Passed").nth(2).wait_for()
+    page.get_by_text("2 / 2 Passed").nth(1).wait_for()
+    page.get_by_text("3 / 3 Passed").wait_for()
     assert page.get_by_text("Materialized", exact=True).count() == 3
     screenshot(page, deployment_dir.directory, "lineage")
 
@@ -56,14 +57,21 @@ def test_tables_are_materialized_from_the_page(
     folder = shutil.copytree(ROOT / "run_elt_dagster" / "tables", deployment_dir.directory / "tables")
     file = folder / "analytics" / "mau_summary.sql"
     file.write_text(file.read_text(encoding="utf-8").rstrip() + ", user_session_channel.channel\n", encoding="utf-8")
+    # A wrong filter: a channel is gone. Only the difference to what readers see tells.
+    other, filtered = file.with_name("channel_summary.sql"), "where session_summary.channel <> 'Naver' group by"
+    other.write_text(other.read_text(encoding="utf-8").replace("group by", filtered), encoding="utf-8")
+    both = "analytics/mau_summary,analytics/channel_summary"
     rejected = deployment_dir.run(
-        *("dagster", "asset", "materialize", "--select", "analytics/mau_summary", "-m", "run_elt_dagster"),
+        *("dagster", "asset", "materialize", "--select", both, "-m", "run_elt_dagster"),
         env={"RUN_ELT_TABLES_DIR": str(folder)},
     )
     assert rejected.returncode != 0
     page.goto(f"{dagster_dev.url}/assets/analytics/mau_summary?view=checks&checkDetail=primary_key")
     page.get_by_text("Failed", exact=True).first.wait_for()
     screenshot(page, deployment_dir.directory, "failed_check", height=700)
+    page.goto(f"{dagster_dev.url}/assets/analytics/channel_summary?view=checks&checkDetail=changes")
+    page.get_by_text("7 of 42 rows removed (at most 0)").first.wait_for()
+    screenshot(page, deployment_dir.directory, "failed_changes", height=900)
 
     # The command line reads the history that the page wrote.
     shown = deployment_dir.run("run-elt", "show")
