@@ -54,6 +54,10 @@ CHECK_EXAMPLES: Mapping[str, Sequence[str]] = {
     "matches": ["matches: {email: '.+@.+'}", r"matches: {email: {pattern: '\w+@\w+', severity: warn}}"],
     "range": ["range: {amount: {min: 0}, day: {min: 2020-01-01, max: 2030-01-01, severity: warn}}"],
     "freshness": ["freshness: {created_at: 36}", "freshness: {created_at: {max_age_hours: 36, max_ahead_hours: 1}}"],
+    "source_freshness": [
+        "source_freshness: {raw_data.orders: 24}",
+        "source_freshness: {raw_data.orders: {max_age_hours: 24, severity: warn}}",
+    ],
     "relationship": [
         "relationship: {customer_id: analytics.customers.id}",
         "relationship: {customer_id: {to: analytics.customers.id, severity: warn}}",

@@ -88,12 +88,13 @@ def problems(
     ]
     if silent:
         yield f"no heartbeat of the daemon {' and '.join(silent)} for {HEARTBEAT_SECONDS} s"
+    rows = rows or KnownRows()
     now = datetime.fromtimestamp(alerts.clock(), UTC)
-    late = (
-        sorted(late_now(alerts, instance, read_ledger(instance, alerts.location), rows, now)[0])
-        if alerts.watched
-        else []
-    )
+    if not alerts.watched:
+        return
+    late = sorted(late_now(alerts, instance, read_ledger(instance, alerts.location), rows, now)[0])
+    if unknown := sum(table.name not in rows.rows for table in alerts.watched):
+        yield f"{unknown:,} tables were not looked at yet"
     if late:
         more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
         yield f"late: {', '.join(late[:_NAMED])}{more}"

@@ -202,7 +202,7 @@ def _of_failed_run(outside: Outside, table: Watched, record: dg.RunRecord) -> Ca
     told = {each.name: each for each in failure.tables} if failure is not None else {}
     of_run = f"run {short_id(run.run_id)}, failed at {_at(_ended_at(record))},"
     if (own := told.get(table.name)) is not None:
-        is_held = any(check.kind == "source" for check in own.checks)
+        is_held = any(check.kind == "source_freshness" for check in own.checks)
         words = f"{of_run} {'held it back: a source was not updated' if is_held else 'did not publish it'}"
         return Cause(Kind.SOURCE if is_held else Kind.FAILED, words, run.run_id, run.run_id, thread)
     if failure is not None and table.name in failure.skipped:

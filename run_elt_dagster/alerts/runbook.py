@@ -55,6 +55,7 @@ CHECKS = (
     Entry("values", "values that are not accepted", kinds=("accepted_values", "matches")),
     Entry("range", "values out of range", kinds=("range",)),
     Entry("freshness", "rows that are too old", kinds=("freshness",)),
+    Entry("source-freshness", "a source that is too old", kinds=("source_freshness",)),
     Entry("relationship", "rows without a partner", kinds=("relationship",)),
     Entry("columns", "other columns than declared", kinds=("columns",)),
     Entry("schema-change", "other columns than published", kinds=("schema_change",)),

@@ -47,9 +47,13 @@ class KnownRows:
 
     Attributes:
         rows: By the name of the table.
+        asked: In which look each table was asked about last: where many may be late, they take turns.
+        looks: How many looks there were.
     """
 
     rows: dict[str, Rows | None] = field(default_factory=dict[str, "Rows | None"])
+    asked: dict[str, int] = field(default_factory=dict[str, int])
+    looks: int = 0
 
 
 @dataclass

@@ -20,6 +20,7 @@ from run_elt_dagster.audit.plan import (
     RowCountChangeAudit,
     ScanAudit,
     SchemaChangeAudit,
+    SourceAudit,
     bad_rows_measure,
 )
 from run_elt_dagster.model.checks import (
@@ -30,9 +31,10 @@ from run_elt_dagster.model.checks import (
     Relationship,
     RowCountChange,
     Severity,
+    SourceFreshness,
 )
 from run_elt_dagster.model.increment import Increment
-from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 
 
@@ -84,6 +86,10 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
     for column, rule in checks.relationship.items():
         is_own = rule.is_to(table.stored_schema, table.stored_table, database=database)
         yield _relationship(names["relationship", (stored_name(column),)], column, rule, is_own=is_own)
+    yield from (
+        _source_freshness(names["source_freshness", stored_names(source)], source, rule)
+        for source, rule in checks.source_freshness.items()
+    )
     for name, rule in checks.sql.items():
         query = f"SELECT * FROM (\n{rule.query.strip()}\n)"
         yield QueryAudit(
@@ -332,6 +338,24 @@ def _freshness(name: str, column: str, rule: Freshness) -> Audit:
         description=f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
         severity=rule.severity,
         measures=(Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
+        is_of_table=True,
+    )
+
+
+def _source_freshness(name: str, source: str, rule: SourceFreshness) -> Audit:
+    *place, schema, table = stored_names(source)
+    catalogue = ".".join([*map(quote_identifier, place), "INFORMATION_SCHEMA.TABLES"])
+    # LAST_ALTERED is of the last DML or DDL: https://docs.snowflake.com/en/sql-reference/info-schema/tables
+    age = (
+        "(SELECT (DATE_PART(EPOCH_SECOND, CURRENT_TIMESTAMP()) - DATE_PART(EPOCH_SECOND, MAX(LAST_ALTERED))) / 3600 "
+        f"FROM {catalogue} WHERE TABLE_SCHEMA = {quote_literal(schema)} AND TABLE_NAME = {quote_literal(table)})"
+    )
+    return SourceAudit(
+        name=name,
+        kind="source_freshness",
+        description=f"{source} was changed at most {rule.max_age_hours:g} hours ago.",
+        severity=rule.severity,
+        measures=(Measure(age, f"hours since {source} was changed", Bounds(max=rule.max_age_hours)),),
         is_of_table=True,
     )
 

@@ -305,6 +305,23 @@ class RowCountAudit(ScanAudit):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceAudit(ScanAudit):
+    """How long ago a table was changed that something else loads: the catalogue answers, in the scan and before the build."""
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it reads no rows: it never does."""
+        return True
+
+    def judge(self, numbers: Numbers, audited: Audited) -> "AuditOutcome":
+        """Return whether the last change is late enough. A table that the catalogue does not list was never changed."""
+        outcome = super().judge(numbers, audited)
+        if numbers.values == (None,):
+            return replace(outcome, found="no such table, or none that the role may see")
+        return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowCountChangeAudit(ScanAudit):
     """How far the number of rows is from the published table's: the scan and the catalogue answer together.
 
@@ -532,6 +549,11 @@ def reading_plan(audits: Sequence[Audit]) -> ReadingPlan:
         scan=() if is_metadata else names,
         queries=tuple(audit.name for audit in others if audit.measures or audit.is_asked_late),
     )
+
+
+def sources_sql(audits: Sequence[SourceAudit]) -> str:
+    """Return the query for how long ago sources were changed: one row, a number for each audit in order."""
+    return "SELECT\n  " + ",\n  ".join(measure.sql for audit in audits for measure in audit.measures)
 
 
 def scan_sql(audits: Sequence[Audit], relation: Relation, *, more: Sequence[str] = ()) -> str:

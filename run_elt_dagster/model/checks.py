@@ -399,6 +399,16 @@ class Freshness(Check):
     max_ahead_hours: Annotated[Hours, Field(ge=0)] = 24
 
 
+class SourceFreshness(Check):
+    """How long ago a table that something else loads was changed at most.
+
+    Attributes:
+        max_age_hours: Its last change is at most so many hours ago, by Snowflake's catalogue.
+    """
+
+    max_age_hours: Annotated[Hours, Field(gt=0)]
+
+
 class Relationship(Check):
     """Another table's column that has every value of this one but NULL.
 
@@ -476,6 +486,13 @@ def _check_names(value: dict[str, SqlCheck]) -> dict[str, SqlCheck]:
     return value
 
 
+def _source_names(value: dict[str, SourceFreshness]) -> dict[str, SourceFreshness]:
+    for name in value:
+        if len(stored_names(name)) not in (2, 3):
+            raise LocatedError(f"requires schema.table or database.schema.table, got {name[:100]}", location=(name,))
+    return value
+
+
 def _uniques(value: Any) -> Any:
     items = [value] if isinstance(value, str | Mapping) else value
     if not isinstance(items, list | tuple) or not items:
@@ -503,6 +520,11 @@ class Checks(Strict):
     range: Annotated[dict[Column, Range], _SOME] = {}
     freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours", Freshness | float)]], _SOME] = {}
     relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to", Relationship | str)]], _SOME] = {}
+    source_freshness: Annotated[
+        dict[str, Annotated[SourceFreshness, _short_for("max_age_hours", SourceFreshness | float)]],
+        _SOME,
+        AfterValidator(_source_names),
+    ] = {}
     sql: Annotated[
         dict[str, Annotated[SqlCheck, _short_for("query", SqlCheck | str)]], _SOME, AfterValidator(_check_names)
     ] = {}
@@ -535,6 +557,8 @@ class Checks(Strict):
         for kind in ("accepted_values", "matches", "range", "freshness", "relationship"):
             for column in getattr(self, kind):
                 yield (kind, column), kind, (stored_name(column),)
+        for source in self.source_freshness:
+            yield ("source_freshness", source), "source_freshness", stored_names(source)
 
 
 def _name_of(kind: str, columns: tuple[str, ...]) -> str:
@@ -562,6 +586,7 @@ CHECK_MODELS: Mapping[str, type[Check]] = {
     "range": Range,
     "freshness": Freshness,
     "relationship": Relationship,
+    "source_freshness": SourceFreshness,
     "sql": SqlCheck,
 }
 

@@ -281,12 +281,24 @@ class _TableReading:
             yield self.problem(
                 line, f"{self.table.name} cannot read itself: a CTAS starts from nothing. Read its source instead."
             )
+        for name in self.table.checks.source_freshness:
+            yield from self._problems_of_source(name, declared)
         for name, reads in self._checks.items():
             yield from self._problems_of_check(name, reads, declared)
 
     def problem(self, line: int, message: str) -> TableProblem:
         """Return a problem of the table's file."""
         return TableProblem(self.table.path, line, message)
+
+    def _problems_of_source(self, name: str, declared: Collection[Key]) -> Iterator[TableProblem]:
+        key, line = self._local(key_of(stored_names(name))), self.table.line_of("checks", "source_freshness", name)
+        if key in declared:
+            message = f"requires a table that something else loads, got {name}: a run builds it before. Declare fresh_within in its file."
+        elif key not in self.tables:
+            message = f"requires a table that the SQL or upstream names, got {name}. Correct the name, or remove it."
+        else:
+            return
+        yield self.problem(line, f"checks.source_freshness {message}")
 
     def _problems_of_check(self, name: str, reads: Reads, declared: Collection[Key]) -> Iterator[TableProblem]:
         line = self.table.line_of("checks", "sql", name, "query")

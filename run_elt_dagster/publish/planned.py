@@ -22,7 +22,7 @@ from run_elt_dagster.audit.partitioned import (
     pieces_sql,
     rows_of,
 )
-from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, scan_sql
+from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, scan_sql, sources_sql
 from run_elt_dagster.model.candidate import Marker, State, candidate_of, candidate_prefix, comment_of, target_of
 from run_elt_dagster.model.increment import BEGINNING, Start
 from run_elt_dagster.model.names import Relation
@@ -53,6 +53,7 @@ from run_elt_dagster.publish.partitions import (
 )
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql
+from run_elt_dagster.publish.sources import holding_audits
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
 
@@ -100,6 +101,7 @@ def planned_statements(
     planned = _Planned(table, inventory, database=database, columns=columns, options=options, is_whole=is_whole)
     stages: tuple[tuple[str, Iterator[str]], ...] = (
         ("inspect", planned.inspect()),
+        ("audit", planned.sources()),
         ("build", planned.build()),
         ("audit", planned.audit()),
         ("publish", planned.publish()),
@@ -138,6 +140,11 @@ class _Planned:
             yield STREAMS_SQL
         if self._options.check_policies and (self._table.is_in_parts or replaces_object(self._table)):
             yield policies_sql([self.target])
+
+    def sources(self) -> Iterator[str]:
+        """Yield the question that holds the build back where a source is too old."""
+        if asked := holding_audits(self._table, database=self.target.database):
+            yield sources_sql(asked)
 
     def build(self) -> Iterator[str]:
         """Yield the CTAS of the candidate, and the comments of its columns."""

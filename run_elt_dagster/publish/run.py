@@ -24,7 +24,9 @@ from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candida
 from run_elt_dagster.publish.progress import Progress
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
 from run_elt_dagster.publish.slice_run import run_slice
+from run_elt_dagster.publish.sources import held_back
 from run_elt_dagster.publish.table_run import State, TableRun, clean_up
+from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
@@ -155,7 +157,9 @@ def _take(
     audited: Callable[[], None],
     entered: Callable[[State], None],
 ) -> TableOutcome:
-    """Take one table as far as it gets, in the way that its file declares."""
+    """Take one table as far as it gets, in the way that its file declares. A source that is too old holds its build back."""
+    if held := held_back(TableWork(runner, table, inventory, database=database, options=options, part=part)):
+        return held
     if table.partitions is not None:
         return run_slice(runner, table, part, inventory, clock, database=database, options=options, entered=entered)
     if table.increment is not None:

@@ -45,7 +45,7 @@ NAMES = [
 ]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
 NAMES += ["sensors", "alerts", "freshness"]
-SENSORS = ("slack_alert", "slack_alert_retries", "slack_alert_backfills", "lost_runs")
+SENSORS = ("slack_alert", "slack_alert_retries", "slack_alert_backfills", "slack_alert_late_tables", "lost_runs")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ business_owner: Growth
 primary_key: [month]
 tags: {domain: product}
 publish: clone
+fresh_within: 26h
 checks:
   row_count: {min: 1}
 elt */
