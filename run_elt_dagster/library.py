@@ -25,6 +25,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.model.column_lineage import ColumnLineage, column_file
 from run_elt_dagster.model.lineage import Catalogue, load_tables, own_key
 from run_elt_dagster.model.names import Key, key_of, stored_names
+from run_elt_dagster.model.parallel_reads import seldom_collected
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.jobs import (
@@ -222,7 +223,16 @@ def build_parts(
     settings: Settings | None = None,
 ) -> Parts:
     """Return what `build_defs` puts together, each part alone. The arguments and errors are the same."""
-    settings = settings or Settings()
+    with seldom_collected():
+        return _built(folders, snowflake, slack, settings or Settings())
+
+
+def _built(
+    folders: Sequence[str | Path | SqlFolder],
+    snowflake: Snowflake | SnowflakeResource | Mapping[str, Any],
+    slack: Slack | SlackResource | None,
+    settings: Settings,
+) -> Parts:
     given = dict(snowflake) if isinstance(snowflake, Mapping) else {SNOWFLAKE_KEY: snowflake}
     loaded = load_folders(
         [each if isinstance(each, SqlFolder) else SqlFolder(each) for each in folders], given, settings

@@ -293,6 +293,13 @@ class _Loader(_BASE):
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's attribute
 
+    # PyYAML calls both for every node, and they do something where tags depend on paths. Here none does.
+    def descend_resolver(self, current_node: yaml.Node | None, current_index: Any) -> None:
+        """Leave it out."""
+
+    def ascend_resolver(self) -> None:
+        """Leave it out."""
+
 
 _PATTERNS = {tag: re.compile(rf"(?:{pattern})\Z", re.VERBOSE) for tag, pattern, _ in _IMPLICIT}
 for _tag, _, _first in _IMPLICIT:

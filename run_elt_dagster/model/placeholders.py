@@ -16,6 +16,8 @@ _SIGNS = ("{partition_", "{increment_")
 
 def placeholders_in(sql: str) -> Mapping[str, int]:
     """Return the placeholders that a SQL text has outside of strings, quoted names and comments, with their places."""
+    if not _may_have_one(sql):
+        return {}
     plain = "".join("\0" * len(piece) if is_text else piece for piece, is_text in _pieces(sql))
     return {each: plain.index(each) for each in PLACEHOLDERS if each in plain}
 
@@ -45,7 +47,8 @@ def _replaced(piece: str, literals: Mapping[str, str]) -> str:
 
 
 def _may_have_one(sql: str) -> bool:
-    return any(sign in sql for sign in _SIGNS)
+    # One sign is found much faster than a word, and nearly no SQL has it.
+    return "{" in sql and any(sign in sql for sign in _SIGNS)
 
 
 def _pieces(sql: str) -> Iterable[tuple[str, bool]]:
