@@ -183,7 +183,7 @@ def test_retry_builds_the_partitions_that_a_run_left(days: DagsterProject) -> No
     specs = list(analytics_assets(catalogue, PublishOptions()).specs)
     left = retry_of(days.instance, specs)
     assert (left.run_id, [key.path[-1] for key in left.keys]) == (result.run_id, ["days", "total"])
-    assert left.command[2:6] == [
+    assert left.command(())[2:6] == [
         "--select",
         "analytics/days,analytics/total",
         "--partition-range",
