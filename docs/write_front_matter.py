@@ -45,6 +45,10 @@ CHECK_EXAMPLES: Mapping[str, Sequence[str]] = {
         "changes: {key: order_id, max_removed: 1%, max_changed: 100, columns: {revenue: 0.5%}}",
         "changes: {key: order_id, max_changed: 5%, ignore: loaded_at, severity: warn}",
     ],
+    "usual": [
+        "usual: rows",
+        "usual: {rows: true, null_rate: email, distinct: [channel], sum: [revenue], since: 2026-11-20, severity: warn}",
+    ],
     "unique": ["unique: email", "unique: [email, [order_id, line]]", "unique: [{columns: email, severity: warn}]"],
     "not_null": ["not_null: [order_id, line]", "not_null: {columns: order_id, severity: warn}"],
     "accepted_values": [

@@ -49,6 +49,7 @@ OWN_CHECK = Entry("own-check", "a check of your own", kinds=("sql",))
 CHECKS = (
     Entry("row-count-change", "the number of rows changed", kinds=("row_count_change",)),
     Entry("changes", "more changes than are allowed", kinds=("changes",)),
+    Entry("usual", "a number is not as usual", kinds=("usual",)),
     Entry("row-count", "the number of rows", kinds=("row_count",)),
     Entry("keys", "keys that are not unique", kinds=("primary_key", "unique")),
     Entry("not-null", "values that are NULL", kinds=("not_null",)),

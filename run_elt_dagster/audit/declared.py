@@ -23,6 +23,8 @@ from run_elt_dagster.audit.plan import (
     SourceAudit,
     bad_rows_measure,
 )
+from run_elt_dagster.audit.usual import Metric
+from run_elt_dagster.audit.usual_check import UsualAudit
 from run_elt_dagster.model.checks import (
     TABLE_PLACEHOLDER,
     Changes,
@@ -32,6 +34,7 @@ from run_elt_dagster.model.checks import (
     RowCountChange,
     Severity,
     SourceFreshness,
+    Usual,
 )
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name, stored_names
@@ -60,10 +63,7 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
         is_of_table=True,
     )
     yield from _of_parts(table)
-    if checks.row_count_change is not None:
-        yield _row_count_change(checks.row_count_change)
-    if checks.changes is not None:
-        yield _changes(table, checks.changes)
+    yield from _against_versions(table, names)
     if table.columns:
         yield ContractAudit(
             name="columns",
@@ -99,6 +99,17 @@ def _all_audits(table: AnalyticsTable, database: str) -> Iterator[Audit]:
             severity=rule.severity,
             query=query,
         )
+
+
+def _against_versions(table: AnalyticsTable, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Iterator[Audit]:
+    """Yield what compares the rows with those that are, or were, published."""
+    checks = table.checks
+    if checks.row_count_change is not None:
+        yield _row_count_change(checks.row_count_change)
+    if checks.changes is not None:
+        yield _changes(table, checks.changes)
+    if checks.usual is not None:
+        yield from _usual(checks.usual, names)
 
 
 def _of_parts(table: AnalyticsTable) -> Iterator[Audit]:
@@ -148,6 +159,38 @@ def _changes(table: AnalyticsTable, rule: Changes) -> Audit:
         key=key,
         rule=rule,
     )
+
+
+def _usual(rule: Usual, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Iterator[Audit]:
+    for metric, columns in rule.numbers:
+        column = columns[0] if columns else ""
+        name = names[f"usual_{metric}", tuple(map(stored_name, columns))]
+        sql, counts, words = _usual_number(metric, column)
+        yield UsualAudit(
+            name=name,
+            kind="usual",
+            description=f"{words} is as usual, by the versions that were published before.",
+            severity=rule.severity,
+            measures=(Measure(sql, counts, Bounds()),),
+            is_of_table=True,
+            metric=metric,
+            number=name.removeprefix("usual_"),
+            since=rule.since,
+        )
+
+
+def _usual_number(metric: Metric, column: str) -> tuple[str, str, str]:
+    """Return an aggregate, what it counts, and its name at the start of a sentence."""
+    if metric == "rows":
+        return ROW_COUNT_SQL, "rows", "The number of rows"
+    name = _sql_of(column)
+    if metric == "null_rate":
+        # A rate of no rows is none.
+        rate = f"COUNT(CASE WHEN {name} IS NULL THEN 1 END)::FLOAT / NULLIF(COUNT(*), 0)"
+        return rate, f"share of NULL in {column}", f"The share of NULL in {column}"
+    if metric == "distinct":
+        return f"COUNT(DISTINCT {name})", f"different values of {column}", f"The number of different values of {column}"
+    return f"SUM({name})", f"sum of {column}", f"The sum of {column}"
 
 
 def _percent(fraction: float) -> float:

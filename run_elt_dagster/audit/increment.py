@@ -8,6 +8,7 @@ from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import AuditOutcome, IncrementAudit, KeyAudit, with_keys_elsewhere
 from run_elt_dagster.audit.runner import AuditRunner, Send
 from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -98,12 +99,16 @@ class IncrementAuditRunner:
         table: Whose audits.
         target: What readers see.
         candidate: The increment.
+        past: Returns what was published before; None where nobody knows.
     """
 
-    def __init__(self, send: Send, table: AnalyticsTable, *, target: Relation, candidate: Relation) -> None:
+    def __init__(
+        self, send: Send, table: AnalyticsTable, *, target: Relation, candidate: Relation, past: Past | None = None
+    ) -> None:
         if table.increment is None:
             raise ValueError(f"{table.name} requires increment in its front matter for the audit of one, got none.")
         self._send, self._table, self._target, self._candidate = send, table, target, candidate
+        self._past = past
         self._key = table.increment.stored_key
         self.audits = audits_of(table, database=target.database)
         of_rows = [audit for audit in self.audits if not audit.is_of_table]
@@ -127,7 +132,13 @@ class IncrementAuditRunner:
         )
         of_table = [audit for audit in self.audits if audit.is_of_table]
         runner = AuditRunner(
-            self._send, self._table, target=self._target, candidate=after, audits=of_table, known=inspection
+            self._send,
+            self._table,
+            target=self._target,
+            candidate=after,
+            audits=of_table,
+            known=inspection,
+            past=self._past,
         )
         found |= {outcome.audit.name: outcome for outcome in runner.evaluate()[0]}
         return tuple(found[audit.name] for audit in self.audits), inspection

@@ -22,9 +22,11 @@ from run_elt_dagster.audit.plan import (
     PartitionAudit,
     QueryAudit,
 )
-from run_elt_dagster.audit.runner import AuditRunner, with_sample
+from run_elt_dagster.audit.runner import AuditRunner, versions_of, with_sample
+from run_elt_dagster.audit.usual_check import partitions_compared, same_hour
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.partitions import Partition, Partitioning, Slice
+from run_elt_dagster.model.past import Past, PublishedNumbers
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
@@ -254,6 +256,7 @@ class PartitionAuditRunner:
         part: The partitions.
         now: Snowflake's time.
         earlier: Where the number of rows comes from that each partition is compared with; None if there is nothing.
+        past: Returns what was published before; None where nobody knows.
     """
 
     def __init__(
@@ -266,12 +269,15 @@ class PartitionAuditRunner:
         part: Slice,
         now: datetime,
         earlier: EarlierRows | None = None,
+        past: Past | None = None,
     ) -> None:
         self._send, self._table, self._target, self._part, self._now = send, table, target, part, now
         if table.partitions is None:
             raise ValueError(f"{table.name} requires partitions for the audit of a slice, got none.")
         self._partitions = table.partitions
         self._earlier, self._compared = earlier, dict[str, Earlier]()
+        self._past = past
+        self._versions: Sequence[PublishedNumbers] | None = None
         self._whole = AuditRunner(send, table, target=target, candidate=candidate)
         self._is_target = candidate == target
         # Of a published table, the other partitions are none of this audit's business.
@@ -297,6 +303,9 @@ class PartitionAuditRunner:
         keys = self._keys_elsewhere(number, has_target=inspection.target is not None)
         answers = _Answers(
             self._scans(together, number), keys, self._clean(), self._late(inspection, number), inspection
+        )
+        self._versions = versions_of(
+            self._past, self._table, self.audits, keys=partitions_compared(self._partitions, self._part)
         )
         numbered = list(enumerate(self._part.partitions))
         outcomes = {
@@ -470,6 +479,7 @@ class PartitionAuditRunner:
         rows = self._rows(partition)
         earlier = self._compared.get(partition.key, Earlier(None, "published partition"))
         audited = self._under_audit(rows, answers.inspection, earlier, replaced=rows.condition)
+        audited = replace(audited, versions=same_hour(self._versions, partition), day=partition.start.date())
         answer = self._answer(audit, place, rows, answers)
         if isinstance(answer, StatementError):
             outcome = audit.failed_to_run(rows, str(answer), answer.query_id)

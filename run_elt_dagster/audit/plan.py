@@ -6,6 +6,7 @@ Pure: `audit.declared` makes the audits of a table, and `audit.runner` asks them
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Severity
 from run_elt_dagster.model.column_type import column_type
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.past import PublishedNumbers
 from run_elt_dagster.model.time_literals import TIMES
 
 # A check that counts the rows of a query stops here: to know that there are so many is enough.
@@ -106,6 +108,8 @@ class Audited:
         published: What readers see, None where it is not compared.
         replaced: The condition of the rows that readers see in the place of which these come; empty for all of them.
         base: How many rows a share of changed ones is of; None for those that are replaced.
+        versions: What was published before, in order; None where nobody knows.
+        day: The day that it is of: today in UTC, or the first one of a partition.
     """
 
     relation: Relation
@@ -115,6 +119,8 @@ class Audited:
     published: Relation | None = None
     replaced: str = ""
     base: int | None = None
+    versions: Sequence[PublishedNumbers] | None = None
+    day: date = field(default_factory=lambda: datetime.now(UTC).date())
 
     @property
     def earlier(self) -> Earlier:
@@ -432,6 +438,7 @@ class AuditOutcome:
         partition: The key of the partition that was asked, None for a whole table.
         summary: What an audit without measures counted, in words.
         is_waived: Whether a person publishes although it failed.
+        words: What was found and what was expected, in words, where these say more than the numbers; empty otherwise.
     """
 
     audit: Audit
@@ -446,6 +453,7 @@ class AuditOutcome:
     partition: str | None = None
     summary: str = ""
     is_waived: bool = False
+    words: tuple[str, str] | tuple[()] = ()
 
     @property
     def passed(self) -> bool:
@@ -482,8 +490,8 @@ class AuditOutcome:
             return f"{check} does not apply: {self.note}"
         if self.error is not None:
             return f"{check} could not be evaluated: {self.error}"
-        if self.found is not None or self.summary:
-            return f"{check} found {self.found or self.summary}"
+        if self.found is not None or self.summary or self.words:
+            return f"{check} found {self.found or self.summary or '; '.join(self.words)}"
         found = [
             f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
             f"expected {measure.bounds}"

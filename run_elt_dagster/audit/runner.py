@@ -7,8 +7,10 @@ from typing import Any
 from run_elt_dagster.audit.catalogue import Inspection, inspection_columns_sql, inspection_of
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Numbers, scan_sql
+from run_elt_dagster.audit.usual_check import UsualAudit
 from run_elt_dagster.model.candidate import candidate_prefix, is_candidate_of, is_from_its_run
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.past import Past, PublishedNumbers
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import Answer, StatementError
@@ -29,6 +31,7 @@ class AuditRunner:
         audits: Which of its audits; all by default.
         known: What the catalogue has said already, so it is not asked again.
         replaced: The condition of the rows of the target that make way for the candidate's; empty for all of them.
+        past: Returns what was published before; None where nobody knows.
     """
 
     def __init__(
@@ -41,8 +44,9 @@ class AuditRunner:
         audits: Sequence[Audit] | None = None,
         known: Inspection | None = None,
         replaced: str = "",
+        past: Past | None = None,
     ) -> None:
-        self._send = send
+        self._send, self._past = send, past
         self._table = table
         self._target = target
         self._audited = candidate
@@ -120,6 +124,7 @@ class AuditRunner:
             published=self._target,
             replaced=self._replaced,
             base=inspection.target_rows if self._replaced else None,
+            versions=versions_of(self._past, self._table, self.audits),
         )
 
     def _ask(self, audit: Audit, audited: Audited) -> Numbers | StatementError:
@@ -150,6 +155,21 @@ class AuditRunner:
             return True
         is_named_so = is_candidate_of(self._table, listed.name)
         return is_named_so and (listed.marker is None or is_from_its_run(listed.name, listed.marker))
+
+
+def versions_of(
+    past: Past | None, table: AnalyticsTable, audits: Sequence[Audit], *, keys: Sequence[str] = ()
+) -> Sequence[PublishedNumbers] | None:
+    """Return what was published before of a table whose checks ask for it; None for any other, and where nobody knows.
+
+    Args:
+        past: Returns it.
+        table: The table.
+        audits: Those that are asked.
+        keys: The partitions in question.
+    """
+    is_asked = past is not None and any(isinstance(audit, UsualAudit) for audit in audits)
+    return past(table.key, keys) if past is not None and is_asked else None
 
 
 def with_sample(send: Send, table: AnalyticsTable, relation: Relation, outcome: AuditOutcome) -> AuditOutcome:

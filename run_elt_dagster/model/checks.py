@@ -16,6 +16,8 @@ from run_elt_dagster.model.names import display_name, stored_name, stored_names
 from run_elt_dagster.model.regular_expression import require_posix
 
 Severity = Literal["error", "warn"]
+# A number of a table whose usual value is learned.
+UsualNumber = Literal["rows", "null_rate", "distinct", "sum"]
 Value = str | bool | int | float | Decimal
 # A NUMBER has no more: https://docs.snowflake.com/en/sql-reference/data-types-numeric
 MOST_DIGITS = 38
@@ -246,6 +248,53 @@ _WHOLE = 100
 
 def _is_twice(name: str, names: Iterable[str]) -> bool:
     return [stored_name(each) for each in names].count(stored_name(name)) > 1
+
+
+class Usual(Check):
+    """Numbers that are as usual, by the versions of the table that were published before. Off until ten days are known.
+
+    Attributes:
+        rows: The number of rows.
+        null_rate: Columns whose share of NULL is.
+        distinct: Columns whose number of different values is.
+        sum: Columns whose sum is.
+        since: Older versions teach nothing: the day from which a new level is right.
+    """
+
+    rows: Annotated[bool, Field(strict=True)] = False
+    null_rate: Columns = ()
+    distinct: Columns = ()
+    sum: Columns = ()
+    since: date | None = None
+
+    @field_validator("null_rate", "distinct", "sum")
+    @classmethod
+    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _differ(value)
+
+    @model_validator(mode="after")
+    def _something_is_usual(self) -> "Usual":
+        if not (self.rows or self.null_rate or self.distinct or self.sum):
+            raise ValueError("requires rows, null_rate, distinct, sum or several of them")
+        return self
+
+    @property
+    def numbers(self) -> Iterator[tuple[UsualNumber, tuple[str, ...]]]:
+        """The numbers, each as its kind and the column that it is of, if it is of one."""
+        if self.rows:
+            yield "rows", ()
+        of_columns: Mapping[UsualNumber, tuple[str, ...]] = {
+            "null_rate": self.null_rate,
+            "distinct": self.distinct,
+            "sum": self.sum,
+        }
+        for kind, columns in of_columns.items():
+            for column in columns:
+                yield kind, (column,)
+
+
+def _usual(value: Any) -> Any:
+    return {"rows": True} if value == "rows" else value
 
 
 class Unique(Check):
@@ -511,6 +560,7 @@ class Checks(Strict):
     row_count: RowCount = RowCount()
     row_count_change: RowCountChange | None = None
     changes: Changes | None = None
+    usual: Annotated[Usual, BeforeValidator(_usual, json_schema_input_type=Usual | Literal["rows"])] | None = None
     unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques, json_schema_input_type=_WrittenUniques)] = ()
     not_null: Annotated[NotNull, _short_for("columns", NotNull | _WrittenColumns)] | None = None
     accepted_values: Annotated[
@@ -559,6 +609,8 @@ class Checks(Strict):
                 yield (kind, column), kind, (stored_name(column),)
         for source in self.source_freshness:
             yield ("source_freshness", source), "source_freshness", stored_names(source)
+        for kind, columns in self.usual.numbers if self.usual is not None else ():
+            yield ("usual", kind), f"usual_{kind}", tuple(map(stored_name, columns))
 
 
 def _name_of(kind: str, columns: tuple[str, ...]) -> str:
@@ -579,6 +631,7 @@ CHECK_MODELS: Mapping[str, type[Check]] = {
     "row_count": RowCount,
     "row_count_change": RowCountChange,
     "changes": Changes,
+    "usual": Usual,
     "unique": Unique,
     "not_null": NotNull,
     "accepted_values": AcceptedValues,

@@ -52,7 +52,7 @@ _OPENING = re.compile(rf"/\*\s*{_WORD}(?!-)(?:[ \t]*(?=[\r\n]))?", re.IGNORECASE
 _CLOSING = re.compile(rf"{_WORD}\s*\*/", re.IGNORECASE)
 _LIKE_SETTINGS = re.compile(rf"\W*{_WORD} | .*{_WORD}\W*\Z", re.IGNORECASE | re.DOTALL | re.VERBOSE)
 # Without the word: what only a check can be.
-_CHECKS = "row_count|row_count_change|changes|unique|not_null|accepted_values|matches|range|freshness|relationship|source_freshness|sql"
+_CHECKS = "row_count|row_count_change|changes|usual|unique|not_null|accepted_values|matches|range|freshness|relationship|source_freshness|sql"
 _UNMARKED = re.compile(
     rf"""^[\ \t/*\#-]* ( checks\s*:[\s/*\#\-{{]*(?:{_CHECKS})\s*: | primary_key\s*:[ \t\w\["',\]]+$ )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,

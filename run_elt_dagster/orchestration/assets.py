@@ -53,6 +53,7 @@ from run_elt_dagster.orchestration.partition_events import (
     record_partitions,
 )
 from run_elt_dagster.orchestration.partitions import NoPartitionError, slices_of
+from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.orchestration.progress import ProgressLog
 from run_elt_dagster.orchestration.publish_log import RunLog, publish_log
 from run_elt_dagster.orchestration.rebuild import OP_NAME, Building, RebuildError, rebuilt
@@ -165,7 +166,10 @@ def analytics_assets(
         selected = [key for key, table in tables.items() if _asset(table) in context.selected_asset_keys]
         broken = _broken_files(context, tables, selected)
         run = RunContext(
-            context.run.run_id, context.run.job_name, is_live=lambda start: is_live(context.instance, start)
+            context.run.run_id,
+            context.run.job_name,
+            is_live=lambda start: is_live(context.instance, start),
+            past=past_of(context.instance, tables.asset_path),
         )
         # Once more: a process may load the code location before it opens Dagster's storage.
         keep_sqlite_connections()

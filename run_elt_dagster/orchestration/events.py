@@ -6,6 +6,7 @@ from typing import Any, cast
 import dagster as dg
 
 from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.audit.usual_check import UsualAudit, numbers_of
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import NO_VERSION
@@ -153,6 +154,11 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
         metadata["waived"] = True
     if audit.audit.is_plotted:
         metadata |= {name: number for name, number in audit.got.items() if number is not None}
+    if isinstance(audit.audit, UsualAudit):
+        (measure,) = audit.audit.measures
+        # As numbers of their own: Dagster plots them over time.
+        numbers = {"number": audit.got.get(measure.counts), "low": measure.bounds.min, "high": measure.bounds.max}
+        metadata |= {name: value for name, value in numbers.items() if value is not None}
     if audit.sample:
         rows = [{name: without_secrets(value) for name, value in row.items()} for row in audit.sample]
         metadata["bad_rows_sample"] = dg.MetadataValue.json(rows)
@@ -170,6 +176,7 @@ def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str
         "candidate": str(outcome.candidate),
         "publish": outcome.table.method,
         **_increment(outcome),
+        **numbers_of(outcome.audits),
         "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),
         **_findings(outcome),
         "seconds": round(sum(outcome.seconds.values()), 3),

@@ -260,6 +260,8 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
 def _check_facts(audit: AuditOutcome) -> dict[str, Any]:
     got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
     expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
+    if audit.words and audit.found is None:
+        got, expected = audit.words
     # A check of two thousand columns has as many of each.
     return {
         "name": audit.audit.name,

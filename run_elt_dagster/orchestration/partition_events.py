@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.audit.usual_check import numbers_of
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import range_words
 from run_elt_dagster.model.table import AnalyticsTable
@@ -73,12 +74,15 @@ def record_partitions(
 
 def _metadata(part: PartitionOutcome, metadata: Mapping[str, Any], *, is_newest: bool) -> dict[str, Any]:
     kept = metadata if is_newest else {name: value for name, value in metadata.items() if name in _SAID_OF_EACH}
+    # Those of the table's metadata are of another partition.
+    own = numbers_of(part.audits)
     rows = {} if part.row_count is None else {_ROWS: part.row_count}
     passed = ", ".join(audit.audit.name for audit in part.audits if audit.passed)
     # The number of all rows of the table is not known here.
     return {
         **{name: value for name, value in kept.items() if name != "dagster/row_count"},
         **rows,
+        **own,
         "checks_passed": passed,
     }
 

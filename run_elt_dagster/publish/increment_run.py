@@ -156,7 +156,7 @@ def increment_auditor(work: TableWork) -> AuditRunner | IncrementAuditRunner:
     """Return what asks the candidate, which is an increment or the whole table."""
     if work.start is None:
         return work.auditor()
-    return IncrementAuditRunner(work.send, work.table, target=work.target, candidate=work.candidate)
+    return IncrementAuditRunner(work.send, work.table, target=work.target, candidate=work.candidate, past=work.run.past)
 
 
 def _noted(work: TableWork) -> Markers:

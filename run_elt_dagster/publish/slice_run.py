@@ -209,7 +209,14 @@ def partition_auditor(work: TableWork, part: Slice) -> PartitionAuditRunner:
     """Return what asks the partitions of a candidate."""
     now, earlier = datetime.fromisoformat(work.snapshot_at), _earlier(work, part)
     return PartitionAuditRunner(
-        work.send, work.table, target=work.target, candidate=work.candidate, part=part, now=now, earlier=earlier
+        work.send,
+        work.table,
+        target=work.target,
+        candidate=work.candidate,
+        part=part,
+        now=now,
+        earlier=earlier,
+        past=work.run.past,
     )
 
 

@@ -119,7 +119,11 @@ class TableWork:
     def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
         """Return what asks the candidate and the catalogue."""
         return AuditRunner(
-            lambda sql: self.send(sql, runner=runner), self.table, target=self.target, candidate=self.candidate
+            lambda sql: self.send(sql, runner=runner),
+            self.table,
+            target=self.target,
+            candidate=self.candidate,
+            past=self.run.past,
         )
 
     def send(self, sql: str, *, once: bool = False, runner: StatementRunner | None = None) -> Answer:

@@ -11,6 +11,11 @@ EVENTS_READ = 200
 KEYS_PER_QUERY = 500
 # An event of a wide table has 20 KB, and takes ten times as much as objects.
 EVENTS_AT_ONCE = 50
+# What `run-elt rollback` says in its observation, and `run-elt publish` in its materialization.
+ROLLED_BACK_TO, CHECKS_WAIVED = "rolled_back_to", "checks_waived"
+_DAY_SECONDS = 86400
+# Where each day has many publications, a day takes a query, which takes as long as ten events.
+DAYS_APART = 40
 
 
 # What a materialization says of a table that a person has published: the run that had built and rejected it.
@@ -55,6 +60,92 @@ def last_publications(
         if event is not None:
             found[tuple(key.path)] = event
     return found
+
+
+def publications(
+    instance: dg.DagsterInstance, key: Sequence[str], *, days: int, partitions: Sequence[str] = ()
+) -> list[dg.EventLogEntry]:
+    """Return the publications of a table in order, without those that are no example: rolled back, or published over a failed check.
+
+    A page of 50 events is read at a time, until there are enough days. Where each day has many events, the others are the last of each day: one
+    query for a day, and one event, until there are DAYS_APART days.
+
+    Args:
+        instance: Where they are recorded.
+        key: The table's asset key.
+        days: How many days with a publication are enough. Of partitions, all of those that are named.
+        partitions: Their keys; empty for a table that is built whole.
+    """
+    asset = dg.AssetKey(list(key))
+    if partitions:
+        chosen = dg.AssetRecordsFilter(asset, asset_partitions=list(partitions))
+        found = _all_of(instance, chosen, most=2 * len(partitions))
+    else:
+        found = _of_days(instance, asset, days)
+    taken_back = [
+        record.event_log_entry
+        for record in instance.fetch_observations(asset, limit=EVENTS_AT_ONCE).records
+        if (observed := record.event_log_entry.asset_observation) is not None and ROLLED_BACK_TO in observed.metadata
+    ]
+    return _that_stayed(found, taken_back)
+
+
+def _all_of(instance: dg.DagsterInstance, chosen: dg.AssetRecordsFilter, *, most: int) -> list[dg.EventLogEntry]:
+    records = instance.fetch_materializations(chosen, limit=most).records
+    return [record.event_log_entry for record in records]
+
+
+def _of_days(instance: dg.DagsterInstance, asset: dg.AssetKey, days: int) -> list[dg.EventLogEntry]:
+    """Return the newest publications first: all of the first page, and then enough for the last one of each of so many days."""
+    found: list[dg.EventLogEntry] = []
+    seen: set[int] = set()
+    before: float | None = None
+    size = EVENTS_AT_ONCE
+    while len(seen) < days:
+        page = _all_of(instance, dg.AssetRecordsFilter(asset, before_timestamp=before), most=size)
+        found += page
+        seen |= {_day(event) for event in page}
+        if len(page) < size:
+            break
+        # Before all of the day that the page ends in: its newest event is known.
+        before = float(_day(page[-1]) * _DAY_SECONDS)
+        if 2 * len(seen) < len(found):
+            days, size = min(days, DAYS_APART), 1
+    return found
+
+
+def _day(event: dg.EventLogEntry) -> int:
+    """Return the number of the day of an event in UTC."""
+    return int(event.timestamp // _DAY_SECONDS)
+
+
+def _that_stayed(found: Sequence[dg.EventLogEntry], taken_back: Sequence[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
+    """Return publications in order, without those that a rollback has taken back, and those whose failed checks a person has waived."""
+    stayed: list[dg.EventLogEntry] = []
+    for event in sorted([*found, *taken_back], key=lambda each: each.timestamp):
+        published = event.asset_materialization
+        if published is None:
+            _take_back(stayed, event)
+        elif is_publication(event):
+            stayed.append(event)
+    return [each for each in stayed if not _is_waived(each)]
+
+
+def _take_back(stayed: list[dg.EventLogEntry], rollback: dg.EventLogEntry) -> None:
+    """Remove the newest publication before a rollback, of its partition if it is of one."""
+    observed = rollback.asset_observation
+    partition = observed.partition if observed is not None else None
+    for place in range(len(stayed) - 1, -1, -1):
+        published = stayed[place].asset_materialization
+        if published is not None and partition in (None, published.partition):
+            del stayed[place]
+            return
+
+
+def _is_waived(event: dg.EventLogEntry) -> bool:
+    published = event.asset_materialization
+    waived = published.metadata.get(CHECKS_WAIVED) if published is not None else None
+    return waived is not None and bool(waived.value)
 
 
 def last_materialized_at(instance: dg.DagsterInstance, keys: Sequence[Sequence[str]]) -> dict[tuple[str, ...], float]:

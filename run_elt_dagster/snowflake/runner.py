@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from run_elt_dagster.model.past import Past
 from run_elt_dagster.snowflake.session import (
     INTERNAL_ERROR,
     NO_PARAMETERS,
@@ -35,11 +36,13 @@ class RunContext:
         run_id: Dagster's id of the run, or the name of a command that is no run. It names the candidates, and tags every query.
         job: Name of the job or of the command, for the tag.
         is_live: Whether the run whose id starts with these characters still runs; its candidates are never dropped.
+        past: Returns what was published before; None where nobody knows.
     """
 
     run_id: str
     job: str = ""
     is_live: Callable[[str], bool] = _never
+    past: Past | None = None
 
 
 @dataclass(frozen=True)
