@@ -19,7 +19,7 @@ IMAGES = ROOT / "docs" / "images"
 TESTS = "run_elt_dagster_tests/e2e/test_user_interface.py"
 GOLDEN = ROOT / "run_elt_dagster_tests" / "unit" / "golden"
 # The picture of each message.
-MESSAGES = {"slack_message": "failed_check", "slack_changes": "failed_changes"}
+MESSAGES = {"slack_message": "failed_check", "slack_changes": "failed_changes", "slack_unusual_rows": "unusual_rows"}
 # Not every machine has a font with it.
 _DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e"}
 _PAGE = """<!doctype html><meta charset="utf-8"><style>

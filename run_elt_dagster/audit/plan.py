@@ -491,7 +491,7 @@ class AuditOutcome:
         if self.error is not None:
             return f"{check} could not be evaluated: {self.error}"
         if self.found is not None or self.summary or self.words:
-            return f"{check} found {self.found or self.summary or '; '.join(self.words)}"
+            return f"{check} found {self.found or self.summary or '; usual '.join(self.words)}"
         found = [
             f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
             f"expected {measure.bounds}"

@@ -67,7 +67,7 @@ class UsualAudit(ScanAudit):
         return f"{self._said(value)} {counts.removeprefix('share of ')}"
 
     def _expected(self, usual: Usual) -> str:
-        return f"usual {self._said(usual.low)} to {self._said(usual.high)} over {usual.words}"
+        return f"{self._said(usual.low)} to {self._said(usual.high)} over {usual.words}"
 
     def _said(self, value: Number) -> str:
         if self.metric == "null_rate":

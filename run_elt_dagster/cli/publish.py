@@ -15,6 +15,7 @@ from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.kept import events_of, is_recorded, late_event, report
+from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
@@ -56,7 +57,11 @@ def command(project: Project, table: str, *, run: str, checks: tuple[str, ...], 
     try:
         with dagster_instance() as instance, signed_in(project) as session:
             publisher = Publisher(
-                session, declared, options=project.settings.publishing, is_live=lambda start: is_live(instance, start)
+                session,
+                declared,
+                options=project.settings.publishing,
+                is_live=lambda start: is_live(instance, start),
+                past=past_of(instance, lambda _: declared.asset_path),
             )
             found = publisher.find(run)
             if isinstance(found, Published):

@@ -156,7 +156,7 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
         metadata |= {name: number for name, number in audit.got.items() if number is not None}
     if isinstance(audit.audit, UsualAudit):
         (measure,) = audit.audit.measures
-        # As numbers of their own: Dagster plots them over time.
+        # As numbers of their own, beside the JSON of `got` and `expected`: one look compares them.
         numbers = {"number": audit.got.get(measure.counts), "low": measure.bounds.min, "high": measure.bounds.max}
         metadata |= {name: value for name, value in numbers.items() if value is not None}
     if audit.sample:

@@ -26,6 +26,7 @@ from run_elt_dagster.model.candidate import (
     target_of,
 )
 from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory, server_instant
@@ -313,6 +314,7 @@ class Publisher:
         table: The table.
         options: How tables are published.
         is_live: Whether a run goes on.
+        past: Returns what was published before; None where nobody knows.
         patience: How long is waited for what may pass.
     """
 
@@ -323,10 +325,11 @@ class Publisher:
         *,
         options: PublishOptions,
         is_live: Callable[[str], bool] = lambda _: False,
+        past: Past | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._session, self._table, self._options, self._is_live = session, table, options, is_live
-        self._patience = patience
+        self._past, self._patience = past, patience
 
     def find(self, run: str) -> Kept | Published:
         """Return the kept candidate of a run, or what is published already; nothing is changed.
@@ -380,7 +383,7 @@ class Publisher:
         )
 
     def _runner(self, session: Session, run_id: str) -> StatementRunner:
-        run = RunContext(run_id, JOB, is_live=self._is_live)
+        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
         return StatementRunner(session, run, threading.Event(), patience=self._patience)
 
     @contextmanager

@@ -172,3 +172,45 @@ def test_page_shows_a_broken_file_and_how_far_a_run_is(
         page.get_by_text("What the order costs in euros").wait_for()
         page.get_by_text("NUMBER(10,2)").first.wait_for()
         screenshot(page, deployment_dir.directory, "columns")
+
+
+# 400 orders a day and half of that on weekends, for twelve weeks. Of the Monday after them, only a part was loaded.
+UNUSUAL = """/* elt
+description: One row for each order.
+partitions: {by: day, column: day, start: 2025-01-06}
+checks: {usual: {rows: true, null_rate: customer}}
+elt */
+with
+    orders as (select seq4() as n from table(generator(rowcount => 34000))),
+    placed as (select n, n % 85 as day_number, floor(n / 85) as place from orders)
+
+select
+    dateadd('day', day_number, '2025-01-06'::date) as day,
+    n as order_id,
+    case when n % 50 > 0 then 'customer ' || n end as customer
+from placed
+where
+    place < 380 + n % 20
+    and (day_number % 7 < 5 or place % 2 = 0)
+    and (day_number < 84 or place % 5 < 2)
+"""
+
+
+@pytest.mark.thorough
+def test_page_shows_a_number_that_is_not_as_usual(deployment_dir: DeploymentDir, page: Page) -> None:
+    folder = deployment_dir.directory / "tables" / "analytics"
+    folder.mkdir(parents=True)
+    (folder / "orders_daily.sql").write_text(UNUSUAL, encoding="utf-8")
+    env = {"RUN_ELT_TABLES_DIR": str(folder.parent)}
+    port = free_port()
+    deployment_dir.start("dagster", "dev", "--host", "127.0.0.1", "--port", str(port), env=env)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    deployment_dir.wait_for("the webserver", webserver.is_up)
+    command = ("dagster", "asset", "materialize", "--select", "analytics/orders_daily", "-m", "run_elt_dagster")
+    published = deployment_dir.run(*command, "--partition-range", "2025-01-06...2025-03-30", env=env)
+    assert published.returncode == 0, published.stderr[-2000:]
+    assert deployment_dir.run(*command, "--partition", "2025-03-31", env=env).returncode != 0
+    page.goto(f"{webserver.url}/assets/analytics/orders_daily?view=checks&checkDetail=usual_rows")
+    page.get_by_text("rows on a Monday; usual").first.wait_for()
+    page.get_by_text("over 12 Mondays").first.wait_for()
+    screenshot(page, deployment_dir.directory, "unusual_rows", height=700)

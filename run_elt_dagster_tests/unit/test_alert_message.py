@@ -103,6 +103,18 @@ GOLDENS = {
         ),
         style=STYLE,
     ),
+    "unusual_rows": lambda: failure_message(
+        a_failure(
+            a_table(
+                checks=(
+                    FailedCheck(
+                        "usual_rows", "41,020 rows on a Monday", "96,147 to 106,274 over 12 Mondays", kind="usual"
+                    ),
+                )
+            )
+        ),
+        style=STYLE,
+    ),
     "failed_check_third_time": lambda: failure_message(a_failure(), style=STYLE, count=3),
     "recovered": lambda: failure_message(a_failure(), style=STYLE, state="recovered", count=3),
     "failed_query_without_links": lambda: failure_message(
