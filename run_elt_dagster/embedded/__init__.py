@@ -63,7 +63,8 @@ class Endpoint:
         timeout, since it would end long queries too.
         """
         offline = {"platform_detection_timeout_seconds": 0.0, "session_parameters": {"CLIENT_TELEMETRY_ENABLED": False}}
-        return {**asdict(self), "login_timeout": 30, **offline}
+        # Else a sign-in lists all modules of the process for that telemetry.
+        return {**asdict(self), "login_timeout": 30, "log_imported_packages_in_telemetry": False, **offline}
 
 
 @dataclass
