@@ -44,10 +44,11 @@ def failed_checks(local_server: LocalServer, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("spelling", ["/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/"])
-def test_settings_in_another_spelling_still_guard_production(local_server: LocalServer, spelling: str) -> None:
+def test_settings_in_another_spelling_still_guard_production(one_server: LocalServer, spelling: str) -> None:
+    one_server.reader.sql("drop table if exists analytics.mau")
     text = spelling.format("primary_key: id") + " select column1 as id from (values (1), (1))"
-    assert failed_checks(local_server, text) == ["primary_key"]
-    assert "MAU" not in local_server.tables()
+    assert failed_checks(one_server, text) == ["primary_key"]
+    assert "MAU" not in one_server.tables()
 
 
 @pytest.mark.parametrize(
@@ -113,22 +114,23 @@ def test_range_keeps_every_digit_and_instant(one_server: LocalServer) -> None:
 @pytest.mark.parametrize(
     "name", ["analytics.mau.id", "ANALYTICS.Mau.ID", 'run_elt.analytics."MAU".id', '"ANALYTICS"."MAU"."ID"']
 )
-def test_relationship_to_the_own_table_is_asked_of_the_candidate(local_server: LocalServer, name: str) -> None:
+def test_relationship_to_the_own_table_is_asked_of_the_candidate(one_server: LocalServer, name: str) -> None:
     settings = f"checks: {{relationship: {{parent_id: '{name}'}}}}"
     good, orphan = (file(settings, OF_ITSELF.format(parent=parent)) for parent in ("2", "9"))
     # Nothing is published yet.
-    assert failed_checks(local_server, good) == []
-    assert failed_checks(local_server, orphan) == ["relationship_parent_id"]
+    one_server.reader.sql("drop table if exists analytics.mau")
+    assert failed_checks(one_server, good) == []
+    assert failed_checks(one_server, orphan) == ["relationship_parent_id"]
     # What is published has the parent; what would be published has not.
-    assert failed_checks(local_server, file("", "select 9 as id, null as parent_id")) == []
-    assert failed_checks(local_server, orphan) == ["relationship_parent_id"]
+    assert failed_checks(one_server, file("", "select 9 as id, null as parent_id")) == []
+    assert failed_checks(one_server, orphan) == ["relationship_parent_id"]
 
 
-def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(local_server: LocalServer) -> None:
+def test_relationship_to_a_quoted_name_of_the_own_table_is_asked_of_the_candidate(one_server: LocalServer) -> None:
     settings = """identifier: '"Net sales"'
 checks: {relationship: {parent_id: 'analytics."Net sales".id'}}"""
-    assert failed_checks(local_server, file(settings, OF_ITSELF.format(parent="2"))) == []
-    orphans = failed_checks(local_server, file(settings, OF_ITSELF.format(parent="9")))
+    assert failed_checks(one_server, file(settings, OF_ITSELF.format(parent="2"))) == []
+    orphans = failed_checks(one_server, file(settings, OF_ITSELF.format(parent="9")))
     assert orphans == ["relationship_parent_id"]
 
 
