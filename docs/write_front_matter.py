@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.increment import Increment
@@ -35,6 +36,7 @@ EXAMPLES: Mapping[str, str] = {
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
     "fresh_within": "fresh_within: {fail: 26h, warn: 25h}",
+    "alerts": "alerts: {channel: C0123456789, owners: [team:finance]}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
     "upstream": "upstream: [raw_data.orders]",
 }
@@ -172,7 +174,7 @@ def schema() -> dict[str, Any]:
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, FreshWithin, Partitioning, Increment)
+    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, FreshWithin, AlertRule, Partitioning, Increment)
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 

@@ -49,7 +49,17 @@ def _plain(annotation: Any) -> Any:
 
 
 _ACCOUNT = tuple(SnowflakeSettings.model_fields)
-_ALERTS = ("token", "channel", "base_url", "owners", "webserver_url", "runbook_url", "heartbeat_url", "on_cancel")
+_ALERTS = (
+    "token",
+    "channel",
+    "base_url",
+    "owners",
+    "webserver_url",
+    "runbook_url",
+    "heartbeat_url",
+    "own_channels",
+    "on_cancel",
+)
 _SETTINGS = (
     *("deployment", "max_concurrent_tables", "statement_timeout_seconds", "answer_timeout_seconds", "copy_tags"),
     *("check_policies", "keep_candidates_hours", "lost_after_seconds", "observe_sources", "embedded_dir", "cache_dir"),

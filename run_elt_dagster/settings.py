@@ -276,6 +276,12 @@ class AlertSettings(Variables):
         "service outside of this deployment tells people when the calls stop ([alerts.md](alerts.md#a-dead-mans-switch))",
         shown="none: no calls",
     )
+    own_channels: bool = _variable(
+        "RUN_ELT_OWN_CHANNELS",
+        "`false`: alerts go to `SLACK_CHANNEL` alone, also those of tables with a channel of their own. Set it where a deployment is "
+        "for trying out",
+        default=True,
+    )
     on_cancel: bool = _variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
     # Messages contain where the tables are: these two variables are those of the other settings.
     deployment: str = _variable("RUN_ELT_DEPLOYMENT", "", default="")

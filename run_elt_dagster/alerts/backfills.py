@@ -14,7 +14,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message, Style, mentions, names_text, place, plain_message, say
 from run_elt_dagster.alerts.failed_runs import KEPT, is_ours
-from run_elt_dagster.alerts.posting import find_posted, post
+from run_elt_dagster.alerts.posting import find_posted, post_where
 from run_elt_dagster.alerts.run_events import utc
 from run_elt_dagster.alerts.scope import BACKFILLS_SENSOR, Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
@@ -128,8 +128,9 @@ def _told(alerts: Alerts, slack: Slack, backfill: FailedBackfill, state: str, *,
             log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")
         return "logged"
     client = slack.client()
-    posted = find_posted(client, slack.channel, backfill.id, "") if state == "doubtful" else None
-    outcome = posted or post(client, slack.channel, message, run_id=backfill.id)
+    channel = alerts.channel_of(backfill.tables)
+    posted = find_posted(client, channel or slack.channel, backfill.id, "") if state == "doubtful" else None
+    outcome = posted or post_where(client, slack, channel, message, run_id=backfill.id)
     if outcome.kind == "delivered":
         log.info(f"the alert of backfill {backfill.id} is delivered")
         return "told"

@@ -9,7 +9,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
 from run_elt_dagster.alerts.ledger import LedgerEntry, State, config_of, destination_of, start_of
-from run_elt_dagster.alerts.posting import Outcome, answers, ask, find_posted, is_gone, post, update
+from run_elt_dagster.alerts.posting import Outcome, answers, ask, find_posted, is_gone, post, post_where, update
 from run_elt_dagster.alerts.slack import Slack
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Draft:
         state: How the incident stands that begins with the message.
         last_failed_at: When the last of its runs failed, in seconds since the epoch.
         location: The code location that alerts.
+        channel: That of its tables, empty for that of the deployment.
     """
 
     message: Message
@@ -75,6 +76,7 @@ class Draft:
     state: State = ""
     last_failed_at: float = 0
     location: str = ""
+    channel: str = ""
 
 
 def after(entry: LedgerEntry, outcome: Outcome, *, now: float, config: str) -> LedgerEntry:
@@ -189,7 +191,7 @@ def _attempt(
         thread_ts=draft.thread.ts if draft.thread else "",
         covers=tuple(map(start_of, draft.covered)),
         listed=draft.listed,
-        destination=destination_of(slack),
+        destination=destination_of(slack.into(draft.channel)),
         location=draft.location,
     )
     posting = replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config)
@@ -268,17 +270,24 @@ def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft
         answer = ask(client)
         if answer.kind != "delivered":
             return replace(answer, down=answer.kind != "rate limit", ambiguous=False)
-    outcome = find_posted(client, slack.channel, run_id, entry.thread_ts) if entry.ambiguous else None
+    outcome = _posted_before(client, slack, entry, draft, run_id) if entry.ambiguous else None
     if draft.thread is None:
-        return outcome or post(client, slack.channel, draft.message, run_id=run_id)
-    outcome = outcome or _reply(client, slack, draft.thread, run_id)
+        return outcome or post_where(client, slack, draft.channel, draft.message, run_id=run_id)
+    outcome = outcome or _reply(client, draft.thread, run_id, draft.thread.channel if draft.channel else slack.channel)
     if is_gone(outcome):
-        return post(client, slack.channel, draft.message, run_id=run_id)
+        return post_where(client, slack, draft.channel, draft.message, run_id=run_id)
     if outcome.kind == "delivered" and not outcome.thread_ts:
         # Slack makes a reply to a message that was deleted meanwhile a message of its own, and does not fail:
         # https://github.com/slack-go/slack/issues/1571. It says the whole then.
         update(client, outcome.channel, outcome.ts, draft.message)
     return outcome
+
+
+def _posted_before(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome | None:
+    """Look for a message whose answer was lost: in the channel of its tables, and in that of the deployment."""
+    channels = dict.fromkeys([draft.channel or slack.channel, slack.channel])
+    found = (find_posted(client, channel, run_id, entry.thread_ts) for channel in channels)
+    return next((each for each in found if each is not None), None)
 
 
 def _is_asked_first(entry: LedgerEntry) -> bool:
@@ -296,7 +305,7 @@ def _is_down(client: "WebClient", entry: LedgerEntry, outcome: Outcome) -> bool:
     return not answers(ask(client))
 
 
-def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Outcome:
+def _reply(client: "WebClient", thread: Thread, run_id: str, channel: str) -> Outcome:
     """Count the repeat on the first message, then reply to it; where the first is gone, Slack says so at the counting.
 
     The thread of a deleted message may go on, but no person sees it.
@@ -305,5 +314,5 @@ def _reply(client: "WebClient", slack: Slack, thread: Thread, run_id: str) -> Ou
         counted = update(client, thread.channel, thread.ts, thread.message)
         if is_gone(counted) or counted.kind == "transient":
             return counted
-    outcome = post(client, slack.channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
+    outcome = post(client, channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
     return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome

@@ -90,6 +90,7 @@ def _draft(
             # To the microsecond: a table that was published in the second of its failure is not published again since.
             last_failed_at=max(map(ended_at_of, (record, *left))),
             location=alerts.location,
+            channel=alerts.channel_of(table.name for table in failure.tables),
         )
         return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first))
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
@@ -156,7 +157,8 @@ def _in_thread(
     else:
         reply = repeat_message(failure, style=style, count=count)
     message = failure_message(describe(alerts, instance, first), style=style, count=count)
-    if entry.destination != destination_of(slack) and entry.channel != slack.channel:
+    where = slack.into(draft.channel)
+    if entry.destination != destination_of(where) and entry.channel != where.channel:
         instance.add_run_tags(first_id, replace(entry, state="closed").tags(first_id))
         return draft
     return replace(draft, thread=Thread(first_id, entry.channel, entry.ts, message, reply))

@@ -68,6 +68,7 @@ class Lateness:
         channel: ID of the channel of its thread, empty before the first message.
         ts: Slack's id of the first message of its thread.
         is_own: Whether that message is about the lateness, and not about the failed run that caused it.
+        route: The channel of its tables, empty for that of the deployment.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Lateness:
     channel: str = ""
     ts: str = ""
     is_own: bool = True
+    route: str = ""
 
     @property
     def late(self) -> tuple[str, ...]:
@@ -180,7 +182,7 @@ def _to_json(ledger: LateLedger) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("id", "cause", "words", "next_step", "channel", "ts", "is_own")
+_PLAIN = ("id", "cause", "words", "next_step", "channel", "ts", "is_own", "route")
 
 
 def _brief(value: Any, default: Any) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def _from_json(kept: Any) -> LateLedger:
         {str(name): float(at) for name, at in kept["seen"].items()},
         tuple(
             Lateness(
-                **{name: each[name] for name in _PLAIN},
+                **{name: each[name] for name in _PLAIN if name in each},
                 tables={name: LateTable(**_known(LateTable, table)) for name, table in each["tables"].items()},
                 tellings=tuple(
                     Telling(one["what"], tuple(one["tables"]), one["at"], _entry(one["entry"]))

@@ -196,15 +196,19 @@ def _with_new(
         cause = cause_of(outside, table, seen)
         missing_part = table.missing(seen.at if seen else None, now=now)
         one = LateTable(late[table.name].timestamp(), seen.at.timestamp() if seen else None, missing_part)
-        by_cause.setdefault(cause.key, (cause, {}))[1][table.name] = one
+        route = alerts.channel_of([table.name])
+        by_cause.setdefault(f"{cause.key}|{route}", (cause, {}))[1][table.name] = one
     for cause, tables in by_cause.values():
-        ledger = ledger.with_lateness(_joined(ledger, cause, tables, now=now.timestamp()))
+        route = alerts.channel_of(tables)
+        ledger = ledger.with_lateness(_joined(ledger, cause, tables, route=route, now=now.timestamp()))
     return ledger
 
 
-def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *, now: float) -> Lateness:
+def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *, route: str, now: float) -> Lateness:
     """Return the lateness of a cause with some tables: the open one, or a new one."""
-    known = next((each for each in ledger.latenesses if each.cause == cause.key and each.late), None)
+    known = next(
+        (each for each in ledger.latenesses if (each.cause, each.route) == (cause.key, route) and each.late), None
+    )
     if known is None:
         channel, ts = cause.thread
         return Lateness(
@@ -217,6 +221,7 @@ def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *
             channel,
             ts,
             is_own=not ts,
+            route=route,
         )
     telling = Telling("more", tuple(tables), now)
     return replace(known, tables={**known.tables, **tables}, tellings=(*known.tellings, telling))
@@ -258,7 +263,7 @@ class _Delivery:
             entry,
             ambiguous=entry.ambiguous or entry.status == "posting",
             thread_ts=lateness.ts,
-            destination=destination_of(self._slack),
+            destination=destination_of(self._slack.into(lateness.route)),
             location=self._alerts.location,
         )
         posting = replace(entry, status="posting", next_at=self._alerts.clock() + POSTING_SECONDS, config=config)
@@ -298,7 +303,7 @@ def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     style, watched, telling = alerts.style(), {table.name: table for table in alerts.watched}, lateness.tellings[number]
     whole = late_message(lateness, watched, style=style)
     if not lateness.ts:
-        return Draft(whole)
+        return Draft(whole, channel=lateness.route)
     if telling.what == "fresh":
         reply = fresh_message(lateness, watched, style=style)
     elif telling.what == "more":
@@ -306,4 +311,4 @@ def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     else:
         reply = failed_and_late_message(lateness, watched, style=style)
     first = whole if lateness.is_own else None
-    return Draft(whole, Thread(lateness.id, lateness.channel, lateness.ts, first, reply))
+    return Draft(whole, Thread(lateness.id, lateness.channel, lateness.ts, first, reply), channel=lateness.route)

@@ -6,7 +6,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
 
-from run_elt_dagster.alerts.blocks import Message, without_blocks
+from run_elt_dagster.alerts.blocks import Message, section, without_blocks
 from run_elt_dagster.alerts.ledger import REASON_LIMIT
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.redaction import redact
@@ -31,6 +31,14 @@ GONE_ERRORS = {
     "is_inactive",
     "cannot_reply_to_message",
     "restricted_action_thread_locked",
+}
+# A channel that a file names wrongly, or that the app is not in.
+CHANNEL_ERRORS = {
+    "channel_not_found",
+    "not_in_channel",
+    "is_archived",
+    "restricted_action",
+    "restricted_action_read_only_channel",
 }
 REMEDIES: Mapping[str, str] = {
     "invalid_auth": "Correct SLACK_TOKEN.",
@@ -133,6 +141,27 @@ def post(client: "WebClient", channel: str, message: Message, *, run_id: str, th
     if outcome.error in FORM_ERRORS and message.blocks:
         outcome = send(without_blocks(message))
     return outcome
+
+
+def post_where(
+    client: "WebClient", slack: Slack, channel: str, message: Message, *, run_id: str, thread_ts: str = ""
+) -> Outcome:
+    """Post into the channel of a table; into that of the deployment where that one takes no message: no alert waits for its file.
+
+    Args:
+        client: Of Slack.
+        slack: With the channel of the deployment.
+        channel: That of the table, empty if it has none.
+        message: The message.
+        run_id: What it is found again by.
+        thread_ts: The first message of its thread, empty for none.
+    """
+    outcome = post(client, channel or slack.channel, message, run_id=run_id, thread_ts=thread_ts)
+    if not channel or thread_ts or outcome.error not in CHANNEL_ERRORS:
+        return outcome
+    note = f"This belongs into the channel {channel}, and Slack refuses it there: {outcome.error}. Correct alerts.channel of the table."
+    told = Message(f"{note}\n{message.text}", (section(note), *message.blocks) if message.blocks else ())
+    return post(client, slack.channel, told, run_id=run_id)
 
 
 def update(client: "WebClient", channel: str, ts: str, message: Message) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,7 @@ class Alerts:
         place: What the code location builds, and where; None for what the environment says.
         watched: The tables that declare how old their rows may be.
         is_automated: Whether schedules and sensors run unless a person switches them off.
+        channels: The channels of the tables whose alerts have one of their own, by the same keys.
     """
 
     settings: AlertSettings
@@ -101,6 +102,12 @@ class Alerts:
     place: Place | None = None
     watched: tuple[Watched, ...] = ()
     is_automated: bool = True
+    channels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def channel_of(self, names: Iterable[str]) -> str:
+        """Return the channel that all of some tables have; empty for that of the deployment: tables of several share it."""
+        channels = {self.channels.get(name, "") for name in names} if self.settings.own_channels else set[str]()
+        return channels.pop() if len(channels) == 1 else ""
 
     @property
     def location(self) -> str:

@@ -53,6 +53,10 @@ class Slack(dg.ConfigurableResource[None]):
             )
         return cls(token=resource.token, channel=alerts.channel, base_url=alerts.base_url)
 
+    def into(self, channel: str) -> "Slack":
+        """Return it with another channel; itself if that is empty."""
+        return self.model_copy(update={"channel": channel}) if channel else self
+
     def resolved(self) -> "Slack":
         """Return the resource with its token read from the environment, for use outside of Dagster's own injection."""
         return resolved(self)

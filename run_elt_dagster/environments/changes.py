@@ -23,7 +23,7 @@ _OF_NO_ROW: Any = {
         ("path", "sql_line", "lines", "description", "owner", "business_owner", "primary_key", "tags"), True
     ),
     **dict.fromkeys(
-        ("schema_change", "show_rows", "publish", "transient", "warehouse", "fresh_within", "checks"), True
+        ("schema_change", "show_rows", "publish", "transient", "warehouse", "fresh_within", "alerts", "checks"), True
     ),
     "upstream": True,
     "columns": {"__all__": {"description"}},

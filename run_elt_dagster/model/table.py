@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from run_elt_dagster.model.alert_rule import AlertRule, is_owner
 from run_elt_dagster.model.checks import (
     CHECK_MODELS,
     Checks,
@@ -61,7 +62,6 @@ from run_elt_dagster.model.single_select import SqlRuleError, single_select
 from run_elt_dagster.model.time_literals import NTZ, declared_time
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,6 @@ class TableProblemsError(ValueError):
         )
 
 
-def is_owner(value: str) -> bool:
-    """Return whether Dagster and an alert take it as an owner: https://docs.dagster.io/guides/build/assets/metadata-and-tags."""
-    return _OWNER.fullmatch(value) is not None
-
-
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -150,6 +145,7 @@ class AnalyticsTable(Strict):
         increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
         fresh_within: How old the rows that readers see may be. Older rows alert, though nothing failed. Without it they may be of any age.
+        alerts: Where its alerts go, and whom they mention besides `owner`. `alerts.yaml` says it for a folder.
         checks: What must hold before readers see the table.
         upstream: `schema.table` names that the SQL reads, in addition to those found in it.
         path: The SQL file, None for a mapping.
@@ -175,6 +171,7 @@ class AnalyticsTable(Strict):
     increment: Increment | None = None
     warehouse: str | None = None
     fresh_within: FreshRule | None = None
+    alerts: AlertRule = AlertRule()
     checks: Checks = Checks()
     upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])] = ()
     path: Path | None = None
@@ -208,6 +205,11 @@ class AnalyticsTable(Strict):
     def asset_name(self) -> str:
         """The key of its asset with dots, as alerts name it."""
         return ".".join(self.asset_path)
+
+    @property
+    def mentioned(self) -> tuple[str, ...]:
+        """Whom its alerts mention, each once."""
+        return tuple(dict.fromkeys([*((self.owner,) if self.owner else ()), *self.alerts.owners]))
 
     def behind(self, prefix: Key) -> "AnalyticsTable":
         """Return the same table, whose asset has a prefix."""
@@ -717,6 +719,7 @@ def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
 _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
     "fresh_within": FreshWithin,
+    "alerts": AlertRule,
     "partitions": Partitioning,
     "increment": Increment,
 }

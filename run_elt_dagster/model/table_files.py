@@ -2,9 +2,11 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from run_elt_dagster.model.alert_rule import FILE as RULES
+from run_elt_dagster.model.alert_rule import AlertRule, read_rule
 from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
 
 # What a name in a folder leads to.
@@ -24,7 +26,27 @@ def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem
             tables.append(_load_table(directory, path))
         except TableProblemsError as error:
             problems += error.problems
-    return tables, problems
+    rules, wrong = _rules(directory, {path.parent for path in files})
+    return [_with_rule(table, rules) for table in tables], [*problems, *wrong]
+
+
+def _rules(directory: Path, schemas: Collection[Path]) -> tuple[Mapping[Path, AlertRule], list[TableProblem]]:
+    """Return what the `alerts.yaml` of each schema, and of the whole folder, say together, and what is wrong with them."""
+    whole, wrong = read_rule(directory / RULES)
+    problems = [TableProblem(directory / RULES, line, message) for line, message in wrong]
+    found: dict[Path, AlertRule] = {}
+    for schema in sorted(schemas):
+        rule, wrong = read_rule(schema / RULES)
+        problems += [TableProblem(schema / RULES, line, message) for line, message in wrong]
+        found[schema] = rule.over(whole)
+    return found, problems
+
+
+def _with_rule(table: AnalyticsTable, rules: Mapping[Path, AlertRule]) -> AnalyticsTable:
+    rule = rules.get(table.path.parent) if table.path is not None else None
+    if rule is None or not rule.model_fields_set:
+        return table
+    return table.model_copy(update={"alerts": table.alerts.over(rule)})
 
 
 def table_paths(directory: Path) -> list[Path]:
@@ -61,7 +83,10 @@ def load_table(directory: Path, name: str) -> AnalyticsTable:
     if len(found) > 1:
         message = f"{wanted} requires one file, got a second: {found[0]} declares it too. Rename or remove one of them."
         raise TableProblemsError([TableProblem(found[1], 1, message)])
-    return _load_table(directory, found[0])
+    rules, problems = _rules(directory, [found[0].parent])
+    if problems:
+        raise TableProblemsError(problems)
+    return _with_rule(_load_table(directory, found[0]), rules)
 
 
 def _require_folder(directory: Path) -> None:

@@ -22,6 +22,7 @@ _OF_THE_PLACE = {"path": True, "sql_line": True, "lines": True}
 # When which rows are built, and who hears of it, is none of their contents.
 _OF_THE_SCHEDULE = {
     "fresh_within": True,
+    "alerts": True,
     "partitions": {"end": True, "lookback": True, "max_per_run": True},
     "increment": {"lookback_hours": True},
 }

@@ -26,7 +26,7 @@ def watched_tables(tables: Catalogue, jobs: Sequence[TableJob], *, has_schedule:
             table.partitions,
             schedules.get(key),
             tuple(".".join(asset_key(tables.asset_path(parent))) for parent in tables.parents(key)),
-            (table.owner,) if table.owner else (),
+            table.mentioned,
         )
         for key, table in tables.items()
         if table.fresh_within is not None

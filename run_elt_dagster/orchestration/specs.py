@@ -106,11 +106,18 @@ def _description(table: AnalyticsTable) -> str:
 
 
 def owners_of(tables: Catalogue) -> dict[str, list[str]]:
-    """Return the owners of every asset by its key with dots: those of broken files too, as far as these say them."""
-    return {
-        ".".join(asset_key(tables.asset_path(table.key))): [table.owner] if table.owner else []
-        for table in (*tables.values(), *tables.broken.values())
-    }
+    """Return whom the alerts of every asset mention, by its key with dots: of broken files too, as far as these say it."""
+    broken = {_name_of(tables, key): [file.owner] if file.owner else [] for key, file in tables.broken.items()}
+    return {**{_name_of(tables, key): list(table.mentioned) for key, table in tables.items()}, **broken}
+
+
+def channels_of(tables: Catalogue) -> dict[str, str]:
+    """Return the channels of the assets whose alerts have one of their own, by their keys with dots."""
+    return {_name_of(tables, key): table.alerts.channel for key, table in tables.items() if table.alerts.channel}
+
+
+def _name_of(tables: Catalogue, key: Key) -> str:
+    return ".".join(asset_key(tables.asset_path(key)))
 
 
 def broken_spec(tables: Catalogue, broken: BrokenTable, *, group: str | None = None) -> dg.AssetSpec:

@@ -1,0 +1,93 @@
+"""Whom the alerts of a table concern: what its file says, and `alerts.yaml` for a folder. Pure but for reading that file."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+from run_elt_dagster.model.checks import Strict
+from run_elt_dagster.model.front_matter import read_settings
+
+FILE = "alerts.yaml"
+# https://docs.slack.dev/reference/objects/conversation-object: public channels C..., private ones C... or G...
+_CHANNEL = re.compile(r"[CG][A-Z0-9]{2,}")
+_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def is_owner(value: str) -> bool:
+    """Return whether Dagster and an alert take it as an owner: https://docs.dagster.io/guides/build/assets/metadata-and-tags."""
+    return _OWNER.fullmatch(value) is not None
+
+
+def _channel(value: str) -> str:
+    if not _CHANNEL.fullmatch(value):
+        raise ValueError("requires the ID of a channel, as in C0123456789: a name can change")
+    return value
+
+
+def _owners(value: tuple[str, ...]) -> tuple[str, ...]:
+    for owner in value:
+        if not is_owner(owner):
+            raise ValueError(f"requires e-mail addresses or team:<name>, got {owner[:100]}")
+    return value
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class AlertRule(Strict):
+    """Where the alerts of a table go, and whom they mention.
+
+    Attributes:
+        channel: ID of the channel in Slack, as in C0123456789. Without it, that of the deployment.
+        owners: Who is mentioned besides `owner`: e-mail addresses or `team:<name>`.
+    """
+
+    channel: Annotated[str, AfterValidator(_channel)] | None = None
+    owners: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
+        AfterValidator(_owners),
+    ] = ()
+
+    def over(self, other: "AlertRule") -> "AlertRule":
+        """Return what this rule says, and what another one says of the rest."""
+        return AlertRule(**{**_said(other), **_said(self)})
+
+
+def _said(rule: AlertRule) -> dict[str, object]:
+    return {name: getattr(rule, name) for name in rule.model_fields_set}
+
+
+def read_rule(path: Path) -> tuple[AlertRule, Sequence[tuple[int, str]]]:
+    """Return what an `alerts.yaml` says, and what is wrong with it: each with its line. Without the file, it says nothing."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return AlertRule(), ()
+    except (OSError, UnicodeDecodeError) as error:
+        return AlertRule(), [
+            (1, f"{FILE} requires a file in UTF-8 that can be read, got {type(error).__name__}. Mend it.")
+        ]
+    settings = read_settings(text, subject=FILE)
+    if settings.faults:
+        return AlertRule(), [(fault.line + 1, fault.message) for fault in settings.faults]
+    try:
+        return AlertRule.model_validate(settings.values), ()
+    except ValidationError as error:
+        return AlertRule(), list(_problems(error, {at: line + 1 for at, line in settings.lines.items()}))
+
+
+def _problems(error: ValidationError, lines: dict[tuple[str | int, ...], int]) -> Iterator[tuple[int, str]]:
+    for detail in error.errors(include_url=False):
+        key = str(detail["loc"][0])
+        line = next((lines[at] for at in (tuple(detail["loc"]), (key,)) if at in lines), 1)
+        if detail["type"] == "extra_forbidden":
+            yield line, f"unknown key {key!r}. Known keys: {', '.join(AlertRule.model_fields)}."
+        else:
+            rule = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "requires")
+            got = "" if ", got " in rule else f", got {str(detail['input'])[:80]!r}"
+            yield line, f"{key}: {rule}{got}."

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError
+from run_elt_dagster.model.table_files import load_table
+from run_elt_dagster.orchestration.code_versions import code_version
+from run_elt_dagster.orchestration.specs import channels_of, owners_of
+
+
+def folder(directory: Path, **files: str) -> Path:
+    """Write `sales/a.sql` and `alerts.yaml` files: `whole` for the folder, `sales` for its schema."""
+    (directory / "sales").mkdir(parents=True)
+    places = {"a": "sales/a.sql", "b": "sales/b.sql", "whole": "alerts.yaml", "sales": "sales/alerts.yaml"}
+    for name, text in {"a": "select 1 as n", **files}.items():
+        (directory / places[name]).write_text(text, encoding="utf-8")
+    return directory
+
+
+def test_what_is_nearer_to_the_table_counts_key_by_key(tmp_path: Path) -> None:
+    directory = folder(
+        tmp_path,
+        a="/* elt\nowner: team:sales\nalerts: {owners: [jane@example.com, team:sales]}\nelt */ select 1 as n",
+        b="select 1 as n",
+        whole="channel: C0ALL\nowners: [team:data]\n",
+        sales="channel: C0SALES\n",
+    )
+    tables = load_tables(directory)
+    assert channels_of(tables) == {"sales.a": "C0SALES", "sales.b": "C0SALES"}
+    assert owners_of(tables) == {"sales.a": ["team:sales", "jane@example.com"], "sales.b": ["team:data"]}
+    assert load_table(directory, "sales.b").alerts == tables[("sales", "b")].alerts
+
+
+def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> None:
+    plain = load_tables(folder(tmp_path / "plain"))[("sales", "a")]
+    routed = load_tables(folder(tmp_path / "routed", whole="channel: C0ALL\n"))[("sales", "a")]
+    assert routed.alerts.channel == "C0ALL"
+    assert code_version(plain) == code_version(routed)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("channel: '#sales'\n", 1, "channel: requires the ID of a channel, as in C0123456789"),
+        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners."),
+        ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
+        ("channel: C0A\nchannel: C0B\n", 2, "channel"),
+        ("- C0A\n", 1, "alerts.yaml requires"),
+    ],
+)
+def test_wrong_file_of_a_folder_is_an_error_with_its_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    with pytest.raises(TableProblemsError) as raised:
+        load_tables(folder(tmp_path, sales=text))
+    (problem,) = raised.value.problems
+    assert (problem.path, problem.line) == (tmp_path / "sales" / "alerts.yaml", line)
+    assert says in problem.message
+
+
+def test_wrong_rule_of_a_table_is_an_error_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(TableProblemsError) as raised:
+        load_tables(folder(tmp_path, a="/* elt\nalerts:\n  channel: sales\nelt */ select 1 as n"))
+    (problem,) = raised.value.problems
+    assert (problem.path, problem.line) == (tmp_path / "sales" / "a.sql", 3)
+    assert problem.message.startswith("alerts.channel: requires the ID of a channel")
+
+
+def test_mapping_has_the_same_rule() -> None:
+    table = AnalyticsTable.model_validate(
+        {"schema": "s", "table": "t", "sql": "select 1 as n", "alerts": {"owners": "team:a"}}
+    )
+    assert table.mentioned == ("team:a",)
