@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
@@ -58,7 +58,7 @@ class AlertRule(Strict):
         return AlertRule(**{**_said(other), **_said(self)})
 
 
-def _said(rule: AlertRule) -> dict[str, object]:
+def _said(rule: AlertRule) -> dict[str, Any]:
     return {name: getattr(rule, name) for name in rule.model_fields_set}
 
 
