@@ -48,6 +48,7 @@ NOT_RUN = {
     "run-elt show analytics.mau_summary": "e2e/test_command_line.py runs it",
     "run-elt doctor": "fails without a daemon; integration/test_doctor.py looks at each check",
     "run-elt retry": "needs a failed run; integration/test_retry.py makes one",
+    "run-elt publish": "needs a candidate that a run has kept; integration/test_publish_by_hand.py makes one",
     "run-elt rollback": "asks, and needs two versions; integration/test_rollback.py has them",
     "run-elt rebuild": "of a table of the reader; e2e/test_catalogue.py rebuilds one",
     "run-elt alert --test": "posts to Slack; integration/test_alert_command.py has a stand-in",
