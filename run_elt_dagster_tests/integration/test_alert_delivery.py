@@ -18,6 +18,7 @@ from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.runs.history import PUBLISHED_RUN
 from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession, ScriptedSnowflake
@@ -728,6 +729,15 @@ def test_recovery_is_told_in_the_channel_when_the_first_message_is_gone(harness:
     (said,) = harness.stand_in.messages
     assert "Published again: analytics.mau" in said["text"]
     assert not said.get("thread_ts")
+
+
+def test_candidate_that_a_person_publishes_is_a_recovery(harness: AlertHarness) -> None:
+    run = harness.fail()
+    harness.first_attempt(run)
+    told = {"dagster/table_name": "RUN_ELT.ANALYTICS.MAU", PUBLISHED_RUN: run}
+    harness.instance.report_runless_asset_event(dg.AssetMaterialization(["analytics", "mau"], metadata=told))
+    harness.tick(30)
+    assert "Published again: analytics.mau" in harness.stand_in.messages[1]["text"]
 
 
 def test_reported_materialization_is_no_recovery(harness: AlertHarness) -> None:
