@@ -63,7 +63,6 @@ from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec,
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster.redaction import redact_exception
 from run_elt_dagster.runs.code_location import Place
 from run_elt_dagster.runs.history import last_seconds
@@ -163,6 +162,8 @@ def analytics_assets(
     )
     @needs_snowflake(resource)
     def run_ctas(context: dg.AssetExecutionContext, config: Building, snowflake: Snowflake) -> Iterator[_Event]:
+        from run_elt_dagster.publish.run import run_tables  # noqa: PLC0415 - with all of publish/: only a run needs it
+
         selected = [key for key, table in tables.items() if _asset(table) in context.selected_asset_keys]
         broken = _broken_files(context, tables, selected)
         run = RunContext(
@@ -174,7 +175,6 @@ def analytics_assets(
         # Once more: a process may load the code location before it opens Dagster's storage.
         keep_sqlite_connections()
         context.log.addFilter(partial(_is_no_list_of_missing_outputs, name))
-        where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
         try:
             root = context.instance.get_run_by_id(context.run.root_run_id) if context.run.root_run_id else None
             refuse_empty_selection(context.run, [*selected, *broken], tables, root=root)
@@ -184,7 +184,7 @@ def analytics_assets(
             if not selected and not context.selected_asset_check_keys:
                 fail_if(facts, [])
             slices, whole = slices_of(context, tables), rebuilt(config, tables, selected)
-            context.log.info("Connecting to %s for %d of %d tables", where, len(selected), len(tables))
+            context.log.info("Connecting to %s for %d of %d tables", _place(snowflake), len(selected), len(tables))
             with (
                 repeat_lost_interruptions(),
                 heartbeat(context.instance, context.run.run_id, place=place),
@@ -245,6 +245,10 @@ def analytics_assets(
                 context.log.warning(NO_ALERT)
 
     return run_ctas
+
+
+def _place(snowflake: Snowflake) -> str:
+    return "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
 
 
 def _broken_files(
@@ -453,6 +457,8 @@ def _checks_alone(
     log: RunLog,
 ) -> Generator[dg.AssetCheckResult, None, list[dict[str, Any]]]:
     """Evaluate checks that were selected without their table, on the table that readers see; return what failed."""
+    from run_elt_dagster.publish.run import audit_published  # noqa: PLC0415 - as in `run_ctas`
+
     alone = {key.asset_key for key in context.selected_asset_check_keys} - set(context.selected_asset_keys)
     facts: list[dict[str, Any]] = []
     for table in (table for table in tables.values() if _asset(table) in alone):

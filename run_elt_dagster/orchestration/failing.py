@@ -1,7 +1,7 @@
 """How a run fails: the facts of its failed tables, the failure that has them for the alert, and which tables it skipped."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -21,9 +21,12 @@ from run_elt_dagster.orchestration.events import (
 from run_elt_dagster.orchestration.partition_events import failed_partitions, published_partitions
 from run_elt_dagster.orchestration.specs import asset_key
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.publish.run import PublishedAudit
 from run_elt_dagster.redaction import excerpt
 from run_elt_dagster.snowflake.session import NoDatabaseError
+
+if TYPE_CHECKING:
+    # Loading the code location does without what only a run needs.
+    from run_elt_dagster.publish.run import PublishedAudit
 
 # The page of a run shows so many causes; the alert has the facts of all. A sentence of its log names as many tables.
 _CAUSES_SHOWN = _NAMES_SHOWN = 50
@@ -47,7 +50,7 @@ def session_reason(error: Exception, *, is_embedded: bool) -> Reason:
 
 
 def check_run_facts(
-    table: AnalyticsTable, target: Relation, audit: PublishedAudit, failed: Sequence[AuditOutcome]
+    table: AnalyticsTable, target: Relation, audit: "PublishedAudit", failed: Sequence[AuditOutcome]
 ) -> dict[str, Any]:
     """Return the facts about a published table that does not hold what its checks ask."""
     checks = f"check{'s' if len(failed) > 1 else ''}"

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from run_elt_dagster.publish.progress import Progress
+if TYPE_CHECKING:
+    # Loading the code location does without what only a run needs.
+    from run_elt_dagster.publish.progress import Progress
 
 # No two lines in less time.
 LINE_SECONDS = 1.0
@@ -34,7 +37,7 @@ class ProgressLog:
         if self._clock() - self._told_at >= LINE_SECONDS:
             self.flush()
 
-    def look(self, progress: Progress) -> None:
+    def look(self, progress: "Progress") -> None:
         """Say how far the run is, if it is time for that; to be called about once a second."""
         now = self._clock()
         if now - self._told_at < LINE_SECONDS:
@@ -51,7 +54,7 @@ class ProgressLog:
             self._told_at = self._clock()
         self._lines = []
 
-    def _is_due(self, progress: Progress, seconds: float) -> bool:
+    def _is_due(self, progress: "Progress", seconds: float) -> bool:
         """Return whether a line is due after so many seconds. While a statement takes long, nothing changes."""
         if progress.changes == self._changes:
             return seconds >= LONGEST_SECONDS

@@ -2,25 +2,29 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.code_versions import code_version
-from run_elt_dagster.publish.log import LoggedRun, PublishLog
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.publish.run import PublishedAudit
 from run_elt_dagster.runs.trigger import trigger_of
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
 
+if TYPE_CHECKING:
+    # Loading the code location does without what only a run needs.
+    from run_elt_dagster.publish.log import PublishLog
+    from run_elt_dagster.publish.run import PublishedAudit
+
 
 class RunLog:
     """What a run notes for the log of publishes; nothing where there is none."""
 
-    def __init__(self, log: PublishLog | None) -> None:
+    def __init__(self, log: "PublishLog | None") -> None:
         self._log = log
 
     def noting(self, outcomes: Generator[TableOutcome], slices: Mapping[Key, Slice]) -> Generator[TableOutcome]:
@@ -38,7 +42,7 @@ class RunLog:
                     self._log.note(outcome, code_version=code_version(outcome.table), keys=keys)
                 yield outcome
 
-    def note_published(self, target: Relation, audit: PublishedAudit) -> None:
+    def note_published(self, target: Relation, audit: "PublishedAudit") -> None:
         """Note what the checks of a published table have found, which nothing was built for."""
         if self._log is not None:
             self._log.note_published(target, audit.outcomes)
@@ -70,6 +74,8 @@ def publish_log(
     if not options.log_schema:
         yield RunLog(None)
         return
+    from run_elt_dagster.publish.log import LoggedRun, PublishLog  # noqa: PLC0415 - only a run with such a log needs it
+
     launched_by = " ".join(trigger_of(context.run)).strip()
     facts = LoggedRun(context.run.run_id, context.run.job_name, launched_by, context.retry_number)
     log = RunLog(PublishLog(session, run, facts, schema=options.log_schema, creates=options.creates_schemas))

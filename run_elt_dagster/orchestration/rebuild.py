@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
 from pydantic import Field
@@ -15,7 +15,10 @@ from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import built_version, code_version
-from run_elt_dagster.publish.planned import PlannedStatement
+
+if TYPE_CHECKING:
+    # Loading the code location does without what only a command needs.
+    from run_elt_dagster.publish.planned import PlannedStatement
 
 # The op that builds all tables.
 OP_NAME = "run_ctas"
@@ -74,7 +77,7 @@ class RebuildPlan:
     """
 
     table: AnalyticsTable
-    statements: Sequence[PlannedStatement]
+    statements: "Sequence[PlannedStatement]"
     rows: int | None
     last_whole_at: datetime | None
     last_seconds: float | None
@@ -132,7 +135,7 @@ def require_increment(table: AnalyticsTable, target: Sequence[str]) -> None:
 
 
 def plan_of(
-    instance: dg.DagsterInstance, table: AnalyticsTable, statements: Sequence[PlannedStatement], *, rows: int | None
+    instance: dg.DagsterInstance, table: AnalyticsTable, statements: "Sequence[PlannedStatement]", *, rows: int | None
 ) -> RebuildPlan:
     """Return what a rebuild would take, by Dagster's history."""
     key = dg.AssetKey(list(table.asset_path))

@@ -15,6 +15,7 @@ HEAVY = (
     *("snowflake.connector", "snowflake.core", "snowflake.snowpark", "sqlglot"),
     # Of this project: what a tick of a sensor needs, or a run that builds no table.
     *("run_elt_dagster.alerts.drafts", "run_elt_dagster.alerts.health", "run_elt_dagster.environments.databases"),
+    *("run_elt_dagster.audit.runner", "run_elt_dagster.publish.log", "run_elt_dagster.publish.run"),
 )
 # As Dagster does for `-m run_elt_dagster`, and `dg` for components: each looks at all names of the module.
 _LOAD = f"""
