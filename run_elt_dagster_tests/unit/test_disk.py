@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -108,7 +109,7 @@ def test_history_that_is_no_database_is_named(home: Path) -> None:
 
 
 def test_history_without_its_version_is_named_and_migrated(home: Path) -> None:
-    with sqlite3.connect(home / "history/runs.db") as database:
+    with closing(sqlite3.connect(home / "history/runs.db", isolation_level=None)) as database:
         database.execute("DROP TABLE alembic_version")
     (problem,) = history_problems(home)
     assert "got none in" in problem.detail
