@@ -1,6 +1,8 @@
-"""Use the installed wheel as a project of another team does: two folders of tables, and assets of its own in the same run."""
+"""Use the installed wheel as a project of another team does: folders of tables, assets of its own in the same run, and a component."""
 
+import importlib
 import importlib.metadata
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import dagster as dg
 import run_elt_dagster as elt
 
 TABLES = {"sales/shop/orders.sql": "select n from raw.orders", "finance/books/costs.sql": "select n from shop.orders"}
+COMPONENT = (
+    "type: run_elt_dagster.SqlTables\nattributes: {folder: sql, snowflake: embedded, settings: {embedded_dir: data}}"
+)
 REJECTED = "/* elt\nchecks: {row_count: {min: 9}}\nelt */\nselect n from shop.orders"
 
 
@@ -65,7 +70,29 @@ def main() -> None:
         ran.clear()
         assert not run(), "a rejected table did not fail its run"  # noqa: S101
         assert ran == ["sales_report"], ran  # noqa: S101
-    print(f"{len(files)} files in the wheel; assets of a team ran when their table was published, and only then")
+        use_component(place / "component", instance)
+    print(
+        f"{len(files)} files in the wheel; assets of a team ran when their table was published, and only then; a component builds"
+    )
+
+
+def use_component(place: Path, instance: dg.DagsterInstance) -> None:
+    """Build the table of a defs.yaml; fail if `dg` would not find the component."""
+    registered = importlib.metadata.entry_points(group="dagster_dg_cli.registry_modules", name="run_elt")
+    assert [each.load() for each in registered] == [elt], registered  # noqa: S101
+    assert "SqlTables" in dir(elt)  # noqa: S101
+    for name, text in {
+        "shop/__init__.py": "",
+        "shop/defs/__init__.py": "",
+        "shop/defs/warehouse/defs.yaml": COMPONENT.replace("data", str(place / "data")),
+        "shop/defs/warehouse/sql/shop/days.sql": "select 1 as n",
+    }.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text, encoding="utf-8")
+    sys.path.insert(0, str(place))
+    tree = dg.ComponentTree.from_module(defs_module=importlib.import_module("shop.defs"), project_root=place)
+    job = tree.build_defs_at_path("warehouse").resolve_job_def("warehouse_tables")
+    assert job.execute_in_process(instance=instance, raise_on_error=False).success  # noqa: S101
 
 
 if __name__ == "__main__":
