@@ -63,7 +63,7 @@ _ALERTS = (
 _SETTINGS = (
     *("deployment", "max_concurrent_tables", "statement_timeout_seconds", "answer_timeout_seconds", "copy_tags"),
     *("check_policies", "keep_candidates_hours", "lost_after_seconds", "observe_sources", "embedded_dir", "cache_dir"),
-    "source_url",
+    *("source_url", "production_database", "drop_expired_environments"),
 )
 Account = _attributes("Account", SnowflakeSettings, _ACCOUNT)
 AlertAttributes = _attributes("Alerts", AlertSettings, _ALERTS)
@@ -192,7 +192,9 @@ class SqlTables(dg.Component, dg.Model, dg.Resolvable):
             first._parts = _parts_of(components)  # noqa: SLF001
         parts = first._parts  # noqa: SLF001
         own = parts.folders[self.title].definitions()
-        return dg.Definitions.merge(own, parts.alerts.definitions()) if first is self else own
+        if first is not self:
+            return own
+        return dg.Definitions.merge(own, parts.alerts.definitions(), dg.Definitions(schedules=parts.environments))
 
     @property
     def title(self) -> str:
@@ -234,7 +236,8 @@ def _parts_of(components: Sequence[SqlTables]) -> Parts:
                 f"a resource requires a key of its own, got {each.snowflake_key} for two: one is that of {each.folder}. Nothing was loaded. "
                 "Set snowflake_key."
             )
-    slack = Slack(channel=settings.alerts.channel, base_url=settings.alerts.base_url, token=alerts.get("token"))
+    names = {"token_name": "alerts.token of defs.yaml", "channel_name": "alerts.channel of defs.yaml"}
+    slack = Slack.to(alerts.get("token"), settings.alerts, **names)
     return build_parts(*(each.sql_folder for each in components), snowflake=resources, slack=slack, settings=settings)
 
 

@@ -9,7 +9,6 @@ gc.freeze()
 
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.library import SqlFolder, build_parts
-from run_elt_dagster.orchestration.environments import expired_environments_schedule
 from run_elt_dagster.orchestration.scaffolded import scaffolded_definitions
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -37,8 +36,8 @@ defs = dg.Definitions(
     # One job has all tables; partitions of another length or start have a job of their own. One more observes what others load.
     jobs=tables.jobs,
     # On by themselves in a deployment, and off on a person's machine that has an account. Copies of the production database that have
-    # expired are dropped once a day.
-    schedules=[*tables.schedules, expired_environments_schedule(settings)],
+    # expired are dropped once a day where a setting says that there are some.
+    schedules=[*tables.schedules, *parts.environments],
     # A failed run posts to Slack; what does not get through is tried again. A run whose process is gone fails too. Partitions of one job
     # wake what reads them in another.
     sensors=[*alerts.sensors, *tables.sensors],

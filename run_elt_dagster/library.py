@@ -27,6 +27,7 @@ from run_elt_dagster.model.lineage import Catalogue, load_tables, own_key
 from run_elt_dagster.model.names import Key, key_of, stored_names
 from run_elt_dagster.model.parallel_reads import seldom_collected
 from run_elt_dagster.orchestration.assets import analytics_assets
+from run_elt_dagster.orchestration.environments import expired_environments_schedule
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.jobs import (
     DAILY,
@@ -165,10 +166,12 @@ class Parts:
     Attributes:
         folders: Those of each folder, by its name.
         alerts: Those of all folders together.
+        environments: The schedules of what drops expired environments, one for each resource, if the settings ask for it.
     """
 
     folders: Mapping[str, FolderParts]
     alerts: AlertParts
+    environments: Sequence[dg.ScheduleDefinition] = ()
 
     def definitions(self, *, executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
         """Return all of it.
@@ -180,6 +183,7 @@ class Parts:
             dg.Definitions(executor=executor),
             *(folder.definitions() for folder in self.folders.values()),
             self.alerts.definitions(),
+            dg.Definitions(schedules=self.environments),
         )
 
 
@@ -252,9 +256,31 @@ def _built(
                 *alert_sensors(alerts, is_running=is_running),
                 lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds, is_running=is_running),
             ],
-            resources={**given, SLACK_KEY: slack or Slack.from_alerts(settings.alerts)},
+            resources={**given, SLACK_KEY: slack or _no_slack(settings)},
         ),
+        _environments(loaded, settings),
     )
+
+
+def _environments(loaded: Sequence[Loaded], settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Return what drops expired environments, for each resource; nothing where nobody has asked for it."""
+    if not settings.drop_expired_environments:
+        return []
+    by_resource = {each.folder.snowflake: each for each in loaded}
+    return [
+        expired_environments_schedule(
+            database=each.database,
+            production=settings.production_database,
+            resource=resource,
+            is_running=each.is_running,
+        )
+        for resource, each in by_resource.items()
+    ]
+
+
+def _no_slack(settings: Settings) -> Slack:
+    """Return the resource without a token: nothing can be sent, and messages say what is missing."""
+    return Slack.to(None, settings.alerts, token_name="build_defs(slack)", channel_name="AlertSettings(channel)")  # noqa: S106
 
 
 @dataclass(frozen=True)

@@ -418,6 +418,11 @@ class Settings(Variables):
         shown="`SNOWFLAKE_DATABASE`, or what that is a copy of",
         example="ANALYTICS",
     )
+    drop_expired_environments: bool = _variable(
+        "RUN_ELT_DROP_EXPIRED_ENVIRONMENTS",
+        "`true` where [environments](environments.md) are used: a job drops expired ones every day at 03:00 UTC",
+        default=False,
+    )
     snowflake: SnowflakeSettings | None = None
     alerts: AlertSettings = AlertSettings()
     embedded_database: str = EMBEDDED_DATABASE

@@ -134,7 +134,7 @@ def _told(alerts: Alerts, slack: Slack, backfill: FailedBackfill, state: str, *,
     if outcome.kind == "delivered":
         log.info(f"the alert of backfill {backfill.id} is delivered")
         return "told"
-    log.error(f"the alert of backfill {backfill.id} was not delivered: {outcome.reason}")
+    log.error(f"the alert of backfill {backfill.id} was not delivered: {slack.named(outcome.reason)}")
     return "doubtful" if outcome.ambiguous or state == "doubtful" else "tried"
 
 

@@ -262,7 +262,7 @@ def send(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, ru
         run_id: What the message is found again by: the id of its run, or of what else it is about.
     """
     outcome = _outcome(client, slack, entry, draft, run_id)
-    return replace(outcome, down=_is_down(client, entry, outcome))
+    return replace(outcome, remedy=slack.named(outcome.remedy), down=_is_down(client, entry, outcome))
 
 
 def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:

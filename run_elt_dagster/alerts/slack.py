@@ -23,6 +23,8 @@ class Slack(dg.ConfigurableResource[None]):
     channel: str = Field(default="", description="ID of the channel; a name works where the token is of one workspace.")
     base_url: str = Field(default=SLACK_URL, description="Address of the API, for proxies and tests.")
     timeout_seconds: int = Field(default=TIMEOUT_SECONDS, description="How long one request may take.")
+    token_name: str = Field(default="Slack(token)", description="Where the token comes from, for messages about it.")
+    channel_name: str = Field(default="Slack(channel)", description="Where the channel comes from, likewise.")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Slack":
@@ -31,9 +33,33 @@ class Slack(dg.ConfigurableResource[None]):
 
     @classmethod
     def from_alerts(cls, alerts: AlertSettings) -> "Slack":
-        """Return the resource where only the settings of alerts are known."""
+        """Return the resource where only the settings of alerts are known, as variables have them."""
         token = {"token": dg.EnvVar("SLACK_TOKEN")} if alerts.has_token else {}
-        return cls(channel=alerts.channel, base_url=alerts.base_url, **token)  # type: ignore[arg-type]
+        return cls(
+            channel=alerts.channel,
+            base_url=alerts.base_url,
+            token_name="SLACK_TOKEN",  # noqa: S106 - its name
+            channel_name="SLACK_CHANNEL",
+            **token,  # type: ignore[arg-type]
+        )
+
+    @classmethod
+    def to(cls, token: str | None, alerts: AlertSettings, *, token_name: str, channel_name: str) -> "Slack":
+        """Return the resource of a token and the settings of alerts, where no variable is read.
+
+        Args:
+            token: The token, None for none.
+            alerts: The settings.
+            token_name: What a person calls the token, as in `SlackResource(token)`.
+            channel_name: What a person calls the channel.
+        """
+        return cls(
+            token=token,
+            channel=alerts.channel,
+            base_url=alerts.base_url,
+            token_name=token_name,
+            channel_name=channel_name,
+        )
 
     @classmethod
     def of(cls, resource: Any, alerts: AlertSettings) -> "Slack":
@@ -51,7 +77,8 @@ class Slack(dg.ConfigurableResource[None]):
                 "the resource of Slack requires run_elt_dagster.Slack or dagster_slack.SlackResource, got "
                 f"{type(resource).__name__}. Nothing was posted. Pass one of the two."
             )
-        return cls(token=resource.token, channel=alerts.channel, base_url=alerts.base_url)
+        names = {"token_name": "SlackResource(token)", "channel_name": "AlertSettings(channel)"}
+        return cls.to(resource.token, alerts, **names)
 
     def into(self, channel: str) -> "Slack":
         """Return it with another channel; itself if that is empty."""
@@ -63,9 +90,14 @@ class Slack(dg.ConfigurableResource[None]):
 
     @property
     def missing(self) -> str:
-        """The variables that must be set before anything can be sent, empty if none."""
-        absent = [name for name, value in (("SLACK_TOKEN", self.token), ("SLACK_CHANNEL", self.channel)) if not value]
+        """What must be set before anything can be sent, by the names that a person sets it by; empty if nothing."""
+        wanted = ((self.token_name, self.token), (self.channel_name, self.channel))
+        absent = [name for name, value in wanted if not value]
         return " and ".join(absent)
+
+    def named(self, text: str) -> str:
+        """Return a text about Slack's settings with the names that a person sets them by, in the place of the variables."""
+        return text.replace("SLACK_TOKEN", self.token_name).replace("SLACK_CHANNEL", self.channel_name)
 
     def client(self) -> "WebClient":
         """Return a client that makes one attempt: the ledger of alerts decides about another.

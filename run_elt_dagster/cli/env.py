@@ -45,7 +45,7 @@ def command() -> None:
 @of_project
 @_of
 @click.option(
-    "--days", type=click.IntRange(1, MAX_DAYS), default=14, show_default=True, help="It is dropped after so many."
+    "--days", type=click.IntRange(1, MAX_DAYS), default=14, show_default=True, help="It expires after so many."
 )
 @click.option("--owner", metavar="NAME", help="Who it is for; SNOWFLAKE_USER or the user of this machine by default.")
 @click.option(
@@ -172,7 +172,7 @@ def _warn(tables: Catalogue, made: Environment, strangers: Sequence[str]) -> Non
 def _print_made(made: Environment, days: int, variable: str) -> None:
     shown = display_name(made.database)
     print(
-        f"{shown} is a copy of {display_name(made.mark.of)}. It is dropped after {days} day{'' if days == 1 else 's'}, on {made.mark.drops_at:%Y-%m-%d}."
+        f"{shown} is a copy of {display_name(made.mark.of)}. It expires after {days} day{'' if days == 1 else 's'}, on {made.mark.drops_at:%Y-%m-%d}."
     )
     if variable:
         print(f"Every command and every run goes there with this variable:\n\n  export {variable}={_quoted(shown)}")

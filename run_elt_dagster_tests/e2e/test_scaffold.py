@@ -48,4 +48,4 @@ def test_scaffolded_definitions_are_part_of_the_code_location(deployment_dir: De
     assets, schedules = loaded.stdout.splitlines()
     assert "'x'" in assets
     assert "'analytics/mau_summary'" in assets
-    assert schedules == "['daily', 'drop_expired_environments', 'hourly']"
+    assert schedules == "['daily', 'hourly']"

@@ -131,7 +131,7 @@ def test_branch_is_made_built_compared_and_dropped_and_production_sees_nothing(
     seen, published = branch.seen("RUN_ELT"), branch.published()
     sent = len(branch.statements("run-elt env"))
     out = branch.done("env", "create", "pr_7", "--owner", "jane", "--days", "3")
-    assert "RUN_ELT__PR_7 is a copy of RUN_ELT. It is dropped after 3 days" in out
+    assert "RUN_ELT__PR_7 is a copy of RUN_ELT. It expires after 3 days" in out
     assert out.endswith("export SNOWFLAKE_DATABASE=RUN_ELT__PR_7\n")
     assert [sql.split(" COMMENT")[0] for sql in branch.statements("run-elt env")[sent:-1]] == [
         "SHOW DATABASES LIKE 'RUN_ELT%'",
@@ -268,7 +268,7 @@ def test_job_of_a_deployment_drops_expired_environments(branch: Branch) -> None:
     for name, left in (("RUN_ELT__OLD", -1), ("RUN_ELT__NEW", 1)):
         mark = comment_of(Mark(name, "RUN_ELT", "jane", NOW - timedelta(days=9), NOW + timedelta(days=left)))
         branch.root.sql(f"create database {name} clone run_elt comment = '{mark}'")
-    schedule = expired_environments_schedule(Settings.from_environment())
+    schedule = expired_environments_schedule(database="run_elt", production=None, is_running=False)
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     location = dg.Definitions(schedules=[schedule], resources={"snowflake": branch.project.resource})
     assert location.resolve_job_def(JOB_NAME).execute_in_process(instance=branch.project.instance).success

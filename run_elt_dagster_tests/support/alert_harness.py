@@ -106,7 +106,12 @@ class AlertHarness:
     @property
     def slack(self) -> Slack:
         return Slack(
-            token=self.token, channel=self.channel, base_url=self.stand_in.url, timeout_seconds=self.timeout_seconds
+            token=self.token,
+            channel=self.channel,
+            base_url=self.stand_in.url,
+            timeout_seconds=self.timeout_seconds,
+            token_name="SLACK_TOKEN",
+            channel_name="SLACK_CHANNEL",
         )
 
     @property

@@ -113,6 +113,7 @@ def test_tables_stand_between_assets_of_another_team_and_alert_once(load: Make) 
     assert len(repository.sensor_defs) == 4
     slack = (defs.resources or {})["slack"]
     assert (slack.token.env_var_name, slack.channel) == ("THE_KEY", "C0")
+    assert slack.named("Correct SLACK_TOKEN.") == "Correct alerts.token of defs.yaml."
 
 
 def test_account_keeps_its_secrets_as_variables(load: Make) -> None:

@@ -102,6 +102,19 @@ def test_folders_have_names_of_their_own_read_each_other_and_alert_once(tmp_path
     assert (groups["sales/analytics/orders"], groups["corp/finance/analytics/costs"]) == ("all", "analytics")
 
 
+def test_expired_environments_are_dropped_for_each_resource_where_settings_ask_for_it(tmp_path: Path) -> None:
+    one, two = declare(tmp_path / "one", orders="select 1 as n"), declare(tmp_path / "two", costs="select 1 as n")
+    parts = build_parts(
+        SqlFolder(one, name="one"),
+        SqlFolder(two, name="two", snowflake="finance"),
+        snowflake={"snowflake": EMBEDDED, "finance": Snowflake(account="a", database="prod")},
+        settings=Settings(drop_expired_environments=True, cache_dir=None),
+    )
+    status = {each.name: each.default_status.value for each in parts.environments}
+    assert status == {"drop_expired_environments": "RUNNING", "finance_drop_expired_environments": "STOPPED"}
+    assert status.keys() < names_in(parts.definitions())["schedules"]
+
+
 def test_rebuild_names_the_op_of_its_folder(tmp_path: Path) -> None:
     defs = build_defs(SqlFolder(declare(tmp_path, orders="select 1 as n"), name="sales"), snowflake=EMBEDDED)
     config = {"config": {"rebuild": ["analytics.orders"]}}
