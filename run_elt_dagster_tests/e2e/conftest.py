@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.history import lay_empty_history
 
 
 @pytest.fixture
 def deployment_dir(tmp_path: Path) -> Iterator[DeploymentDir]:
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    # Where dagster.yaml keeps it. test_make begins without one, as a clone does.
+    lay_empty_history(tmp_path / ".dagster_storage")
     deployment_dir = DeploymentDir(tmp_path)
     yield deployment_dir
     for process in reversed(deployment_dir.processes):

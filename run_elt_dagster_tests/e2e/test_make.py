@@ -38,6 +38,7 @@ def test_make_run_warns_of_nothing_keeps_what_the_run_printed_and_gives_the_same
     deployment_dir: DeploymentDir,
 ) -> None:
     shutil.copy(ROOT / "Makefile", deployment_dir.directory)
+    shutil.rmtree(deployment_dir.directory / ".dagster_storage")
     said = make_run(deployment_dir)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)[0].splitlines()
