@@ -19,9 +19,14 @@ IMAGES = ROOT / "docs" / "images"
 TESTS = "run_elt_dagster_tests/e2e/test_user_interface.py"
 GOLDEN = ROOT / "run_elt_dagster_tests" / "unit" / "golden"
 # The picture of each message.
-MESSAGES = {"slack_message": "failed_check", "slack_changes": "failed_changes", "slack_unusual_rows": "unusual_rows"}
+MESSAGES = {
+    "slack_message": "failed_check",
+    "slack_changes": "failed_changes",
+    "slack_unusual_rows": "unusual_rows",
+    "slack_late_table": "late_table",
+}
 # Not every machine has a font with it.
-_DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e"}
+_DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e", "🟠": "#e8912d"}
 _PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; font: 15px/1.47 "Liberation Sans", Arial, sans-serif; color: #1d1c1d; background: #fff; }}
 main {{ width: 720px; padding: 20px 24px; }}

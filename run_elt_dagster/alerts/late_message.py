@@ -10,6 +10,7 @@ from run_elt_dagster.alerts.blocks import (
     Message,
     Style,
     button,
+    clean,
     code_text,
     cut,
     date_text,
@@ -40,7 +41,7 @@ def late_message(lateness: Lateness, watched: Mapping[str, Watched], *, style: S
         style: Links, mentions and secrets.
     """
     is_open = bool(lateness.late)
-    title = _title(lateness)
+    title = clean(_title(lateness))
     owners = [owner for name in lateness.tables if name in watched for owner in watched[name].owners]
     lines = [
         *_table_lines(lateness, watched, style),
@@ -73,7 +74,7 @@ def more_message(lateness: Lateness, tables: Sequence[str], watched: Mapping[str
 
 def failed_and_late_message(lateness: Lateness, watched: Mapping[str, Watched], *, style: Style) -> Message:
     """Return the reply in the thread of the failed run that made tables late: the cause is told there."""
-    lines = [f":hourglass: *{escape(_words(lateness))} by now*", *_table_lines(lateness, watched, style)]
+    lines = [f":hourglass: *{escape(clean(_words(lateness)))} by now*", *_table_lines(lateness, watched, style)]
     return plain_message(
         "\n".join([*lines, f"*Cause:* {say(lateness.words, style, _WORDS_LIMIT)}.{in_brackets(style)}"])
     )
@@ -134,5 +135,5 @@ def _runbook(style: Style) -> str:
 
 
 def _asset_button(name: str, style: Style) -> Block:
-    path = "/".join(quote(part, safe="") for part in name.split("."))
+    path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in name.split("."))
     return button("Open the asset", f"{style.webserver_url}/assets/{path}", "asset")

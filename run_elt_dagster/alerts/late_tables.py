@@ -145,7 +145,10 @@ def late_now(
     def since(table: Watched) -> datetime | None:
         seen_at = datetime.fromtimestamp(ledger.seen[table.name], UTC)
         found = late_since(table, known.rows[table.name], seen_at=seen_at, now=now)
-        return found if found is not None and (table.name in open_ or now >= seen_at + GRACE) else None
+        if found is None or table.name in open_ or found > seen_at:
+            return found
+        # It was late when it was first seen.
+        return found if now >= seen_at + GRACE else None
 
     maybe = [table for table in alerts.watched if table.name not in known.rows or since(table) is not None]
     maybe.sort(key=lambda table: known.asked.get(table.name, -1))

@@ -13,6 +13,9 @@ from slack_sdk.models.blocks import Block
 
 from run_elt_dagster.alerts.blocks import BLOCKS_LIMIT, Message, Style
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure
+from run_elt_dagster.alerts.late_causes import NEXT, Kind
+from run_elt_dagster.alerts.late_ledger import Lateness, LateTable
+from run_elt_dagster.alerts.late_message import late_message
 from run_elt_dagster.alerts.message import (
     failure_message,
     list_message,
@@ -24,9 +27,12 @@ from run_elt_dagster.alerts.message import (
 from run_elt_dagster.alerts.runbook import CHECKS, ENTRIES, entries_of, entry_of
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.model.checks import CHECK_MODELS
+from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.runs.freshness import Watched
 
 GOLDEN = Path(__file__).parent / "golden"
+
 RUN = "8f3a01c2-0000-4000-8000-000000000000"
 STYLE = Style(webserver_url="https://dagster.example.com", mentions={"team:analytics": "S0123", "a@b.c": "U0456"})
 HOSTILE = "<!channel> <@U1> ``` & \x1b[31mred\x1b[0m \ud800 \u202e 😀 \x00 *bold*"
@@ -45,6 +51,35 @@ def a_table(**changes: Any) -> FailedTable:
         candidate="DB.ANALYTICS.TEMP_MAU_SUMMARY__8F3A01C2",
     )
     return replace(table, **changes)
+
+
+LATE_TABLES = {
+    "analytics.mau_summary": Watched(
+        "analytics.mau_summary",
+        FreshWithin(fail="26h"),  # type: ignore[arg-type]
+        schedule="daily",
+        owners=("team:analytics",),
+    )
+}
+
+
+def a_lateness(**changes: Any) -> Lateness:
+    built = datetime(2026, 11, 27, 0, 2, tzinfo=UTC).timestamp()
+    lateness = Lateness(
+        id="4d2c",
+        cause="schedule off|daily",
+        words="the schedule `daily` is switched off",
+        next_step=NEXT[Kind.SCHEDULE_OFF],
+        tables={"analytics.mau_summary": LateTable(built + 26 * 3600, built)},
+    )
+    return replace(lateness, **changes)
+
+
+def test_10_thousand_late_tables_and_hostile_names_fit() -> None:
+    tables = {f"analytics.{HOSTILE}{n}": LateTable(1.8e9, missing=HOSTILE) for n in range(10_000)}
+    assert_slack_takes(late_message(a_lateness(tables=tables, words=HOSTILE * 500), {}, style=STYLE))
+    style = replace(STYLE, secrets=("canary",))
+    assert "canary" not in str(late_message(a_lateness(words="canary"), LATE_TABLES, style=style))
 
 
 def a_failure(*tables: FailedTable, **changes: Any) -> RunFailure:
@@ -153,6 +188,7 @@ GOLDENS = {
     ),
     "repeat": lambda: repeat_message(a_failure(), style=STYLE, count=2),
     "recovery": lambda: recovery_message(a_failure(), style=STYLE),
+    "late_table": lambda: late_message(a_lateness(), LATE_TABLES, style=STYLE),
 }
 
 
