@@ -224,9 +224,9 @@ def _all_of_the_project(component: SqlTables, context: dg.ComponentLoadContext) 
 
 def _parts_of(components: Sequence[SqlTables]) -> Parts:
     alerts, chosen = _agreed(components, "alerts"), _agreed(components, "settings")
-    settings = Settings(
-        **chosen, alerts=AlertSettings(**{name: value for name, value in alerts.items() if name != "token"})
-    )
+    # The token is a resource's, and read when it is needed.
+    known = _read({name: value for name, value in alerts.items() if name != "token"})
+    settings = Settings(**chosen, alerts=AlertSettings(**known))
     resources: dict[str, Any] = {}
     for each in components:
         resource = _with_settings(each.snowflake, settings)

@@ -48,6 +48,12 @@ ACCOUNT = {
     "port": "{{ env.THE_PORT }}",
     "private_key": "{{ env.THE_KEY }}",
 }
+ALERT_VARIABLES = {"THE_CHANNEL": "C0", "THE_HEARTBEAT": "https://heartbeat.example.com/ping/1"}
+ALERTS = {
+    "token": "{{ env.THE_KEY }}",
+    "channel": "{{ env.THE_CHANNEL }}",
+    "heartbeat_url": "{{ env.THE_HEARTBEAT }}",
+}
 
 Make = Callable[..., dg.Definitions]
 
@@ -62,7 +68,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     (project / "defs" / "team.py").write_text(TEAM, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name, value in {"THE_ACCOUNT": "myorg-account", "THE_PORT": "8443", "THE_KEY": "canary"}.items():
+    for name, value in {
+        "THE_ACCOUNT": "myorg-account",
+        "THE_PORT": "8443",
+        "THE_KEY": "canary",
+        **ALERT_VARIABLES,
+    }.items():
         monkeypatch.setenv(name, value)
 
     def made(**components: Mapping[str, Any]) -> dg.Definitions:
@@ -93,7 +104,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 def test_tables_stand_between_assets_of_another_team_and_alert_once(load: Make) -> None:
     orders = {"key_prefix": "sales", "asset_keys": {"raw_data.orders": "ingest/orders"}}
-    defs = load(orders=orders, costs={"name": "corp", "alerts": {"token": "{{ env.THE_KEY }}", "channel": "C0"}})
+    defs = load(orders=orders, costs={"name": "corp", "alerts": ALERTS})
     graph = defs.resolve_asset_graph()
     assert {
         key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
@@ -110,7 +121,8 @@ def test_tables_stand_between_assets_of_another_team_and_alert_once(load: Make) 
     assert {job.name for job in repository.get_all_jobs()} == {
         *("__ASSET_JOB", "orders_tables", "orders_observe_sources", "corp_tables", "corp_observe_sources")
     }
-    assert len(repository.sensor_defs) == 4
+    assert len(repository.sensor_defs) == 5
+    assert repository.has_sensor_def("all_is_well")
     slack = (defs.resources or {})["slack"]
     assert (slack.token.env_var_name, slack.channel) == ("THE_KEY", "C0")
     assert slack.named("Correct SLACK_TOKEN.") == "Correct alerts.token of defs.yaml."
