@@ -4,13 +4,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-import snowflake.connector
 import sqlalchemy
 import sqlalchemy.event
 
@@ -25,7 +24,7 @@ from run_elt_dagster.snowflake.session import Answer, ConnectorSession, Statemen
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession
 from run_elt_dagster_tests.support.effort import effort
-from run_elt_dagster_tests.support.embedded import Account
+from run_elt_dagster_tests.support.embedded import Account, connecting
 from run_elt_dagster_tests.support.embedded import account as account  # noqa: PLC0414 - a fixture
 from run_elt_dagster_tests.support.embedded import server as server  # noqa: PLC0414 - a fixture
 from run_elt_dagster_tests.support.history import lay_empty_history
@@ -55,9 +54,7 @@ class Counting(ConnectorSession):
 
 @contextmanager
 def session_on(account: Account) -> Generator[Counting]:
-    def connect() -> closing[Any]:
-        return closing(snowflake.connector.connect(**account.arguments))
-
+    connect = connecting(account.arguments)
     with connect() as connection, Counting(connection, connect) as session:
         yield session
 
