@@ -31,6 +31,7 @@ EXAMPLES: Mapping[str, str] = {
     "show_rows": "show_rows: 5",
     "tags": "tags: {domain: sales}",
     "publish": "publish: swap",
+    "publish_group": "publish_group: finance",
     "transient": "transient: true",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
@@ -78,8 +79,9 @@ HEAD = """# Front matter
 <!-- Written by `make docs` from the models of run_elt_dagster/model. -->
 
 The settings of a table stand before its SQL, in YAML between `/* elt` and `elt */`. No key is required. [tables.md](tables.md) explains
-them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, [partitions.md](partitions.md)
-`partitions`, [increments.md](increments.md) `increment`, and [changes.md](changes.md) the check `changes`.
+them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, [groups.md](groups.md)
+`publish_group`, [partitions.md](partitions.md) `partitions`, [increments.md](increments.md) `increment`, and [changes.md](changes.md) the
+check `changes`.
 
 An unknown key, a key without a value and a value of another kind are errors with file and line. `run-elt lint` prints all of them.
 
@@ -252,7 +254,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and no `publish`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
     )
 
 

@@ -47,7 +47,7 @@ from run_elt_dagster.orchestration.sources import observe_sources_job
 from run_elt_dagster.orchestration.specs import asset_key, channels_of, owners_of, source_assets
 from run_elt_dagster.orchestration.unrecorded import say_on_stderr
 from run_elt_dagster.runs.code_location import Place, embedded_target
-from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, is_validation
+from run_elt_dagster.settings import EMBEDDED_DATABASE, PublishOptions, Settings, is_validation
 from run_elt_dagster.snowflake.env_vars import text_of
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -476,7 +476,7 @@ def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Ale
         channels={name: channel for each in loaded for name, channel in channels_of(each.tables).items()},
         owners={name: owners for each in loaded for name, owners in owners_of(each.tables).items()},
         jobs=tuple(job.name for each in loaded for job in jobs_of(each.tables, each.folder.timetable)),
-        look=partial(_look, loaded),
+        look=partial(_look, loaded, settings.publishing),
         place=place,
         watched=tuple(
             table
@@ -489,7 +489,9 @@ def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Ale
     )
 
 
-def _look(loaded: Sequence[Loaded], names: Sequence[str], log: logging.Logger) -> Seen | None:
+def _look(
+    loaded: Sequence[Loaded], options: PublishOptions, names: Sequence[str], log: logging.Logger, run_id: str
+) -> Seen | None:
     """Ask the account of each folder that has one of the tables, at the same time; None if one does not answer."""
     from run_elt_dagster.alerts.production import look_at_production  # noqa: PLC0415 - only an alert needs it
 
@@ -497,7 +499,10 @@ def _look(loaded: Sequence[Loaded], names: Sequence[str], log: logging.Logger) -
     for each in loaded:
         own = {".".join(asset_key(each.tables.asset_path(key))) for key in each.tables}
         if mine := [name for name in names if name in own]:
-            asked.append(partial(look_at_production, each.snowflake.resolved, each.tables, mine, log))
+            ask = partial(
+                look_at_production, each.snowflake.resolved, each.tables, mine, log, run_id=run_id, options=options
+            )
+            asked.append(ask)
     if len(asked) == 1:
         return asked[0]()
     with ThreadPoolExecutor(max_workers=max(1, len(asked))) as threads:

@@ -1,7 +1,7 @@
 """What failed: the facts of an alert. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +15,17 @@ Stage = Literal["connect", "build", "audit", "publish", "clean-up", "outside our
 ERRNO_UNKNOWN = 0
 # So many partitions are named one by one.
 PARTITIONS_NAMED = 3
+
+
+# Before the name of a group, beside the names of tables: what became of an exchange that the run has left half done.
+ENDED_GROUP: Mapping[str, str] = {"forward": "group published ", "back": "group put back ", "open": "group left "}
+_ENDED_WORDS = {
+    "forward": "the run has left its exchange half done. All tables had passed their checks, so the exchange was ended: readers see the "
+    "new rows in all of them.",
+    "back": "the run has left its exchange half done, and it was taken back: readers see in all tables what they saw before.",
+    "open": "the run has left its exchange half done, and it could not be ended: readers may see rows of two runs. Materialize all of "
+    "its tables again.",
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ class RunFailure:
         summary: What happened, in one sentence.
         tables: The tables that were not published because of the failure.
         skipped: Tables that were not refreshed because they read a failed one.
+        held_back: Tables that passed their checks and were not published, since others of their group failed.
+        ended_groups: What became of groups whose exchange the run has left half done, in sentences.
         stage: Where the first failure was.
         cause: The root cause of a failure that belongs to no single table, empty otherwise.
         cause_class: What makes two such failures the same one, empty for a failure of tables.
@@ -124,6 +137,8 @@ class RunFailure:
     summary: str
     tables: tuple[FailedTable, ...]
     skipped: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
+    ended_groups: tuple[str, ...] = ()
     stage: Stage = "outside our code"
     cause: str = ""
     cause_class: str = ""
@@ -149,10 +164,22 @@ class RunFailure:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether the run was lost while it may have been publishing, so Snowflake has to be asked what readers see."""
-        return any(table.stage == "outside our code" and table.readers_see == "unknown" for table in self.tables)
+        """Whether the run was lost while it may have been publishing, or has published a part of a group: Snowflake has to be asked."""
+        return any(
+            (table.stage == "outside our code" and table.readers_see == "unknown")
+            or table.reason is Reason.GROUP_HALF_PUBLISHED
+            for table in self.tables
+        )
 
     @property
     def owners(self) -> tuple[str, ...]:
         """All owners of failed tables, each once."""
         return tuple(dict.fromkeys(owner for table in self.tables for owner in table.owners))
+
+
+def ended_groups_of(seen: Mapping[str, object] | None) -> Iterator[str]:
+    """Yield what became of groups whose exchange a look at production has ended, in sentences."""
+    for name in seen or ():
+        for state, start in ENDED_GROUP.items():
+            if name.startswith(start):
+                yield f"publish_group {name.removeprefix(start)}: {_ENDED_WORDS[state]}"

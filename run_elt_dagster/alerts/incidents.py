@@ -62,7 +62,7 @@ def describe_verified(
     failure = describe(alerts, instance, record)
     if not failure.is_unclear or joined(record.dagster_run, SEEN):
         return failure
-    seen = alerts.look([table.name for table in failure.tables], log)
+    seen = alerts.look([table.name for table in failure.tables], log, failure.run_id)
     if seen is None:
         return failure
     instance.add_run_tags(failure.run_id, pieces(SEEN, failure.run_id, seen_to_text(seen)))

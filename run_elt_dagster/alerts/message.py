@@ -236,6 +236,10 @@ def _blocks(
         yield section(f"*and {names_text([table.name for table in rest], style)}*")
     if failure.skipped:
         yield section(f"*Not refreshed, since they read it:* {names_text(failure.skipped, style)}")
+    if failure.held_back:
+        yield section(f"*Held back with their group:* {names_text(failure.held_back, style)}")
+    if failure.ended_groups:
+        yield section("\n".join(f"*Group:* {say(words, style, 400)}" for words in failure.ended_groups))
     if details:
         yield {
             "type": "rich_text",

@@ -1,13 +1,20 @@
 """From a run's record and its events to what failed. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.failure import ERRNO_UNKNOWN, FailedCheck, FailedTable, RunFailure, Stage
+from run_elt_dagster.alerts.failure import (
+    ERRNO_UNKNOWN,
+    FailedCheck,
+    FailedTable,
+    RunFailure,
+    Stage,
+    ended_groups_of,
+)
 from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.production import Production, ProductionState, TableVersion
 from run_elt_dagster.model.reason import Reason
@@ -106,11 +113,15 @@ def run_failure(
         "trigger_name": trigger_name,
         "cancelled": run.status is dg.DagsterRunStatus.CANCELED,
         "backfill": run.tags.get(BACKFILL, ""),
+        "ended_groups": tuple(ended_groups_of(seen)),
     }
     knows_owners = owners or {}
     published = last_published([str(fact["table"]) for fact in facts]) if facts else {}
-    tables = tuple(_failed_table(fact, published.get(str(fact["table"]))) for fact in facts)
-    skipped = tuple(name for failure in story.step_failures for name in _metadata(failure).get("skipped", ()))
+    tables = tuple(_verified_half(_failed_table(f, published.get(str(f["table"]))), run.run_id, seen) for f in facts)
+    skipped, held_back = (
+        tuple(name for failure in story.step_failures for name in _metadata(failure).get(field, ()))
+        for field in ("skipped", "held_back")
+    )
     has_more = not tables or len(story.step_failures) > 1
     story = _story([*events, *table_events()]) if has_more else story
     # A check of a table that was to be built was asked of its candidate, and stands in the facts.
@@ -120,7 +131,12 @@ def run_failure(
     tables += checks.failed_tables(knows_owners)
     if tables:
         return RunFailure(
-            **common, summary=_tables_summary(tables), tables=tables, skipped=skipped, stage=tables[0].stage
+            **common,
+            summary=_tables_summary(tables),
+            tables=tables,
+            skipped=skipped,
+            held_back=held_back,
+            stage=tables[0].stage,
         )
     refused = [metadata[REFUSED] for metadata in map(_metadata, story.step_failures) if REFUSED in metadata]
     if refused:
@@ -407,6 +423,14 @@ def _verified(name: str, run_id: str, seen: Mapping[str, Marker | None] | None) 
             "New, verified in Snowflake: this run has published the table, and was lost before it could record it.",
         )
     return None
+
+
+def _verified_half(table: FailedTable, run_id: str, seen: Mapping[str, Marker | None] | None) -> FailedTable:
+    """Return a table of a group that was published in part with what readers see since another process has ended that."""
+    if table.reason is not Reason.GROUP_HALF_PUBLISHED or (found := _verified(table.name, run_id, seen)) is None:
+        return table
+    state, words = found
+    return replace(table, readers_see=state, production=words)
 
 
 def _from_history(

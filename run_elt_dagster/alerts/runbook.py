@@ -80,6 +80,8 @@ REASONS = (
     Entry(Reason.PARTITION_POLICIES, "policies on a table in parts"),
     Entry(Reason.NO_PARTITION, "a run without a partition"),
     Entry(Reason.REBUILD, "a table that cannot be rebuilt"),
+    Entry(Reason.GROUP_INCOMPLETE, "a run of a part of a group"),
+    Entry(Reason.GROUP_HALF_PUBLISHED, "a group that is published in part"),
     Entry(Reason.NEWEST_LAST, "another run builds the same table"),
     Entry(Reason.TARGET_CHANGES, "the target comes and goes"),
     Entry(Reason.EMBEDDED_BUSY, "the embedded Snowflake is in use"),

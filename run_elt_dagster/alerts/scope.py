@@ -80,7 +80,8 @@ class Alerts:
         settings: Where alerts go.
         owners: The owners of every declared table by the key of its asset with dots; these keys say which tables are ours.
         jobs: Names of the jobs whose runs are looked at, besides assets that are materialized by hand.
-        look: Asks Snowflake for the run of the rows that readers see of some tables, by the same keys.
+        look: Asks Snowflake for the run of the rows that readers see of some tables, by the same keys. Its last argument is the failed
+            run: what that has left half done is ended.
         clock: The time in seconds since the epoch.
         wait: Lets that many seconds pass.
         here: The code location itself; None where every location's runs are looked at.
@@ -94,7 +95,7 @@ class Alerts:
     settings: AlertSettings
     owners: Mapping[str, Sequence[str]]
     jobs: tuple[str, ...]
-    look: Callable[[Sequence[str], logging.Logger], Seen | None] = lambda _, __: None
+    look: Callable[[Sequence[str], logging.Logger, str], Seen | None] = lambda _, __, ___: None
     clock: Clock = field(default=time.time)
     wait: Callable[[float], None] = field(default=time.sleep)
     here: CodeLocation | None = None

@@ -1,7 +1,8 @@
 """Checks of a set-up, one line each: what would stop the next run, the next alert, or the next reader.
 
 Nothing is changed but for one empty table in each target schema, which is made and dropped again: only that tells for sure
-whether the role may create one, since a privilege can come through any number of roles.
+whether the role may create one, since a privilege can come through any number of roles. And what a dead run has left half done of a
+group is ended.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -11,6 +12,7 @@ import dagster as dg
 from run_elt_dagster.doctor import account, channel, deployment, installation
 from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
+from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.settings import secret_values
 
 __all__ = ["SECTIONS", "Finding", "examine", "summary"]
@@ -35,6 +37,15 @@ def examine(open_instance: Callable[[], dg.DagsterInstance], sections: Collectio
             yield finding.without(secrets)
 
 
+def _is_live(open_instance: Callable[[], dg.DagsterInstance], start: str) -> bool:
+    """Return whether a run may go on: asked only where one has left something behind, and counted as live where that is unknown."""
+    try:
+        with open_instance() as instance:
+            return is_live(instance, start)
+    except Exception:  # noqa: BLE001 - whatever keeps Dagster's storage from answering has a line of its own
+        return True
+
+
 def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str]) -> Iterator[tuple[str, Finding]]:
     settings, found = read_settings()
     tables, problems = (
@@ -45,7 +56,11 @@ def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection
     looks: dict[str, tuple[float, Callable[[], Iterator[Finding]]]] = {
         "snowflake": (
             account.LIMIT_SECONDS,
-            lambda: account.check_account(settings, tables) if settings else skipped(account.SHOWN, _NO_SETTINGS),
+            lambda: (
+                account.check_account(settings, tables, lambda start: _is_live(open_instance, start))
+                if settings
+                else skipped(account.SHOWN, _NO_SETTINGS)
+            ),
         ),
         "slack": (
             channel.LIMIT_SECONDS,

@@ -4,7 +4,7 @@ import importlib
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +16,14 @@ from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import locks_in
+from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
 from run_elt_dagster.publish.log import COLUMNS, log_table, send_rows
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets, stale_candidates
 from run_elt_dagster.publish.statements import drop_sql
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.settings import PublishOptions, Settings
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
@@ -44,6 +46,10 @@ class Check(NamedCheck):
     TARGETS = (
         "targets",
         "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md))",
+    )
+    GROUPS = (
+        "groups",
+        "a dead run has left the exchange of a group half done, and it could not be ended. The check ends it where it can ([groups.md](groups.md))",
     )
     CANDIDATES = (
         "candidates",
@@ -74,7 +80,9 @@ class _Look:
     is_embedded: bool = False
 
 
-def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Finding]:
+def check_account(
+    settings: Settings, tables: Catalogue | None, is_live: Callable[[str], bool] = lambda _: True
+) -> Iterator[Finding]:
     """Yield whether a run could sign in, read its sources, create its candidates and publish over its targets.
 
     It takes four statements if nothing is wrong, and two more for each target schema.
@@ -82,6 +90,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
     Args:
         settings: With the account, or none for the embedded Snowflake.
         tables: The declared tables; None if a file of theirs is wrong.
+        is_live: Whether the run whose id starts with these characters goes on: nothing of it is touched.
     """
     # Its import says nothing about how long signing in takes.
     importlib.import_module("snowflake.connector")
@@ -98,7 +107,7 @@ def check_account(settings: Settings, tables: Catalogue | None) -> Iterator[Find
             )
             yield from skipped(SHOWN[1:], "signing in to Snowflake failed")
             return
-        yield from _looks(settings, tables, session, seconds=time.monotonic() - started)
+        yield from _looks(settings, tables, session, is_live, seconds=time.monotonic() - started)
 
 
 def _problem(error: Exception) -> str:
@@ -117,10 +126,11 @@ def _looks(
     settings: Settings,
     tables: Catalogue | None,
     session: ConnectorSession,
+    is_live: Callable[[str], bool],
     *,
     seconds: float,
 ) -> Iterator[Finding]:
-    command = RunContext("doctor", "run-elt doctor")
+    command = RunContext("doctor", "run-elt doctor", is_live=is_live)
     runner = StatementRunner(session, command, threading.Event(), patience=NO_PATIENCE)
     user, role, warehouse, database, account, region = (str(value or "") for value in _row(runner, WHO_SQL))
     place = _place(settings) if settings.snowflake is None else f"account {account} in {region}"
@@ -267,13 +277,14 @@ def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iter
             f"INFORMATION_SCHEMA of {look.database} cannot be read: {error}",
             f"GRANT USAGE ON DATABASE {look.database} TO ROLE {look.role}.",
         )
-        yield from skipped([Check.CANDIDATES], "what is there cannot be listed")
+        yield from skipped([Check.GROUPS, Check.CANDIDATES], "what is there cannot be listed")
         return
     found = {target_of(table, database=look.database): table for table in tables.values()}
     refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, inventory))]
     yield from refused
     if not refused:
         yield ok(Check.TARGETS, _targets_detail(found, inventory))
+    yield from _group_findings(look, tables, inventory, settings.publishing)
     yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
 
 
@@ -304,6 +315,24 @@ def _cannot_log(look: _Look, table: Relation, session: ConnectorSession) -> Find
             "Run deploy/publish_log.sql, or unset RUN_ELT_LOG_SCHEMA.",
         )
     return None
+
+
+def _group_findings(
+    look: _Look, tables: Catalogue, inventory: TargetInventory, options: PublishOptions
+) -> Iterator[Finding]:
+    """End what dead runs have left half done, and yield what came of it."""
+    locks = dict(locks_in(inventory, database=look.database))
+    if not locks:
+        yield ok(Check.GROUPS, "no exchange is left half done")
+    for lock, note in locks.items():
+        if look.runner.run.is_live(note.run_id):
+            yield ok(Check.GROUPS, f"run {note.run_id} is publishing publish_group {note.group}")
+            continue
+        ended = end_exchange(look.runner, tables, lock, note, options=options)
+        if ended.state == "open":
+            yield failed(Check.GROUPS, ended.words, f"Then drop {lock}, if it still stands.")
+        else:
+            yield ok(Check.GROUPS, ended.words)
 
 
 def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetInventory) -> Finding | None:

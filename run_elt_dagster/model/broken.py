@@ -30,6 +30,7 @@ class BrokenTable:
             otherwise. `quoted` are the names that need quotes.
         owner: Who is responsible, where the file still says it.
         upstream: What it reads, where that is known and no circle.
+        publish_group: The group that it is published with, where the file still says it.
     """
 
     key: Key
@@ -38,6 +39,7 @@ class BrokenTable:
     hidden: Hidden = "nothing"
     owner: str | None = None
     upstream: tuple[Key, ...] = ()
+    publish_group: str | None = None
 
     @property
     def text(self) -> str:
@@ -92,7 +94,14 @@ def _known(
     table: AnalyticsTable, problems: Iterable[TableProblem], names: Iterable[Key], upstream: tuple[Key, ...]
 ) -> BrokenTable:
     """Return a table whose file can be read, and that does not go with the others."""
-    return BrokenTable(table.key, tuple(problems), frozenset(names), owner=table.owner, upstream=upstream)
+    return BrokenTable(
+        table.key,
+        tuple(problems),
+        frozenset(names),
+        owner=table.owner,
+        upstream=upstream,
+        publish_group=table.publish_group,
+    )
 
 
 def _unread(key: Key, path: Path, problems: Iterable[TableProblem]) -> BrokenTable:
@@ -101,13 +110,14 @@ def _unread(key: Key, path: Path, problems: Iterable[TableProblem]) -> BrokenTab
     if text is None:
         return BrokenTable(key, tuple(problems), frozenset({key}), "all")
     owner = next((value for value in _values(text, "owner") if is_owner(value)), None)
+    group = next(_values(text, "publish_group"), None)
     identifiers = list(_values(text, "identifier"))
     try:
         names = {_named(key, identifier) for identifier in identifiers}
     except ValueError:
         names = set[Key]()
     hidden: Hidden = "nothing" if names else "all" if "identif" in text.lower() else "quoted"
-    return BrokenTable(key, tuple(problems), frozenset({key, *names}), hidden, owner)
+    return BrokenTable(key, tuple(problems), frozenset({key, *names}), hidden, owner, publish_group=group)
 
 
 def _text(path: Path) -> str | None:

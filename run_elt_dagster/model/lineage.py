@@ -9,6 +9,7 @@ from pathlib import Path
 
 from run_elt_dagster.model.broken import BrokenTable, broken_tables
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
+from run_elt_dagster.model.groups import UNDER_AUDIT, fixed_reads, groups_of, problems_of_groups
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
@@ -17,8 +18,6 @@ from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProbl
 from run_elt_dagster.model.table_files import load_files, table_paths
 from run_elt_dagster.model.templates import template_in
 
-# What stands for the table under audit while the query of a check is read.
-_UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")
 # So many circles are told apart, even if they share tables.
 _CIRCLES_APART = 100
 
@@ -202,6 +201,9 @@ class _Folder:
         self.problems += _misspelt(readings, self._names, self.problems)
         self.problems += _misnamed(readings, self._names)
         circles = list(_circles(self._lines))
+        self.problems += sorted(
+            self._problems_of_groups(readings), key=lambda problem: (str(problem.path), problem.line)
+        )
         self._in_circles = {key for circle in circles for key in circle}
         self.problems += _circle_problems(circles, {table.key: table for table in tables}, self._lines)
 
@@ -225,6 +227,17 @@ class _Folder:
         tables = [table for table in self._tables if table.key not in keys]
         upstream = {table.key: _renamed(self._upstream[table.key], self._lines.keys(), broken) for table in tables}
         return Catalogue(tables, upstream, broken=broken, problems=self.problems)
+
+    def _problems_of_groups(self, readings: "Sequence[_TableReading]") -> Iterator[TableProblem]:
+        groups = groups_of(self._tables)
+        if not groups:
+            return
+        yield from problems_of_groups({table.key: table for table in self._tables}, self._lines)
+        own_keys = {key: own for own, key in self._names.items()}
+        for reading in readings:
+            if (name := reading.table.publish_group) is not None:
+                others = {own_keys[key] for key in groups[name] if key != reading.table.key and key in own_keys}
+                yield from reading.problems_in_group(name, others)
 
     @property
     def _upstream(self) -> dict[Key, tuple[Key, ...]]:
@@ -286,6 +299,23 @@ class _TableReading:
         for name, reads in self._checks.items():
             yield from self._problems_of_check(name, reads, declared)
 
+    def problems_in_group(self, name: str, others: Collection[Key]) -> Iterator[TableProblem]:
+        """Yield the reads of other tables of its group that cannot become reads of their candidates.
+
+        Args:
+            name: Of the group.
+            others: Its other tables, as SQL names them.
+        """
+        fixed = {self._local(key): (self.table.sql_line + at - 1, why) for key, (at, why) in self._sql.fixed.items()}
+        for check, reads in self._checks.items():
+            line = self.table.line_of("checks", "sql", check, "query")
+            fixed |= {self._local(key): (line, why) for key, (_, why) in reads.fixed.items()}
+        for key, line in self.stated.items():
+            if self._local(key) not in self._in_sql:
+                fixed.setdefault(self._local(key), (line, "upstream names it, and no FROM or JOIN of the SQL does"))
+        for line, message in fixed_reads(name, others, fixed):
+            yield self.problem(line, message)
+
     def problem(self, line: int, message: str) -> TableProblem:
         """Return a problem of the table's file."""
         return TableProblem(self.table.path, line, message)
@@ -312,7 +342,7 @@ class _TableReading:
         for place in reads.unclear:
             if not self._is_stated(place):
                 yield self.problem(line, _unclear(place, f"checks.sql.{name}", declared))
-        if _UNDER_AUDIT not in reads.tables and not reads.unclear:
+        if UNDER_AUDIT not in reads.tables and not reads.unclear:
             message = (
                 f"checks.sql.{name} requires {TABLE_PLACEHOLDER} behind FROM or JOIN, got it elsewhere. It would ask nothing of "
                 f"the candidate. Read {TABLE_PLACEHOLDER} in the query."
@@ -332,7 +362,7 @@ class _TableReading:
                 yield key, self.table.line_of("checks", "relationship", column)
         for name, reads in self._checks.items():
             for key in map(self._local, reads.tables):
-                if key not in (self._own, _UNDER_AUDIT):
+                if key not in (self._own, UNDER_AUDIT):
                     yield key, self.table.line_of("checks", "sql", name, "query")
 
     def _is_stated(self, place: Unclear) -> bool:
@@ -352,7 +382,7 @@ def _part_of_a_key(database: str) -> str:
 
 
 def _query_of(check: SqlCheck) -> str:
-    return check.query.replace(TABLE_PLACEHOLDER, ".".join(_UNDER_AUDIT))
+    return check.query.replace(TABLE_PLACEHOLDER, ".".join(UNDER_AUDIT))
 
 
 def _texts(tables: Iterable[AnalyticsTable]) -> Iterator[str]:
@@ -365,7 +395,7 @@ def _texts(tables: Iterable[AnalyticsTable]) -> Iterator[str]:
 def _unclear(place: Unclear, subject: str, declared: Collection[Key]) -> str:
     named = [key for key in declared if place.name is not None and key[-1] == place.name]
     remedy = f"Write {' or '.join(map('.'.join, sorted(named)))}" if named else place.remedy
-    reason = re.sub("|".join(_UNDER_AUDIT), TABLE_PLACEHOLDER, place.reason)
+    reason = re.sub("|".join(UNDER_AUDIT), TABLE_PLACEHOLDER, place.reason)
     return (
         f"cannot tell which tables {subject} reads: {reason}. Without them the table could be built before its parents. "
         f"{remedy}."

@@ -10,14 +10,14 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from run_elt_dagster.model.names import Key
 
 # Raised when the reading of SQL changes.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Reads:
     Attributes:
         tables: The tables by key, each with the first line of the SQL that reads it, from 1.
         unclear: The places that do not name the table they read, in the order of their lines.
+        fixed: The tables in whose place no other one can be read (`redirects.Obstacles`), each with the line and why.
     """
 
     tables: Mapping[Key, int]
     unclear: tuple[Unclear, ...] = ()
+    fixed: Mapping[Key, tuple[int, str]] = field(default_factory=dict[Key, tuple[int, str]])
 
 
 class LineageCache:
@@ -114,7 +116,8 @@ def _version() -> str:
 def written(reads: Reads) -> list[Any]:
     """Return what a text reads as JSON takes it."""
     tables = [[line, *key] for key, line in reads.tables.items()]
-    return [tables, [[place.line, place.reason, place.remedy, place.name] for place in reads.unclear]]
+    unclear = [[place.line, place.reason, place.remedy, place.name] for place in reads.unclear]
+    return [tables, unclear, [[line, reason, *key] for key, (line, reason) in reads.fixed.items()]]
 
 
 def reads_from(entry: Any) -> Reads:
@@ -124,8 +127,12 @@ def reads_from(entry: Any) -> Reads:
         ValueError: It is something else.
         TypeError: It is something else.
     """
-    tables, unclear = entry
-    return Reads({tuple(key): line for line, *key in tables}, tuple(Unclear(*place) for place in unclear))
+    tables, unclear, fixed = entry
+    return Reads(
+        {tuple(key): line for line, *key in tables},
+        tuple(Unclear(*place) for place in unclear),
+        {tuple(key): (line, reason) for line, reason, *key in fixed},
+    )
 
 
 def _read(path: Path) -> dict[str, Reads]:

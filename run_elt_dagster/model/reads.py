@@ -12,6 +12,7 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from run_elt_dagster.model.lineage_cache import Reads, Unclear
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_names
+from run_elt_dagster.model.redirects import Obstacles
 
 # The table without rows of its own that Oracle's SQL reads from; Snowflake takes it without a schema.
 _DUAL = "DUAL"
@@ -77,7 +78,8 @@ def reads_of(sql: str) -> Reads:
     reading = _Reading(sql, query)
     for node in query.find_all(exp.Table, exp.TableFromRows, exp.Anonymous, exp.From, exp.Join, exp.Lateral):
         reading.look_at(node)
-    return Reads(dict(sorted(reading.tables.items())), tuple(sorted(reading.unclear, key=lambda place: place.line)))
+    unclear = tuple(sorted(reading.unclear, key=lambda place: place.line))
+    return Reads(dict(sorted(reading.tables.items())), unclear, dict(sorted(reading.fixed.items())))
 
 
 def _unparsed(error: ParseError) -> Unclear:
@@ -105,6 +107,7 @@ class _Reading:
     Attributes:
         tables: The tables, with their first line.
         unclear: The places that do not name a table.
+        fixed: The tables in whose place no other one can be read, each with the line and why.
     """
 
     def __init__(self, sql: str, query: exp.Expr) -> None:
@@ -116,6 +119,8 @@ class _Reading:
         self._unqualified: set[str] = set()
         self.tables: dict[Key, int] = {}
         self.unclear: list[Unclear] = []
+        self.fixed: dict[Key, tuple[int, str]] = {}
+        self._obstacles = Obstacles(query)
 
     def look_at(self, node: exp.Expr) -> None:
         """Note the table that a source of rows or a function reads, if it is one."""
@@ -136,7 +141,8 @@ class _Reading:
     def _source(self, node: exp.Expr) -> None:
         source = node.this
         if isinstance(source, exp.Identifier):
-            self._name(node, [node.args.get("catalog"), node.args.get("db"), source])
+            why = self._obstacles.of(node) if node.args.get("db") else ""
+            self._name(node, [node.args.get("catalog"), node.args.get("db"), source], why)
         elif isinstance(source, exp.DynamicIdentifier):
             self._dynamic(node, source)
         elif isinstance(source, exp.Dot) and not _is_no_table(source):
@@ -166,7 +172,8 @@ class _Reading:
 
     def _argument(self, node: exp.Expr, argument: exp.Expr, call: str) -> None:
         if isinstance(argument, exp.Column):
-            self._name(node, [argument.args.get(part) for part in ("catalog", "db", "table", "this")])
+            parts = [argument.args.get(part) for part in ("catalog", "db", "table", "this")]
+            self._name(node, parts, f"{call} reads it")
         elif isinstance(argument, exp.DynamicIdentifier):
             self._dynamic(node, argument)
         else:
@@ -182,19 +189,19 @@ class _Reading:
             self._doubt(node, f"the name in {call} is computed when it runs")
             return
         try:
-            self._add(node, _names_in(argument.name if argument else ""))
+            self._add(node, _names_in(argument.name if argument else ""), f"{call} reads it by a text")
         except ValueError:
             self._doubt(node, f"the text in {call} names no table")
 
-    def _name(self, node: exp.Expr, parts: Sequence[Any]) -> None:
+    def _name(self, node: exp.Expr, parts: Sequence[Any], why_fixed: str) -> None:
         """Note a table by its parts: identifiers, None for one that is not there, "" for nothing between two dots."""
         given = [part for part in parts if part is not None]
         if all(isinstance(part, exp.Identifier) for part in given if part):
-            self._add(node, [_stored(part) if part else "" for part in given])
+            self._add(node, [_stored(part) if part else "" for part in given], why_fixed)
         else:
             self._doubt(node, _UNKNOWN_SOURCE)
 
-    def _add(self, node: exp.Expr, names: Sequence[str]) -> None:
+    def _add(self, node: exp.Expr, names: Sequence[str], why_fixed: str) -> None:
         if len(names) == 1:
             self._add_unqualified(node, names[0])
         elif len(names) > _LONGEST_NAME:
@@ -202,6 +209,8 @@ class _Reading:
         else:
             key, line = key_of(name or _DEFAULT_SCHEMA for name in names), self._line(node)
             self.tables[key] = min(line, self.tables.get(key, line))
+            if why_fixed or "" in names:
+                self.fixed.setdefault(key, (line, why_fixed or "its name has two dots"))
 
     def _add_unqualified(self, node: exp.Expr, name: str) -> None:
         if name == _DUAL or _is_expression(node, name, self._scopes):

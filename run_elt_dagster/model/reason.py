@@ -26,6 +26,8 @@ class Reason(StrEnum):
     PARTITION_POLICIES = "partition-policies"
     NO_PARTITION = "no-partition"
     REBUILD = "rebuild"
+    GROUP_INCOMPLETE = "group-incomplete"
+    GROUP_HALF_PUBLISHED = "group-half-published"
     # What other runs, and people, do at the same time.
     NEWEST_LAST = "newest-last"
     TARGET_CHANGES = "target-changes"

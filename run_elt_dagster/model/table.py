@@ -62,6 +62,9 @@ from run_elt_dagster.model.single_select import SqlRuleError, single_select
 from run_elt_dagster.model.time_literals import NTZ, declared_time
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What a run creates while it exchanges the tables of a group begins so.
+GROUP_LOCK_PREFIX = "RUN_ELT_GROUP_"
+_GROUP = r"^[a-z0-9_]{1,63}$"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class AnalyticsTable(Strict):
         show_rows: How many rows a failed check may show in its metadata. 0 keeps row values out of Dagster.
         tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
+        publish_group: A name. Readers see all tables with this name change together: none is published before all have passed. A run builds
+            all of them or none. They may read each other. Not for a table with `partitions` or an `increment`.
         transient: Without fail-safe, for tables that can always be built again.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
         increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
@@ -166,6 +171,7 @@ class AnalyticsTable(Strict):
     show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     tags: Tags = Field(default_factory=dict[str, str])
     publish: Literal["clone", "swap", "overwrite"] = "clone"
+    publish_group: Annotated[str | None, Field(pattern=_GROUP)] = None
     transient: Annotated[bool, Field(strict=True)] = False
     partitions: Partitioning | None = None
     increment: Increment | None = None
@@ -309,11 +315,18 @@ class AnalyticsTable(Strict):
 
     @model_validator(mode="after")
     def _name_is_not_the_products(self) -> "AnalyticsTable":
+        location = ("identifier",) if self.identifier else ("table",)
         if self.stored_table.upper() == PARTITIONS_TABLE:
             raise LocatedError(
                 f"requires another name than {PARTITIONS_TABLE}, got it. Runs keep there what is published of partitions. Name the table "
                 "differently",
-                location=("identifier",) if self.identifier else ("table",),
+                location=location,
+            )
+        if self.stored_table.upper().startswith(GROUP_LOCK_PREFIX):
+            raise LocatedError(
+                f"requires a name that does not begin with {GROUP_LOCK_PREFIX}, got {display_name(self.stored_table)}. A run that publishes a "
+                "group creates and drops such a table. Name the table differently",
+                location=location,
             )
         return self
 
@@ -572,6 +585,7 @@ class AnalyticsTable(Strict):
 
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
+    "publish_group": "cannot be chosen for a table that is built in parts: its rows are exchanged in a transaction of its own",
     "publish": "cannot be chosen for a table that is built in parts: its rows are exchanged in one transaction",
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }
@@ -687,6 +701,7 @@ _RULES = {
     "dict": "requires `key: value` pairs",
     "model": "requires `key: value` pairs",
     "tuple": "requires a list",
+    "string_pattern_mismatch": "requires small letters, digits and _, 63 characters at most",
     "int": "requires a whole number, unquoted",
     "bool": "requires true or false, unquoted",
     "greater_than_equal": "requires a number of at least {ge}",

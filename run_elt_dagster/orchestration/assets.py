@@ -26,6 +26,7 @@ from run_elt_dagster.orchestration.events import (
     check_result,
     evaluations_of,
     is_selected,
+    log_event,
     materialization_metadata,
     record_checks,
     record_table,
@@ -41,6 +42,7 @@ from run_elt_dagster.orchestration.failing import (
     session_reason,
     skipped_lines,
 )
+from run_elt_dagster.orchestration.groups import IncompleteGroupError, held_back_observation, require_whole_groups
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.jobs import condition_of
@@ -183,8 +185,9 @@ def analytics_assets(
                 context.log.error(fact["message"])
             if not selected and not context.selected_asset_check_keys:
                 fail_if(facts, [])
+            require_whole_groups(tables, selected)
             slices, whole = slices_of(context, tables), rebuilt(config, tables, selected)
-            context.log.info("Connecting to %s for %d of %d tables", _place(snowflake), len(selected), len(tables))
+            context.log.info(_connecting_line(snowflake, selected, tables))
             with (
                 repeat_lost_interruptions(),
                 heartbeat(context.instance, context.run.run_id, place=place),
@@ -231,7 +234,7 @@ def analytics_assets(
                 ]
                 facts += yield from _checks_alone(context, session, tables, run, links, slices=slices, log=log)
                 fail_if(facts, skipped)
-        except (NoPartitionError, RebuildError) as error:
+        except (NoPartitionError, RebuildError, IncompleteGroupError) as error:
             raise early_failure("build", error.summary, str(error), error, reason=error.reason) from None
         except StatementError as error:
             summary = "Snowflake refused to say which tables exist"
@@ -247,15 +250,18 @@ def analytics_assets(
     return run_ctas
 
 
-def _place(snowflake: Snowflake) -> str:
-    return "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
+def _connecting_line(snowflake: Snowflake, selected: Sequence[Key], tables: Catalogue) -> str:
+    where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
+    return f"Connecting to {where} for {len(selected)} of {len(tables)} tables"
 
 
 def _broken_files(
     context: dg.AssetExecutionContext, tables: Catalogue, selected: Sequence[Key]
 ) -> dict[Key, BrokenTable]:
-    """Return the broken files that a run is concerned with: those that are selected, and those that selected tables read."""
+    """Return the broken files that a run is concerned with: those that are selected, that selected tables read, or of their groups."""
     read = {parent for key in selected for parent in tables.broken_parents(key)}
+    groups = {tables[key].publish_group for key in selected} - {None}
+    read |= {key for key, broken in tables.broken.items() if broken.publish_group in groups}
     return {
         key: broken
         for key, broken in tables.broken.items()
@@ -415,6 +421,8 @@ def _recorded_whole(
             yield from record_table(
                 context, key, said.metadata, tags=said.tags, is_awaited=is_awaited, is_outdated=said.is_outdated
             )
+    elif outcome.held_back_by:
+        log_event(context, held_back_observation(outcome, outcome.table.asset_path, broken=record.broken))
     elif outcome.superseded_by is not None:
         record.progress.tell(_superseded_line(outcome))
         if is_awaited:

@@ -62,7 +62,9 @@ def record_checks(
         log_event(context, evaluation)
 
 
-def log_event(context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+def log_event(
+    context: dg.AssetExecutionContext, event: dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
+) -> None:
     """Store an event here and now.
 
     Where Dagster's storage fails, the error is raised in the op, which then begins no other table. What is yielded, Dagster
@@ -175,6 +177,7 @@ def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str
         **({"bytes": outcome.bytes} if outcome.bytes else {}),
         "candidate": str(outcome.candidate),
         "publish": outcome.table.method,
+        **({"publish_group": outcome.table.publish_group} if outcome.table.publish_group else {}),
         **_increment(outcome),
         **numbers_of(outcome.audits),
         "checks_passed": ", ".join(audit.audit.name for audit in outcome.audits if audit.passed),

@@ -128,19 +128,33 @@ def skipped_lines(skipped: Sequence[TableOutcome], *, broken: Collection[Key]) -
     lines = [_skipped_line(outcome, broken) for outcome in skipped[:_NAMES_SHOWN]]
     more = len(skipped) - len(lines)
     return "\n".join(
-        [*lines, *([f"{_count(more, 'more table')} skipped. The failure of this run names them."] if more else [])]
+        [
+            *lines,
+            *(
+                [f"{_count(more, 'more table')} skipped or held back. The failure of this run names them."]
+                if more
+                else []
+            ),
+        ]
     )
 
 
 def _skipped_line(outcome: TableOutcome, broken: Collection[Key]) -> str:
-    failed = [".".join(key) for key in outcome.skipped_because if key not in broken]
-    files = [".".join(asset_key(key)) for key in outcome.skipped_because if key in broken]
+    failed = [".".join(key) for key in outcome.blamed if key not in broken]
+    files = [".".join(asset_key(key)) for key in outcome.blamed if key in broken]
     reasons = [
         f"failed tables: {_in_a_line(failed)}" if failed else "",
         f"tables whose files are broken: {_in_a_line(files)}" if files else "",
     ]
     seen = f" {outcome.production.words}" if outcome.production else ""
-    return f"{outcome.table.name} was skipped, because it reads {', and '.join(filter(None, reasons))}.{seen}"
+    because = ", and ".join(filter(None, reasons))
+    if outcome.held_back_by:
+        group = outcome.table.publish_group
+        return (
+            f"{outcome.table.name} was held back with publish_group {group}, because of {because}.{seen} Its rows are in "
+            f"{outcome.candidate}."
+        )
+    return f"{outcome.table.name} was skipped, because it reads {because}.{seen}"
 
 
 def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
@@ -148,10 +162,13 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
     room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
     built = [fact for fact in facts if fact["was_built"]]
     checked = [fact for fact in facts if not fact["was_built"]]
+    held = [outcome for outcome in skipped if outcome.held_back_by]
+    skipped = [outcome for outcome in skipped if not outcome.held_back_by]
     lines = [
         f"{_count(len(built), 'table')} failed: {_named(built)}." if built else "",
         f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
         f"Skipped, since they read failed tables: {_in_a_line([o.table.name for o in skipped])}." if skipped else "",
+        f"Held back with their group: {_in_a_line([o.table.name for o in held])}." if held else "",
         "The log and the metadata of this event have the causes.",
     ]
     return dg.Failure(
@@ -161,6 +178,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
             **{fact["table"]: fact["message"] for fact in facts[:_CAUSES_SHOWN]},
             "failed": [fact["table"] for fact in built],
             "skipped": [outcome.table.asset_name for outcome in skipped],
+            **({"held_back": [outcome.table.asset_name for outcome in held]} if held else {}),
             # For the alert: it reads facts and parses no text.
             "facts": [_stored(fact, room=room) for fact in facts],
         },

@@ -179,6 +179,8 @@ def _definition_metadata(table: AnalyticsTable, links: Links) -> dict[str, Any]:
         **_parts_of(table),
         "transient": table.transient,
     }
+    if table.publish_group:
+        metadata["publish_group"] = table.publish_group
     if table.identifier:
         metadata["identifier"] = table.identifier
     if table.warehouse:

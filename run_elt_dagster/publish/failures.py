@@ -7,7 +7,7 @@ from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.publish.guards import Refusal, missing_schema
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, missing_schema
 from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError
@@ -15,6 +15,21 @@ from run_elt_dagster.snowflake.session import StatementError
 
 # "SQL compilation error": what an account without COPY TAGS answers to the clause.
 SYNTAX_ERROR = 1003
+
+
+def failure_of(work: TableWork, error: Exception, *, after: StatementError | None = None) -> Failure:
+    """Return the failure of a table by whatever was raised on its way.
+
+    Args:
+        work: The table.
+        error: What was raised.
+        after: The answer to the exchange that was being looked into, if there was one.
+    """
+    if isinstance(error, StatementError):
+        return failed_statement(work, error)
+    if isinstance(error, PublishRefusedError):
+        return failed_rule(work, error.refusal)
+    return failed_unexpectedly(work, error, after=after)
 
 
 def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | None:

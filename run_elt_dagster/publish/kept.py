@@ -107,6 +107,9 @@ def kept_or_published(
     if table.is_in_parts:
         got = f"one whose {table.method}s are exchanged in place"
         raise _refused(table, "a table that is built whole", got, _RAISE_THE_LIMIT)
+    if table.publish_group is not None:
+        got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
+        raise _refused(table, "a table that is published by itself", got, _RAISE_THE_LIMIT)
     target = target_of(table, database=database)
     standing = inventory.at(target)
     kept = [each for each in _candidates(table, inventory) if each[1].run_id.startswith(run)]
@@ -209,11 +212,11 @@ class KeptRun(TableRun):
     @property
     def by_hand(self) -> ByHand | None:
         """Who publishes it, once its checks have passed or were waived."""
-        return self._work.by_hand
+        return self.work.by_hand
 
     def _build(self) -> State:
         """Take the candidate as it stands."""
-        work, kept = self._work, self._kept
+        work, kept = self.work, self._kept
         work.snapshot_at, work.audited_at = kept.marker.at, kept.audited_at
         self._is_built = True
         return State.AUDIT
@@ -243,7 +246,7 @@ class KeptRun(TableRun):
         Raises:
             PublishRefusedError: There are others now, or Snowflake does not know.
         """
-        work = self._work
+        work = self.work
         then = at_sql(work.candidate, work.audited_at)
         try:
             others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
@@ -264,7 +267,7 @@ class KeptRun(TableRun):
 
     def _say_who_publishes(self) -> None:
         """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
-        work = self._work
+        work = self.work
         waived = [each.audit.name for each in self._audits if each.is_waived]
         # The rows that it compares with may be these already, where a command was ended in its exchange.
         earlier = self._kept.taken_up.waived if self._kept.taken_up is not None else ()

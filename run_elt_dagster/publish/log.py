@@ -321,8 +321,8 @@ def _fate(outcome: TableOutcome, key: str | None) -> Row:
 def _state(outcome: TableOutcome) -> str:
     if outcome.failure is not None:
         return "unknown" if outcome.failure.production.state == "unknown" else "failed"
-    if outcome.skipped_because:
-        return "skipped"
+    if outcome.blamed:
+        return "skipped" if outcome.skipped_because else "held back"
     return "published" if outcome.superseded_by is None else "superseded"
 
 

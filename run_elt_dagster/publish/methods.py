@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from run_elt_dagster.model.candidate import Marker
-from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TABLE_KINDS, TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
@@ -24,7 +24,7 @@ from run_elt_dagster.publish.guards import (
     no_table_refusal,
     require_same_columns,
 )
-from run_elt_dagster.publish.statements import column_comments_sql, comment_sql, same_rows_sql, table_kind
+from run_elt_dagster.publish.statements import column_comments_sql, comment_sql, drop_sql, same_rows_sql, table_kind
 from run_elt_dagster.publish.versions import candidates_in, candidates_sql, newest_published
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
@@ -32,6 +32,8 @@ from run_elt_dagster.snowflake.session import StatementError
 
 # How often production is looked at before an exchange without an answer counts as not done.
 VERIFICATIONS = 3
+# In the place of TEMP in the name of a candidate: the table of before, while its group is exchanged.
+KEPT = "KEPT"
 
 
 class CandidateGoneError(Exception):
@@ -113,10 +115,45 @@ class Exchange(ABC):
     def finish(self, work: TableWork) -> None:  # noqa: B027 - no duty
         """Do what comes after; nothing by default. What fails here is a warning: readers see the new rows."""
 
+    def keep(self, work: TableWork) -> None:  # noqa: B027 - no duty
+        """Keep what `put_back` needs of the present table; nothing by default.
+
+        Raises:
+            StatementError: It could not be kept.
+        """
+
+    @abstractmethod
+    def put_back(self, work: TableWork) -> None:
+        """Let readers see again what they saw before, where this run has exchanged the table. It is sent once.
+
+        Raises:
+            StatementError: Snowflake did not report success.
+        """
+
     def _sql_of(self, work: TableWork) -> str:
         return self.sql(
             Publication(work.table, work.target, work.candidate, work.columns, copy_tags=work.options.copy_tags)
         )
+
+
+def kept_of(candidate: Relation) -> Relation:
+    """Return where the table of before is kept while a group is exchanged; no run takes it for a candidate."""
+    return Relation(candidate.database, candidate.schema, f"{KEPT}{candidate.name.removeprefix('TEMP')}")
+
+
+def is_transient_sql(relation: Relation) -> str:
+    """Return the query whether a table is transient: no permanent table can be a clone of one.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/tables
+    """
+    return (
+        f"SELECT COUNT(*) FROM {quote_identifier(relation.database)}.INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = "
+        f"{quote_literal(relation.schema)} AND TABLE_NAME = {quote_literal(relation.name)} AND IS_TRANSIENT = 'YES'"
+    )
+
+
+def _kind(*, is_transient: bool) -> str:
+    return "TRANSIENT TABLE" if is_transient else "TABLE"
 
 
 def _names_the_run(work: TableWork, *, looks: int) -> bool:
@@ -150,6 +187,10 @@ class CreateClone(Exchange):
         kind, target, candidate = table_kind(publication.table), publication.target, publication.candidate
         return f"CREATE {kind} {target.sql} CLONE {candidate.sql}"
 
+    def put_back(self, work: TableWork) -> None:
+        """Drop it: there was no table before."""
+        work.send(drop_sql(work.target), once=True)
+
 
 class ReplaceByClone(Exchange):
     """A clone of the candidate under the name of the table, with its grants."""
@@ -162,6 +203,18 @@ class ReplaceByClone(Exchange):
         keep = "COPY GRANTS COPY TAGS" if publication.copy_tags else "COPY GRANTS"
         return f"CREATE OR REPLACE {kind} {target.sql} CLONE {candidate.sql} {keep}"
 
+    def keep(self, work: TableWork) -> None:
+        """Clone the present table: its rows are needed again where Snowflake keeps nothing of a dropped one, too."""
+        kept, target = kept_of(work.candidate), work.target
+        is_transient = bool(work.send(is_transient_sql(target)).rows[0][0])
+        work.send(f"CREATE OR REPLACE {_kind(is_transient=is_transient)} {kept.sql} CLONE {target.sql}")
+
+    def put_back(self, work: TableWork) -> None:
+        """Clone the kept table, of whichever kind it is."""
+        kept, keep = kept_of(work.candidate), "COPY GRANTS COPY TAGS" if work.options.copy_tags else "COPY GRANTS"
+        kind = _kind(is_transient=bool(work.send(is_transient_sql(kept)).rows[0][0]))
+        work.send(f"CREATE OR REPLACE {kind} {work.target.sql} CLONE {kept.sql} {keep}", once=True)
+
 
 class Rename(Exchange):
     """The first publish by swap: the candidate gets the name."""
@@ -170,6 +223,10 @@ class Rename(Exchange):
         """Return the statement."""
         return f"ALTER TABLE {publication.candidate.sql} RENAME TO {publication.target.sql}"
 
+    def put_back(self, work: TableWork) -> None:
+        """Give the candidate its name back."""
+        work.send(f"ALTER TABLE {work.target.sql} RENAME TO {work.candidate.sql}", once=True)
+
 
 class SwapNames(Exchange):
     """The candidate and the table change names. A second swap would bring the old table back, were the first one only late."""
@@ -177,6 +234,10 @@ class SwapNames(Exchange):
     def sql(self, publication: Publication) -> str:
         """Return the statement."""
         return f"ALTER TABLE {publication.target.sql} SWAP WITH {publication.candidate.sql}"
+
+    def put_back(self, work: TableWork) -> None:
+        """Swap a second time."""
+        work.send(self._sql_of(work), once=True)
 
     def prepare(self, work: TableWork) -> None:
         """Give the candidate the grants of the table it replaces, since a swap exchanges them too."""
@@ -208,6 +269,18 @@ class InsertOverwrite(Exchange):
         names = ", ".join(quote_identifier(column) for column in publication.columns)
         target, candidate = publication.target, publication.candidate
         return f"INSERT OVERWRITE INTO {target.sql} ({names}) SELECT {names} FROM {candidate.sql}"
+
+    def write(self, work: TableWork, runner: StatementRunner) -> None:
+        """Send the statement in a transaction.
+
+        Raises:
+            StatementError: It failed. Nothing has taken effect.
+        """
+        work.send(self._sql_of(work), once=True, runner=runner)
+
+    def put_back(self, work: TableWork) -> None:
+        """Give the target the comment back that it had before its rows were announced; the rows are the transaction's to take back."""
+        self._take_announcement_back(work)
 
     def prepare(self, work: TableWork) -> None:
         """Require the same columns, and announce in the target's comment that its rows are being written."""

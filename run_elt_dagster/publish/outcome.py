@@ -99,9 +99,11 @@ class TableOutcome:
         warnings: What did not stop the publishing but should be looked at.
         failure: Why it was not published.
         skipped_because: The failed tables and the broken files that it reads, directly or not; not empty if it was skipped.
+        held_back_by: The tables of its group that were not published, and the broken files; not empty if it passed its audits and was
+            held back with its group.
         superseded_by: The run with a newer snapshot, if readers see its rows, in all partitions of a slice; None otherwise.
         schema_changes: How its columns differ from those of the table published before, in words.
-        production: What readers see of a table that was skipped; None for any other.
+        production: What readers see of a table that was skipped or held back; None for any other.
         partitions: What became of the partitions of a slice, by key in their order; empty for a whole table, and for a slice
             that was not built.
         increment: What was built of a table with increments; None of any other, and where it was not audited.
@@ -119,6 +121,7 @@ class TableOutcome:
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     skipped_because: tuple[Key, ...] = ()
+    held_back_by: tuple[Key, ...] = ()
     superseded_by: str | None = None
     schema_changes: tuple[str, ...] = ()
     production: Production | None = None
@@ -128,7 +131,12 @@ class TableOutcome:
     @property
     def published(self) -> bool:
         """Whether readers see the new table."""
-        return self.failure is None and not self.skipped_because and self.superseded_by is None
+        return self.failure is None and not self.blamed and self.superseded_by is None
+
+    @property
+    def blamed(self) -> tuple[Key, ...]:
+        """The failed tables and the broken files that it was skipped or held back for; empty of any other."""
+        return self.skipped_because or self.held_back_by
 
     @property
     def in_production(self) -> bool:

@@ -25,7 +25,7 @@ from run_elt_dagster.publish.guards import (
     with_streams,
     with_unknown,
 )
-from run_elt_dagster.publish.methods import method_of, replaces_object
+from run_elt_dagster.publish.methods import KEPT, method_of, replaces_object
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
@@ -133,14 +133,22 @@ def stale_candidates(
     return [
         (schema, name, found.marker)
         for (schema, name), found in inventory.tables.items()
-        if is_candidate_name(name)
-        and (schema, name) not in targets
+        if (schema, name) not in targets
         and found.kind == "BASE TABLE"
         and found.marker is not None
         and found.created_at is not None
         and found.created_at.timestamp() < limit
-        and _is_left_behind(schema, name, found.marker, tables)
+        and (
+            (is_candidate_name(name) and _is_left_behind(schema, name, found.marker, tables))
+            or _is_kept(schema, name, tables)
+        )
     ]
+
+
+def _is_kept(schema: str, name: str, tables: Iterable[AnalyticsTable]) -> bool:
+    """Return whether a run kept a table there while it exchanged its group."""
+    of_groups = (table for table in tables if table.publish_group is not None and table.stored_schema == schema)
+    return name.startswith(KEPT) and any(is_candidate_of(each, f"TEMP{name.removeprefix(KEPT)}") for each in of_groups)
 
 
 def _is_left_behind(schema: str, name: str, marker: Marker, tables: Iterable[AnalyticsTable]) -> bool:

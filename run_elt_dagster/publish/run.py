@@ -7,22 +7,27 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from run_elt_dagster.audit.partitioned import PartitionAuditRunner
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.audit.runner import AuditRunner, Send
 from run_elt_dagster.model.candidate import candidate_of, target_of
+from run_elt_dagster.model.groups import groups_of, left_out
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import GroupNote
+from run_elt_dagster.publish.group_recovery import end_exchange, end_left_exchanges
+from run_elt_dagster.publish.group_run import GroupRun
 from run_elt_dagster.publish.guards import TargetInventory, server_instant
 from run_elt_dagster.publish.increment_run import IncrementRun
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.progress import Progress
-from run_elt_dagster.publish.scheduler import Builders, BuildOrder, end_what_runs
+from run_elt_dagster.publish.scheduler import Builders, BuildOrder, GroupNode, Node, end_what_runs
 from run_elt_dagster.publish.slice_run import run_slice
 from run_elt_dagster.publish.sources import held_back
 from run_elt_dagster.publish.table_run import State, TableRun, clean_up
@@ -73,65 +78,24 @@ def run_tables(
 
     Raises:
         StatementError: What exists in the target schemas could not be read; nothing was built.
-        ValueError: There is a slice for a table without partitions, or one to build whole without increments; nothing was sent.
+        ValueError: There is a slice for a table without partitions, or one to build whole without increments, or some tables of a
+            group without the others; nothing was sent.
     """
     slices = slices or {}
     _require_partitions(catalogue, slices)
     _require_increments(catalogue, whole)
-    stop = threading.Event()
-    runner = StatementRunner(session, run, stop, patience=patience)
-    database = session.database
-    tables = [catalogue[key] for key in keys]
-    inventory = read_targets(runner, tables, database=database, check_policies=options.check_policies)
-    looked_at = time.monotonic()
-    problems = create_schemas(runner, inventory, tables, database=database) if options.creates_schemas else []
-    hours = options.keep_candidates_hours
-    problems += drop_stale_candidates(runner, inventory, catalogue.values(), database=database, older_than_hours=hours)
-    for problem in problems:
-        warn(problem)
-
-    def clock() -> str:
-        return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
-
-    def build(key: Key, audited: Callable[[], None]) -> TableOutcome:
-        table = catalogue[key]
-        with progress.at_work(key) as entered:
-
-            def through(chosen: StatementRunner) -> TableOutcome:
-                return _take(
-                    chosen,
-                    table,
-                    inventory,
-                    clock,
-                    database=database,
-                    options=options,
-                    part=slices.get(key),
-                    is_whole=key in whole,
-                    audited=audited,
-                    entered=entered,
-                )
-
-            if table.warehouse is None:
-                return through(runner)
-            production = inventory.production_at(target_of(table, database=database))
-            return _on_its_warehouse(
-                session,
-                table,
-                lambda own: through(StatementRunner(own, run, stop, patience=patience)),
-                run,
-                production=production,
-            )
-
-    def skip(key: Key, failed: tuple[Key, ...]) -> TableOutcome:
-        production = inventory.production_at(target_of(catalogue[key], database=database))
-        return _skipped(catalogue[key], failed, run, database=database, production=production)
-
+    _require_groups(catalogue, keys)
+    work = _Building(
+        session, catalogue, run=run, options=options, patience=patience, slices=slices, whole=whole, warn=warn
+    )
+    work.look_around([catalogue[key] for key in keys])
     limit = options.max_concurrent_tables
     order = BuildOrder(catalogue, keys, seconds())
-    progress = Progress(len(set(keys)), lambda: order.ready)
+    progress = work.progress = Progress(len(set(keys)), lambda: order.ready)
     # Twice as many threads: one that publishes or drops a candidate builds no table any more.
     with ThreadPoolExecutor(2 * limit, thread_name_prefix="run_ctas") as pool:
-        builders = Builders(pool, order, build, skip, lambda outcome: clean_up(runner, outcome), limit=limit)
+        drop = partial(clean_up, work.runner)
+        builders = Builders(pool, order, work.build, work.skip, drop, limit=limit)
         try:
             builders.begin()
             for outcome in builders.outcomes(len(set(keys)), lambda: look(progress)):
@@ -140,8 +104,141 @@ def run_tables(
             for problem in builders.leftovers():
                 warn(problem)
         finally:
-            stop.set()
+            work.stop.set()
             end_what_runs(session, builders, warn=warn)
+
+
+class _Building:
+    """What the threads of one run share, and what each of them does.
+
+    Attributes:
+        runner: Sends the statements of the common session.
+        stop: Set where the run is interrupted: nothing is sent any more.
+        progress: Where the threads note how far they are.
+    """
+
+    progress: Progress
+
+    def __init__(
+        self,
+        session: Session,
+        catalogue: Catalogue,
+        *,
+        run: RunContext,
+        options: PublishOptions,
+        patience: Patience | None,
+        slices: Mapping[Key, Slice],
+        whole: Collection[Key],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._session, self._catalogue, self._options, self._patience = session, catalogue, options, patience
+        self._slices, self._whole, self._warn = slices, whole, warn
+        self.stop = threading.Event()
+        self.runner = StatementRunner(session, run, self.stop, patience=patience)
+        self._database = session.database
+        self._groups: dict[str, GroupRun] = {}
+
+    def look_around(self, tables: Sequence[AnalyticsTable]) -> None:
+        """Read what stands under the targets' names, and end what dead runs have left behind.
+
+        Raises:
+            StatementError: What exists in the target schemas could not be read.
+        """
+        self._read_targets(tables)
+        runner, options, database = self.runner, self._options, self._database
+        ended = end_left_exchanges(runner, self._catalogue, self._inventory, database=database, options=options)
+        if ended:
+            self._read_targets(tables)
+        problems = [each.words for each in ended]
+        if options.creates_schemas:
+            problems += create_schemas(runner, self._inventory, tables, database=database)
+        problems += drop_stale_candidates(
+            runner,
+            self._inventory,
+            self._catalogue.values(),
+            database=database,
+            older_than_hours=options.keep_candidates_hours,
+        )
+        for problem in problems:
+            self._warn(problem)
+        self._groups = {
+            name: GroupRun(
+                runner, self._catalogue, keys, self._clock, database=database, end_exchange=self._end_exchange
+            )
+            for name, keys in groups_of(tables).items()
+        }
+
+    def build(self, node: Node, audited: Callable[[], None]) -> Sequence[TableOutcome]:
+        """Build a table or publish a group, and return what became of it: nothing yet of a table that is held for its group."""
+        if isinstance(node, GroupNode):
+            return self._groups[node.name].publish()
+        table = self._catalogue[node]
+        with self.progress.at_work(node) as entered:
+            if table.warehouse is None:
+                outcome = self._through(self.runner, table, audited, entered)
+            else:
+                outcome = self._on_its_warehouse(table, audited, entered)
+        group = self._group_of(table)
+        if outcome is None:
+            return []
+        return [outcome if group is None else group.end(outcome)]
+
+    def skip(self, key: Key, failed: tuple[Key, ...]) -> TableOutcome:
+        """Return the outcome of a table that cannot be built, since others have failed."""
+        table = self._catalogue[key]
+        run, database = self.runner.run, self._database
+        skipped = _skipped(table, failed, run, database=database, production=self._production(table))
+        group = self._group_of(table)
+        return skipped if group is None else group.end(skipped)
+
+    def _read_targets(self, tables: Sequence[AnalyticsTable]) -> None:
+        check_policies = self._options.check_policies
+        self._inventory = read_targets(self.runner, tables, database=self._database, check_policies=check_policies)
+        self._looked_at = time.monotonic()
+
+    def _clock(self) -> str:
+        return server_instant(self._inventory, elapsed_seconds=time.monotonic() - self._looked_at)
+
+    def _end_exchange(self, lock: Relation, note: GroupNote) -> None:
+        self._warn(end_exchange(self.runner, self._catalogue, lock, note, options=self._options).words)
+
+    def _group_of(self, table: AnalyticsTable) -> GroupRun | None:
+        return self._groups.get(table.publish_group or "")
+
+    def _production(self, table: AnalyticsTable) -> Production:
+        return self._inventory.production_at(target_of(table, database=self._database))
+
+    def _on_its_warehouse(
+        self, table: AnalyticsTable, audited: Callable[[], None], entered: Callable[[State], None]
+    ) -> TableOutcome | None:
+        def through(own: Session) -> TableOutcome | None:
+            chosen = StatementRunner(own, self.runner.run, self.stop, patience=self._patience)
+            return self._through(chosen, table, audited, entered)
+
+        return _on_its_warehouse(self._session, table, through, self.runner.run, production=self._production(table))
+
+    def _through(
+        self,
+        chosen: StatementRunner,
+        table: AnalyticsTable,
+        audited: Callable[[], None],
+        entered: Callable[[State], None],
+    ) -> TableOutcome | None:
+        key, options = table.key, self._options
+        if (group := self._group_of(table)) is not None:
+            return group.take(key, chosen, self._inventory, options=options, entered=entered)
+        return _take(
+            chosen,
+            table,
+            self._inventory,
+            self._clock,
+            database=self._database,
+            options=options,
+            part=self._slices.get(key),
+            is_whole=key in self._whole,
+            audited=audited,
+            entered=entered,
+        )
 
 
 def _take(
@@ -233,6 +330,13 @@ def _require_increments(catalogue: Catalogue, whole: Collection[Key]) -> None:
         raise ValueError(f"a rebuild requires a table with increments, got {', '.join(others)}. Nothing was built.")
 
 
+def _require_groups(catalogue: Catalogue, keys: Collection[Key]) -> None:
+    for name, missing in left_out(catalogue, keys).items():
+        raise ValueError(
+            f"a run requires all tables of publish_group {name}, got it without {', '.join(map('.'.join, missing))}. Nothing was built."
+        )
+
+
 def _skipped(
     table: AnalyticsTable, failed: tuple[Key, ...], run: RunContext, *, database: str, production: Production
 ) -> TableOutcome:
@@ -248,18 +352,20 @@ def _skipped(
 def _on_its_warehouse(
     session: Session,
     table: AnalyticsTable,
-    through: Callable[[Session], TableOutcome],
+    through: Callable[[Session], TableOutcome | None],
     run: RunContext,
     *,
     production: Production,
-) -> TableOutcome:
+) -> TableOutcome | None:
     """Run a table in a session of its own, opened after its parents were published, so it sees them."""
     outcome: TableOutcome | None = None
+    is_through = False
     try:
         with session.on_warehouse(table.warehouse or "") as own:
             outcome = through(own)
+            is_through = True
     except Exception as error:  # noqa: BLE001 - lost in this thread, the run would wait for ever
-        if outcome is not None:
+        if is_through:
             # Only closing the session failed: what became of the table is known.
             return _refreshed(session, outcome)
         problem = f"no session on warehouse {table.warehouse}: {error}"
@@ -276,7 +382,7 @@ def _on_its_warehouse(
     return _refreshed(session, outcome)
 
 
-def _refreshed(session: Session, outcome: TableOutcome) -> TableOutcome:
+def _refreshed(session: Session, outcome: TableOutcome | None) -> TableOutcome | None:
     """Let the common session see what another one has published: it builds the children.
 
     If it cannot, none of its statements is sent any more, so the children fail with that error.

@@ -4,12 +4,14 @@ import contextlib
 import graphlib
 import heapq
 import itertools
+import math
 import queue
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
@@ -24,6 +26,21 @@ CANCEL_INTERVAL_SECONDS = 2.0
 GIVE_UP_SECONDS = 3.0
 
 
+@dataclass(frozen=True, order=True)
+class GroupNode:
+    """The exchange of a group of tables: it waits for all of them, and what reads one of them waits for it.
+
+    Attributes:
+        name: Of the group.
+    """
+
+    name: str
+
+
+Node = Key | GroupNode
+"""What a thread does: it builds a table, or exchanges a group."""
+
+
 class Builders:
     """Threads that build tables. Each begins the next table itself, even if recording the outcomes is slower.
 
@@ -35,7 +52,7 @@ class Builders:
         self,
         pool: ThreadPoolExecutor,
         order: "BuildOrder",
-        build: Callable[[Key, Callable[[], None]], TableOutcome],
+        build: Callable[[Node, Callable[[], None]], Sequence[TableOutcome]],
         skip: Callable[[Key, tuple[Key, ...]], TableOutcome],
         clean_up: Callable[[TableOutcome], str | None],
         *,
@@ -48,7 +65,7 @@ class Builders:
         self._stopped = False
         # Threads write down what they run. The main thread cannot: an interruption in submit() takes the future from it, and
         # the thread that it has started goes on.
-        self._running: set[Key] = set()
+        self._running: set[Node] = set()
         self._ended = threading.Condition(self._lock)
         self._futures: list[Future[str | None]] = []
 
@@ -103,40 +120,42 @@ class Builders:
         with self._ended:
             return self._ended.wait_for(lambda: not self._running, timeout_seconds)
 
-    def _run(self, key: Key) -> str | None:
+    def _run(self, node: Node) -> str | None:
         """Build a table unless all has been stopped, and say why its candidate could not be dropped."""
         with self._lock:
             if self._stopped:
                 return None
-            self._running.add(key)
+            self._running.add(node)
         try:
-            return self._build_and_go_on(key)
+            return self._build_and_go_on(node)
         except BaseException as error:
             self.done.put(error)
             raise
         finally:
             with self._ended:
-                self._running.discard(key)
+                self._running.discard(node)
                 self._ended.notify_all()
 
-    def _build_and_go_on(self, key: Key) -> str | None:
-        outcome, problem = self._build(key, lambda: self._release_slot(key)), None
-        if outcome.in_production and self._limit == 1:
-            problem = self._clean_up(outcome)
+    def _build_and_go_on(self, node: Node) -> str | None:
+        outcomes, problems = self._build(node, lambda: self._release_slot(node)), list[str | None]()
+        published = [outcome for outcome in outcomes if outcome.in_production]
+        if self._limit == 1:
+            problems += map(self._clean_up, published)
         # Before its children are given out, so no outcome comes before its parents'.
-        self.done.put(outcome)
+        for outcome in outcomes:
+            self.done.put(outcome)
         with self._lock:
-            self._order.finish(outcome)
+            self._order.finish(node, outcomes)
             self._start_ready_tables()
-        if outcome.in_production and self._limit > 1:
-            problem = self._clean_up(outcome)
-        return problem
+        if self._limit > 1:
+            problems += map(self._clean_up, published)
+        return "\n".join(filter(None, problems)) or None
 
-    def _release_slot(self, key: Key) -> None:
+    def _release_slot(self, node: Node) -> None:
         """Let the next table begin, though this one is not published yet."""
         if self._limit > 1:
             with self._lock:
-                self._order.building.discard(key)
+                self._order.building.discard(node)
                 self._start_ready_tables()
 
     def _start_ready_tables(self) -> None:
@@ -145,9 +164,9 @@ class Builders:
         for key, failed in self._order.blocked_tables():
             skipped = self._skip(key, failed)
             self.done.put(skipped)
-            self._order.finish(skipped)
-        while len(self._order.building) < self._limit and (key := self._order.next()) is not None:
-            self._futures.append(self._pool.submit(self._run, key))
+            self._order.finish(key, [skipped])
+        while len(self._order.building) < self._limit and (node := self._order.next()) is not None:
+            self._futures.append(self._pool.submit(self._run, node))
 
 
 class BuildOrder:
@@ -162,49 +181,67 @@ class BuildOrder:
         self._parents = {key: [parent for parent in catalogue.parents(key) if parent in chosen] for key in keys}
         self._broken = {key: broken for key in keys if (broken := catalogue.broken_parents(key))}
         self._ways = _longest_ways(self._parents, seconds)
-        self._sorter = graphlib.TopologicalSorter(self._parents)
+        self._sorter: graphlib.TopologicalSorter[Node] = graphlib.TopologicalSorter(_nodes(catalogue, self._parents))
         self._sorter.prepare()
-        self.building: set[Key] = set()
-        # Ready tables: the longest way first, then in the order of the files.
-        self._ready: list[tuple[float, int, Key]] = []
+        self.building: set[Node] = set()
+        # Ready tables: groups, then the longest way first, then in the order of the files.
+        self._ready: list[tuple[float, int, Node]] = []
         self._numbers = itertools.count()
         # For every table that was not published, the failed tables that are to blame.
         self._blame: dict[Key, tuple[Key, ...]] = {}
 
     def blocked_tables(self) -> Iterator[tuple[Key, tuple[Key, ...]]]:
         """Yield the tables that a failure or a broken file leaves without a parent (`finish` may make more); queue all others."""
-        while keys := self._sorter.get_ready():
-            for key in keys:
-                if failed := self._failed_ancestors(key):
-                    yield key, failed
+        while nodes := self._sorter.get_ready():
+            for node in nodes:
+                if isinstance(node, GroupNode):
+                    heapq.heappush(self._ready, (-math.inf, next(self._numbers), node))
+                elif failed := self._failed_ancestors(node):
+                    yield node, failed
                 else:
-                    heapq.heappush(self._ready, (-self._ways[key], next(self._numbers), key))
+                    heapq.heappush(self._ready, (-self._ways[node], next(self._numbers), node))
 
     @property
     def ready(self) -> int:
         """How many tables could be given out."""
         return len(self._ready)
 
-    def next(self) -> Key | None:
+    def next(self) -> Node | None:
         """Give out the table with the longest way to the end; None if none is ready."""
         if not self._ready:
             return None
-        key = heapq.heappop(self._ready)[-1]
-        self.building.add(key)
-        return key
+        node = heapq.heappop(self._ready)[-1]
+        self.building.add(node)
+        return node
 
-    def finish(self, outcome: TableOutcome) -> None:
-        """Note what became of a table, for those that read it."""
-        key = outcome.table.key
-        if not outcome.in_production:
-            self._blame[key] = outcome.skipped_because or (key,)
-        self.building.discard(key)
-        self._sorter.done(key)
+    def finish(self, node: Node, outcomes: Sequence[TableOutcome]) -> None:
+        """Note that a node is done and what became of tables, for those that read them. A held table has no outcome yet."""
+        for outcome in outcomes:
+            if not outcome.in_production:
+                key = outcome.table.key
+                self._blame[key] = outcome.blamed or (key,)
+        self.building.discard(node)
+        self._sorter.done(node)
 
     def _failed_ancestors(self, key: Key) -> tuple[Key, ...]:
         failed = {failed for parent in self._parents[key] for failed in self._blame.get(parent, ())}
         # Never built from rows that a broken file keeps as they were, whether its own table is selected or not.
         return tuple(sorted(failed.union(self._broken.get(key, ()))))
+
+
+def _nodes(catalogue: Catalogue, parents: Mapping[Key, Sequence[Key]]) -> dict[Node, list[Node]]:
+    """Return what waits for what: a table of a group reads its candidates, and any other waits until they are exchanged."""
+    group_of = {key: catalogue[key].publish_group for key in parents}
+
+    def awaited(key: Key, parent: Key) -> Node:
+        name = group_of[parent]
+        return parent if name is None or name == group_of[key] else GroupNode(name)
+
+    nodes: dict[Node, list[Node]] = {key: [awaited(key, each) for each in reads] for key, reads in parents.items()}
+    for key, name in group_of.items():
+        if name is not None:
+            nodes.setdefault(GroupNode(name), []).append(key)
+    return nodes
 
 
 def _longest_ways(parents: Mapping[Key, Sequence[Key]], seconds: Mapping[Key, float]) -> dict[Key, float]:

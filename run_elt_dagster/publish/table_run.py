@@ -1,24 +1,22 @@
 """One table on its way, as a state machine: build, audit, publish, and what becomes of it when another run is in the way."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeGuard
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import Marker, instant, run_suffix
-from run_elt_dagster.model.names import Relation
-from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
-from run_elt_dagster.publish.failures import failed_audit, failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.failures import failed_audit, failure_of
 from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.rivals import SupersededError, drop_older, wait_for_newer_builds
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
@@ -63,20 +61,12 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 }
 
 
-class SupersededError(Exception):
-    """A run with a newer snapshot has published the table, so this one must not.
+class TableRun:
+    """Takes one table from state to state, in one thread. Each state has a method that returns the next one.
 
     Attributes:
-        marker: The run of the rows that readers see.
+        work: What is known of the table.
     """
-
-    def __init__(self, marker: Marker) -> None:
-        super().__init__(f"superseded by run {marker.run_id}")
-        self.marker = marker
-
-
-class TableRun:
-    """Takes one table from state to state, in one thread. Each state has a method that returns the next one."""
 
     def __init__(
         self,
@@ -88,7 +78,7 @@ class TableRun:
         database: str,
         options: PublishOptions,
     ) -> None:
-        self._work = TableWork(runner, table, inventory, database=database, options=options)
+        self.work = TableWork(runner, table, inventory, database=database, options=options)
         self._method = method_of(table)
         self._clock = clock
         self._tell_audited: Callable[[], None] = lambda: None
@@ -113,31 +103,41 @@ class TableRun:
             entered: Called with each state that is no end, as it begins.
         """
         self._tell_audited = audited
-        state = State.CHECK_TARGET
-        while state not in ENDS:
+        self._go_on(State.CHECK_TARGET, ENDS, entered)
+        return self.outcome()
+
+    def hold(self, entered: Callable[[State], None] = lambda _: None) -> TableOutcome | None:
+        """Build and audit the table, and leave it to its group to publish it.
+
+        Returns:
+            What became of it where it cannot be published; None where it can.
+        """
+        reached = self._go_on(State.CHECK_TARGET, {*ENDS, State.WAIT_FOR_NEWER}, entered)
+        return None if reached is State.WAIT_FOR_NEWER else self.outcome()
+
+    def _go_on(self, state: State, ends: Collection[State], entered: Callable[[State], None]) -> State:
+        while state not in ends:
             entered(state)
             state = self._after(state)
         if state is State.FAILED and self._is_built:
-            mark_as_failed(self._work)
-        return self._outcome()
+            mark_as_failed(self.work)
+        return state
 
     def _after(self, state: State) -> State:
         """Do what a state asks for, and return the next one."""
-        work = self._work
+        work = self.work
         try:
             return self._step(state)
         except StatementError as error:
             if work.stage == "build" and error.answered:
                 with contextlib.suppress(StatementError, RunStoppedError):
                     work.inspect()
-            self._failure = failed_statement(work, error)
-        except PublishRefusedError as error:
-            self._failure = failed_rule(work, error.refusal)
+            self._failure = failure_of(work, error)
         except SupersededError as error:
             self._superseded_by = error.marker.run_id
             return State.SUPERSEDED
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
-            self._failure = failed_unexpectedly(work, error, after=self._error)
+            self._failure = failure_of(work, error, after=self._error)
         return State.FAILED
 
     def _step(self, state: State) -> State:
@@ -157,11 +157,11 @@ class TableRun:
 
     def _check_target(self) -> State:
         """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
-        self._refuse_what_would_be_lost()
+        refuse_what_would_be_lost(self.work)
         return State.BUILD
 
     def _build(self) -> State:
-        work = self._work
+        work = self.work
         # A moment before the statement begins: a run that notes a later one has read later.
         work.snapshot_at = self._clock()
         build(work)
@@ -170,7 +170,7 @@ class TableRun:
         return State.AUDIT
 
     def _audit(self) -> State:
-        work = self._work
+        work = self.work
         work.stage = "audit"
         auditor = work.auditor()
         try:
@@ -198,25 +198,20 @@ class TableRun:
 
     def _wait_for_newer(self) -> State:
         """Let a newer snapshot go first, so an older one never overwrites it."""
-        self._work.stage = "publish"
-        self._take_another_target()
+        self.work.stage = "publish"
+        take_another_target(self.work)
         self._wait_for_newer_builds()
         return State.DROP_OLDER
 
     def _drop_older(self) -> State:
         """Drop what older runs of the table have built and not yet published; their publishing then finds nothing."""
-        work = self._work
-        own = work.marker().order
-        for listed in work.inspection.candidates:
-            marker = _marker_of(listed)
-            if _is_pending(marker) and marker.order < own:
-                work.send(drop_sql(Relation(work.target.database, work.target.schema, listed.name)))
+        drop_older(self.work)
         return State.PREPARE
 
     def _prepare(self) -> State:
-        self._pauses = list(self._work.patience.retry_seconds)
+        self._pauses = list(self.work.patience.retry_seconds)
         try:
-            self._by.prepare(self._work)
+            self._by.prepare(self.work)
         except CandidateGoneError as gone:
             self._error = gone.answer
             return State.LOOK_AGAIN
@@ -229,7 +224,7 @@ class TableRun:
         """
         self._error = None
         try:
-            self._by.send(self._work)
+            self._by.send(self.work)
         except StatementError as error:
             self._error = error
             return State.VERIFY
@@ -237,7 +232,7 @@ class TableRun:
 
     def _verify(self) -> State:
         """Look what readers see before all else."""
-        work, error = self._work, self._looked_into
+        work, error = self.work, self._looked_into
         if self._by.took_effect(work, error):
             return State.FINISH
         if error.errno in (OBJECT_EXISTS, OBJECT_MISSING):
@@ -256,14 +251,14 @@ class TableRun:
             StatementError: There is no newer run to blame.
             PublishRefusedError: The target comes and goes again and again.
         """
-        work = self._work
+        work = self.work
         work.inspect()
         self._wait_for_newer_builds()
         if not work.has_candidate and (newer := self._by.give_way(work)):
             raise SupersededError(newer)
         if not work.has_candidate or not work.has_target_come_or_gone:
             raise self._looked_into
-        self._take_another_target()
+        take_another_target(self.work)
         self._changes += 1
         if self._changes == EXCHANGES:
             raise PublishRefusedError(
@@ -278,25 +273,18 @@ class TableRun:
         return State.PREPARE
 
     def _finish(self) -> State:
-        self._by.finish(self._work)
+        self._by.finish(self.work)
         return State.PUBLISHED
 
     @property
     def _by(self) -> Exchange:
-        return self._method.exchange(exists=self._work.existing is not None)
+        return self._method.exchange(exists=self.work.existing is not None)
 
     @property
     def _looked_into(self) -> StatementError:
         if self._error is None:
             raise RuntimeError("there is no error to look into")
         return self._error
-
-    def _refuse_what_would_be_lost(self) -> None:
-        work = self._work
-        refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
-        if refused is not None:
-            work.stage = "publish"
-            raise PublishRefusedError(refused)
 
     def _require_a_candidate(self) -> None:
         """Wait for a newer run where it has taken the candidate away.
@@ -307,68 +295,25 @@ class TableRun:
         if any(outcome.error is not None for outcome in self._audits):
             # Between two questions a newer run may have taken it away.
             with contextlib.suppress(StatementError):
-                self._work.inspect()
-        if not self._work.has_candidate:
+                self.work.inspect()
+        if not self.work.has_candidate:
             audits, self._audits = self._audits, ()
             self._wait_for_newer_builds()
             self._audits = audits
 
     def _warn_of_findings(self) -> None:
-        work = self._work
+        work = self.work
         if work.table.schema_change == "report":
             work.warnings += [f"{work.table.name}: {change}" for change in schema_changes(work.inspection)]
         warned = [outcome for outcome in self._audits if not outcome.passed and not outcome.blocks]
         work.warnings += [f"{work.table.name}: {outcome}" for outcome in warned]
 
-    def _take_another_target(self) -> None:
-        """Go by what stands there now, if another run has published the table for the first time, or it was dropped."""
-        work = self._work
-        if not work.has_target_come_or_gone:
-            return
-        database, check_policies = work.target.database, work.options.check_policies
-        work.take(read_targets(work.runner, [work.table], database=database, check_policies=check_policies))
-        self._refuse_what_would_be_lost()
-
     def _wait_for_newer_builds(self) -> None:
-        """Wait until no newer build of the table is on its way.
+        wait_for_newer_builds(self.work)
 
-        A run that publishes has first dropped the older candidates that it saw. Publishing them then fails. A candidate
-        that came too late to be seen sees the newer one here, and waits until that is published or has failed.
-
-        Raises:
-            SupersededError: Readers see a newer snapshot.
-            PublishRefusedError: The newer build neither publishes nor fails; its run may have died.
-        """
-        work, waited = self._work, 0.0
-        while newer := self._newer_builds():
-            if waited >= work.patience.wait_seconds:
-                raise PublishRefusedError(
-                    Refusal(
-                        f"{work.table.name} requires that the newest build is published last",
-                        f"run {newer[0].run_id} that has built from a newer snapshot and has not published it in {waited:g} s",
-                        "Materialize again.",
-                        seen=work.production.words,
-                        reason=Reason.NEWEST_LAST,
-                    )
-                )
-            work.runner.wait(work.patience.poll_seconds)
-            waited += work.patience.poll_seconds
-            work.inspect()
-
-    def _newer_builds(self) -> list[Marker]:
-        """Return the builds of newer snapshots that are not published yet.
-
-        Raises:
-            SupersededError: One is published.
-        """
-        own, inspection = self._work.marker().order, self._work.inspection
-        live = inspection.target.marker if inspection.target else None
-        if live is not None and live.order > own and live.state in ("run", "rollback"):
-            raise SupersededError(live)
-        return [m for m in [live, *map(_marker_of, inspection.candidates)] if _is_pending(m) and m.order > own]
-
-    def _outcome(self) -> TableOutcome:
-        work = self._work
+    def outcome(self) -> TableOutcome:
+        """Return what became of the table so far: one that is held counts as published."""
+        work = self.work
         return TableOutcome(
             table=work.table,
             target=work.target,
@@ -386,6 +331,32 @@ class TableRun:
         )
 
 
+def refuse_what_would_be_lost(work: TableWork) -> None:
+    """Look what hangs on the target.
+
+    Raises:
+        PublishRefusedError: It forbids every publish by the table's method.
+    """
+    refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
+    if refused is not None:
+        work.stage = "publish"
+        raise PublishRefusedError(refused)
+
+
+def take_another_target(work: TableWork) -> None:
+    """Go by what stands there now, if another run has published the table for the first time, or it was dropped.
+
+    Raises:
+        PublishRefusedError: What hangs on it forbids to publish.
+        StatementError: Snowflake does not say what stands there.
+    """
+    if not work.has_target_come_or_gone:
+        return
+    database, check_policies = work.target.database, work.options.check_policies
+    work.take(read_targets(work.runner, [work.table], database=database, check_policies=check_policies))
+    refuse_what_would_be_lost(work)
+
+
 def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
     """Drop a candidate that is of no use any more: it was published, or a newer one was.
 
@@ -401,14 +372,3 @@ def clean_up(runner: StatementRunner, outcome: TableOutcome) -> str | None:
 
 def _row_count(audits: Sequence[AuditOutcome]) -> int | None:
     return next((outcome.row_count for outcome in audits if outcome.row_count is not None), None)
-
-
-def _marker_of(listed: TableVersion) -> Marker | None:
-    """Return the marker of a candidate, None where its rows are another run's: after a swap, they are the old table's."""
-    marker = listed.marker
-    return marker if marker is not None and listed.name.endswith(run_suffix(marker.run_id)) else None
-
-
-def _is_pending(marker: Marker | None) -> TypeGuard[Marker]:
-    """Return whether a run may still publish what it has built, or is just writing it over the target."""
-    return marker is not None and marker.state in ("run", "publishing")

@@ -104,6 +104,8 @@ class TableWork:
         """What readers see."""
         if self.is_unknown:
             return Production("unknown", run_id=self.run.run_id, target=str(self.target))
+        if self.snapshot_at and self.standing is not None and self.standing.marker == self.marker():
+            return Production("new", self.standing)
         return Production.of(self.standing)
 
     def marker(self, state: State = "run") -> Marker:

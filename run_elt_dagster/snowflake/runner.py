@@ -113,6 +113,14 @@ class StatementRunner:
                 self.wait(pauses.pop(0))
                 self.reconnect(error)
 
+    def unstoppable(self, run: RunContext | None = None) -> "StatementRunner":
+        """Return a runner that an interruption of the run does not stop: for what must not end halfway.
+
+        Args:
+            run: Who its statements are from; None for the same run.
+        """
+        return StatementRunner(self._session, run or self.run, threading.Event(), patience=self.patience)
+
     @contextmanager
     def fresh(self, parameters: Parameters = NO_PARAMETERS) -> Generator["StatementRunner"]:
         """Open a runner whose session sees what every other one has committed.

@@ -276,7 +276,9 @@ class Processes:
             settings=AlertSettings(token=SecretStr(TOKEN), channel=CHANNEL, base_url=self._slack.url, on_cancel=True),
             owners={f"{SCHEMA}.{table}": []},
             jobs=(JOB,),
-            look=lambda names, log: look_at_production(lambda: Snowflake(**self._server.account), tables, names, log),
+            look=lambda names, log, run_id: look_at_production(
+                lambda: Snowflake(**self._server.account), tables, names, log, run_id=run_id
+            ),
         )
         before = len(self._slack.calls("chat.postMessage"))
         slack = Slack(token=TOKEN, channel=CHANNEL, base_url=self._slack.url)

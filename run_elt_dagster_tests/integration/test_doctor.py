@@ -40,6 +40,7 @@ NAMES = [
     "sources",
     "schemas",
     "targets",
+    "groups",
     "candidates",
     "log of publishes",
 ]

@@ -78,7 +78,7 @@ def test_what_another_version_of_the_project_remembered_is_not_used(tmp_path: Pa
     path = tmp_path / "lineage.json"
     asked(path, "a")
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"version": "3 ', '"version": "2 '), encoding="utf-8")
+    path.write_text(text.replace('"version": "4 ', '"version": "3 '), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != text
     assert asked(path, "a") == ["a"]
 

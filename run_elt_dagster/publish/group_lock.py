@@ -1,0 +1,127 @@
+"""The lock of a group: a table that exists while a run exchanges the group's tables. Its comment says which run, and which tables.
+
+Snowflake creates a table once: of two runs that want to, one gets 002002. And what is noted there outlives the run, so another one can
+end what it has begun. https://docs.snowflake.com/en/sql-reference/sql/create-table
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
+from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
+from run_elt_dagster.publish.guards import TargetInventory
+from run_elt_dagster.publish.statements import drop_sql
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+_NOTE = re.compile(r"\[run_elt group (\S+) run (\S+) at (\S+) exchanges ([^\]]+)\]")
+
+
+@dataclass(frozen=True)
+class GroupNote:
+    """What the comment of a lock says.
+
+    Attributes:
+        group: Name of the group.
+        run_id: The run that exchanges its tables. All of them have passed their audits.
+        at: The snapshot of their rows, as their markers have it.
+        tables: `schema.table` of each, as its file is named.
+    """
+
+    group: str
+    run_id: str
+    at: str
+    tables: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it as the comment has it."""
+        return f"[run_elt group {self.group} run {self.run_id} at {self.at} exchanges {' '.join(self.tables)}]"
+
+
+def note_in(comment: str | None) -> GroupNote | None:
+    """Return what a comment says; None if it is none of a lock."""
+    found = _NOTE.search(comment or "")
+    return GroupNote(found[1], found[2], found[3], tuple(found[4].split(" "))) if found else None
+
+
+def lock_of(group: str, tables: Sequence[AnalyticsTable], *, database: str) -> Relation:
+    """Return the lock of a group: it stands in the schema of the first of its tables."""
+    schema = min(table.stored_schema for table in tables)
+    return Relation(database, schema, f"{GROUP_LOCK_PREFIX}{group.upper()}")
+
+
+def create_lock_sql(lock: Relation, note: GroupNote) -> str:
+    """Return the statement that takes a lock. It fails where another run has it."""
+    return f"CREATE TRANSIENT TABLE {lock.sql} (RUN_ID VARCHAR) COMMENT = {quote_literal(str(note))}"
+
+
+def holder_sql(lock: Relation) -> str:
+    """Return the query for the comment of a lock; no row where nobody has it."""
+    return (
+        f"SELECT COMMENT FROM {quote_identifier(lock.database)}.INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = "
+        f"{quote_literal(lock.schema)} AND TABLE_NAME = {quote_literal(lock.name)}"
+    )
+
+
+def locks_in(inventory: TargetInventory, *, database: str) -> Iterable[tuple[Relation, GroupNote]]:
+    """Yield the locks that stand in the schemas of an inventory."""
+    for (schema, name), found in inventory.tables.items():
+        if name.startswith(GROUP_LOCK_PREFIX) and (note := note_in(found.comment)) is not None:
+            yield Relation(database, schema, name), note
+
+
+class GroupLock:
+    """The lock of one group, for one run.
+
+    Args:
+        runner: Sends the statements, whether the run is interrupted or not.
+        relation: The lock.
+        note: What its comment says.
+    """
+
+    def __init__(self, runner: StatementRunner, relation: Relation, note: GroupNote) -> None:
+        self._runner = runner
+        self.relation, self.note = relation, note
+        self._tag = {"group": note.group, "stage": "publish"}
+
+    def take(self) -> GroupNote | None:
+        """Take the lock.
+
+        Returns:
+            The run that has it, None if this one has it now.
+
+        Raises:
+            StatementError: It could not be taken, and nobody has it.
+        """
+        try:
+            self._runner.send_once(create_lock_sql(self.relation, self.note), tag=self._tag)
+        except StatementError:
+            holder = self.holder()
+            if holder is None:
+                raise
+            return None if holder == self.note else holder
+        return None
+
+    def holder(self) -> GroupNote | None:
+        """Return which run has the lock, asked in a session of its own; None if none has.
+
+        Raises:
+            StatementError: Snowflake does not say.
+        """
+        with self._runner.fresh() as fresh:
+            rows = fresh.send(holder_sql(self.relation), tag=self._tag).rows
+        return note_in(str(rows[0][0])) if rows else None
+
+    def release(self) -> None:
+        """Give the lock back. After a lost answer it is given back again only where this run still has it.
+
+        Raises:
+            StatementError: Snowflake did not report success.
+        """
+        try:
+            self._runner.send_once(drop_sql(self.relation), tag=self._tag)
+        except StatementError:
+            if self.holder() == self.note:
+                with self._runner.fresh() as fresh:
+                    fresh.send_once(drop_sql(self.relation), tag=self._tag)

@@ -1,0 +1,188 @@
+"""Ending the exchange of a group that a dead run has left half done: forward where all candidates are there, else back."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged
+from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, locks_in
+from run_elt_dagster.publish.guards import TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.publish.methods import kept_of
+from run_elt_dagster.publish.statements import drop_sql
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+
+@dataclass(frozen=True)
+class EndedExchange:
+    """What became of an exchange that a dead run had begun.
+
+    Attributes:
+        note: The run, and the tables.
+        state: `forward` where readers see its rows in all tables, `back` where they see those of before in all, `open` where it could not
+            be ended.
+        problem: Why it is not `forward`; empty if it is.
+    """
+
+    note: GroupNote
+    state: Literal["forward", "back", "open"]
+    problem: str = ""
+
+    @property
+    def words(self) -> str:
+        """It in sentences."""
+        note = self.note
+        begun = f"Run {note.run_id} ended while it published publish_group {note.group} ({', '.join(note.tables)})."
+        why = f" {self.problem}" if self.problem else ""
+        if self.state == "forward":
+            return f"{begun} All tables had passed their checks, so the exchange is done now: readers see the new rows in all of them."
+        if self.state == "back":
+            return f"{begun} Readers see in all of them what they saw before.{why}"
+        return f"{begun} Readers may see new rows in some and old ones in others.{why} Materialize all tables of the group."
+
+
+def end_left_exchanges(
+    runner: StatementRunner,
+    tables: Mapping[Key, AnalyticsTable],
+    inventory: TargetInventory,
+    *,
+    database: str,
+    options: PublishOptions,
+) -> list[EndedExchange]:
+    """End what dead runs have begun in the schemas of an inventory. Where none has, nothing is sent.
+
+    Args:
+        runner: Sends the statements. Its run knows which others still live.
+        tables: The declared tables.
+        inventory: What stands in their schemas.
+        database: Stored name of the session's database.
+        options: How tables are published.
+    """
+    own = runner.run.run_id
+    left = [
+        (lock, note)
+        for lock, note in locks_in(inventory, database=database)
+        if note.run_id != own and not runner.run.is_live(note.run_id)
+    ]
+    return [end_exchange(runner, tables, lock, note, options=options) for lock, note in left]
+
+
+def end_exchange(
+    runner: StatementRunner,
+    tables: Mapping[Key, AnalyticsTable],
+    lock: Relation,
+    note: GroupNote,
+    *,
+    options: PublishOptions,
+) -> EndedExchange:
+    """End the exchange that a dead run has begun.
+
+    Args:
+        runner: Sends the statements.
+        tables: The declared tables.
+        lock: Where the run has noted it.
+        note: What it has noted.
+        options: How tables are published.
+    """
+    keys: list[Key] = [tuple(name.split(".")) for name in note.tables]
+    if undeclared := [".".join(key) for key in keys if key not in tables]:
+        return EndedExchange(note, "open", f"No file declares {', '.join(undeclared)} any more.")
+    try:
+        return _Left(runner, [tables[key] for key in keys], lock, note, options).end()
+    except StatementError as error:
+        return EndedExchange(note, "open", f"Snowflake does not say what readers see: {error}.")
+
+
+class _Left:
+    """An exchange that was left half done."""
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        tables: Sequence[AnalyticsTable],
+        lock: Relation,
+        note: GroupNote,
+        options: PublishOptions,
+    ) -> None:
+        dead = RunContext(note.run_id, runner.run.job, is_live=runner.run.is_live)
+        self._runner = runner.unstoppable(dead)
+        self._note, self._lock = note, GroupLock(self._runner, lock, note)
+        sql = inventory_sql(lock.database, [table.stored_schema for table in tables])
+        self._inventory = inventory_of(runner.send(sql, tag={"stage": "inspect"}).rows)
+        self._works = [self._work(table, lock.database, options) for table in tables]
+
+    def _work(self, table: AnalyticsTable, database: str, options: PublishOptions) -> TableWork:
+        work = TableWork(self._runner, table, self._inventory, database=database, options=options)
+        work.snapshot_at = self._note.at
+        work.inspect()
+        return work
+
+    def end(self) -> EndedExchange:
+        """End it.
+
+        Raises:
+            StatementError: Snowflake does not say what readers see.
+        """
+        done = [work for work in self._works if is_exchanged(work) or _is_overtaken(work)]
+        waiting = [work for work in self._works if work not in done]
+        firsts = [work for work in self._works if self._is_first(work)]
+        exchange = GroupExchange(self._runner, self._works, self._lock, firsts=firsts, done=done)
+        missing = [str(work.candidate) for work in waiting if not _has_good_candidate(work)]
+        problem = f"{', '.join(missing)} cannot be published any more." if missing else ""
+        try:
+            if missing:
+                exchange.put_back()
+            else:
+                exchange.publish()
+        except TableOfGroupError as error:
+            problem = f"{error}."
+        if exchange.is_open:
+            return EndedExchange(self._note, "open", problem or "Snowflake did not answer.")
+        with contextlib.suppress(StatementError):
+            self._lock.release()
+        if problem:
+            return EndedExchange(self._note, "back", problem)
+        self._drop_candidates()
+        return EndedExchange(self._note, "forward")
+
+    def _is_first(self, work: TableWork) -> bool:
+        """Return whether the dead run publishes the table for the first time: nothing of the time before stands beside it."""
+        existing = work.existing
+        if existing is None:
+            return True
+        if not is_exchanged(work):
+            return False
+        if work.table.publish == "clone":
+            return self._inventory.at(kept_of(work.candidate)) is None
+        if work.table.publish == "swap":
+            return self._inventory.at(work.candidate) is None
+        read_at = Marker("run", self._note.run_id, self._note.at).read_at
+        return existing.created_at is not None and read_at is not None and existing.created_at >= read_at
+
+    def _drop_candidates(self) -> None:
+        for work in self._works:
+            # What is left is dropped by a later run.
+            with contextlib.suppress(StatementError):
+                work.send(drop_sql(work.candidate))
+
+
+def _is_overtaken(work: TableWork) -> bool:
+    """Return whether a newer run has published the table since."""
+    marker = work.standing.marker if work.standing is not None else None
+    return marker is not None and marker.state == "run" and marker.order > work.marker().order
+
+
+def _has_good_candidate(work: TableWork) -> bool:
+    """Return whether the audited candidate is still there, and nothing has been said against it."""
+    found = next((listed for listed in work.inspection.candidates if listed.name == work.candidate.name), None)
+    return found is not None and found.marker == work.marker()
+
+
+EndExchange = Callable[[Relation, GroupNote], None]
+"""Ends what a dead run has begun."""

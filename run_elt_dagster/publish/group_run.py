@@ -1,0 +1,311 @@
+"""The tables of one group in one run: each is built and audited by itself, and then they are published together or not at all."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from run_elt_dagster.model.candidate import Marker, candidate_of
+from run_elt_dagster.model.groups import reading_candidates
+from run_elt_dagster.model.lineage import Catalogue, own_key
+from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.building import mark_as_failed
+from run_elt_dagster.publish.failures import failure_of
+from run_elt_dagster.publish.group_exchange import (
+    GroupExchange,
+    TableOfGroupError,
+    about,
+    is_exchanged,
+    of_another_run,
+)
+from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, lock_of
+from run_elt_dagster.publish.group_recovery import EndExchange
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.outcome import Failure, TableOutcome
+from run_elt_dagster.publish.rivals import SupersededError, newer_builds, wait_for_newer_builds
+from run_elt_dagster.publish.sources import held_back
+from run_elt_dagster.publish.table_run import EXCHANGES, State, TableRun, take_another_target
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+
+class GroupRun:
+    """One group in one run. Its tables are held one by one, from any thread; then one thread publishes them.
+
+    Args:
+        runner: Sends the statements of the common session.
+        catalogue: The declared tables.
+        keys: The tables of the group, all of them.
+        clock: Returns Snowflake's time as markers have it.
+        database: Stored name of the session's database.
+        end_exchange: Ends what a dead run has begun in the place of its note.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        catalogue: Catalogue,
+        keys: Sequence[Key],
+        clock: Callable[[], str],
+        *,
+        database: str,
+        end_exchange: EndExchange = lambda _lock, _note: None,
+    ) -> None:
+        self._runner, self._catalogue, self._database = runner, catalogue, database
+        self._tables = [catalogue[key] for key in keys]
+        self.name = self._tables[0].publish_group or ""
+        self._clock, self._began_at = clock, ""
+        self._lock = threading.Lock()
+        self._held: dict[Key, TableRun] = {}
+        self._ended: dict[Key, TableOutcome] = {}
+        self._end_exchange = end_exchange
+        # Broken files of the group: none of its tables is published while one of them cannot be built.
+        self._broken = tuple(key for key, broken in catalogue.broken.items() if broken.publish_group == self.name)
+
+    def clock(self) -> str:
+        """Return when the first table of the group began: all of them have one snapshot, so two runs agree which is newer."""
+        with self._lock:
+            self._began_at = self._began_at or self._clock()
+            return self._began_at
+
+    def table(self, key: Key) -> AnalyticsTable:
+        """Return a table whose SQL reads the candidates of those of its group that it reads.
+
+        Raises:
+            ValueError: Its SQL would still read what is published.
+        """
+        own = {table.key for table in self._tables}
+        parents = [self._catalogue[parent] for parent in self._catalogue.parents(key) if parent in own]
+        run_id = self._runner.run.run_id
+        candidates = {
+            own_key(parent): candidate_of(parent, database=self._database, run_id=run_id) for parent in parents
+        }
+        return reading_candidates(self._catalogue[key], candidates)
+
+    def take(
+        self,
+        key: Key,
+        runner: StatementRunner,
+        inventory: TargetInventory,
+        *,
+        options: PublishOptions,
+        entered: Callable[[State], None],
+    ) -> TableOutcome | None:
+        """Build and audit a table, and hold it for the others.
+
+        Returns:
+            What became of it where it cannot be published; None where it is held.
+        """
+        try:
+            table, problem = self.table(key), None
+        except ValueError as error:
+            table, problem = self._catalogue[key], error
+        if held := held_back(
+            TableWork(runner, self._catalogue[key], inventory, database=self._database, options=options)
+        ):
+            return held
+        run = TableRun(runner, table, inventory, self.clock, database=self._database, options=options)
+        if problem is not None:
+            return replace(run.outcome(), failure=failure_of(run.work, problem))
+        outcome = run.hold(entered)
+        if outcome is None:
+            with self._lock:
+                self._held[key] = run
+        return outcome
+
+    def end(self, outcome: TableOutcome) -> TableOutcome:
+        """Note a table that cannot be published, and return what became of it, with the table as it is declared."""
+        with self._lock:
+            self._ended[outcome.table.key] = outcome
+        return replace(outcome, table=self._catalogue[outcome.table.key])
+
+    def publish(self) -> list[TableOutcome]:
+        """Publish the held tables, or say why not; nothing is raised.
+
+        Returns:
+            An outcome for each of them, parents first.
+        """
+        works = [held.work for held in self._held.values()]
+        for work in works:
+            work.runner, work.stage = self._runner, "publish"
+        if blamed := self._blamed():
+            return self._held_back(blamed)
+        try:
+            superseded = self._publish(works)
+        except TableOfGroupError as error:
+            return self._failed(error)
+        except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
+            return self._failed(TableOfGroupError(works[0], error))
+        return [
+            replace(outcome, superseded_by=superseded[key].run_id if key in superseded else None)
+            for key, outcome in self._outcomes().items()
+        ]
+
+    def _blamed(self) -> tuple[Key, ...]:
+        """Return the failed tables and the broken files that keep the group from being published."""
+        blamed = dict.fromkeys(self._broken)
+        for key, outcome in self._ended.items():
+            if not outcome.in_production:
+                blamed.update(dict.fromkeys(outcome.blamed or (key,)))
+        return tuple(sorted(blamed))
+
+    def _publish(self, works: Sequence[TableWork]) -> Mapping[Key, Marker]:
+        """Publish, and return the tables that a newer run has published instead.
+
+        Raises:
+            TableOfGroupError: One of them could not be published.
+        """
+        waited = 0.0
+        for _ in range(EXCHANGES):
+            if superseded := self._let_newer_go_first(works):
+                return superseded
+            lock = self._new_lock(works[0])
+            with about(works[0]):
+                while (holder := lock.take()) is not None:
+                    waited = self._give_way(works[0], lock, holder, waited=waited)
+            try:
+                if self._stand_still(works):
+                    self._exchange(works, lock)
+                    return {}
+            finally:
+                self._release(lock, works)
+        raise TableOfGroupError(works[0], self._moving(works[0]))
+
+    def _let_newer_go_first(self, works: Sequence[TableWork]) -> dict[Key, Marker]:
+        superseded: dict[Key, Marker] = {}
+        ended = [outcome.superseded_by for outcome in self._ended.values() if outcome.superseded_by is not None]
+        for work in works:
+            with about(work):
+                work.inspect()
+                take_another_target(work)
+                try:
+                    wait_for_newer_builds(work)
+                except SupersededError as error:
+                    superseded[work.table.key] = error.marker
+        newer = next(iter(superseded.values()), None) or (Marker("run", ended[0]) if ended else None)
+        if newer is not None and (left := [work for work in works if work.table.key not in superseded]):
+            raise TableOfGroupError(left[0], of_another_run(left[0], newer))
+        return superseded
+
+    def _new_lock(self, work: TableWork) -> GroupLock:
+        names = tuple(table.name for table in self._tables)
+        note = GroupNote(self.name, self._runner.run.run_id, work.snapshot_at, names)
+        relation = lock_of(self.name, self._tables, database=self._database)
+        return GroupLock(self._runner.unstoppable(), relation, note)
+
+    def _give_way(self, work: TableWork, lock: GroupLock, holder: GroupNote, *, waited: float) -> float:
+        """Wait for the run that exchanges the group; where it is dead, end what it has begun. Return how long all of it was waited.
+
+        Raises:
+            PublishRefusedError: It does not end.
+        """
+        if not self._runner.run.is_live(holder.run_id):
+            self._end_exchange(lock.relation, holder)
+            if lock.holder() == holder:
+                # It could not be ended. This run exchanges all of the tables, so what was half done is whole afterwards.
+                GroupLock(self._runner.unstoppable(), lock.relation, holder).release()
+            return waited
+        if waited >= work.patience.wait_seconds:
+            raise PublishRefusedError(
+                Refusal(
+                    f"{work.table.name} requires that one run at a time publishes publish_group {self.name}",
+                    f"run {holder.run_id} that has held {lock.relation} for {waited:g} s",
+                    f"Look what that run does. Where it is over, drop {lock.relation}, then materialize again.",
+                    reason=Reason.NEWEST_LAST,
+                )
+            )
+        self._runner.wait(work.patience.poll_seconds)
+        return waited + work.patience.poll_seconds
+
+    def _stand_still(self, works: Sequence[TableWork]) -> bool:
+        """Look again under the lock, and return whether nothing has come in between.
+
+        Raises:
+            TableOfGroupError: A candidate is gone, and no newer run is to blame.
+        """
+        for work in works:
+            with about(work):
+                work.inspect()
+                try:
+                    if newer_builds(work) or work.has_target_come_or_gone:
+                        return False
+                except SupersededError:
+                    return False
+                if not work.has_candidate:
+                    raise self._moving(work)
+        return True
+
+    def _exchange(self, works: Sequence[TableWork], lock: GroupLock) -> None:
+        firsts = [work for work in works if work.existing is None]
+        exchange = GroupExchange(self._runner.unstoppable(), works, lock, firsts=firsts)
+        try:
+            exchange.publish()
+        finally:
+            self._is_open = exchange.is_open
+
+    # Whether some tables may be exchanged and others not.
+    _is_open = False
+
+    def _release(self, lock: GroupLock, works: Sequence[TableWork]) -> None:
+        if self._is_open:
+            return
+        try:
+            lock.release()
+        except StatementError as error:
+            works[0].warnings.append(
+                f"publish_group {self.name}: {lock.relation} could not be dropped: {error}. The next run of the group drops it."
+            )
+
+    def _moving(self, work: TableWork) -> PublishRefusedError:
+        return PublishRefusedError(
+            Refusal(
+                f"{work.table.name} requires that nobody else changes the tables of publish_group {self.name} while they are published",
+                f"no {work.candidate}"
+                if not work.has_candidate
+                else f"targets that have come or gone {EXCHANGES} times",
+                "Find in Snowflake's history who does, then materialize again.",
+                seen=work.production.words,
+                reason=Reason.TARGET_CHANGES,
+            )
+        )
+
+    def _outcomes(self) -> dict[Key, TableOutcome]:
+        return {key: replace(held.outcome(), table=self._catalogue[key]) for key, held in self._held.items()}
+
+    def _held_back(self, blamed: tuple[Key, ...]) -> list[TableOutcome]:
+        for held in self._held.values():
+            mark_as_failed(held.work)
+        return [
+            replace(outcome, held_back_by=blamed, production=self._held[key].work.production)
+            for key, outcome in self._outcomes().items()
+        ]
+
+    def _failed(self, error: TableOfGroupError) -> list[TableOutcome]:
+        """Return the outcomes after an exchange that failed: the failure of one table, and the others held back because of it."""
+        blamed = error.work.table.key
+        failure = failure_of(error.work, error.cause)
+        if self._is_open:
+            # Their candidates are what the next look goes on with.
+            return [
+                replace(outcome, failure=self._half(self._held[key].work, failure))
+                for key, outcome in self._outcomes().items()
+            ]
+        outcomes = {outcome.table.key: outcome for outcome in self._held_back((blamed,))}
+        outcomes[blamed] = replace(outcomes[blamed], failure=failure, held_back_by=(), production=None)
+        return list(outcomes.values())
+
+    def _half(self, work: TableWork, failure: Failure) -> Failure:
+        seen = work.production
+        done = "is published" if is_exchanged(work) else "is not published, or may not be"
+        problem = f"publish_group {self.name} is published in part, and {work.table.name} {done}: {failure.problem}"
+        remedy = "The next run, the next look of the daemon or run-elt doctor ends it: all tables passed their checks."
+        return replace(
+            failure,
+            message=f"{problem} {seen.words} {remedy}",
+            problem=problem,
+            production=seen,
+            reason=Reason.GROUP_HALF_PUBLISHED,
+        )
