@@ -1,7 +1,16 @@
 """Tables of one `publish_group`: readers see all of them change, or none."""
 
+import json
+import threading
+
 import pytest
 
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.group_lock import GroupNote
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer
 
 NAMES = ("orders", "refunds", "totals")
@@ -44,3 +53,100 @@ def test_tables_of_a_group_read_each_others_candidates_and_are_published_togethe
         assert all(outcome.published for outcome in outcomes.values()), outcomes
         assert seen(local_server) == (value, value, value)
     assert left_over(local_server) == set()
+
+
+def test_failed_check_holds_the_others_back(local_server: LocalServer) -> None:
+    local_server.run_all("00000001", group(1))
+    outcomes = local_server.run_all("00000002", group(2, refunds="checks: {row_count: {min: 5}}"))
+    assert outcomes["refunds"].failure is not None
+    assert outcomes["totals"].skipped_because == (("analytics", "refunds"),)
+    held = outcomes["orders"]
+    assert held.held_back_by == (("analytics", "refunds"),)
+    assert not held.in_production
+    assert held.production is not None
+    assert held.production.state == "unchanged"
+    assert seen(local_server) == (1, 1, 1)
+    assert left_over(local_server) == {"TEMP_ORDERS__00000002", "TEMP_REFUNDS__00000002"}
+    # Neither is waited for: the next run publishes.
+    assert all(outcome.published for outcome in local_server.run_all("00000003", group(3)).values())
+    assert seen(local_server) == (3, 3, 3)
+
+
+def test_run_of_a_part_of_a_group_is_refused(local_server: LocalServer) -> None:
+    with pytest.raises(ValueError, match=r"all tables of publish_group finance, got it without analytics\.totals"):
+        local_server.run_all("00000001", group(1), keys=["orders", "refunds"])
+    assert local_server.tables() == set()
+
+
+def test_run_waits_for_the_one_that_has_the_lock(local_server: LocalServer) -> None:
+    local_server.run_all("00000001", group(1))
+    note = GroupNote("finance", "0000000A", "2026-01-01T00:00:00Z", ("analytics.orders",))
+    lock = f"create table analytics.run_elt_group_finance (run_id varchar) comment = '{note}'"
+    local_server.reader.sql(lock)
+    is_live = {"is_live": lambda _: True}
+    outcomes = local_server.run_all("00000002", group(2), wait_seconds=0.1, **is_live)
+    refused = [outcome.failure for outcome in outcomes.values() if outcome.failure is not None]
+    assert [failure.reason for failure in refused] == [Reason.NEWEST_LAST]
+    assert "run 0000000A that has held RUN_ELT.ANALYTICS.RUN_ELT_GROUP_FINANCE" in refused[0].message
+    assert seen(local_server) == (1, 1, 1)
+
+    tried = threading.Event()
+
+    def note_the_wait(event: StatementEvent) -> None:
+        if event.phase == "after" and event.sql.startswith("SELECT COMMENT FROM"):
+            tried.set()
+
+    with local_server.account.hooked(note_the_wait):
+        dropping = Background(lambda: _drop_lock(local_server, tried))
+        assert all(o.published for o in local_server.run_all("00000003", group(3), **is_live).values())
+        dropping.result()
+    assert seen(local_server) == (3, 3, 3)
+
+
+def _drop_lock(server: LocalServer, tried: threading.Event) -> None:
+    assert tried.wait(PATIENCE_SECONDS)
+    server.reader.sql("drop table analytics.run_elt_group_finance")
+
+
+def test_group_is_published_by_the_newer_of_two_runs(local_server: LocalServer) -> None:
+    local_server.run_all("00000001", group(1))
+    newer: list[dict[str, TableOutcome]] = []
+
+    def overtake(event: StatementEvent) -> None:
+        tag = json.loads(event.statement.parameter("QUERY_TAG", "") or "{}")
+        is_last = tag.get("asset") == "analytics/totals" and tag.get("stage") == "audit"
+        if event.phase == "after" and tag.get("run_id") == "00000002" and is_last and not newer:
+            newer.append({})
+            newer[0] = local_server.run_all("00000003", group(3))
+
+    with local_server.account.hooked(overtake):
+        older = local_server.run_all("00000002", group(2))
+    assert all(outcome.published for outcome in newer[0].values())
+    assert {outcome.superseded_by for outcome in older.values()} == {"00000003"}
+    assert seen(local_server) == (3, 3, 3)
+    assert left_over(local_server) == set()
+
+
+def test_reader_of_a_group_by_overwrite_never_sees_rows_of_two_runs(local_server: LocalServer) -> None:
+    local_server.run_all("00000000", group(0, "overwrite"))
+    mixed = list[tuple[int, ...]]()
+    polls = 0
+    ended, reader = threading.Event(), local_server.account.session()
+
+    def poll() -> None:
+        nonlocal polls
+        while not ended.is_set():
+            values = reader.sql(BOTH)[0]
+            polls += 1
+            mixed.extend([values] if len(set(values)) > 1 else [])
+
+    polling, runs = Background(poll), effort(usual=2, thorough=200)
+    try:
+        for number in range(1, runs + 1):
+            outcomes = local_server.run_all(f"{number:08X}", group(number, "overwrite"))
+            assert all(outcome.published for outcome in outcomes.values())
+    finally:
+        ended.set()
+        polling.result()
+    assert polls > runs
+    assert mixed == []

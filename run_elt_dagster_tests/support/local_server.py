@@ -1,6 +1,6 @@
 """A server of a test's own, and runs of one table on it, without Dagster around them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,15 @@ class LocalServer:
         return outcome
 
     def run_all(
-        self, run_id: str, texts: Mapping[str, str], *, arguments: dict[str, Any] | None = None, **options: Any
+        self,
+        run_id: str,
+        texts: Mapping[str, str],
+        *,
+        arguments: dict[str, Any] | None = None,
+        keys: Sequence[str] = (),
+        **options: Any,
     ) -> dict[str, TableOutcome]:
-        """Run tables of the schema analytics, given by name and text."""
+        """Run tables of the schema analytics, given by name and text; all of them, or those of some names."""
         tables = catalogue(
             [
                 parse_table_file(self.directory / f"{name}.sql", text, schema="analytics", table=name)
@@ -42,7 +48,7 @@ class LocalServer:
         chosen = run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
         connect = connecting({**self.account.arguments, **(arguments or {})})
         with connect() as connection, ConnectorSession(connection, connect) as session:
-            outcomes = run_tables(session, tables, [("analytics", name) for name in texts], **chosen)
+            outcomes = run_tables(session, tables, [("analytics", name) for name in keys or texts], **chosen)
             return {outcome.table.table: outcome for outcome in outcomes}
 
     def seen(self) -> list[tuple[Any, ...]]:
