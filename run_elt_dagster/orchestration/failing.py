@@ -127,14 +127,11 @@ def skipped_lines(skipped: Sequence[TableOutcome], *, broken: Collection[Key]) -
     """
     lines = [_skipped_line(outcome, broken) for outcome in skipped[:_NAMES_SHOWN]]
     more = len(skipped) - len(lines)
+    what = "skipped or held back" if any(outcome.held_back_by for outcome in skipped) else "skipped"
     return "\n".join(
         [
             *lines,
-            *(
-                [f"{_count(more, 'more table')} skipped or held back. The failure of this run names them."]
-                if more
-                else []
-            ),
+            *([f"{_count(more, 'more table')} {what}. The failure of this run names them."] if more else []),
         ]
     )
 

@@ -129,7 +129,7 @@ class _Left:
         Raises:
             StatementError: Snowflake does not say what readers see.
         """
-        done = [work for work in self._works if is_exchanged(work) or _is_overtaken(work)]
+        done = [work for work in self._works if is_exchanged(work) or _is_overtaken(work) or self._is_written(work)]
         waiting = [work for work in self._works if work not in done]
         firsts = [work for work in self._works if self._is_first(work)]
         exchange = GroupExchange(self._runner, self._works, self._lock, firsts=firsts, done=done)
@@ -164,6 +164,16 @@ class _Left:
             return self._inventory.at(work.candidate) is None
         read_at = Marker("run", self._note.run_id, self._note.at).read_at
         return existing.created_at is not None and read_at is not None and existing.created_at >= read_at
+
+    def _is_written(self, work: TableWork) -> bool:
+        """Return whether the transaction of the run has written a table, though its comment does not say so yet.
+
+        All tables are written in one. And a run drops candidates only after it.
+        """
+        if work.standing is None or work.standing.marker != work.marker("publishing"):
+            return False
+        is_ended = not any(_has_good_candidate(each) for each in self._works)
+        return is_ended or any(is_exchanged(each) and not self._is_first(each) for each in self._works)
 
     def _drop_candidates(self) -> None:
         for work in self._works:
