@@ -97,6 +97,10 @@ def _print(project: Project, plan: Plan, catalogue: Catalogue, sent: Mapping[Key
         print(f"{'.'.join(key)} has no file any more. Its table stays: drop it by hand.")
     if sent:
         print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
+        if any(each.table.publish_group for each in plan.built):
+            print(
+                "Tables of a publish_group are shown as if each was published by itself: docs/groups.md says what a run sends for a group."
+            )
     for key, statements in sent.items():
         print(f"\n-- {'.'.join(key)}")
         for each in statements:
@@ -119,6 +123,7 @@ def _facts(
                 "because": each.reason,
                 "published_as": str(_target(project, each)),
                 "method": each.table.method,
+                **({"publish_group": each.table.publish_group} if each.table.publish_group else {}),
                 **({"statements": [one.sql for one in sent[each.table.key]]} if sent else {}),
             }
             for each in plan.built

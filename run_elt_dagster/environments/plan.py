@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.environments.changes import Changes
+from run_elt_dagster.model.groups import left_out
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, key_of, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
@@ -55,11 +56,14 @@ def plan_of(tables: Catalogue, named: Collection[Key], changes: Changes | None) 
 
     Args:
         tables: The tables of the folder.
-        named: Only these; none for all.
+        named: Only these, and the others of their groups; none for all.
         changes: How the files differ from a revision: only what differs and what reads it; None for all.
     """
     reasons = _all(tables, named) if changes is None else _changed(tables, changes)
     wanted = {key: reason for key, reason in reasons.items() if not named or key in named}
+    for name, missing in left_out(tables, wanted).items():
+        # A run of a part of a group is refused.
+        wanted |= dict.fromkeys(missing, f"is in publish_group {name}")
     order = graphlib.TopologicalSorter({key: tables.parents(key) for key in tables}).static_order()
     return Plan(
         tuple(Planned(tables[key], wanted[key]) for key in order if key in wanted),

@@ -239,3 +239,36 @@ def test_refused_sign_in_is_told_without_the_connectors_own_code(
     assert "Snowflake could not be reached: " in text.split("\n", 1)[0]
     assert "docs/operations.md#sign-in" in text
     assert "snowflake/connector" not in everything_stored(project.instance)
+
+
+def test_held_back_table_is_told_on_its_page_in_the_log_and_in_the_alert(
+    project: DagsterProject, slack: SlackStandIn
+) -> None:
+    head = "/* elt\npublish_group: finance\n{}\nelt */ "
+    project.declare(
+        a=head.format("") + "select 1 as n", b=head.format("checks: {row_count: {min: 5}}") + "select 1 as n"
+    )
+    run_id = run_job(project, dg.AssetSelection.assets(["analytics", "a"], ["analytics", "b"]))
+    (text,) = alerted(project, slack, run_id)
+    assert "analytics.b was not published. Check row_count" in text.split("\n", 1)[0]
+    assert "*Held back with their group:* analytics.a" in text
+    (seen,) = project.instance.fetch_observations(dg.AssetKey(["analytics", "a"]), limit=1).records
+    assert seen.asset_observation is not None
+    assert seen.asset_observation.description == (
+        "Held back with publish_group finance, because of analytics.b. There is no published table yet."
+    )
+    assert seen.asset_observation.metadata["candidate"].value == f"RUN_ELT.ANALYTICS.TEMP_A__{run_id[:8].upper()}"
+    assert "analytics.a was held back with publish_group finance, because of failed tables: analytics.b." in (
+        everything_stored(project.instance)
+    )
+
+
+def test_run_of_a_part_of_a_group_alerts_with_the_selection(project: DagsterProject, slack: SlackStandIn) -> None:
+    text = "/* elt\npublish_group: finance\nelt */ select 1 as n"
+    project.declare(a=text, b=text)
+    (alert,) = alerted(
+        project, slack, run_job(project, dg.AssetSelection.assets(["analytics", "a"]), job="RunELT_Alert")
+    )
+    assert "The run selects a part of a group" in alert
+    assert 'key:\\"analytics/a\\" or key:\\"analytics/b\\"' in alert
+    assert project.sql("select count(*) from information_schema.tables where table_schema = 'ANALYTICS'") == [(0,)]

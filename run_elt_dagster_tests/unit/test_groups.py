@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from run_elt_dagster.environments.plan import plan_of
 from run_elt_dagster.model.groups import left_out, reading_candidates
 from run_elt_dagster.model.lineage import Catalogue, catalogue, load_tables
 from run_elt_dagster.model.names import Key, Relation
@@ -153,6 +154,14 @@ def test_part_of_a_group_is_left_out() -> None:
     assert left_out(tables, [("fin", "totals"), ("fin", "report")]) == {"fin": (("fin", "orders"),)}
     assert left_out(tables, list(tables)) == {}
     assert left_out(tables, [("fin", "report")]) == {}
+
+
+def test_plan_of_a_table_has_its_whole_group() -> None:
+    built = plan_of(three(), [("fin", "totals")], None).built
+    assert [(each.table.name, each.reason) for each in built] == [
+        ("fin.orders", "is in publish_group fin"),
+        ("fin.totals", "named"),
+    ]
 
 
 def test_table_of_a_group_waits_for_candidates_and_others_for_the_exchange() -> None:
