@@ -4,9 +4,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from run_elt_dagster.environments.databases import Databases
-from run_elt_dagster.environments.mark import stored_database
-from run_elt_dagster.environments.opening import databases_session
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
 
@@ -34,6 +31,11 @@ def expired_environments_schedule(
     @dg.op(name=f"{before}{_OP_NAME}", description="Drops expired copies of the production database.")
     @needs_snowflake(resource)
     def drop(context: dg.OpExecutionContext, snowflake: Snowflake) -> None:
+        # Only this run needs them, and not every process that loads the code location.
+        from run_elt_dagster.environments.databases import Databases  # noqa: PLC0415
+        from run_elt_dagster.environments.mark import stored_database  # noqa: PLC0415
+        from run_elt_dagster.environments.opening import databases_session  # noqa: PLC0415
+
         with databases_session(snowflake, log=context.log.info) as session:
             databases = Databases(
                 session,
