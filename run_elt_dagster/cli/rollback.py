@@ -48,6 +48,10 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
         rollback = Rollback(runner, table, database=database, check_policies=project.settings.check_policies)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
+        if table.publish_group is not None:
+            say_on_stderr(
+                f"The other tables of publish_group {table.publish_group} stay as they are. Roll them back too."
+            )
         if plan.method == "done":
             return 0
         if not is_agreed and not agrees():

@@ -26,8 +26,8 @@ def group(value: int, publish: str = "clone", **more: str) -> dict[str, str]:
         more: Settings of a table, by its name.
     """
     sql = {
-        "orders": f"select {value} as v, 1 as n",
-        "refunds": f"select {value} as v, 1 as n",
+        "orders": f"select {value}::int as v, 1 as n",
+        "refunds": f"select {value}::int as v, 1 as n",
         "totals": "select orders.v, r.n from analytics.orders join analytics.refunds as r on r.v = orders.v",
     }
     return {
