@@ -186,6 +186,9 @@ class RollbackPlanner:
             raise self._refused("a table without the mark of a run in its comment: what it replaced is unknown")
         if marker.is_rolled_back:
             raise self._refused("one that was rolled back already, and one version is as far as this goes")
+        # A group that was put back leaves dropped versions that readers were not to see, and the present one a second time.
+        if self._table.publish_group is not None:
+            dropped = [each for each in dropped if each.marker is None or not _is_no_earlier(each.marker, marker)]
         if is_before(existing.created_at, marker):
             # The object is older than its rows: they were written over others.
             return self._time_travel(existing, marker)
@@ -258,3 +261,8 @@ class RollbackPlanner:
 
     def _send(self, sql: str) -> Answer:
         return self._runner.send(sql, tag=self._tag)
+
+
+def _is_no_earlier(marker: Marker, present: Marker) -> bool:
+    """Return whether a version is the present one, or of a later snapshot."""
+    return marker == present or marker.at > present.at

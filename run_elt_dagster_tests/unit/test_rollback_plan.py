@@ -89,9 +89,9 @@ class Account:
         return Answer(self.answers[sql], "q", 0.0, ("name", "rows", "comment", "created_on", "dropped_on", "owner"))
 
 
-def plan_of(account: Account, *, further: bool = False) -> RollbackPlan:
+def plan_of(account: Account, *, further: bool = False, table: AnalyticsTable = TABLE) -> RollbackPlan:
     runner: Any = account
-    return RollbackPlanner(runner, TABLE, database="PROD").plan(further=further)
+    return RollbackPlanner(runner, table, database="PROD").plan(further=further)
 
 
 def refused(account: Account, *, further: bool = False) -> str:
@@ -313,3 +313,12 @@ def test_run_that_is_taken_back_is_the_one_that_readers_saw_when_the_first_comma
     assert a_plan("undrop").taken_back == NEW
     assert a_plan("clean-up", moved=TAKING_BACK, present=standing(OLD)).taken_back == TAKING_BACK
     assert a_plan("undrop", present=None).taken_back is None
+
+
+def test_table_of_a_group_goes_back_before_a_version_that_was_put_back() -> None:
+    """Put back by clone, the rejected version and the present one lie among the dropped ones, younger than the one before."""
+    table = TABLE.model_copy(update={"publish_group": "finance"})
+    before = version(OLD, rows=1, dropped=day(20))
+    put_back = [version(NEW, dropped=day(22)), version(NEWER, dropped=day(23))]
+    account = Account(standing(NEW), dropped={"MAU": [before, *put_back]})
+    assert plan_of(account, table=table).previous == before
