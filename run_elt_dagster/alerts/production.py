@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from run_elt_dagster.alerts.failure import ENDED_GROUP
 from run_elt_dagster.model.candidate import Marker, marker_in, target_of
@@ -14,14 +15,15 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
-from run_elt_dagster.publish.group_lock import note_in
-from run_elt_dagster.publish.group_recovery import EndedExchange, end_exchange
 from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.partitions import all_markers_sql, markers_of, newest_of
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
+
+if TYPE_CHECKING:
+    from run_elt_dagster.publish.group_recovery import EndedExchange
 
 # A tick of a sensor has 60 s, and Slack needs some of them.
 PATIENCE_SECONDS = 10
@@ -106,8 +108,12 @@ def _comments(session: Session, tables: Sequence[AnalyticsTable]) -> dict[tuple[
 
 def _end_exchanges(
     session: Session, tables: Catalogue, comments: Mapping[tuple[str, str], str], run_id: str, options: PublishOptions
-) -> list[EndedExchange]:
+) -> "list[EndedExchange]":
     """End what the run has begun of groups. It has failed, so nothing of it goes on."""
+    # What publishes is of no use where no exchange is left: a process that loads the code location alone never needs it.
+    from run_elt_dagster.publish.group_lock import note_in  # noqa: PLC0415
+    from run_elt_dagster.publish.group_recovery import end_exchange  # noqa: PLC0415
+
     left = [
         (Relation(session.database, *at), note)
         for at, comment in comments.items()
