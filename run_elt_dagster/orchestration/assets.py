@@ -42,7 +42,7 @@ from run_elt_dagster.orchestration.failing import (
     session_reason,
     skipped_lines,
 )
-from run_elt_dagster.orchestration.groups import IncompleteGroupError, held_back_observation, require_whole_groups
+from run_elt_dagster.orchestration.groups import IncompleteGroupError, held_back_observation, whole_groups
 from run_elt_dagster.orchestration.heartbeat import heartbeat
 from run_elt_dagster.orchestration.interruption import closed_at_exit, ends_as_cancelled, repeat_lost_interruptions
 from run_elt_dagster.orchestration.jobs import condition_of
@@ -185,8 +185,7 @@ def analytics_assets(
                 context.log.error(fact["message"])
             if not selected and not context.selected_asset_check_keys:
                 fail_if(facts, [])
-            require_whole_groups(tables, selected)
-            slices, whole = slices_of(context, tables), rebuilt(config, tables, selected)
+            slices, whole = slices_of(context, tables), rebuilt(config, tables, whole_groups(tables, selected))
             context.log.info(_connecting_line(snowflake, selected, tables))
             with (
                 repeat_lost_interruptions(),

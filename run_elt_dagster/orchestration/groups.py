@@ -27,8 +27,8 @@ class IncompleteGroupError(ValueError):
     reason: ClassVar[Reason] = Reason.GROUP_INCOMPLETE
 
 
-def require_whole_groups(tables: Catalogue, selected: Sequence[Key]) -> None:
-    """Refuse a run that would let readers see a part of a group change.
+def whole_groups(tables: Catalogue, selected: Sequence[Key]) -> Sequence[Key]:
+    """Return the tables of a run that lets readers see no part of a group change.
 
     Raises:
         IncompleteGroupError: It selects some tables of a group without the others.
@@ -42,6 +42,7 @@ def require_whole_groups(tables: Catalogue, selected: Sequence[Key]) -> None:
             f"a run requires all tables of publish_group {name}, got it without {names}{more}. Readers would see rows of two runs. "
             f"Select the others too, as in {selection}."
         )
+    return selected
 
 
 def held_back_observation(
