@@ -1,6 +1,6 @@
 """`run-elt show`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import increment_facts, increment_line, print_partitions
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
 from run_elt_dagster.project import Project
@@ -49,20 +50,31 @@ class _Named:
 @click.option(
     "--partitions", "by_partition", is_flag=True, help="List the published partitions of TABLES, instead of rows."
 )
+@click.option(
+    "--partition",
+    metavar="KEY",
+    help="Of TABLES, show the rows of a partition, as in 2024-01-31, or of a range, FIRST...LAST, and the statements of a run for it.",
+)
 @as_json
-def command(project: Project, tables: tuple[str, ...], *, by_partition: bool, as_json: bool) -> int:
+def command(
+    project: Project, tables: tuple[str, ...], *, by_partition: bool, partition: str | None, as_json: bool
+) -> int:
     """List what readers see: all declared tables, or all that is known of TABLES.
 
     \b
       run-elt show                          every declared table
       run-elt show analytics.mau_summary    one table, and its first rows
       run-elt show --partitions analytics.sessions_daily    what is published of each partition
+      run-elt show --partition 2019-05-07 analytics.sessions_daily    the first rows of one
 
     Of a declared table it prints the settings with their defaults, what it reads and what reads it, its checks with their last results,
     its history, and the statements that a run would send. Nothing is built or changed. TABLES may also be sources and candidates.
     """
     if by_partition:
         return print_partitions(project, tables, as_json=as_json)
+    if partition and not tables:
+        raise click.UsageError("--partition requires a table: run-elt show --partition KEY schema.table")
+    parts = {table.name: table.part(partition) for table in map(project.table, tables)} if partition else {}
     declared, problems = project.declared()
     for problem in problems:
         # Of another file, it is no reason not to look at a table.
@@ -70,7 +82,7 @@ def command(project: Project, tables: tuple[str, ...], *, by_partition: bool, as
     with history() as instance, signed_in(project) as session:
         with progress("Asking Snowflake and Dagster"):
             found = look(session, declared, tables, instance=instance)
-            named = list(_named(session, found.named, project, instance))
+            named = list(_named(session, found.named, project, instance, parts=parts))
         if as_json:
             print_json(_facts(found, named, instance))
         else:
@@ -80,11 +92,17 @@ def command(project: Project, tables: tuple[str, ...], *, by_partition: bool, as
 
 
 def _named(
-    session: ConnectorSession, tables: Sequence[Shown], project: Project, instance: dg.DagsterInstance | None
+    session: ConnectorSession,
+    tables: Sequence[Shown],
+    project: Project,
+    instance: dg.DagsterInstance | None,
+    *,
+    parts: Mapping[str, Slice],
 ) -> Iterator[_Named]:
     catalogue = None
     for shown in tables:
-        columns, rows = read_rows(session, shown) if shown.existing is not None else ([], [])
+        part = parts.get(shown.name)
+        columns, rows = read_rows(session, shown, part) if shown.existing is not None else ([], [])
         if shown.table is None:
             yield _Named(shown, columns, rows)
             continue
@@ -95,6 +113,7 @@ def _named(
             database=session.database,
             columns=columns,
             options=project.settings.publishing,
+            part=part,
         )
         details = details_of(catalogue, shown.table, instance=instance)
         yield _Named(shown, columns, rows, details, statements, last_increment(session, shown.table))

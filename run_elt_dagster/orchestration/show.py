@@ -17,6 +17,7 @@ from run_elt_dagster.audit.plan import reading_plan
 from run_elt_dagster.model.candidate import Marker, by_hand_in, is_candidate_of, target_of
 from run_elt_dagster.model.lineage import own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory, inventory_of, inventory_sql
 from run_elt_dagster.runs.history import run_of
@@ -374,9 +375,18 @@ def candidates(inventory: Mapping[str, TargetInventory]) -> list[Shown]:
     ]
 
 
-def read_rows(session: ConnectorSession, shown: Shown) -> tuple[list[str], list[list[str]]]:
-    """Return the stored names of the columns of a table and its first rows; those of a table of ours are sorted by the first column."""
-    # A source may be too large to sort.
-    order = " ORDER BY 1" if shown.table is not None else ""
-    answer = session.execute(f"SELECT * FROM {shown.relation.sql}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
+def read_rows(session: ConnectorSession, shown: Shown, part: Slice | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the stored names of the columns of a table and its first rows; those of a table of ours are sorted by the first column.
+
+    Args:
+        session: Where to ask.
+        shown: The table.
+        part: Its partitions with the rows in question; None for all rows.
+    """
+    of_part, order = "", ""
+    if shown.table is not None:
+        of_part = f" WHERE {shown.table.partition_predicate(part.start, part.end)}" if part is not None else ""
+        # A source may be too large to sort.
+        order = " ORDER BY 1"
+    answer = session.execute(f"SELECT * FROM {shown.relation.sql}{of_part}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
     return list(answer.columns), [[str(value) for value in row] for row in answer.rows]

@@ -87,6 +87,7 @@ def planned_statements(
     columns: Sequence[str],
     options: PublishOptions,
     is_whole: bool = False,
+    part: Slice | None = None,
 ) -> list[PlannedStatement]:
     """Return what a run would send for a table, in order.
 
@@ -97,8 +98,12 @@ def planned_statements(
         columns: Stored names of the columns of what stands there, in order: `overwrite` names them.
         options: How tables are published.
         is_whole: Whether a table with increments is built whole.
+        part: The partitions that are built; None for the newest one.
     """
-    planned = _Planned(table, inventory, database=database, columns=columns, options=options, is_whole=is_whole)
+    chosen = part or _newest(table)
+    planned = _Planned(
+        table, inventory, database=database, columns=columns, options=options, is_whole=is_whole, part=chosen
+    )
     stages: tuple[tuple[str, Iterator[str]], ...] = (
         ("inspect", planned.inspect()),
         ("audit", planned.sources()),
@@ -122,12 +127,13 @@ class _Planned:
         columns: Sequence[str],
         options: PublishOptions,
         is_whole: bool,
+        part: Slice | None,
     ) -> None:
         self._table, self._inventory, self._columns, self._options = table, inventory, columns, options
         self.target: Relation = target_of(table, database=database)
         self.candidate: Relation = candidate_of(table, database=database, run_id=RUN_ID)
         self._existing: InventoryTable | None = inventory.at(self.target)
-        self._part = _newest(table)
+        self._part = part
         is_increment = table.increment is not None and self._existing is not None and not is_whole
         self._start = START if is_increment else None
 

@@ -390,7 +390,14 @@ def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, mo
         ]
         code, out, _ = place.run("show", "--partitions", "analytics.days")
         assert (code, out.splitlines()[0]) == (0, "analytics.days: 2 partitions published")
-        assert place.run("show", "--partitions")[0] == 2
+        shown = place.json("show", "--partition", "2024-01-02", "analytics.days")
+        assert shown["rows"]["analytics.days"] == [{"day": "2024-01-02", "n": "2"}]
+        deleted = next(
+            one["sql"] for one in shown["details"]["analytics.days"]["statements"] if "DELETE FROM" in one["sql"]
+        )
+        assert deleted.endswith("""WHERE ("DAY" >= '2024-01-02'::DATE AND "DAY" < '2024-01-03'::DATE)""")
+        for alone in ("--partitions", "--partition=2024-01-02"):
+            assert place.run("show", alone)[0] == 2
         with place.resource.session(log=print) as session:
             again = run_arguments("bbbbbbbb")
             (outcome,) = run_tables(session, tables, [key], slices={key: table.part("2024-01-02")}, **again)
