@@ -219,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=CLIENTS)
     chosen = parser.parse_args().clients
+    clients.install([name for name in clients.PEERS if name in chosen])
     sent, found = Sent(), dict[str, tuple[Seen, Seen]]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -66,6 +66,12 @@ _LISTINGS = (
         IFF(table_type = 'VIEW', 'VIEW', 'TABLE') AS "kind", 'N' AS "is_dynamic", 'N' AS "is_iceberg"
         FROM {0}.information_schema.tables WHERE table_schema = '{1}' """,
     ),
+    # The embedded Snowflake has no functions of users.
+    (
+        re.compile(r"\s*show user functions in (\w+)\.(\w+)\s*(?=/\*|\Z)", re.IGNORECASE),
+        """SELECT table_catalog AS "catalog_name", table_schema AS "schema_name", table_name AS "name", 'N' AS "is_builtin"
+        FROM {0}.information_schema.tables WHERE table_schema = '{1}' AND FALSE """,
+    ),
 )
 
 

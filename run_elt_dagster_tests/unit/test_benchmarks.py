@@ -135,6 +135,15 @@ def test_statements_of_two_runs_are_the_same_one_without_their_run_and_time() ->
             'SELECT schema_name AS "name" FROM BENCH_DBT.information_schema.schemata /* {"app": "dbt"} */',
         ),
         ("show terse schemas in database bench_dbt limit 10000 starts with 'a'", None),
+        (
+            'show user functions in bench_dbt.analytics\n/* {"app": "dbt"} */',
+            (
+                'SELECT table_catalog AS "catalog_name", table_schema AS "schema_name", table_name AS "name", '
+                "'N' AS \"is_builtin\"\n        FROM BENCH_DBT.information_schema.tables WHERE table_schema = 'ANALYTICS' AND FALSE "
+                '/* {"app": "dbt"} */'
+            ),
+        ),
+        ("show user functions like 'a' in bench_dbt.analytics", None),
     ],
 )
 def test_listing_of_dbt_is_a_query_if_all_of_it_is_understood(listing: str, query: str | None) -> None:
