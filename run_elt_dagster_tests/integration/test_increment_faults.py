@@ -41,6 +41,8 @@ def cell(lab: FaultLab) -> IncrementCell:
     return clean
 
 
+# A thorough run tries each statement, of the usual pairs too.
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("way", "fault"),
     [

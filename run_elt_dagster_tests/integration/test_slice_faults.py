@@ -48,6 +48,8 @@ def seen_of(lab: FaultLab, cell: SliceCell) -> Seen:
     return cell.seen(lab)
 
 
+# A thorough run tries each statement, of the usual pairs too.
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("way", "fault"),
     [
