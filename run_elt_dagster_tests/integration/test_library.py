@@ -53,7 +53,7 @@ def test_tables_with_a_prefix_are_recorded_and_alert_by_the_keys_of_their_assets
     assert alerts[1].owners == {"finance.books.wrong": ["team:finance"], "finance.books.broken": []}
     together = load_folders(folders, given, settings)
     names = ["sales.analytics.good", "finance.books.wrong"]
-    seen = alerts_of(together, settings, place_of(together)).look(names, dg.get_dagster_logger())
+    seen = alerts_of(together, settings, place_of(together)).look(names, dg.get_dagster_logger(), result.run_id)
     assert seen is not None
     assert (seen["sales.analytics.good"] is not None, seen["finance.books.wrong"]) == (True, None)
 
