@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract
 from run_elt_dagster.model.freshness import FreshWithin
+from run_elt_dagster.model.governance import Masking, Policies, RowAccess
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
@@ -33,6 +34,8 @@ EXAMPLES: Mapping[str, str] = {
     "publish": "publish: swap",
     "publish_group": "publish_group: finance",
     "transient": "transient: true",
+    "policies": "policies: {row_access: {name: governance.by_order, on: order_id}, masking: {amount: governance.mask_amount}}",
+    "object_tags": "object_tags: {governance.domain: sales}",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
@@ -80,8 +83,8 @@ HEAD = """# Front matter
 
 The settings of a table stand before its SQL, in YAML between `/* elt` and `elt */`. No key is required. [tables.md](tables.md) explains
 them, and [how values are read](tables.md#values-in-yaml). [publishing.md](publishing.md) explains `publish`, [groups.md](groups.md)
-`publish_group`, [partitions.md](partitions.md) `partitions`, [increments.md](increments.md) `increment`, and [changes.md](changes.md) the
-check `changes`.
+`publish_group`, [partitions.md](partitions.md) `partitions`, [increments.md](increments.md) `increment`, [policies.md](policies.md)
+`policies` and `object_tags`, and [changes.md](changes.md) the check `changes`.
 
 An unknown key, a key without a value and a value of another kind are errors with file and line. `run-elt lint` prints all of them.
 
@@ -176,7 +179,18 @@ def schema() -> dict[str, Any]:
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (*CHECK_MODELS.values(), Checks, ColumnContract, FreshWithin, AlertRule, Partitioning, Increment)
+    for model in (
+        *CHECK_MODELS.values(),
+        Checks,
+        ColumnContract,
+        FreshWithin,
+        AlertRule,
+        Policies,
+        RowAccess,
+        Masking,
+        Partitioning,
+        Increment,
+    )
 }
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -234,6 +248,8 @@ def _page() -> str:
 
 
 _IN_PARTS = ("partitions", "increment")
+# Neither stands beside `publish_group`.
+_GOVERNED = ("policies", "object_tags")
 
 
 def _table_of_keys(made: Mapping[str, Any]) -> str:
@@ -241,7 +257,8 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
         f"| `{key}` | {made['properties'][key]['description']} | {_kind(part)} | {_default(part)} |"
         for key, part in made["properties"].items()
     ]
-    whole = "\n".join(_example(EXAMPLES, key) for key in made["properties"] if key not in _IN_PARTS)
+    whole = "\n".join(_example(EXAMPLES, key) for key in made["properties"] if key not in (*_IN_PARTS, *_GOVERNED))
+    governed = "\n".join(_example(EXAMPLES, key) for key in _GOVERNED)
     parts = "".join(f"```yaml\n{_example(EXAMPLES, key)}\n```\n\n" for key in _IN_PARTS)
     return (
         "\n".join(
@@ -254,7 +271,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is in no group may have these too:\n\n```yaml\n{governed}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
     )
 
 
@@ -268,6 +285,9 @@ def _parts(made: Mapping[str, Any]) -> Iterator[str]:
     definitions = made["$defs"]
     yield "## columns\n\n" + definitions["ColumnContract"]["description"] + "\n\n"
     yield _options(definitions["ColumnContract"], without=()) + "\n"
+    for title, name in (("policies", "Policies"), ("row_access", "RowAccess"), ("masking", "Masking")):
+        level = "##" if name == "Policies" else "###"
+        yield f"{level} {title}\n\n{definitions[name]['description']}\n\n{_options(definitions[name], without=())}\n"
     yield f"## partitions\n\n{definitions['Partitioning']['description']}\n\n{_options(definitions['Partitioning'], without=())}\n"
     yield f"## increment\n\n{definitions['Increment']['description']}\n\n{_options(definitions['Increment'], without=())}\n"
     yield "## checks\n\n" + definitions["Checks"]["description"]
@@ -302,7 +322,14 @@ _KINDS = {
 }
 
 
-_SECTIONS = {"Checks": "checks", "Partitioning": "partitions", "Increment": "increment"}
+_SECTIONS = {
+    "Policies": "policies",
+    "RowAccess": "row_access",
+    "Masking": "masking",
+    "Checks": "checks",
+    "Partitioning": "partitions",
+    "Increment": "increment",
+}
 
 
 def _kind(part: Mapping[str, Any]) -> str:

@@ -50,6 +50,7 @@ class PublishOptions:
         keep_candidates_hours: How old what other runs left behind must be to be dropped.
         creates_schemas: Whether a target schema that does not exist is created, as only the embedded Snowflake's are.
         observe_sources: Whether a run first records what the catalogue says of the tables that it reads and does not build.
+        applies_policies: Whether Snowflake keeps the declared policies and tags of tables; the embedded one leaves them out.
         log_schema: Schema of the log of publishes, in the session's database or with its own; empty for no log.
     """
 
@@ -59,6 +60,7 @@ class PublishOptions:
     keep_candidates_hours: float = KEEP_CANDIDATES_HOURS
     creates_schemas: bool = False
     observe_sources: bool = False
+    applies_policies: bool = True
     log_schema: str = ""
 
 
@@ -445,6 +447,7 @@ class Settings(Variables):
             keep_candidates_hours=self.keep_candidates_hours,
             creates_schemas=self.snowflake is None,
             observe_sources=self.observe_sources,
+            applies_policies=self.snowflake is not None,
             log_schema=self.log_schema,
         )
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
@@ -16,6 +16,7 @@ from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.governance import declared_policies
 from run_elt_dagster.publish.group_lock import locks_in
 from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
@@ -337,7 +338,12 @@ def _group_findings(
 
 def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetInventory) -> Finding | None:
     """Return why the table would not be published, None if it would."""
-    refused = refusal(table, target, inventory.at(target), role=inventory.role)
+    existing = inventory.at(target)
+    if existing is not None:
+        # By their names alone; a run compares schemas and columns too.
+        declared = {each.words for each in declared_policies(table, database=target.database)}
+        existing = replace(existing, policies=tuple(each for each in existing.policies if each not in declared))
+    refused = refusal(table, target, existing, role=inventory.role)
     if refused is None:
         return None
     # What readers see is nothing to find out here.

@@ -38,6 +38,7 @@ from run_elt_dagster.model.front_matter import (
     find_front_matter,
     read_settings,
 )
+from run_elt_dagster.model.governance import Masking, ObjectTags, Policies, RowAccess
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
@@ -146,6 +147,8 @@ class AnalyticsTable(Strict):
         publish_group: A name. Readers see all tables with this name change together: none is published before all have passed. A run builds
             all of them or none. They may read each other. Not for a table with `partitions` or an `increment`.
         transient: Without fail-safe, for tables that can always be built again.
+        policies: Masking and row access policies that the table has before readers see it. A table that is built whole may have some.
+        object_tags: Snowflake's tags of the table by name with schema, as in `{governance.domain: sales}`. `tags` are Dagster's.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
         increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
         warehouse: Warehouse that builds, audits and publishes this table, if the session's is too small. It costs two more sign-ins.
@@ -173,6 +176,8 @@ class AnalyticsTable(Strict):
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     publish_group: Annotated[str | None, Field(pattern=_GROUP)] = None
     transient: Annotated[bool, Field(strict=True)] = False
+    policies: Policies | None = None
+    object_tags: ObjectTags = Field(default_factory=dict[str, str])
     partitions: Partitioning | None = None
     increment: Increment | None = None
     warehouse: str | None = None
@@ -354,7 +359,31 @@ class AnalyticsTable(Strict):
             )
         for name, rule in _NOT_IN_PARTS.items() if self.is_in_parts else ():
             if name in self.model_fields_set and (name != "schema_change" or self.schema_change == "report"):
-                raise LocatedError(f"{rule}, got {getattr(self, name)}", location=(name,))
+                got = getattr(self, name)
+                raise LocatedError(f"{rule}, got {got if isinstance(got, str) else 'some'}", location=(name,))
+        return self
+
+    @model_validator(mode="after")
+    def _policies_suit_the_table(self) -> "AnalyticsTable":
+        for name in ("policies", "object_tags") if self.publish_group is not None else ():
+            if getattr(self, name):
+                raise LocatedError(
+                    f"cannot stand beside publish_group: what is put back where a group fails could lack them, got {self.publish_group}. "
+                    "Remove one of them",
+                    location=(name,),
+                )
+        if self.policies is None:
+            return self
+        if self.checks.changes is not None:
+            raise LocatedError(
+                "cannot stand beside policies: it would compare rows that are hidden or masked, got both. Remove one of them",
+                location=("checks", "changes"),
+            )
+        declared = set(map(stored_name, self.columns))
+        for place, columns in self.policies.columns.items() if declared else ():
+            for column in columns:
+                if stored_name(column) not in declared:
+                    raise LocatedError(f"requires columns of the table, got {column}", location=("policies", *place))
         return self
 
     @model_validator(mode="after")
@@ -586,6 +615,8 @@ class AnalyticsTable(Strict):
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
     "publish_group": "cannot be chosen for a table that is built in parts: its rows are exchanged in a transaction of its own",
+    "policies": "cannot be set for a table that is built in parts: old rows that a policy hides would stay beside the new ones. Put them on a view",
+    "object_tags": "cannot be set for a table that is built in parts: it keeps the tags that it has. Set them once with ALTER TABLE",
     "publish": "cannot be chosen for a table that is built in parts: its rows are exchanged in one transaction",
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }
@@ -726,15 +757,19 @@ def _written(value: Any) -> str:
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
     """Return the model whose unknown key a location is: that of its first part, or `checks` or `checks.<kind>...`."""
-    if location[0] in _MODELS:
-        return _MODELS[str(location[0])]
-    return CHECK_MODELS.get(str(location[1]), Checks) if len(location) > 2 else Checks  # noqa: PLR2004
+    first, *rest = map(str, location)
+    if first == "policies" and len(rest) > 1:
+        return RowAccess if rest[0] == "row_access" else Masking
+    if first in _MODELS:
+        return _MODELS[first]
+    return CHECK_MODELS.get(rest[0], Checks) if len(rest) > 1 else Checks
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
     "fresh_within": FreshWithin,
     "alerts": AlertRule,
+    "policies": Policies,
     "partitions": Partitioning,
     "increment": Increment,
 }

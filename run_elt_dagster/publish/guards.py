@@ -162,7 +162,7 @@ def _stored(name: str) -> tuple[str, ...]:
 def policies_sql(relations: Sequence[Relation]) -> str:
     """Return the query for the policies on tables: rows of a table's number in the list, and a policy."""
     return " UNION ALL ".join(
-        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({_policy_references(relation)})"
+        f"SELECT {number} AS N, POLICY_KIND, POLICY_NAME FROM TABLE({policy_references(relation)})"
         for number, relation in enumerate(relations)
     )
 
@@ -171,7 +171,7 @@ def policies_column_sql(relation: Relation) -> str:
     """Return an expression for a SELECT: the policies on a table, as one JSON array. It fails where there is no such table."""
     return (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('kind', POLICY_KIND, 'name', POLICY_NAME)) "
-        f"FROM TABLE({_policy_references(relation)}))"
+        f"FROM TABLE({policy_references(relation)}))"
     )
 
 
@@ -181,7 +181,7 @@ def policies_in(listed: Any) -> tuple[str, ...]:
     return tuple(sorted({policy_words(row["kind"], row["name"]) for row in rows}))
 
 
-def _policy_references(relation: Relation) -> str:
+def policy_references(relation: Relation) -> str:
     """Return the call of the table function: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
     return (
         f"{quote_identifier(relation.database)}.INFORMATION_SCHEMA.POLICY_REFERENCES("

@@ -110,6 +110,9 @@ def kept_or_published(
     if table.publish_group is not None:
         got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
         raise _refused(table, "a table that is published by itself", got, _RAISE_THE_LIMIT)
+    if table.policies is not None:
+        # A command that was killed may have left them on the candidate, and its checks would count what they show.
+        raise _refused(table, "a table without policies in its file", "some", _RAISE_THE_LIMIT)
     target = target_of(table, database=database)
     standing = inventory.at(target)
     kept = [each for each in _candidates(table, inventory) if each[1].run_id.startswith(run)]

@@ -306,6 +306,9 @@ class InsertOverwrite(Exchange):
         same: bool | None = None
         with contextlib.suppress(StatementError), work.runner.fresh() as fresh:
             same = self._has_candidates_rows(work, fresh)
+        if same is False and work.table.policies is not None and work.options.applies_policies:
+            # Other rows, or the same ones behind a policy.
+            same = None
         work.is_unknown = same is None
         if same:
             work.warn_of_effect(error)

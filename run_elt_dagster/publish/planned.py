@@ -29,6 +29,12 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish import increment_exchange
+from run_elt_dagster.publish.governance import (
+    planned_after_exchange,
+    planned_before_build,
+    planned_before_exchange,
+    references_sql,
+)
 from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import (
     STREAMS_SQL,
@@ -157,6 +163,10 @@ class _Planned:
         if self._start is not None:
             yield all_markers_sql(self.target)
             yield newest_sql(self._table, self.target)
+        if self._options.applies_policies:
+            yield from planned_before_build(
+                self._table, self.candidate, self.target, exists=self._existing is not None, marker=_marker("failed")
+            )
         yield build_sql(self._table, self.candidate, marker=_marker("run"), part=self._part, start=self._start)
         if comments := column_comments_sql(self._table, self.candidate):
             yield comments
@@ -205,6 +215,11 @@ class _Planned:
         if self._table.increment is not None:
             yield from self._merge_increment()
             return
+        stays = self._existing is not None and not replaces_object(self._table)
+        if self._options.applies_policies and stays and self._table.policies is not None:
+            yield references_sql(self.candidate)
+        if self._options.applies_policies:
+            yield from planned_before_exchange(self._table, self.target if stays else self.candidate, stays=stays)
         names_run = self._table.publish == "overwrite" and self._existing is not None and self._is_owner
         if self._table.publish == "swap" and self._existing is not None:
             yield from map(show_grants_sql, (self.target, self.candidate))
@@ -221,6 +236,8 @@ class _Planned:
         if names_run:
             yield comment_sql(self.target, comment_of(self._table, _marker("run")))
             yield from filter(None, [column_comments_sql(self._table, self.target)])
+        if self._options.applies_policies:
+            yield from planned_after_exchange(self._table, self.target)
 
     def _begin(self, first: str) -> Iterator[str]:
         """Yield what goes before a transaction, and its first statements."""

@@ -134,6 +134,9 @@ class RollbackPlanner:
         if self._table.is_in_parts:
             # Its comment names the run that has created it, and the rows of others are in it.
             raise self._refused(f"one whose {self._table.method}s are exchanged in place")
+        if self._table.policies is not None:
+            # The previous version may lack them, and rows that are read through them would be stored masked.
+            raise self._refused("one whose file declares policies")
         inventory, candidates = self.look()
         existing = inventory.at(self._target)
         begun = self._moved_aside(candidates, existing)

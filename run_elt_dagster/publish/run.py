@@ -19,6 +19,7 @@ from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.governance import not_applied
 from run_elt_dagster.publish.group_lock import GroupNote
 from run_elt_dagster.publish.group_recovery import end_exchange, end_left_exchanges
 from run_elt_dagster.publish.group_run import GroupRun
@@ -159,6 +160,8 @@ class _Building:
             database=database,
             older_than_hours=options.keep_candidates_hours,
         )
+        if not options.applies_policies and (note := not_applied(tables)):
+            problems.append(note)
         for problem in problems:
             self._warn(problem)
         self._groups = {

@@ -12,6 +12,7 @@ from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
 from run_elt_dagster.publish.failures import failed_audit, failure_of
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -80,6 +81,7 @@ class TableRun:
     ) -> None:
         self.work = TableWork(runner, table, inventory, database=database, options=options)
         self._method = method_of(table)
+        self._governance = Governance(self.work)
         self._clock = clock
         self._tell_audited: Callable[[], None] = lambda: None
         self._is_built = False
@@ -158,6 +160,7 @@ class TableRun:
     def _check_target(self) -> State:
         """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
         refuse_what_would_be_lost(self.work)
+        self._governance.require_no_other_readers()
         return State.BUILD
 
     def _build(self) -> State:
@@ -211,6 +214,8 @@ class TableRun:
     def _prepare(self) -> State:
         self._pauses = list(self.work.patience.retry_seconds)
         try:
+            # Before all else: what comes next may let readers see it.
+            self._governance.protect()
             self._by.prepare(self.work)
         except CandidateGoneError as gone:
             self._error = gone.answer
@@ -274,6 +279,7 @@ class TableRun:
 
     def _finish(self) -> State:
         self._by.finish(self.work)
+        self._governance.look_after()
         return State.PUBLISHED
 
     @property
@@ -337,7 +343,8 @@ def refuse_what_would_be_lost(work: TableWork) -> None:
     Raises:
         PublishRefusedError: It forbids every publish by the table's method.
     """
-    refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
+    existing = Governance(work).without_declared(work.existing)
+    refused = refusal(work.table, work.target, existing, role=work.inventory.role)
     if refused is not None:
         work.stage = "publish"
         raise PublishRefusedError(refused)

@@ -1,6 +1,6 @@
 """A server of a test's own, and runs of one table on it, without Dagster around them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class LocalServer:
         *,
         arguments: dict[str, Any] | None = None,
         keys: Sequence[str] = (),
+        warn: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> dict[str, TableOutcome]:
         """Run tables of the schema analytics, given by name and text; all of them, or those of some names."""
@@ -48,7 +49,7 @@ class LocalServer:
         chosen = run_arguments(run_id, retry_seconds=(0, 0, 0), poll_seconds=0.02, **options)
         connect = connecting({**self.account.arguments, **(arguments or {})})
         with connect() as connection, ConnectorSession(connection, connect) as session:
-            outcomes = run_tables(session, tables, [("analytics", name) for name in keys or texts], **chosen)
+            outcomes = run_tables(session, tables, [("analytics", name) for name in keys or texts], warn=warn, **chosen)
             return {outcome.table.table: outcome for outcome in outcomes}
 
     def seen(self) -> list[tuple[Any, ...]]:

@@ -26,7 +26,7 @@ PICTURES = runpy.run_path(str(ROOT / "docs" / "take_pictures.py"))
 LANGUAGES = {"", "csv", "ini", "json", "mermaid", "python", "sh", "sql", "text", "yaml"}
 # sqlglot 30.22 keeps these as text: it has no syntax tree for them. The last two are Postgres's.
 UNPARSED = (
-    *("grant ownership", "grant usage on all schemas", "grant select on all tables"),
+    *("grant apply on", "grant ownership", "grant usage on all schemas", "grant select on all tables"),
     *("create role dagster login", "create database dagster owner"),
 )
 

@@ -277,3 +277,44 @@ def test_pattern_that_snowflake_does_not_take_is_refused_with_its_line() -> None
 def test_mapping_with_settings_in_its_sql_is_refused() -> None:
     with pytest.raises(ValidationError, match="begins or ends with the word elt"):
         AnalyticsTable.model_validate({"schema": "a", "table": "b", "sql": "/* elt\ndescription: x\nelt */ select 1"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            "policies:\n  masking: {a: mask}",
+            "3: policies.masking.a.name: requires schema.name or database.schema.name, got mask.",
+        ),
+        ("policies: {}", "2: policies: requires row_access or masking, got neither."),
+        (
+            "policies:\n  projection: {a: s.p}",
+            "3: policies.projection: cannot be declared: a table that selects such a column",
+        ),
+        (
+            "policies:\n  row_access: {name: s.r, on: [A]}\n  masking:\n    b: {name: s.m, using: a}",
+            "5: policies.masking.b: cannot name a column of the row access policy",
+        ),
+        (
+            "columns: {a: int}\npolicies:\n  masking:\n    b: s.m",
+            "5: policies.masking.b: requires columns of the table, got b.",
+        ),
+        (
+            "policies:\n  masking: {a: s.m}\nchecks: {changes: {key: a, max_removed: 1}}",
+            "4: checks.changes: cannot stand beside policies",
+        ),
+        ("policies: {masking: {a: s.m}}\npublish_group: g", "2: policies: cannot stand beside publish_group"),
+        (
+            "policies: {masking: {a: s.m}}\nincrement: {column: a, key: b}",
+            "2: policies: cannot be set for a table that is built in parts",
+        ),
+        (
+            "object_tags:\n  domain: x",
+            "3: object_tags.domain: requires schema.name or database.schema.name, got domain.",
+        ),
+        ("policies:\n  row_access: {name: s.r, columns: a}", "3: unknown key 'policies.row_access.columns'."),
+    ],
+)
+def test_policies_and_tags_that_cannot_be_set_are_refused_with_their_line(settings: str, problem: str) -> None:
+    found = problems_of(with_front_matter(settings))
+    assert any(each.startswith(f"t.sql:{problem}") for each in found), found

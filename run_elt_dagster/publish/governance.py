@@ -1,0 +1,390 @@
+"""The declared policies and tags of a table: on what readers are about to see before they can, and looked up afterwards.
+
+An audit counts true rows: the policies come when it is over, and nobody but the role of the run can read the candidate until then.
+https://docs.snowflake.com/en/user-guide/security-column-intro and https://docs.snowflake.com/en/user-guide/security-row-intro
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name, stored_names
+from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import show_grants_sql
+from run_elt_dagster.publish.guards import (
+    InventoryTable,
+    PublishRefusedError,
+    Refusal,
+    policy_references,
+    policy_words,
+    server_instant,
+)
+from run_elt_dagster.publish.methods import replaces_object
+from run_elt_dagster.publish.statements import drop_sql
+from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.snowflake.session import StatementError
+
+ROW_ACCESS, MASKING = "ROW_ACCESS_POLICY", "MASKING_POLICY"
+
+
+@dataclass(frozen=True, order=True)
+class Attached:
+    """A policy on a table.
+
+    Attributes:
+        kind: As the catalogue has it, ROW_ACCESS_POLICY for example.
+        policy: The stored names of its database and schema, and its own.
+        column: The stored name of the masked column; empty for a policy of the table.
+        arguments: The stored names of the other columns that it is called with, in its order.
+        tag: The tag that brings it, empty if it was set on the table itself.
+    """
+
+    kind: str
+    policy: tuple[str, ...]
+    column: str = ""
+    arguments: tuple[str, ...] = ()
+    tag: str = ""
+
+    @property
+    def words(self) -> str:
+        """The policy as the look at many tables at once has it: without its schema and columns."""
+        return policy_words(self.kind, self.policy[-1])
+
+    def __str__(self) -> str:
+        """Return it for a person: names, and nothing of what it does."""
+        words = policy_words(self.kind, Relation(*self.policy))
+        columns = ", ".join(filter(None, (self.column, *self.arguments)))
+        return f"{words} on {columns}" if columns else words
+
+
+def declared_policies(table: AnalyticsTable, *, database: str) -> list[Attached]:
+    """Return the policies that a table's file declares, as the catalogue would list them.
+
+    Args:
+        table: The table.
+        database: Stored name of the session's database, for names without one.
+    """
+    found: list[Attached] = []
+    if table.policies is None:
+        return found
+    if (rows := table.policies.row_access) is not None:
+        columns = tuple(map(stored_name, rows.on))
+        found.append(Attached(ROW_ACCESS, _full(rows.name, database), arguments=columns))
+    for column, mask in table.policies.masking.items():
+        using = tuple(map(stored_name, mask.using or ()))
+        found.append(Attached(MASKING, _full(mask.name, database), stored_name(column), using))
+    return found
+
+
+def _full(name: str, database: str) -> tuple[str, ...]:
+    return (database, *stored_names(name))[-3:]
+
+
+def attach_sql(relation: Relation, attached: Attached) -> str:
+    """Return the statement that sets a policy. A second one fails and changes nothing.
+
+    https://docs.snowflake.com/en/sql-reference/sql/alter-table
+    """
+    policy = Relation(*attached.policy).sql
+    columns = ", ".join(map(quote_identifier, attached.arguments))
+    if attached.kind == ROW_ACCESS:
+        return f"ALTER TABLE {relation.sql} ADD ROW ACCESS POLICY {policy} ON ({columns})"
+    own = quote_identifier(attached.column)
+    using = f" USING ({own}, {columns})" if columns else ""
+    return f"ALTER TABLE {relation.sql} MODIFY COLUMN {own} SET MASKING POLICY {policy}{using}"
+
+
+def references_sql(relation: Relation) -> str:
+    """Return the query for the policies on a table: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
+    return (
+        "SELECT POLICY_KIND, POLICY_DB, POLICY_SCHEMA, POLICY_NAME, REF_COLUMN_NAME, REF_ARG_COLUMN_NAMES, TAG_NAME "
+        f"FROM TABLE({policy_references(relation)})"
+    )
+
+
+def references_in(rows: Iterable[Sequence[Any]]) -> frozenset[Attached]:
+    """Return the policies in the answer to `references_sql`."""
+    return frozenset(
+        Attached(
+            str(kind),
+            (str(database), str(schema), str(name)),
+            str(column or ""),
+            tuple(map(str, json.loads(arguments))) if arguments else (),
+            str(tag or ""),
+        )
+        for kind, database, schema, name, column, arguments, tag in rows
+    )
+
+
+def tags_sql(table: AnalyticsTable, relation: Relation) -> str | None:
+    """Return the statement that sets the declared tags, None if there are none; safe to repeat.
+
+    https://docs.snowflake.com/en/user-guide/object-tagging/introduction
+    """
+    tags = [
+        f"{Relation(*_full(name, relation.database)).sql} = {quote_literal(value)}"
+        for name, value in table.object_tags.items()
+    ]
+    return f"ALTER TABLE {relation.sql} SET TAG {', '.join(tags)}" if tags else None
+
+
+def tag_value_sql(name: str, relation: Relation) -> str:
+    """Return the query for the value of a tag: https://docs.snowflake.com/en/sql-reference/functions/system_get_tag."""
+    tag = quote_literal(Relation(*_full(name, relation.database)).sql)
+    return f"SELECT SYSTEM$GET_TAG({tag}, {quote_literal(relation.sql)}, 'table')"
+
+
+def probe_sql(candidate: Relation, marker: Marker) -> str:
+    """Return the statement that creates an empty table in the candidate's place: it has the grants that the candidate would have.
+
+    Args:
+        candidate: Where.
+        marker: Marks what a killed run leaves of it, so a later run drops it.
+    """
+    comment = quote_literal(str(marker))
+    return f"CREATE OR REPLACE TRANSIENT TABLE {candidate.sql} COMMENT = {comment} AS (\nSELECT 1 AS N WHERE FALSE\n)"
+
+
+def grants_in(rows: Iterable[Sequence[Any]], *, role: str) -> list[str]:
+    """Return who else has a right on a table, in words, from the answer to `show_grants_sql`.
+
+    Args:
+        rows: The answer.
+        role: The session's role; empty where it is not known.
+    """
+    found: set[str] = set()
+    for _, privilege, _, _, _, grantee, *_ in rows:
+        if grantee != role and (role or privilege != "OWNERSHIP"):
+            found.add(f"{privilege} to {grantee}")
+    return sorted(found)
+
+
+def planned_before_build(
+    table: AnalyticsTable, candidate: Relation, target: Relation, *, exists: bool, marker: Marker
+) -> Iterator[str]:
+    """Yield what is asked before the build of a table with policies."""
+    if table.policies is None:
+        return
+    if exists:
+        yield references_sql(target)
+    yield probe_sql(candidate, marker)
+    yield show_grants_sql(candidate)
+    yield drop_sql(candidate)
+
+
+def planned_before_exchange(table: AnalyticsTable, relation: Relation, *, stays: bool) -> Iterator[str]:
+    """Yield what protects a table before the exchange.
+
+    Args:
+        table: The table.
+        relation: What gets the policies and tags.
+        stays: Whether it is what readers see. It has its policies from an earlier run then, and its tags come after the exchange.
+    """
+    if table.policies is not None:
+        yield references_sql(relation)
+        if not stays:
+            yield from (
+                attach_sql(relation, each) for each in sorted(declared_policies(table, database=relation.database))
+            )
+        yield references_sql(relation)
+    if not stays:
+        yield from _planned_tags(table, relation)
+
+
+def planned_after_exchange(table: AnalyticsTable, target: Relation) -> Iterator[str]:
+    """Yield the look whether readers see a protected table, and its tags."""
+    if table.policies is not None:
+        yield references_sql(target)
+    yield from _planned_tags(table, target)
+
+
+def _planned_tags(table: AnalyticsTable, relation: Relation) -> Iterator[str]:
+    if tags := tags_sql(table, relation):
+        yield tags
+        yield from (tag_value_sql(name, relation) for name in table.object_tags)
+
+
+class Governance:
+    """Puts the declared policies and tags of one table where they belong. One of a table without any sends nothing.
+
+    Where the table that readers see stays the same object, that gets the policies, and the candidate is left bare.
+
+    Args:
+        work: The table on its way.
+    """
+
+    def __init__(self, work: TableWork) -> None:
+        self._work, self._stays = work, not replaces_object(work.table)
+        applies = work.options.applies_policies
+        self._declared = frozenset(declared_policies(work.table, database=work.target.database) if applies else ())
+        self._has_tags = applies and bool(work.table.object_tags)
+
+    def without_declared(self, existing: InventoryTable | None) -> InventoryTable | None:
+        """Return what stands under the target's name with the policies alone that the file does not declare.
+
+        Raises:
+            StatementError: They could not be listed.
+        """
+        if not self._declared or existing is None or existing.kind != "BASE TABLE":
+            return existing
+        undeclared = self._on(self._work.target) - self._declared
+        return replace(existing, policies=tuple(sorted(map(str, undeclared))))
+
+    def require_no_other_readers(self) -> None:
+        """Look before the build whether somebody else could read a candidate. Its policies come after its audit.
+
+        Grants on future tables of the schema or the database would let them. An empty table has the same ones.
+
+        Raises:
+            PublishRefusedError: Somebody could.
+            StatementError: It could not be found out.
+        """
+        if not self._declared:
+            return
+        work = self._work
+        marker = Marker("failed", work.run.run_id, server_instant(work.inventory, elapsed_seconds=0))
+        work.send(probe_sql(work.candidate, marker))
+        grants = grants_in(work.send(show_grants_sql(work.candidate)).rows, role=work.inventory.role)
+        work.send(drop_sql(work.candidate))
+        if not grants:
+            return
+        work.stage = "publish"
+        raise PublishRefusedError(
+            Refusal(
+                f"{work.table.name} with policies requires a schema without grants on future tables",
+                ", ".join(grants),
+                f"Revoke the grants on future tables of the schema or the database, and grant on {work.target} itself: publishing keeps that.",
+                consequence="Its candidate could be read before it has its policies.",
+                seen=work.production.words,
+                reason=Reason.POLICIES,
+            )
+        )
+
+    def protect(self) -> None:
+        """Give what readers are about to see its policies and tags, and look whether it has them. Safe to repeat.
+
+        Raises:
+            PublishRefusedError: It has other policies.
+            StatementError: They could not be set, or listed.
+        """
+        work = self._work
+        is_in_place = self._stays and work.existing is not None
+        relation = work.target if is_in_place else work.candidate
+        if self._declared and is_in_place and (hiding := self._on(work.candidate)):
+            # Their values would be stored for good as the role sees them.
+            raise self._refused(
+                work.candidate, hiding, "no policies on what is copied", "Masked values would be stored."
+            )
+        if self._declared:
+            self._attach(relation)
+            present = self._on(relation)
+            if not self._declared <= present or (not is_in_place and present != self._declared):
+                raise self._refused(relation, present, self._wanted, "Readers would see more than they may, or less.")
+        if self._has_tags and not is_in_place:
+            self._tag(relation)
+
+    def look_after(self) -> None:
+        """Look whether what readers see has its policies, and set its tags: a replaced table's values win over a clone's.
+
+        https://docs.snowflake.com/en/release-notes/2026/other/2026-04-02-create-table-copy-tags-ga
+
+        Raises:
+            PublishRefusedError: Readers see a table without its policies.
+        """
+        work = self._work
+        if self._declared:
+            missing = self._still_missing()
+            if missing:
+                work.looks_afresh()
+                raise self._refused(
+                    work.target,
+                    missing,
+                    self._wanted,
+                    "The table was published, and lacks its policies or cannot be asked.",
+                )
+        if self._has_tags:
+            try:
+                self._tag(work.target)
+            except (StatementError, PublishRefusedError) as error:
+                work.warnings.append(f"{work.table.name}: the tags of {work.target} are not those of its file: {error}")
+
+    def _still_missing(self) -> frozenset[Attached] | None:
+        """Return the declared policies that readers' table lacks after one more attempt to set them; empty if there are none."""
+        work = self._work
+        try:
+            if missing := self._declared - self._on(work.target):
+                work.warnings.append(f"{work.table.name}: {work.target} was published without {_listed(missing)}.")
+                self._attach(work.target)
+                return self._declared - self._on(work.target)
+        except StatementError as error:
+            work.warnings.append(f"{work.table.name}: the policies of {work.target} could not be looked up: {error}")
+            return self._declared
+        return frozenset()
+
+    def _attach(self, relation: Relation) -> None:
+        """Set what is missing. Where Snowflake says that it failed, a session of its own looks whether it took effect."""
+        work = self._work
+        for each in sorted(self._declared - self._on(relation)):
+            try:
+                work.send(attach_sql(relation, each))
+            except StatementError:
+                with work.runner.fresh() as fresh:
+                    seen = references_in(work.send(references_sql(relation), runner=fresh).rows)
+                if each not in seen:
+                    raise
+
+    def _tag(self, relation: Relation) -> None:
+        work = self._work
+        if statement := tags_sql(work.table, relation):
+            work.send(statement)
+        for name, value in work.table.object_tags.items():
+            got = work.send(tag_value_sql(name, relation)).rows[0][0]
+            if got != value:
+                raise PublishRefusedError(
+                    Refusal(
+                        f"{work.table.name} requires the declared value of tag {name} on {relation}",
+                        "another one" if got is not None else "none",
+                        "Look in Snowflake's history for what sets it, then materialize again.",
+                        seen=work.production.words,
+                        reason=Reason.POLICIES,
+                    )
+                )
+
+    def _on(self, relation: Relation) -> frozenset[Attached]:
+        return references_in(self._work.send(references_sql(relation)).rows)
+
+    @property
+    def _wanted(self) -> str:
+        return _listed(self._declared)
+
+    def _refused(
+        self, relation: Relation, present: Iterable[Attached], wanted: str, consequence: str
+    ) -> PublishRefusedError:
+        work = self._work
+        return PublishRefusedError(
+            Refusal(
+                f"{work.table.name} requires {wanted} at {relation}",
+                _listed(present),
+                "Set the policies as the file declares them, or declare them as they are, then materialize again.",
+                consequence=consequence,
+                seen=work.production.words,
+                reason=Reason.POLICIES,
+            )
+        )
+
+
+def _listed(policies: Iterable[Attached]) -> str:
+    return ", ".join(map(str, sorted(policies))) or "none"
+
+
+def not_applied(tables: Iterable[AnalyticsTable]) -> str:
+    """Return what the embedded Snowflake leaves out of tables, in a sentence; empty if it leaves nothing out."""
+    names = [table.name for table in tables if table.policies is not None or table.object_tags]
+    return (
+        f"the embedded Snowflake applies no policies and tags. It leaves out those of {', '.join(names)}."
+        if names
+        else ""
+    )

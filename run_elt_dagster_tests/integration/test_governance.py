@@ -1,0 +1,195 @@
+"""Declared policies and tags stand on a table before readers see it, on the simulator over the real connector."""
+
+import json
+
+import pytest
+
+from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.guards import inventory_of, inventory_sql
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.planned import planned_statements
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster_tests.integration.test_planned import RUN, sent
+from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
+
+MORE = """policies:
+  row_access: {name: raw_data.filter, on: n}
+  masking: {v: raw_data.mask}
+object_tags: {raw_data.domain: it's sales}"""
+REFERENCES = (
+    "select policy_schema, policy_name, ref_column_name, ref_arg_column_names from table(run_elt.information_schema."
+    "policy_references(ref_entity_name => 'analytics.mau', ref_entity_domain => 'table')) order by policy_name"
+)
+DECLARED = [("RAW_DATA", "FILTER", None, '["N"]'), ("RAW_DATA", "MASK", "V", None)]
+EXCHANGES = {
+    "clone": ("CREATE OR REPLACE TABLE", "CLONE"),
+    "swap": ("ALTER TABLE", "SWAP WITH"),
+    "overwrite": ("INSERT OVERWRITE", ""),
+}
+
+# One short form of each proof runs always.
+FURTHER = [pytest.param(each, marks=pytest.mark.thorough) for each in ("swap", "overwrite")]
+LOST = [
+    pytest.param(publish, phase, marks=[] if publish == "clone" else pytest.mark.thorough)
+    for publish in METHODS
+    for phase in ("before", "after")
+]
+
+
+@pytest.fixture(autouse=True)
+def policies(local_server: LocalServer) -> None:
+    local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
+    local_server.reader.sql("create masking policy raw_data.other as (v int) returns int -> 1")
+    local_server.reader.sql("create row access policy raw_data.filter as (n int) returns boolean -> n > 0")
+
+
+def governed(rows: int, value: int, publish: str, *, more: str = MORE) -> str:
+    return mau(rows, value, publish=publish, more=more)
+
+
+def found(local_server: LocalServer) -> tuple[object, object]:
+    tag = "select system$get_tag('raw_data.domain', 'analytics.mau', 'table')"
+    return local_server.reader.sql(REFERENCES), local_server.reader.sql(tag)[0][0]
+
+
+def message(outcome: TableOutcome) -> str:
+    assert outcome.failure is not None
+    return outcome.failure.message
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_planned_statements_of_a_governed_table_are_those_that_a_run_sends(
+    local_server: LocalServer, publish: str
+) -> None:
+    text = governed(3, 1, publish)
+    table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
+    database = local_server.reader.sql("select current_database()")[0][0]
+    for exists in (False, True):
+        inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+        columns = ["N", "V"] if exists else []
+        plan = planned_statements(table, inventory, database=database, columns=columns, options=PublishOptions())
+        assert sent(local_server) == []
+        outcome = local_server.run(RUN, text)
+        assert outcome.published, outcome.failure
+        assert [(each.stage, each.sql) for each in plan] == sent(local_server)
+        assert found(local_server) == (DECLARED, "it's sales")
+
+
+@pytest.mark.parametrize("publish", ["clone", *FURTHER])
+def test_declared_tag_arrives_though_the_replaced_table_has_another_value(
+    local_server: LocalServer, publish: str
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, publish)).published
+    changed = MORE.replace("it's sales", "finance")
+    outcome = local_server.run("00000002", governed(5, 2, publish, more=changed))
+    assert outcome.published, outcome.failure
+    assert (local_server.seen(), found(local_server)) == (NEW, (DECLARED, "finance"))
+    assert outcome.warnings == ()
+
+
+@pytest.mark.parametrize(("publish", "phase"), LOST)
+def test_policy_whose_answer_is_lost_is_on_the_table_or_nothing_is_published(
+    local_server: LocalServer, publish: str, phase: str
+) -> None:
+    """Readers never see new rows without the policies, whatever Snowflake says of the statement that sets one."""
+    assert local_server.run("00000001", mau(3, 1, publish=publish)).published
+
+    def fail(event: StatementEvent) -> None:
+        if event.phase == phase and "SET MASKING POLICY" in event.sql:
+            raise SqlError("SQL compilation error:\nrefused", errno=3001, sqlstate="42501")
+
+    with local_server.account.hooked(fail):
+        outcome = local_server.run("00000002", governed(5, 2, publish))
+    assert outcome.published is (phase == "after"), outcome.failure
+    assert local_server.seen() == (NEW if phase == "after" else OLD)
+    if phase == "after":
+        assert found(local_server) == (DECLARED, "it's sales")
+
+
+@pytest.mark.parametrize("publish", ["overwrite", *FURTHER[:1]])
+def test_policies_are_on_before_the_exchange_and_after_the_audit(local_server: LocalServer, publish: str) -> None:
+    assert local_server.run("00000001", mau(3, 1, publish=publish)).published
+    order: list[str] = []
+    begins, holds = EXCHANGES[publish]
+
+    def note(event: StatementEvent) -> None:
+        stage = json.loads(event.statement.parameter("QUERY_TAG", "") or "{}").get("stage")
+        if event.phase == "after" and " POLICY " in event.sql:
+            order.append("policy")
+        elif event.phase == "before" and event.sql.startswith(begins) and holds in event.sql and stage == "publish":
+            order.append("exchange")
+        elif event.phase == "before" and stage == "audit":
+            order.append("audit")
+
+    with local_server.account.hooked(note):
+        outcome = local_server.run("00000002", governed(5, 2, publish))
+    assert outcome.published, outcome.failure
+    assert order == ["audit", "policy", "policy", "exchange"]
+
+
+def test_policy_that_is_lost_at_the_exchange_is_set_again_and_told(local_server: LocalServer) -> None:
+    def lose(event: StatementEvent) -> None:
+        if event.phase == "after" and event.sql.startswith("CREATE TABLE") and "CLONE" in event.sql:
+            local_server.account.server.hook = None
+            local_server.account.session().sql("alter table analytics.mau modify column v unset masking policy")
+
+    with local_server.account.hooked(lose):
+        outcome = local_server.run("00000001", governed(5, 2, "clone"))
+    assert outcome.published, outcome.failure
+    assert found(local_server) == (DECLARED, "it's sales")
+    assert "was published without masking policy RUN_ELT.RAW_DATA.MASK on V." in "".join(outcome.warnings)
+
+
+@pytest.mark.parametrize("publish", ["clone", *FURTHER[:1]])
+def test_undeclared_policy_is_refused_beside_declared_ones(local_server: LocalServer, publish: str) -> None:
+    """Also one of the same name in another schema."""
+    assert local_server.run("00000001", governed(3, 1, publish)).published
+    local_server.reader.sql("create masking policy analytics.mask as (v int) returns int -> 0")
+    local_server.reader.sql("alter table analytics.mau modify column v set masking policy analytics.mask force")
+    failed = message(local_server.run("00000002", governed(5, 2, publish)))
+    assert "masking policy RUN_ELT.ANALYTICS.MASK on V on it" in failed
+    assert local_server.seen() == OLD
+
+
+def test_candidate_that_others_could_read_is_refused_before_the_build(local_server: LocalServer) -> None:
+    assert local_server.run("00000001", governed(3, 1, "clone")).published
+    local_server.reader.sql("create role reader")
+
+    def grant(event: StatementEvent) -> None:
+        # As grants on future tables do.
+        if event.phase == "after" and event.sql.startswith("CREATE OR REPLACE TRANSIENT TABLE"):
+            local_server.account.server.hook = None
+            local_server.account.session().sql("grant select on table analytics.temp_mau__00000002 to role reader")
+
+    with local_server.account.hooked(grant):
+        outcome = local_server.run("00000002", governed(5, 2, "clone"))
+    assert "requires a schema without grants on future tables, got SELECT to READER" in message(outcome)
+    assert (local_server.seen(), local_server.tables()) == (OLD, {"MAU"})
+    assert not any("generator" in record.sql for record in local_server.server.history if "00000002" in record.sql)
+
+
+def test_bare_candidate_is_required_where_rows_are_copied(local_server: LocalServer) -> None:
+    """A policy on the candidate would store masked values."""
+    assert local_server.run("00000001", governed(3, 1, "overwrite")).published
+
+    def mask(event: StatementEvent) -> None:
+        if event.phase == "after" and "TEMP_MAU__00000002" in event.sql and "generator" in event.sql:
+            local_server.account.server.hook = None
+            local_server.account.session().sql(
+                "alter table analytics.temp_mau__00000002 modify column v set masking policy raw_data.mask"
+            )
+
+    with local_server.account.hooked(mask):
+        outcome = local_server.run("00000002", governed(5, 2, "overwrite"))
+    assert "requires no policies on what is copied" in message(outcome)
+    assert local_server.seen() == OLD
+
+
+def test_embedded_snowflake_leaves_policies_and_tags_out_and_says_it(local_server: LocalServer) -> None:
+    said: list[str] = []
+    outcome = local_server.run("00000001", governed(3, 1, "clone"), applies_policies=False, warn=said.append)
+    assert outcome.published, outcome.failure
+    assert said == ["the embedded Snowflake applies no policies and tags. It leaves out those of analytics.mau."]
+    assert found(local_server) == ([], None)
