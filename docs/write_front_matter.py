@@ -34,6 +34,8 @@ EXAMPLES: Mapping[str, str] = {
     "publish": "publish: swap",
     "publish_group": "publish_group: finance",
     "transient": "transient: true",
+    "cluster_by": "cluster_by: [order_id]",
+    "data_retention_days": "data_retention_days: 1",
     "policies": "policies: {row_access: {name: governance.by_order, on: order_id}, masking: {amount: governance.mask_amount}}",
     "object_tags": "object_tags: {governance.domain: sales}",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",

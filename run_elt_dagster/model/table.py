@@ -27,6 +27,7 @@ from run_elt_dagster.model.checks import (
     ColumnContracts,
     Columns,
     LocatedError,
+    SomeColumns,
     Strict,
     Tags,
 )
@@ -147,6 +148,8 @@ class AnalyticsTable(Strict):
         publish_group: A name. Readers see all tables with this name change together: none is published before all have passed. A run builds
             all of them or none. They may read each other. Not for a table with `partitions` or an `increment`.
         transient: Without fail-safe, for tables that can always be built again.
+        cluster_by: Columns of the clustering key, in its order. Of a table that is built whole.
+        data_retention_days: How many days Snowflake keeps the rows of before, 90 at most, 1 with `transient`. Of a table that is built whole.
         policies: Masking and row access policies that the table has before readers see it. A table that is built whole may have some.
         object_tags: Snowflake's tags of the table by name with schema, as in `{governance.domain: sales}`. `tags` are Dagster's.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
@@ -176,6 +179,8 @@ class AnalyticsTable(Strict):
     publish: Literal["clone", "swap", "overwrite"] = "clone"
     publish_group: Annotated[str | None, Field(pattern=_GROUP)] = None
     transient: Annotated[bool, Field(strict=True)] = False
+    cluster_by: SomeColumns | None = None
+    data_retention_days: Annotated[int, Field(ge=0, le=90, strict=True)] | None = None
     policies: Policies | None = None
     object_tags: ObjectTags = Field(default_factory=dict[str, str])
     partitions: Partitioning | None = None
@@ -361,6 +366,18 @@ class AnalyticsTable(Strict):
             if name in self.model_fields_set and (name != "schema_change" or self.schema_change == "report"):
                 got = getattr(self, name)
                 raise LocatedError(f"{rule}, got {got if isinstance(got, str) else 'some'}", location=(name,))
+        return self
+
+    @model_validator(mode="after")
+    def _storage_suits_the_table(self) -> "AnalyticsTable":
+        days = self.data_retention_days
+        if self.transient and days is not None and days > 1:
+            # https://docs.snowflake.com/en/user-guide/data-time-travel
+            raise LocatedError(f"requires 0 or 1 for a transient table, got {days}", location=("data_retention_days",))
+        declared = set(map(stored_name, self.columns))
+        for column in self.cluster_by or () if declared else ():
+            if stored_name(column) not in declared:
+                raise LocatedError(f"requires columns of the table, got {column}", location=("cluster_by",))
         return self
 
     @model_validator(mode="after")
@@ -614,6 +631,8 @@ class AnalyticsTable(Strict):
 
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
+    "cluster_by": "cannot be set for a table that is built in parts: it keeps the key that it has. Set it once with ALTER TABLE",
+    "data_retention_days": "cannot be set for a table that is built in parts: it keeps the time that it has. Set it once with ALTER TABLE",
     "publish_group": "cannot be chosen for a table that is built in parts: its rows are exchanged in a transaction of its own",
     "policies": "cannot be set for a table that is built in parts: old rows that a policy hides would stay beside the new ones. Put them on a view",
     "object_tags": "cannot be set for a table that is built in parts: it keeps the tags that it has. Set them once with ALTER TABLE",

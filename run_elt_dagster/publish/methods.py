@@ -24,7 +24,15 @@ from run_elt_dagster.publish.guards import (
     no_table_refusal,
     require_same_columns,
 )
-from run_elt_dagster.publish.statements import column_comments_sql, comment_sql, drop_sql, same_rows_sql, table_kind
+from run_elt_dagster.publish.statements import (
+    after_clone_sql,
+    after_overwrite_sql,
+    column_comments_sql,
+    comment_sql,
+    drop_sql,
+    same_rows_sql,
+    table_kind,
+)
 from run_elt_dagster.publish.versions import candidates_in, candidates_sql, newest_published
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
@@ -187,6 +195,10 @@ class CreateClone(Exchange):
         kind, target, candidate = table_kind(publication.table), publication.target, publication.candidate
         return f"CREATE {kind} {target.sql} CLONE {candidate.sql}"
 
+    def finish(self, work: TableWork) -> None:
+        """Let Automatic Clustering go on, where the file declares a key."""
+        work.settle(after_clone_sql(work.table, work.target))
+
     def put_back(self, work: TableWork) -> None:
         """Drop it: there was no table before."""
         work.send(drop_sql(work.target), once=True)
@@ -202,6 +214,10 @@ class ReplaceByClone(Exchange):
         kind, target, candidate = table_kind(publication.table), publication.target, publication.candidate
         keep = "COPY GRANTS COPY TAGS" if publication.copy_tags else "COPY GRANTS"
         return f"CREATE OR REPLACE {kind} {target.sql} CLONE {candidate.sql} {keep}"
+
+    def finish(self, work: TableWork) -> None:
+        """Let Automatic Clustering go on, where the file declares a key."""
+        work.settle(after_clone_sql(work.table, work.target))
 
     def keep(self, work: TableWork) -> None:
         """Clone the present table: its rows are needed again where Snowflake keeps nothing of a dropped one, too."""
@@ -344,6 +360,7 @@ class InsertOverwrite(Exchange):
         work.comment_target(comment_sql(work.target, work.comment()), otherwise=written)
         if comments := column_comments_sql(work.table, work.target):
             work.comment_target(comments, otherwise=written)
+        work.settle(after_overwrite_sql(work.table, work.target))
 
     @staticmethod
     def _has_candidates_rows(work: TableWork, fresh: StatementRunner) -> bool | None:

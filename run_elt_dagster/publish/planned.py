@@ -60,7 +60,14 @@ from run_elt_dagster.publish.partitions import (
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql
 from run_elt_dagster.publish.sources import holding_audits
-from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, drop_sql
+from run_elt_dagster.publish.statements import (
+    after_clone_sql,
+    after_overwrite_sql,
+    build_sql,
+    column_comments_sql,
+    comment_sql,
+    drop_sql,
+)
 from run_elt_dagster.settings import PublishOptions
 
 # What stands for the run that there is not yet.
@@ -237,7 +244,16 @@ class _Planned:
             yield comment_sql(self.target, comment_of(self._table, _marker("run")))
             yield from filter(None, [column_comments_sql(self._table, self.target)])
         if self._options.applies_policies:
+            yield from self._settle(names_run=names_run)
+        if self._options.applies_policies:
             yield from planned_after_exchange(self._table, self.target)
+
+    def _settle(self, *, names_run: bool) -> Iterator[str]:
+        """Yield what gives the published table its clustering and retention where the exchange does not."""
+        if names_run:
+            yield from after_overwrite_sql(self._table, self.target)
+        elif self._table.publish == "clone" or (self._table.publish == "overwrite" and self._existing is None):
+            yield from after_clone_sql(self._table, self.target)
 
     def _begin(self, first: str) -> Iterator[str]:
         """Yield what goes before a transaction, and its first statements."""

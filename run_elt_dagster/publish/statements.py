@@ -33,7 +33,34 @@ def build_sql(
     if start is not None:
         sql = table.increment_sql(start)
     comment = quote_literal(comment_of(table, marker, pieces, start=start))
-    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} COMMENT = {comment} AS (\n{sql}\n)"
+    clauses = " ".join(filter(None, (cluster_by_sql(table), retention_sql(table), "COMMENT")))
+    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} {clauses} = {comment} AS (\n{sql}\n)"
+
+
+def cluster_by_sql(table: AnalyticsTable) -> str:
+    """Return the clause with the clustering key: https://docs.snowflake.com/en/user-guide/tables-clustering-keys."""
+    columns = ", ".join(quote_identifier(stored_name(column)) for column in table.cluster_by or ())
+    return f"CLUSTER BY ({columns})" if columns else ""
+
+
+def retention_sql(table: AnalyticsTable) -> str:
+    """Return the clause with the days of Time Travel: https://docs.snowflake.com/en/user-guide/data-time-travel."""
+    days = table.data_retention_days
+    return "" if days is None else f"DATA_RETENTION_TIME_IN_DAYS = {days}"
+
+
+def after_clone_sql(table: AnalyticsTable, target: Relation) -> list[str]:
+    """Return what a clone needs: it has the clustering key of its source, and Automatic Clustering is suspended.
+
+    https://docs.snowflake.com/en/user-guide/object-clone
+    """
+    return [f"ALTER TABLE {target.sql} RESUME RECLUSTER"] if table.cluster_by else []
+
+
+def after_overwrite_sql(table: AnalyticsTable, target: Relation) -> list[str]:
+    """Return what gives a table that stays its declared clustering key and days of Time Travel; safe to repeat."""
+    key, days = cluster_by_sql(table), retention_sql(table)
+    return [f"ALTER TABLE {target.sql} {act}" for act in (key, f"SET {days}" if days else "") if act]
 
 
 def file_position(table: AnalyticsTable, statement: str, *, line: int, position: int) -> str:

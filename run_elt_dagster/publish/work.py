@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
@@ -174,6 +174,16 @@ class TableWork:
             f"{self.table.name}: Snowflake reported its publishing as failed ({error}; query {error.query_id}), yet it took "
             "effect: the catalogue says that readers see the new table."
         )
+
+    def settle(self, statements: Iterable[str]) -> None:
+        """Send what follows an exchange. What fails is a warning: readers see the new rows."""
+        for sql in statements if self.options.applies_policies else ():
+            try:
+                self.send(sql)
+            except StatementError as error:
+                self.warnings.append(
+                    f"{self.table.name}: {self.target} was published, but its clustering or retention is not that of its file: {error}"
+                )
 
     def comment_target(self, sql: str, *, otherwise: str) -> None:
         """Comment the target; tried again in new sessions: `publishing` for ever would hide the run of the rows.

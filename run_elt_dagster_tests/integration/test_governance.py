@@ -17,12 +17,29 @@ from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalS
 MORE = """policies:
   row_access: {name: raw_data.filter, on: n}
   masking: {v: raw_data.mask}
-object_tags: {raw_data.domain: it's sales}"""
+object_tags: {raw_data.domain: it's sales}
+cluster_by: [n, v]
+data_retention_days: 3"""
 REFERENCES = (
     "select policy_schema, policy_name, ref_column_name, ref_arg_column_names from table(run_elt.information_schema."
     "policy_references(ref_entity_name => 'analytics.mau', ref_entity_domain => 'table')) order by policy_name"
 )
 DECLARED = [("RAW_DATA", "FILTER", None, '["N"]'), ("RAW_DATA", "MASK", "V", None)]
+CLUSTERED = 'CREATE OR REPLACE TABLE "RUN_ELT"."ANALYTICS"."TEMP_MAU__00000000" CLUSTER BY ("N", "V") DATA_RETENTION_TIME_IN_DAYS = 3 COMMENT'
+X = '"RUN_ELT"."ANALYTICS"."MAU"'
+RESUMED = [f"ALTER TABLE {X} RESUME RECLUSTER"]
+# What a table needs that the creating statement did not give it.
+STORED = {
+    ("clone", False): RESUMED,
+    ("clone", True): RESUMED,
+    ("swap", False): [],
+    ("swap", True): [],
+    ("overwrite", False): RESUMED,
+    ("overwrite", True): [
+        f'ALTER TABLE {X} CLUSTER BY ("N", "V")',
+        f"ALTER TABLE {X} SET DATA_RETENTION_TIME_IN_DAYS = 3",
+    ],
+}
 EXCHANGES = {
     "clone": ("CREATE OR REPLACE TABLE", "CLONE"),
     "swap": ("ALTER TABLE", "SWAP WITH"),
@@ -73,7 +90,11 @@ def test_planned_statements_of_a_governed_table_are_those_that_a_run_sends(
         assert sent(local_server) == []
         outcome = local_server.run(RUN, text)
         assert outcome.published, outcome.failure
-        assert [(each.stage, each.sql) for each in plan] == sent(local_server)
+        statements = sent(local_server)
+        assert [(each.stage, each.sql) for each in plan] == statements
+        stored = [sql for _, sql in statements if "CLUSTER" in sql or "RETENTION" in sql]
+        assert stored[0].startswith(CLUSTERED)
+        assert stored[1:] == STORED[publish, exists]
         assert found(local_server) == (DECLARED, "it's sales")
 
 

@@ -31,7 +31,7 @@ class DropKind(Statement):
 
 @dataclass(frozen=True)
 class ClusterTable(Statement):
-    """ALTER TABLE ... CLUSTER BY, DROP CLUSTERING KEY, SUSPEND RECLUSTER and RESUME RECLUSTER."""
+    """ALTER TABLE ... CLUSTER BY, DROP CLUSTERING KEY, SUSPEND RECLUSTER and RESUME RECLUSTER, and the days of Time Travel."""
 
     target: Name
     if_exists: bool
@@ -146,6 +146,9 @@ def _alter_table(reader: Reader) -> Statement | None:
 def _changes_clustering(reader: Reader) -> bool:
     if reader.accept("CLUSTER", "BY"):
         reader.parenthesised()
+        return True
+    if reader.accept("SET", "DATA_RETENTION_TIME_IN_DAYS", "="):
+        reader.literal()
         return True
     return any(
         reader.accept(*words)

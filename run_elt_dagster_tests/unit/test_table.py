@@ -312,6 +312,11 @@ def test_mapping_with_settings_in_its_sql_is_refused() -> None:
             "object_tags:\n  domain: x",
             "3: object_tags.domain: requires schema.name or database.schema.name, got domain.",
         ),
+        (
+            "transient: true\ndata_retention_days: 2",
+            "3: data_retention_days: requires 0 or 1 for a transient table, got 2.",
+        ),
+        ("columns: {a: int}\ncluster_by: [a, b]", "3: cluster_by: requires columns of the table, got b."),
         ("policies:\n  row_access: {name: s.r, columns: a}", "3: unknown key 'policies.row_access.columns'."),
     ],
 )
