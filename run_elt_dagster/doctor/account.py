@@ -16,10 +16,10 @@ from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.governance import declared_policies
+from run_elt_dagster.publish.governance import Attached, declared_policies, describe_sql
 from run_elt_dagster.publish.group_lock import locks_in
 from run_elt_dagster.publish.group_recovery import end_exchange
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_of, schema_remedy
 from run_elt_dagster.publish.log import COLUMNS, log_table, send_rows
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets, stale_candidates
@@ -46,7 +46,7 @@ class Check(NamedCheck):
     )
     TARGETS = (
         "targets",
-        "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md))",
+        "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md)). Or a policy that a file declares does not exist, or may not be applied ([policies.md](policies.md#rights))",
     )
     GROUPS = (
         "groups",
@@ -282,6 +282,8 @@ def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iter
         return
     found = {target_of(table, database=look.database): table for table in tables.values()}
     refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, inventory))]
+    if not look.is_embedded:
+        refused += _policy_findings(look, tables)
     yield from refused
     if not refused:
         yield ok(Check.TARGETS, _targets_detail(found, inventory))
@@ -348,6 +350,23 @@ def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetIn
         return None
     # What readers see is nothing to find out here.
     return failed(Check.TARGETS, refused.problem, refused.remedy)
+
+
+def _policy_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
+    """Yield the declared policies that a run could not set: they do not exist, or the role may not apply them."""
+    users: dict[str, tuple[Attached, list[str]]] = {}
+    for table in tables.values():
+        for each in declared_policies(table, database=look.database):
+            users.setdefault(describe_sql(each), (each, []))[1].append(table.name)
+    for sql, (attached, names) in users.items():
+        if (error := _error_of(look.runner, sql)) is None:
+            continue
+        policy, kind = Relation(*attached.policy), attached.kind.replace("_", " ")
+        yield failed(
+            Check.TARGETS,
+            f"{_listed(sorted(set(names)))} requires {kind.lower()} {policy}, got: {error}",
+            f"Create it, or GRANT USAGE ON SCHEMA {schema_of(policy)} and GRANT APPLY ON {kind} {policy} TO ROLE {look.role}.",
+        )
 
 
 def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetInventory) -> str:

@@ -97,6 +97,14 @@ def attach_sql(relation: Relation, attached: Attached) -> str:
     return f"ALTER TABLE {relation.sql} MODIFY COLUMN {own} SET MASKING POLICY {policy}{using}"
 
 
+def describe_sql(attached: Attached) -> str:
+    """Return the statement that fails where the role may not apply a policy, or there is none.
+
+    https://docs.snowflake.com/en/sql-reference/sql/desc-masking-policy
+    """
+    return f"DESCRIBE {attached.kind.replace('_', ' ')} {Relation(*attached.policy).sql}"
+
+
 def references_sql(relation: Relation) -> str:
     """Return the query for the policies on a table: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
     return (

@@ -442,6 +442,20 @@ def test_policies_that_cannot_be_listed_fail_unless_they_need_not_be(set_up: Set
     assert set_up.account() == []
 
 
+def test_declared_policy_that_is_not_there_is_said_with_its_grant(set_up: SetUp, session: Session) -> None:
+    session.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
+    policies = "row_access: {name: raw_data.filter, on: n}, masking: {v: raw_data.mask}"
+    set_up.table("shown", f"/* elt\npolicies: {{{policies}}}\nelt */ select 1 as n, 2 as v")
+    ((name, detail, remedy),) = set_up.account()
+    assert name == "targets"
+    assert detail.startswith("analytics.shown requires row access policy RUN_ELT.RAW_DATA.FILTER, got: ")
+    assert remedy == (
+        "Create it, or GRANT USAGE ON SCHEMA RUN_ELT.RAW_DATA and GRANT APPLY ON ROW ACCESS POLICY RUN_ELT.RAW_DATA.FILTER TO ROLE ELT."
+    )
+    session.sql("create row access policy raw_data.filter as (n int) returns boolean -> n > 0")
+    assert set_up.account() == []
+
+
 def test_leftover_candidates_are_counted(set_up: SetUp, session: Session) -> None:
     session.sql("create table analytics.temp_mau__0123ABCD (n int) comment = '[run_elt failed 0123 at 2026-11-25]'")
     settings = Settings.from_environment()

@@ -163,6 +163,25 @@ def test_policy_that_is_lost_at_the_exchange_is_set_again_and_told(local_server:
     assert "was published without masking policy RUN_ELT.RAW_DATA.MASK on V." in "".join(outcome.warnings)
 
 
+def test_look_without_an_answer_after_the_exchange_fails_the_table_and_says_what_readers_see(
+    local_server: LocalServer,
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, "clone")).published
+    is_exchanged = False
+
+    def fail(event: StatementEvent) -> None:
+        nonlocal is_exchanged
+        is_exchanged |= event.phase == "after" and "COPY GRANTS" in event.sql
+        if is_exchanged and event.phase == "before" and "POLICY_REFERENCES" in event.sql:
+            raise SqlError("SQL execution internal error", errno=300010, sqlstate="XX000")
+
+    with local_server.account.hooked(fail):
+        outcome = local_server.run("00000002", governed(5, 2, "clone"))
+    assert "The table was published, and lacks its policies or cannot be asked." in message(outcome)
+    assert "previous table" not in message(outcome)
+    assert (local_server.seen(), found(local_server)[0]) == (NEW, DECLARED)
+
+
 @pytest.mark.parametrize("publish", ["clone", *FURTHER[:1]])
 def test_undeclared_policy_is_refused_beside_declared_ones(local_server: LocalServer, publish: str) -> None:
     """Also one of the same name in another schema."""

@@ -23,6 +23,7 @@ from run_elt_dagster_tests.simulator.policy_statements import (
     MASKING,
     ROW_ACCESS,
     CreatePolicy,
+    DescribePolicy,
     DropPolicy,
     FreeRows,
     MaskColumn,
@@ -61,6 +62,12 @@ def drop_policy(session: EngineSession, statement: DropPolicy) -> Result:
         if known is not None:
             _remove(session, policy, known)
     return status(f"{policy.name} successfully dropped.")
+
+
+def describe_policy(session: EngineSession, statement: DescribePolicy) -> Result:
+    """Say that there is a policy; what it does is not listed: https://docs.snowflake.com/en/sql-reference/sql/desc-masking-policy."""
+    _required(session, statement.name, statement.kind)
+    return status(SUCCESS)
 
 
 def mask_column(session: EngineSession, statement: MaskColumn) -> Result:
@@ -255,6 +262,7 @@ POLICIES = Feature(
     handlers={
         CreatePolicy: create_policy,
         DropPolicy: drop_policy,
+        DescribePolicy: describe_policy,
         MaskColumn: mask_column,
         RestrictRows: restrict_rows,
         FreeRows: free_rows,

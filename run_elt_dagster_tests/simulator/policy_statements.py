@@ -63,6 +63,19 @@ class FreeRows(Statement):
     if_exists: bool = False
 
 
+@dataclass(frozen=True)
+class DescribePolicy(Statement):
+    """DESCRIBE MASKING POLICY and DESCRIBE ROW ACCESS POLICY."""
+
+    kind: str
+    name: Name
+
+
+def _describe(reader: Reader) -> Statement | None:
+    kind = policy_kind(reader)
+    return None if kind is None else DescribePolicy(kind, reader.name())
+
+
 def _create(reader: Reader) -> Statement | None:
     or_replace = reader.accept("OR", "REPLACE")
     kind = policy_kind(reader)
@@ -133,4 +146,9 @@ def _columns(reader: Reader) -> tuple[str, ...]:
     return tuple(columns)
 
 
-HEADS: tuple[Head, ...] = ((("CREATE",), _create), (("DROP",), _drop), (("ALTER", "TABLE"), _alter_table))
+HEADS: tuple[Head, ...] = (
+    (("CREATE",), _create),
+    (("DROP",), _drop),
+    (("ALTER", "TABLE"), _alter_table),
+    (("DESCRIBE",), _describe),
+)
