@@ -15,6 +15,7 @@ from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import (
+    OBJECT_MISSING,
     InventoryTable,
     PublishRefusedError,
     Refusal,
@@ -22,7 +23,7 @@ from run_elt_dagster.publish.guards import (
     policy_words,
     server_instant,
 )
-from run_elt_dagster.publish.methods import replaces_object
+from run_elt_dagster.publish.methods import CandidateGoneError, replaces_object
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.session import StatementError
@@ -57,7 +58,7 @@ class Attached:
         """Return it for a person: names, and nothing of what it does."""
         words = policy_words(self.kind, Relation(*self.policy))
         columns = ", ".join(filter(None, (self.column, *self.arguments)))
-        return f"{words} on {columns}" if columns else words
+        return f"{words}{f' on {columns}' if columns else ''}{f' by tag {self.tag}' if self.tag else ''}"
 
 
 def declared_policies(table: AnalyticsTable, *, database: str) -> list[Attached]:
@@ -193,13 +194,12 @@ def planned_before_exchange(table: AnalyticsTable, relation: Relation, *, stays:
     """
     if table.policies is not None:
         yield references_sql(relation)
-        if not stays:
-            yield from (
-                attach_sql(relation, each) for each in sorted(declared_policies(table, database=relation.database))
-            )
-        yield references_sql(relation)
     if not stays:
+        policies = declared_policies(table, database=relation.database)
+        yield from (attach_sql(relation, each) for each in sorted(policies))
         yield from _planned_tags(table, relation)
+    if table.policies is not None:
+        yield references_sql(relation)
 
 
 def planned_after_exchange(table: AnalyticsTable, target: Relation) -> Iterator[str]:
@@ -276,8 +276,17 @@ class Governance:
 
         Raises:
             PublishRefusedError: It has other policies.
+            CandidateGoneError: It is gone, or a policy is.
             StatementError: They could not be set, or listed.
         """
+        try:
+            self._protect()
+        except StatementError as error:
+            if error.errno != OBJECT_MISSING:
+                raise
+            raise CandidateGoneError(error) from error
+
+    def _protect(self) -> None:
         work = self._work
         is_in_place = self._stays and work.existing is not None
         relation = work.target if is_in_place else work.candidate
@@ -288,11 +297,13 @@ class Governance:
             )
         if self._declared:
             self._attach(relation)
+        if self._has_tags and not is_in_place:
+            # Before the last look: a tag may bring a policy along.
+            self._tag(relation)
+        if self._declared:
             present = self._on(relation)
             if not self._declared <= present or (not is_in_place and present != self._declared):
                 raise self._refused(relation, present, self._wanted, "Readers would see more than they may, or less.")
-        if self._has_tags and not is_in_place:
-            self._tag(relation)
 
     def look_after(self) -> None:
         """Look whether what readers see has its policies, and set its tags: a replaced table's values win over a clone's.

@@ -210,6 +210,31 @@ def test_candidate_that_others_could_read_is_refused_before_the_build(local_serv
     assert not any("generator" in record.sql for record in local_server.server.history if "00000002" in record.sql)
 
 
+@pytest.mark.parametrize("publish", ["clone", *FURTHER])
+def test_run_is_superseded_when_a_newer_one_publishes_before_its_policies_are_on(
+    local_server: LocalServer, publish: str
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, publish)).published
+
+    def overtake(event: StatementEvent) -> None:
+        if event.phase == "before" and "POLICY" in event.sql and "TEMP_MAU__00000002" in event.sql:
+            local_server.account.server.hook = None
+            assert local_server.run("00000003", governed(5, 2, publish)).published
+
+    with local_server.account.hooked(overtake):
+        outcome = local_server.run("00000002", governed(7, 3, publish))
+    assert outcome.superseded_by == "00000003", outcome.failure
+    assert (local_server.seen(), found(local_server)) == (NEW, (DECLARED, "it's sales"))
+
+
+def test_policy_that_does_not_exist_publishes_nothing(local_server: LocalServer) -> None:
+    assert local_server.run("00000001", mau(3, 1)).published
+    failed = message(local_server.run("00000002", governed(5, 2, "clone", more=MORE.replace(".mask", ".masc"))))
+    assert "MASC" in failed
+    assert "Readers still see the previous table" in failed
+    assert local_server.seen() == OLD
+
+
 def test_bare_candidate_is_required_where_rows_are_copied(local_server: LocalServer) -> None:
     """A policy on the candidate would store masked values."""
     assert local_server.run("00000001", governed(3, 1, "overwrite")).published
