@@ -411,7 +411,7 @@ def _parts_of(loaded: Loaded, place: Place, sources: Sequence[dg.AssetSpec]) -> 
     woken = waking(tables, jobs)
     analytics = analytics_assets(
         tables,
-        replace(settings.publishing, creates_schemas=loaded.snowflake.is_embedded),
+        settings.publishing.on(is_embedded=loaded.snowflake.is_embedded),
         links=_links(loaded),
         columns=ColumnLineage(tables, path=column_file(settings.cache_dir, folder.directory)),
         woken=woken,
@@ -500,7 +500,13 @@ def _look(
         own = {".".join(asset_key(each.tables.asset_path(key))) for key in each.tables}
         if mine := [name for name in names if name in own]:
             ask = partial(
-                look_at_production, each.snowflake.resolved, each.tables, mine, log, run_id=run_id, options=options
+                look_at_production,
+                each.snowflake.resolved,
+                each.tables,
+                mine,
+                log,
+                run_id=run_id,
+                options=options.on(is_embedded=each.snowflake.is_embedded),
             )
             asked.append(ask)
     if len(asked) == 1:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -62,6 +62,10 @@ class PublishOptions:
     observe_sources: bool = False
     applies_policies: bool = True
     log_schema: str = ""
+
+    def on(self, *, is_embedded: bool) -> "PublishOptions":
+        """Return the options for an account, or for the embedded Snowflake, whatever the environment names."""
+        return replace(self, creates_schemas=is_embedded, applies_policies=not is_embedded)
 
 
 class SettingsError(ValueError):
@@ -445,11 +449,9 @@ class Settings(Variables):
             copy_tags=self.copy_tags,
             check_policies=self.check_policies,
             keep_candidates_hours=self.keep_candidates_hours,
-            creates_schemas=self.snowflake is None,
             observe_sources=self.observe_sources,
-            applies_policies=self.snowflake is not None,
             log_schema=self.log_schema,
-        )
+        ).on(is_embedded=self.snowflake is None)
 
     @property
     def database(self) -> str:

@@ -17,6 +17,7 @@ from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.governance import not_applied
 from run_elt_dagster.publish.partitions import PublishedPartition, last_increment
 from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
 from run_elt_dagster.settings import Settings
@@ -87,6 +88,7 @@ def command(
             print_json(_facts(found, named, instance))
         else:
             _print(found, named, instance)
+            _print_not_applied(named, project.settings)
             _print_place(project.settings, instance)
     return 1 if problems and not tables else 0
 
@@ -245,6 +247,12 @@ def _print_rows(named: _Named) -> None:
         part = f" (first {ROWS_SHOWN} rows)" if len(named.rows) == ROWS_SHOWN else ""
         print(f"\n{named.shown.name}{part}")
         print_table([column.lower() for column in named.columns], named.rows)
+
+
+def _print_not_applied(named: Sequence[_Named], settings: Settings) -> None:
+    tables = [each.shown.table for each in named if each.shown.table is not None]
+    if not settings.publishing.applies_policies and (note := not_applied(tables)):
+        print(f"\n{note[:1].upper()}{note[1:]}")
 
 
 def _print_place(settings: Settings, instance: dg.DagsterInstance | None) -> None:

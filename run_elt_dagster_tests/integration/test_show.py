@@ -223,6 +223,15 @@ def test_rolled_back_table_is_shown_as_readers_see_it(simulated_shop: Shop, publ
     assert f"Dagster's last materialization is of run {second}" in told
 
 
+def test_policies_that_the_embedded_snowflake_leaves_out_are_said(shop: Shop) -> None:
+    more = "policies: {masking: {v: governance.mask}, row_access: {name: governance.filter, on: n}}\nobject_tags: {governance.domain: sales}"
+    shop.declare("analytics/mau.sql", mau(3, 1, more=more))
+    told = shop.shown("analytics.mau")
+    assert "\nThe embedded Snowflake applies no policies and tags. It leaves out those of analytics.mau.\n" in told
+    assert "ALTER TABLE" not in told
+    assert "governance.mask" in told
+
+
 def test_table_that_another_history_has_published_is_said_so(shop: Shop) -> None:
     shop.declare("analytics/mau.sql", mau(3, 1))
     run = shop.materialize()

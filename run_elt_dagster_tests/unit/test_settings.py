@@ -30,6 +30,9 @@ def test_nothing_set_means_the_embedded_snowflake_and_the_shipped_tables() -> No
     assert settings.snowflake is None
     assert settings.tables_dir == ROOT / "run_elt_dagster" / "tables"
     assert (settings.max_concurrent_tables, settings.copy_tags) == (8, True)
+    assert (settings.publishing.creates_schemas, settings.publishing.applies_policies) == (True, False)
+    on_account = settings.publishing.on(is_embedded=False)
+    assert (on_account.creates_schemas, on_account.applies_policies) == (False, True)
 
 
 def test_account_is_read_and_secrets_stay_in_the_environment() -> None:
@@ -38,6 +41,7 @@ def test_account_is_read_and_secrets_stay_in_the_environment() -> None:
     assert (settings.snowflake.account, settings.snowflake.port) == ("org-acc", 8443)
     assert settings.snowflake.secrets == {"password": "SNOWFLAKE_PASSWORD"}
     assert "hunter2" not in repr(settings)
+    assert (settings.publishing.creates_schemas, settings.publishing.applies_policies) == (False, True)
 
 
 @pytest.mark.parametrize("name", [name for name in ACCOUNT if name != "SNOWFLAKE_PASSWORD"])
