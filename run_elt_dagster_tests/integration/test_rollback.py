@@ -33,8 +33,9 @@ METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 
 
 @contextmanager
-def rollback_of(local_server: LocalServer, **options: Any) -> Iterator[Rollback]:
-    table = parse_table_file(local_server.directory / "mau.sql", mau(1, 1), schema="analytics", table="mau")
+def rollback_of(local_server: LocalServer, *, more: str = "", **options: Any) -> Iterator[Rollback]:
+    text = mau(1, 1, more=more)
+    table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
     connect = connecting(local_server.account.arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         chosen = run_arguments("rollback", retry_seconds=(0, 0, 0), **options)
@@ -145,6 +146,16 @@ def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(local_serve
     # "The previous table" would be the one that readers are to see again.
     assert "Readers still see the previous table" not in str(refused.value)
     assert "rolling back analytics.mau would put" in str(refused.value)
+    assert local_server.seen() == NEW
+
+
+def test_table_with_declared_policies_is_not_rolled_back(local_server: LocalServer) -> None:
+    """The version of before may lack them."""
+    publish_twice(local_server, "clone")
+    policies = "policies: {masking: {v: raw_data.mask}}"
+    refused = pytest.raises(PublishRefusedError, match="got one whose file declares policies")
+    with rollback_of(local_server, more=policies) as rollback, refused:
+        rollback.plan()
     assert local_server.seen() == NEW
 
 

@@ -21,9 +21,11 @@ from run_elt_dagster.publish.guards import (
     InventoryTable,
     PublishRefusedError,
     Refusal,
+    TargetInventory,
     inventory_of,
     require_same_columns,
 )
+from run_elt_dagster.publish.kept import kept_or_published
 from run_elt_dagster.publish.methods import exchange_sql, refusal
 from run_elt_dagster.publish.statements import build_sql, column_comments_sql, drop_sql
 from run_elt_dagster.publish.versions import candidates_in, newest_published
@@ -291,3 +293,12 @@ def test_list_of_candidates_leaves_out_what_no_run_has_built_for_the_table() -> 
     rows = tuple((name, comment, None) for name, comment in [own, *others])
     answer = Answer(rows, "01-1", 0.1, ("name", "comment", "dropped_on"))
     assert candidates_in(answer, a_table()) == [TableVersion("TEMP_MAU__8F3A01C2", comment=str(MARKER))]
+
+
+def test_kept_candidate_of_a_table_with_policies_is_refused() -> None:
+    """A killed command may have left its policies on it, and its checks would count what they show."""
+    table = AnalyticsTable.model_validate(
+        {"schema": "a", "table": "b", "sql": "select 1 as n", "policies": {"masking": {"n": "g.mask"}}}
+    )
+    with pytest.raises(PublishRefusedError, match="requires a table without policies in its file, got some"):
+        kept_or_published(table, TargetInventory(), "8f3a01c2", database="DB")
