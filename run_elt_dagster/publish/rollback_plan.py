@@ -147,7 +147,9 @@ class RollbackPlanner:
         plan = self._plan(existing, begun)
         if not plan.previous.rows:
             raise self._refused(f"a previous version of {plan.previous.rows or 'no known'} rows")
-        if plan.method != "time travel":
+        if plan.method == "time travel":
+            self._refuse_masked_rows(existing)
+        else:
             self._refuse_what_would_be_lost(existing, role=inventory.role)
         return plan
 
@@ -176,6 +178,24 @@ class RollbackPlanner:
         act, seen = f"rolling back {self._table.name}", "Nothing was changed."
         if refused := refusal(self._replacing, self._target, existing, role=role, act=act, seen=seen):
             raise PublishRefusedError(refused)
+
+    def _refuse_masked_rows(self, existing: InventoryTable | None) -> None:
+        """Refuse to write rows that are read through a policy: what it hides or masks would be lost for everybody."""
+        if existing is None or not (existing.policies or existing.unknown):
+            return
+        found = f"{', '.join(existing.policies)} on it" if existing.policies else "; ".join(existing.unknown)
+        remedy = "Take the policies off while you roll back, or materialize the table again."
+        if not existing.policies:
+            remedy = "Set RUN_ELT_CHECK_POLICIES=false where the account has no policies."
+        raise PublishRefusedError(
+            Refusal(
+                f"rolling back {self._table.name} requires {self._target} without policies",
+                found,
+                remedy,
+                consequence="Rows of before would be stored as the role sees them.",
+                seen="Nothing was changed.",
+            )
+        )
 
     def _plan(self, existing: InventoryTable | None, begun: tuple[Relation, Marker] | None) -> RollbackPlan:
         dropped = self._versions.dropped(self._target)

@@ -149,6 +149,17 @@ def test_what_would_be_lost_or_is_about_to_change_is_not_rolled_back(local_serve
     assert local_server.seen() == NEW
 
 
+def test_rows_that_would_be_read_through_a_policy_are_not_written_over_those_of_now(local_server: LocalServer) -> None:
+    publish_twice(local_server, "overwrite")
+    local_server.reader.sql("create masking policy raw_data.mask as (v number) returns number -> 0")
+    local_server.reader.sql("alter table analytics.mau modify column v set masking policy raw_data.mask")
+    refused = pytest.raises(PublishRefusedError, match="without policies, got masking policy MASK on it")
+    with rollback_of(local_server) as rollback, refused:
+        rollback.plan()
+    local_server.reader.sql("alter table analytics.mau modify column v unset masking policy")
+    assert roll_back(local_server).method == "time travel"
+
+
 def test_table_with_declared_policies_is_not_rolled_back(local_server: LocalServer) -> None:
     """The version of before may lack them."""
     publish_twice(local_server, "clone")
