@@ -46,6 +46,8 @@ NAMES = [
 ]
 NAMES += ["slack token", "slack channel", "history", "run monitoring", "daemon", "code location", "schedule"]
 NAMES += ["sensors", "alerts", "freshness"]
+# The log of publishes is set up by who wants it.
+STATUSES = ["skip" if name == "log of publishes" else "ok" for name in NAMES]
 SENSORS = ("slack_alert", "slack_alert_retries", "slack_alert_backfills", "slack_alert_late_tables", "lost_runs")
 
 
@@ -267,7 +269,7 @@ def deployment(home: Path, tmp_path: Path) -> Iterator[Deployment]:
 def test_everything_right_is_a_line_each_and_little_is_sent(set_up: SetUp) -> None:
     before, logins = len(set_up.server.history), set_up.server.logins
     found = set_up.run()
-    assert [each["status"] for several in found.values() for each in several] == ["ok"] * len(NAMES), set_up.text
+    assert [each["status"] for several in found.values() for each in several] == STATUSES, set_up.text
     assert (set_up.code, list(found)) == (0, NAMES)
     assert "account" in found["connect"][0]["detail"]
     assert "as SVC, role ELT, database RUN_ELT" in found["connect"][0]["detail"]
@@ -282,8 +284,8 @@ def test_everything_right_is_a_line_each_and_little_is_sent(set_up: SetUp) -> No
 def test_text_has_a_line_for_each_check_and_a_sum(set_up: SetUp, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ["ok"] * len(NAMES)
-    assert lines[-1] == f"{len(NAMES)} ok, 0 failed, 0 skipped"
+    assert [line.split()[0] for line in lines[:-1]] == STATUSES
+    assert lines[-1] == f"{len(NAMES) - 1} ok, 0 failed, 1 skipped"
 
 
 def test_nothing_configured_is_the_embedded_snowflake_without_slack_and_without_history(
