@@ -8,7 +8,7 @@ from run_elt_dagster.alerts.drafts import attempt_alert
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, end_if_interrupted, is_ours, is_retried
 from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
 from run_elt_dagster.alerts.reconciliation import is_pausing
-from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.scope import RETRIES_SENSOR, Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.tags import ALERT
 
@@ -26,6 +26,12 @@ def alert_of_failed_run(
     if LedgerEntry.of(record.dagster_run).status:
         return
     if not is_ours(alerts, instance, record.dagster_run) or is_retried(record, now=alerts.clock()):
+        return
+    if alerts.here is not None and not alerts.here.surely_has(record.dagster_run):
+        # The others are known when their sensors were evaluated once: after the start of a daemon, some are not.
+        log.info(
+            f"run {run_id} was started elsewhere, and is left to {RETRIES_SENSOR}: it knows the other code locations"
+        )
         return
     if end_if_interrupted(instance, record.dagster_run):
         log.info(f"run {run_id} was interrupted at the command line before its first step: it is cancelled")

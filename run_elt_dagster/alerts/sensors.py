@@ -17,7 +17,7 @@ from run_elt_dagster.alerts.scope import (
     at_location,
 )
 from run_elt_dagster.alerts.slack import Slack
-from run_elt_dagster.runs.code_location import this_location, to_cursor
+from run_elt_dagster.runs.code_location import this_location, to_cursor, was_seen_lately
 
 INTERVAL_SECONDS = 30
 
@@ -85,12 +85,16 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         from run_elt_dagster.alerts.reconciliation import reconcile  # noqa: PLC0415
 
         alerts = located[0] = at_location(located[0], context.instance, this_location(context, located[0].place))
+        # After a long silence the other locations may not have said yet which runs are theirs.
+        are_others_known = was_seen_lately(context.cursor, now=time.time())
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
         channel = Slack.of(slack, alerts.settings)
         looked_at: list[dg.RunRecord] = []
         try:
             looked_at = undelivered(alerts, context.instance, sweep)
+            if alerts.here is not None and not are_others_known:
+                looked_at = [record for record in looked_at if alerts.here.surely_has(record.dagster_run)]
             return dg.SkipReason(reconcile(alerts, context.instance, channel, looked_at, log=context.log, known=known))
         finally:
             report_if_changed(context.instance, health_of(alerts, context.instance, channel, looked_at, known=known))

@@ -69,6 +69,13 @@ class CodeLocation:
             return False
         return (self.name, self.repository) == min(name for name, score in scores.items() if score == best)
 
+    def surely_has(self, run: dg.DagsterRun) -> bool:
+        """Return whether a run is this location's, whatever others there are: it names it, or had its tables and its target."""
+        if run.remote_job_origin is not None:
+            return self.has(run, ())
+        facts: Mapping[str, str] = json.loads(own(run, STARTED_FROM) or "{}")
+        return all(name in facts and facts[name] == self.surroundings.get(name) for name in ("tables", "target"))
+
     def in_common(self, code: str, facts: Mapping[str, str]) -> int:
         """Return how much of where a run was started is this location's: its code, and its surroundings."""
         mine = self.code or _PACKAGE
@@ -124,6 +131,13 @@ def location_here(known: Sequence[CodeLocation], place: Place | None = None) -> 
 def to_cursor(location: CodeLocation, *, now: float) -> str:
     """Return the cursor that identifies this location to the others."""
     return json.dumps({"at": now, "location": asdict(location)})
+
+
+def was_seen_lately(cursor: str | None, *, now: float) -> bool:
+    """Return whether a cursor of `to_cursor` is so young that the others have been seen since, too."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return bool(json.loads(cursor or "")["at"] > now - FRESH_SECONDS)
+    return False
 
 
 def known_locations(instance: dg.DagsterInstance, sensor: str) -> tuple[CodeLocation, ...]:

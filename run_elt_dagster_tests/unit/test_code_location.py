@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from run_elt_dagster.runs.code_location import CodeLocation
+from run_elt_dagster.runs.code_location import CodeLocation, to_cursor, was_seen_lately
 from run_elt_dagster.runs.tags import SEEN, STARTED_FROM, VALUE_LIMIT, bound, joined, own, pieces
 
 RUN = "11111111-0000-4000-8000-000000000000"
@@ -62,6 +62,29 @@ def test_run_of_the_command_line_belongs_to_the_location_of_its_module() -> None
     for name in "ab":
         for started_from in (None, PROD):
             assert owners(_Run(module=f"loc_{name}", started_from=started_from), *locations) == [name]
+
+
+@pytest.mark.parametrize(
+    ("started_from", "is_sure"),
+    [
+        (PROD, True),
+        ({**PROD, "host": "b", "directory": "e"}, True),
+        (STAGING, False),
+        ({"target": "p"}, False),
+        (None, False),
+    ],
+)
+def test_location_that_knows_no_other_is_sure_of_runs_with_its_tables_and_target(
+    started_from: dict[str, str] | None, *, is_sure: bool
+) -> None:
+    run: Any = _Run(module="run_elt_dagster", started_from=started_from)
+    assert a_location("prod").surely_has(run) is is_sure
+
+
+def test_location_is_seen_lately_for_an_hour() -> None:
+    cursor = to_cursor(a_location("prod"), now=10_000)
+    assert [was_seen_lately(cursor, now=now) for now in (10_030, 13_000, 14_000)] == [True, True, False]
+    assert [was_seen_lately(other, now=10_030) for other in (None, "", "{}", "text")] == [False] * 4
 
 
 def test_run_without_any_origin_is_everybodys() -> None:
