@@ -275,6 +275,12 @@ def install(names: Sequence[str] = (*PEERS, PROJECT)) -> None:
         done.write_text(wanted, encoding="utf-8")
 
 
+def pinned(name: str) -> list[str]:
+    """Return the packages that a peer is installed with, as its file of requirements names them."""
+    lines = (Path(__file__).parent / f"requirements-{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def _requirements(name: str) -> tuple[list[Path], list[str]]:
     """Return the files that say what a client needs, and what pip is told of it."""
     if name == PROJECT:

@@ -210,14 +210,13 @@ def chosen_clients(asked: Sequence[str] | None, *, before: Path | None) -> tuple
 def machine() -> str:
     """Return what the numbers depend on: the machine, without its name, and the versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    files = [Path(__file__).parent / f"requirements-{name}.txt" for name in (DAGSTER_DBT, SQLMESH)]
-    pinned = [line for file in files for line in file.read_text(encoding="utf-8").split()]
+    pinned = [f"{name}: {', '.join(clients.pinned(name))}" for name in clients.PEERS]
     pinned += [f"dbt 2 {found[1]}"] if (found := clients.dbt_2()) else []
     own = [f"{name}=={version(name)}" for name in ("dagster", "dagster-snowflake", "snowflake-connector-python")]
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, load "
         f"{os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}; this project with {', '.join(own)}; "
-        f"peers with {', '.join(dict.fromkeys(pinned))}; Postgres {postgres_version() or 'none'}; {THREADS} threads."
+        f"{'; '.join(pinned)}; Postgres {postgres_version() or 'none'}; {THREADS} threads."
     )
 
 

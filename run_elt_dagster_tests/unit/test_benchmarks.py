@@ -8,14 +8,14 @@ import pytest
 import sqlglot
 import yaml
 
-from benchmarks.clients import POSTGRES, PROJECT, dbt_2, prepare
+from benchmarks.clients import PEERS, POSTGRES, PROJECT, dbt_2, pinned, prepare
 from benchmarks.events import rows as event_rows
 from benchmarks.load import COMPARED, LARGEST
 from benchmarks.load import verdicts as load_verdicts
 from benchmarks.measure import Cost
 from benchmarks.partitions import Seen, table_of
 from benchmarks.report import Round, Scenario, difference, middle, ratio, rendered, summary, verdicts
-from benchmarks.run import warm_ups
+from benchmarks.run import machine, warm_ups
 from benchmarks.server import executable, kind_of, relabelled, timeless
 from benchmarks.threads import rows
 from benchmarks.timed import NO_EVENT, Book
@@ -308,3 +308,10 @@ def test_loading_is_judged_against_dbt_parse() -> None:
 def test_loading_is_judged_against_dbt_2_where_it_is() -> None:
     measured = {("project", COMPARED, "cold"): Cost(2.0, 2.0, 100), ("dbt2", COMPARED, "cold"): Cost(2.5, 2.0, 100)}
     assert load_verdicts(measured) == [("1,000 tables cold, in the time of dbt2 parse", "1", "0.80", "met")]
+
+
+def test_versions_printed_are_those_that_each_peer_is_installed_with() -> None:
+    told = machine()
+    for name in PEERS:
+        assert f"; {name}: {', '.join(pinned(name))}" in told
+        assert all("==" in package for package in pinned(name))
