@@ -1,9 +1,9 @@
 """A fault at every statement that exchanges partitions, and runs that meet: what readers see, what is said, and the run after it."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -12,21 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.model.candidate import Marker, comment_of, target_of
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish import partitions
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.faults.kinds import FAULTS
 from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory, run, tag_of
 from run_elt_dagster_tests.faults.parts import run_cell, set_up, try_fault
 from run_elt_dagster_tests.faults.slices import NEW, NEXT, WAYS, SliceCell, SliceInterleaving
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background
-from run_elt_dagster_tests.support.slices import Seen, divided, notes, run_slice, states
+from run_elt_dagster_tests.support.slices import THOUSAND, Seen, divided, notes, run_slice, states, thousand_days_before
 
-USUAL = {("first", "answer lost"), ("again", "reported as cancelled"), ("next", "session lost")}
+USUAL = {("first", "answer lost"), ("again", "reported as cancelled")}
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +50,7 @@ def seen_of(lab: FaultLab, cell: SliceCell) -> Seen:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("way", "fault"),
-    [
-        pytest.param(way, fault, marks=() if (way, fault) in USUAL else pytest.mark.thorough)
-        for way in WAYS
-        for fault in FAULTS
-    ],
+    cases(itertools.product(WAYS, FAULTS), usual=USUAL),
 )
 def test_fault_at_any_statement_leaves_the_old_or_the_new_slice_and_says_which(
     lab: FaultLab, way: str, fault: str
@@ -281,28 +275,11 @@ def test_policies_that_cannot_be_asked_for_with_the_catalogue_are_asked_for_alon
     assert publishing[:3] == ["publish: SELECT (SELECT", "publish: SELECT (SELECT", "publish: SELECT 0"]
 
 
-THOUSAND = 1000
-LATE = datetime(2026, 9, 27, tzinfo=UTC)
 # As many as a check may add: two keys that the day is no part of, and the number of rows of the day before.
 DEMANDING: Mapping[str, Any] = {
     "primary_key": "n",
     "checks": {"unique": [["v", "n"]], "row_count_change": {"max_growth": "900%"}},
 }
-
-
-def thousand_days(lab: FaultLab, table: AnalyticsTable) -> None:
-    """Leave a table of a thousand days as a run of long ago would have left it."""
-    assert table.partitions is not None
-    part, target, marker = (
-        table.partitions.last(LATE, THOUSAND),
-        target_of(table, database="RUN_ELT"),
-        Marker("run", "0", "2026-01-01"),
-    )
-    lab.sql(f"create table {target.sql} comment = '{comment_of(table, marker)}' as {table.sql}")
-    lab.sql(partitions.create_table_sql(target))
-    lab.sql(partitions.create_lock_sql(target))
-    lab.sql(partitions.remember_first_sql(target, marker))
-    lab.sql(partitions.record_sql(target, part, dict.fromkeys([each.key for each in part], 3), marker))
 
 
 @pytest.mark.parametrize("checks", [{}, DEMANDING], ids=["plain", "demanding"])
@@ -316,7 +293,8 @@ def test_day_of_a_thousand_takes_at_most_twice_the_statements_of_a_whole_table_o
         sent.update([tag_of(event).get("run_id", "")] if event.phase == "before" else [])
 
     daily = divided(sql, table=f"daily{number}", **checks)
-    thousand_days(lab, daily)
+    for statement in thousand_days_before(daily, rows=3):
+        lab.sql(statement)
     with lab.account.hooked(count):
         assert run_slice(lab.account.arguments, daily, (2,), f"{number}A").failure is None
         for index, publish in enumerate(("clone", "overwrite", "swap")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from run_elt_dagster.publish.run import audit_published, run_tables
 from run_elt_dagster_tests.faults.laboratory import open_session
 from run_elt_dagster_tests.support.embedded import Account, Background, Session, account
 from run_elt_dagster_tests.support.embedded import shipped_server as server
+from run_elt_dagster_tests.support.plans import BLOCK_ROWS, scans
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slices import (
+    THOUSAND,
     Version,
     divided,
     key,
@@ -24,6 +27,7 @@ from run_elt_dagster_tests.support.slices import (
     run_slice,
     seen,
     states,
+    thousand_days_before,
 )
 
 __all__ = ["account", "server"]
@@ -341,3 +345,32 @@ def test_reader_sees_the_old_or_the_new_slice(account: Account, run: Run, reader
     stop[0] = True
     assert looks.result() > exchanges
     assert problems == []
+
+
+def test_statements_of_a_day_read_no_more_of_a_great_table_than_lies_around_it(
+    account: Account, reader: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand days with as many rows each, in the order of the days, as partitions are written one after the other."""
+    rows = 1000
+    checks = {
+        "unique": [["day", "n"]],
+        "row_count_change": {"max_drop": "50%"},
+        "changes": {"key": ["day", "n"], "max_removed": "100%"},
+    }
+    source = f"from table(generator(rowcount => {THOUSAND * rows}))"
+    before = f"select dateadd(day, floor(seq4() / {rows}), '2024-01-01'::date) as day, seq4() as n, 1 as v {source} order by 1"
+    for statement in thousand_days_before(divided(before), rows=rows):
+        reader.sql(statement)
+    table = divided(
+        f"select '2024-01-02'::date as day, seq4() + {rows} as n, 2 as v from table(generator(rowcount => {rows}))",
+        checks=checks,
+    )
+    with scans(tmp_path, monkeypatch) as found:
+        assert run_slice(account.arguments, table, (2,), "0000000B").failure is None
+    of_the_table = [scan for scan in found if scan.table == "DAILY"]
+    assert {scan.statement for scan in of_the_table} == {"WITH", "DELETE", "SELECT", "MERGE"}
+    for scan in of_the_table:
+        assert "(DAY >= '2024-01-02'::DATE) AND (DAY < '2024-01-03'::DATE)" in scan.filters
+        assert rows <= scan.rows <= BLOCK_ROWS
+    # The candidate, the notes of the thousand days, and the catalogue.
+    assert {scan.table for scan in found if scan.rows > THOUSAND + 1} == {"DAILY"}

@@ -1,7 +1,7 @@
 """A partitioned table of some days, runs of slices of it, and what readers see of each day."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from snowflake.connector.errors import Error
@@ -18,6 +18,9 @@ from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.support.embedded import Session, connecting
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
+THOUSAND = 1000
+# A day after so many from the first one.
+LATE = datetime(2026, 9, 27, tzinfo=UTC)
 # How many days the source has. Each of them has as many rows as the version says.
 DAYS = 6
 # The rows, and the least and the greatest value of each day.
@@ -107,4 +110,18 @@ def published_before(table: AnalyticsTable, version: Version, days: Sequence[int
         partitions.create_lock_sql(target),
         partitions.remember_first_sql(target, marker),
         partitions.record_sql(target, part.partitions, rows, marker),
+    ]
+
+
+def thousand_days_before(table: AnalyticsTable, *, rows: int) -> list[str]:
+    """Return the statements that leave a table of a thousand days, of so many rows each, as runs of long ago would have left it."""
+    assert table.partitions is not None
+    part, target = table.partitions.last(LATE, THOUSAND), target_of(table, database="RUN_ELT")
+    marker = Marker("run", "0", "2026-01-01")
+    return [
+        f"create table {target.sql} comment = '{comment_of(table, marker)}' as {table.sql}",
+        partitions.create_table_sql(target),
+        partitions.create_lock_sql(target),
+        partitions.remember_first_sql(target, marker),
+        partitions.record_sql(target, part, dict.fromkeys([each.key for each in part], rows), marker),
     ]
