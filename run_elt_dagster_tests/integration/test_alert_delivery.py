@@ -22,7 +22,7 @@ from run_elt_dagster.runs.history import PUBLISHED_RUN
 from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.alert_harness import AlertHarness, ScriptedSession, ScriptedSnowflake
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, slack_stand_in
 
@@ -224,7 +224,7 @@ with dg.DagsterInstance.get() as instance:
 
 @pytest.mark.parametrize(
     ("taken", "has_history", "messages"),
-    [(False, False, 1), (True, True, 1), (True, False, 2)],
+    cases(((False, False, 1), (True, True, 1), (True, False, 2)), usual=[(True, False, 2)]),
     ids=["not taken", "taken and found again", "taken and nowhere to look"],
 )
 def test_process_killed_while_it_posts_duplicates_at_most_what_slack_took_without_an_answer(
@@ -664,7 +664,11 @@ def test_alert_is_sent_again_when_a_person_empties_its_tag(harness: AlertHarness
 
 
 @pytest.mark.parametrize(
-    "gone", ["other channel", "deleted", "deleted with replies", "archived", "deleted between count and reply"]
+    "gone",
+    cases(
+        ("other channel", "deleted", "deleted with replies", "archived", "deleted between count and reply"),
+        usual=("deleted", "deleted between count and reply"),
+    ),
 )
 def test_repeat_is_a_whole_message_in_the_channel_of_today_when_the_first_is_gone(
     harness: AlertHarness, gone: str
@@ -701,7 +705,9 @@ def test_repeat_is_a_whole_message_in_the_channel_of_today_when_the_first_is_gon
     assert "🟢 Recovered" in whole["blocks"][0]["text"]["text"]
 
 
-@pytest.mark.parametrize("error", ["cant_update_message", "edit_window_closed", "ratelimited"])
+@pytest.mark.parametrize(
+    "error", cases(("cant_update_message", "edit_window_closed", "ratelimited"), usual=["edit_window_closed"])
+)
 def test_repeat_replies_though_the_first_message_cannot_be_changed(harness: AlertHarness, error: str) -> None:
     harness.first_attempt(harness.fail())
     harness.stand_in.faults = [Fault(error=error, method="chat.update")]

@@ -11,7 +11,7 @@ from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.reconciliation import AlertsBlockedError
 from run_elt_dagster.alerts.sensors import INTERVAL_SECONDS
 from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases
 from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
 
 FIRST_SECONDS, LAST_SECONDS = 60, 120
@@ -116,10 +116,7 @@ def wait_through(harness: AlertHarness, kind: str, *, seconds: float, count: int
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
     ("kind", "seconds"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.thorough)
-        for case in itertools.product(KINDS, (60, 600, 7200))
-    ],
+    cases(itertools.product(KINDS, (60, 600, 7200)), usual=ALWAYS),
 )
 def test_what_waited_through_an_outage_is_told_of_within_60_and_120_seconds(
     harness: AlertHarness, kind: str, seconds: float, count: int

@@ -28,7 +28,7 @@ from run_elt_dagster_tests.faults.laboratory import (
     watched,
 )
 from run_elt_dagster_tests.faults.oracle import NEW, NEXT, Reader, Version, declared
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background
 
 AT_ONCE = 4
@@ -55,7 +55,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
 ALWAYS = {
     ("answer lost", "overwrite", False),
     ("answer lost", "swap", True),
-    ("reported as cancelled", "swap", False),
     ("reported as cancelled", "clone", True),
     ("killed", "clone", False),
 }
@@ -63,10 +62,7 @@ ALWAYS = {
 
 @pytest.mark.parametrize(
     ("fault", "publish", "first"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.thorough)
-        for case in ((fault, *way) for fault in EACH for way in WAYS)
-    ],
+    cases(((fault, *way) for fault in EACH for way in WAYS), usual=ALWAYS),
 )
 def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
     lab: FaultLab, record_property: Any, fault: str, publish: str, first: bool

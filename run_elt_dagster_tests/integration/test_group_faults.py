@@ -34,7 +34,7 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 Seen = tuple[int | None, ...]
 NEW: Seen = (2, 2)
 # At the statements that readers notice alone; the matrix has all faults at all statements.
-USUAL = {("clone", "refused"), ("clone", "killed"), ("swap", "reported as cancelled"), ("overwrite", "answer dropped")}
+USUAL = {("clone", "killed"), ("overwrite", "answer dropped")}
 EXCHANGES = ("CREATE OR REPLACE TABLE", "ALTER TABLE", "INSERT OVERWRITE", "COMMIT")
 
 

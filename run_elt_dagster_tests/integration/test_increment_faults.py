@@ -1,5 +1,6 @@
 """A fault at every statement that merges an increment, and runs that meet: what readers see, what is said, and the run after it."""
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory, t
 from run_elt_dagster_tests.faults.parts import run_cell, set_up, try_fault
 from run_elt_dagster_tests.faults.slices import SliceInterleaving
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background, simulated_account
 from run_elt_dagster_tests.support.increments import Rows, growing, note, run_increment
 
-USUAL = {("next", "answer lost"), ("whole", "reported as cancelled")}
+USUAL = {("next", "answer lost")}
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,7 @@ def cell(lab: FaultLab) -> IncrementCell:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("way", "fault"),
-    [
-        pytest.param(way, fault, marks=() if (way, fault) in USUAL else pytest.mark.thorough)
-        for way in WAYS
-        for fault in FAULTS
-    ],
+    cases(itertools.product(WAYS, FAULTS), usual=USUAL),
 )
 def test_fault_at_any_statement_leaves_the_table_of_before_or_the_merged_one_and_says_which(
     lab: FaultLab, way: str, fault: str

@@ -16,7 +16,7 @@ from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.effort import cases, effort
 from run_elt_dagster_tests.support.embedded import Account, Session, account, connecting, server
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.slices import (
@@ -179,7 +179,7 @@ USUAL = ("answer lost",)
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(each, marks=() if each in USUAL else pytest.mark.thorough) for each in FAULTS if each != "killed"],
+    cases((each for each in FAULTS if each != "killed"), usual=USUAL),
 )
 def test_fault_at_any_statement_leaves_the_one_or_the_other_and_a_repeat_ends_it(
     account: Account, reader: Session, monkeypatch: pytest.MonkeyPatch, fault: str

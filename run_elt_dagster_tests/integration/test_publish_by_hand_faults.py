@@ -23,11 +23,11 @@ from run_elt_dagster_tests.faults.laboratory import (
     watched,
 )
 from run_elt_dagster_tests.faults.oracle import NEW, NEXT, OLD, Reader, declared
-from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.effort import cases, effort
 
 AT_ONCE = 4
 EACH = ("failed", "answer lost", "timed out", "reported as failed", "reported as cancelled", "killed")
-ALWAYS = {("reported as cancelled", "clone"), ("answer lost", "overwrite")}
+ALWAYS = {("answer lost", "overwrite")}
 # What lets other runs wait for the candidate, and what readers see.
 DECISIVE = ("audit: COMMENT ON", "publish: CREATE OR", "publish: INSERT OVERWRITE")
 NUMBERS = itertools.count(1)
@@ -49,10 +49,7 @@ def keep(lab: FaultLab, cell: Cell) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "publish"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.thorough)
-        for case in itertools.product(EACH, METHODS)
-    ],
+    cases(itertools.product(EACH, METHODS), usual=ALWAYS),
 )
 def test_fault_leaves_the_old_or_the_new_table_and_the_next_command_ends_with_the_new_one(
     lab: FaultLab, fault: str, publish: str

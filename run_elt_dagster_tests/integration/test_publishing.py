@@ -12,7 +12,7 @@ from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import marker_in
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
@@ -157,10 +157,7 @@ HELD_ALWAYS = {
 @pytest.mark.parametrize(
     ("publish", "held"),
     [
-        *(
-            pytest.param(*case, marks=() if case in HELD_ALWAYS else pytest.mark.thorough)
-            for case in itertools.product(METHODS, ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"])
-        ),
+        *cases(itertools.product(METHODS, ["CREATE OR REPLACE TABLE", "COUNT(*)", "exchange"]), usual=HELD_ALWAYS),
         ("overwrite", ANNOUNCEMENT),
     ],
 )
@@ -309,10 +306,7 @@ ALWAYS = {*zip(itertools.cycle(METHODS), NAMES, strict=False), *((publish, 'qu"o
 
 @pytest.mark.parametrize(
     ("publish", "identifier"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.thorough)
-        for case in itertools.product(METHODS, NAMES)
-    ],
+    cases(itertools.product(METHODS, NAMES), usual=ALWAYS),
 )
 def test_names_that_bite_are_published_twice(local_server: LocalServer, publish: str, identifier: str) -> None:
     quoted = '"' + identifier.replace('"', '""') + '"'

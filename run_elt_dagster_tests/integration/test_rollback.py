@@ -23,7 +23,7 @@ from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.effort import cases, effort
 from run_elt_dagster_tests.support.embedded import Background, connecting
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
@@ -217,10 +217,7 @@ ALWAYS = {
 
 @pytest.mark.parametrize(
     ("publish", "fault", "lasts"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.thorough)
-        for case in itertools.product(METHODS, ROLLBACK_FAULTS, (False, True))
-    ],
+    cases(itertools.product(METHODS, ROLLBACK_FAULTS, (False, True)), usual=ALWAYS),
 )
 def test_fault_at_any_statement_leaves_a_table_and_a_repeat_goes_to_the_same_version(
     local_server: LocalServer, publish: str, fault: str, lasts: bool
