@@ -2,7 +2,8 @@
 # make dev     the Dagster UI on http://127.0.0.1:3000
 # make example-partitions  a table that is built by the day: a week of it, what is published, and a rollback; DAYS=FIRST...LAST
 # make example-partitions-ui  the same table in the Dagster UI: a backfill
-# make test    all tests
+# make test    all tests but the thorough ones
+# make thorough  the tests, and those that take minutes each: PART=unit, PART='integration/test_[a-e]*', ...; hours
 # make unit    the unit tests: nothing outside the process, about a minute
 # make coverage  the unit tests, and which lines they run
 # make mutants   small faults in the pure modules, one at a time: which do the unit tests miss? long
@@ -27,7 +28,7 @@ run dev example-partitions example-partitions-ui: export PYTHONWARNINGS := $(if 
 # The history of this folder's dagster.yaml, instead of a temporary directory for what that leaves out.
 run dev example-partitions example-partitions-ui: export DAGSTER_HOME ?= $(CURDIR)
 
-.PHONY: run dev example-partitions example-partitions-ui test unit coverage faults mutants lint docs site pictures bench clean
+.PHONY: run dev example-partitions example-partitions-ui test thorough unit coverage faults mutants lint docs site pictures bench clean
 
 run: $(VENV)/embedded
 	$(BIN)/dagster asset materialize --select '*' -m run_elt_dagster
@@ -63,6 +64,12 @@ example-partitions-ui: $(VENV)/embedded
 # Five on two cores: half of the tests of real processes wait for one.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses 5 --maxschedchunk 2
+
+PART ?=
+
+# One process for each core: what only these tests do, computes.
+thorough: $(VENV)/dev
+	RUN_ELT_TESTS_THOROUGH=1 $(BIN)/python -m pytest --numprocesses 2 --maxschedchunk 1 $(addprefix run_elt_dagster_tests/,$(PART))
 
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses 2 run_elt_dagster_tests/unit

@@ -1,4 +1,4 @@
-"""How much a test does of what could go on for ever: RUN_ELT_TESTS_THOROUGH=1 takes minutes more and looks further."""
+"""How much a test does of what could go on for ever: `make thorough` takes hours and looks further."""
 
 import os
 from collections.abc import Collection, Iterable

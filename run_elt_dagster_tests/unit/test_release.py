@@ -85,3 +85,11 @@ def test_metadata_is_complete() -> None:
     )
     # No URL is made up: the project has no public address yet.
     assert not any(line.startswith("License ::") for line in project()["classifiers"])
+
+
+def test_thorough_tests_are_run_wholly_and_none_twice() -> None:
+    tests = ROOT / "run_elt_dagster_tests"
+    files = sorted(path for folder in ("unit", "integration", "e2e") for path in (tests / folder).glob("test_*.py"))
+    parts = workflow("thorough.yml")["jobs"]["thorough"]["strategy"]["matrix"]["part"]
+    chosen = [path for part in parts for path in tests.glob(f"{part}/test_*.py" if "/" not in part else part)]
+    assert sorted(chosen) == files
