@@ -18,6 +18,7 @@ _NO_WORDS = STRINGS | {
     *(TokenType.IDENTIFIER, TokenType.NUMBER, TokenType.BIT_STRING, TokenType.BYTE_STRING, TokenType.HEX_STRING),
     *(TokenType.HEREDOC_STRING, TokenType.NATIONAL_STRING, TokenType.UNICODE_STRING),
 }
+_DEPTHS = {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}
 _INVALID_IDENTIFIER = 904
 
 
@@ -73,8 +74,8 @@ def only_statement(sql: str) -> list[Token]:
     statements: list[list[Token]] = [[]]
     depth = 0
     for token in tokens_of(sql):
-        depth += {"(": 1, ")": -1}.get(keyword_of(token), 0)
-        if keyword_of(token) != ";":
+        depth += _DEPTHS.get(token.token_type, 0)
+        if token.token_type != TokenType.SEMICOLON:
             statements[-1].append(token)
         elif depth > 0:
             raise unexpected(sql, token.start, ";")
