@@ -565,19 +565,25 @@ class Checks(Strict):
     not_null: Annotated[NotNull, _short_for("columns", NotNull | _WrittenColumns)] | None = None
     accepted_values: Annotated[
         dict[Column, Annotated[AcceptedValues, _short_for("values", AcceptedValues | _WrittenValues)]], _SOME
-    ] = {}
-    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern", Matches | str)]], _SOME] = {}
-    range: Annotated[dict[Column, Range], _SOME] = {}
-    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours", Freshness | float)]], _SOME] = {}
-    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to", Relationship | str)]], _SOME] = {}
+    ] = Field(default_factory=dict)
+    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern", Matches | str)]], _SOME] = Field(
+        default_factory=dict
+    )
+    range: Annotated[dict[Column, Range], _SOME] = Field(default_factory=dict)
+    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours", Freshness | float)]], _SOME] = (
+        Field(default_factory=dict)
+    )
+    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to", Relationship | str)]], _SOME] = Field(
+        default_factory=dict
+    )
     source_freshness: Annotated[
         dict[str, Annotated[SourceFreshness, _short_for("max_age_hours", SourceFreshness | float)]],
         _SOME,
         AfterValidator(_source_names),
-    ] = {}
+    ] = Field(default_factory=dict)
     sql: Annotated[
         dict[str, Annotated[SqlCheck, _short_for("query", SqlCheck | str)]], _SOME, AfterValidator(_check_names)
-    ] = {}
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _each_is_declared_once(self) -> "Checks":
