@@ -164,6 +164,7 @@ def test_each_failure_is_heard_of_once_from_page_schedule_and_command_line_thoug
     assert TOKEN not in deployment_dir.logs() + slack.everything()
 
 
+@pytest.mark.thorough
 def test_killed_worker_is_heard_of(deployment_dir: DeploymentDir, slack: SlackStandIn, home: dict[str, str]) -> None:
     declare(deployment_dir, SLOW)
     webserver = webserver_of(deployment_dir, home)

@@ -73,6 +73,7 @@ def test_failed_check_ends_the_command_with_an_error_and_retry_builds_what_is_le
     assert "requires a failed run with something left to build, got none" in again.stderr
 
 
+@pytest.mark.thorough
 def test_broken_file_fails_validation_and_a_run_builds_the_other_tables(deployment_dir: DeploymentDir) -> None:
     tables = deployment_dir.directory / "tables" / "analytics"
     tables.mkdir(parents=True)

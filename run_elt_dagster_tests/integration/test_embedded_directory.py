@@ -144,7 +144,7 @@ def test_closed_server_leaves_one_file_for_each_database(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"RUN_ELT.db"}
 
 
-@pytest.mark.parametrize("end", [Holder.release, Holder.kill])
+@pytest.mark.parametrize("end", [pytest.param(Holder.release, marks=pytest.mark.thorough), Holder.kill])
 def test_process_leaves_nothing_in_the_temporary_directory(
     tmp_path: Path, holders: list[Holder], monkeypatch: pytest.MonkeyPatch, end: Callable[[Holder], None]
 ) -> None:

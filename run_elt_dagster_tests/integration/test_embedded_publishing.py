@@ -12,7 +12,7 @@ from run_elt_dagster_tests.support.embedded import shipped_server as server
 
 __all__ = ["account", "server", "session"]
 
-PUBLISHES = effort(usual=18, thorough=200)
+PUBLISHES = effort(usual=9, thorough=200)
 ROWS = 5
 METHODS = (
     "create or replace table x clone y copy grants copy tags",

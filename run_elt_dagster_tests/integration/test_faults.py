@@ -105,7 +105,7 @@ def test_fault_at_any_statement_leaves_the_old_or_the_new_table_and_says_which(
     record_property("faults", (title, chosen.start, fault, titles, verdicts, reader.looks))
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["clone"]))
 def test_two_runs_in_any_order_leave_the_newer_snapshot_and_nothing_behind(lab: FaultLab, publish: str) -> None:
     numbers = iter(range(len(lab.cells) * 100, 10**7))
 

@@ -20,7 +20,7 @@ import pytest
 
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
 
-ROUNDS = effort(usual=4, thorough=100)
+ROUNDS = effort(usual=2, thorough=100)
 ROWS = 2000
 
 # Imports once, and forks a process for each line that it reads: `run VERSION` publishes versions until it is killed, `look` says

@@ -145,13 +145,8 @@ def test_table_of_another_role_is_not_replaced(local_server: LocalServer) -> Non
     assert local_server.seen() == OLD
 
 
-# Each method, and each place where the older run is held.
-HELD_ALWAYS = {
-    ("clone", "CREATE OR REPLACE TABLE"),
-    ("overwrite", "COUNT(*)"),
-    ("clone", "exchange"),
-    ("swap", "exchange"),
-}
+# Where the older run has built nothing, and where it has only to publish; `overwrite` has a place of its own below.
+HELD_ALWAYS = {("clone", "CREATE OR REPLACE TABLE"), ("swap", "exchange")}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +234,7 @@ def test_candidate_that_somebody_drops_leaves_unknown_what_readers_see(local_ser
     assert local_server.seen() == NEW
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["swap"]))
 def test_statement_that_hangs_ends_by_its_timeout_and_leaves_production_alone(
     local_server: LocalServer, publish: str
 ) -> None:
@@ -300,8 +295,8 @@ def test_check_that_fails_to_compile_leaves_the_others_their_verdicts(local_serv
 
 
 NAMES = ("select", "lower case", 'qu"ote', "größe", "x" * 255)
-# Each name once, and the name with a quote with each method.
-ALWAYS = {*zip(itertools.cycle(METHODS), NAMES, strict=False), *((publish, 'qu"ote') for publish in METHODS)}
+# The name that has to be quoted twice, with each method.
+ALWAYS = [(publish, 'qu"ote') for publish in METHODS]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.orchestration.retry import Retry, retry_of
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.effort import cases
 
 FAILS = "select n / 0 as n from analytics.good"
 
@@ -38,7 +39,7 @@ def names(keys: tuple[dg.AssetKey, ...]) -> list[str]:
     return [key.path[-1] for key in keys]
 
 
-@pytest.mark.parametrize("length", [8, 36, None])
+@pytest.mark.parametrize("length", cases((8, 36, None), usual=[8]))
 def test_retry_builds_the_failed_tables_and_those_skipped_because_of_them(
     project: DagsterProject, failed: str, length: int | None
 ) -> None:

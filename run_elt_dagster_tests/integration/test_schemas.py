@@ -12,6 +12,7 @@ from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
@@ -22,7 +23,7 @@ def declare(project: DagsterProject, path: str, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("publish", ["clone", "swap", "overwrite"])
+@pytest.mark.parametrize("publish", cases(("clone", "swap", "overwrite"), usual=["clone"]))
 def test_second_schema_is_created_on_the_embedded_snowflake_and_a_second_run_publishes_again(
     project: DagsterProject, publish: str
 ) -> None:

@@ -282,7 +282,9 @@ DEMANDING: Mapping[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("checks", [{}, DEMANDING], ids=["plain", "demanding"])
+@pytest.mark.parametrize(
+    "checks", [pytest.param({}, marks=pytest.mark.thorough), DEMANDING], ids=["plain", "demanding"]
+)
 def test_day_of_a_thousand_takes_at_most_twice_the_statements_of_a_whole_table_of_its_size(
     lab: FaultLab, checks: Mapping[str, Any]
 ) -> None:

@@ -1,7 +1,7 @@
 """What a table file declares holds on the embedded Snowflake as it is written: none of it is lost or altered in silence."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from run_elt_dagster.publish.preflight import drop_stale_candidates
 from run_elt_dagster.publish.run import audit_published
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.embedded import Account, running_server
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 
@@ -43,36 +44,44 @@ def failed_checks(local_server: LocalServer, text: str) -> list[str]:
     return [audit.audit.name for audit in outcome.audits if not audit.passed]
 
 
-@pytest.mark.parametrize("spelling", ["/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/"])
-def test_settings_in_another_spelling_still_guard_production(one_server: LocalServer, spelling: str) -> None:
-    one_server.reader.sql("drop table if exists analytics.mau")
-    text = spelling.format("primary_key: id") + " select column1 as id from (values (1), (1))"
-    assert failed_checks(one_server, text) == ["primary_key"]
-    assert "MAU" not in one_server.tables()
+def failed_checks_of_each(local_server: LocalServer, texts: Sequence[str]) -> list[list[str]]:
+    """Run each text as a table of its own, all in one run."""
+    outcomes = local_server.run_all(next(_run_ids), {f"each_{number}": text for number, text in enumerate(texts)})
+    for outcome in outcomes.values():
+        assert outcome.published == (not [audit for audit in outcome.audits if audit.blocks]), outcome.failure
+        assert outcome.audits
+        local_server.reader.sql(f"drop table if exists analytics.{outcome.table.table}")
+    return [[audit.audit.name for audit in outcome.audits if not audit.passed] for outcome in outcomes.values()]
 
 
-@pytest.mark.parametrize(
-    ("values", "good", "bad"),
-    [
-        ("[02142, 02139]", "02142", "1122"),
-        ("[02142, 02139]", "02139", "2139"),
-        ("[12:30, 13:45]", "12:30", "750"),
-        ("['yes', no]", "yes", "t"),
-        ("[yes, no]", "no", "false"),
-        ("[true, false]", "true", "t"),
-        ("[true, false]", "false", "0"),
-        ("[1_000]", "1_000", "1000"),
-        ("['1.10']", "1.10", "1.1"),
-        ("[on, off]", "on", "true"),
-        ("[null_, 'null']", "null", "~"),
-    ],
-)
-def test_accepted_value_is_the_text_that_the_author_wrote(
-    one_server: LocalServer, values: str, good: str, bad: str
-) -> None:
-    settings = f"checks: {{accepted_values: {{v: {values}}}}}"
-    assert failed_checks(one_server, file(settings, f"select '{good}' as v")) == []
-    assert failed_checks(one_server, file(settings, f"select '{bad}' as v")) == ["accepted_values_v"]
+def test_settings_in_another_spelling_still_guard_production(one_server: LocalServer) -> None:
+    spellings = ("/* ELT\n{}\nELT */", "-- (c) us\n\n/* elt\n{}\nelt */", "/*\nElt\n{}\nElt\n*/")
+    texts = [each.format("primary_key: id") + " select column1 as id from (values (1), (1))" for each in spellings]
+    assert failed_checks_of_each(one_server, texts) == [["primary_key"]] * len(texts)
+
+
+ACCEPTED = [
+    ("[02142, 02139]", "02142", "1122"),
+    ("[02142, 02139]", "02139", "2139"),
+    ("[12:30, 13:45]", "12:30", "750"),
+    ("['yes', no]", "yes", "t"),
+    ("[yes, no]", "no", "false"),
+    ("[true, false]", "true", "t"),
+    ("[true, false]", "false", "0"),
+    ("[1_000]", "1_000", "1000"),
+    ("['1.10']", "1.10", "1.1"),
+    ("[on, off]", "on", "true"),
+    ("[null_, 'null']", "null", "~"),
+]
+
+
+def test_accepted_value_is_the_text_that_the_author_wrote(one_server: LocalServer) -> None:
+    good = [
+        file(f"checks: {{accepted_values: {{v: {values}}}}}", f"select '{one}' as v") for values, one, _ in ACCEPTED
+    ]
+    bad = [file(f"checks: {{accepted_values: {{v: {values}}}}}", f"select '{one}' as v") for values, _, one in ACCEPTED]
+    assert failed_checks_of_each(one_server, good) == [[]] * len(good)
+    assert failed_checks_of_each(one_server, bad) == [["accepted_values_v"]] * len(bad)
 
 
 def test_accepted_values_hold_for_booleans_and_numbers(one_server: LocalServer) -> None:
@@ -112,7 +121,11 @@ def test_range_keeps_every_digit_and_instant(one_server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["analytics.mau.id", "ANALYTICS.Mau.ID", 'run_elt.analytics."MAU".id', '"ANALYTICS"."MAU"."ID"']
+    "name",
+    cases(
+        ("analytics.mau.id", "ANALYTICS.Mau.ID", 'run_elt.analytics."MAU".id', '"ANALYTICS"."MAU"."ID"'),
+        usual=['run_elt.analytics."MAU".id'],
+    ),
 )
 def test_relationship_to_the_own_table_is_asked_of_the_candidate(one_server: LocalServer, name: str) -> None:
     settings = f"checks: {{relationship: {{parent_id: '{name}'}}}}"
@@ -152,27 +165,27 @@ def test_relationship_to_the_own_table_is_asked_of_the_published_one_when_audite
     assert not verdict()
 
 
-@pytest.mark.parametrize(
-    ("contract", "expression"),
-    [
-        ("timestamp_ntz(9)", "'2030-01-01'::timestamp_ntz(9)"),
-        ("timestamp(3)", "'2030-01-01'::timestamp_ntz(3)"),
-        ("time(9)", "'12:00:00'::time(9)"),
-        ("time(0)", "'12:00:00'::time(0)"),
-        ("timestamp_tz(6)", "'2030-01-01 00:00:00 +00:00'::timestamp_tz(6)"),
-        ("TIMESTAMP_NTZ(9)", "current_timestamp()::timestamp_ntz"),
-        ("varchar(16777216)", "'x'::varchar"),
-        ("binary(8388608)", "to_binary('ab', 'utf-8')"),
-        ("number(38,0)", "1::int"),
-        ("double precision", "1.5::float"),
-        ("char varying", "'x'"),
-        ("variant", "parse_json('1')"),
-    ],
-)
-def test_contract_as_describe_table_prints_it_holds(one_server: LocalServer, contract: str, expression: str) -> None:
-    assert failed_checks(one_server, file(f"columns: {{v: '{contract}'}}", f"select {expression} as v")) == []
-    wrong = file("columns: {v: boolean}", f"select {expression} as v")
-    assert failed_checks(one_server, wrong) == ["columns"]
+CONTRACTS = [
+    ("timestamp_ntz(9)", "'2030-01-01'::timestamp_ntz(9)"),
+    ("timestamp(3)", "'2030-01-01'::timestamp_ntz(3)"),
+    ("time(9)", "'12:00:00'::time(9)"),
+    ("time(0)", "'12:00:00'::time(0)"),
+    ("timestamp_tz(6)", "'2030-01-01 00:00:00 +00:00'::timestamp_tz(6)"),
+    ("TIMESTAMP_NTZ(9)", "current_timestamp()::timestamp_ntz"),
+    ("varchar(16777216)", "'x'::varchar"),
+    ("binary(8388608)", "to_binary('ab', 'utf-8')"),
+    ("number(38,0)", "1::int"),
+    ("double precision", "1.5::float"),
+    ("char varying", "'x'"),
+    ("variant", "parse_json('1')"),
+]
+
+
+def test_contract_as_describe_table_prints_it_holds(one_server: LocalServer) -> None:
+    right = [file(f"columns: {{v: '{contract}'}}", f"select {expression} as v") for contract, expression in CONTRACTS]
+    wrong = [file("columns: {v: boolean}", f"select {expression} as v") for _, expression in CONTRACTS]
+    assert failed_checks_of_each(one_server, right) == [[]] * len(right)
+    assert failed_checks_of_each(one_server, wrong) == [["columns"]] * len(wrong)
 
 
 def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
@@ -195,7 +208,7 @@ def test_sweep_drops_no_declared_table(local_server: LocalServer) -> None:
     assert sent == ['DROP TABLE IF EXISTS "RUN_ELT"."ANALYTICS"."TEMP_WAU__00000001"']
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["overwrite"]))
 def test_tables_that_only_look_like_candidates_stay(local_server: LocalServer, publish: str) -> None:
     """A clone has the comment of what is published, and so says that an older run built it."""
     assert local_server.run("00000001", mau(3, 1, publish=publish)).published
