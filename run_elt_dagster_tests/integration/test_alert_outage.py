@@ -186,7 +186,8 @@ def listed_runs(harness: AlertHarness) -> list[dict[str, object]]:
     return [message for message in harness.stand_in.messages if "more runs failed, of" in message["text"]]
 
 
-@pytest.mark.parametrize("count", [70, pytest.param(1000, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("count", [70, 1000])
 def test_many_runs_that_failed_apart_are_told_of_in_lists_within_five_minutes(
     harness: AlertHarness, count: int
 ) -> None:

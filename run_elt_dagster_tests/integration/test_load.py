@@ -141,6 +141,7 @@ def test_long_sql_is_built(account: Account, written: Callable[[int], str]) -> N
     assert outcome.published, outcome.failure
 
 
+@pytest.mark.thorough
 def test_sixty_four_tables_are_built_at_a_time(account: Account) -> None:
     """As many as the setting takes, each with a thread that publishes beside it, in one session."""
     most = effort(usual=16, thorough=64)

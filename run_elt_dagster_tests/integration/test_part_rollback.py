@@ -103,6 +103,7 @@ def test_partition_gets_the_rows_of_before_and_the_others_stay(account: Account,
     assert seen(reader) == {**NEXT.of(1, 3), **OLD.of(2)}
 
 
+@pytest.mark.thorough
 def test_range_gets_what_each_of_its_partitions_had(account: Account, reader: Session) -> None:
     lay(reader, 1, 4)
     publish(account, NEW, 1, 2, run_id="0000000B")

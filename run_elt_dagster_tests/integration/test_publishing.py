@@ -67,11 +67,11 @@ BAD = [
 
 
 def test_bad_data_is_caught_by_its_check_and_leaves_production_alone(local_server: LocalServer) -> None:
-    """All tables in two runs: a server for each would cost half a second."""
+    """All tables in one run: a server for each would cost half a second."""
     local_server.reader.sql("create table raw_data.keys as select 1 as k")
     rows = ROW.replace("1 as k", "seq4() as k") + " from table(generator(rowcount => 3))"
-    good = {f"t{number}": rows for number in range(len(BAD))}
-    assert all(outcome.published for outcome in local_server.run_all("00000001", good).values())
+    for number in range(len(BAD)):
+        local_server.reader.sql(f"create table analytics.t{number} comment = '[run_elt run 00000001]' as {rows}")
     bad = {f"t{number}": f"/* elt\n{checks}\nelt */ {sql}" for number, (_, checks, sql) in enumerate(BAD)}
     outcomes = local_server.run_all("00000002", bad)
     caught = {

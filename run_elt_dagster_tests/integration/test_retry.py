@@ -71,6 +71,10 @@ def test_retry_takes_the_newest_failed_run_with_something_left(project: DagsterP
     project.declare(other="select 1 as n")
     assert project.materialize("other").success
     assert retry(project).run_id == failed
+    project.declare(bad="select 1 as n")
+    assert project.materialize("bad", "child", "grandchild").success
+    with pytest.raises(ValueError, match="with something left to build, got none"):
+        retry(project)
 
 
 def test_retry_refuses_when_nothing_is_left(project: DagsterProject) -> None:

@@ -222,7 +222,7 @@ def test_fault_at_any_statement_leaves_a_table_and_a_repeat_goes_to_the_same_ver
     count, _ = fault_at(local_server, -1, fault)
     assert local_server.seen() == OLD
     complained = 0
-    for index in range(0, count, effort(usual=2, thorough=1)):
+    for index in range(0, count, effort(usual=3, thorough=1)):
         assert local_server.run(f"000000{index:02X}", mau(5, 2, publish=publish)).published
         local_server.reader.sql("grant select on table analytics.mau to role public")
         _, is_done = fault_at(local_server, index, fault, lasts=lasts)

@@ -24,7 +24,7 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.slices import THOUSAND, Seen, divided, notes, run_slice, states, thousand_days_before
 
-USUAL = {("first", "answer lost"), ("again", "reported as cancelled")}
+USUAL = {("again", "reported as cancelled")}
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,7 @@ def test_message_mentions_nobody_shows_no_secret_and_fits(monkeypatch: pytest.Mo
     assert text["elements"][0]["elements"][0]["text"].startswith("settings: <!channel> ")
 
 
+@pytest.mark.thorough
 def test_command_tells_what_its_own_process_of_the_doctor_finds_without_files_and_settings_that_load(
     situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
