@@ -122,7 +122,7 @@ def _alerts_by_itself(alerts: Alerts, instance: dg.DagsterInstance, runs: Sequen
 
 def _told(alerts: Alerts, slack: Slack, backfill: FailedBackfill, state: str, *, log: logging.Logger) -> str:
     """Make one attempt, and return how the alert stands: told, logged, or doubtful where an answer was lost."""
-    message = backfill_message(backfill, alerts=alerts, style=alerts.style())
+    message = backfill_message(backfill, alerts=alerts, style=alerts.style(backfill.tables))
     if slack.missing:
         if state != "logged":
             log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")

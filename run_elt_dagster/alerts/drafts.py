@@ -76,10 +76,10 @@ def _draft(
     log: logging.Logger,
 ) -> Draft:
     """Return the message of a run: a new one, or a reply in the thread of the same failure before."""
-    style = alerts.style()
     run_id = record.dagster_run.run_id
     try:
         failure = describe_verified(alerts, instance, record, log=log)
+        style = alerts.style(table.name for table in failure.tables)
         first = first_alike(alerts, instance, failure)
         left = _untold(instance, covered)
         draft = Draft(
@@ -95,7 +95,7 @@ def _draft(
         return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first))
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
-        return Draft(lost_message(run_id, style=style), location=alerts.location)
+        return Draft(lost_message(run_id, style=alerts.style()), location=alerts.location)
 
 
 def _untold(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[dg.RunRecord]:
@@ -121,6 +121,9 @@ def _list_draft(
             unknown.append(each.dagster_run.run_id)
         else:
             described.setdefault(failure.fingerprint, []).append(failure)
+    newest = [alike[0] for alike in described.values()]
+    is_of_tables = not unknown and all(failure.tables for failure in newest)
+    tables = [table.name for failure in newest for table in failure.tables] if is_of_tables else []
     firsts: dict[str, tuple[str, float]] = {}
     for alike in described.values():
         first = first_alike(alerts, instance, alike[0])
@@ -128,7 +131,7 @@ def _list_draft(
             at = (first.dagster_run.run_id, max(failure.failed_at.timestamp() for failure in alike))
             firsts |= {failure.run_id: at for failure in alike}
     return Draft(
-        list_message(list(described.values()), unknown, style=alerts.style()),
+        list_message(list(described.values()), unknown, style=alerts.style(tables)),
         covered=tuple(r.dagster_run.run_id for r in records if r is not record),
         listed=True,
         firsts=firsts,
@@ -148,7 +151,7 @@ def _in_thread(
 ) -> Draft:
     """Return the draft as a reply to the first message of its incident, if that is in the channel of today."""
     failure, first = of
-    entry, style = LedgerEntry.of(first.dagster_run), alerts.style()
+    entry, style = LedgerEntry.of(first.dagster_run), alerts.style(table.name for table in failure.tables)
     draft = replace(draft, last_failed_at=max(draft.last_failed_at, entry.last_failed_at))
     first_id = first.dagster_run.run_id
     count = count_alike(instance, first_id) + 1 + len(draft.covered)

@@ -303,7 +303,8 @@ class _Delivery:
 
 def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     """Return a message: the first, or a reply that also brings the first up to date where that is its own."""
-    style, watched, telling = alerts.style(), {table.name: table for table in alerts.watched}, lateness.tellings[number]
+    style, telling = alerts.style(lateness.tables), lateness.tellings[number]
+    watched = {table.name: table for table in alerts.watched}
     whole = late_message(lateness, watched, style=style)
     if not lateness.ts:
         return Draft(whole, channel=lateness.route)

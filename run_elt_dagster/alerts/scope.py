@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from run_elt_dagster.alerts.blocks import Style
     from run_elt_dagster.alerts.delivery import Clock
     from run_elt_dagster.alerts.production import Seen
+    from run_elt_dagster.model.alert_rule import AlertRule, Severity
     from run_elt_dagster.runs.freshness import Rows, Watched
 
 RETRIES_SENSOR, BACKFILLS_SENSOR, LATE_SENSOR = (
@@ -90,6 +91,7 @@ class Alerts:
         watched: The tables that declare how old their rows may be.
         is_automated: Whether schedules and sensors run unless a person switches them off.
         channels: The channels of the tables whose alerts have one of their own, by the same keys.
+        rules: How urgent the alerts of the tables are whose files say it, by the same keys.
     """
 
     settings: AlertSettings
@@ -104,22 +106,33 @@ class Alerts:
     watched: tuple[Watched, ...] = ()
     is_automated: bool = True
     channels: Mapping[str, str] = field(default_factory=dict[str, str])
+    rules: Mapping[str, AlertRule] = field(default_factory=dict[str, "AlertRule"])
 
     def channel_of(self, names: Iterable[str]) -> str:
         """Return the channel that all of some tables have; empty for that of the deployment: tables of several share it."""
         channels = {self.channels.get(name, "") for name in names} if self.settings.own_channels else set[str]()
         return channels.pop() if len(channels) == 1 else ""
 
+    def severity_of(self, names: Iterable[str]) -> Severity:
+        """Return how urgent an alert about some tables is: as the most urgent of them. One without a table, or a rule, pages."""
+        declared = {rule.severity if (rule := self.rules.get(name)) is not None else None for name in names}
+        return "notify" if declared == {"notify"} else "page"
+
     @property
     def location(self) -> str:
         """The name of the code location, empty if it is unknown."""
         return self.here.name if self.here else ""
 
-    def style(self) -> Style:
-        """Return what goes into every message; read anew, since secrets can change."""
+    def style(self, of: Iterable[str] = ()) -> Style:
+        """Return what goes into every message; read anew, since secrets can change.
+
+        Args:
+            of: The tables of the message. It mentions their owners if it pages, and names them otherwise.
+        """
         from run_elt_dagster.alerts.blocks import Style  # noqa: PLC0415 - only a message needs it
 
-        return Style.of(self.settings, secrets=secret_values())
+        style = Style.of(self.settings, secrets=secret_values())
+        return style if self.severity_of(of) == "page" else replace(style, mentions={})
 
 
 def at_location(alerts: Alerts, instance: dg.DagsterInstance, here: CodeLocation | None) -> Alerts:

@@ -23,7 +23,7 @@ from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
 from run_elt_dagster.orchestration.jobs import JOB_NAME, TableJob, jobs_of, waking, waking_sensors
 from run_elt_dagster.orchestration.lateness import watched_tables
-from run_elt_dagster.orchestration.specs import channels_of, owners_of
+from run_elt_dagster.orchestration.specs import channels_of, owners_of, rules_of
 from run_elt_dagster.runs.code_location import known_locations, location_here
 from run_elt_dagster.runs.history_files import HistoryProblem, history_problems
 from run_elt_dagster.settings import AlertSettings, Settings, history_is_kept
@@ -446,6 +446,7 @@ def _alerts(instance: dg.DagsterInstance, settings: Settings, tables: Catalogue)
         tuple(job.name for job in jobs),
         watched=watched_tables(tables, jobs),
         channels=channels_of(tables),
+        rules=rules_of(tables),
         is_automated=settings.is_automated,
     )
     return at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR)))

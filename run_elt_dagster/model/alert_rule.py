@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
@@ -11,6 +11,9 @@ from run_elt_dagster.model.checks import Strict
 from run_elt_dagster.model.front_matter import read_settings
 
 FILE = "alerts.yaml"
+Severity = Literal["page", "notify"]
+# The most urgent first: the first of a message's tables counts.
+SEVERITIES: tuple[Severity, ...] = ("page", "notify")
 # https://docs.slack.dev/reference/objects/conversation-object: public channels C..., private ones C... or G...
 _CHANNEL = re.compile(r"[CG][A-Z0-9]{2,}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -39,11 +42,12 @@ def _as_tuple(value: object) -> object:
 
 
 class AlertRule(Strict):
-    """Where the alerts of a table go, and whom they mention.
+    """Where the alerts of a table go, whom they mention, and how urgent they are.
 
     Attributes:
         channel: ID of the channel in Slack, as in C0123456789. Without it, that of the deployment.
         owners: Who is mentioned besides `owner`: e-mail addresses or `team:<name>`.
+        severity: `page` mentions the owners, so their phones ring. `notify` names them. Without it, `page`.
     """
 
     channel: Annotated[str, AfterValidator(_channel)] | None = None
@@ -52,6 +56,12 @@ class AlertRule(Strict):
         BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
         AfterValidator(_owners),
     ] = ()
+    severity: Severity | None = None
+
+    @property
+    def has_urgency(self) -> bool:
+        """Whether it says more than where the alerts go, and whom they mention."""
+        return self.severity is not None
 
     def over(self, other: "AlertRule") -> "AlertRule":
         """Return what this rule says, and what another one says of the rest."""

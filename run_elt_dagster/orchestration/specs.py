@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.audit.plan import Audit
+from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
@@ -114,6 +115,11 @@ def owners_of(tables: Catalogue) -> dict[str, list[str]]:
 def channels_of(tables: Catalogue) -> dict[str, str]:
     """Return the channels of the assets whose alerts have one of their own, by their keys with dots."""
     return {_name_of(tables, key): table.alerts.channel for key, table in tables.items() if table.alerts.channel}
+
+
+def rules_of(tables: Catalogue) -> dict[str, AlertRule]:
+    """Return the rules of the assets whose alerts have an urgency of their own, by their keys with dots."""
+    return {_name_of(tables, key): table.alerts for key, table in tables.items() if table.alerts.has_urgency}
 
 
 def _name_of(tables: Catalogue, key: Key) -> str:

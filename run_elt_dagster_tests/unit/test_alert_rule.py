@@ -43,9 +43,10 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
     ("text", "line", "says"),
     [
         ("channel: '#sales'\n", 1, "channel: requires the ID of a channel, as in C0123456789"),
-        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners."),
+        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners, severity."),
         ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
         ("channel: C0A\nchannel: C0B\n", 2, "channel"),
+        ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page' or 'notify', got 'low'."),
         ("- C0A\n", 1, "alerts.yaml requires"),
     ],
 )
