@@ -24,6 +24,7 @@ from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, SnowflakeSetti
 if TYPE_CHECKING:
     import dagster as dg
 
+    from run_elt_dagster.alerts.scope import Alerts
     from run_elt_dagster.library import Loaded
     from run_elt_dagster.snowflake.resource import Snowflake
 
@@ -113,6 +114,22 @@ class Location:
         loaded = self.definitions or importlib.import_module(f"{_SHIPPED}.definitions").defs
         return list(loaded.resolve_all_asset_specs())
 
+    def alerts(self, instance: "dg.DagsterInstance") -> "Alerts":
+        """Return what the sensors know of it, by its table files and the history.
+
+        Raises:
+            ValueError: It calls no `build_defs`.
+        """
+        from run_elt_dagster.alerts.scope import RETRIES_SENSOR, at_location  # noqa: PLC0415 - it imports Dagster
+        from run_elt_dagster.library import alerts_of, place_of  # noqa: PLC0415
+        from run_elt_dagster.runs.code_location import known_locations, location_here  # noqa: PLC0415
+
+        folders = _shipped_folders() if self.is_shipped else self.folders
+        if not folders:
+            raise ValueError(_no_build_defs(self.target[1]))
+        alerts = alerts_of(folders, folders[0].settings, place_of(folders))
+        return at_location(alerts, instance, location_here(known_locations(instance, RETRIES_SENSOR), alerts.place))
+
     def project(self, folder: str | None = None) -> Project:
         """Return what a command works on.
 
@@ -128,14 +145,26 @@ class Location:
             return Project(Settings.from_environment())
         chosen = [each for each in self.folders if folder is None or each.folder.name == folder]
         if not self.folders:
-            raise ValueError(
-                f"run-elt requires a code location that calls build_defs or has a component SqlTables, got none of both in {self.target[1]}. "
-                f"Nothing was done. Name another one with -m or -f. The shipped one is -m {_SHIPPED}."
-            )
+            raise ValueError(_no_build_defs(self.target[1]))
         if len(chosen) != 1:
             asked = f"--folder {folder}" if folder else "no --folder"
             raise ValueError(_no_folder(asked, [each.folder.name or "one without a name" for each in self.folders]))
         return _project_of(chosen[0], self.target)
+
+
+def _no_build_defs(module: str) -> str:
+    return (
+        f"run-elt requires a code location that calls build_defs or has a component SqlTables, got none of both in {module}. "
+        f"Nothing was done. Name another one with -m or -f. The shipped one is -m {_SHIPPED}."
+    )
+
+
+def _shipped_folders() -> "Sequence[Loaded]":
+    from run_elt_dagster.library import SNOWFLAKE_KEY, SqlFolder, load_folders  # noqa: PLC0415 - it imports Dagster
+    from run_elt_dagster.snowflake.resource import Snowflake  # noqa: PLC0415
+
+    settings = Settings.from_environment()
+    return load_folders([SqlFolder(settings.tables_dir)], {SNOWFLAKE_KEY: Snowflake.from_settings(settings)}, settings)
 
 
 def _no_folder(asked: str, names: Sequence[str]) -> str:

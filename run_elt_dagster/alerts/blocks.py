@@ -184,6 +184,16 @@ def plain_message(text: str) -> Message:
     return Message(text=cut(text, TEXT_LIMIT), blocks=(section(text),))
 
 
+def with_note(message: Message, note: str) -> Message:
+    """Return a message with a line behind its first; itself if the line is empty."""
+    if not note:
+        return message
+    first, _, rest = message.text.partition("\n")
+    text = cut("\n".join(filter(None, (first, note, rest))), TEXT_LIMIT)
+    line: Block = {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(note, CONTEXT_LIMIT)}]}
+    return Message(text, (*message.blocks[:1], line, *message.blocks[1:]) if message.blocks else ())
+
+
 def escape(text: str) -> str:
     """Return text in which nothing is a link or a mention: https://docs.slack.dev/messaging/formatting-message-text#escaping."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

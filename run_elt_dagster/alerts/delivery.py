@@ -40,14 +40,14 @@ class Thread:
         channel: ID of its channel.
         ts: Slack's id of the first message.
         message: The first message, the repeat counted; None where it is about something else, and stays as it is.
-        reply: What to say in the thread.
+        reply: What to say in the thread; None where the first message alone is to count it, since a person has acknowledged it.
     """
 
     run_id: str
     channel: str
     ts: str
     message: Message | None
-    reply: Message
+    reply: Message | None
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,38 @@ def deliver_once(
         if run is None or not entry.is_due(now=clock(), config=config):
             return entry, False
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
+
+
+def hold(instance: dg.DagsterInstance, run_id: str, *, until: float, words: str, location: str, clock: Clock) -> bool:
+    """Hold the alert of a run back, unless an attempt was made meanwhile; return whether it waits. Safe to repeat.
+
+    Args:
+        instance: Where the run is.
+        run_id: The failed run.
+        until: It is due again at this moment, in seconds since the epoch.
+        words: Why it waits.
+        location: The code location that alerts of it.
+        clock: The time in seconds since the epoch.
+    """
+    with _ONE_AT_A_TIME:
+        run = instance.get_run_by_id(run_id)
+        entry = LedgerEntry.of(run) if run else LedgerEntry()
+        if run is None or entry.status not in ("", "held"):
+            return False
+        since = entry.held_since or clock()
+        entry = replace(
+            entry, status="held", next_at=until, reason=words, held_since=since, held_for=words, location=location
+        )
+        instance.add_run_tags(run_id, entry.tags(run_id))
+        return True
+
+
+def note_acknowledged(instance: dg.DagsterInstance, first_id: str, at: float) -> None:
+    """Write down on the first of an incident which acknowledgement its thread tells of."""
+    with _ONE_AT_A_TIME:
+        run = instance.get_run_by_id(first_id)
+        if run is not None:
+            instance.add_run_tags(first_id, replace(LedgerEntry.of(run), acknowledged_at=at).tags(first_id))
 
 
 def release(
@@ -312,7 +344,11 @@ def _reply(client: "WebClient", thread: Thread, run_id: str, channel: str) -> Ou
     """
     if thread.message is not None:
         counted = update(client, thread.channel, thread.ts, thread.message)
+        if thread.reply is None and not is_gone(counted):
+            return replace(counted, ts="", channel=thread.channel, thread_ts=thread.ts)
         if is_gone(counted) or counted.kind == "transient":
             return counted
+    if thread.reply is None:
+        return Outcome("delivered", channel=thread.channel, thread_ts=thread.ts)
     outcome = post(client, channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
     return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome

@@ -6,12 +6,22 @@ from dataclasses import replace
 
 import dagster as dg
 
+from run_elt_dagster.alerts.blocks import Style, with_note
 from run_elt_dagster.alerts.delivery import Draft, Thread, deliver_once, missing
 from run_elt_dagster.alerts.failed_runs import ended_at_of, records_of
 from run_elt_dagster.alerts.failure import RunFailure
-from run_elt_dagster.alerts.incidents import count_alike, describe, describe_in_short, describe_verified, first_alike
+from run_elt_dagster.alerts.incidents import (
+    are_published_since,
+    count_alike,
+    describe,
+    describe_in_short,
+    describe_verified,
+    first_alike,
+    first_message,
+)
 from run_elt_dagster.alerts.ledger import LedgerEntry, destination_of
 from run_elt_dagster.alerts.message import failure_message, list_message, lost_message, repeat_message, repeats_message
+from run_elt_dagster.alerts.notes import Acknowledgement, held_line
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 
@@ -60,7 +70,7 @@ def _keep_for_later(
 ) -> LedgerEntry:
     entry = missing(slack)
     draft = _draft(alerts, instance, slack, record, log=log)
-    message = draft.thread.reply if draft.thread else draft.message
+    message = (draft.thread.reply if draft.thread else None) or draft.message
     log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")
     instance.add_run_tags(record.dagster_run.run_id, entry.tags(record.dagster_run.run_id))
     return entry
@@ -82,20 +92,32 @@ def _draft(
         style = alerts.style(table.name for table in failure.tables)
         first = first_alike(alerts, instance, failure)
         left = _untold(instance, covered)
+        held = _held_line([record, *left], style)
+        # What was published while it was held back is told once, in green.
+        is_over = bool(held) and are_published_since(
+            alerts, instance, failure, since=max(map(ended_at_of, (record, *left)))
+        )
+        message = failure_message(failure, style=style, count=1 + len(left), state="recovered" if is_over else "open")
         draft = Draft(
-            failure_message(failure, style=style, count=1 + len(left)),
+            with_note(message, held),
             covered=tuple(each.dagster_run.run_id for each in left),
             fingerprint=failure.fingerprint,
-            state="open" if failure.tables else "closed",
+            state="recovered" if is_over else "open" if failure.tables else "closed",
             # To the microsecond: a table that was published in the second of its failure is not published again since.
             last_failed_at=max(map(ended_at_of, (record, *left))),
             location=alerts.location,
             channel=alerts.channel_of(table.name for table in failure.tables),
         )
-        return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first))
+        return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first), held=held)
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
         return Draft(lost_message(run_id, style=alerts.style()), location=alerts.location)
+
+
+def _held_line(records: Sequence[dg.RunRecord], style: Style) -> str:
+    """Return since when the first of some runs was held back, and why; empty if none was."""
+    held = [entry for record in records if (entry := LedgerEntry.of(record.dagster_run)).held_since]
+    return held_line(min(held, key=lambda entry: entry.held_since), style) if held else ""
 
 
 def _untold(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[dg.RunRecord]:
@@ -148,6 +170,7 @@ def _in_thread(
     draft: Draft,
     *,
     of: tuple[RunFailure, dg.RunRecord],
+    held: str,
 ) -> Draft:
     """Return the draft as a reply to the first message of its incident, if that is in the channel of today."""
     failure, first = of
@@ -159,9 +182,11 @@ def _in_thread(
         reply = repeats_message(failure, [failure.run_id, *draft.covered], style=style, count=count)
     else:
         reply = repeat_message(failure, style=style, count=count)
-    message = failure_message(describe(alerts, instance, first), style=style, count=count)
+    message = first_message(alerts, first.dagster_run, describe(alerts, instance, first), count=count)
     where = slack.into(draft.channel)
     if entry.destination != destination_of(where) and entry.channel != where.channel:
         instance.add_run_tags(first_id, replace(entry, state="closed").tags(first_id))
         return draft
-    return replace(draft, thread=Thread(first_id, entry.channel, entry.ts, message, reply))
+    # A person has taken it: the first message counts the repeat, and no phone rings.
+    said = None if Acknowledgement.of(first.dagster_run) else with_note(reply, held)
+    return replace(draft, thread=Thread(first_id, entry.channel, entry.ts, message, said))

@@ -34,7 +34,7 @@ _PLANNED = {
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 }
 _ENDED_WELL = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
-_WAITING = ("posting", "retry", "blocked", "undeliverable")
+_WAITING = ("posting", "held", "retry", "blocked", "undeliverable")
 _STATUSES = (*_WAITING, "delivered")
 
 

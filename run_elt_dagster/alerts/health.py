@@ -115,7 +115,8 @@ def _last_by_location(reports: Sequence[dg.EventLogRecord]) -> dict[str, Mapping
     last: dict[str, Mapping[str, object]] = {}
     for report in reports:
         observation = report.asset_observation
-        if observation is not None:
+        # With a partition, it is a snooze.
+        if observation is not None and observation.partition is None:
             said = {name: value.value for name, value in observation.metadata.items()}
             last.setdefault(str(said.get("code_location", "")), said)
     return last
@@ -145,7 +146,7 @@ def health_of(
         record.dagster_run.run_id: entries[record.dagster_run.run_id]
         for record in found
         if record.dagster_run.status in alerting_statuses(alerts)
-        and entries[record.dagster_run.run_id].status != "delivered"
+        and entries[record.dagster_run.run_id].status not in ("delivered", "held")
     }
     known.last_delivered_at = _last_delivery_known(alerts, instance, known)
     backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))

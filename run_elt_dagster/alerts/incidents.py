@@ -11,10 +11,14 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.alerts.blocks import Message, plain_message
+from run_elt_dagster.alerts.causes import State
+from run_elt_dagster.alerts.delivery import note_acknowledged
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
 from run_elt_dagster.alerts.failure import FailedTable, RunFailure
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
+from run_elt_dagster.alerts.notes import Acknowledgement, with_notes
 from run_elt_dagster.alerts.posting import Outcome, is_gone, post, update
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, TABLE_EVENT_TYPES, run_failure, utc
@@ -130,8 +134,70 @@ def count_alike(instance: dg.DagsterInstance, first_id: str) -> int:
     return 1 + sum((entry := LedgerEntry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
 
 
+def open_firsts(alerts: Alerts, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """Return the first runs of the open incidents, the oldest first."""
+    opened = instance.get_run_records(_open_filter(alerts), limit=INCIDENTS_READ, ascending=True)
+    return [record for record in opened if _is_first(record.dagster_run)]
+
+
+def first_message(
+    alerts: Alerts, first: dg.DagsterRun, failure: RunFailure, *, count: int, state: State = "open"
+) -> Message:
+    """Return the first message of an incident as it is by now.
+
+    Args:
+        alerts: Of the code location.
+        first: The run that the incident begins with.
+        failure: What failed in it.
+        count: How many runs failed alike.
+        state: Whether its tables are published again.
+    """
+    style = alerts.style(table.name for table in failure.tables)
+    return with_notes(failure_message(failure, style=style, count=count, state=state), first, style=style)
+
+
+def tell_acknowledged(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, firsts: Sequence[dg.RunRecord]
+) -> None:
+    """Say in the thread, and in the first message, who has acknowledged an incident. What Slack does not take, the next tick says.
+
+    Args:
+        alerts: Whose incidents.
+        instance: Where they are.
+        slack: Where to.
+        firsts: As `open_firsts` returns them.
+    """
+    for record in firsts:
+        first = record.dagster_run
+        taken, entry = Acknowledgement.of(first), LedgerEntry.of(first)
+        if taken is None or taken.at <= entry.acknowledged_at:
+            continue
+        client, count = slack.client(), count_alike(instance, first.run_id)
+        message = first_message(alerts, first, describe(alerts, instance, record), count=count)
+        outcome = update(client, entry.channel, entry.ts, message)
+        if outcome.kind == "delivered":
+            line = plain_message(f":eyes: {taken.line(alerts.style())} No reply follows until it is published again.")
+            outcome = post(client, entry.channel, line, run_id=first.run_id, thread_ts=entry.ts)
+        if outcome.kind in ("transient", "rate limit", "unauthorized") and not (outcome.ambiguous or is_gone(outcome)):
+            return
+        note_acknowledged(instance, first.run_id, taken.at)
+
+
+def tables_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> tuple[str, ...]:
+    """Return the tables that failed in a run, each once."""
+    # Interned: many incidents have the same tables.
+    names = (sys.intern(table.name) for table in _described(alerts, instance, record).tables)
+    return tuple(dict.fromkeys(names))
+
+
 def announce_recoveries(
-    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, until: float, known: Known | None = None
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    firsts: Sequence[dg.RunRecord],
+    *,
+    until: float,
+    known: Known | None = None,
 ) -> int:
     """Say in the thread that the tables are published again, and turn the first message green.
 
@@ -141,12 +207,11 @@ def announce_recoveries(
         alerts: Whose incidents.
         instance: Where they are.
         slack: Where to.
+        firsts: As `open_firsts` returns them.
         until: No further one is looked at after this moment, in seconds as `time.monotonic` has them.
         known: Of the ticks before.
     """
     announced = 0
-    opened = instance.get_run_records(_open_filter(alerts), limit=INCIDENTS_READ, ascending=True)
-    firsts = [record for record in opened if _is_first(record.dagster_run)]
     tables = _tables_of(alerts, instance, firsts, known or Known())
     for record in _materialized_since(instance, firsts, tables):
         if time.monotonic() > until:
@@ -167,9 +232,7 @@ def _tables_of(
     known.tables = {run_id: known.tables[run_id] for r in firsts if (run_id := r.dagster_run.run_id) in known.tables}
     unknown = [record for record in firsts if record.dagster_run.run_id not in known.tables]
     for record in unknown[-INCIDENTS_DESCRIBED:]:
-        # Interned: many incidents have the same tables.
-        names = (sys.intern(table.name) for table in _described(alerts, instance, record).tables)
-        known.tables[record.dagster_run.run_id] = tuple(dict.fromkeys(names))
+        known.tables[record.dagster_run.run_id] = tables_of(alerts, instance, record)
     return known.tables
 
 
@@ -198,9 +261,9 @@ def _announce_recovery(
     first: dg.DagsterRun,
     failure: RunFailure,
 ) -> Outcome:
-    entry, style, client = LedgerEntry.of(first), alerts.style(), slack.client()
-    green = failure_message(failure, style=style, count=count_alike(instance, first.run_id), state="recovered")
-    message = recovery_message(failure, style=style)
+    entry, client = LedgerEntry.of(first), slack.client()
+    green = first_message(alerts, first, failure, count=count_alike(instance, first.run_id), state="recovered")
+    message = recovery_message(failure, style=alerts.style())
     outcome = update(client, entry.channel, entry.ts, green)
     if outcome.kind == "delivered":
         outcome = post(client, entry.channel, message, run_id=first.run_id, thread_ts=entry.ts)
@@ -224,6 +287,14 @@ def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRu
     keys = [name.split(".") for name in dict.fromkeys(names)]
     parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
     return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
+
+
+def are_published_since(alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailure, *, since: float) -> bool:
+    """Return whether all that failed in a run was published after a moment in seconds since the epoch."""
+    counts = counting(alerts, instance)
+    return bool(failure.tables) and all(
+        _is_published_since(instance, table, counts, since=since) for table in failure.tables
+    )
 
 
 def is_in_parts(run: dg.DagsterRun) -> bool:

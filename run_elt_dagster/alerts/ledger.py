@@ -11,11 +11,12 @@ import dagster as dg
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.tags import ALERT, DETAIL, INCIDENT, OPEN, bound, own
 
-Status = Literal["", "posting", "delivered", "retry", "blocked", "undeliverable"]
+Status = Literal["", "posting", "delivered", "held", "retry", "blocked", "undeliverable"]
 State = Literal["", "open", "recovered", "closed"]
 # docs/alerts.md is written from both.
 STATUSES: Mapping[Status, str] = {
     "delivered": "it is in Slack",
+    "held": "its tables are snoozed. It comes when that ends",
     "retry": "Slack did not take it. The next attempt comes by itself",
     "blocked": "a person must correct the token, a scope or the channel",
     "undeliverable": "token or channel are not set, or the retries are used up",
@@ -59,6 +60,10 @@ class LedgerEntry:
         quiet_until: Slack asked for no message before this moment, in seconds since the epoch.
         released: Whether it became due before its time once, since another one got through.
         listed: Whether the runs that it covers failed of other causes: its message is a list.
+        held_since: Since when it was held back, in seconds since the epoch; 0 if it never was.
+        held_for: Why it was held back.
+        acknowledged_at: Which acknowledgement its thread tells of, by its moment in seconds since the epoch; on the first of an
+            incident.
     """
 
     status: Status = ""
@@ -82,6 +87,9 @@ class LedgerEntry:
     quiet_until: float = 0
     released: bool = False
     listed: bool = False
+    held_since: float = 0
+    held_for: str = ""
+    acknowledged_at: float = 0
 
     @classmethod
     def of(cls, run: dg.DagsterRun) -> "LedgerEntry":
@@ -106,7 +114,7 @@ class LedgerEntry:
 
     def is_due(self, *, now: float, config: str) -> bool:
         """Return whether an attempt may be made now, with the token and the channel as they are."""
-        if self.status in ("", "retry", "posting"):
+        if self.status in ("", "held", "retry", "posting"):
             return now >= self.next_at
         if self.status in ("blocked", "undeliverable"):
             return self.config != config or (self.next_at > 0 and now >= self.next_at)

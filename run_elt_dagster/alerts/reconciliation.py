@@ -18,7 +18,8 @@ from run_elt_dagster.alerts.failed_runs import (
     undelivered,
     without_interrupted,
 )
-from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of
+from run_elt_dagster.alerts.holding import hold_back
+from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of, open_firsts, tell_acknowledged
 from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.posting import is_up
 from run_elt_dagster.alerts.scope import Alerts, Known
@@ -69,16 +70,22 @@ def reconcile(
     """
     started, known = time.monotonic(), known or Known()
     found = undelivered(alerts, instance) if looked_at is None else looked_at
-    records = without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
+    failed = without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
+    records = hold_back(alerts, instance, failed, log=log)
     tried = _deliver_due(alerts, instance, slack, records, log=log)
     until = started + TICK_SECONDS
-    recovered = 0 if slack.missing else announce_recoveries(alerts, instance, slack, until=until, known=known)
+    recovered = 0
+    if not slack.missing:
+        firsts = open_firsts(alerts, instance)
+        tell_acknowledged(alerts, instance, slack, firsts)
+        recovered = announce_recoveries(alerts, instance, slack, firsts, until=until, known=known)
     clear_copied_tags(alerts, instance, known)
     entries = [tried.get(r.dagster_run.run_id) or LedgerEntry.of(r.dagster_run) for r in records]
     waiting = [entry for entry in entries if entry.status != "delivered"]
     if not slack.missing:
         _report_blocked(waiting)
-    return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting, {recovered} recoveries announced"
+    held = f", {len(failed) - len(records)} held back" if len(failed) > len(records) else ""
+    return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting{held}, {recovered} recoveries announced"
 
 
 @dataclass(frozen=True)
@@ -234,9 +241,12 @@ def _batches(
     elif after_outage:
         groups = sorted((sorted(g, key=ended_at_of, reverse=True) for g in groups), key=lambda g: ended_at_of(g[-1]))
     for first, *others in groups:
+        if LedgerEntry.of(first.dagster_run).status == "held":
+            # What was held back is told at once.
+            yield from map(_Batch, _parts([first, *others]))
+            continue
         yield _as_kept(first, by_start)
-        for begin in range(0, len(others), COVERED_LIMIT + 1):
-            yield _Batch(others[begin : begin + COVERED_LIMIT + 1])
+        yield from map(_Batch, _parts(others))
     for runs in listed:
         yield _Batch(runs, is_list=True)
 
@@ -246,7 +256,12 @@ def _apart(groups: Sequence[list[dg.RunRecord]]) -> tuple[list[list[dg.RunRecord
     single = [*groups[:SINGLE_BESIDE_LISTS], *(g for g in groups[SINGLE_BESIDE_LISTS:] if not _is_shareable(g[0]))]
     rest = [sorted(g, key=ended_at_of, reverse=True) for g in groups[SINGLE_BESIDE_LISTS:] if _is_shareable(g[0])]
     runs = [record for group in sorted(rest, key=lambda g: ended_at_of(g[0]), reverse=True) for record in group]
-    return single, [runs[begin : begin + COVERED_LIMIT + 1] for begin in range(0, len(runs), COVERED_LIMIT + 1)]
+    return single, _parts(runs)
+
+
+def _parts(runs: Sequence[dg.RunRecord]) -> list[list[dg.RunRecord]]:
+    """Return runs in the parts that one message can speak of."""
+    return [list(runs[begin : begin + COVERED_LIMIT + 1]) for begin in range(0, len(runs), COVERED_LIMIT + 1)]
 
 
 def _is_shareable(record: dg.RunRecord) -> bool:

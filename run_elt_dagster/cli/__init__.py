@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "Check the set-up": {
         "doctor": "Check settings, tables, Snowflake, Slack and Dagster.",
-        "alert": "Try out the alerts.",
+        "alert": "List, acknowledge and snooze alerts, and try them out.",
         "watch": "Check a deployment from outside, and post failures to Slack.",
     },
 }

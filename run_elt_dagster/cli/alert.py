@@ -1,18 +1,119 @@
 """`run-elt alert`."""
 
+import getpass
+from datetime import UTC, datetime, timedelta
+
 import click
 
+from run_elt_dagster.alerts.acknowledging import (
+    OpenIncident,
+    acknowledge,
+    list_incidents,
+    list_snoozes,
+    snooze,
+)
 from run_elt_dagster.alerts.blocks import Style
 from run_elt_dagster.alerts.message import trial_message
 from run_elt_dagster.alerts.posting import post
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.alerts.snoozes import Snooze
+from run_elt_dagster.cli.opening import dagster_instance
+from run_elt_dagster.cli.parameters import as_json, of_location
+from run_elt_dagster.cli.printing import print_json, print_table
+from run_elt_dagster.model.freshness import duration
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.project import Location
 from run_elt_dagster.settings import Settings, secret_values
 
+_by = click.option("--by", metavar="NAME", help="Who says so; the user of this machine by default.")
 
-@click.command("alert")
-@click.option("--test", "is_test", is_flag=True, required=True, help="Post a test message to Slack.")
-def command(*, is_test: bool) -> int:  # noqa: ARG001 - required, until there is a second thing to do
-    """Try out the alerts: post a test message to the channel of SLACK_CHANNEL."""
+
+@click.group("alert", invoke_without_command=True)
+@click.option("--test", "is_test", is_flag=True, help="Post a test message to Slack.")
+@click.pass_context
+def command(context: click.Context, *, is_test: bool) -> int:
+    """List open incidents, acknowledge them, and snooze tables; or try the alerts out.
+
+    \b
+      run-elt alert list
+      run-elt alert ack analytics.mau_summary
+      run-elt alert snooze analytics.mau_summary --for 4h --reason "backfill under way"
+      run-elt alert --test
+
+    What is said here holds for all processes with this history. Slack shows it within a minute.
+    """
+    if is_test == (context.invoked_subcommand is not None):
+        raise click.UsageError("Give --test, or one of the commands: list, ack, snooze.")
+    return _test() if is_test else 0
+
+
+@command.command("list")
+@of_location
+@as_json
+def list_(location: Location, *, as_json: bool) -> int:
+    """List open incidents: since when, how often, and who has acknowledged them. Then the tables that are snoozed."""
+    with dagster_instance() as instance:
+        alerts = location.alerts(instance)
+        incidents, snoozes = list_incidents(alerts, instance), list_snoozes(alerts, instance)
+    if as_json:
+        print_json(
+            {
+                "incidents": [_incident_facts(each) for each in incidents],
+                "snoozes": [_snooze_facts(each) for each in snoozes],
+            }
+        )
+        return 0
+    if incidents:
+        print_table(
+            ("incident", "tables", "severity", "since", "failures", "acknowledged by"), list(map(_cells, incidents))
+        )
+    else:
+        print("No incident is open.")
+    for each in snoozes:
+        print(f"{each.table} is {each.words} until {_moment(each.until)}.")
+    return 0
+
+
+@command.command("ack")
+@click.argument("what", metavar="INCIDENT|TABLE")
+@of_location
+@_by
+def ack(location: Location, what: str, *, by: str | None) -> int:
+    """Acknowledge an incident: no reply and no escalation follows until its tables are published again.
+
+    INCIDENT is the id of its first run, as list prints it.
+    """
+    with dagster_instance() as instance:
+        print(acknowledge(location.alerts(instance), instance, what, by=by or getpass.getuser()))
+    return 0
+
+
+@command.command("snooze")
+@click.argument("what", metavar="TABLE|INCIDENT")
+@of_location
+@click.option("--for", "time", metavar="TIME", help="For how long, as in 30m or 4h; a day at most.")
+@click.option("--end", "is_end", is_flag=True, help="End it now.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; the alert at its end says it.")
+@_by
+def snooze_(location: Location, what: str, *, time: str | None, is_end: bool, reason: str, by: str | None) -> int:
+    """Hold the alerts of a table back for a while. What fails meanwhile is told at the end, once."""
+    if is_end == (time is not None):
+        raise click.UsageError("Give --for TIME, or --end.")
+    seconds = 0.0 if time is None else _seconds(time)
+    with dagster_instance() as instance:
+        alerts = location.alerts(instance)
+        print(snooze(alerts, instance, what, seconds=seconds, by=by or getpass.getuser(), reason=reason))
+    return 0
+
+
+def _seconds(time: str) -> float:
+    try:
+        return duration(time) / timedelta(seconds=1)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}, got {time[:20]!r}.", param_hint="--for") from error
+
+
+def _test() -> int:
     settings = Settings.from_environment()
     slack = Slack.from_settings(settings).resolved()
     if slack.missing:
@@ -27,3 +128,37 @@ def command(*, is_test: bool) -> int:  # noqa: ARG001 - required, until there is
         )
     print(f"A test alert is in channel {outcome.channel}.")
     return 0
+
+
+def _cells(incident: OpenIncident) -> tuple[str, ...]:
+    taken = incident.acknowledged
+    return (
+        short_id(incident.run_id),
+        ", ".join(incident.tables) or "none",
+        incident.severity,
+        _moment(incident.since.timestamp()),
+        str(incident.count),
+        f"{taken.by}, {_moment(taken.at)}" if taken is not None else "",
+    )
+
+
+def _incident_facts(incident: OpenIncident) -> dict[str, object]:
+    taken = incident.acknowledged
+    return {
+        "incident": incident.run_id,
+        "tables": list(incident.tables),
+        "severity": incident.severity,
+        "since": incident.since.isoformat(),
+        "failures": incident.count,
+        "acknowledged_by": taken.by if taken is not None else None,
+        "acknowledged_at": datetime.fromtimestamp(taken.at, UTC).isoformat() if taken is not None else None,
+    }
+
+
+def _snooze_facts(snooze: Snooze) -> dict[str, object]:
+    until = datetime.fromtimestamp(snooze.until, UTC).isoformat()
+    return {"table": snooze.table, "until": until, "by": snooze.by, "reason": snooze.reason}
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

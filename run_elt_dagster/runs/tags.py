@@ -13,6 +13,7 @@ ALIVE = f"{_HIDDEN}alive_at"
 DETAIL = f"{_HIDDEN}alert"
 INCIDENT = f"{_HIDDEN}incident"
 OPEN = f"{_HIDDEN}open"
+ACKNOWLEDGED = f"{_HIDDEN}acknowledged"
 STARTED_FROM = f"{_HIDDEN}started_from"
 SEEN = f"{_HIDDEN}seen"
 
@@ -22,6 +23,7 @@ MEANINGS = {
     DETAIL: "The ledger's entry of the run, as JSON: what is behind the visible tag.",
     INCIDENT: "What makes another failure the same one: a fingerprint on the first run of an open incident, that run's id on a repeat.",
     OPEN: "The code location of an open incident, on its first run.",
+    ACKNOWLEDGED: "Who has acknowledged an open incident, and when, on its first run.",
     ALIVE: "The heartbeat: when the process of the run last wrote one.",
     STARTED_FROM: "Fingerprints of the account, the tables' folder and the machine. They tell whose run of the command line it is.",
     SEEN: "What Snowflake said that readers see, where the run's events do not show it. In pieces: `seen/0`, `seen/1` and so on.",

@@ -1,8 +1,14 @@
-"""`run-elt alert --test` over the real Slack client."""
+"""`run-elt alert` over the real Slack client, and with the history of a process of its own."""
 
+import json
+import time
+from pathlib import Path
+
+import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster_tests.support.alert_harness import AlertHarness
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
 
@@ -22,3 +28,44 @@ def test_test_alert_is_posted_and_a_wrong_token_is_said_with_its_remedy(
         error = capsys.readouterr().err
         assert "invalid_auth: Correct SLACK_TOKEN." in error
         assert "xoxb-wrong" not in error
+
+
+def test_command_without_anything_to_do_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["alert"]) == 2
+    assert main(["alert", "snooze", "analytics.mau"]) == 2
+    assert main(["alert", "snooze", "analytics.mau", "--for", "long"]) == 2
+    error = capsys.readouterr().err
+    assert "Give --test, or one of the commands: list, ack, snooze." in error
+    assert "Give --for TIME, or --end." in error
+    assert "requires minutes, hours or days, as in 90m, 26h or 7d, got 'long'." in error
+
+
+def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tables" / "analytics").mkdir(parents=True)
+    (tmp_path / "tables" / "analytics" / "mau.sql").write_text("select 1 as n", encoding="utf-8")
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").touch()
+    with dg.DagsterInstance.get() as instance, slack_stand_in() as slack:
+        harness = AlertHarness(instance, slack, now=time.time())
+        assert main(["alert", "list"]) == 0
+        assert capsys.readouterr().out == "No incident is open.\n"
+        assert main(["alert", "ack", "analytics.mau"]) == 1
+        assert "no incident is open" in capsys.readouterr().err
+        run = harness.fail()
+        harness.first_attempt(run)
+        assert main(["alert", "ack", run[:8], "--by", "Jane"]) == 0
+        assert main(["alert", "snooze", "analytics.mau", "--for", "4h", "--by", "Joe", "--reason", "backfill"]) == 0
+        capsys.readouterr()
+        assert main(["alert", "list", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        harness.tick(30)
+    assert [
+        (each["incident"], each["tables"], each["failures"], each["acknowledged_by"]) for each in told["incidents"]
+    ] == [(run, ["analytics.mau"], 1, "Jane")]
+    assert [(each["table"], each["by"], each["reason"]) for each in told["snoozes"]] == [
+        ("analytics.mau", "Joe", "backfill")
+    ]
+    assert "Acknowledged by Jane" in slack.messages[-1]["text"]

@@ -1,5 +1,6 @@
 """How urgent the alerts of tables are: whom they wake, when, and what a person says to it."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,20 +8,23 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.acknowledging import NotOpenError, acknowledge, list_incidents, snooze
+from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.notes import Acknowledgement
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster_tests.support.alert_harness import AlertHarness
-from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
 
-MENTION = "<!subteam^S1>"
+MENTION = "<!subteam^S0123456789>"
 
 
 @dataclass
 class Urgent(AlertHarness):
     """The harness with rules of tables, and owners whom Slack knows."""
 
-    settings: AlertSettings = field(default_factory=lambda: AlertSettings(owners={"team:analytics": "S1"}))
+    settings: AlertSettings = field(default_factory=lambda: AlertSettings(owners={"team:analytics": "S0123456789"}))
     rules: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
 
     @property
@@ -35,7 +39,7 @@ class Urgent(AlertHarness):
 @pytest.fixture
 def urgent() -> Iterator[Urgent]:
     with dg.DagsterInstance.ephemeral() as instance, slack_stand_in() as stand_in:
-        yield Urgent(instance, stand_in)
+        yield Urgent(instance, stand_in, now=time.time())
 
 
 def rule(**said: Any) -> AlertRule:
@@ -54,3 +58,136 @@ def test_alert_mentions_the_owners_if_one_of_its_tables_pages(
     urgent.first_attempt(urgent.fail())
     (text,) = urgent.texts()
     assert (MENTION in text, "team:analytics" in text) == (is_mentioned, not is_mentioned)
+
+
+def test_acknowledged_incident_counts_repeats_without_a_reply_until_it_recovers(urgent: Urgent) -> None:
+    first = urgent.fail()
+    urgent.first_attempt(first)
+    assert acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane <Doe>") == (
+        "Acknowledged: analytics.mau. No reply follows until it is published again."
+    )
+    assert "already, by Jane <Doe>" in acknowledge(urgent.alerts, urgent.instance, first[:8], by="Joe")
+    urgent.tick(30)
+    urgent.tick(30)
+    repeat = urgent.fail()
+    urgent.first_attempt(repeat)
+    message, told = urgent.stand_in.messages
+    assert told["thread_ts"] == message["ts"]
+    assert "Acknowledged by Jane &lt;Doe&gt;" in told["text"]
+    assert "Acknowledged by Jane &lt;Doe&gt;" in message["text"]
+    assert "Failed the same way 2 times." in message["text"]
+    assert urgent.ledger(repeat).status == "delivered"
+    (incident,) = list_incidents(urgent.alerts, urgent.instance)
+    assert (incident.run_id, incident.tables, incident.count) == (first, ("analytics.mau",), 2)
+    assert (incident.acknowledged or Acknowledgement("", 0)).by == "Jane <Doe>"
+    urgent.publish()
+    urgent.tick(30)
+    urgent.first_attempt(urgent.fail())
+    assert [bool(each.get("thread_ts")) for each in urgent.stand_in.messages] == [False, True, True, False]
+    assert len(list_incidents(urgent.alerts, urgent.instance)) == 1
+
+
+def test_acknowledged_incident_whose_message_is_deleted_alerts_anew(urgent: Urgent) -> None:
+    urgent.first_attempt(urgent.fail())
+    acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
+    urgent.tick(30)
+    urgent.stand_in.delete(urgent.stand_in.messages[0]["ts"])
+    run = urgent.fail()
+    urgent.first_attempt(run)
+    assert "thread_ts" not in urgent.stand_in.messages[-1]
+    assert "Acknowledged" not in urgent.stand_in.messages[-1]["text"]
+    assert urgent.ledger(run).state == "open"
+
+
+def test_acknowledgement_waits_for_slack(urgent: Urgent) -> None:
+    urgent.first_attempt(urgent.fail())
+    acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
+    urgent.stand_in.faults.append(Fault(status=503, method="", times=1))
+    for _ in range(3):
+        urgent.tick(30)
+    assert [text.count("Acknowledged by Jane") for text in urgent.texts()] == [1, 1]
+
+
+def test_snoozed_table_is_told_of_once_at_the_end(urgent: Urgent) -> None:
+    said = snooze(
+        urgent.alerts, urgent.instance, "analytics.mau", seconds=4 * 3600, by="Jane", reason="backfill under way"
+    )
+    assert said.endswith(": analytics.mau. What fails meanwhile is told then.")
+    runs = [urgent.fail() for _ in range(3)]
+    urgent.first_attempt(runs[0])
+    words = urgent.tick(60)
+    assert words == "0 alerts delivered, 0 waiting, 3 held back, 0 recoveries announced"
+    assert urgent.posts() == 0
+    assert [urgent.ledger(run).status for run in runs] == ["held"] * 3
+    assert health_of(urgent.alerts, urgent.instance, urgent.slack).is_well
+    urgent.tick(4 * 3600)
+    urgent.tick(60)
+    (message,) = urgent.stand_in.messages
+    assert "Failed the same way 3 times." in message["text"]
+    assert "Held back since" in message["text"]
+    assert "snoozed by Jane (backfill under way)" in message["text"]
+    assert [urgent.ledger(run).status for run in runs] == ["delivered"] * 3
+    urgent.publish()
+    urgent.tick(60)
+    assert [bool(each.get("thread_ts")) for each in urgent.stand_in.messages] == [False, True]
+
+
+def test_snoozed_table_that_is_published_meanwhile_is_told_of_in_green(urgent: Urgent) -> None:
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3600, by="Jane")
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    urgent.tick(3660)
+    urgent.tick(60)
+    (message,) = urgent.stand_in.messages
+    assert message["text"].startswith("*🟢 Recovered")
+    assert list_incidents(urgent.alerts, urgent.instance) == []
+
+
+def test_snooze_of_one_table_does_not_hide_another(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3600, by="Jane")
+    urgent.first_attempt(urgent.fail())
+    assert urgent.posts() == 1
+
+
+def test_ended_snooze_lets_the_alert_out_at_the_next_tick(urgent: Urgent) -> None:
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3600, by="Jane")
+    urgent.tick(1)
+    run = urgent.fail()
+    urgent.first_attempt(run)
+    assert urgent.ledger(run).status == "held"
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=0, by="Jane")
+    urgent.tick(30)
+    assert urgent.ledger(run).status == "delivered"
+
+
+def test_snooze_after_snooze_holds_no_alert_for_longer_than_failures_are_looked_for(urgent: Urgent) -> None:
+    run = ""
+    for day in range(3):
+        snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=86400, by="Jane")
+        run = run or urgent.fail()
+        urgent.tick(86400 - 60)
+        if day == 0:
+            assert urgent.ledger(run).status == "held"
+    assert urgent.ledger(run).status == "delivered"
+
+
+@pytest.mark.parametrize(
+    ("what", "seconds"), [("analytics.nothing", 3600), ("analytics.mau", 30), ("analytics.mau", 1e6)]
+)
+def test_snooze_of_no_table_or_of_no_time_is_refused(urgent: Urgent, what: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"requires .*, got "):
+        snooze(urgent.alerts, urgent.instance, what, seconds=seconds, by="Jane")
+
+
+def test_acknowledgement_without_an_open_incident_is_refused(urgent: Urgent) -> None:
+    with pytest.raises(NotOpenError, match="no incident is open"):
+        acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
+
+
+def test_rules_and_snoozes_cost_nothing_where_nothing_fails(urgent: Urgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    urgent.publish()
+    asked: list[object] = []
+    monkeypatch.setattr(urgent.instance, "fetch_observations", lambda *found, **_: asked.append(found))
+    urgent.tick(30)
+    assert asked == []

@@ -55,7 +55,7 @@ NOT_RUN = {
     "run-elt publish": "needs a candidate that a run has kept; integration/test_publish_by_hand.py makes one",
     "run-elt rollback": "asks, and needs two versions; integration/test_rollback.py has them",
     "run-elt rebuild": "of a table of the reader; e2e/test_catalogue.py rebuilds one",
-    "run-elt alert --test": "posts to Slack; integration/test_alert_command.py has a stand-in",
+    "run-elt alert": "posts to Slack, or needs an open incident; integration/test_alert_command.py has both",
     "run-elt watch": "goes on until it is stopped; integration/test_watch.py runs it",
     "run-elt preview analytics.orders": "of a table of the reader; integration/test_trying_out.py previews one",
     "run-elt diff": "of a table of the reader; integration/test_trying_out.py compares one",

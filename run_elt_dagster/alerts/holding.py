@@ -1,0 +1,85 @@
+"""Which failures do not alert now, and until when: a person has snoozed their tables."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from run_elt_dagster.alerts.delivery import hold
+from run_elt_dagster.alerts.failed_runs import ended_at_of
+from run_elt_dagster.alerts.failure import RunFailure
+from run_elt_dagster.alerts.incidents import describe_in_short
+from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.snoozes import Snooze, read_snoozes
+
+# After its failure, nothing waits longer: a snooze can follow another one, and failures are looked for during 48 h.
+LONGEST_SECONDS = 36 * 3600
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why an alert waits.
+
+    Attributes:
+        until: Until when, in seconds since the epoch.
+        words: Why, as in `snoozed by Jane`.
+    """
+
+    until: float
+    words: str
+
+
+def hold_back(
+    alerts: Alerts, instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], *, log: logging.Logger
+) -> list[dg.RunRecord]:
+    """Write down which failures do not alert now, and return the others. Safe to repeat.
+
+    Where no failure is due, it asks for nothing.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        records: Runs without a delivered alert.
+        log: Of the tick.
+    """
+    now = alerts.clock()
+    left = [record for record in records if not _is_held(record, now)]
+    covered = {start for record in left for start in LedgerEntry.of(record.dagster_run).covers}
+    due = [record for record in left if _is_new(record) and start_of(record.dagster_run.run_id) not in covered]
+    snoozes = read_snoozes(alerts, instance) if due else {}
+    if not snoozes:
+        return left
+    held: set[str] = set()
+    for record in due:
+        failure = describe_in_short(alerts, instance, record, log=log)
+        found = None if failure is None else _hold_of(failure, snoozes)
+        until = 0 if found is None else min(found.until, ended_at_of(record) + LONGEST_SECONDS)
+        if found is None or until <= now:
+            continue
+        run_id = record.dagster_run.run_id
+        if hold(instance, run_id, until=until, words=found.words, location=alerts.location, clock=alerts.clock):
+            log.info(f"the alert of run {run_id} is held back: {found.words}")
+            held.add(run_id)
+    return [record for record in left if record.dagster_run.run_id not in held]
+
+
+def _is_held(record: dg.RunRecord, now: float) -> bool:
+    entry = LedgerEntry.of(record.dagster_run)
+    return entry.status == "held" and entry.next_at > now
+
+
+def _is_new(record: dg.RunRecord) -> bool:
+    """Return whether no attempt was made to alert of a run: what was tried once goes on."""
+    return LedgerEntry.of(record.dagster_run).status in ("", "held")
+
+
+def _hold_of(failure: RunFailure, snoozes: Mapping[str, Snooze]) -> Hold | None:
+    """Return why a failure waits: all of its tables are snoozed, until the first of them is not."""
+    found = [snoozes.get(table.name) for table in failure.tables]
+    ends = [snooze for snooze in found if snooze is not None]
+    if not ends or len(ends) < len(found):
+        return None
+    first = min(ends, key=lambda snooze: snooze.until)
+    return Hold(first.until, first.words)
