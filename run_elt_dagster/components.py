@@ -58,6 +58,7 @@ _ALERTS = (
     "runbook_url",
     "heartbeat_url",
     "own_channels",
+    "digest_at",
     "on_cancel",
 )
 _SETTINGS = (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.page import alert_asset, alerts_delivered, late_asset
+from run_elt_dagster.alerts.page import alert_asset, alerts_delivered, digest_asset, late_asset
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
@@ -250,7 +250,11 @@ def _built(
     return Parts(
         {each.folder.name: _parts_of(each, place, sources[each.folder.name]) for each in loaded},
         AlertParts(
-            assets=[alert_asset(), *([late_asset()] if alerts.watched else [])],
+            assets=[
+                alert_asset(),
+                *([late_asset()] if alerts.watched else []),
+                *([digest_asset()] if alerts.rules else []),
+            ],
             asset_checks=[alerts_delivered(alerts)],
             sensors=[
                 *alert_sensors(alerts, is_running=is_running),

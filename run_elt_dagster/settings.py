@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -22,6 +23,9 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 # These sign in as the user of the token or the workload; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
@@ -102,6 +106,24 @@ def _schema(name: str) -> str:
     if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?", name):
         raise ValueError("a schema without quotes, as in RUN_ELT or OPS.RUN_ELT")
     return name.upper()
+
+
+def parts_of_time(text: str) -> "tuple[time, ZoneInfo]":
+    """Return hour and minute, and the zone, of a time as in `08:00` (UTC) or `08:00 Europe/Berlin`."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only where a time is set
+
+    clock, _, zone = text.strip().partition(" ")
+    try:
+        # Python takes 08:00:01 too.
+        clock = clock if re.fullmatch(r"[0-9]{2}:[0-9]{2}", clock) else ""
+        return time.fromisoformat(clock), ZoneInfo(zone.strip() or "UTC")
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError("a time of the day with its time zone, as in 08:00 Europe/Berlin; UTC without one") from error
+
+
+def _time_of_day(text: str) -> str:
+    parts_of_time(text)
+    return text
 
 
 def _owners(text: object) -> object:
@@ -287,6 +309,12 @@ class AlertSettings(Variables):
         "`false`: alerts go to `SLACK_CHANNEL` alone, also those of tables with a channel of their own. Set it where a deployment is "
         "for trying out",
         default=True,
+    )
+    digest_at: Annotated[str, AfterValidator(_time_of_day)] = _variable(
+        "RUN_ELT_DIGEST_AT",
+        "when the daily digest of tables with `severity: digest`, and of warnings, is posted, with its time zone, as in "
+        "`08:00 Europe/Berlin` ([alerts.md](alerts.md#the-daily-digest))",
+        default="08:00 UTC",
     )
     on_cancel: bool = _variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
     # Messages contain where the tables are: these two variables are those of the other settings.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
-from run_elt_dagster.alerts.ledger import LedgerEntry, State, config_of, destination_of, start_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, State, Status, config_of, destination_of, start_of
 from run_elt_dagster.alerts.posting import Outcome, answers, ask, find_posted, is_gone, post, post_where, update
 from run_elt_dagster.alerts.slack import Slack
 
@@ -150,8 +150,17 @@ def deliver_once(
         return _attempt(instance, run_id, slack, clock=clock, entry=entry, draft=render()), True
 
 
-def hold(instance: dg.DagsterInstance, run_id: str, *, until: float, words: str, location: str, clock: Clock) -> bool:
-    """Hold the alert of a run back, unless an attempt was made meanwhile; return whether it waits. Safe to repeat.
+def hold(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    *,
+    until: float,
+    words: str,
+    location: str,
+    clock: Clock,
+    for_digest: bool = False,
+) -> bool:
+    """Hold the alert of a run back, or leave it to the digest, unless an attempt was made meanwhile; return whether it waits. Safe to repeat.
 
     Args:
         instance: Where the run is.
@@ -160,7 +169,9 @@ def hold(instance: dg.DagsterInstance, run_id: str, *, until: float, words: str,
         words: Why it waits.
         location: The code location that alerts of it.
         clock: The time in seconds since the epoch.
+        for_digest: Whether the digest tells it.
     """
+    status: Status = "queued" if for_digest else "held"
     with _ONE_AT_A_TIME:
         run = instance.get_run_by_id(run_id)
         entry = LedgerEntry.of(run) if run else LedgerEntry()
@@ -168,10 +179,18 @@ def hold(instance: dg.DagsterInstance, run_id: str, *, until: float, words: str,
             return False
         since = entry.held_since or clock()
         entry = replace(
-            entry, status="held", next_at=until, reason=words, held_since=since, held_for=words, location=location
+            entry, status=status, next_at=until, reason=words, held_since=since, held_for=words, location=location
         )
         instance.add_run_tags(run_id, entry.tags(run_id))
         return True
+
+
+def take_into_digest(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Write down that the ledger of the digests has a run by now. Safe to repeat."""
+    with _ONE_AT_A_TIME:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and (entry := LedgerEntry.of(run)).status == "queued":
+            instance.add_run_tags(run_id, replace(entry, status="digest", next_at=0, reason="").tags(run_id))
 
 
 def note_acknowledged(instance: dg.DagsterInstance, first_id: str, at: float) -> None:

@@ -35,7 +35,9 @@ _PLANNED = {
 }
 _ENDED_WELL = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
 _WAITING = ("posting", "held", "retry", "blocked", "undeliverable")
-_STATUSES = (*_WAITING, "delivered")
+# What needs no attempt any more.
+_TOLD = ("delivered", "queued", "digest")
+_STATUSES = (*_WAITING, *_TOLD)
 
 
 def clear_copied_tags(alerts: Alerts, instance: dg.DagsterInstance, known: Known) -> None:
@@ -123,7 +125,7 @@ def _oldest(alerts: Alerts) -> datetime:
 
 def _is_undelivered(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     now, status, ended_at = alerts.clock(), LedgerEntry.of(record.dagster_run).status, ended_at_of(record)
-    if status == "delivered" or ended_at < _oldest(alerts).timestamp():
+    if status in _TOLD or ended_at < _oldest(alerts).timestamp():
         return False
     if not status and now < ended_at + GRACE_SECONDS:
         return False

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from run_elt_dagster.alerts.backfills import waiting_backfills
+from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry
@@ -30,6 +31,7 @@ class Health:
         location: The code location that looks, empty if it is unknown.
         backfills: The ids of the failed backfills of the last 48 h without a failed run and without a delivered alert.
         late: How many messages about late tables wait.
+        digests: How many daily digests wait, that are due.
     """
 
     waiting: Mapping[str, LedgerEntry]
@@ -38,11 +40,12 @@ class Health:
     location: str = ""
     backfills: tuple[str, ...] = ()
     late: int = 0
+    digests: int = 0
 
     @property
     def is_well(self) -> bool:
         """Whether every failure was heard of. Without failures there is nothing to be heard of, token or not."""
-        return not (self.waiting or self.backfills or self.late)
+        return not (self.waiting or self.backfills or self.late or self.digests)
 
     @property
     def words(self) -> str:
@@ -54,6 +57,8 @@ class Health:
         counts = [f"{count} failed {what}" for what, count in of.items() if count]
         if self.late:
             counts.append(f"{self.late} messages about late tables")
+        if self.digests:
+            counts.append(f"{self.digests} daily digests")
         counted = " and ".join(counts)
         return f"{counted} wait for their alert. {' '.join(reasons)}".strip()
 
@@ -61,7 +66,7 @@ class Health:
         """Return what the page shows."""
         last = self.last_delivered_at
         return {
-            "undelivered": len(self.waiting) + len(self.backfills) + self.late,
+            "undelivered": len(self.waiting) + len(self.backfills) + self.late + self.digests,
             "undelivered_runs": ", ".join(sorted(self.waiting)[:RUNS_NAMED]),
             **({"undelivered_backfills": ", ".join(self.backfills[:RUNS_NAMED])} if self.backfills else {}),
             "last_delivery": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "never",
@@ -158,6 +163,7 @@ def health_of(
         location=alerts.location,
         backfills=backfills,
         late=late,
+        digests=len(read_digests(instance, alerts.location).waiting) if alerts.rules else 0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which failures do not alert now, and until when: a person has snoozed their tables."""
+"""Which failures do not alert now, and until when: a person has snoozed their tables, or the digest tells of them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,12 @@ class Hold:
     Attributes:
         until: Until when, in seconds since the epoch.
         words: Why, as in `snoozed by Jane`.
+        for_digest: Whether the digest tells it.
     """
 
     until: float
     words: str
+    for_digest: bool = False
 
 
 def hold_back(
@@ -49,19 +51,15 @@ def hold_back(
     covered = {start for record in left for start in LedgerEntry.of(record.dagster_run).covers}
     due = [record for record in left if _is_new(record) and start_of(record.dagster_run.run_id) not in covered]
     snoozes = read_snoozes(alerts, instance) if due else {}
-    if not snoozes:
+    if not snoozes and not alerts.rules:
         return left
     held: set[str] = set()
     for record in due:
         failure = describe_in_short(alerts, instance, record, log=log)
-        found = None if failure is None else _hold_of(failure, snoozes)
-        until = 0 if found is None else min(found.until, ended_at_of(record) + LONGEST_SECONDS)
-        if found is None or until <= now:
-            continue
-        run_id = record.dagster_run.run_id
-        if hold(instance, run_id, until=until, words=found.words, location=alerts.location, clock=alerts.clock):
-            log.info(f"the alert of run {run_id} is held back: {found.words}")
-            held.add(run_id)
+        found = None if failure is None else _hold_of(alerts, record, failure, snoozes)
+        if found is not None and _is_written(alerts, instance, record, found):
+            log.info(f"the alert of run {record.dagster_run.run_id} is held back: {found.words}")
+            held.add(record.dagster_run.run_id)
     return [record for record in left if record.dagster_run.run_id not in held]
 
 
@@ -75,11 +73,31 @@ def _is_new(record: dg.RunRecord) -> bool:
     return LedgerEntry.of(record.dagster_run).status in ("", "held")
 
 
-def _hold_of(failure: RunFailure, snoozes: Mapping[str, Snooze]) -> Hold | None:
-    """Return why a failure waits: all of its tables are snoozed, until the first of them is not."""
-    found = [snoozes.get(table.name) for table in failure.tables]
-    ends = [snooze for snooze in found if snooze is not None]
-    if not ends or len(ends) < len(found):
-        return None
-    first = min(ends, key=lambda snooze: snooze.until)
-    return Hold(first.until, first.words)
+def _is_written(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, found: Hold) -> bool:
+    return hold(
+        instance,
+        record.dagster_run.run_id,
+        until=found.until,
+        words=found.words,
+        location=alerts.location,
+        clock=alerts.clock,
+        for_digest=found.for_digest,
+    )
+
+
+def _hold_of(alerts: Alerts, record: dg.RunRecord, failure: RunFailure, snoozes: Mapping[str, Snooze]) -> Hold | None:
+    """Return why a failure waits; None if it alerts now."""
+    names = [table.name for table in failure.tables]
+    now, latest = alerts.clock(), ended_at_of(record) + LONGEST_SECONDS
+    snoozed = _snoozed(names, snoozes)
+    if snoozed is not None and now < (until := min(snoozed.until, latest)):
+        return Hold(until, snoozed.words)
+    if alerts.severity_of(names) == "digest":
+        return Hold(0, "it is told in the daily digest", for_digest=True)
+    return None
+
+
+def _snoozed(names: Sequence[str], snoozes: Mapping[str, Snooze]) -> Snooze | None:
+    """Return the snooze that ends first, if all of some tables are snoozed."""
+    found = [snooze for name in names if (snooze := snoozes.get(name)) is not None]
+    return min(found, key=lambda snooze: snooze.until) if found and len(found) == len(names) else None

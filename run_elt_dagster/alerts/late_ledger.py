@@ -69,6 +69,7 @@ class Lateness:
         ts: Slack's id of the first message of its thread.
         is_own: Whether that message is about the lateness, and not about the failed run that caused it.
         route: The channel of its tables, empty for that of the deployment.
+        is_told: Whether it has messages of its own; otherwise the daily digest tells of it.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Lateness:
     ts: str = ""
     is_own: bool = True
     route: str = ""
+    is_told: bool = True
 
     @property
     def late(self) -> tuple[str, ...]:
@@ -182,7 +184,7 @@ def _to_json(ledger: LateLedger) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("id", "cause", "words", "next_step", "channel", "ts", "is_own", "route")
+_PLAIN = ("id", "cause", "words", "next_step", "channel", "ts", "is_own", "route", "is_told")
 
 
 def _brief(value: Any, default: Any) -> dict[str, Any]:

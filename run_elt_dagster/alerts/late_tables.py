@@ -56,7 +56,7 @@ def look_for_late_tables(
     before = read_ledger(instance, alerts.location)
     ledger = _with_seen(before, alerts.watched, now)
     late, rows = late_now(alerts, instance, ledger, known, now)
-    ledger = _over(ledger, late, now=alerts.clock())
+    ledger = _told(alerts, _over(ledger, late, now=alerts.clock()))
     ledger = _with_new(alerts, instance, ledger, late, rows, now=now, away=away)
     if ledger != before:
         write_ledger(instance, alerts.location, ledger)
@@ -171,11 +171,17 @@ def _over(ledger: LateLedger, late: Mapping[str, datetime], *, now: float) -> La
             name: replace(table, is_over=table.is_over or name not in late) for name, table in each.tables.items()
         }
         one = replace(each, tables=tables)
-        if not one.late and not any(telling.what == "fresh" for telling in one.tellings):
+        if one.is_told and not one.late and not any(telling.what == "fresh" for telling in one.tellings):
             one = replace(one, tellings=(*one.tellings, Telling("fresh", tuple(tables), now)))
         changed.append(one)
     oldest = now - KEPT.total_seconds()
     return replace(ledger, latenesses=tuple(each for each in changed if not each.is_done(oldest=oldest)))
+
+
+def _told(alerts: Alerts, ledger: LateLedger) -> LateLedger:
+    """Return the ledger without what a digest has told, and does not tell any more: its file says something else by now."""
+    kept = tuple(each for each in ledger.latenesses if each.is_told or alerts.severity_of(each.late) == "digest")
+    return replace(ledger, latenesses=kept)
 
 
 def _with_new(
@@ -200,17 +206,27 @@ def _with_new(
         missing_part = table.missing(seen.at if seen else None, now=now)
         one = LateTable(late[table.name].timestamp(), seen.at.timestamp() if seen else None, missing_part)
         route = alerts.channel_of([table.name])
-        by_cause.setdefault(f"{cause.key}|{route}", (cause, {}))[1][table.name] = one
+        is_told = alerts.severity_of([table.name]) != "digest"
+        by_cause.setdefault(f"{cause.key}|{route}|{is_told}", (cause, {}))[1][table.name] = one
     for cause, tables in by_cause.values():
         route = alerts.channel_of(tables)
-        ledger = ledger.with_lateness(_joined(ledger, cause, tables, route=route, now=now.timestamp()))
+        is_told = alerts.severity_of(tables) != "digest"
+        joined = _joined(ledger, cause, tables, route=route, is_told=is_told, now=now.timestamp())
+        ledger = ledger.with_lateness(joined if is_told else replace(joined, tellings=()))
     return ledger
 
 
-def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *, route: str, now: float) -> Lateness:
+def _joined(
+    ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *, route: str, is_told: bool, now: float
+) -> Lateness:
     """Return the lateness of a cause with some tables: the open one, or a new one."""
     known = next(
-        (each for each in ledger.latenesses if (each.cause, each.route) == (cause.key, route) and each.late), None
+        (
+            each
+            for each in ledger.latenesses
+            if (each.cause, each.route, each.is_told) == (cause.key, route, is_told) and each.late
+        ),
+        None,
     )
     if known is None:
         channel, ts = cause.thread
@@ -225,6 +241,7 @@ def _joined(ledger: LateLedger, cause: Cause, tables: Mapping[str, LateTable], *
             ts,
             is_own=not ts,
             route=route,
+            is_told=is_told,
         )
     telling = Telling("more", tuple(tables), now)
     return replace(known, tables={**known.tables, **tables}, tellings=(*known.tellings, telling))

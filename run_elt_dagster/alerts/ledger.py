@@ -11,12 +11,14 @@ import dagster as dg
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.tags import ALERT, DETAIL, INCIDENT, OPEN, bound, own
 
-Status = Literal["", "posting", "delivered", "held", "retry", "blocked", "undeliverable"]
+Status = Literal["", "posting", "delivered", "held", "queued", "digest", "retry", "blocked", "undeliverable"]
 State = Literal["", "open", "recovered", "closed"]
 # docs/alerts.md is written from both.
 STATUSES: Mapping[Status, str] = {
     "delivered": "it is in Slack",
     "held": "its tables are snoozed. It comes when that ends",
+    "queued": "the daily digest takes it within a minute",
+    "digest": "the daily digest has it, and is posted at its hour",
     "retry": "Slack did not take it. The next attempt comes by itself",
     "blocked": "a person must correct the token, a scope or the channel",
     "undeliverable": "token or channel are not set, or the retries are used up",
@@ -128,7 +130,7 @@ class LedgerEntry:
     @property
     def is_free(self) -> bool:
         """Whether it is in no message, not even in one that may have been posted, so any may speak of it."""
-        return self.status not in ("posting", "delivered") and not self.ambiguous
+        return self.status not in ("posting", "delivered", "queued", "digest") and not self.ambiguous
 
 
 def open_incidents(location: str, *, fingerprint: str | None = None) -> Mapping[str, str]:

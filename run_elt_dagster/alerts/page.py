@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from run_elt_dagster.alerts.scope import ASSET, CHECK, LATE_ASSET, RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.scope import ASSET, CHECK, DIGEST_ASSET, LATE_ASSET, RETRIES_SENSOR, Alerts, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import known_locations, location_here
 
@@ -26,6 +26,16 @@ def late_asset() -> dg.AssetSpec:
         group_name=LATE_ASSET[0],
         kinds={"slack"},
         description="Tables whose rows are older than their `fresh_within` allows, and the messages about them.",
+    )
+
+
+def digest_asset() -> dg.AssetSpec:
+    """Return the external asset that keeps the daily digests."""
+    return dg.AssetSpec(
+        list(DIGEST_ASSET),
+        group_name=DIGEST_ASSET[0],
+        kinds={"slack"},
+        description="The daily digests: what they say of tables with `severity: digest`, and of warnings.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from run_elt_dagster.model.alert_rule import SEVERITIES
 from run_elt_dagster.runs.code_location import CodeLocation, Place, known_locations
 from run_elt_dagster.settings import AlertSettings, secret_values
 
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
     from run_elt_dagster.model.alert_rule import AlertRule, Severity
     from run_elt_dagster.runs.freshness import Rows, Watched
 
-RETRIES_SENSOR, BACKFILLS_SENSOR, LATE_SENSOR = (
+RETRIES_SENSOR, BACKFILLS_SENSOR, LATE_SENSOR, DIGEST_SENSOR = (
     "slack_alert_retries",
     "slack_alert_backfills",
     "slack_alert_late_tables",
+    "slack_alert_digest",
 )
 # The asset that shows how the alerting stands, and its check.
 ASSET, CHECK = ("alerts", "slack"), "delivered"
 # The asset that keeps which tables are late.
 LATE_ASSET = ("alerts", "late_tables")
+# The asset that keeps the daily digests.
+DIGEST_ASSET = ("alerts", "digest")
 
 
 @dataclass
@@ -115,8 +119,10 @@ class Alerts:
 
     def severity_of(self, names: Iterable[str]) -> Severity:
         """Return how urgent an alert about some tables is: as the most urgent of them. One without a table, or a rule, pages."""
-        declared = {rule.severity if (rule := self.rules.get(name)) is not None else None for name in names}
-        return "notify" if declared == {"notify"} else "page"
+        declared: set[Severity] = {
+            (rule.severity if (rule := self.rules.get(name)) is not None else None) or "page" for name in names
+        }
+        return next((severity for severity in SEVERITIES if severity in declared), SEVERITIES[0])
 
     @property
     def location(self) -> str:

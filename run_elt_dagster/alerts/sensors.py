@@ -8,6 +8,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.scope import (
     BACKFILLS_SENSOR,
+    DIGEST_SENSOR,
     LATE_SENSOR,
     RETRIES_SENSOR,
     Alerts,
@@ -20,6 +21,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location, to_cursor, was_seen_lately
 
 INTERVAL_SECONDS = 30
+DIGEST_INTERVAL_SECONDS = 60
 
 
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
@@ -33,6 +35,8 @@ def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorD
     ]
     if alerts.watched:
         sensors.append(_late_sensor(located, status))
+    if alerts.rules:
+        sensors.append(_digest_sensor(located, status))
     if alerts.settings.heartbeat_url is not None:
         from run_elt_dagster.alerts.all_is_well import well_sensor  # noqa: PLC0415 - only where it is set
 
@@ -143,3 +147,22 @@ def _late_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.Se
         return dg.SkipReason(said)
 
     return slack_alert_late_tables
+
+
+def _digest_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=DIGEST_SENSOR,
+        default_status=status,
+        minimum_interval_seconds=DIGEST_INTERVAL_SECONDS,
+        description="Posts the daily digest to Slack: what need not be told at once, and warnings. Brings it up to date.",
+    )
+    def slack_alert_digest(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
+        from run_elt_dagster.alerts.digest import look_for_digest  # noqa: PLC0415 - only a tick needs it
+
+        alerts = at_location(located[0], context.instance, this_location(context, located[0].place))
+        channel = Slack.of(slack, alerts.settings)
+        cursor, said = look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log)
+        context.update_cursor(cursor)
+        return dg.SkipReason(said)
+
+    return slack_alert_digest

@@ -11,9 +11,9 @@ from run_elt_dagster.model.checks import Strict
 from run_elt_dagster.model.front_matter import read_settings
 
 FILE = "alerts.yaml"
-Severity = Literal["page", "notify"]
+Severity = Literal["page", "notify", "digest"]
 # The most urgent first: the first of a message's tables counts.
-SEVERITIES: tuple[Severity, ...] = ("page", "notify")
+SEVERITIES: tuple[Severity, ...] = ("page", "notify", "digest")
 # https://docs.slack.dev/reference/objects/conversation-object: public channels C..., private ones C... or G...
 _CHANNEL = re.compile(r"[CG][A-Z0-9]{2,}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -47,7 +47,8 @@ class AlertRule(Strict):
     Attributes:
         channel: ID of the channel in Slack, as in C0123456789. Without it, that of the deployment.
         owners: Who is mentioned besides `owner`: e-mail addresses or `team:<name>`.
-        severity: `page` mentions the owners, so their phones ring. `notify` names them. Without it, `page`.
+        severity: `page` mentions the owners, so their phones ring. `notify` names them. `digest` waits for the daily digest.
+            Without it, `page`.
     """
 
     channel: Annotated[str, AfterValidator(_channel)] | None = None

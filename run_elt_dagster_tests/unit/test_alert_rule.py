@@ -46,7 +46,7 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
         ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners, severity."),
         ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
         ("channel: C0A\nchannel: C0B\n", 2, "channel"),
-        ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page' or 'notify', got 'low'."),
+        ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page', 'notify' or 'digest', got 'low'."),
         ("- C0A\n", 1, "alerts.yaml requires"),
     ],
 )

@@ -1,0 +1,322 @@
+"""The daily digest: one message for each channel about what need not be told at once. Nothing in it is lost, and nothing is told twice."""
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from run_elt_dagster.alerts.blocks import Message
+from run_elt_dagster.alerts.causes import groups_of, headline
+from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, after, missing, send, take_into_digest
+from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, read_digests, write_digests
+from run_elt_dagster.alerts.digest_message import digest_message
+from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of, is_ours, records_of
+from run_elt_dagster.alerts.failure import RunFailure
+from run_elt_dagster.alerts.incidents import are_published_since, describe_in_short
+from run_elt_dagster.alerts.late_ledger import read_ledger
+from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of, start_of
+from run_elt_dagster.alerts.posting import is_gone, update
+from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.local_time import TimeOfDay
+from run_elt_dagster.runs.history import last_materialized_at
+from run_elt_dagster.runs.tags import ALERT
+
+# Runs of one look whose checks are read; the next look goes on with the others.
+RUNS_READ = 500
+# Of one look with the next: clocks of several machines differ.
+OVERLAP_SECONDS = 300
+_EVALUATED = {dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says of a check that only warns.
+
+    Attributes:
+        line: What a digest says of it.
+        passed: Whether it held.
+    """
+
+    line: Line
+    passed: bool
+
+
+def look_for_digest(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, cursor: str | None, *, log: logging.Logger
+) -> tuple[str, str]:
+    """Add to the digests what is new, post those that are due, and bring the posted ones up to date. Safe to repeat.
+
+    Args:
+        alerts: Whose tables.
+        instance: With the history.
+        slack: Where to.
+        cursor: What the last look has returned.
+        log: Of the tick.
+
+    Returns:
+        The next cursor, and what was found, for the tick.
+    """
+    before = read_digests(instance, alerts.location)
+    verdicts, following = _verdicts(alerts, instance, cursor, log=log)
+    queued = _queued(alerts, instance)
+    lines = [*_failed_lines(alerts, instance, queued, log=log), *_late_lines(alerts, instance, before)]
+    lines += [verdict.line for verdict in verdicts if not verdict.passed]
+    ledger = _added(alerts, _rolled_over(alerts, before), lines)
+    ledger = _over(alerts, instance, ledger, verdicts, log=log)
+    if ledger != before:
+        write_digests(instance, alerts.location, ledger)
+    for record in queued:
+        take_into_digest(instance, record.dagster_run.run_id)
+    ledger = _Delivery(alerts, instance, slack, ledger, log=log).run()
+    reasons = sorted({digest.entry.reason for digest in ledger.waiting})
+    words = f"{sum(not line.over_at for line in ledger.lines)} lines, {len(ledger.waiting)} digests wait. {' '.join(reasons)}"
+    return following, words.strip()
+
+
+def _rolled_over(alerts: Alerts, ledger: DigestLedger) -> DigestLedger:
+    """Return the ledger of today: a digest that was posted on another day is followed by one with what is not over."""
+    now = alerts.clock()
+    at = TimeOfDay.of(alerts.settings.digest_at)
+    digests: list[Digest] = []
+    for digest in ledger.digests:
+        due_at = digest.due_at
+        while digest.is_posted and (following := _next(at, due_at)) <= now:
+            due_at = following
+        if due_at == digest.due_at:
+            digests.append(digest)
+        elif left := tuple(line for line in digest.lines if not line.over_at):
+            digests.append(Digest(uuid.uuid4().hex, digest.route, due_at, left))
+    return DigestLedger(tuple(digests))
+
+
+def _next(at: TimeOfDay, moment: float) -> float:
+    return at.next_after(datetime.fromtimestamp(moment, UTC)).timestamp()
+
+
+def _added(alerts: Alerts, ledger: DigestLedger, lines: Sequence[Line]) -> DigestLedger:
+    at = TimeOfDay.of(alerts.settings.digest_at)
+    for line in lines:
+        route = alerts.channel_of(line.tables)
+        digest = ledger.of(route) or Digest(uuid.uuid4().hex, route, _next(at, alerts.clock()))
+        ledger = ledger.with_digest(digest.with_line(line))
+    return ledger
+
+
+def _queued(alerts: Alerts, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """Return the failed runs that are to be in a digest, and in none yet, the oldest first."""
+    queued = dg.RunsFilter(tags={ALERT: "queued"}, statuses=alerting_statuses(alerts))
+    records = instance.get_run_records(queued, limit=PAGE, ascending=True)
+    entries = {record.dagster_run.run_id: LedgerEntry.of(record.dagster_run) for record in records}
+    return [
+        record
+        for record in records
+        if (entry := entries[record.dagster_run.run_id]).status == "queued" and entry.location == alerts.location
+    ]
+
+
+def _failed_lines(
+    alerts: Alerts, instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], *, log: logging.Logger
+) -> Iterator[Line]:
+    for record in records:
+        failure = describe_in_short(alerts, instance, record, log=log)
+        yield _failed_line(alerts, record, failure)
+
+
+def _failed_line(alerts: Alerts, record: dg.RunRecord, failure: RunFailure | None) -> Line:
+    """Return what a digest says of a failed run; of one that cannot be described, that it failed."""
+    run_id, at = record.dagster_run.run_id, ended_at_of(record)
+    if failure is None:
+        words, tables, key = "a run failed, and its events cannot be read", (), run_id
+    else:
+        style = alerts.style()
+        words = headline(failure, groups_of(failure, style), style)
+        tables, key = tuple(dict.fromkeys(table.name for table in failure.tables)), failure.fingerprint
+    return Line(f"failed|{key}", "failed", tables, words, at, at, run_id=run_id, runs=(start_of(run_id),))
+
+
+def _late_lines(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -> Iterator[Line]:
+    """Yield the late tables whose lateness is told in a digest, those that are in none yet."""
+    told = {line.key for line in ledger.lines if not line.over_at}
+    for name, table in _late_tables(alerts, instance).items():
+        line = Line(f"late|{name}", "late", (name,), "readers see old rows, or none", table, table, runs=(str(table),))
+        if line.key not in told:
+            yield line
+
+
+def _late_tables(alerts: Alerts, instance: dg.DagsterInstance) -> Mapping[str, float]:
+    """Return since when which tables are late whose alerts wait for a digest; nothing is asked where none is watched."""
+    if not any(alerts.severity_of([table.name]) == "digest" for table in alerts.watched):
+        return {}
+    late = read_ledger(instance, alerts.location).late
+    return {name: table.since for name, table in late.items() if alerts.severity_of([name]) == "digest"}
+
+
+def _verdicts(
+    alerts: Alerts, instance: dg.DagsterInstance, cursor: str | None, *, log: logging.Logger
+) -> tuple[list[Verdict], str]:
+    """Return what the runs since the last look say of checks that only warn, and the next cursor.
+
+    It keeps which runs were read: their tags can change later, and the looks overlap.
+    """
+    now = alerts.clock()
+    kept = json.loads(cursor or "{}")
+    after, seen = float(kept.get("after", now - OVERLAP_SECONDS)), set[str](kept.get("seen", ()))
+    ended = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(after, UTC))
+    records = instance.get_run_records(ended, limit=RUNS_READ, order_by="update_timestamp", ascending=True)
+    is_all = len(records) < RUNS_READ
+    following = max(after, now - OVERLAP_SECONDS) if is_all else records[-1].update_timestamp.timestamp()
+    read = {start_of(record.dagster_run.run_id) for record in records}
+    found: list[Verdict] = []
+    for record in records:
+        if start_of(record.dagster_run.run_id) in seen or ended_at_of(record) < after - OVERLAP_SECONDS:
+            continue
+        try:
+            if is_ours(alerts, instance, record.dagster_run):
+                found += _verdicts_of(alerts, instance, record)
+        except Exception as error:  # noqa: BLE001 - one run whose events cannot be read must not stop the digest
+            log.error(f"checks of run {record.dagster_run.run_id} cannot be read, got {type(error).__name__}: {error}")
+    return found, json.dumps({"after": following, "seen": sorted(read)})
+
+
+def _verdicts_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> Iterator[Verdict]:
+    run_id, at = record.dagster_run.run_id, ended_at_of(record)
+    for entry in events_of(instance, run_id, _EVALUATED):
+        data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        if not isinstance(data, dg.AssetCheckEvaluation) or data.severity is not dg.AssetCheckSeverity.WARN:
+            continue
+        name = ".".join(data.asset_key.path)
+        if name in alerts.rules:
+            words = f"check {data.check_name}: {data.description or 'it does not pass'}"
+            key, start = f"warned|{name}|{data.check_name}", start_of(run_id)
+            yield Verdict(Line(key, "warned", (name,), words, at, at, run_id=run_id, runs=(start,)), passed=data.passed)
+
+
+def _over(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    ledger: DigestLedger,
+    verdicts: Sequence[Verdict],
+    *,
+    log: logging.Logger,
+) -> DigestLedger:
+    """Return the ledger with what is over: checks that hold again, tables that are published again, or in time again."""
+    over = {v.line.key: v.line.last_at for v in verdicts if v.passed}
+    open_ = [line for line in ledger.lines if not line.over_at]
+    late = _late_tables(alerts, instance) if any(line.what == "late" for line in open_) else {}
+    over |= {line.key: alerts.clock() for line in open_ if line.what == "late" and line.tables[0] not in late}
+    over |= {line.key: alerts.clock() for line in _published_again(alerts, instance, open_, log=log)}
+
+    def looked_at(line: Line) -> Line:
+        ended = over.get(line.key, 0)
+        return replace(line, over_at=ended) if ended > line.last_at and not line.over_at else line
+
+    digests = (replace(each, lines=tuple(map(looked_at, each.lines))) for each in ledger.digests)
+    return DigestLedger(tuple(digests))
+
+
+def _published_again(
+    alerts: Alerts, instance: dg.DagsterInstance, lines: Sequence[Line], *, log: logging.Logger
+) -> Iterator[Line]:
+    """Yield the failures that are over. One query says of all which may be; only these are looked at."""
+    failed = [line for line in lines if line.what == "failed" and line.tables]
+    names = list(dict.fromkeys(name for line in failed for name in line.tables))
+    at = last_materialized_at(instance, [name.split(".") for name in names]) if names else {}
+    maybe = [line for line in failed if all(at.get(tuple(name.split(".")), 0) > line.last_at for name in line.tables)]
+    records = {record.dagster_run.run_id: record for record in records_of(instance, [line.run_id for line in maybe])}
+    for line in maybe:
+        record = records.get(line.run_id)
+        failure = describe_in_short(alerts, instance, record, log=log) if record is not None else None
+        if failure is not None and are_published_since(alerts, instance, failure, since=line.last_at):
+            yield line
+
+
+class _Delivery:
+    """The messages of one look. The ledger is written before Slack is asked and after it, so a process that was killed is seen."""
+
+    def __init__(
+        self, alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, ledger: DigestLedger, *, log: logging.Logger
+    ) -> None:
+        self._alerts, self._instance, self._slack, self._log = alerts, instance, slack, log
+        self.ledger = ledger
+
+    def run(self) -> DigestLedger:
+        """Post what is due, and change what is posted; none if Slack takes nothing."""
+        for digest in self.ledger.digests:
+            if self._slack.missing:
+                self._keep_for_later(digest)
+            elif not self._is_right(digest):
+                # The next one would fare no better, and a tick has 60 s.
+                break
+        return self.ledger
+
+    def _is_right(self, digest: Digest) -> bool:
+        """Return whether Slack has what it is to have of a digest by now."""
+        if digest.is_posted:
+            return self._bring_up_to_date(digest)
+        return not self._is_due(digest) or self._post(digest)
+
+    def _is_due(self, digest: Digest) -> bool:
+        now = self._alerts.clock()
+        return (
+            bool(digest.lines) and digest.due_at <= now and digest.entry.is_due(now=now, config=config_of(self._slack))
+        )
+
+    def _message(self, digest: Digest) -> Message:
+        style = replace(self._alerts.style(), mentions={})
+        return digest_message(digest, self._alerts.owners, style=style)
+
+    def _post(self, digest: Digest) -> bool:
+        slack, now, config = self._slack, self._alerts.clock(), config_of(self._slack)
+        entry, message = digest.entry, self._message(digest)
+        entry = replace(
+            entry,
+            attempts=0 if entry.status == "undeliverable" and entry.config != config else entry.attempts,
+            ambiguous=entry.ambiguous or entry.status == "posting",
+            destination=destination_of(slack.into(digest.route)),
+            location=self._alerts.location,
+        )
+        self._keep(
+            replace(digest, entry=replace(entry, status="posting", next_at=now + POSTING_SECONDS, config=config))
+        )
+        outcome = send(slack.client(), slack, entry, Draft(message, channel=digest.route), digest.id)
+        entry = after(entry, outcome, now=self._alerts.clock(), config=config)
+        self._keep(replace(digest, entry=entry, shown=_fingerprint(message) if entry.status == "delivered" else ""))
+        if entry.status != "delivered":
+            self._log.warning(f"a digest was not delivered: {entry.reason}")
+        return entry.status == "delivered"
+
+    def _bring_up_to_date(self, digest: Digest) -> bool:
+        """Change the message without a sound, if it says something else by now. One that a person has deleted is posted anew."""
+        message = self._message(digest)
+        if digest.shown == _fingerprint(message):
+            return True
+        outcome = update(self._slack.client(), digest.entry.channel, digest.entry.ts, message)
+        if outcome.kind == "delivered":
+            self._keep(replace(digest, shown=_fingerprint(message)))
+        elif is_gone(outcome):
+            return self._post(replace(digest, entry=LedgerEntry()))
+        return outcome.kind == "delivered"
+
+    def _keep_for_later(self, digest: Digest) -> None:
+        kept = missing(self._slack)
+        if digest.is_posted or digest.due_at > self._alerts.clock() or digest.entry.config == kept.config:
+            return
+        self._log.error(
+            f"{self._slack.missing} not set. This digest goes to the log only:\n{self._message(digest).text}"
+        )
+        self._keep(replace(digest, entry=kept))
+
+    def _keep(self, digest: Digest) -> None:
+        self.ledger = self.ledger.with_digest(digest)
+        write_digests(self._instance, self._alerts.location, self.ledger)
+
+
+def _fingerprint(message: Message) -> str:
+    return hashlib.sha256(repr(message).encode("utf-8", "replace")).hexdigest()[:16]

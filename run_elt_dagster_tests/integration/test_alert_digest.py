@@ -1,0 +1,230 @@
+"""The daily digest: one message for each channel, posted once and brought up to date, with nothing lost and nothing twice."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts.digest import look_for_digest
+from run_elt_dagster.alerts.digest_ledger import read_digests
+from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.late_tables import look_for_late_tables
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.model.alert_rule import AlertRule
+from run_elt_dagster.model.freshness import FreshWithin
+from run_elt_dagster.runs.freshness import Watched
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, Fault, slack_stand_in
+
+DAY, SALES = 86400, "C0SALES"
+
+
+@dataclass
+class Daily(AlertHarness):
+    """The harness with tables whose alerts wait for the digest, and the sensor's cursor."""
+
+    settings: AlertSettings = field(default_factory=lambda: AlertSettings(owners={"team:analytics": "S0123456789"}))
+    severity: str = "digest"
+    channels: dict[str, str] = field(default_factory=dict[str, str])
+    watched: tuple[Watched, ...] = ()
+    cursor: str | None = None
+
+    @property
+    def alerts(self) -> Alerts:
+        rule = AlertRule.model_validate({"severity": self.severity})
+        rules = {f"analytics.{name}": rule for name in self.names}
+        return replace(super().alerts, rules=rules, channels=self.channels, watched=self.watched)
+
+    def look(self, seconds_later: float = 60) -> str:
+        """Let both sensors look."""
+        self.tick(seconds_later)
+        self.cursor, words = look_for_digest(self.alerts, self.instance, self.slack, self.cursor, log=LOG)
+        return words
+
+    def look_at_the_hour(self) -> str:
+        return self.look(min(digest.due_at for digest in read_digests(self.instance, "").digests) - self.now)
+
+    def check(self, *, passed: bool) -> None:
+        """Record a run with a check that only warns."""
+
+        @dg.asset(
+            key=["analytics", "mau"], check_specs=[dg.AssetCheckSpec("nulls", asset=dg.AssetKey(["analytics", "mau"]))]
+        )
+        def mau() -> Iterator[dg.MaterializeResult[Any]]:
+            warning = dg.AssetCheckResult(
+                check_name="nulls",
+                passed=passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="3 NULL, expected none",
+            )
+            yield dg.MaterializeResult(check_results=[warning])
+
+        dg.materialize([mau], instance=self.instance)
+        self.now = max(self.now, time.time())
+
+
+@pytest.fixture
+def daily() -> Iterator[Daily]:
+    with dg.DagsterInstance.ephemeral() as instance, slack_stand_in() as stand_in:
+        stand_in.channels.add(SALES)
+        harness = Daily(instance, stand_in, now=time.time())
+        harness.look(0)
+        yield harness
+
+
+def test_failures_are_one_message_at_the_hour_that_changes_without_a_sound(daily: Daily) -> None:
+    runs = [daily.fail(), daily.fail()]
+    daily.first_attempt(runs[0])
+    daily.look()
+    assert (daily.posts(), [daily.ledger(run).status for run in runs]) == (0, ["digest"] * 2)
+    daily.look_at_the_hour()
+    (message,) = daily.stand_in.messages
+    assert message["text"].startswith("*🗒️ Digest: 1 table was not published*\n• *analytics.mau:* analytics.mau was")
+    assert " · 2 times since " in message["text"]
+    assert "*Owner:* team:analytics" in message["text"]
+    daily.fail()
+    daily.look()
+    daily.look()
+    assert " · 3 times since " in message["text"]
+    daily.publish()
+    daily.look()
+    daily.look()
+    assert message["text"].startswith("*🟢 Digest: all is over by now*")
+    daily.look(DAY)
+    assert (daily.posts(), len(daily.stand_in.calls("chat.update"))) == (1, 2)
+    assert read_digests(daily.instance, "").digests == ()
+
+
+def test_what_is_not_over_is_in_the_next_days_digest(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.look_at_the_hour()
+    daily.look(3 * DAY)
+    daily.look(60)
+    first, second = daily.stand_in.messages
+    assert second["text"] == first["text"]
+
+
+def test_warnings_are_in_the_digest_of_a_table_with_a_severity(daily: Daily) -> None:
+    daily.severity = "page"
+    daily.check(passed=False)
+    daily.look()
+    daily.check(passed=False)
+    daily.look()
+    daily.cursor = None
+    daily.look()
+    daily.look_at_the_hour()
+    (message,) = daily.stand_in.messages
+    said = "*🗒️ Digest: 1 check warns*\n• *analytics.mau:* check nulls: 3 NULL, expected none"
+    assert message["text"].startswith(said)
+    assert " · 2 times since " in message["text"]
+
+
+def test_warning_that_is_over_before_the_hour_is_told_all_the_same(daily: Daily) -> None:
+    daily.check(passed=False)
+    daily.look()
+    daily.check(passed=True)
+    daily.look()
+    daily.look_at_the_hour()
+    (message,) = daily.stand_in.messages
+    assert message["text"].startswith(
+        "*🟢 Digest: all is over by now*\n:large_green_circle: *analytics.mau:* check nulls"
+    )
+
+
+def test_each_channel_has_its_own_digest(daily: Daily) -> None:
+    daily.names, daily.channels = ("mau", "dau"), {"analytics.dau": SALES}
+    daily.fail_only("mau")
+    daily.fail_only("dau")
+    daily.look()
+    daily.look_at_the_hour()
+    assert sorted(message["channel"] for message in daily.stand_in.messages) == sorted([CHANNEL, SALES])
+
+
+def test_digest_waits_for_slack_and_is_counted_meanwhile(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.stand_in.faults.append(Fault(status=503, method="", times=-1))
+    daily.look_at_the_hour()
+    assert not health_of(daily.alerts, daily.instance, daily.slack).is_well
+    assert "1 daily digests wait for their alert" in health_of(daily.alerts, daily.instance, daily.slack).words
+    daily.stand_in.faults.clear()
+    daily.look(90)
+    assert daily.posts() == 2
+    assert len(daily.stand_in.messages) == 1
+    assert health_of(daily.alerts, daily.instance, daily.slack).is_well
+
+
+def test_digest_with_a_lost_answer_is_not_posted_twice(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.stand_in.has_history = True
+    daily.stand_in.faults.append(Fault(drop_answer=True, times=1))
+    daily.look_at_the_hour()
+    for _ in range(3):
+        daily.look(90)
+    assert len(daily.stand_in.messages) == 1
+
+
+def test_failure_is_counted_once_though_the_process_was_killed_before_it_was_marked(daily: Daily) -> None:
+    run = daily.fail()
+    daily.look()
+    queued = replace(daily.ledger(run), status="queued")
+    daily.instance.add_run_tags(run, queued.tags(run))
+    daily.look()
+    assert [(line.count, daily.ledger(run).status) for line in read_digests(daily.instance, "").lines] == [
+        (1, "digest")
+    ]
+
+
+def test_deleted_digest_is_posted_anew_when_something_is_new(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.look_at_the_hour()
+    daily.stand_in.delete(daily.stand_in.messages[0]["ts"])
+    daily.look()
+    assert daily.stand_in.messages == []
+    daily.fail()
+    daily.look()
+    daily.look()
+    assert [" · 2 times since " in message["text"] for message in daily.stand_in.messages] == [True]
+
+
+def test_failure_of_a_table_that_pages_beside_one_for_the_digest_alerts_now(daily: Daily) -> None:
+    daily.names = ("mau", "dau")
+    alerts = replace(daily.alerts, rules={"analytics.mau": AlertRule(severity="digest")})
+    assert alerts.severity_of(["analytics.mau", "analytics.dau"]) == "page"
+    assert alerts.severity_of(["analytics.mau"]) == "digest"
+
+
+def test_late_table_is_in_the_digest_and_has_no_message_of_its_own(daily: Daily) -> None:
+    daily.publish()
+    rule = FreshWithin(fail="26h")  # type: ignore[arg-type]
+    daily.watched = (Watched("analytics.mau", rule, schedule="daily"),)
+    cursor = None
+    for seconds in (0, 27 * 3600):
+        daily.now += seconds
+        cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
+    daily.look()
+    daily.look()
+    assert daily.posts() == 0
+    daily.look_at_the_hour()
+    (message,) = daily.stand_in.messages
+    assert message["text"].startswith("*🗒️ Digest: 1 table is late*")
+    daily.severity = "page"
+    cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
+    cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
+    assert daily.stand_in.messages[-1]["text"].startswith("*🟠 analytics.mau is late")
+
+
+def test_without_a_token_the_digest_goes_to_the_log_once(daily: Daily, caplog: pytest.LogCaptureFixture) -> None:
+    daily.token = None
+    daily.fail()
+    daily.look()
+    for _ in range(3):
+        daily.look(DAY)
+    assert caplog.text.count("SLACK_TOKEN not set. This digest goes to the log only") == 1

@@ -1,0 +1,37 @@
+from datetime import UTC, date, datetime
+from itertools import pairwise
+
+import pytest
+
+from run_elt_dagster.model.local_time import TimeOfDay
+from run_elt_dagster.settings import AlertSettings
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "at"),
+    [
+        ("08:00", date(2026, 7, 1), datetime(2026, 7, 1, 8, tzinfo=UTC)),
+        ("08:00 Europe/Berlin", date(2026, 7, 1), datetime(2026, 7, 1, 6, tzinfo=UTC)),
+        ("08:00 Europe/Berlin", date(2026, 12, 1), datetime(2026, 12, 1, 7, tzinfo=UTC)),
+        # The clocks leave 02:30 out on this day, and have it twice on the other.
+        ("02:30 Europe/Berlin", date(2026, 3, 29), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
+        ("02:30 Europe/Berlin", date(2026, 10, 25), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+    ],
+)
+def test_time_of_the_day_is_that_of_its_zone_with_summer_time(text: str, day: date, at: datetime) -> None:
+    assert TimeOfDay.of(text).on(day) == at
+
+
+def test_time_of_the_day_comes_once_a_day_also_when_the_clocks_change() -> None:
+    time, at = TimeOfDay.of("02:30 Europe/Berlin"), datetime(2026, 3, 27, 12, tzinfo=UTC)
+    found: list[date] = []
+    for _ in range(220):
+        at = time.next_after(at)
+        found.append(at.date())
+    assert [(later - earlier).days for earlier, later in pairwise(found)] == [1] * 219
+
+
+@pytest.mark.parametrize("text", ["8:00", "24:00", "08:00 Mars/Olympus", "08:00:00", "morning", ""])
+def test_wrong_time_of_the_day_is_a_wrong_setting(text: str) -> None:
+    with pytest.raises(ValueError, match="a time of the day with its time zone, as in 08:00 Europe/Berlin"):
+        AlertSettings(digest_at=text)
