@@ -84,6 +84,8 @@ def failed_backfills(
         if each.status.value not in _FAILED or ended < oldest or states.get(each.backfill_id) == "told":
             continue
         tables = _tables_of(alerts, each)
+        if alerts.quiet_until(tables):
+            continue
         runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL: each.backfill_id}), limit=RUNS_READ)
         if tables and not _alerts_by_itself(alerts, instance, runs):
             cause = str(each.error.message).strip() if each.error is not None else ""

@@ -155,7 +155,8 @@ def health_of(
     }
     known.last_delivered_at = _last_delivery_known(alerts, instance, known)
     backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))
-    late = len(list(read_ledger(instance, alerts.location).waiting)) if alerts.watched else 0
+    waiting_late = read_ledger(instance, alerts.location).waiting if alerts.watched else ()
+    late = sum(not alerts.quiet_until(lateness.tables) for lateness, _ in waiting_late)
     return Health(
         waiting,
         known.last_delivered_at or None,

@@ -1,4 +1,4 @@
-"""Which failures do not alert now, and until when: a person has snoozed their tables, or the digest tells of them."""
+"""Which failures do not alert now, and until when: their tables are snoozed, have quiet hours, or are told of in the digest."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -92,6 +92,8 @@ def _hold_of(alerts: Alerts, record: dg.RunRecord, failure: RunFailure, snoozes:
     snoozed = _snoozed(names, snoozes)
     if snoozed is not None and now < (until := min(snoozed.until, latest)):
         return Hold(until, snoozed.words)
+    if now < (until := min(alerts.quiet_until(names), latest)):
+        return Hold(until, "quiet hours")
     if alerts.severity_of(names) == "digest":
         return Hold(0, "it is told in the daily digest", for_digest=True)
     return None

@@ -199,7 +199,7 @@ def announce_recoveries(
     until: float,
     known: Known | None = None,
 ) -> int:
-    """Say in the thread that the tables are published again, and turn the first message green.
+    """Say in the thread that the tables are published again, and turn the first message green; after their quiet hours.
 
     While nothing is published again, it takes as many queries for many open incidents as for few.
 
@@ -216,7 +216,10 @@ def announce_recoveries(
     for record in _materialized_since(instance, firsts, tables):
         if time.monotonic() > until:
             break
-        if _recovered(alerts, instance, record.dagster_run, tables[record.dagster_run.run_id]):
+        names = tables[record.dagster_run.run_id]
+        if alerts.quiet_until(names):
+            continue
+        if _recovered(alerts, instance, record.dagster_run, names):
             failure = describe(alerts, instance, record)
             outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
             announced += outcome.kind == "delivered"

@@ -260,6 +260,8 @@ class _Delivery:
         """Make an attempt for each message that is due, until Slack takes none; those of one lateness in their order."""
         attempts = 0
         for lateness in self.ledger.latenesses:
+            if self._alerts.quiet_until(lateness.tables):
+                continue
             for number, telling in enumerate(lateness.tellings):
                 if telling.entry.status == "delivered":
                     continue

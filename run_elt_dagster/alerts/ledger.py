@@ -16,7 +16,7 @@ State = Literal["", "open", "recovered", "closed"]
 # docs/alerts.md is written from both.
 STATUSES: Mapping[Status, str] = {
     "delivered": "it is in Slack",
-    "held": "its tables are snoozed. It comes when that ends",
+    "held": "its tables are snoozed, or have quiet hours. It comes when that ends",
     "queued": "the daily digest takes it within a minute",
     "digest": "the daily digest has it, and is posted at its hour",
     "retry": "Slack did not take it. The next attempt comes by itself",

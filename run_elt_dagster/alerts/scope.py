@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -123,6 +124,19 @@ class Alerts:
             (rule.severity if (rule := self.rules.get(name)) is not None else None) or "page" for name in names
         }
         return next((severity for severity in SEVERITIES if severity in declared), SEVERITIES[0])
+
+    def quiet_until(self, names: Iterable[str]) -> float:
+        """Return when an alert about some tables may be posted, in seconds since the epoch: at the end of quiet hours. 0 for now.
+
+        It waits if it only notifies, and all of its tables that notify have quiet hours now.
+        """
+        names = list(names)
+        if self.severity_of(names) != "notify":
+            return 0
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        rules = [rule for name in names if (rule := self.rules[name]).severity == "notify"]
+        ends = [rule.quiet_until(now) for rule in rules]
+        return min((end.timestamp() for end in ends if end is not None), default=0) if None not in ends else 0
 
     @property
     def location(self) -> str:

@@ -1,17 +1,21 @@
 """Whom the alerts of a table concern: what its file says, and `alerts.yaml` for a folder. Pure but for reading that file."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
-from run_elt_dagster.model.checks import Strict
+from run_elt_dagster.model.checks import LocatedError, Strict
 from run_elt_dagster.model.front_matter import read_settings
+from run_elt_dagster.model.local_time import QuietHours
 
 FILE = "alerts.yaml"
 Severity = Literal["page", "notify", "digest"]
+# Which severities a key belongs to.
+_OF_SEVERITIES: Mapping[str, tuple[Severity, ...]] = {"quiet": ("notify",)}
 # The most urgent first: the first of a message's tables counts.
 SEVERITIES: tuple[Severity, ...] = ("page", "notify", "digest")
 # https://docs.slack.dev/reference/objects/conversation-object: public channels C..., private ones C... or G...
@@ -37,6 +41,11 @@ def _owners(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _quiet(value: str) -> str:
+    QuietHours.of(value)
+    return value
+
+
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -49,6 +58,8 @@ class AlertRule(Strict):
         owners: Who is mentioned besides `owner`: e-mail addresses or `team:<name>`.
         severity: `page` mentions the owners, so their phones ring. `notify` names them. `digest` waits for the daily digest.
             Without it, `page`.
+        quiet: Hours in which a message of severity `notify` waits, with their time zone, as in `22:00-07:00 Europe/Berlin`. UTC
+            without a zone.
     """
 
     channel: Annotated[str, AfterValidator(_channel)] | None = None
@@ -58,6 +69,14 @@ class AlertRule(Strict):
         AfterValidator(_owners),
     ] = ()
     severity: Severity | None = None
+    quiet: Annotated[str, AfterValidator(_quiet)] | None = None
+
+    @model_validator(mode="after")
+    def _is_of_its_severity(self) -> "AlertRule":
+        # Without a severity here, another file may say it.
+        for key, rule in self.without_effect(self) if self.severity is not None else ():
+            raise LocatedError(rule, location=(key,))
+        return self
 
     @property
     def has_urgency(self) -> bool:
@@ -65,8 +84,26 @@ class AlertRule(Strict):
         return self.severity is not None
 
     def over(self, other: "AlertRule") -> "AlertRule":
-        """Return what this rule says, and what another one says of the rest."""
-        return AlertRule(**{**_said(other), **_said(self)})
+        """Return what this rule says, and what another one says of the rest.
+
+        What belongs to another severity stays without effect: quiet hours of a folder hold for its tables that notify.
+        """
+        said = {**_said(other), **_said(self)}
+        return AlertRule.model_construct(set(said), **said)
+
+    def without_effect(self, own: "AlertRule") -> Iterator[tuple[str, str]]:
+        """Yield the keys that a table itself says, and that its severity, by whatever file, leaves without effect: each with the rule.
+
+        Args:
+            own: What the table's own file says.
+        """
+        for key, severities in _OF_SEVERITIES.items():
+            if getattr(own, key) is not None and self.severity not in severities:
+                yield key, f"requires severity: {' or '.join(severities)}, got {self.severity or 'none, so page'}"
+
+    def quiet_until(self, moment: datetime) -> datetime | None:
+        """Return when its quiet hours end, if a moment is in them."""
+        return QuietHours.of(self.quiet).until(moment) if self.quiet is not None and self.severity == "notify" else None
 
 
 def _said(rule: AlertRule) -> dict[str, Any]:
@@ -94,8 +131,10 @@ def read_rule(path: Path) -> tuple[AlertRule, Sequence[tuple[int, str]]]:
 
 def _problems(error: ValidationError, lines: dict[tuple[str | int, ...], int]) -> Iterator[tuple[int, str]]:
     for detail in error.errors(include_url=False):
-        key = str(detail["loc"][0])
-        line = next((lines[at] for at in (tuple(detail["loc"]), (key,)) if at in lines), 1)
+        cause = detail.get("ctx", {}).get("error")
+        at = (*detail["loc"], *(cause.location if isinstance(cause, LocatedError) else ()))
+        key = str(at[0])
+        line = next((lines[each] for each in (at, (key,)) if each in lines), 1)
         if detail["type"] == "extra_forbidden":
             yield line, f"unknown key {key!r}. Known keys: {', '.join(AlertRule.model_fields)}."
         else:

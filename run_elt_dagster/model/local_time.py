@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache
 
 from run_elt_dagster.settings import parts_of_time
 
@@ -41,3 +42,45 @@ class TimeOfDay:
         """Return the first one after a moment, in UTC."""
         day = moment.astimezone(self.zone).date()
         return next(at for number in range(3) if (at := self.on(day + number * _DAY)) > moment)
+
+
+@dataclass(frozen=True)
+class QuietHours:
+    """A part of each day, maybe over midnight.
+
+    Attributes:
+        begin: When it begins.
+        end: When it ends.
+    """
+
+    begin: TimeOfDay
+    end: TimeOfDay
+
+    @classmethod
+    @cache
+    def of(cls, text: str) -> "QuietHours":
+        """Return quiet hours as in `22:00-07:00` (UTC) or `22:00-07:00 Europe/Berlin`.
+
+        Raises:
+            ValueError: They are written otherwise, or there is no such zone, or they would never end.
+        """
+        hours, _, zone = text.strip().partition(" ")
+        begin, _, end = hours.partition("-")
+        try:
+            found = cls(TimeOfDay.of(f"{begin} {zone}"), TimeOfDay.of(f"{end} {zone}"))
+        except ValueError as error:
+            raise ValueError(
+                "requires two times of the day with their time zone, as in 22:00-07:00 Europe/Berlin; UTC without one"
+            ) from error
+        if found.begin == found.end:
+            raise ValueError("requires two different times: these quiet hours would never end")
+        return found
+
+    def until(self, moment: datetime) -> datetime | None:
+        """Return when they end if a moment is in them, in UTC; None if it is not."""
+        day = moment.astimezone(self.begin.zone).date()
+        for begin in (self.begin.on(day - _DAY), self.begin.on(day)):
+            end = self.end.next_after(begin)
+            if begin <= moment < end:
+                return end
+        return None

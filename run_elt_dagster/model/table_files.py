@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -27,7 +28,11 @@ def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem
         except TableProblemsError as error:
             problems += error.problems
     rules, wrong = _rules(directory, {path.parent for path in files})
-    return [_with_rule(table, rules) for table in tables], [*problems, *wrong]
+    ruled = [_with_rule(table, rules) for table in tables]
+    without_effect = [
+        problem for own, table in zip(tables, ruled, strict=True) for problem in _without_effect(own, table)
+    ]
+    return ruled, [*problems, *wrong, *without_effect]
 
 
 def _rules(directory: Path, schemas: Collection[Path]) -> tuple[Mapping[Path, AlertRule], list[TableProblem]]:
@@ -47,6 +52,15 @@ def _with_rule(table: AnalyticsTable, rules: Mapping[Path, AlertRule]) -> Analyt
     if rule is None or not rule.model_fields_set:
         return table
     return table.model_copy(update={"alerts": table.alerts.over(rule)})
+
+
+def _without_effect(own: AnalyticsTable, table: AnalyticsTable) -> Iterator[TableProblem]:
+    """Yield what a file says of its alerts in vain, as its severity is."""
+    for key, rule in table.alerts.without_effect(own.alerts):
+        lines = table.path.read_text(encoding="utf-8").splitlines() if table.path is not None else []
+        line = next((number for number, text in enumerate(lines, 1) if re.search(rf"\b{key}\s*:", text)), 1)
+        if table.path is not None:
+            yield TableProblem(table.path, line, f"alerts.{key}: {rule}.")
 
 
 def table_paths(directory: Path) -> list[Path]:

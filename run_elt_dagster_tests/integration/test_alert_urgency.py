@@ -1,8 +1,10 @@
 """How urgent the alerts of tables are: whom they wake, when, and what a person says to it."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,11 +12,14 @@ import pytest
 
 from run_elt_dagster.alerts.acknowledging import NotOpenError, acknowledge, list_incidents, snooze
 from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.notes import Acknowledgement
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.model.alert_rule import AlertRule
+from run_elt_dagster.model.freshness import FreshWithin
+from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster_tests.support.alert_harness import AlertHarness
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
 from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
 
 MENTION = "<!subteam^S0123456789>"
@@ -26,10 +31,12 @@ class Urgent(AlertHarness):
 
     settings: AlertSettings = field(default_factory=lambda: AlertSettings(owners={"team:analytics": "S0123456789"}))
     rules: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
+    watched: tuple[Watched, ...] = ()
 
     @property
     def alerts(self) -> Alerts:
-        return replace(super().alerts, rules={f"analytics.{name}": rule for name, rule in self.rules.items()})
+        rules = {f"analytics.{name}": rule for name, rule in self.rules.items()}
+        return replace(super().alerts, rules=rules, watched=self.watched)
 
     def texts(self) -> list[str]:
         """What stands in the channel, blocks and all."""
@@ -191,3 +198,55 @@ def test_rules_and_snoozes_cost_nothing_where_nothing_fails(urgent: Urgent, monk
     monkeypatch.setattr(urgent.instance, "fetch_observations", lambda *found, **_: asked.append(found))
     urgent.tick(30)
     assert asked == []
+
+
+def quiet_now(*, hours: int = 2) -> str:
+    """Return quiet hours that began an hour ago."""
+    now = datetime.now(UTC)
+    return f"{now - timedelta(hours=1):%H:%M}-{now + timedelta(hours=hours):%H:%M}"
+
+
+def test_alert_that_notifies_waits_for_the_end_of_quiet_hours_and_is_told_once(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
+    run = urgent.fail()
+    urgent.first_attempt(run)
+    urgent.first_attempt(urgent.fail())
+    urgent.tick(30)
+    assert (urgent.posts(), urgent.ledger(run).status, urgent.ledger(run).reason) == (0, "held", "quiet hours")
+    for _ in range(3):
+        urgent.tick(3600)
+    (message,) = urgent.stand_in.messages
+    assert "Failed the same way 2 times." in message["text"]
+    assert re.search(r"\nHeld back since <!date\^\d+\^.*>: quiet hours\.\n", message["text"])
+
+
+def test_recovery_of_what_notifies_waits_for_the_end_of_quiet_hours_too(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify")}
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
+    urgent.tick(30)
+    assert urgent.posts() == 1
+    urgent.tick(2 * 3600)
+    assert [bool(each.get("thread_ts")) for each in urgent.stand_in.messages] == [False, True]
+
+
+def test_table_that_pages_ends_the_quiet_of_another_in_the_same_run(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
+    urgent.first_attempt(urgent.fail())
+    assert urgent.posts() == 1
+
+
+def test_late_table_that_notifies_waits_for_the_end_of_quiet_hours(urgent: Urgent) -> None:
+    urgent.publish()
+    urgent.watched = (Watched("analytics.mau", FreshWithin.model_validate({"fail": "26h"}), schedule="daily"),)
+    cursor, _ = look_for_late_tables(urgent.alerts, urgent.instance, urgent.slack, None, log=LOG)
+    urgent.now += 48 * 3600
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
+    cursor, _ = look_for_late_tables(urgent.alerts, urgent.instance, urgent.slack, cursor, log=LOG)
+    assert urgent.posts() == 0
+    assert health_of(urgent.alerts, urgent.instance, urgent.slack).is_well
+    urgent.now += 2 * 3600
+    look_for_late_tables(urgent.alerts, urgent.instance, urgent.slack, cursor, log=LOG)
+    assert urgent.posts() == 1

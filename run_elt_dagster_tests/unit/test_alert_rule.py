@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.code_versions import code_version
-from run_elt_dagster.orchestration.specs import channels_of, owners_of
+from run_elt_dagster.orchestration.specs import channels_of, owners_of, rules_of
 
 
 def folder(directory: Path, **files: str) -> Path:
@@ -43,9 +44,12 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
     ("text", "line", "says"),
     [
         ("channel: '#sales'\n", 1, "channel: requires the ID of a channel, as in C0123456789"),
-        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners, severity."),
+        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners, severity, quiet."),
         ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
         ("channel: C0A\nchannel: C0B\n", 2, "channel"),
+        ("severity: page\nquiet: 22:00-07:00\n", 2, "quiet: requires severity: notify, got page"),
+        ("severity: notify\nquiet: at night\n", 2, "quiet: requires two times of the day with their time zone"),
+        ("severity: notify\nquiet: 07:00-07:00 UTC\n", 2, "quiet: requires two different times"),
         ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page', 'notify' or 'digest', got 'low'."),
         ("- C0A\n", 1, "alerts.yaml requires"),
     ],
@@ -64,6 +68,28 @@ def test_wrong_rule_of_a_table_is_an_error_with_its_line(tmp_path: Path) -> None
     (problem,) = raised.value.problems
     assert (problem.path, problem.line) == (tmp_path / "sales" / "a.sql", 3)
     assert problem.message.startswith("alerts.channel: requires the ID of a channel")
+
+
+def test_quiet_hours_of_a_folder_are_without_effect_where_a_table_pages(tmp_path: Path) -> None:
+    directory = folder(
+        tmp_path,
+        a="/* elt\nalerts: {severity: notify}\nelt */ select 1 as n",
+        b="/* elt\nalerts: {severity: page}\nelt */ select 1 as n",
+        whole="quiet: 22:00-07:00 Europe/Berlin\n",
+    )
+    tables = load_tables(directory)
+    night = datetime(2026, 7, 1, 21, tzinfo=UTC)
+    assert tables[("sales", "a")].alerts.quiet_until(night) == datetime(2026, 7, 2, 5, tzinfo=UTC)
+    assert tables[("sales", "b")].alerts.quiet_until(night) is None
+    assert set(rules_of(tables)) == {"sales.a", "sales.b"}
+
+
+def test_quiet_hours_that_a_table_has_in_vain_are_an_error_with_their_line(tmp_path: Path) -> None:
+    with pytest.raises(TableProblemsError) as raised:
+        load_tables(folder(tmp_path, a="/* elt\nalerts:\n  quiet: 22:00-07:00\nelt */ select 1 as n"))
+    (problem,) = raised.value.problems
+    assert (problem.path, problem.line) == (tmp_path / "sales" / "a.sql", 3)
+    assert problem.message == "alerts.quiet: requires severity: notify, got none, so page."
 
 
 def test_mapping_has_the_same_rule() -> None:

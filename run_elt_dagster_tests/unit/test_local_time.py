@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from run_elt_dagster.model.local_time import TimeOfDay
+from run_elt_dagster.model.local_time import QuietHours, TimeOfDay
 from run_elt_dagster.settings import AlertSettings
 
 
@@ -35,3 +35,20 @@ def test_time_of_the_day_comes_once_a_day_also_when_the_clocks_change() -> None:
 def test_wrong_time_of_the_day_is_a_wrong_setting(text: str) -> None:
     with pytest.raises(ValueError, match="a time of the day with its time zone, as in 08:00 Europe/Berlin"):
         AlertSettings(digest_at=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment", "until"),
+    [
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 7, 1, 19, 59, tzinfo=UTC), None),
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 7, 1, 20, 0, tzinfo=UTC), datetime(2026, 7, 2, 5, tzinfo=UTC)),
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 7, 2, 4, 59, tzinfo=UTC), datetime(2026, 7, 2, 5, tzinfo=UTC)),
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 7, 2, 5, 0, tzinfo=UTC), None),
+        # Summer time begins and ends in these nights: they last 8 and 10 hours.
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 3, 28, 21, tzinfo=UTC), datetime(2026, 3, 29, 5, tzinfo=UTC)),
+        ("22:00-07:00 Europe/Berlin", datetime(2026, 10, 24, 20, tzinfo=UTC), datetime(2026, 10, 25, 6, tzinfo=UTC)),
+        ("12:00-13:00", datetime(2026, 7, 1, 12, 30, tzinfo=UTC), datetime(2026, 7, 1, 13, tzinfo=UTC)),
+    ],
+)
+def test_quiet_hours_end_at_their_local_time(text: str, moment: datetime, until: datetime | None) -> None:
+    assert QuietHours.of(text).until(moment) == until
