@@ -80,7 +80,7 @@ def acknowledge(alerts: Alerts, instance: dg.DagsterInstance, what: str, *, by: 
             run_id = record.dagster_run.run_id
             instance.add_run_tags(run_id, acknowledgement.tags(run_id))
     tables = dict.fromkeys(name for record in found for name in tables_of(alerts, instance, record))
-    return f"Acknowledged: {', '.join(tables)}. No reply follows until it is published again."
+    return f"Acknowledged: {', '.join(tables)}. No reply and no page follows until it is published again."
 
 
 def snooze(

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -193,12 +193,30 @@ def take_into_digest(instance: dg.DagsterInstance, run_id: str) -> None:
             instance.add_run_tags(run_id, replace(entry, status="digest", next_at=0, reason="").tags(run_id))
 
 
-def note_acknowledged(instance: dg.DagsterInstance, first_id: str, at: float) -> None:
-    """Write down on the first of an incident which acknowledgement its thread tells of."""
+def let_out(instance: dg.DagsterInstance, run_id: str, *, words: str, clock: Clock) -> bool:
+    """Make due at once what a digest has told, since it pages by now; return whether it was told there. Safe to repeat."""
+    with _ONE_AT_A_TIME:
+        run = instance.get_run_by_id(run_id)
+        entry = LedgerEntry.of(run) if run else LedgerEntry()
+        if run is None or entry.status != "digest":
+            return False
+        entry = replace(entry, status="held", next_at=0, paged_at=clock(), paged_for=words)
+        instance.add_run_tags(run_id, entry.tags(run_id))
+        return True
+
+
+def note_on_first(instance: dg.DagsterInstance, first_id: str, **noted: Any) -> None:
+    """Write down on the first of an incident what its thread tells: that it is acknowledged, or that it pages by now.
+
+    Args:
+        instance: Where the run is.
+        first_id: The run that the incident begins with.
+        noted: Fields of its entry in the ledger.
+    """
     with _ONE_AT_A_TIME:
         run = instance.get_run_by_id(first_id)
         if run is not None:
-            instance.add_run_tags(first_id, replace(LedgerEntry.of(run), acknowledged_at=at).tags(first_id))
+            instance.add_run_tags(first_id, replace(LedgerEntry.of(run), **noted).tags(first_id))
 
 
 def release(

@@ -12,7 +12,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
 from run_elt_dagster.alerts.causes import groups_of, headline
-from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, after, missing, send, take_into_digest
+from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, after, let_out, missing, send, take_into_digest
 from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, read_digests, write_digests
 from run_elt_dagster.alerts.digest_message import digest_message
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of, is_ours, records_of
@@ -23,6 +23,7 @@ from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of
 from run_elt_dagster.alerts.posting import is_gone, update
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.alerts.snoozes import read_snoozes
 from run_elt_dagster.model.local_time import TimeOfDay
 from run_elt_dagster.runs.history import last_materialized_at
 from run_elt_dagster.runs.tags import ALERT
@@ -74,7 +75,10 @@ def look_for_digest(
         write_digests(instance, alerts.location, ledger)
     for record in queued:
         take_into_digest(instance, record.dagster_run.run_id)
-    ledger = _Delivery(alerts, instance, slack, ledger, log=log).run()
+    paged = _paged(alerts, instance, ledger)
+    if paged != ledger:
+        write_digests(instance, alerts.location, paged)
+    ledger = _Delivery(alerts, instance, slack, paged, log=log).run()
     reasons = sorted({digest.entry.reason for digest in ledger.waiting})
     words = f"{sum(not line.over_at for line in ledger.lines)} lines, {len(ledger.waiting)} digests wait. {' '.join(reasons)}"
     return following, words.strip()
@@ -138,7 +142,7 @@ def _failed_line(alerts: Alerts, record: dg.RunRecord, failure: RunFailure | Non
         style = alerts.style()
         words = headline(failure, groups_of(failure, style), style)
         tables, key = tuple(dict.fromkeys(table.name for table in failure.tables)), failure.fingerprint
-    return Line(f"failed|{key}", "failed", tables, words, at, at, run_id=run_id, runs=(start_of(run_id),))
+    return Line(f"failed|{key}", "failed", tables, words, at, at, run_id=run_id, runs=(start_of(run_id),), row_at=at)
 
 
 def _late_lines(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -> Iterator[Line]:
@@ -219,6 +223,47 @@ def _over(
 
     digests = (replace(each, lines=tuple(map(looked_at, each.lines))) for each in ledger.digests)
     return DigestLedger(tuple(digests))
+
+
+def _paged(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -> DigestLedger:
+    """Let out the failures whose tables page by now: the last run of the line alerts, as one of a table that pages."""
+    failing = [line for line in ledger.lines if line.what == "failed" and not line.over_at and not line.paged_at]
+
+    def words(line: Line) -> str:
+        found = (
+            rule.words(
+                failures=sum(each.row for each in failing if name in each.tables),
+                seconds=alerts.clock() - line.row_at,
+            )
+            for name, rule in alerts.escalations_of(line.tables).items()
+        )
+        return next(filter(None, found), "")
+
+    due = {line.key: why for line in failing if (why := words(line))}
+    snoozes = read_snoozes(alerts, instance) if due else {}
+    out = {
+        line.key
+        for line in failing
+        if line.key in due
+        and not all(name in snoozes for name in line.tables)
+        and _let_out(alerts, instance, line, due[line.key])
+    }
+    digests = tuple(
+        replace(
+            digest,
+            lines=tuple(replace(line, paged_at=alerts.clock()) if line.key in out else line for line in digest.lines),
+        )
+        for digest in ledger.digests
+    )
+    return DigestLedger(digests)
+
+
+def _let_out(alerts: Alerts, instance: dg.DagsterInstance, line: Line, why: str) -> bool:
+    """Return whether the last run of a line is let out, by this look or by one before that was killed."""
+    if let_out(instance, line.run_id, words=why, clock=alerts.clock):
+        return True
+    run = instance.get_run_by_id(line.run_id)
+    return run is not None and bool(LedgerEntry.of(run).paged_at)
 
 
 def _published_again(

@@ -36,6 +36,9 @@ class Line:
         run_id: The last run in which it was so; empty of a late table.
         runs: How the ids of the last runs start.
         over_at: Since when it is over, 0 while it is not.
+        row: How often in a row, since it was over last.
+        row_at: When that row began.
+        paged_at: Since when it pages all the same, 0 if it does not.
     """
 
     key: str
@@ -48,14 +51,23 @@ class Line:
     run_id: str = ""
     runs: tuple[str, ...] = ()
     over_at: float = 0
+    row: int = 1
+    row_at: float = 0
+    paged_at: float = 0
 
     def again(self, other: "Line") -> "Line":
         """Return it with one more occurrence; itself if it knows that one."""
         if not other.runs or other.runs[0] in self.runs:
             return self
         runs = (*self.runs, *other.runs)[-RUNS_KEPT:]
-        last_at = max(self.last_at, other.last_at)
-        return replace(other, first_at=self.first_at, last_at=last_at, count=self.count + 1, runs=runs)
+        known = {
+            "first_at": self.first_at,
+            "last_at": max(self.last_at, other.last_at),
+            "count": self.count + 1,
+            "runs": runs,
+        }
+        in_row = {} if self.over_at else {"row": self.row + 1, "row_at": self.row_at, "paged_at": self.paged_at}
+        return replace(other, **known, **in_row)
 
 
 @dataclass(frozen=True)

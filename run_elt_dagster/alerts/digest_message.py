@@ -78,7 +78,8 @@ def _names(line: Line, style: Style) -> str:
 def _open_line(line: Line, style: Style, limit: int) -> str:
     times = f"{line.count:,} times since {_date(line.first_at)}" if line.count > 1 else _date(line.first_at)
     run = f" · run {run_link(line.run_id, style)}" if line.run_id else ""
-    return f"• *{_names(line, style)}:* {say(line.words, style, limit)} · {times}{run}"
+    paged = " · :rotating_light: has paged" if line.paged_at else ""
+    return f"• *{_names(line, style)}:* {say(line.words, style, limit)} · {times}{run}{paged}"
 
 
 def _over_line(line: Line, style: Style, limit: int) -> str:

@@ -21,7 +21,7 @@ from run_elt_dagster.alerts.incidents import (
 )
 from run_elt_dagster.alerts.ledger import LedgerEntry, destination_of
 from run_elt_dagster.alerts.message import failure_message, list_message, lost_message, repeat_message, repeats_message
-from run_elt_dagster.alerts.notes import Acknowledgement, held_line
+from run_elt_dagster.alerts.notes import Acknowledgement, held_line, paged_line
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 
@@ -89,7 +89,8 @@ def _draft(
     run_id = record.dagster_run.run_id
     try:
         failure = describe_verified(alerts, instance, record, log=log)
-        style = alerts.style(table.name for table in failure.tables)
+        has_paged = bool(LedgerEntry.of(record.dagster_run).paged_at)
+        style = alerts.style(() if has_paged else [table.name for table in failure.tables])
         first = first_alike(alerts, instance, failure)
         left = _untold(instance, covered)
         held = _held_line([record, *left], style)
@@ -99,7 +100,7 @@ def _draft(
         )
         message = failure_message(failure, style=style, count=1 + len(left), state="recovered" if is_over else "open")
         draft = Draft(
-            with_note(message, held),
+            with_note(message, "\n".join(filter(None, (held, paged_line(LedgerEntry.of(record.dagster_run), style))))),
             covered=tuple(each.dagster_run.run_id for each in left),
             fingerprint=failure.fingerprint,
             state="recovered" if is_over else "open" if failure.tables else "closed",

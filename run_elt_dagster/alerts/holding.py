@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import dagster as dg
 
 from run_elt_dagster.alerts.delivery import hold
-from run_elt_dagster.alerts.failed_runs import ended_at_of
+from run_elt_dagster.alerts.failed_runs import WAITING_READ, ended_at_of
 from run_elt_dagster.alerts.failure import RunFailure
-from run_elt_dagster.alerts.incidents import describe_in_short
+from run_elt_dagster.alerts.incidents import count_alike, describe_in_short, first_alike, open_firsts, tables_of
 from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
-from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.snoozes import Snooze, read_snoozes
+from run_elt_dagster.runs.tags import ALERT
 
 # After its failure, nothing waits longer: a snooze can follow another one, and failures are looked for during 48 h.
 LONGEST_SECONDS = 36 * 3600
+QUIET = "quiet hours"
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,8 @@ def hold_back(
     snoozes = read_snoozes(alerts, instance) if due else {}
     if not snoozes and not alerts.rules:
         return left
-    held: set[str] = set()
-    for record in due:
-        failure = describe_in_short(alerts, instance, record, log=log)
-        found = None if failure is None else _hold_of(alerts, record, failure, snoozes)
-        if found is not None and _is_written(alerts, instance, record, found):
-            log.info(f"the alert of run {record.dagster_run.run_id} is held back: {found.words}")
-            held.add(record.dagster_run.run_id)
+    look = _Look(alerts, instance, snoozes, log)
+    held = {record.dagster_run.run_id for record in due if look.holds(record)}
     return [record for record in left if record.dagster_run.run_id not in held]
 
 
@@ -69,34 +66,89 @@ def _is_held(record: dg.RunRecord, now: float) -> bool:
 
 
 def _is_new(record: dg.RunRecord) -> bool:
-    """Return whether no attempt was made to alert of a run: what was tried once goes on."""
-    return LedgerEntry.of(record.dagster_run).status in ("", "held")
+    """Return whether no attempt was made to alert of a run: what was tried once goes on, and what pages by now is let out."""
+    entry = LedgerEntry.of(record.dagster_run)
+    return entry.status in ("", "held") and not entry.paged_at
 
 
-def _is_written(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, found: Hold) -> bool:
-    return hold(
-        instance,
-        record.dagster_run.run_id,
-        until=found.until,
-        words=found.words,
-        location=alerts.location,
-        clock=alerts.clock,
-        for_digest=found.for_digest,
-    )
+@dataclass(frozen=True)
+class _Look:
+    """One look at failures that are due."""
 
+    alerts: Alerts
+    instance: dg.DagsterInstance
+    snoozes: Mapping[str, Snooze]
+    log: logging.Logger
 
-def _hold_of(alerts: Alerts, record: dg.RunRecord, failure: RunFailure, snoozes: Mapping[str, Snooze]) -> Hold | None:
-    """Return why a failure waits; None if it alerts now."""
-    names = [table.name for table in failure.tables]
-    now, latest = alerts.clock(), ended_at_of(record) + LONGEST_SECONDS
-    snoozed = _snoozed(names, snoozes)
-    if snoozed is not None and now < (until := min(snoozed.until, latest)):
-        return Hold(until, snoozed.words)
-    if now < (until := min(alerts.quiet_until(names), latest)):
-        return Hold(until, "quiet hours")
-    if alerts.severity_of(names) == "digest":
-        return Hold(0, "it is told in the daily digest", for_digest=True)
-    return None
+    def holds(self, record: dg.RunRecord) -> bool:
+        """Write down why a failure waits, and return whether it does."""
+        failure = describe_in_short(self.alerts, self.instance, record, log=self.log)
+        found = None if failure is None else self._hold_of(record, failure)
+        if found is None or not self._write(record.dagster_run.run_id, found):
+            return False
+        self.log.info(f"the alert of run {record.dagster_run.run_id} is held back: {found.words}")
+        return True
+
+    def _write(self, run_id: str, found: Hold) -> bool:
+        return hold(
+            self.instance,
+            run_id,
+            until=found.until,
+            words=found.words,
+            location=self.alerts.location,
+            clock=self.alerts.clock,
+            for_digest=found.for_digest,
+        )
+
+    def _hold_of(self, record: dg.RunRecord, failure: RunFailure) -> Hold | None:
+        """Return why a failure waits; None if it alerts now."""
+        alerts, names = self.alerts, [table.name for table in failure.tables]
+        now, latest = alerts.clock(), ended_at_of(record) + LONGEST_SECONDS
+        snoozed = _snoozed(names, self.snoozes)
+        if snoozed is not None and now < (until := min(snoozed.until, latest)):
+            return Hold(until, snoozed.words)
+        quiet_until = min(alerts.quiet_until(names), latest, self._pages_at(record, names))
+        if now < quiet_until and not self._is_let_out(record, names):
+            return Hold(quiet_until, QUIET)
+        if alerts.severity_of(names) == "digest" and not self._has_paged(names, failure):
+            return Hold(0, "it is told in the daily digest", for_digest=True)
+        return None
+
+    def _pages_at(self, record: dg.RunRecord, names: Sequence[str]) -> float:
+        """Return until when quiet hours may hold a failure back: then its tables page."""
+        times = [rule.time for rule in self.alerts.escalations_of(names).values() if rule.time is not None]
+        return ended_at_of(record) + min(times).total_seconds() if times else float("inf")
+
+    def _is_let_out(self, record: dg.RunRecord, names: Sequence[str]) -> bool:
+        """Return whether a table has failed so often by now that it pages; what quiet hours hold back of it is then let out too."""
+        least = {
+            name: rule.failures for name, rule in self.alerts.escalations_of(names).items() if rule.failures is not None
+        }
+        if not least:
+            return False
+        held = [run for run in self._held() if run.dagster_run.run_id != record.dagster_run.run_id]
+        opened = open_firsts(self.alerts, self.instance)
+        for name, failures in least.items():
+            waiting = [run for run in held if name in self._tables(run)]
+            told = [count_alike(self.instance, run.dagster_run.run_id) for run in opened if name in self._tables(run)]
+            if len(waiting) + sum(told) + 1 >= failures:
+                for run in waiting:
+                    self._write(run.dagster_run.run_id, Hold(0, QUIET))
+                return True
+        return False
+
+    def _held(self) -> Sequence[dg.RunRecord]:
+        statuses = alerting_statuses(self.alerts)
+        held = self.instance.get_run_records(dg.RunsFilter(tags={ALERT: "held"}, statuses=statuses), limit=WAITING_READ)
+        return [run for run in held if LedgerEntry.of(run.dagster_run).held_for == QUIET]
+
+    def _tables(self, record: dg.RunRecord) -> tuple[str, ...]:
+        return tables_of(self.alerts, self.instance, record)
+
+    def _has_paged(self, names: Sequence[str], failure: RunFailure) -> bool:
+        """Return whether an incident of the same cause has paged: the failure then belongs into its thread."""
+        asks = bool(self.alerts.escalations_of(names))
+        return asks and first_alike(self.alerts, self.instance, failure) is not None
 
 
 def _snoozed(names: Sequence[str], snoozes: Mapping[str, Snooze]) -> Snooze | None:

@@ -13,7 +13,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message, plain_message
 from run_elt_dagster.alerts.causes import State
-from run_elt_dagster.alerts.delivery import note_acknowledged
+from run_elt_dagster.alerts.delivery import note_on_first
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of
 from run_elt_dagster.alerts.failure import FailedTable, RunFailure
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
@@ -152,7 +152,8 @@ def first_message(
         count: How many runs failed alike.
         state: Whether its tables are published again.
     """
-    style = alerts.style(table.name for table in failure.tables)
+    # What has paged mentions the owners from then on.
+    style = alerts.style(() if LedgerEntry.of(first).paged_at else [table.name for table in failure.tables])
     return with_notes(failure_message(failure, style=style, count=count, state=state), first, style=style)
 
 
@@ -176,11 +177,13 @@ def tell_acknowledged(
         message = first_message(alerts, first, describe(alerts, instance, record), count=count)
         outcome = update(client, entry.channel, entry.ts, message)
         if outcome.kind == "delivered":
-            line = plain_message(f":eyes: {taken.line(alerts.style())} No reply follows until it is published again.")
+            line = plain_message(
+                f":eyes: {taken.line(alerts.style())} No reply and no page follows until it is published again."
+            )
             outcome = post(client, entry.channel, line, run_id=first.run_id, thread_ts=entry.ts)
         if outcome.kind in ("transient", "rate limit", "unauthorized") and not (outcome.ambiguous or is_gone(outcome)):
             return
-        note_acknowledged(instance, first.run_id, taken.at)
+        note_on_first(instance, first.run_id, acknowledged_at=taken.at)
 
 
 def tables_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> tuple[str, ...]:
@@ -212,12 +215,12 @@ def announce_recoveries(
         known: Of the ticks before.
     """
     announced = 0
-    tables = _tables_of(alerts, instance, firsts, known or Known())
+    tables = known_tables(alerts, instance, firsts, known or Known())
     for record in _materialized_since(instance, firsts, tables):
         if time.monotonic() > until:
             break
         names = tables[record.dagster_run.run_id]
-        if alerts.quiet_until(names):
+        if alerts.quiet_until(names) and not LedgerEntry.of(record.dagster_run).paged_at:
             continue
         if _recovered(alerts, instance, record.dagster_run, names):
             failure = describe(alerts, instance, record)
@@ -228,7 +231,7 @@ def announce_recoveries(
     return announced
 
 
-def _tables_of(
+def known_tables(
     alerts: Alerts, instance: dg.DagsterInstance, firsts: Sequence[dg.RunRecord], known: Known
 ) -> Mapping[str, Sequence[str]]:
     """Return the tables of the incidents, by the first run; those of the newest that were not known are read."""

@@ -66,6 +66,9 @@ class LedgerEntry:
         held_for: Why it was held back.
         acknowledged_at: Which acknowledgement its thread tells of, by its moment in seconds since the epoch; on the first of an
             incident.
+        paged_at: When it paged although its tables do not, in seconds since the epoch; on the first of an incident.
+        paged_for: Why it paged.
+        page_tried_at: When an attempt to page was made whose answer is unknown.
     """
 
     status: Status = ""
@@ -92,6 +95,9 @@ class LedgerEntry:
     held_since: float = 0
     held_for: str = ""
     acknowledged_at: float = 0
+    paged_at: float = 0
+    paged_for: str = ""
+    page_tried_at: float = 0
 
     @classmethod
     def of(cls, run: dg.DagsterRun) -> "LedgerEntry":

@@ -57,6 +57,14 @@ def held_line(entry: LedgerEntry, style: Style) -> str:
     return f"Held back since {since}: {say(entry.held_for, style, REASON_LIMIT)}."
 
 
+def paged_line(entry: LedgerEntry, style: Style) -> str:
+    """Return when it paged although its tables do not, and why; empty if it did not."""
+    if not entry.paged_at:
+        return ""
+    at = date_text(datetime.fromtimestamp(entry.paged_at, UTC))
+    return f":rotating_light: Pages since {at}: {say(entry.paged_for, style, REASON_LIMIT)}."
+
+
 def shortened(text: str, limit: int) -> str:
     """Return what a person wrote in one line, cut: it must fit into a tag."""
     return cut(" ".join(text.split()), limit)
@@ -65,6 +73,8 @@ def shortened(text: str, limit: int) -> str:
 def _lines(run: dg.DagsterRun, style: Style) -> Iterator[str]:
     if held := held_line(LedgerEntry.of(run), style):
         yield held
+    if paged := paged_line(LedgerEntry.of(run), style):
+        yield paged
     acknowledged = Acknowledgement.of(run)
     if acknowledged is not None:
         yield f":eyes: {acknowledged.line(style)}"

@@ -114,8 +114,19 @@ def is_gone(outcome: Outcome) -> bool:
     return outcome.kind != "delivered" and outcome.error in GONE_ERRORS
 
 
-def post(client: "WebClient", channel: str, message: Message, *, run_id: str, thread_ts: str = "") -> Outcome:
-    """Post a message once; join the channel once where that is all that is missing; drop refused blocks once."""
+def post(
+    client: "WebClient", channel: str, message: Message, *, run_id: str, thread_ts: str = "", is_broadcast: bool = False
+) -> Outcome:
+    """Post a message once; join the channel once where that is all that is missing; drop refused blocks once.
+
+    Args:
+        client: Of Slack.
+        channel: ID of the channel.
+        message: The message.
+        run_id: What it is found again by.
+        thread_ts: The first message of its thread, empty for none.
+        is_broadcast: Whether a reply is shown in the channel too.
+    """
 
     def send(content: Message) -> Outcome:
         return call(
@@ -124,6 +135,7 @@ def post(client: "WebClient", channel: str, message: Message, *, run_id: str, th
                 text=content.text,
                 blocks=list(content.blocks) or None,
                 thread_ts=thread_ts or None,
+                reply_broadcast=is_broadcast or None,
                 unfurl_links=False,
                 unfurl_media=False,
                 # Finds a message again if Slack's answer to it was lost.

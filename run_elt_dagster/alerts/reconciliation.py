@@ -10,6 +10,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.delivery import release
 from run_elt_dagster.alerts.drafts import attempt_alert
+from run_elt_dagster.alerts.escalation import escalate
 from run_elt_dagster.alerts.failed_runs import (
     clear_copied_tags,
     ended_at_of,
@@ -78,6 +79,7 @@ def reconcile(
     if not slack.missing:
         firsts = open_firsts(alerts, instance)
         tell_acknowledged(alerts, instance, slack, firsts)
+        escalate(alerts, instance, slack, firsts, known=known)
         recovered = announce_recoveries(alerts, instance, slack, firsts, until=until, known=known)
     clear_copied_tags(alerts, instance, known)
     entries = [tried.get(r.dagster_run.run_id) or LedgerEntry.of(r.dagster_run) for r in records]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from run_elt_dagster.alerts.blocks import Style
     from run_elt_dagster.alerts.delivery import Clock
     from run_elt_dagster.alerts.production import Seen
-    from run_elt_dagster.model.alert_rule import AlertRule, Severity
+    from run_elt_dagster.model.alert_rule import AlertRule, PageAfter, Severity
     from run_elt_dagster.runs.freshness import Rows, Watched
 
 RETRIES_SENSOR, BACKFILLS_SENSOR, LATE_SENSOR, DIGEST_SENSOR = (
@@ -71,8 +71,10 @@ class Known:
             do not change.
         cleared_until: Until when copies of visible tags were taken away, in seconds since the epoch; None before the first look.
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; 0 for never, None before the first look.
+        counts: How many runs of an open incident had failed, and when its last one did, by the id of the first run.
     """
 
+    counts: dict[str, tuple[float, int]] = field(default_factory=dict[str, tuple[float, int]])
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     cleared_until: float | None = None
     last_delivered_at: float | None = None
@@ -137,6 +139,11 @@ class Alerts:
         rules = [rule for name in names if (rule := self.rules[name]).severity == "notify"]
         ends = [rule.quiet_until(now) for rule in rules]
         return min((end.timestamp() for end in ends if end is not None), default=0) if None not in ends else 0
+
+    def escalations_of(self, names: Iterable[str]) -> dict[str, PageAfter]:
+        """Return when the tables page that do not page at once, by name."""
+        rules = ((name, self.rules[name].escalation) for name in names if name in self.rules)
+        return {name: escalation for name, escalation in rules if escalation is not None}
 
     @property
     def location(self) -> str:

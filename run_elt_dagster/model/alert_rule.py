@@ -2,24 +2,34 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from run_elt_dagster.model.checks import LocatedError, Strict
+from run_elt_dagster.model.freshness import duration, in_words
 from run_elt_dagster.model.front_matter import read_settings
 from run_elt_dagster.model.local_time import QuietHours
 
 FILE = "alerts.yaml"
 Severity = Literal["page", "notify", "digest"]
 # Which severities a key belongs to.
-_OF_SEVERITIES: Mapping[str, tuple[Severity, ...]] = {"quiet": ("notify",)}
+_OF_SEVERITIES: Mapping[str, tuple[Severity, ...]] = {
+    "quiet": ("notify",),
+    "page_after": ("notify", "digest"),
+}
 # The most urgent first: the first of a message's tables counts.
 SEVERITIES: tuple[Severity, ...] = ("page", "notify", "digest")
 # https://docs.slack.dev/reference/objects/conversation-object: public channels C..., private ones C... or G...
 _CHANNEL = re.compile(r"[CG][A-Z0-9]{2,}")
+# A failure is looked for during 48 h.
+_LONGEST = timedelta(days=1)
+_PAGE_AFTER = re.compile(
+    r"(?P<failures>[2-9]|[1-9][0-9]{1,2}) failures(?: or (?P<time>[1-9][0-9]{0,4} ?[mhd]))?|(?P<only>[1-9][0-9]{0,4} ?[mhd])"
+)
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -38,6 +48,48 @@ def _owners(value: tuple[str, ...]) -> tuple[str, ...]:
     for owner in value:
         if not is_owner(owner):
             raise ValueError(f"requires e-mail addresses or team:<name>, got {owner[:100]}")
+    return value
+
+
+@dataclass(frozen=True)
+class PageAfter:
+    """When an alert that did not page does.
+
+    Attributes:
+        failures: After so many failures in a row; None if their number does not count.
+        time: After it has failed for so long; None if that does not count.
+    """
+
+    failures: int | None
+    time: timedelta | None
+
+    @classmethod
+    def of(cls, text: str) -> "PageAfter":
+        """Return the rule of `3 failures`, `2h` or `3 failures or 2h`.
+
+        Raises:
+            ValueError: It is written otherwise.
+        """
+        found = _PAGE_AFTER.fullmatch(" ".join(text.split()))
+        if found is None:
+            raise ValueError("requires two failures or more, a time or both, as in 3 failures, 2h, or 3 failures or 2h")
+        failures, times = found["failures"], found["time"] or found["only"]
+        time = duration(times) if times else None
+        if time is not None and time > _LONGEST:
+            raise ValueError("requires a day at most")
+        return cls(int(failures) if failures else None, time)
+
+    def words(self, *, failures: int, seconds: float) -> str:
+        """Return why it pages after so many failures, in so many seconds; empty if it does not."""
+        if self.failures is not None and failures >= self.failures:
+            return f"{failures:,} failures in a row"
+        if self.time is not None and seconds >= self.time.total_seconds():
+            return f"it has failed for {in_words(self.time)}"
+        return ""
+
+
+def _page_after(value: str) -> str:
+    PageAfter.of(value)
     return value
 
 
@@ -60,6 +112,8 @@ class AlertRule(Strict):
             Without it, `page`.
         quiet: Hours in which a message of severity `notify` waits, with their time zone, as in `22:00-07:00 Europe/Berlin`. UTC
             without a zone.
+        page_after: When an alert of severity `notify` or `digest` pages all the same: `3 failures` in a row, `2h` of failing, or
+            `3 failures or 2h`.
     """
 
     channel: Annotated[str, AfterValidator(_channel)] | None = None
@@ -70,6 +124,7 @@ class AlertRule(Strict):
     ] = ()
     severity: Severity | None = None
     quiet: Annotated[str, AfterValidator(_quiet)] | None = None
+    page_after: Annotated[str, AfterValidator(_page_after)] | None = None
 
     @model_validator(mode="after")
     def _is_of_its_severity(self) -> "AlertRule":
@@ -77,6 +132,11 @@ class AlertRule(Strict):
         for key, rule in self.without_effect(self) if self.severity is not None else ():
             raise LocatedError(rule, location=(key,))
         return self
+
+    @property
+    def escalation(self) -> PageAfter | None:
+        """When it pages all the same; None if it does not."""
+        return PageAfter.of(self.page_after) if self.page_after is not None and self.severity != "page" else None
 
     @property
     def has_urgency(self) -> bool:

@@ -29,13 +29,14 @@ class Daily(AlertHarness):
 
     settings: AlertSettings = field(default_factory=lambda: AlertSettings(owners={"team:analytics": "S0123456789"}))
     severity: str = "digest"
+    page_after: str | None = None
     channels: dict[str, str] = field(default_factory=dict[str, str])
     watched: tuple[Watched, ...] = ()
     cursor: str | None = None
 
     @property
     def alerts(self) -> Alerts:
-        rule = AlertRule.model_validate({"severity": self.severity})
+        rule = AlertRule.model_validate({"severity": self.severity, "page_after": self.page_after})
         rules = {f"analytics.{name}": rule for name in self.names}
         return replace(super().alerts, rules=rules, channels=self.channels, watched=self.watched)
 
@@ -228,3 +229,39 @@ def test_without_a_token_the_digest_goes_to_the_log_once(daily: Daily, caplog: p
     for _ in range(3):
         daily.look(DAY)
     assert caplog.text.count("SLACK_TOKEN not set. This digest goes to the log only") == 1
+
+
+def test_failures_of_the_digest_page_after_some_in_a_row_and_recover_in_their_thread(daily: Daily) -> None:
+    daily.page_after = "2 failures"
+    daily.fail()
+    daily.look()
+    last = daily.fail()
+    daily.look()
+    daily.look()
+    (message,) = daily.stand_in.messages
+    assert "<!subteam^S0123456789>" in message["text"]
+    assert "2 failures in a row" in message["text"]
+    assert daily.ledger(last).state == "open"
+    daily.fail()
+    daily.look()
+    assert "Failed the same way 2 times." in message["text"]
+    daily.look_at_the_hour()
+    assert ":rotating_light: has paged" in daily.stand_in.messages[-1]["text"]
+    daily.publish()
+    daily.look()
+    daily.look()
+    assert sum("🟢" in each["text"] for each in daily.stand_in.messages) == 2
+    daily.fail()
+    posts = daily.posts()
+    daily.look()
+    assert daily.posts() == posts
+
+
+def test_failure_of_the_digest_pages_after_its_time(daily: Daily) -> None:
+    daily.page_after = "1h"
+    daily.fail()
+    daily.look()
+    for _ in range(3):
+        daily.look(3600)
+    assert "it has failed for 1 h" in daily.stand_in.messages[0]["text"]
+    assert sum("it has failed for 1 h" in each["text"] for each in daily.stand_in.messages) == 1

@@ -15,11 +15,13 @@ from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.notes import Acknowledgement
 from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness, ScriptedSession
 from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
 
 MENTION = "<!subteam^S0123456789>"
@@ -71,7 +73,7 @@ def test_acknowledged_incident_counts_repeats_without_a_reply_until_it_recovers(
     first = urgent.fail()
     urgent.first_attempt(first)
     assert acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane <Doe>") == (
-        "Acknowledged: analytics.mau. No reply follows until it is published again."
+        "Acknowledged: analytics.mau. No reply and no page follows until it is published again."
     )
     assert "already, by Jane <Doe>" in acknowledge(urgent.alerts, urgent.instance, first[:8], by="Joe")
     urgent.tick(30)
@@ -195,9 +197,27 @@ def test_acknowledgement_without_an_open_incident_is_refused(urgent: Urgent) -> 
 def test_rules_and_snoozes_cost_nothing_where_nothing_fails(urgent: Urgent, monkeypatch: pytest.MonkeyPatch) -> None:
     urgent.publish()
     asked: list[object] = []
-    monkeypatch.setattr(urgent.instance, "fetch_observations", lambda *found, **_: asked.append(found))
+
+    def ask(*found: object, **_: object) -> None:
+        asked.append(found)
+
+    monkeypatch.setattr(urgent.instance, "fetch_observations", ask)
     urgent.tick(30)
     assert asked == []
+    assert [sensor.name for sensor in alert_sensors(urgent.alerts)] == [
+        "slack_alert",
+        "slack_alert_retries",
+        "slack_alert_backfills",
+    ]
+
+
+def test_alerts_of_tables_without_rules_are_what_they_were(urgent: Urgent) -> None:
+    for _ in range(2):
+        urgent.first_attempt(urgent.fail())
+    urgent.tick(30)
+    assert [MENTION in text for text in urgent.texts()] == [True, False]
+    assert "reply_broadcast" not in urgent.stand_in.everything()
+    assert [name for name, _ in urgent.stand_in.requests] == ["chat.postMessage", "chat.update", "chat.postMessage"]
 
 
 def quiet_now(*, hours: int = 2) -> str:
@@ -250,3 +270,92 @@ def test_late_table_that_notifies_waits_for_the_end_of_quiet_hours(urgent: Urgen
     urgent.now += 2 * 3600
     look_for_late_tables(urgent.alerts, urgent.instance, urgent.slack, cursor, log=LOG)
     assert urgent.posts() == 1
+
+
+@pytest.mark.parametrize(("page_after", "seconds"), [("3 failures", 0), ("2h", 7200), ("9 failures or 2h", 7200)])
+def test_incident_that_notifies_pages_once_after_failures_or_time(
+    urgent: Urgent, page_after: str, seconds: float
+) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after=page_after)}
+    urgent.first_attempt(urgent.fail())
+    urgent.tick(30)
+    for _ in range(0 if seconds else 2):
+        assert MENTION not in str(urgent.texts())
+        urgent.first_attempt(urgent.fail())
+        urgent.tick(30)
+    urgent.tick(seconds)
+    urgent.tick(30)
+    (first,) = urgent.stand_in.first_messages()
+    (page,) = [each for each in urgent.stand_in.messages if each.get("reply_broadcast")]
+    assert MENTION in page["text"]
+    assert page["thread_ts"] == first["ts"]
+    why = "it has failed for 2 h" if seconds else "3 failures in a row"
+    assert f"It pages: {why}." in page["text"]
+    assert f": {why}." in first["text"]
+    assert MENTION in first["text"]
+
+
+def test_failures_of_other_causes_count_in_a_row(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="2 failures")}
+    urgent.first_attempt(urgent.fail())
+    urgent.session = ScriptedSession(
+        errors={"build": StatementError("no such column", errno=904, query_id="01", answered=True)}
+    )
+    urgent.first_attempt(urgent.run())
+    urgent.tick(30)
+    assert "2 failures in a row" in str(urgent.texts())
+
+
+def test_page_without_an_owner_that_slack_knows_calls_who_is_there(urgent: Urgent) -> None:
+    urgent.settings = AlertSettings()
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    urgent.tick(3600)
+    assert "<!here>" in urgent.stand_in.messages[-1]["text"]
+
+
+@pytest.mark.parametrize("said", ["acknowledged", "snoozed", "published"])
+def test_incident_that_a_person_has_taken_or_that_is_over_does_not_page(urgent: Urgent, said: str) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    if said == "acknowledged":
+        acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
+    elif said == "snoozed":
+        snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=4 * 3600, by="Jane")
+    else:
+        urgent.publish()
+        urgent.tick(30)
+    urgent.tick(3600)
+    assert MENTION not in str(urgent.texts())
+
+
+def test_page_waits_for_slack_and_is_posted_once(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    urgent.stand_in.has_history = True
+    urgent.stand_in.faults.append(Fault(status=503, times=1))
+    urgent.stand_in.faults.append(Fault(drop_answer=True, times=1))
+    urgent.tick(3600)
+    for _ in range(4):
+        urgent.tick(30)
+    assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, True]
+
+
+def test_page_breaks_quiet_hours_after_its_time(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    assert urgent.posts() == 0
+    urgent.tick(3600)
+    assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, True]
+
+
+def test_page_breaks_quiet_hours_after_some_failures(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="3 failures")}
+    for expected in (0, 0, 1):
+        urgent.first_attempt(urgent.fail())
+        assert urgent.posts() == expected
+    urgent.tick(30)
+    urgent.tick(30)
+    (page,) = [each for each in urgent.stand_in.messages if each.get("reply_broadcast")]
+    assert "3 failures in a row" in page["text"]
+    assert len(urgent.stand_in.first_messages()) == 1

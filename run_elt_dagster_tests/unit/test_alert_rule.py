@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from run_elt_dagster.model.alert_rule import PageAfter
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError
 from run_elt_dagster.model.table_files import load_table
@@ -44,12 +45,20 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
     ("text", "line", "says"),
     [
         ("channel: '#sales'\n", 1, "channel: requires the ID of a channel, as in C0123456789"),
-        ("owners: [team:a]\nchanel: C0A\n", 2, "unknown key 'chanel'. Known keys: channel, owners, severity, quiet."),
+        (
+            "owners: [team:a]\nchanel: C0A\n",
+            2,
+            "unknown key 'chanel'. Known keys: channel, owners, severity, quiet, page_after.",
+        ),
         ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
         ("channel: C0A\nchannel: C0B\n", 2, "channel"),
         ("severity: page\nquiet: 22:00-07:00\n", 2, "quiet: requires severity: notify, got page"),
         ("severity: notify\nquiet: at night\n", 2, "quiet: requires two times of the day with their time zone"),
         ("severity: notify\nquiet: 07:00-07:00 UTC\n", 2, "quiet: requires two different times"),
+        ("severity: page\npage_after: 2h\n", 2, "page_after: requires severity: notify or digest, got page"),
+        ("severity: notify\npage_after: soon\n", 2, "page_after: requires two failures or more, a time or both"),
+        ("severity: notify\npage_after: 1 failures\n", 2, "page_after: requires two failures or more"),
+        ("severity: notify\npage_after: 2d\n", 2, "page_after: requires a day at most, got '2d'"),
         ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page', 'notify' or 'digest', got 'low'."),
         ("- C0A\n", 1, "alerts.yaml requires"),
     ],
@@ -97,3 +106,17 @@ def test_mapping_has_the_same_rule() -> None:
         {"schema": "s", "table": "t", "sql": "select 1 as n", "alerts": {"owners": "team:a"}}
     )
     assert table.mentioned == ("team:a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "failures", "seconds", "words"),
+    [
+        ("3 failures", 3, 0, "3 failures in a row"),
+        ("3 failures", 2, 1e6, ""),
+        ("2h", 9, 7199, ""),
+        ("90 m", 0, 5400, "it has failed for 90 min"),
+        ("3 failures or 2h", 2, 7200, "it has failed for 2 h"),
+    ],
+)
+def test_alert_pages_after_its_failures_or_its_time(text: str, failures: int, seconds: float, words: str) -> None:
+    assert PageAfter.of(text).words(failures=failures, seconds=seconds) == words

@@ -1,0 +1,136 @@
+"""Escalation: an alert that did not page does, after some failures in a row or some time, unless a person has taken it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from run_elt_dagster.alerts.blocks import date_text, mentions, names_text, plain_message, say
+from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
+from run_elt_dagster.alerts.failed_runs import ended_at_of
+from run_elt_dagster.alerts.incidents import count_alike, describe, first_message, known_tables
+from run_elt_dagster.alerts.ledger import LedgerEntry
+from run_elt_dagster.alerts.notes import REASON_LIMIT, Acknowledgement
+from run_elt_dagster.alerts.posting import Outcome, find_posted, is_gone, post, update
+from run_elt_dagster.alerts.scope import Alerts, Known
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.alerts.snoozes import read_snoozes
+
+
+def escalate(
+    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, firsts: Sequence[dg.RunRecord], *, known: Known
+) -> None:
+    """Page for the open incidents whose tables ask for it by now: once each. What Slack does not take, the next tick pages.
+
+    Without `page_after` in a file nothing is asked. An incident that is acknowledged, or whose tables are snoozed, does not page.
+
+    Args:
+        alerts: Whose incidents.
+        instance: Where they are.
+        slack: Where to.
+        firsts: As `incidents.open_firsts` returns them.
+        known: What the ticks before have read.
+    """
+    if not alerts.escalations_of(alerts.rules):
+        return
+    tables = known_tables(alerts, instance, firsts, known)
+    known.counts = {run_id: count for run_id, count in known.counts.items() if run_id in tables}
+    due = [
+        (record, words) for record in firsts if (words := _reason(alerts, instance, record, firsts=firsts, known=known))
+    ]
+    snoozes = read_snoozes(alerts, instance) if due else {}
+    for record, words in due:
+        names = tables[record.dagster_run.run_id]
+        if all(name in snoozes for name in names):
+            continue
+        if not _page(alerts, instance, slack, record, text=_text(alerts, record, names, words), words=words):
+            return
+
+
+def _reason(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    record: dg.RunRecord,
+    *,
+    firsts: Sequence[dg.RunRecord],
+    known: Known,
+) -> str:
+    """Return why an incident pages now; empty if it does not, or has."""
+    first, names = record.dagster_run, known.tables.get(record.dagster_run.run_id, ())
+    if LedgerEntry.of(first).paged_at or Acknowledgement.of(first) or alerts.severity_of(names) == "page":
+        return ""
+    for name, rule in alerts.escalations_of(names).items():
+        alike = (
+            [each for each in firsts if name in known.tables.get(each.dagster_run.run_id, ())] if rule.failures else []
+        )
+        failures = sum(_count(instance, each, known) for each in alike)
+        if words := rule.words(failures=failures, seconds=alerts.clock() - ended_at_of(record)):
+            return words
+    return ""
+
+
+def _count(instance: dg.DagsterInstance, record: dg.RunRecord, known: Known) -> int:
+    """Return how many runs of an incident failed, asked again after another has."""
+    run_id, last_at = record.dagster_run.run_id, LedgerEntry.of(record.dagster_run).last_failed_at
+    if known.counts.get(run_id, (0, 0))[0] != last_at:
+        known.counts[run_id] = (last_at, count_alike(instance, run_id))
+    return known.counts[run_id][1]
+
+
+def _page(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    record: dg.RunRecord,
+    *,
+    text: str,
+    words: str,
+) -> bool:
+    """Reply in the thread, shown in the channel too, with a mention; return whether Slack takes messages.
+
+    The ledger is written before Slack is asked: an attempt whose answer is lost, or whose process was killed, is looked for.
+    """
+    run_id, entry, client = record.dagster_run.run_id, LedgerEntry.of(record.dagster_run), slack.client()
+    key, outcome = f"{run_id}/page", None
+    if entry.page_tried_at:
+        outcome = find_posted(client, entry.channel, key, entry.ts)
+        if outcome is None and alerts.clock() < entry.page_tried_at + DOUBTFUL_PROBE_SECONDS:
+            return True
+    if outcome is None:
+        note_on_first(instance, run_id, page_tried_at=alerts.clock())
+        message = plain_message(text)
+        outcome = post(client, entry.channel, message, run_id=key, thread_ts=entry.ts, is_broadcast=True)
+        if is_gone(outcome):
+            outcome = post(client, slack.channel, message, run_id=key)
+    if outcome.kind in ("delivered", "refused"):
+        note_on_first(instance, run_id, paged_at=alerts.clock(), paged_for=words, page_tried_at=0)
+        _show(alerts, instance, slack, run_id)
+    elif not outcome.ambiguous:
+        note_on_first(instance, run_id, page_tried_at=0)
+    return outcome.kind in ("delivered", "refused")
+
+
+def _show(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, run_id: str) -> Outcome:
+    """Let the first message say that it pages. If Slack does not take it, the next repeat does."""
+    (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)
+    entry, failure = LedgerEntry.of(record.dagster_run), describe(alerts, instance, record)
+    message = first_message(alerts, record.dagster_run, failure, count=count_alike(instance, run_id))
+    return update(slack.client(), entry.channel, entry.ts, message)
+
+
+def _text(alerts: Alerts, record: dg.RunRecord, names: Sequence[str], words: str) -> str:
+    style = alerts.style()
+    owners = list(dict.fromkeys(owner for name in names for owner in alerts.owners.get(name, ())))
+    # A page wakes a person: without an owner that Slack knows, who is in the channel.
+    everybody = "" if any(owner in style.mentions for owner in owners) else "<!here> "
+    since = date_text(datetime.fromtimestamp(ended_at_of(record), UTC))
+    return "\n".join(
+        filter(
+            None,
+            [
+                f":rotating_light: {everybody}*Still not published: {names_text(names, style)}*",
+                f"It pages: {say(words, style, REASON_LIMIT)}. The first failure: {since}.",
+                mentions(owners, style),
+            ],
+        )
+    )
