@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +17,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool, QueuePool
 
+from run_elt_dagster.alerts.acknowledging import acknowledge, list_incidents, snooze
 from run_elt_dagster.storage.idle import IDLE
 from run_elt_dagster.storage.postgres import KeptConnection
+from run_elt_dagster_tests.integration.test_alert_digest import Daily
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.deployment_dir import ROOT
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.postgres import PASSWORD, USER, Database, Postgres, postgres_server
+from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 
 PID = sa.text("select pg_backend_pid()")
 
@@ -256,3 +260,23 @@ def test_server_that_is_away_is_an_error_as_without_kept_connections(server: Pos
 def test_connection_without_the_plugin_is_none_of_ours(database: Database) -> None:
     with sa.create_engine(database.url, poolclass=NullPool).connect() as connection:
         assert type(connection.connection.dbapi_connection) is psycopg2.extensions.connection
+
+
+@pytest.mark.thorough
+def test_what_a_person_says_to_an_alert_holds_for_every_process(instance: dg.DagsterInstance) -> None:
+    with slack_stand_in() as slack, dg.DagsterInstance.get() as other:
+        harness = Daily(instance, slack, now=time.time(), severity="page")
+        first = harness.fail()
+        harness.first_attempt(first)
+        acknowledge(harness.alerts, other, first[:8], by="Jane")
+        snooze(harness.alerts, other, "analytics.mau", seconds=3600, by="Jane")
+        harness.fail()
+        harness.check(passed=False)
+        harness.look(60)
+        harness.look(60)
+        assert [bool(each.get("thread_ts")) for each in slack.messages] == [False, True]
+        harness.look(3600)
+        assert "Failed the same way 2 times." in slack.messages[0]["text"]
+        harness.look_at_the_hour()
+        assert "Digest: 1 check warns" in slack.messages[-1]["text"]
+        assert list_incidents(harness.alerts, other)[0].count == 2
