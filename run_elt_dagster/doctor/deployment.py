@@ -12,7 +12,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import late_in_words
-from run_elt_dagster.alerts.scope import LATE_SENSOR, RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.scope import DIGEST_SENSOR, LATE_SENSOR, RETRIES_SENSOR, Alerts, at_location
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
@@ -238,6 +238,8 @@ def _automation(
     sensors = SENSORS | {sensor.name for sensor in waking_sensors(woken)}
     if tables is not None and watched_tables(tables, jobs):
         sensors |= {LATE_SENSOR}
+    if tables is not None and rules_of(tables):
+        sensors |= {DIGEST_SENSOR}
     kept: list[Any] = list(instance.all_instigator_state())
     # Other code locations have their own `daily`; ours is where our sensors are.
     states = [state for state in kept if _is(state, "SENSOR", sensors)]

@@ -644,6 +644,19 @@ def test_schedule_and_sensors_that_are_switched_off_fail_but_not_those_of_anothe
     assert found["sensors"] == ("FAIL", "switched off: slack_alert_retries of run_elt.")
 
 
+def test_sensor_of_the_digest_is_looked_at_where_a_file_declares_a_severity(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    path = tmp_path / "tables" / "analytics" / "mau.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("/* elt\nalerts: {severity: digest}\nelt */ select 1 as n", encoding="utf-8")
+    with deployment.open() as instance:
+        switch(instance, "slack_alert_digest", "SENSOR", "STOPPED")
+    assert "slack_alert_digest" not in deployment.look()["sensors"][1]
+    found = deployment.look(tables=load_tables(path.parents[1]))
+    assert found["sensors"] == ("FAIL", "switched off: slack_alert_digest of run_elt.")
+
+
 def test_failed_run_without_its_alert_fails(deployment: Deployment) -> None:
     @dg.op
     def fails() -> None:
