@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from run_elt_dagster.doctor import account, channel, deployment, installation
+from run_elt_dagster.doctor import account, channel, deployment, installation, receivers
 
 PAGE = Path(__file__).parent / "doctor.md"
 BEGIN, END = "<!-- Written by `make docs` from run_elt_dagster/doctor: begin -->", "<!-- end -->"
-CHECKS = (*installation.Check, *account.Check, *channel.Check, *deployment.Check)
+CHECKS = (*installation.Check, *account.Check, *channel.Check, *receivers.Check, *deployment.Check)
 
 
 def texts() -> dict[Path, str]:

@@ -57,6 +57,7 @@ _ALERTS = (
     "webserver_url",
     "runbook_url",
     "heartbeat_url",
+    "receivers",
     "own_channels",
     "digest_at",
     "on_cancel",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from run_elt_dagster.alerts.page import alert_asset, alerts_delivered, digest_asset, late_asset
+from run_elt_dagster.alerts.receivers_sensor import receivers_asset, receivers_delivered
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
@@ -245,7 +246,7 @@ def _built(
         noted.extend(loaded)
     place = place_of(loaded)
     alerts = alerts_of(loaded, settings, place)
-    is_running = any(each.is_running for each in loaded)
+    is_running, has_receivers = any(each.is_running for each in loaded), settings.alerts.receivers is not None
     sources = _sources(loaded)
     return Parts(
         {each.folder.name: _parts_of(each, place, sources[each.folder.name]) for each in loaded},
@@ -254,8 +255,9 @@ def _built(
                 alert_asset(),
                 *([late_asset()] if alerts.watched else []),
                 *([digest_asset()] if alerts.rules else []),
+                *([receivers_asset()] if has_receivers else []),
             ],
-            asset_checks=[alerts_delivered(alerts)],
+            asset_checks=[alerts_delivered(alerts), *([receivers_delivered(alerts)] if has_receivers else [])],
             sensors=[
                 *alert_sensors(alerts, is_running=is_running),
                 lost_runs_sensor(lost_after_seconds=settings.lost_after_seconds, is_running=is_running),

@@ -38,6 +38,9 @@ STATEMENT_TIMEOUT_SECONDS = 4 * 3600
 SLACK_URL = "https://slack.com/api/"
 # https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
 _SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
+# A receiver of alerts, and what its address must not set: Apprise's own retries send twice, `optional` turns a failure into a success.
+_RECEIVER = re.compile(r"([a-z][a-z0-9_-]{0,29})=([A-Za-z][A-Za-z0-9+.-]*://\S+)")
+_NOT_THEIRS = re.compile(r"[?&](?:retry|wait|optional)=|[?&]overflow=split", re.IGNORECASE)
 _noted_secrets: dict[str, None] = {}
 # A name this close to a variable's is a slip: one or two letters in twenty.
 _NEAR = 0.94
@@ -93,6 +96,21 @@ def _address(url: str) -> str:
 def _secret_address(url: SecretStr) -> SecretStr:
     _address(url.get_secret_value())
     return url
+
+
+def _receivers(text: SecretStr) -> SecretStr:
+    names = list[str]()
+    for part in text.get_secret_value().split():
+        match = _RECEIVER.fullmatch(part)
+        if match is None or match[1] in names:
+            raise ValueError("receivers apart by spaces, each with a name of its own, as in `oncall=mailto://...`")
+        names.append(match[1])
+        if _NOT_THEIRS.search(match[2]):
+            raise ValueError(
+                "addresses without `retry`, `wait`, `optional` and `overflow=split`: retries are those of the ledger, and a "
+                "failure must not look like a success"
+            )
+    return text
 
 
 def _source_address(url: str) -> str:
@@ -169,6 +187,11 @@ def _variable(name: str, description: str, *, shown: str = "", example: str = ""
     )
 
 
+def _holds_a_secret(annotation: object) -> bool:
+    """Return whether a field's value is a secret, also where the type has rules of its own."""
+    return annotation is SecretStr or any(map(_holds_a_secret, get_args(annotation)))
+
+
 class Variables(BaseSettings):
     """Settings that variables set. The constructor takes them by their names here and reads no variable."""
 
@@ -213,12 +236,12 @@ class Variables(BaseSettings):
     @classmethod
     def secret_fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that hold a secret."""
-        return tuple(name for name, field in cls.model_fields.items() if SecretStr in get_args(field.annotation))
+        return tuple(name for name, field in cls.model_fields.items() if _holds_a_secret(field.annotation))
 
     @classmethod
     def secret_variables(cls) -> tuple[str, ...]:
         """Return the names of the variables that hold a secret."""
-        return tuple(name for name, field in cls.variables().items() if SecretStr in get_args(field.annotation))
+        return tuple(name for name, field in cls.variables().items() if _holds_a_secret(field.annotation))
 
 
 class SnowflakeSettings(Variables):
@@ -304,6 +327,13 @@ class AlertSettings(Variables):
         "service outside of this deployment tells people when the calls stop ([alerts.md](alerts.md#a-dead-mans-switch))",
         shown="none: no calls",
     )
+    receivers: Annotated[SecretStr, AfterValidator(_receivers)] | None = _variable(
+        "RUN_ELT_ALERT_RECEIVERS",
+        "receivers of alerts besides Slack, as `name=address` apart by spaces: e-mail, PagerDuty, Teams, webhooks and whatever else "
+        "[Apprise](https://appriseit.com/services/) has an address for. Install `run_elt_dagster[receivers]`. Messages name a receiver "
+        "by its name alone ([alerts.md](alerts.md#other-receivers))",
+        shown="none",
+    )
     own_channels: bool = _variable(
         "RUN_ELT_OWN_CHANNELS",
         "`false`: alerts go to `SLACK_CHANNEL` alone, also those of tables with a channel of their own. Set it where a deployment is "
@@ -325,6 +355,12 @@ class AlertSettings(Variables):
     def heartbeat_address(self) -> str:
         """The address as it is called, empty without one."""
         return self.heartbeat_url.get_secret_value() if self.heartbeat_url is not None else ""
+
+    @property
+    def receiver_addresses(self) -> dict[str, str]:
+        """The addresses of the receivers by name. They are secrets."""
+        text = self.receivers.get_secret_value() if self.receivers is not None else ""
+        return {match[1]: match[2] for part in text.split() if (match := _RECEIVER.fullmatch(part))}
 
     @property
     def has_token(self) -> bool:
@@ -608,9 +644,14 @@ def _read(model: type[Model], given: Mapping[str, str], problems: list[str], **p
     except ValidationError as error:
         wrong = {str(each["loc"][0]): each for each in error.errors()}
     problems += [
-        f"{name} requires {_rule(model.variables()[name], each)}, got {given[name]!r}." for name, each in wrong.items()
+        f"{name} requires {_rule(model.variables()[name], each)}, got {_got(model, name, given[name])}."
+        for name, each in wrong.items()
     ]
     return model.read({name: value for name, value in given.items() if name not in wrong}, **parts)
+
+
+def _got(model: type[Variables], name: str, value: str) -> str:
+    return "another value: it is a secret and not shown" if name in model.secret_variables() else repr(value)
 
 
 def _rule(field: FieldInfo, error: Mapping[str, Any]) -> str:

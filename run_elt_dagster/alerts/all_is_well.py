@@ -20,6 +20,7 @@ from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_causes import HEARTBEAT_SECONDS
 from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.late_tables import late_now
+from run_elt_dagster.alerts.receivers_ledger import words_of_receivers
 from run_elt_dagster.alerts.scope import Alerts, Known, KnownRows, Sweep, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location
@@ -80,8 +81,12 @@ def problems(
     """
     looked_at = undelivered(alerts, instance, sweep)
     health = health_of(alerts, instance, slack, looked_at, known=known)
-    if not health.is_well or slack.missing:
+    if not health.is_well or (slack.missing and not slack.is_left_out(alerts.settings)):
         yield health.words
+    if alerts.settings.receivers is not None and (
+        words := words_of_receivers(instance, alerts.location, now=alerts.clock())
+    ):
+        yield words
     beats: Any = instance.get_daemon_heartbeats()
     silent = [
         kind for kind in _DAEMONS if kind not in beats or alerts.clock() - beats[kind].timestamp > HEARTBEAT_SECONDS

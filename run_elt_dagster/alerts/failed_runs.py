@@ -10,7 +10,7 @@ import dagster as dg
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.run_events import EVENT_TYPES, is_interrupted_before_a_step
 from run_elt_dagster.alerts.scope import Alerts, Known, Sweep, alerting_statuses
-from run_elt_dagster.runs.tags import ALERT, copies
+from run_elt_dagster.runs.tags import ALERT, copies, own
 
 KEPT = timedelta(hours=48)
 # The failure sensor comes first; a failure that it has not taken by then was missed by it.
@@ -102,14 +102,39 @@ def undelivered(alerts: Alerts, instance: dg.DagsterInstance, sweep: Sweep | Non
 def _some_of(alerts: Alerts, instance: dg.DagsterInstance, runs: dg.RunsFilter, sweep: Sweep) -> Sequence[dg.RunRecord]:
     """Return what waits, what failed of late, and the next of the rest: each run is among them in its turn."""
     waiting = dg.RunsFilter(statuses=runs.statuses, updated_after=runs.updated_after, tags={ALERT: list(_WAITING)})
-    recent = dg.RunsFilter(statuses=runs.statuses, updated_after=datetime.fromtimestamp(alerts.clock(), UTC) - RECENT)
     read = [
         *islice(_pages(instance, waiting), MOST_WAITING),
-        *islice(_pages(instance, recent), MOST_RECENT),
+        *_recent(alerts, instance),
         *_swept(instance, runs, sweep),
     ]
     by_id = {record.dagster_run.run_id: record for record in read}
     return sorted(by_id.values(), key=lambda record: record.storage_id, reverse=True)
+
+
+def untaken(
+    alerts: Alerts, instance: dg.DagsterInstance, sweep: Sweep, *, tag: str, since: float
+) -> list[dg.RunRecord]:
+    """Return our failed runs of the last 48 h without a tag of their own, the oldest first.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        sweep: Goes on where it ended: what failed within the hour is always looked at, of the rest some.
+        tag: The tag.
+        since: Not those that ended before this moment, in seconds since the epoch.
+    """
+    runs = dg.RunsFilter(statuses=alerting_statuses(alerts), updated_after=_oldest(alerts))
+    now, oldest = alerts.clock(), max(since, _oldest(alerts).timestamp())
+    by_id = {r.dagster_run.run_id: r for r in (*_recent(alerts, instance), *_swept(instance, runs, sweep))}
+    found = [r for r in by_id.values() if ended_at_of(r) >= oldest and own(r.dagster_run, tag) is None]
+    ours = [r for r in found if not is_retried(r, now=now) and is_ours(alerts, instance, r.dagster_run)]
+    return sorted(ours, key=ended_at_of)
+
+
+def _recent(alerts: Alerts, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
+    since = datetime.fromtimestamp(alerts.clock(), UTC) - RECENT
+    recent = dg.RunsFilter(statuses=alerting_statuses(alerts), updated_after=since)
+    return islice(_pages(instance, recent), MOST_RECENT)
 
 
 def _swept(instance: dg.DagsterInstance, runs: dg.RunsFilter, sweep: Sweep) -> Sequence[dg.RunRecord]:

@@ -145,6 +145,9 @@ def health_of(
         known: What the ticks before have read.
     """
     known = known or Known()
+    if slack.is_left_out(alerts.settings):
+        # The receivers get the alerts, and have a page of their own.
+        return Health({}, None, location=alerts.location)
     found = undelivered(alerts, instance) if looked_at is None else read_again(instance, looked_at)
     entries = {record.dagster_run.run_id: LedgerEntry.of(record.dagster_run) for record in found}
     waiting = {

@@ -289,7 +289,12 @@ def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRu
     """Return whether everything that failed in the incident of a run is published again."""
     if is_in_parts(first):
         return _are_parts_published(alerts, instance, first)
-    since, counts = LedgerEntry.of(first).last_failed_at, counting(alerts, instance)
+    return are_published_since(alerts, instance, names, since=LedgerEntry.of(first).last_failed_at)
+
+
+def names_published_since(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str], *, since: float) -> bool:
+    """Return whether runs of this location have published each of some tables since a moment, in seconds since the epoch."""
+    counts = counting(alerts, instance)
     keys = [name.split(".") for name in dict.fromkeys(names)]
     parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
     return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
@@ -309,15 +314,20 @@ def is_in_parts(run: dg.DagsterRun) -> bool:
 
 
 def _are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun) -> bool:
-    """Return whether each partition, and each whole table, that failed in a run of an incident was published after that run.
-
-    A partition of another day says nothing of the one that failed. Of very many runs the newest are looked at.
-    """
+    """Return what `are_parts_published` does of the runs of an incident. Of very many the newest are looked at."""
     repeats = dg.RunsFilter(tags={INCIDENT: first.run_id, ALERT: "delivered"})
     members = [
         *instance.get_run_records(dg.RunsFilter(run_ids=[first.run_id]), limit=1),
         *instance.get_run_records(repeats, limit=MEMBERS_READ),
     ]
+    return are_parts_published(alerts, instance, members)
+
+
+def are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, members: Sequence[dg.RunRecord]) -> bool:
+    """Return whether each partition, and each whole table, that failed in some runs was published after its run.
+
+    A partition of another day says nothing of the one that failed.
+    """
     counts, found = counting(alerts, instance), False
     for member in members:
         since = ended_at_of(member)

@@ -15,7 +15,7 @@ from run_elt_dagster.alerts.incidents import counting
 from run_elt_dagster.alerts.late_causes import AHEAD, HEARTBEAT_SECONDS, Cause, Outside, cause_of, read_outside
 from run_elt_dagster.alerts.late_ledger import LateLedger, Lateness, LateTable, Telling, read_ledger, write_ledger
 from run_elt_dagster.alerts.late_message import failed_and_late_message, fresh_message, late_message, more_message
-from run_elt_dagster.alerts.ledger import config_of, destination_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of
 from run_elt_dagster.alerts.scope import Alerts, KnownRows
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.freshness import Rows, Watched, first_tried_at, published_rows
@@ -259,6 +259,8 @@ class _Delivery:
     def run(self) -> LateLedger:
         """Make an attempt for each message that is due, until Slack takes none; those of one lateness in their order."""
         attempts = 0
+        if self._slack.is_left_out(self._alerts.settings):
+            return self._without_slack()
         for lateness in self.ledger.latenesses:
             if self._alerts.quiet_until(lateness.tables):
                 continue
@@ -273,6 +275,15 @@ class _Delivery:
                 attempts += 1
                 if attempts > MESSAGES_PER_TICK or not self._is_delivered(lateness.id, number):
                     return self.ledger
+        return self.ledger
+
+    def _without_slack(self) -> LateLedger:
+        """Keep no message for Slack: it is not set up, and the other receivers have a ledger of their own."""
+        for each in self.ledger.latenesses:
+            if each.waiting:
+                done = LedgerEntry(status="delivered")
+                tellings = tuple(replace(one, entry=done) for one in each.tellings)
+                self._keep(replace(each, tellings=tellings))
         return self.ledger
 
     def _is_delivered(self, id_: str, number: int) -> bool:

@@ -34,6 +34,8 @@ ASSET, CHECK = ("alerts", "slack"), "delivered"
 LATE_ASSET = ("alerts", "late_tables")
 # The asset that keeps the daily digests.
 DIGEST_ASSET = ("alerts", "digest")
+# The asset that keeps what the other receivers still have to get, and their sensor.
+RECEIVERS_ASSET, RECEIVERS_SENSOR = ("alerts", "receivers"), "alert_receivers"
 
 
 @dataclass

@@ -22,6 +22,7 @@ from run_elt_dagster.runs.code_location import this_location, to_cursor, was_see
 
 INTERVAL_SECONDS = 30
 DIGEST_INTERVAL_SECONDS = 60
+_LEFT_OUT = "Slack is not set up. The receivers of RUN_ELT_ALERT_RECEIVERS get the alerts"
 
 
 def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorDefinition]:
@@ -37,6 +38,10 @@ def alert_sensors(alerts: Alerts, *, is_running: bool = True) -> list[dg.SensorD
         sensors.append(_late_sensor(located, status))
     if alerts.rules:
         sensors.append(_digest_sensor(located, status))
+    if alerts.settings.receivers is not None:
+        from run_elt_dagster.alerts.receivers_sensor import receivers_sensor  # noqa: PLC0415 - only where some are set
+
+        sensors.append(receivers_sensor(alerts, is_running=is_running))
     if alerts.settings.heartbeat_url is not None:
         from run_elt_dagster.alerts.all_is_well import well_sensor  # noqa: PLC0415 - only where it is set
 
@@ -64,9 +69,9 @@ def _failure_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg
         try:
             from run_elt_dagster.alerts.first_attempt import alert_of_failed_run  # noqa: PLC0415 - only a tick needs it
 
-            alert_of_failed_run(
-                alerts, context.instance, Slack.of(slack, alerts.settings), context.dagster_run.run_id, log=context.log
-            )
+            channel = Slack.of(slack, alerts.settings)
+            if not channel.is_left_out(alerts.settings):
+                alert_of_failed_run(alerts, context.instance, channel, context.dagster_run.run_id, log=context.log)
         except Exception as error:  # noqa: BLE001
             context.log.error(f"run {context.dagster_run.run_id} has no alert yet, got {type(error).__name__}: {error}")
 
@@ -94,6 +99,8 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
         channel = Slack.of(slack, alerts.settings)
+        if channel.is_left_out(alerts.settings):
+            return dg.SkipReason(_LEFT_OUT)
         looked_at: list[dg.RunRecord] = []
         try:
             looked_at = undelivered(alerts, context.instance, sweep)
@@ -117,6 +124,8 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         from run_elt_dagster.alerts.backfills import tell_failed_backfills  # noqa: PLC0415 - only a tick needs it
 
         channel = Slack.of(slack, located[0].settings)
+        if channel.is_left_out(located[0].settings):
+            return dg.SkipReason(_LEFT_OUT)
         cursor = tell_failed_backfills(located[0], context.instance, channel, context.cursor, log=context.log)
         context.update_cursor(cursor)
         waiting = sum(state != "told" for state in json.loads(cursor).values())
@@ -161,6 +170,8 @@ def _digest_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.
 
         alerts = at_location(located[0], context.instance, this_location(context, located[0].place))
         channel = Slack.of(slack, alerts.settings)
+        if channel.is_left_out(alerts.settings):
+            return dg.SkipReason(_LEFT_OUT)
         cursor, said = look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log)
         context.update_cursor(cursor)
         return dg.SkipReason(said)

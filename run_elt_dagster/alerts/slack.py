@@ -95,6 +95,10 @@ class Slack(dg.ConfigurableResource[None]):
         absent = [name for name, value in wanted if not value]
         return " and ".join(absent)
 
+    def is_left_out(self, alerts: AlertSettings) -> bool:
+        """Return whether a deployment has other receivers and does not use Slack: neither token nor channel is set."""
+        return alerts.receivers is not None and not self.token and not self.channel
+
     def named(self, text: str) -> str:
         """Return a text about Slack's settings with the names that a person sets them by, in the place of the variables."""
         return text.replace("SLACK_TOKEN", self.token_name).replace("SLACK_CHANNEL", self.channel_name)

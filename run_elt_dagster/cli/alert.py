@@ -12,24 +12,21 @@ from run_elt_dagster.alerts.acknowledging import (
     list_snoozes,
     snooze,
 )
-from run_elt_dagster.alerts.blocks import Style
-from run_elt_dagster.alerts.message import trial_message
-from run_elt_dagster.alerts.posting import post
-from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import Snooze
+from run_elt_dagster.alerts.trial import try_alerts
 from run_elt_dagster.cli.opening import dagster_instance
 from run_elt_dagster.cli.parameters import as_json, of_location
 from run_elt_dagster.cli.printing import print_json, print_table
 from run_elt_dagster.model.freshness import duration
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.project import Location
-from run_elt_dagster.settings import Settings, secret_values
+from run_elt_dagster.settings import Settings
 
 _by = click.option("--by", metavar="NAME", help="Who says so; the user of this machine by default.")
 
 
 @click.group("alert", invoke_without_command=True)
-@click.option("--test", "is_test", is_flag=True, help="Post a test message to Slack.")
+@click.option("--test", "is_test", is_flag=True, help="Send a test alert to Slack and to each receiver.")
 @click.pass_context
 def command(context: click.Context, *, is_test: bool) -> int:
     """List open incidents, acknowledge them, and snooze tables; or try the alerts out.
@@ -114,19 +111,14 @@ def _seconds(time: str) -> float:
 
 
 def _test() -> int:
-    settings = Settings.from_environment()
-    slack = Slack.from_settings(settings).resolved()
-    if slack.missing:
-        raise ValueError(
-            f"a test alert requires SLACK_TOKEN and SLACK_CHANNEL, got no {slack.missing}. Nothing was sent. Set them."
-        )
-    style = Style.of(settings.alerts, secrets=secret_values())
-    outcome = post(slack.client(), slack.channel, trial_message(style=style), run_id="")
-    if outcome.kind != "delivered":
-        raise ValueError(
-            f"the test alert was not delivered, got {outcome.reason}. Failed runs would not be reported either."
-        )
-    print(f"A test alert is in channel {outcome.channel}.")
+    failed = list[str]()
+    for tried in try_alerts(Settings.from_environment()):
+        if tried.is_delivered:
+            print(tried.words)
+        else:
+            failed.append(tried.words)
+    if failed:
+        raise ValueError("\n".join(failed))
     return 0
 
 

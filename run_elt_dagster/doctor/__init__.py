@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator
 
 import dagster as dg
 
-from run_elt_dagster.doctor import account, channel, deployment, installation
+from run_elt_dagster.doctor import account, channel, deployment, installation, receivers
 from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
 from run_elt_dagster.orchestration.assets import is_live
-from run_elt_dagster.settings import secret_values
+from run_elt_dagster.settings import Settings, secret_values
 
 __all__ = ["SECTIONS", "Finding", "examine", "summary"]
 
@@ -46,6 +46,11 @@ def _is_live(open_instance: Callable[[], dg.DagsterInstance], start: str) -> boo
         return True
 
 
+def _alert_findings(settings: Settings) -> Iterator[Finding]:
+    yield from channel.check_slack(settings)
+    yield from receivers.check_receivers(settings)
+
+
 def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str]) -> Iterator[tuple[str, Finding]]:
     settings, found = read_settings()
     tables, problems = (
@@ -64,7 +69,7 @@ def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection
         ),
         "slack": (
             channel.LIMIT_SECONDS,
-            lambda: channel.check_slack(settings) if settings else skipped(tuple(channel.Check), _NO_SETTINGS),
+            lambda: _alert_findings(settings) if settings else skipped(tuple(channel.Check), _NO_SETTINGS),
         ),
         "dagster": (
             deployment.LIMIT_SECONDS,

@@ -36,9 +36,12 @@ def check_slack(settings: Settings) -> Iterator[Finding]:
     """Yield whether Slack takes the token, with its scopes, and whether the app is in the channel."""
     slack = Slack.from_settings(settings)
     if not slack.token and not slack.channel:
-        yield from skipped(
-            tuple(Check), f"{slack.missing} not set: failed runs are reported in the log of a sensor's tick only"
+        where = (
+            "to the receivers of RUN_ELT_ALERT_RECEIVERS"
+            if settings.alerts.receivers
+            else "in the log of a sensor's tick only"
         )
+        yield from skipped(tuple(Check), f"{slack.missing} not set: failed runs are reported {where}")
         return
     if slack.missing:
         yield failed(

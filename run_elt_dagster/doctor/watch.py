@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from run_elt_dagster.alerts.blocks import HEADER_LIMIT, Message, clean
 from run_elt_dagster.alerts.posting import Outcome, post
+from run_elt_dagster.alerts.receivers import Letter, Receiver, receivers_of, send
+from run_elt_dagster.alerts.receivers_text import cut, plain_text
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.finding import Finding, failed
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS
@@ -85,7 +87,8 @@ class Watch:
             say(str(problem))
         now = self.clock()
         news = news_of(state, problems, now=now, again_seconds=self.again_seconds)
-        is_told = not news or _is_posted(message_of(news, problems, minutes=(now - state.since) / 60), say)
+        message = message_of(news, problems, minutes=(now - state.since) / 60) if news else None
+        is_told = message is None or _is_told(message, say, is_over=news == "recovered")
         _write_state(self.state, _next_state(state, problems, now=now, is_told=bool(news) and is_told), say)
         return is_told and not problems
 
@@ -186,9 +189,30 @@ def _reasons(problems: Sequence[Finding]) -> dict[str, str]:
     return reasons
 
 
-def _is_posted(message: Message, say: Callable[[str], object]) -> bool:
+def _is_told(message: Message, say: Callable[[str], object], *, is_over: bool) -> bool:
+    """Tell Slack and each other receiver, and return whether one of them took it: then people know."""
     alerts, _ = reachable_settings()
     slack = Slack.from_alerts(alerts).resolved()
+    sent = [_is_sent(receiver, message, say, is_over=is_over) for receiver in receivers_of(alerts)]
+    if not slack.is_left_out(alerts):
+        sent.append(_is_posted(slack, message, say))
+    return any(sent)
+
+
+def _is_sent(receiver: Receiver, message: Message, say: Callable[[str], object], *, is_over: bool) -> bool:
+    title, body = plain_text(message)
+
+    def write(limit: int) -> Letter:
+        text = cut(body or title, max(limit - len(title) - 2, 0))
+        return Letter(title, text, "success" if is_over else "failure")
+
+    outcome = send(receiver, write, incident="run_elt_watch", is_over=is_over)
+    told = outcome.kind == "delivered"
+    say(f"the receiver {receiver.name} {'took it' if told else f'did not take it, got {outcome.reason}'}")
+    return told
+
+
+def _is_posted(slack: Slack, message: Message, say: Callable[[str], object]) -> bool:
     if slack.missing:
         say(f"{slack.missing} not set. This goes to the log only: {message.text}")
         return False

@@ -16,6 +16,7 @@ OPEN = f"{_HIDDEN}open"
 ACKNOWLEDGED = f"{_HIDDEN}acknowledged"
 STARTED_FROM = f"{_HIDDEN}started_from"
 SEEN = f"{_HIDDEN}seen"
+RECEIVERS = f"{_HIDDEN}receivers"
 
 # Each tag, and what its value says: docs/alerts.md is written from it.
 MEANINGS = {
@@ -27,6 +28,7 @@ MEANINGS = {
     ALIVE: "The heartbeat: when the process of the run last wrote one.",
     STARTED_FROM: "Fingerprints of the account, the tables' folder and the machine. They tell whose run of the command line it is.",
     SEEN: "What Snowflake said that readers see, where the run's events do not show it. In pieces: `seen/0`, `seen/1` and so on.",
+    RECEIVERS: "That the ledger of the other receivers has the failure, in observations of the asset `alerts/receivers`.",
 }
 
 

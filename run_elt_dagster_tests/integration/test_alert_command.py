@@ -9,6 +9,7 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster_tests.support.alert_harness import AlertHarness
+from run_elt_dagster_tests.support.receiver_stand_in import web_hook
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
 
@@ -69,3 +70,20 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
         ("analytics.mau", "Joe", "backfill")
     ]
     assert "Acknowledged by Jane" in slack.messages[-1]["text"]
+
+
+def test_each_receiver_is_tried_also_without_slack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with web_hook() as good, web_hook() as bad:
+        bad.status = 403
+        monkeypatch.setenv("RUN_ELT_ALERT_RECEIVERS", f"good={good.hook}")
+        assert main(["alert", "--test"]) == 0
+        assert capsys.readouterr().out == "The receiver good took a test alert.\n"
+        monkeypatch.setenv("RUN_ELT_ALERT_RECEIVERS", f"bad={bad.hook} good={good.hook}")
+        assert main(["alert", "--test"]) == 1
+        said = capsys.readouterr()
+        assert said.out == "The receiver good took a test alert.\n"
+        assert "the receiver bad did not take the test alert, got " in said.err
+        assert "hook-" not in said.err + said.out
+    assert good.taken[0]["title"].startswith("A test of run_elt_dagster")

@@ -8,6 +8,7 @@ import pytest
 from run_elt_dagster.cli import main
 from run_elt_dagster.doctor.finding import Finding, failed, ok
 from run_elt_dagster.doctor.watch import Watch, message_of, read_state, run_doctor
+from run_elt_dagster_tests.support.receiver_stand_in import web_hook
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
 
 FILES = failed("table files", "/tables/a/b.sql:2: unknown key 'ownr'.", "Correct that line.")
@@ -45,6 +46,28 @@ def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Situa
         for name, value in {**named, "RUN_ELT_DEPLOYMENT": "production"}.items():
             monkeypatch.setenv(name, value)
         yield Situation(slack, tmp_path)
+
+
+def test_receivers_are_told_too_and_alone_where_slack_is_not_set(
+    situation: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_hook() as hook:
+        monkeypatch.setenv("RUN_ELT_ALERT_RECEIVERS", f"hook={hook.hook}")
+        hook.status = 500
+        situation.look(FILES)
+        assert len(situation.titles) == 1
+        assert any(line.startswith("the receiver hook did not take it, got ") for line in situation.said)
+        assert situation.look(WELL)
+        monkeypatch.delenv("SLACK_TOKEN")
+        monkeypatch.delenv("SLACK_CHANNEL")
+        assert not situation.look(FILES)
+        hook.status = 200
+        assert not situation.look(FILES)
+        assert situation.look(WELL)
+    assert [each["type"] for each in hook.taken] == ["failure", "success"]
+    assert hook.taken[0]["title"] == "run_elt_dagster (production): table files: failed"
+    assert hook.taken[0]["message"].startswith("table files: /tables/a/b.sql:2: unknown key")
+    assert "hook-" not in "".join(situation.said)
 
 
 def test_nothing_that_fails_is_nothing_to_tell(situation: Situation) -> None:

@@ -10,11 +10,21 @@ from run_elt_dagster.model.lineage import load_tables
 ROOT = Path(__file__).parents[2]
 TABLES = ROOT / "run_elt_dagster" / "tables"
 HEAVY = (
-    *("boto3", "botocore", "cryptography", "dagster_graphql", "dagster_postgres", "dagster_slack", "dagster_snowflake"),
+    *(
+        "apprise",
+        "boto3",
+        "botocore",
+        "cryptography",
+        "dagster_graphql",
+        "dagster_postgres",
+        "dagster_slack",
+        "dagster_snowflake",
+    ),
     *("dagster_webserver", "duckdb", "fakesnow", "numpy", "pandas", "pyarrow", "requests", "slack_sdk"),
     *("snowflake.connector", "snowflake.core", "snowflake.snowpark", "sqlglot"),
     # Of this project: what a tick of a sensor needs, or a run that builds no table.
     *("run_elt_dagster.alerts.drafts", "run_elt_dagster.alerts.health", "run_elt_dagster.environments.databases"),
+    "run_elt_dagster.alerts.receivers_delivery",
     *("run_elt_dagster.audit.runner", "run_elt_dagster.publish.log", "run_elt_dagster.publish.run"),
 )
 # As Dagster does for `-m run_elt_dagster`, and `dg` for components: each looks at all names of the module.
@@ -36,6 +46,7 @@ def test_loading_unchanged_tables_imports_nothing_that_is_not_needed_for_it(tmp_
         **{name: value for name, value in os.environ.items() if not name.startswith(("SNOWFLAKE_", "SLACK_"))},
         "RUN_ELT_TABLES_DIR": str(TABLES),
         "RUN_ELT_CACHE_DIR": str(tmp_path / "cache"),
+        "RUN_ELT_ALERT_RECEIVERS": "hook=json://127.0.0.1",
         "PYTHONPATH": str(ROOT),
     }
     run = subprocess.run(

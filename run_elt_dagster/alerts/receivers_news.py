@@ -1,0 +1,311 @@
+"""What becomes an alert for the receivers: failed runs, recoveries, late tables, and backfills without a failed run."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+import dagster as dg
+
+from run_elt_dagster.alerts.backfills import backfill_message, failed_backfills
+from run_elt_dagster.alerts.blocks import Message
+from run_elt_dagster.alerts.failed_runs import (
+    KEPT,
+    RECENT,
+    ended_at_of,
+    read_again,
+    records_of,
+    untaken,
+    without_interrupted,
+)
+from run_elt_dagster.alerts.failure import RunFailure
+from run_elt_dagster.alerts.holding import hold_back
+from run_elt_dagster.alerts.incidents import (
+    INCIDENTS_DESCRIBED,
+    RECOVERY_PART,
+    are_parts_published,
+    describe,
+    describe_in_short,
+    describe_verified,
+    is_in_parts,
+    names_published_since,
+)
+from run_elt_dagster.alerts.late_ledger import Lateness, Telling, read_ledger
+from run_elt_dagster.alerts.late_message import fresh_message, late_message, more_message
+from run_elt_dagster.alerts.ledger import LedgerEntry
+from run_elt_dagster.alerts.message import failure_message, lost_message, repeat_message
+from run_elt_dagster.alerts.notes import Acknowledgement
+from run_elt_dagster.alerts.receivers_ledger import Incident, News, ReceiverLedger, What
+from run_elt_dagster.alerts.receivers_text import moment, plain_style, plain_text
+from run_elt_dagster.alerts.scope import Alerts, Sweep
+from run_elt_dagster.runs.history import last_materialized_at
+from run_elt_dagster.runs.tags import RECEIVERS, bound, own
+
+# A failure of the same cause is told again, but no sooner: a receiver has no thread that would keep repeats out of the way.
+AGAIN_SECONDS = 12 * 3600
+# Of one look: 20 to 50 ms each. The next one goes on.
+TAKEN_PER_LOOK, TAKING_SECONDS = 100, 8
+MOST_INCIDENTS, MOST_MEMBERS, MOST_BACKFILLS = 200, 20, 100
+_ID_CHARACTERS = 8
+
+
+@dataclass
+class Seen:
+    """What the looks before have read.
+
+    Attributes:
+        sweep: How far the look at the failures of the last 48 h has come.
+        tables: Of the open incidents, the tables that failed, by the first run.
+    """
+
+    sweep: Sweep = field(default_factory=Sweep)
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+class Newsroom:
+    """One look at what happened, and what becomes of the ledger by it."""
+
+    def __init__(
+        self,
+        alerts: Alerts,
+        instance: dg.DagsterInstance,
+        ledger: ReceiverLedger,
+        receivers: Sequence[str],
+        *,
+        seen: Seen,
+        log: logging.Logger,
+        is_without_slack: bool = False,
+    ) -> None:
+        self._alerts, self._instance, self._seen, self._log = alerts, instance, seen, log
+        self._is_without_slack = is_without_slack
+        self._receivers, self._now = tuple(receivers), alerts.clock()
+        self._style = plain_style(alerts.style())
+        self.ledger = self._of_today(ledger)
+
+    def look(self, *, surely_ours: bool = False) -> ReceiverLedger:
+        """Return the ledger with what is new.
+
+        Args:
+            surely_ours: Leave the runs to a later look that may be another code location's.
+        """
+        known = tuple(each.run_id for each in self.ledger.incidents)
+        self._take_recoveries(self.ledger.incidents)
+        self._take_failures(surely_ours=surely_ours)
+        # What failed and is published again by now is one alert.
+        self._take_recoveries([each for each in self.ledger.incidents if each.run_id not in known])
+        if self._alerts.watched:
+            self._take_late_tables()
+        self._take_backfills()
+        return self.ledger
+
+    def _of_today(self, ledger: ReceiverLedger) -> ReceiverLedger:
+        """Return the ledger with the receivers of today, and without what is too old to be sent."""
+        oldest, news = self._now - KEPT.total_seconds(), list[News]()
+        standings = {name: ledger.of(name) for name in self._receivers}
+        for each in ledger.news:
+            left = tuple(name for name in each.left if name in standings)
+            if each.at >= oldest and left:
+                news.append(replace(each, left=left))
+                continue
+            for name in left:
+                standings[name] = replace(standings[name], lost=standings[name].lost + each.count)
+                self._log.error(f"the alert {each.id} was not sent to the receiver {name} within 48 h: {each.title}")
+        return replace(ledger, news=tuple(news), standings=standings)
+
+    def _add(self, what: What, of: str, message: tuple[str, str], *, at: float | None = None) -> None:
+        title, body = message
+        id_ = uuid4().hex[:_ID_CHARACTERS]
+        at = self._now if at is None else at
+        self.ledger = self.ledger.added(News(id_, what, of, at, title, body, self._receivers))
+
+    def _take_failures(self, *, surely_ours: bool) -> None:
+        started, here = time.monotonic(), self._alerts.here
+        found = untaken(self._alerts, self._instance, self._seen.sweep, tag=RECEIVERS, since=self.ledger.began_at)
+        if surely_ours and here is not None:
+            found = [each for each in found if here.surely_has(each.dagster_run)]
+        new = [each for each in found if each.dagster_run.run_id not in self.ledger.taking][:TAKEN_PER_LOOK]
+        taken = list[str]()
+        for record in self._due(without_interrupted(self._instance, new, until=started + TAKING_SECONDS / 2)):
+            if time.monotonic() > started + TAKING_SECONDS:
+                break
+            self._take_failure(record, verifies=not taken)
+            taken.append(record.dagster_run.run_id)
+        self.ledger = replace(self.ledger, taking=(*self.ledger.taking, *taken))
+
+    def _due(self, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+        """Leave out what a snooze or quiet hours hold back, and what the digest in Slack tells; without Slack there is none."""
+        if not records:
+            return []
+        hold_back(self._alerts, self._instance, records, log=self._log)
+        due = list[dg.RunRecord]()
+        for record in read_again(self._instance, records):
+            entry = LedgerEntry.of(record.dagster_run)
+            is_held = entry.status == "held" and entry.next_at > self._now
+            is_for_digest = entry.status in ("queued", "digest") and not self._is_without_slack
+            if not is_held and not is_for_digest:
+                due.append(record)
+        return sorted(due, key=ended_at_of)
+
+    def _take_failure(self, record: dg.RunRecord, *, verifies: bool) -> None:
+        failure, run_id = self._described(record, verifies=verifies), record.dagster_run.run_id
+        if failure is None:
+            return self._add("failed", run_id, plain_text(lost_message(run_id, style=self._style)))
+        incident = next((one for one in self.ledger.incidents if one.fingerprint == failure.fingerprint), None)
+        if incident is not None:
+            return self._repeat(incident, failure, record)
+        message = plain_text(failure_message(failure, style=self._style))
+        self._add("failed", run_id, message, at=ended_at_of(record))
+        if failure.tables:
+            members = (run_id,) if is_in_parts(record.dagster_run) else ()
+            at = ended_at_of(record)
+            one = Incident(run_id, failure.fingerprint, at, at, self._now, message[0], members=members)
+            self.ledger = replace(self.ledger, incidents=(*self.ledger.incidents, one)[-MOST_INCIDENTS:])
+        return None
+
+    def _described(self, record: dg.RunRecord, *, verifies: bool) -> RunFailure | None:
+        """Describe a run. Asking Snowflake takes up to 25 s: that is done for one run of a look."""
+        try:
+            if verifies:
+                return describe_verified(self._alerts, self._instance, record, log=self._log)
+            return describe(self._alerts, self._instance, record)
+        except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
+            self._log.error(f"run {record.dagster_run.run_id} cannot be described, got {type(error).__name__}: {error}")
+            return None
+
+    def _repeat(self, incident: Incident, failure: RunFailure, record: dg.RunRecord) -> None:
+        at, count, run_id = ended_at_of(record), incident.count + 1, record.dagster_run.run_id
+        one = replace(incident, count=count, last_failed_at=max(incident.last_failed_at, at))
+        if incident.members:
+            one = replace(one, members=(*incident.members, run_id)[-MOST_MEMBERS:])
+        if self._now - incident.told_at >= AGAIN_SECONDS and not self._is_acknowledged(incident):
+            title, body = plain_text(repeat_message(failure, style=self._style, count=count))
+            self._add("again", incident.run_id, (incident.title, f"{title}\n{body}"), at=at)
+            one = replace(one, told_at=self._now)
+        self._keep(one)
+
+    def _is_acknowledged(self, incident: Incident) -> bool:
+        run = self._instance.get_run_by_id(incident.run_id)
+        return run is not None and Acknowledgement.of(run) is not None
+
+    def _keep(self, incident: Incident) -> None:
+        kept = (incident if each.run_id == incident.run_id else each for each in self.ledger.incidents)
+        self.ledger = replace(self.ledger, incidents=tuple(kept))
+
+    def _take_recoveries(self, incidents: Sequence[Incident]) -> None:
+        tables = self._tables_of(incidents)
+        for incident in self._materialized_since(incidents, tables):
+            if self._is_over(incident, tables[incident.run_id]):
+                self._forget_untold(incident.run_id)
+                self._add("recovered", incident.run_id, _recovery(incident, tables[incident.run_id]))
+                left = tuple(each for each in self.ledger.incidents if each.run_id != incident.run_id)
+                self.ledger = replace(self.ledger, incidents=left)
+
+    def _tables_of(self, incidents: Sequence[Incident]) -> Mapping[str, tuple[str, ...]]:
+        """Return the tables of the incidents, by the first run; those of some that were not known are read."""
+        unknown = [each.run_id for each in incidents if each.run_id not in self._seen.tables][-INCIDENTS_DESCRIBED:]
+        for record in records_of(self._instance, unknown):
+            failure = describe_in_short(self._alerts, self._instance, record, log=self._log)
+            names = tuple(dict.fromkeys(table.name for table in failure.tables)) if failure else ()
+            self._seen.tables[record.dagster_run.run_id] = names
+        open_ = {each.run_id for each in self.ledger.incidents}
+        self._seen.tables = {run_id: names for run_id, names in self._seen.tables.items() if run_id in open_}
+        return self._seen.tables
+
+    def _materialized_since(
+        self, incidents: Sequence[Incident], tables: Mapping[str, Sequence[str]]
+    ) -> Sequence[Incident]:
+        """Return the incidents with a materialization of each of their first tables since they failed."""
+        parts = {each.run_id: tables.get(each.run_id, ())[:RECOVERY_PART] for each in incidents}
+        asked = list(dict.fromkeys(name for part in parts.values() for name in part))
+        at = last_materialized_at(self._instance, [name.split(".") for name in asked]) if asked else {}
+
+        def is_one(one: Incident) -> bool:
+            since = one.failed_at if one.members else one.last_failed_at
+            part = parts[one.run_id]
+            return bool(part) and all(at.get(tuple(name.split(".")), 0) > since for name in part)
+
+        return [each for each in incidents if is_one(each)]
+
+    def _is_over(self, incident: Incident, names: Sequence[str]) -> bool:
+        if incident.members:
+            return are_parts_published(self._alerts, self._instance, records_of(self._instance, incident.members))
+        return names_published_since(self._alerts, self._instance, names, since=incident.last_failed_at)
+
+    def _forget_untold(self, of: str) -> None:
+        """Take away what is over before a receiver was told of it: the next alert says both. What may have arrived stays."""
+        under_way = {name: self.ledger.of(name).sending for name in self._receivers}
+        news = [
+            replace(each, left=tuple(name for name in each.left if each.id in under_way.get(name, ())))
+            if each.of == of
+            else each
+            for each in self.ledger.news
+        ]
+        self.ledger = replace(self.ledger, news=tuple(each for each in news if each.left))
+
+    def _take_late_tables(self) -> None:
+        found = {each.id: each for each in read_ledger(self._instance, self._alerts.location).latenesses}
+        for lateness in found.values():
+            # What waits for the digest is told there; without Slack there is none.
+            is_told = lateness.is_told or self._is_without_slack
+            if is_told and self._alerts.quiet_until(lateness.tables) <= self._now:
+                self._take_lateness(lateness)
+        for id_, (_, title) in self.ledger.late.items():
+            if id_ not in found and title:
+                # Its end was told to Slack, and dropped, between two looks.
+                self._forget_untold(id_)
+                self._add("fresh", id_, (f"In time again: {title}"[:200], title))
+        kept = {id_: each for id_, each in self.ledger.late.items() if id_ in found}
+        self.ledger = replace(self.ledger, late=kept)
+
+    def _take_lateness(self, lateness: Lateness) -> None:
+        watched = {table.name: table for table in self._alerts.watched}
+        taken, title = self.ledger.late.get(lateness.id, (0, ""))
+        tellings = lateness.tellings or (Telling("late", tuple(lateness.tables), self._now),)
+        for telling in tellings[taken:]:
+            message: Message
+            if telling.what == "fresh":
+                message = fresh_message(lateness, watched, style=self._style)
+                self._forget_untold(lateness.id)
+            elif telling.what == "more":
+                message = more_message(lateness, telling.tables, watched, style=self._style)
+            else:
+                message = late_message(lateness, watched, style=self._style)
+            made = plain_text(message)
+            # Told: a lateness that is gone from the other ledger later is no news any more.
+            title = "" if telling.what == "fresh" else title or made[0]
+            self._add("fresh" if telling.what == "fresh" else "late", lateness.id, made, at=telling.at)
+        if len(tellings) != taken:
+            late = {**self.ledger.late, lateness.id: (len(tellings), title)}
+            self.ledger = replace(self.ledger, late=late)
+
+    def _take_backfills(self) -> None:
+        for backfill in failed_backfills(self._alerts, self._instance, dict.fromkeys(self.ledger.backfills, "told")):
+            if backfill.failed_at.timestamp() < self.ledger.began_at:
+                continue
+            message = plain_text(backfill_message(backfill, alerts=self._alerts, style=self._style))
+            self._add("backfill", backfill.id, message, at=backfill.failed_at.timestamp())
+            told = (*self.ledger.backfills, backfill.id)[-MOST_BACKFILLS:]
+            self.ledger = replace(self.ledger, backfills=told)
+
+
+def new_ledger(now: float) -> ReceiverLedger:
+    """Return the ledger of a first look: what failed within the hour is told."""
+    return ReceiverLedger(now - RECENT.total_seconds())
+
+
+def mark_taken(instance: dg.DagsterInstance, ledger: ReceiverLedger) -> ReceiverLedger:
+    """Tag the runs that a written ledger has taken, and return it without them. Safe to repeat."""
+    for record in records_of(instance, ledger.taking):
+        run = record.dagster_run
+        if own(run, RECEIVERS) is None:
+            instance.add_run_tags(run.run_id, {RECEIVERS: bound(run.run_id, "taken")})
+    return replace(ledger, taking=())
+
+
+def _recovery(incident: Incident, names: Sequence[str]) -> tuple[str, str]:
+    """Return the alert of a recovery; it says what failed, for a receiver that did not get that."""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")  # noqa: PLR2004
+    times = f", {incident.count:,} times, last on {moment(incident.last_failed_at)}" if incident.count > 1 else ""
+    body = f"{incident.title}\nIt failed on {moment(incident.failed_at)}{times}, and is published again."
+    return f"Published again: {shown}"[:200], body

@@ -1,0 +1,381 @@
+"""Receivers besides Slack over real HTTP and SMTP: each alert arrives, whatever becomes of an answer or of the process."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from run_elt_dagster.alerts.all_is_well import problems
+from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.late_tables import GRACE, look_for_late_tables
+from run_elt_dagster.alerts.receivers import NOT_INSTALLED, TEXT_LIMIT
+from run_elt_dagster.alerts.receivers_delivery import Desk, ReceiversUnusableError, tell_receivers
+from run_elt_dagster.alerts.receivers_ledger import ReceiverLedger, read_ledger
+from run_elt_dagster.alerts.receivers_sensor import receivers_asset, receivers_delivered
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_sensors
+from run_elt_dagster.model.freshness import FreshWithin
+from run_elt_dagster.runs.freshness import Watched
+from run_elt_dagster.settings import AlertSettings
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.receiver_stand_in import ReceiverStandIn, mail_server, web_hook
+from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
+
+HOUR = 3600
+# More looks than anything takes, each of some ms.
+ROUNDS = 300
+FAILED = "analytics.mau was not published. Check row_count: got 0 rows, expected at least 1 rows"
+
+
+@dataclass
+class Receiving(AlertHarness):
+    """The harness with a web hook and a mailbox, and a look that is a tick of their sensor."""
+
+    desk: Desk = field(default_factory=Desk)
+    watches: bool = False
+
+    @property
+    def alerts(self) -> Alerts:
+        rule = FreshWithin(fail="26h")  # type: ignore[arg-type]
+        watched = [Watched(f"analytics.{name}", rule, schedule="daily", owners=()) for name in self.names]
+        return replace(super().alerts, watched=tuple(watched) if self.watches else ())
+
+    def tell(self, seconds_later: float = 0, *, answer_seconds: float = PATIENCE_SECONDS) -> str:
+        self.now += seconds_later
+        return tell_receivers(self.alerts, self.instance, self.desk, log=LOG, answer_seconds=answer_seconds)
+
+    def tell_until(self, is_done: Callable[[], bool]) -> None:
+        """Tick without waiting for answers until something has happened."""
+        for _ in range(ROUNDS):
+            self.tell(answer_seconds=0.02)
+            if is_done():
+                return
+        pytest.fail("it did not happen")
+
+    def publish_now(self) -> None:
+        """Record a publication at the moment of the clock: a real run has that of this machine's."""
+        (event, *_) = [
+            event
+            for run in self.instance.get_runs()
+            for event in self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        ]
+        run_id = self.copy(event.run_id, status=dg.DagsterRunStatus.SUCCESS)
+        self.instance.event_log_storage.store_event(event._replace(run_id=run_id, timestamp=self.now))
+
+    def restart(self) -> None:
+        """Go on as a process does that knows of no attempt under way."""
+        self.desk = Desk()
+
+    @property
+    def kept(self) -> ReceiverLedger:
+        kept = read_ledger(self.instance, "")
+        assert kept is not None
+        return kept
+
+    def passes(self) -> bool:
+        """Return what the check on the page of the receivers says."""
+        check = receivers_delivered(self.alerts)
+        definitions = dg.Definitions(
+            assets=[receivers_asset()],
+            asset_checks=[check],
+            jobs=[dg.define_asset_job("ask", selection=dg.AssetSelection.checks(check))],
+        )
+        result = definitions.resolve_job_def("ask").execute_in_process(instance=self.instance)
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation.passed
+
+    def events(self) -> str:
+        """Return everything that the receivers' ledger has written."""
+        key = dg.AssetKey(["alerts", "receivers"])
+        records = self.instance.fetch_observations(key, limit=100).records
+        return str([record.event_log_entry for record in records])
+
+
+def settings_of(text: str, **more: Any) -> AlertSettings:
+    return AlertSettings(receivers=SecretStr(text), **more)
+
+
+@pytest.fixture
+def hook() -> Iterator[ReceiverStandIn]:
+    with web_hook() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def mail() -> Iterator[ReceiverStandIn]:
+    with mail_server() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def receiving(hook: ReceiverStandIn, mail: ReceiverStandIn) -> Iterator[Receiving]:
+    with dg.DagsterInstance.ephemeral() as instance, slack_stand_in() as stand_in:
+        settings = settings_of(f"hook={hook.hook} mail={mail.mailbox}", webserver_url="http://dagster:3000")
+        receiving = Receiving(instance, stand_in, settings=settings)
+        yield receiving
+        assert "hook-" not in receiving.events(), "a part of an address"
+
+
+def test_failure_and_recovery_reach_each_receiver_once_as_a_plain_text(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    receiving.publish()
+    run = receiving.fail()
+    receiving.tell()
+    receiving.tell(15)
+    (message,) = hook.taken
+    assert (message["title"], message["type"]) == (FAILED, "failure")
+    assert "Owner: team:analytics\nStage: audit · query 01b2-77\nCheck row_count: got 0 rows" in message["message"]
+    assert "readers still see the table published" in message["message"]
+    assert f"Open the run: http://dagster:3000/runs/{run}\n" in message["message"]
+    (letter,) = mail.taken
+    assert (letter["Subject"], letter["To"]) == (FAILED, "oncall@example.com")
+    assert letter.get_content().replace("\r\n", "\n").strip() == message["message"]
+
+    receiving.fail()
+    receiving.tell(15)
+    assert len(hook.taken) == 1, "the same failure again"
+    receiving.publish()
+    receiving.tell(15)
+    receiving.tell(15)
+    assert (hook.taken[1]["title"], hook.taken[1]["type"]) == ("Published again: analytics.mau", "success")
+    assert f"{FAILED}\nIt failed on " in hook.taken[1]["message"]
+    assert ", 2 times, last on " in hook.taken[1]["message"]
+    assert [len(hook.taken), len(mail.taken), receiving.posts()] == [2, 2, 0]
+    assert receiving.kept.news == ()
+
+
+@pytest.mark.thorough
+def test_repeat_is_told_again_after_half_a_day_and_no_sooner(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    receiving.fail()
+    for hours in (0, 11, 2, 1):
+        receiving.tell(hours * HOUR)
+        receiving.copy(receiving.instance.get_runs()[-1].run_id)
+    receiving.tell()
+    assert [each["title"] for each in hook.taken] == [FAILED, FAILED]
+    assert "Failed the same way again, 3 times by now" in hook.taken[1]["message"]
+
+
+@pytest.mark.parametrize("what", [pytest.param("refused", marks=pytest.mark.thorough), "500"])
+def test_dead_receiver_is_tried_again_and_holds_up_no_other(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn, what: str
+) -> None:
+    with ExitStack() as stack:
+        address = hook.hook
+        if what == "refused":
+            hook = stack.enter_context(web_hook())
+            address, hook.requests = "json://127.0.0.1:9/?cto=5", 0
+        else:
+            hook.status = 500
+        receiving.settings = settings_of(f"dead={address} mail={mail.mailbox}")
+        receiving.fail()
+        waits = [0, *(50, 20), *(50, 80), *(200, 50), *(500, 110)]
+        tries = list[int]()
+        for seconds in waits:
+            receiving.tell(seconds)
+            tries.append(receiving.kept.of("dead").attempts)
+        assert tries == [1, 1, 2, 2, 3, 3, 4, 4, 5]
+        assert len(mail.taken) == 1
+        reason = receiving.kept.words(now=receiving.now)
+        assert "1 alerts wait for the receiver dead, got " in reason
+        assert "(5 attempts)" in reason
+        if what == "500":
+            assert "error=500" in reason
+        assert not receiving.passes()
+        assert reason in list(problems(receiving.alerts, receiving.instance, receiving.slack))
+
+        receiving.settings = settings_of(f"dead={hook.hook} mail={mail.mailbox}")
+        hook.status = 200
+        receiving.tell(600)
+        assert [each["title"] for each in hook.taken] == [FAILED]
+        assert "Attempt 6: an earlier one failed" in hook.taken[0]["message"]
+        assert receiving.passes()
+        assert len(mail.taken) == 1
+
+
+@pytest.mark.parametrize("kind", ["hook", "mail"])
+def test_message_whose_answer_was_lost_comes_again_with_the_same_id_and_says_so(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn, kind: str
+) -> None:
+    stand_in = hook if kind == "hook" else mail
+    stand_in.drops_answer = True
+    receiving.fail()
+    receiving.tell()
+    stand_in.drops_answer = False
+    receiving.tell(60)
+    receiving.tell(60)
+    texts = [each["message"] if kind == "hook" else each.get_content() for each in stand_in.taken]
+    first, second = (text.replace("\r\n", "\n").strip() for text in texts)
+    assert second.startswith(first), "with the same id at its end"
+    assert first.splitlines()[-1].startswith("Alert ")
+    assert second.splitlines()[-1].startswith("Attempt 2: an earlier one failed, and its message may have arrived")
+
+
+def test_hanging_receiver_holds_up_no_tick_and_its_answer_counts_when_it_comes(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    hook.holds = threading.Event()
+    receiving.fail()
+    receiving.tell_until(lambda: bool(mail.taken and hook.taken))
+    assert receiving.kept.of("hook").status == "posting"
+    receiving.tell(120, answer_seconds=0)
+    assert len(hook.taken) == 1, "an attempt that is under way is not made again"
+    hook.holds.set()
+    receiving.tell()
+    assert (receiving.kept.of("hook").status, receiving.kept.news) == ("", ())
+
+
+def test_attempt_whose_process_was_killed_is_made_again(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    hook.holds = threading.Event()
+    receiving.settings = settings_of(f"hook={hook.hook}")
+    receiving.fail()
+    receiving.tell_until(lambda: bool(hook.taken))
+    receiving.restart()
+    hook.holds.set()
+    receiving.tell(80)
+    assert len(hook.taken) == 1
+    receiving.tell(20)
+    first, second = hook.texts()
+    assert second.startswith(first)
+    assert "Attempt 2: an earlier one failed, and its message may have arrived all the same." in second
+    receiving.tell(600)
+    assert len(hook.taken) == 2
+
+
+def test_what_was_taken_before_a_kill_is_taken_once(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    run = receiving.fail()
+    receiving.tell()
+    # Killed after the ledger was written, and before the run had its tag.
+    tags = dict.fromkeys(receiving.record(run).dagster_run.tags, "")
+    receiving.instance.add_run_tags(run, {name: "" for name in tags if "receivers" in name})
+    receiving.restart()
+    receiving.tell(15)
+    receiving.tell(15)
+    assert len(hook.taken) == 1
+
+
+def test_failure_that_is_over_before_it_was_told_is_one_message(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    receiving.publish()
+    receiving.fail()
+    receiving.publish()
+    receiving.tell()
+    receiving.tell(15)
+    assert [each["title"] for each in hook.taken] == ["Published again: analytics.mau"]
+
+
+def test_outage_ends_with_one_message_of_everything(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    receiving.settings = settings_of(f"hook={hook.hook}")
+    hook.status = 503
+    receiving.fail_apart(12)
+    receiving.tell()
+    receiving.tell(60)
+    assert hook.requests == 2
+    hook.status = 200
+    receiving.tell(120)
+    receiving.tell(600)
+    (message,) = hook.taken
+    assert message["title"].startswith("12 alerts, the newest: analytics.")
+    assert message["message"].startswith("1. analytics.")
+    assert "\n12. analytics." in message["message"]
+    assert len(message["title"] + message["message"]) <= TEXT_LIMIT
+
+
+@pytest.mark.thorough
+def test_alert_that_a_receiver_did_not_take_in_48_hours_is_given_up_and_counted(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    hook.status = 503
+    receiving.fail()
+    receiving.tell()
+    assert receiving.tell(49 * HOUR).endswith("1 older ones were given up.")
+    assert (receiving.kept.news, receiving.kept.of("hook").lost, receiving.kept.of("mail").lost) == ((), 1, 0)
+    assert not receiving.passes()
+
+
+def test_late_table_is_told_without_slack_which_is_then_left_out(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    receiving.token, receiving.channel, receiving.watches = None, "", True
+    receiving.publish()
+
+    def look(hours: float) -> None:
+        receiving.now += hours * HOUR
+        look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+        receiving.tell()
+
+    look(GRACE.total_seconds() / HOUR)
+    look(27)
+    assert [each["title"] for each in hook.taken] == ["analytics.mau is late, and readers see old rows"]
+    assert hook.taken[0]["type"] == "warning"
+    assert health_of(receiving.alerts, receiving.instance, receiving.slack).is_well
+    receiving.publish_now()
+    look(0.1)
+    look(0.1)
+    look(0.1)
+    assert [each["title"] for each in hook.taken[1:]] == [
+        "In time again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
+    ]
+
+
+def test_sensor_tells_the_receivers_and_slack_is_left_out_where_it_is_not_set(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    receiving.token, receiving.channel = None, ""
+    sensors = {each.name: each for each in alert_sensors(receiving.alerts)}
+    receiving.fail()
+    receiving.now += 60
+
+    def tick(name: str) -> str | None:
+        with dg.build_sensor_context(receiving.instance, resources={"slack": receiving.slack}) as context:
+            return sensors[name].evaluate_tick(context).skip_message
+
+    assert tick("slack_alert_retries") == "Slack is not set up. The receivers of RUN_ELT_ALERT_RECEIVERS get the alerts"
+    for _ in range(ROUNDS):
+        tick("alert_receivers")
+        if hook.taken:
+            break
+    assert [each["title"] for each in hook.taken] == [FAILED]
+    assert health_of(receiving.alerts, receiving.instance, receiving.slack).is_well
+
+
+@pytest.mark.parametrize("what", ["not installed", "not read"])
+def test_receiver_that_cannot_be_used_fails_the_tick_with_the_remedy(
+    receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    receiving.settings = settings_of(f"hook={hook.hook} wrong=nosuch://hook-secret")
+    if what == "not installed":
+        monkeypatch.setitem(sys.modules, "apprise", None)
+    receiving.fail()
+    with pytest.raises(ReceiversUnusableError) as error:
+        receiving.tell()
+    if what == "not installed":
+        assert f"The receiver hook gets no alert: {NOT_INSTALLED}" in str(error.value)
+    else:
+        assert "The receiver wrong gets no alert: a receiver requires an address that Apprise reads" in str(error.value)
+        assert len(hook.taken) == 1
+    assert "hook-secret" not in str(error.value)
+
+
+def test_pager_gets_each_incident_with_its_key_and_the_recovery_ends_it(
+    receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apprise.plugins import pagerduty  # noqa: PLC0415 - an extra
+
+    monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"http://127.0.0.1:{hook.port}/")
+    receiving.settings = settings_of("pager=pagerduty://integration@apikey0123")
+    receiving.publish()
+    run = receiving.fail()
+    receiving.tell()
+    receiving.publish()
+    receiving.tell(15)
+    events = [(each["event_action"], each["dedup_key"]) for each in hook.taken]
+    assert events == [("trigger", run), ("resolve", run)]
+    assert hook.taken[0]["payload"]["severity"] == "critical"
+    assert hook.taken[0]["payload"]["summary"].startswith(FAILED)
+    assert json.dumps(hook.taken).count("Open the run") == 0, "links need RUN_ELT_WEBSERVER_URL"
