@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import GRACE, look_for_late_tables
@@ -21,6 +22,7 @@ from run_elt_dagster.alerts.receivers_ledger import ReceiverLedger, read_ledger
 from run_elt_dagster.alerts.receivers_sensor import receivers_asset, receivers_delivered
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.sensors import alert_sensors
+from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.settings import AlertSettings
@@ -41,16 +43,25 @@ class Receiving(AlertHarness):
 
     desk: Desk = field(default_factory=Desk)
     watches: bool = False
+    rules: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
+    is_without_slack: bool = False
 
     @property
     def alerts(self) -> Alerts:
         rule = FreshWithin(fail="26h")  # type: ignore[arg-type]
         watched = [Watched(f"analytics.{name}", rule, schedule="daily", owners=()) for name in self.names]
-        return replace(super().alerts, watched=tuple(watched) if self.watches else ())
+        return replace(super().alerts, watched=tuple(watched) if self.watches else (), rules=self.rules)
 
     def tell(self, seconds_later: float = 0, *, answer_seconds: float = PATIENCE_SECONDS) -> str:
         self.now += seconds_later
-        return tell_receivers(self.alerts, self.instance, self.desk, log=LOG, answer_seconds=answer_seconds)
+        return tell_receivers(
+            self.alerts,
+            self.instance,
+            self.desk,
+            log=LOG,
+            is_without_slack=self.is_without_slack,
+            answer_seconds=answer_seconds,
+        )
 
     def tell_until(self, is_done: Callable[[], bool]) -> None:
         """Tick without waiting for answers until something has happened."""
@@ -342,6 +353,39 @@ def test_sensor_tells_the_receivers_and_slack_is_left_out_where_it_is_not_set(
             break
     assert [each["title"] for each in hook.taken] == [FAILED]
     assert health_of(receiving.alerts, receiving.instance, receiving.slack).is_well
+
+
+def test_snooze_and_digest_of_slack_hold_for_the_receivers_too(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    receiving.publish()
+    snooze(receiving.alerts, receiving.instance, "analytics.mau", seconds=3600, by="Jane")
+    receiving.fail()
+    receiving.tell()
+    receiving.tell(3000)
+    assert hook.taken == []
+    receiving.tell(700)
+    assert [each["title"] for each in hook.taken] == [FAILED]
+
+    receiving.rules = {"analytics.mau": AlertRule(severity="digest")}
+    receiving.publish()
+    receiving.tell()
+    receiving.fail()
+    receiving.tell(60)
+    assert [each["title"] for each in hook.taken[1:]] == ["Published again: analytics.mau"]
+    receiving.is_without_slack = True
+    receiving.tell(15)
+    assert [each["title"] for each in hook.taken[2:]] == [FAILED]
+
+
+@pytest.mark.thorough
+def test_acknowledged_incident_is_not_told_again(receiving: Receiving, hook: ReceiverStandIn) -> None:
+    run = receiving.fail()
+    receiving.first_attempt(run)
+    receiving.tell()
+    acknowledge(receiving.alerts, receiving.instance, run, by="Jane")
+    receiving.tell(13 * HOUR)
+    receiving.copy(run)
+    receiving.tell()
+    assert len(hook.taken) == 1
 
 
 @pytest.mark.parametrize("what", ["not installed", "not read"])
