@@ -117,7 +117,12 @@ def _end_exchanges(
     left = [
         (Relation(session.database, *at), note)
         for at, comment in comments.items()
-        if at[1].startswith(GROUP_LOCK_PREFIX) and (note := note_in(comment)) is not None and note.run_id == run_id
+        if at[1].startswith(GROUP_LOCK_PREFIX)
+        and (note := note_in(comment)) is not None
+        and note.run_id == run_id
+        and not note.is_rollback
+        # Nothing of the run goes on. A person may be publishing what it has kept.
+        and note.is_over(lambda _: False)
     ]
     if not left:
         return []

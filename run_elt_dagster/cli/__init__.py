@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "retry": "Build what a failed run left unpublished, and nothing else.",
         "rebuild": "Build a table with increments whole again.",
         "publish": "Publish the candidate that a run has rejected and kept.",
-        "rollback": "Put the previous version of a table back.",
+        "rollback": "Put the previous version of a table, or of a group, back.",
     },
     "Check the set-up": {
         "doctor": "Check settings, tables, Snowflake, Slack and Dagster.",
@@ -127,10 +127,12 @@ def _lines_of(error: Exception) -> Sequence[object]:
     # Imported here: an error is rare, and what has raised it has imported them.
     from run_elt_dagster.disk import DiskError  # noqa: PLC0415
     from run_elt_dagster.embedded import NotInstalledError  # noqa: PLC0415
+    from run_elt_dagster.publish.group_rollback import GroupRollbackError  # noqa: PLC0415
     from run_elt_dagster.publish.guards import PublishRefusedError  # noqa: PLC0415
     from run_elt_dagster.snowflake.session import StatementError  # noqa: PLC0415
 
-    told = (NotInstalledError, StatementError, PublishRefusedError, TimeoutError, ValueError, DiskError)
+    refused = (PublishRefusedError, GroupRollbackError)
+    told = (NotInstalledError, StatementError, *refused, TimeoutError, ValueError, DiskError)
     return [error] if isinstance(error, told) else _history_problems(error)
 
 

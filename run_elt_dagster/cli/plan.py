@@ -11,7 +11,7 @@ from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.environments.mark import stored_database
 from run_elt_dagster.environments.plan import Plan, Planned
-from run_elt_dagster.environments.planning import planned, statements_of
+from run_elt_dagster.environments.planning import EXCHANGE_OF, planned, statements_of
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
@@ -44,7 +44,7 @@ def command(
         plan, catalogue = planned(project.settings, tables, changed, prefix=project.prefix)
     if selection:
         return _print_selection(plan, catalogue)
-    sent = _statements(project, plan) if statements else {}
+    sent = _statements(project, plan, catalogue) if statements else {}
     if as_json:
         print_json(_facts(project, plan, catalogue, sent))
     else:
@@ -78,9 +78,9 @@ def _say_broken(plan: Plan, catalogue: Catalogue) -> None:
             say_on_stderr(str(problem))
 
 
-def _statements(project: Project, plan: Plan) -> dict[Key, list[PlannedStatement]]:
+def _statements(project: Project, plan: Plan, catalogue: Catalogue) -> dict[Key, Sequence[PlannedStatement]]:
     with signed_in(project) as session, progress("Asking Snowflake"):
-        return dict(statements_of(session, plan, project.settings.publishing))
+        return dict(statements_of(session, plan, catalogue, project.settings.publishing))
 
 
 def _print(project: Project, plan: Plan, catalogue: Catalogue, sent: Mapping[Key, Sequence[PlannedStatement]]) -> None:
@@ -97,12 +97,8 @@ def _print(project: Project, plan: Plan, catalogue: Catalogue, sent: Mapping[Key
         print(f"{'.'.join(key)} has no file any more. Its table stays: drop it by hand.")
     if sent:
         print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
-        if any(each.table.publish_group for each in plan.built):
-            print(
-                "Tables of a publish_group are shown as if each was published by itself: docs/groups.md says what a run sends for a group."
-            )
     for key, statements in sent.items():
-        print(f"\n-- {'.'.join(key)}")
+        print(f"\n-- {' '.join(key) if key[0] == EXCHANGE_OF else '.'.join(key)}")
         for each in statements:
             print(f"\n-- {each.stage}\n{each.sql};")
 
@@ -128,7 +124,14 @@ def _facts(
             }
             for each in plan.built
         ],
+        **_groups(sent),
         "skipped": [".".join(key) for key in plan.skipped],
         "broken": {".".join(key): list(map(str, catalogue.broken[key].problems)) for key in plan.broken},
         "deleted": [".".join(key) for key in plan.deleted],
     }
+
+
+def _groups(sent: Mapping[Key, Sequence[PlannedStatement]]) -> dict[str, Any]:
+    """Return what exchanges the groups, by name; nothing where there are none, or no statements were asked for."""
+    found = {key[1]: [one.sql for one in statements] for key, statements in sent.items() if key[0] == EXCHANGE_OF}
+    return {"groups": found} if found else {}

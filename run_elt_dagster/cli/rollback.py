@@ -1,13 +1,13 @@
 """`run-elt rollback`."""
 
 import click
-import dagster as dg
 
 from run_elt_dagster.cli import InterruptedCommandError
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.cli.rollback_group import roll_back_group
 from run_elt_dagster.cli.rollback_parts import roll_back_increment, roll_back_partitions
-from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
+from run_elt_dagster.cli.rolling_back import agrees, noted, observation, present_words, rolling_back
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.rollback import Rollback
@@ -15,8 +15,11 @@ from run_elt_dagster.publish.rollback_plan import RollbackPlan
 
 
 @click.command("rollback")
-@click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@click.argument("table", type=TABLE, metavar="[SCHEMA.TABLE]", required=False)
 @of_project
+@click.option(
+    "--group", metavar="NAME", help="Instead of a table: all tables of a publish_group, to before its last exchange."
+)
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
 @click.option("--further", is_flag=True, help="Go back one version more than an earlier rollback has.")
 @click.option(
@@ -24,23 +27,38 @@ from run_elt_dagster.publish.rollback_plan import RollbackPlan
     metavar="KEY",
     help="The partition to roll back, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
 )
-def command(project: Project, table: str, *, is_agreed: bool, further: bool, partition: str | None) -> int:
+def command(
+    project: Project, table: str | None, *, group: str | None, is_agreed: bool, further: bool, partition: str | None
+) -> int:
     """Put the previous version of a table back, or the rows from before the last publish of partitions, or from before the last increment.
+
+    \b
+      run-elt rollback analytics.orders
+      run-elt rollback analytics.orders_daily --partition 2024-01-31
+      run-elt rollback --group finance
 
     It first prints what readers see now, what they will see and by which statement, and asks.
     """
-    declared = project.table(table)
+    if (table is None) == (group is None) or (group is not None and partition is not None):
+        raise click.UsageError("run-elt rollback requires SCHEMA.TABLE, or --group NAME without --partition.")
     try:
-        if declared.partitions is not None or partition:
-            part = declared.part(partition)
-            return roll_back_partitions(project, declared, part, is_agreed=is_agreed, further=further)
-        if declared.increment is not None:
-            return roll_back_increment(project, declared, is_agreed=is_agreed, further=further)
-        return _roll_back(project, declared, is_agreed=is_agreed, further=further)
+        if group is not None:
+            return roll_back_group(project, group, is_agreed=is_agreed, further=further)
+        return _roll_back_one(project, table or "", partition, is_agreed=is_agreed, further=further)
     except KeyboardInterrupt:
-        raise InterruptedCommandError(
-            f"What readers see of {table} is unknown if its exchange was under way: run-elt show {table}"
-        ) from None
+        told = f"of {table} is unknown if its exchange was under way: run-elt show {table}"
+        if group is not None:
+            told = f"of publish_group {group} is what it was, unless its exchange was under way. Repeat the command: it ends what was begun."
+        raise InterruptedCommandError(f"What readers see {told}") from None
+
+
+def _roll_back_one(project: Project, name: str, partition: str | None, *, is_agreed: bool, further: bool) -> int:
+    table = project.table(name)
+    if table.partitions is not None or partition:
+        return roll_back_partitions(project, table, table.part(partition), is_agreed=is_agreed, further=further)
+    if table.increment is not None:
+        return roll_back_increment(project, table, is_agreed=is_agreed, further=further)
+    return _roll_back(project, table, is_agreed=is_agreed, further=further)
 
 
 def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
@@ -50,14 +68,15 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
         print(_plan_text(plan))
         if table.publish_group is not None:
             say_on_stderr(
-                f"The other tables of publish_group {table.publish_group} stay as they are. Roll them back too."
+                f"The other tables of publish_group {table.publish_group} stay as they are. All of them go back by "
+                f"run-elt rollback --group {table.publish_group}"
             )
         if plan.method == "done":
             return 0
         if not is_agreed and not agrees():
             return 1
         left = list(rollback.carry_out(plan))
-        left += noted(instance, [_observation(plan)])
+        left += noted(instance, [observation(plan)])
     print(
         f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."
     )
@@ -66,22 +85,10 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
     return 1 if left else 0
 
 
-def _observation(plan: RollbackPlan) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        list(plan.table.asset_path),
-        description=f"Rolled back to the previous version: {plan.previous.words}.",
-        metadata={"rolled_back_to": plan.previous.words, "rolled_back_from": _present(plan)},
-    )
-
-
-def _present(plan: RollbackPlan) -> str:
-    return plan.present.words if plan.present else "no table"
-
-
 def _plan_text(plan: RollbackPlan) -> str:
     lines = [
         f"{plan.table.name} at {plan.target}",
-        f"  readers see now    {_present(plan)}",
+        f"  readers see now    {present_words(plan)}",
         f"  they will see      {plan.previous.words}",
         f"  by                 {plan.method}. {plan.consequence}",
     ]

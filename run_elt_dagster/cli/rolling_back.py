@@ -1,4 +1,4 @@
-"""What the rollback of a table and that of its partitions share."""
+"""What the rollback of a table, that of its partitions and that of a group share."""
 
 import sys
 import threading
@@ -11,6 +11,7 @@ from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 
 
@@ -45,3 +46,22 @@ def noted(instance: dg.DagsterInstance, observations: Iterable[dg.AssetObservati
     except Exception as error:  # noqa: BLE001 - readers see the rows of before, whatever becomes of the history
         return [f"the rollback is done, but Dagster's history could not note it, got {type(error).__name__}: {error}"]
     return []
+
+
+def observation(plan: RollbackPlan, **more: str) -> dg.AssetObservation:
+    """Return what the page of a table shows of its rollback.
+
+    Args:
+        plan: What was done.
+        more: What else its metadata says.
+    """
+    return dg.AssetObservation(
+        list(plan.table.asset_path),
+        description=f"Rolled back to the previous version: {plan.previous.words}.",
+        metadata={"rolled_back_to": plan.previous.words, "rolled_back_from": present_words(plan), **more},
+    )
+
+
+def present_words(plan: RollbackPlan) -> str:
+    """Return what readers see before a rollback, in words."""
+    return plan.present.words if plan.present else "no table"

@@ -15,11 +15,20 @@ from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import increment_facts, increment_line, print_partitions
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
-from run_elt_dagster.orchestration.show import HEADER, ROWS_SHOWN, Found, Shown, differences, look, read_rows
+from run_elt_dagster.orchestration.show import (
+    HEADER,
+    ROWS_SHOWN,
+    Found,
+    Shown,
+    differences,
+    look,
+    planned_for,
+    read_rows,
+)
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.governance import not_applied
 from run_elt_dagster.publish.partitions import PublishedPartition, last_increment
-from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement, planned_statements
+from run_elt_dagster.publish.planned import RUN_ID, PlannedStatement
 from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.session import ConnectorSession
 
@@ -109,14 +118,8 @@ def _named(
             yield _Named(shown, columns, rows)
             continue
         catalogue = catalogue or project.tables(keeps_broken=True)
-        statements = planned_statements(
-            shown.table,
-            shown.inventory,
-            database=session.database,
-            columns=columns,
-            options=project.settings.publishing,
-            part=part,
-        )
+        options = project.settings.publishing
+        statements = planned_for(session, catalogue, shown, columns=columns, options=options, part=part)
         details = details_of(catalogue, shown.table, instance=instance)
         yield _Named(shown, columns, rows, details, statements, last_increment(session, shown.table))
 
@@ -233,9 +236,10 @@ def _print_history(details: Details) -> None:
 
 def _print_statements(statements: Sequence[PlannedStatement]) -> None:
     print(f"\nA run would send these statements now. {RUN_ID[:8]} stands for the run:")
+    headings = [f"-- {each.stage} {each.table}".rstrip() for each in statements]
     for number, each in enumerate(statements):
-        stage = f"-- {each.stage}\n" if not number or statements[number - 1].stage != each.stage else ""
-        print(f"\n{stage}{each.sql};")
+        heading = f"{headings[number]}\n" if not number or headings[number - 1] != headings[number] else ""
+        print(f"\n{heading}{each.sql};")
 
 
 def _at(moment: datetime | None) -> str:

@@ -50,7 +50,7 @@ class Check(NamedCheck):
     )
     GROUPS = (
         "groups",
-        "a dead run has left the exchange of a group half done, and it could not be ended. The check ends it where it can ([groups.md](groups.md))",
+        "a dead run has left the exchange of a group half done, and it could not be ended. The check ends it where it can. Or `run-elt rollback --group` has not ended: repeat that command ([groups.md](groups.md))",
     )
     CANDIDATES = (
         "candidates",
@@ -328,8 +328,8 @@ def _group_findings(
     if not locks:
         yield ok(Check.GROUPS, "no exchange is left half done")
     for lock, note in locks.items():
-        if look.runner.run.is_live(note.run_id):
-            yield ok(Check.GROUPS, f"run {note.run_id} is publishing publish_group {note.group}")
+        if not note.is_rollback and not note.is_over(look.runner.run.is_live):
+            yield ok(Check.GROUPS, f"{note.holder} is publishing publish_group {note.group}")
             continue
         ended = end_exchange(look.runner, tables, lock, note, options=options)
         if ended.state == "open":

@@ -4,15 +4,19 @@ from collections.abc import Iterator, Sequence
 
 from run_elt_dagster.environments.changes import changes_since
 from run_elt_dagster.environments.plan import Plan, plan_of
+from run_elt_dagster.model.groups import groups_of
 from run_elt_dagster.model.lineage import Catalogue, load_tables
-from run_elt_dagster.model.names import Key, quote_identifier, quote_literal
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.planned import PlannedStatement, planned_statements
+from run_elt_dagster.publish.planned_group import columns_there, planned_group
 from run_elt_dagster.settings import PublishOptions, Settings
 from run_elt_dagster.snowflake.session import Session
 
 _TAG = {"stage": "plan", "job": "run-elt plan"}
+# In the place of a key, before the name of a group.
+EXCHANGE_OF = "publish_group"
 
 
 def planned(
@@ -57,22 +61,12 @@ def _keys(settings: Settings, tables: Catalogue, names: Sequence[str]) -> list[K
     return keys
 
 
-def columns_sql(database: str, schemas: Sequence[str]) -> str:
-    """Return the query for the columns of schemas: schema, table and column, in order.
-
-    https://docs.snowflake.com/en/sql-reference/info-schema/columns
-    """
-    names = ", ".join(map(quote_literal, schemas))
-    return (
-        f"SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM {quote_identifier(database)}.INFORMATION_SCHEMA.COLUMNS "
-        f"WHERE TABLE_SCHEMA IN ({names}) ORDER BY 1, 2, ORDINAL_POSITION"
-    )
-
-
 def statements_of(
-    session: Session, plan: Plan, options: PublishOptions
-) -> Iterator[tuple[Key, list[PlannedStatement]]]:
+    session: Session, plan: Plan, catalogue: Catalogue, options: PublishOptions
+) -> Iterator[tuple[Key, Sequence[PlannedStatement]]]:
     """Yield what a run would send for each table of a plan, after two questions for all of them.
+
+    What exchanges a group stands behind its tables, with `EXCHANGE_OF` and the group's name in the place of a key.
 
     Raises:
         StatementError: The catalogue does not answer.
@@ -81,12 +75,16 @@ def statements_of(
     if not schemas:
         return
     inventory = inventory_of(session.execute(inventory_sql(session.database, schemas), tag=_TAG).rows)
-    columns: dict[tuple[str, str], list[str]] = {}
-    for schema, table, name in session.execute(columns_sql(session.database, schemas), tag=_TAG).rows:
-        columns.setdefault((str(schema), str(table)), []).append(str(name))
+    columns = columns_there(session, schemas, tag=_TAG)
+    groups = groups_of(each.table for each in plan.built)
     for each in plan.built:
-        there = columns.get((each.table.stored_schema, each.table.stored_table), [])
-        yield (
-            each.table.key,
-            planned_statements(each.table, inventory, database=session.database, columns=there, options=options),
-        )
+        if each.table.publish_group is None:
+            there = columns.get((each.table.stored_schema, each.table.stored_table), [])
+            yield (
+                each.table.key,
+                planned_statements(each.table, inventory, database=session.database, columns=there, options=options),
+            )
+    for name in groups:
+        group = planned_group(catalogue, name, inventory, database=session.database, columns=columns, options=options)
+        yield from group.tables.items()
+        yield (EXCHANGE_OF, name), group.exchange

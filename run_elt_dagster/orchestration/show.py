@@ -15,12 +15,15 @@ import dagster as dg
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import reading_plan
 from run_elt_dagster.model.candidate import Marker, by_hand_in, is_candidate_of, target_of
-from run_elt_dagster.model.lineage import own_key
+from run_elt_dagster.model.lineage import Catalogue, own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.publish.planned import PlannedStatement, planned_statements
+from run_elt_dagster.publish.planned_group import columns_there, planned_group
 from run_elt_dagster.runs.history import run_of
+from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.session import ConnectorSession
 
 ROWS_SHOWN = 20
@@ -200,6 +203,43 @@ def look(
     if names:
         found = [each for each in found if any(is_candidate_of(table, each.relation.name) for table in asked.values())]
     return Found(list(declared.values()), found, named)
+
+
+def planned_for(
+    session: ConnectorSession,
+    catalogue: Catalogue,
+    shown: Shown,
+    *,
+    columns: Sequence[str],
+    options: PublishOptions,
+    part: Slice | None = None,
+) -> Sequence[PlannedStatement]:
+    """Return what a run would send for a declared table; of one of a group, what it would send for all tables of the group.
+
+    Args:
+        session: Where the catalogue is asked for the other tables of a group.
+        catalogue: The declared tables.
+        shown: The table.
+        columns: Stored names of the columns of what stands there.
+        options: How tables are published.
+        part: The partitions that are built; None for the newest one.
+
+    Raises:
+        StatementError: Snowflake does not answer.
+    """
+    table, database = shown.table, session.database
+    if table is None:
+        return ()
+    if table.publish_group is None or table.key not in catalogue:
+        return planned_statements(
+            table, shown.inventory, database=database, columns=columns, options=options, part=part
+        )
+    others = [each for each in catalogue.values() if each.publish_group == table.publish_group]
+    schemas = sorted({each.stored_schema for each in others})
+    inventory = inventory_of(session.execute(inventory_sql(database, schemas), tag=_TAG).rows)
+    there = columns_there(session, schemas, tag=_TAG)
+    group = planned_group(catalogue, table.publish_group, inventory, database=database, columns=there, options=options)
+    return group.statements
 
 
 def take_stock(query: Query, relations: Iterable[Relation]) -> dict[str, TargetInventory]:

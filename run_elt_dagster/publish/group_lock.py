@@ -4,9 +4,14 @@ Snowflake creates a table once: of two runs that want to, one gets 002002. And w
 end what it has begun. https://docs.snowflake.com/en/sql-reference/sql/create-table
 """
 
+import getpass
+import os
 import re
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
@@ -15,7 +20,12 @@ from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
-_NOTE = re.compile(r"\[run_elt group (\S+) run (\S+) at (\S+) exchanges ([^\]]+)\]")
+Act = Literal["exchanges", "rolls back"]
+_NOTE = re.compile(
+    r"\[run_elt group (\S+) run (\S+) at (\S+)(?: by (\S+) since (\S+))? (exchanges|rolls back) ([^\]]+)\]"
+)
+# A command takes seconds, or minutes where rows are written. Nobody can ask whether one of another machine still runs.
+COMMAND_HOURS = 1
 
 
 @dataclass(frozen=True)
@@ -24,25 +34,94 @@ class GroupNote:
 
     Attributes:
         group: Name of the group.
-        run_id: The run that exchanges its tables. All of them have passed their audits.
-        at: The snapshot of their rows, as their markers have it.
+        run_id: The run of the rows that readers see then, or that are taken from them. All tables have passed their audits.
+        at: The snapshot of these rows, as their markers have it.
         tables: `schema.table` of each, as its file is named.
+        act: What is done to them.
+        by: Who does it by hand, as `operator` returns it; empty for the run itself.
+        since: When that began, by Snowflake's clock; empty for the run itself.
     """
 
     group: str
     run_id: str
     at: str
     tables: tuple[str, ...]
+    act: Act = "exchanges"
+    by: str = ""
+    since: str = ""
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether a person rolls the group back."""
+        return self.act == "rolls back"
+
+    @property
+    def holder(self) -> str:
+        """Who has the lock, in words."""
+        if not self.by:
+            return f"run {self.run_id}"
+        command = f"run-elt {'rollback' if self.is_rollback else 'publish'} --group {self.group}"
+        return f"{command} of {self.by}, begun {self.since[:16].replace('T', ' ')} UTC,"
+
+    def is_over(self, is_live: Callable[[str], bool], *, now: str = "") -> bool:
+        """Return whether nobody goes on with it.
+
+        Args:
+            is_live: Whether the run whose id starts with these characters goes on.
+            now: Snowflake's time, as markers have it; the clock of this machine by default.
+        """
+        if not self.by:
+            return not is_live(self.run_id)
+        moment = datetime.fromisoformat(now) if now else datetime.now(UTC)
+        return has_ended_here(self.by) or moment - datetime.fromisoformat(self.since) >= timedelta(hours=COMMAND_HOURS)
 
     def __str__(self) -> str:
         """Return it as the comment has it."""
-        return f"[run_elt group {self.group} run {self.run_id} at {self.at} exchanges {' '.join(self.tables)}]"
+        by_hand = f" by {self.by} since {self.since}" if self.by else ""
+        return (
+            f"[run_elt group {self.group} run {self.run_id} at {self.at}{by_hand} {self.act} {' '.join(self.tables)}]"
+        )
+
+
+def operator() -> str:
+    """Return who gives a command, as the note in the lock has it: person, machine and process."""
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a user without a name.
+        person = "unknown"
+    return f"{_word(person)}@{_word(socket.gethostname())}:{os.getpid()}"
+
+
+def _word(text: str) -> str:
+    """Return a name without what would end a note."""
+    return re.sub(r"[^\w.+-]", "_", text)
+
+
+def has_ended_here(who: str) -> bool:
+    """Return whether a command ran on this machine and is over. One of another machine may go on."""
+    machine, _, process = who.rpartition(":")
+    if machine != operator().rpartition(":")[0] or not process.isdigit():
+        return False
+    if int(process) == os.getpid():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def note_in(comment: str | None) -> GroupNote | None:
     """Return what a comment says; None if it is none of a lock."""
     found = _NOTE.search(comment or "")
-    return GroupNote(found[1], found[2], found[3], tuple(found[4].split(" "))) if found else None
+    if found is None:
+        return None
+    group, run_id, at, by, since, found_act, tables = found.groups()
+    act: Act = "rolls back" if found_act == "rolls back" else "exchanges"
+    return GroupNote(group, run_id, at, tuple(tables.split(" ")), act, by or "", since or "")
 
 
 def lock_of(group: str, tables: Sequence[AnalyticsTable], *, database: str) -> Relation:
@@ -72,7 +151,7 @@ def locks_in(inventory: TargetInventory, *, database: str) -> Iterable[tuple[Rel
 
 
 class GroupLock:
-    """The lock of one group, for one run.
+    """The lock of one group, for one run or one rollback.
 
     Args:
         runner: Sends the statements, whether the run is interrupted or not.
@@ -83,7 +162,7 @@ class GroupLock:
     def __init__(self, runner: StatementRunner, relation: Relation, note: GroupNote) -> None:
         self._runner = runner
         self.relation, self.note = relation, note
-        self._tag = {"group": note.group, "stage": "publish"}
+        self._tag = {"group": note.group, "stage": "rollback" if note.is_rollback else "publish"}
 
     def take(self) -> GroupNote | None:
         """Take the lock.

@@ -38,6 +38,11 @@ class EndedExchange:
     def words(self) -> str:
         """It in sentences."""
         note = self.note
+        if note.is_rollback:
+            return (
+                f"{note.holder} has not ended. Where it was killed, readers may see the version of before in some of {', '.join(note.tables)} "
+                "and a newer one in others. Repeat the command: it ends what was begun."
+            )
         begun = f"Run {note.run_id} ended while it published publish_group {note.group} ({', '.join(note.tables)})."
         why = f" {self.problem}" if self.problem else ""
         if self.state == "forward":
@@ -68,7 +73,7 @@ def end_left_exchanges(
     left = [
         (lock, note)
         for lock, note in locks_in(inventory, database=database)
-        if note.run_id != own and not runner.run.is_live(note.run_id)
+        if not note.is_rollback and note.run_id != own and note.is_over(runner.run.is_live)
     ]
     return [end_exchange(runner, tables, lock, note, options=options) for lock, note in left]
 
@@ -81,7 +86,7 @@ def end_exchange(
     *,
     options: PublishOptions,
 ) -> EndedExchange:
-    """End the exchange that a dead run has begun.
+    """End the exchange that a dead run has begun. A rollback is ended by its command, repeated.
 
     Args:
         runner: Sends the statements.
@@ -90,6 +95,8 @@ def end_exchange(
         note: What it has noted.
         options: How tables are published.
     """
+    if note.is_rollback:
+        return EndedExchange(note, "open")
     keys: list[Key] = [tuple(name.split(".")) for name in note.tables]
     if undeclared := [".".join(key) for key in keys if key not in tables]:
         return EndedExchange(note, "open", f"No file declares {', '.join(undeclared)} any more.")

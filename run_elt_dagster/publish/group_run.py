@@ -32,6 +32,24 @@ from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 
+def in_group(catalogue: Catalogue, key: Key, group: Sequence[Key], *, database: str, run_id: str) -> AnalyticsTable:
+    """Return a table as a run builds it: its SQL reads the candidates of those of its group that it reads.
+
+    Args:
+        catalogue: The declared tables.
+        key: The table.
+        group: The tables of its group.
+        database: Stored name of the session's database.
+        run_id: The run.
+
+    Raises:
+        ValueError: Its SQL would still read what is published.
+    """
+    parents = [catalogue[parent] for parent in catalogue.parents(key) if parent in group]
+    candidates = {own_key(parent): candidate_of(parent, database=database, run_id=run_id) for parent in parents}
+    return reading_candidates(catalogue[key], candidates)
+
+
 class GroupRun:
     """One group in one run. Its tables are held one by one, from any thread; then one thread publishes them.
 
@@ -42,6 +60,7 @@ class GroupRun:
         clock: Returns Snowflake's time as markers have it.
         database: Stored name of the session's database.
         end_exchange: Ends what a dead run has begun in the place of its note.
+        by: Who publishes it by hand; empty for the run itself.
     """
 
     def __init__(
@@ -53,7 +72,9 @@ class GroupRun:
         *,
         database: str,
         end_exchange: EndExchange = lambda _lock, _note: None,
+        by: str = "",
     ) -> None:
+        self._by = by
         self._runner, self._catalogue, self._database = runner, catalogue, database
         self._tables = [catalogue[key] for key in keys]
         self.name = self._tables[0].publish_group or ""
@@ -77,13 +98,8 @@ class GroupRun:
         Raises:
             ValueError: Its SQL would still read what is published.
         """
-        own = {table.key for table in self._tables}
-        parents = [self._catalogue[parent] for parent in self._catalogue.parents(key) if parent in own]
-        run_id = self._runner.run.run_id
-        candidates = {
-            own_key(parent): candidate_of(parent, database=self._database, run_id=run_id) for parent in parents
-        }
-        return reading_candidates(self._catalogue[key], candidates)
+        keys = [table.key for table in self._tables]
+        return in_group(self._catalogue, key, keys, database=self._database, run_id=self._runner.run.run_id)
 
     def take(
         self,
@@ -110,6 +126,10 @@ class GroupRun:
         run = TableRun(runner, table, inventory, self.clock, database=self._database, options=options)
         if problem is not None:
             return replace(run.outcome(), failure=failure_of(run.work, problem))
+        return self.hold(key, run, entered)
+
+    def hold(self, key: Key, run: TableRun, entered: Callable[[State], None]) -> TableOutcome | None:
+        """Take a table to the end of its audit, and hold it for the others. It returns what `take` does."""
         outcome = run.hold(entered)
         if outcome is None:
             with self._lock:
@@ -118,6 +138,10 @@ class GroupRun:
 
     def end(self, outcome: TableOutcome) -> TableOutcome:
         """Note a table that cannot be published, and return what became of it, with the table as it is declared."""
+        key, failure = outcome.table.key, outcome.failure
+        if failure is not None and any(key in self._catalogue.parents(table.key) for table in self._tables):
+            # What reads it is not built, so there is no candidate that a person could publish with it.
+            outcome = replace(outcome, failure=failure.without_command())
         with self._lock:
             self._ended[outcome.table.key] = outcome
         return replace(outcome, table=self._catalogue[outcome.table.key])
@@ -192,17 +216,18 @@ class GroupRun:
 
     def _new_lock(self, work: TableWork) -> GroupLock:
         names = tuple(table.name for table in self._tables)
-        note = GroupNote(self.name, self._runner.run.run_id, work.snapshot_at, names)
+        since = self._clock() if self._by else ""
+        note = GroupNote(self.name, self._runner.run.run_id, work.snapshot_at, names, by=self._by, since=since)
         relation = lock_of(self.name, self._tables, database=self._database)
         return GroupLock(self._runner.unstoppable(), relation, note)
 
     def _give_way(self, work: TableWork, lock: GroupLock, holder: GroupNote, *, waited: float) -> float:
-        """Wait for the run that exchanges the group; where it is dead, end what it has begun. Return how long all of it was waited.
+        """Wait for who exchanges the group; where a run is dead, end what it has begun. Return how long all of it was waited.
 
         Raises:
             PublishRefusedError: It does not end.
         """
-        if not self._runner.run.is_live(holder.run_id):
+        if holder.is_over(self._runner.run.is_live, now=self._clock()):
             self._end_exchange(lock.relation, holder)
             if lock.holder() == holder:
                 # It could not be ended. This run exchanges all of the tables, so what was half done is whole afterwards.
@@ -212,8 +237,10 @@ class GroupRun:
             raise PublishRefusedError(
                 Refusal(
                     f"{work.table.name} requires that one run at a time publishes publish_group {self.name}",
-                    f"run {holder.run_id} that has held {lock.relation} for {waited:g} s",
-                    f"Look what that run does. Where it is over, drop {lock.relation}, then materialize again.",
+                    f"{holder.holder} that has held {lock.relation} for {waited:g} s",
+                    "Repeat that command if it was killed, then materialize again."
+                    if holder.by
+                    else f"Look what that run does. Where it is over, drop {lock.relation}, then materialize again.",
                     reason=Reason.NEWEST_LAST,
                 )
             )
@@ -224,11 +251,13 @@ class GroupRun:
         """Look again under the lock, and return whether nothing has come in between.
 
         Raises:
-            TableOfGroupError: A candidate is gone, and no newer run is to blame.
+            TableOfGroupError: A candidate is gone, and no newer run is to blame; or the rows are published already.
         """
         for work in works:
             with about(work):
                 work.inspect()
+                if is_exchanged(work):
+                    raise self._published_by_hand(work)
                 try:
                     if newer_builds(work) or work.has_target_come_or_gone:
                         return False
@@ -267,6 +296,18 @@ class GroupRun:
                 if not work.has_candidate
                 else f"targets that have come or gone {EXCHANGES} times",
                 "Find in Snowflake's history who does, then materialize again.",
+                seen=work.production.words,
+                reason=Reason.TARGET_CHANGES,
+            )
+        )
+
+    def _published_by_hand(self, work: TableWork) -> PublishRefusedError:
+        """Return why a second person who publishes the same kept candidates must not: a second swap would bring the old rows back."""
+        return PublishRefusedError(
+            Refusal(
+                f"publishing publish_group {self.name} by hand requires that nobody else does at the same time",
+                f"the rows of run {self._runner.run.run_id} in {work.target} already",
+                "Repeat the command: it says what readers see.",
                 seen=work.production.words,
                 reason=Reason.TARGET_CHANGES,
             )

@@ -160,6 +160,11 @@ def is_transient_sql(relation: Relation) -> str:
     )
 
 
+def keep_sql(target: Relation, candidate: Relation, *, is_transient: bool) -> str:
+    """Return the statement that keeps the table of before: its clone, of its kind."""
+    return f"CREATE OR REPLACE {_kind(is_transient=is_transient)} {kept_of(candidate).sql} CLONE {target.sql}"
+
+
 def _kind(*, is_transient: bool) -> str:
     return "TRANSIENT TABLE" if is_transient else "TABLE"
 
@@ -221,9 +226,9 @@ class ReplaceByClone(Exchange):
 
     def keep(self, work: TableWork) -> None:
         """Clone the present table: its rows are needed again where Snowflake keeps nothing of a dropped one, too."""
-        kept, target = kept_of(work.candidate), work.target
+        target = work.target
         is_transient = bool(work.send(is_transient_sql(target)).rows[0][0])
-        work.send(f"CREATE OR REPLACE {_kind(is_transient=is_transient)} {kept.sql} CLONE {target.sql}")
+        work.send(keep_sql(target, work.candidate, is_transient=is_transient))
 
     def put_back(self, work: TableWork) -> None:
         """Clone the kept table, of whichever kind it is."""

@@ -1,4 +1,4 @@
-"""The statements that a run would send for one table as things stand, as data: nothing is sent.
+"""The statements that a run would send for one table as things stand, as data: nothing is sent. `publish.planned_group` has those of a group.
 
 A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost. Of a
 partitioned table, they are those for the newest partition that is over. Of one with increments, START stands for where one begins. The
@@ -86,10 +86,12 @@ class PlannedStatement:
         stage: What it is for, as the tag of the query says it.
         sql: Its text. RUN_ID, SNAPSHOT_AT and QUERY_ID stand for the run, for the time when the build begins and for the query
             that deletes, 0 for the rows of a part.
+        table: Which table of a group it is about; empty for all of them, and without a group.
     """
 
     stage: str
     sql: str
+    table: str = ""
 
 
 def planned_statements(
@@ -114,7 +116,7 @@ def planned_statements(
         part: The partitions that are built; None for the newest one.
     """
     chosen = part or _newest(table)
-    planned = _Planned(
+    planned = PlannedTable(
         table, inventory, database=database, columns=columns, options=options, is_whole=is_whole, part=chosen
     )
     stages: tuple[tuple[str, Iterator[str]], ...] = (
@@ -128,8 +130,15 @@ def planned_statements(
     return [PlannedStatement(stage, sql) for stage, statements in stages for sql in statements]
 
 
-class _Planned:
-    """The statements of each stage."""
+class PlannedTable:
+    """The statements of each stage of one table.
+
+    Attributes:
+        table: The table.
+        target: What readers see.
+        candidate: What is built.
+        existing: What stands under the target's name; None if nothing does.
+    """
 
     def __init__(
         self,
@@ -142,62 +151,66 @@ class _Planned:
         is_whole: bool,
         part: Slice | None,
     ) -> None:
-        self._table, self._inventory, self._columns, self._options = table, inventory, columns, options
+        self.table, self._inventory, self._columns, self._options = table, inventory, columns, options
         self.target: Relation = target_of(table, database=database)
         self.candidate: Relation = candidate_of(table, database=database, run_id=RUN_ID)
-        self._existing: InventoryTable | None = inventory.at(self.target)
+        self.existing: InventoryTable | None = inventory.at(self.target)
         self._part = part
-        is_increment = table.increment is not None and self._existing is not None and not is_whole
+        is_increment = table.increment is not None and self.existing is not None and not is_whole
         self._start = START if is_increment else None
 
     def inspect(self) -> Iterator[str]:
         """Yield the look at what stands there; a run asks once for all of its tables."""
         yield inventory_sql(self.target.database, [self.target.schema])
-        if self._existing is None or self._existing.kind != "BASE TABLE":
+        if self.existing is None or self.existing.kind != "BASE TABLE":
             return
-        if replaces_object(self._table):
+        if replaces_object(self.table):
             yield STREAMS_SQL
-        if self._options.check_policies and (self._table.is_in_parts or replaces_object(self._table)):
+        if self._options.check_policies and (self.table.is_in_parts or replaces_object(self.table)):
             yield policies_sql([self.target])
 
     def sources(self) -> Iterator[str]:
         """Yield the question that holds the build back where a source is too old."""
-        if asked := holding_audits(self._table, database=self.target.database):
+        if asked := holding_audits(self.table, database=self.target.database):
             yield sources_sql(asked)
 
     def build(self) -> Iterator[str]:
         """Yield the CTAS of the candidate, and the comments of its columns."""
         if self._start is not None:
             yield all_markers_sql(self.target)
-            yield newest_sql(self._table, self.target)
+            yield newest_sql(self.table, self.target)
         if self._options.applies_policies:
             yield from planned_before_build(
-                self._table, self.candidate, self.target, exists=self._existing is not None, marker=_marker("failed")
+                self.table,
+                self.candidate,
+                self.target,
+                exists=self.existing is not None,
+                marker=_marker("failed"),
             )
-        yield build_sql(self._table, self.candidate, marker=_marker("run"), part=self._part, start=self._start)
-        if comments := column_comments_sql(self._table, self.candidate):
+        yield build_sql(self.table, self.candidate, marker=_marker("run"), part=self._part, start=self._start)
+        if comments := column_comments_sql(self.table, self.candidate):
             yield comments
 
     def audit(self) -> Iterator[str]:
         """Yield the scan with the look at the catalogue, and the queries of the other checks."""
-        audits = audits_of(self._table, database=self.target.database)
+        audits = audits_of(self.table, database=self.target.database)
         if self._start is not None:
             yield from self._audit_increment(audits)
             return
         rows = self.candidate
-        if self._part is None or self._table.partitions is None:
+        if self._part is None or self.table.partitions is None:
             yield scan_sql(audits, rows, more=self._catalogue)
             yield from _queries(audits, self._under_audit(rows))
             return
-        number = number_sql(self._table.partitions, self._part, self._table.partition_type)
+        number = number_sql(self.table.partitions, self._part, self.table.partition_type)
         scanned = [audit for audit in audits if audit.scanned]
         more = (*self._catalogue, *self._compared(self._part))
         yield grouped_scan_sql(scanned, rows, number=number, more=more)
         yield from self._key_looks(self._part, number)
-        own = self._table.partition_predicate(self._part.start, self._part.end)
+        own = self.table.partition_predicate(self._part.start, self._part.end)
         for audit in (audit for audit in audits if isinstance(audit, ChangesAudit)):
             yield from filter(None, [audit.asks(self._under_audit(rows, replaced=own), (number, number))])
-        rows = rows_of(rows, pieces_sql(self._table, self._pieces(self._part)))
+        rows = rows_of(rows, pieces_sql(self.table, self._pieces(self._part)))
         yield from _queries([audit for audit in audits if not audit.is_asked_late], self._under_audit(rows))
 
     def _audit_increment(self, audits: Sequence[Audit]) -> Iterator[str]:
@@ -219,81 +232,93 @@ class _Planned:
         if self._part is not None:
             yield from self._exchange_slice(self._part)
             return
-        if self._table.increment is not None:
+        if self.table.increment is not None:
             yield from self._merge_increment()
             return
-        stays = self._existing is not None and not replaces_object(self._table)
-        if self._options.applies_policies and stays and self._table.policies is not None:
+        stays = self.existing is not None and not replaces_object(self.table)
+        if self._options.applies_policies and stays and self.table.policies is not None:
             yield references_sql(self.candidate)
         if self._options.applies_policies:
-            yield from planned_before_exchange(self._table, self.target if stays else self.candidate, stays=stays)
-        names_run = self._table.publish == "overwrite" and self._existing is not None and self._is_owner
-        if self._table.publish == "swap" and self._existing is not None:
+            yield from planned_before_exchange(self.table, self.target if stays else self.candidate, stays=stays)
+        names_run = self.table.publish == "overwrite" and self.existing is not None and self.is_owner
+        if self.table.publish == "swap" and self.existing is not None:
             yield from map(show_grants_sql, (self.target, self.candidate))
         if names_run:
-            yield comment_sql(self.target, comment_of(self._table, _marker("publishing")))
-        yield exchange_sql(
-            self._table,
+            yield comment_sql(self.target, self.comment("publishing"))
+        yield self.exchange()
+        yield from self.finish(names_run=names_run)
+        if self._options.applies_policies:
+            yield from planned_after_exchange(self.table, self.target)
+
+    def exchange(self) -> str:
+        """Return the one statement that publishes a table which is built whole."""
+        return exchange_sql(
+            self.table,
             target=self.target,
             candidate=self.candidate,
-            exists=self._existing is not None,
+            exists=self.existing is not None,
             columns=self._columns,
             copy_tags=self._options.copy_tags,
         )
+
+    def finish(self, *, names_run: bool) -> Iterator[str]:
+        """Yield what follows it.
+
+        Args:
+            names_run: Whether the comment of the table names the run afterwards.
+        """
         if names_run:
-            yield comment_sql(self.target, comment_of(self._table, _marker("run")))
-            yield from filter(None, [column_comments_sql(self._table, self.target)])
+            yield comment_sql(self.target, self.comment("run"))
+            yield from filter(None, [column_comments_sql(self.table, self.target)])
         if self._options.applies_policies:
             yield from self._settle(names_run=names_run)
-        if self._options.applies_policies:
-            yield from planned_after_exchange(self._table, self.target)
 
     def _settle(self, *, names_run: bool) -> Iterator[str]:
         """Yield what gives the published table its clustering and retention where the exchange does not."""
         if names_run:
-            yield from after_overwrite_sql(self._table, self.target)
-        elif self._table.publish == "clone" or (self._table.publish == "overwrite" and self._existing is None):
-            yield from after_clone_sql(self._table, self.target)
+            yield from after_overwrite_sql(self.table, self.target)
+        elif self.table.publish == "clone" or (self.table.publish == "overwrite" and self.existing is None):
+            yield from after_clone_sql(self.table, self.target)
 
     def _begin(self, first: str) -> Iterator[str]:
         """Yield what goes before a transaction, and its first statements."""
-        has_policies_looked_up = self._existing is not None and self._options.check_policies
-        yield self._look(*([policies_column_sql(self.target)] if has_policies_looked_up else []))
-        if self._existing is None:
+        has_policies_looked_up = self.existing is not None and self._options.check_policies
+        yield self.look(*([policies_column_sql(self.target)] if has_policies_looked_up else []))
+        if self.existing is None:
             yield first
-            yield self._look()
+            yield self.look()
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
 
     def _merge_increment(self) -> Iterator[str]:
         target, candidate = self.target, self.candidate
-        yield from self._begin(exchange_sql(self._table, target=target, candidate=candidate, exists=False))
+        yield from self._begin(exchange_sql(self.table, target=target, candidate=candidate, exists=False))
         yield all_markers_sql(target)
-        if self._existing is not None:
+        if self.existing is not None:
             is_whole = self._start is None
             yield delete_all_sql(target) if is_whole else delete_replaced_sql(target, candidate, key=self._key)
             yield insert_rows_sql(target, candidate, columns=self._columns)
             yield increment_exchange.count_sql(target, candidate, key=self._key)
-            for audit in audits_of(self._table, database=target.database) if self._start is not None else ():
+            for audit in audits_of(self.table, database=target.database) if self._start is not None else ():
                 if isinstance(audit, KeyAudit) and audit.severity == "error":
                     yield keys_that_stay_sql(audit.key, target, candidate, key=self._key)
         yield forget_all_sql(target)
-        query_id = QUERY_ID if self._existing is not None else None
+        query_id = QUERY_ID if self.existing is not None else None
         yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"), query_id=query_id)
         yield "COMMIT"
 
     @property
     def _key(self) -> Sequence[str]:
-        return self._table.increment.stored_key if self._table.increment is not None else ()
+        return self.table.increment.stored_key if self.table.increment is not None else ()
 
     def _exchange_slice(self, part: Slice) -> Iterator[str]:
-        table, target, candidate, pieces = self._table, self.target, self.candidate, self._pieces(part)
+        table, target, candidate, pieces = self.table, self.target, self.candidate, self._pieces(part)
         yield from self._begin(first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True))
         yield markers_sql(target, pieces)
-        if self._existing is not None:
+        if self.existing is not None:
             yield delete_sql(table, target, pieces)
             yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
-        query_id = QUERY_ID if self._existing is not None else None
+        query_id = QUERY_ID if self.existing is not None else None
         keys = [each.key for each in self._keys_elsewhere if each.severity == "error"]
         condition = exchanged_sql(table, target, pieces, rows=0, keys=keys) if query_id is not None else ""
         rows = dict.fromkeys(part.keys, 0)
@@ -302,9 +327,9 @@ class _Planned:
 
     def _key_looks(self, part: Slice, number: str) -> Iterator[str]:
         """Yield the query for keys that other partitions have too, if a check asks for them."""
-        if self._existing is None or not self._keys_elsewhere:
+        if self.existing is None or not self._keys_elsewhere:
             return
-        others = other_rows(self._table, self.target, self._pieces(part))
+        others = other_rows(self.table, self.target, self._pieces(part))
         asked = {
             each.name: [keys_elsewhere_sql(each.key, self.candidate, others, number=number)]
             for each in self._keys_elsewhere
@@ -314,25 +339,29 @@ class _Planned:
     def _compared(self, part: Slice) -> Sequence[str]:
         """Return the expression for what numbers of rows are compared with, if a check does."""
         is_noted = self._inventory.at(partitions_table(self.target)) is not None
-        is_asked = is_noted and self._table.checks.row_count_change is not None
+        is_asked = is_noted and self.table.checks.row_count_change is not None
         return [earlier_sql(self.target, part)] if is_asked else []
 
     @property
     def _keys_elsewhere(self) -> Sequence[KeyAudit]:
         """The checks of keys that other partitions may have too."""
-        audits = audits_of(self._table, database=self.target.database)
+        audits = audits_of(self.table, database=self.target.database)
         return [each for each in audits if isinstance(each, KeyAudit)]
 
     @property
     def _catalogue(self) -> Sequence[str]:
-        return inspection_columns_sql(self.target, self.candidate, prefix=candidate_prefix(self._table))
+        return inspection_columns_sql(self.target, self.candidate, prefix=candidate_prefix(self.table))
 
     def _under_audit(self, rows: Relation, *, replaced: str = "") -> Audited:
-        columns = tuple(Column(name, "TEXT") for name in self._columns) if self._existing is not None else ()
+        columns = tuple(Column(name, "TEXT") for name in self._columns) if self.existing is not None else ()
         inspection = Inspection(target_columns=columns, candidate_columns=columns)
         return Audited(rows, inspection, published=self.target, replaced=replaced)
 
-    def _look(self, *more: str) -> str:
+    def comment(self, state: State) -> str:
+        """Return the comment of the rows."""
+        return comment_of(self.table, _marker(state))
+
+    def look(self, *more: str) -> str:
         """Return the look at the catalogue by itself, with other expressions in the same statement."""
         return f"SELECT\n  {(',' + chr(10) + '  ').join((*self._catalogue, *more))}"
 
@@ -341,8 +370,9 @@ class _Planned:
         return part.pieces(part.keys)
 
     @property
-    def _is_owner(self) -> bool:
-        return self._existing is not None and self._existing.owner == self._inventory.role
+    def is_owner(self) -> bool:
+        """Whether the session's role owns the target."""
+        return self.existing is not None and self.existing.owner == self._inventory.role
 
 
 def _queries(audits: Sequence[Audit], audited: Audited) -> Iterator[str]:
@@ -361,4 +391,5 @@ def _newest(table: AnalyticsTable) -> Slice | None:
 
 
 def _marker(state: State) -> Marker:
+    """Return what comments would say of the rows."""
     return Marker(state, RUN_ID, SNAPSHOT_AT)

@@ -25,6 +25,8 @@ from run_elt_dagster.publish.versions import (
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
+# How often is looked whether readers see the present version again.
+_LOOKS = 3
 _FINISH = "Repeat the command to finish it; what readers see does not change."
 
 
@@ -70,18 +72,22 @@ class Rollback:
         if plan.method == "done":
             return ()
         try:
-            self._require_nobody_published(plan)
-            self._prepare(plan)
-            self._exchange(plan)
-            self._require_not_overtaken(plan)
+            self.require_nobody_published(plan)
+            self.prepare(plan)
+            self.exchange(plan)
+            self.require_not_overtaken(plan)
         except StatementError as error:
             raise self._told(plan, error) from error
+        return self.clean_up(plan)
+
+    def clean_up(self, plan: RollbackPlan) -> tuple[str, ...]:
+        """Do what comes after the exchange, and return what is left to do, in words."""
         return tuple(
             f"the rollback is done: {self._target} is back at {plan.previous.words}. {problem}"
             for problem in self._clean_up(plan)
         )
 
-    def _require_nobody_published(self, plan: RollbackPlan) -> None:
+    def require_nobody_published(self, plan: RollbackPlan) -> None:
         """Look again: a person may have read the plan for an hour.
 
         Raises:
@@ -99,7 +105,7 @@ class Rollback:
                 )
             )
 
-    def _require_not_overtaken(self, plan: RollbackPlan) -> None:
+    def require_not_overtaken(self, plan: RollbackPlan) -> None:
         """Ask whether readers see the previous version: no statement can require that nobody publishes just before it.
 
         Raises:
@@ -121,7 +127,13 @@ class Rollback:
                 )
             )
 
-    def _prepare(self, plan: RollbackPlan) -> None:
+    def prepare(self, plan: RollbackPlan) -> None:
+        """Do what has to be done before, and mark the present version as one that is being taken back. Safe to repeat.
+
+        Raises:
+            StatementError: It could not be done.
+            PublishRefusedError: The grants could not be made those of the present version.
+        """
         if plan.method == "swap" and plan.aside is not None:
             if plan.restore:
                 self._send(undrop_sql(plan.aside))
@@ -159,14 +171,18 @@ class Rollback:
             if not is_done:
                 yield f"The comment of {relation} may not say so yet, got: {error}. {_FINISH}"
 
-    def _exchange(self, plan: RollbackPlan) -> None:
-        """Send what readers notice; whatever is said of a statement but success, look whether it happened before all else."""
+    def exchange(self, plan: RollbackPlan) -> None:
+        """Send what readers notice; whatever is said of a statement but success, look whether it happened before all else.
+
+        Raises:
+            StatementError: It has not happened, or Snowflake does not say.
+        """
         for statement in plan.statements:
             try:
                 self._runner.send_once(statement, tag=self._tag)
             except StatementError as error:
                 self._runner.reconnect(error)
-                if self._has_happened(plan, statement):
+                if self.has_happened(plan, statement):
                     continue
                 if plan.aside is not None and statement == undrop_sql(self._target):
                     # The present table goes back to its place; if that fails too, the command takes it up.
@@ -174,7 +190,39 @@ class Rollback:
                         fresh.send(f"ALTER TABLE {plan.aside.sql} RENAME TO {self._target.sql}", tag=self._tag)
                 raise
 
-    def _has_happened(self, plan: RollbackPlan, statement: str) -> bool:
+    def put_back(self, plan: RollbackPlan) -> bool:
+        """Let readers see the present version of the plan again, whatever `exchange` has done of it, and return whether they do.
+
+        Not for rows that a transaction may have written.
+
+        Raises:
+            StatementError: Snowflake does not say what they see.
+        """
+        for look in range(_LOOKS):
+            if look:
+                self._runner.wait(min(self._runner.patience.poll_seconds, 1))
+            with self._runner.fresh() as fresh:
+                standing = self._versions.standing(self._target, fresh)
+                if standing is not None and order_of(standing) == order_of(plan.present):
+                    self._unmark(plan, standing, fresh)
+                    return True
+                if standing is not None and order_of(standing) != order_of(plan.previous):
+                    # Another run's.
+                    return False
+                with contextlib.suppress(StatementError):
+                    fresh.send_once(plan.back_sql(exists=standing is not None), tag=self._tag)
+        return False
+
+    def words_now(self) -> str:
+        """Return what readers see, asked in a session of its own.
+
+        Raises:
+            StatementError: Snowflake does not say.
+        """
+        with self._runner.fresh() as fresh:
+            return _seen(self._versions.standing(self._target, fresh), self._target)
+
+    def has_happened(self, plan: RollbackPlan, statement: str) -> bool:
         """Ask in a session of its own whether a statement took effect.
 
         Raises:
@@ -210,11 +258,14 @@ class Rollback:
                 return f"There is no {self._target}"
             if plan.present is None or order_of(standing) != order_of(plan.present):
                 return f"Readers see {standing.words}"
-            if standing.comment != plan.present.comment:
-                # It is not being taken back any more. Where this fails, the next publish comments it anew.
-                with contextlib.suppress(StatementError):
-                    fresh.send(comment_sql(self._target, plan.present.comment), tag=self._tag)
+            self._unmark(plan, standing, fresh)
             return f"Nothing has changed: readers see {standing.words}"
+
+    def _unmark(self, plan: RollbackPlan, standing: TableVersion, fresh: StatementRunner) -> None:
+        """Say no more that it is being taken back. Where this fails, the next publish comments it anew."""
+        if plan.present is not None and standing.comment != plan.present.comment:
+            with contextlib.suppress(StatementError):
+                fresh.send(comment_sql(self._target, plan.present.comment), tag=self._tag)
 
     def _send_surely(self, sql: str) -> None:
         """Send a statement that is safe to repeat, at last in a session of its own.

@@ -47,6 +47,7 @@ class RollbackPlan:
         moved: Whose rows an earlier command has moved to `aside` already; None if it has not.
         read_at: For time travel: the moment of the rows that are read, ISO 8601 in UTC.
         columns: The present columns in order, for time travel.
+        withdrawn: Whose rows an earlier command has taken away, where that is done.
     """
 
     table: AnalyticsTable
@@ -59,6 +60,7 @@ class RollbackPlan:
     moved: Marker | None = None
     read_at: str = ""
     columns: tuple[str, ...] = ()
+    withdrawn: Marker | None = None
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -76,10 +78,21 @@ class RollbackPlan:
         rename = () if self.aside is None or self.moved else (f"ALTER TABLE {target} RENAME TO {self.aside.sql}",)
         return (*rename, undrop_sql(self.target))
 
+    def back_sql(self, *, exists: bool) -> str:
+        """Return the statement that undoes these by `swap` or `undrop`: the present version stands aside then.
+
+        Args:
+            exists: Whether there is a table under the target's name.
+        """
+        aside = self.aside.sql if self.aside is not None else ""
+        if not exists:
+            return f"ALTER TABLE {aside} RENAME TO {self.target.sql}"
+        return f"ALTER TABLE {self.target.sql} SWAP WITH {aside}"
+
     @property
     def taken_back(self) -> Marker | None:
         """The run of the rows that readers saw when the first command began; None if unknown."""
-        return self.moved or (self.present.marker if self.present else None)
+        return self.moved or self.withdrawn or (self.present.marker if self.present else None)
 
     @property
     def consequence(self) -> str:
@@ -142,8 +155,8 @@ class RollbackPlanner:
         begun = self._moved_aside(candidates, existing)
         if existing is not None and begun is not None:
             return RollbackPlan(self._table, self._target, "clean-up", existing, existing, begun[0], moved=begun[1])
-        if existing is not None and not further and self._is_rolled_back(candidates, existing):
-            return RollbackPlan(self._table, self._target, "done", existing, existing)
+        if existing is not None and not further and (taken := self._taken_back(candidates, existing)) is not None:
+            return RollbackPlan(self._table, self._target, "done", existing, existing, withdrawn=taken)
         plan = self._plan(existing, begun)
         if not plan.previous.rows:
             raise self._refused(f"a previous version of {plan.previous.rows or 'no known'} rows")
@@ -262,15 +275,14 @@ class RollbackPlanner:
                 return Relation(self._target.database, self._target.schema, name), marker
         return None
 
-    def _is_rolled_back(self, candidates: Mapping[str, InventoryTable], existing: InventoryTable) -> bool:
-        """Return whether a command has put this version back, and no run has published since."""
+    def _taken_back(self, candidates: Mapping[str, InventoryTable], existing: InventoryTable) -> Marker | None:
+        """Return whose rows a command has taken away to put this version back; None where a run has published it, or since."""
         present = existing.marker
-        if present is None:
-            return False
-        taken_back = [
-            found.marker for found in candidates.values() if found.marker and found.marker.state == "withdrawn"
-        ]
-        return present.is_rolled_back or any(present.order < marker.order for marker in taken_back)
+        if present is None or present.is_rolled_back:
+            return present
+        markers = [found.marker for found in candidates.values() if found.marker is not None]
+        taken_back = [each for each in markers if each.state == "withdrawn" and present.order < each.order]
+        return max(taken_back, key=lambda marker: marker.order, default=None)
 
     def _refused(self, got: str) -> PublishRefusedError:
         return PublishRefusedError(

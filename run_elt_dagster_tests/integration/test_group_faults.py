@@ -4,69 +4,33 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
 from run_elt_dagster.publish.group_recovery import EndedExchange, end_left_exchanges
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
+from run_elt_dagster_tests.faults.groups import GroupCell, Seen, publish_old_group, seen_of_group
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
     PROCESSES,
-    Cell,
     FaultLab,
     arguments_of,
     open_laboratory,
     open_session,
     run,
 )
-from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
-Seen = tuple[int | None, ...]
 NEW: Seen = (2, 2)
 # At the statements that readers notice alone; the matrix has all faults at all statements.
 USUAL = {("clone", "killed"), ("overwrite", "answer dropped")}
 EXCHANGES = ("CREATE OR REPLACE TABLE", "ALTER TABLE", "INSERT OVERWRITE", "COMMIT")
-
-
-@dataclass
-class GroupCell(Cell):
-    """One run of a group of two tables that meets one fault at a statement of its exchange."""
-
-    @property
-    def names(self) -> tuple[str, str]:
-        return f"orders_{self.number}", f"totals_{self.number}"
-
-    @property
-    def before(self) -> Seen:
-        return (None, None) if self.first else (1, 1)
-
-    def declared(self, value: int = 2) -> list[AnalyticsTable]:
-        orders, totals = self.names
-        texts = {orders: f"select {value} as v, 1 as n", totals: f"select v, n from analytics.{orders}"}
-        head = f"/* elt\npublish_group: g{self.number}\npublish: {self.publish}\nelt */ "
-        return [
-            parse_table_file(Path(f"{name}.sql"), head + text, schema="analytics", table=name)
-            for name, text in texts.items()
-        ]
-
-    def hook(self, event: StatementEvent, stage: str) -> None:
-        if stage == "publish":
-            if event.phase == "before":
-                self.sent.append(" ".join(event.sql.split()))
-            super().hook(event, stage)
-
-    def __post_init__(self) -> None:
-        self.sent: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +45,8 @@ NUMBERS = itertools.count(1)
 def run_cell(lab: FaultLab, publish: str, fault: str = "failed", *, index: int = -1, first: bool = False) -> GroupCell:
     """Run a cell on tables of its own, and check what readers see and what is said."""
     cell = GroupCell(next(NUMBERS), publish, first, fault=fault, index=index)
-    for name in () if first else cell.names:
-        lab.sql(
-            f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01]' as select 1 as v, 1 as n"
-        )
+    if not first:
+        publish_old_group(lab, cell)
     lab.cells[cell.run_id] = cell
     outcomes = _outcomes(lab, cell)
     # What ends the exchange sends statements in the name of the run.
@@ -107,11 +69,8 @@ def _outcomes(lab: FaultLab, cell: GroupCell) -> Sequence[TableOutcome]:
     return ()
 
 
-def seen(lab: FaultLab, cell: GroupCell) -> Seen:
-    there = lab.comments(cell.names)
-    return tuple(
-        lab.sql(f"select max(v) from analytics.{name}")[0][0] if name.upper() in there else None for name in cell.names
-    )
+def old_of(cell: GroupCell) -> Seen:
+    return (None, None) if cell.first else (1, 1)
 
 
 def look(lab: FaultLab, cell: GroupCell) -> list[EndedExchange]:
@@ -125,22 +84,24 @@ def look(lab: FaultLab, cell: GroupCell) -> list[EndedExchange]:
 
 def left_behind(lab: FaultLab, cell: GroupCell) -> list[str]:
     rows = lab.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
-    own = (f"KEPT_ORDERS_{cell.number}_", f"KEPT_TOTALS_{cell.number}_", f"RUN_ELT_GROUP_G{cell.number}")
+    own = (f"KEPT_ORDERS_{cell.number}_", f"KEPT_TOTALS_{cell.number}_", cell.lock)
     return [name for (name,) in rows if name.startswith(own)]
 
 
 def check(lab: FaultLab, cell: GroupCell, outcomes: Sequence[TableOutcome]) -> None:
     where = f"{cell.publish}, {cell.fault} at {cell.sent[cell.index]}"
-    now, lock = seen(lab, cell), f"RUN_ELT_GROUP_G{cell.number}"
-    assert now in (cell.before, NEW) or lock in left_behind(lab, cell), where
-    for outcome, value, old in zip(outcomes, now, cell.before, strict=False):
+    now, lock = seen_of_group(lab, cell), cell.lock
+    assert now in (old_of(cell), NEW) or lock in left_behind(lab, cell), where
+    for outcome, value, old in zip(outcomes, now, old_of(cell), strict=False):
         assert outcome.published <= (now == NEW), where
         production = outcome.failure.production if outcome.failure else outcome.production
         told = {"unchanged": old, "none": None, "new": 2, "unknown": value}
         assert production is None or told[production.state] == value, where
     ended = look(lab, cell)
     assert all(each.state != "open" for each in ended), where
-    assert seen(lab, cell) in ({NEW} if any(each.state == "forward" for each in ended) else {cell.before, NEW}), where
+    assert seen_of_group(lab, cell) in (
+        {NEW} if any(each.state == "forward" for each in ended) else {old_of(cell), NEW}
+    ), where
     assert not left_behind(lab, cell) or any(outcome.warnings for outcome in outcomes), where
     assert lock not in left_behind(lab, cell), where
 
@@ -148,7 +109,7 @@ def check(lab: FaultLab, cell: GroupCell, outcomes: Sequence[TableOutcome]) -> N
 @pytest.mark.parametrize(("publish", "fault"), sorted(USUAL))
 def test_fault_in_the_exchange_leaves_all_tables_old_or_all_new(lab: FaultLab, publish: str, fault: str) -> None:
     clean = run_cell(lab, publish)
-    assert seen(lab, clean) == NEW
+    assert seen_of_group(lab, clean) == NEW
     exchanges = [
         index
         for index, sql in enumerate(clean.sent)
@@ -172,23 +133,20 @@ def test_fault_at_any_statement_of_the_exchange(lab: FaultLab, publish: str, fau
 
 def test_next_run_ends_what_a_killed_one_has_begun_and_then_publishes(lab: FaultLab) -> None:
     cell = GroupCell(next(NUMBERS), "swap", first=False, fault="killed")
-    for name in cell.names:
-        lab.sql(
-            f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01]' as select 1 as v, 1 as n"
-        )
+    publish_old_group(lab, cell)
     # Two looks, the lock, two looks, and the grants of two tables: then the first swap.
     cell.index = 9
     lab.cells[cell.run_id] = cell
     _outcomes(lab, cell)
     assert "SWAP WITH" in cell.sent[-1]
-    assert seen(lab, cell) == (2, 1)
+    assert seen_of_group(lab, cell) == (2, 1)
     del lab.cells[cell.run_id]
     told: list[str] = []
     tables = catalogue(cell.declared(3))
     with open_session(lab.account.arguments) as session:
         outcomes = list(run_tables(session, tables, list(tables), **arguments_of("0000000C"), warn=told.append))
     assert [outcome.published for outcome in outcomes] == [True, True]
-    assert seen(lab, cell) == (3, 3)
+    assert seen_of_group(lab, cell) == (3, 3)
     assert [
         f"Run {cell.run_id} ended while it published" in text and "the exchange is done now" in text for text in told
     ] == [True]

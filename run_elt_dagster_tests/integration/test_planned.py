@@ -6,9 +6,11 @@ from datetime import date
 
 import pytest
 
+from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, START, planned_statements
+from run_elt_dagster.publish.planned_group import planned_group
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.support.increments import growing, run_increment
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
@@ -105,3 +107,36 @@ def _as_planned(sql: str) -> str:
     sql = re.sub(r"'[0-9a-f-]{36}'(?=, built.STARTS_AT)", f"'{QUERY_ID}'", sql)
     sql = re.sub(r"'20\d\d-\d\d-\d\dT[\d:.]+Z'", f"'{SNAPSHOT_AT}'", sql)
     return re.sub(r"(?<=::TIMESTAMP_NTZ, )\d(?=\))|(?<=\) = )\d(?=\) AS built)", "0", sql)
+
+
+@pytest.mark.parametrize(
+    "publish", ["clone", *(pytest.param(m, marks=pytest.mark.thorough) for m in ("swap", "overwrite"))]
+)
+def test_planned_statements_of_a_group_are_those_that_a_run_sends(local_server: LocalServer, publish: str) -> None:
+    head = f"/* elt\npublish_group: finance\npublish: {publish}\n{{}}\nelt */ "
+    texts = {
+        # The parent's name is the later one.
+        "mau": head.format("checks: {relationship: {n: analytics.source.n}}")
+        + "select n, 2 as v from analytics.source",
+        "source": head.format("columns: {n: {type: int, description: A number.}}") + "select 1::int as n",
+    }
+    tables = catalogue(
+        [
+            parse_table_file(local_server.directory / f"{name}.sql", text, schema="analytics", table=name)
+            for name, text in texts.items()
+        ]
+    )
+    database = local_server.reader.sql("select current_database()")[0][0]
+    for exists in (False, True):
+        inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+        there = {("ANALYTICS", "MAU"): ["N", "V"], ("ANALYTICS", "SOURCE"): ["N"]} if exists else {}
+        plan = planned_group(
+            tables, "finance", inventory, database=database, columns=there, options=PublishOptions()
+        ).statements
+        assert sent(local_server) == []
+        assert all(one.published for one in local_server.run_all(RUN, texts, max_concurrent_tables=1).values())
+        statements = [
+            (stage, _as_planned(re.sub(r"at \S+Z exchanges", f"at {SNAPSHOT_AT} exchanges", sql)))
+            for stage, sql in sent(local_server)
+        ]
+        assert [(each.stage, each.sql) for each in plan] == statements

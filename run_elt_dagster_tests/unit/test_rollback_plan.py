@@ -192,7 +192,7 @@ def test_mark_of_a_command_that_came_before_the_present_version_is_not_taken_up(
 def test_complete_rollback_is_not_repeated_unless_it_is_to_go_further() -> None:
     back, aside = standing(OLD, rows=3), standing(TAKEN_BACK, name=ASIDE.name)
     account = Account(aside, back, dropped={"MAU": [OLD_ONE]})
-    assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back)
+    assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back, withdrawn=TAKEN_BACK)
     assert plan_of(account, further=True).method == "undrop"
     # A person has brought the taken version back.
     assert plan_of(Account(aside, standing(NEW), dropped={"MAU": [OLD_ONE]})).method == "undrop"
@@ -206,7 +206,7 @@ ROLLED_BACK = Marker("run", "rollback-of-0000000B", NEW.at)
 
 def test_rows_that_were_written_back_are_not_written_back_again() -> None:
     back = standing(ROLLED_BACK, created_at=day(1))
-    assert plan_of(Account(back)) == RollbackPlan(TABLE, MAU, "done", back, back)
+    assert plan_of(Account(back)) == RollbackPlan(TABLE, MAU, "done", back, back, withdrawn=ROLLED_BACK)
     assert "got one that was rolled back already" in refused(Account(back), further=True)
 
 

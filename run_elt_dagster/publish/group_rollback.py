@@ -1,0 +1,335 @@
+"""Put all tables of a group back to the versions that readers saw before its last exchange: all of them, or none.
+
+It is done under the lock of the group, so no run publishes the group meanwhile. What a killed command leaves behind, the same command
+ends: the lock says that it has begun.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import COMMAND_HOURS, GroupLock, GroupNote, lock_of, locks_in, operator
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, inventory_of, inventory_sql, server_instant
+from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.rollback_plan import RollbackPlan
+from run_elt_dagster.publish.row_exchange import begin_sql, exchange_parameters
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
+
+_NOTHING_CHANGED = "Nothing was changed."
+_EACH = "Roll back each table by itself: run-elt rollback schema.table. Or materialize all tables of the group again."
+
+
+class GroupRollbackError(Exception):
+    """A group could not be rolled back. The text says what readers see of its tables."""
+
+
+@dataclass(frozen=True)
+class GroupRollbackPlan:
+    """How the previous versions of a group come back.
+
+    Attributes:
+        group: Its name.
+        plans: Of each of its tables.
+    """
+
+    group: str
+    plans: tuple[RollbackPlan, ...]
+
+    @property
+    def due(self) -> tuple[RollbackPlan, ...]:
+        """Of the tables that something is left to do of."""
+        return tuple(plan for plan in self.plans if plan.method != "done")
+
+    @property
+    def is_half_done(self) -> bool:
+        """Whether an earlier command has put some of the versions back: then the way is forwards."""
+        return any(plan.method in ("done", "clean-up") or plan.moved is not None for plan in self.plans)
+
+    @property
+    def taken_back(self) -> str:
+        """The run whose rows are taken back, in words."""
+        return _run_words(self.plans[0])
+
+    @property
+    def consequence(self) -> str:
+        """What readers notice of it."""
+        methods = {plan.method for plan in self.due}
+        if not methods:
+            return "An earlier command has put these versions back, and nothing is left to do. --further goes back one version more."
+        if methods == {"time travel"}:
+            return "By one transaction: readers see the one or the other of all tables at every moment."
+        if methods == {"clean-up"}:
+            return "An earlier command has put these versions back. Only its clean-up is left: readers notice nothing."
+        gap = " Of a table by undrop, there is no table between two metadata statements." if "undrop" in methods else ""
+        return (
+            f"One table after the other: a query that joins them may see both versions for as long as that takes.{gap}"
+        )
+
+
+def tables_of_group(catalogue: Catalogue, group: str, *, command: str = "rollback") -> list[AnalyticsTable]:
+    """Return the declared tables of a group.
+
+    Args:
+        catalogue: The declared tables.
+        group: The group.
+        command: Of run-elt that asks.
+
+    Raises:
+        ValueError: There is no such group, or a file of it is broken.
+    """
+    found = [table for table in catalogue.values() if table.publish_group == group]
+    broken = [".".join(key) for key, each in catalogue.broken.items() if each.publish_group == group]
+    if broken:
+        raise ValueError(
+            f"run-elt {command} --group requires files that can be read of all tables of publish_group {group}, got broken ones of "
+            f"{', '.join(broken)}. {_NOTHING_CHANGED} Correct them: run-elt lint says what is wrong."
+        )
+    if not found:
+        known = sorted({table.publish_group for table in catalogue.values() if table.publish_group is not None})
+        declared = f"The files declare {', '.join(known)}." if known else "No file declares one."
+        raise ValueError(
+            f"run-elt {command} --group requires a declared publish_group, got {group}. {_NOTHING_CHANGED} {declared}"
+        )
+    return found
+
+
+class GroupRollback:
+    """Puts the previous versions of the tables of one group back.
+
+    Args:
+        runner: Sends its statements.
+        group: Its name.
+        tables: Its tables.
+        database: The stored name of their database.
+        check_policies: Whether to ask for the policies on the present versions.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        group: str,
+        tables: Sequence[AnalyticsTable],
+        *,
+        database: str,
+        check_policies: bool = True,
+    ) -> None:
+        self._runner, self._group, self._tables, self._database = runner, group, tables, database
+        self._relation = lock_of(group, tables, database=database)
+        self._tag = {"group": group, "stage": "rollback"}
+        self._rollbacks = {
+            table.key: Rollback(runner, table, database=database, check_policies=check_policies) for table in tables
+        }
+        # Whether a transaction may have written rows though Snowflake has not said so.
+        self._is_unknown = False
+
+    def plan(self, *, further: bool = False) -> GroupRollbackPlan:
+        """Look which versions there are to go back to, and whether anything forbids it; nothing is changed.
+
+        Args:
+            further: Go back one version more than an earlier command has, as `RollbackPlanner.plan` does.
+
+        Raises:
+            PublishRefusedError: A table has no version to go back to, or another run has published it, or somebody exchanges the group.
+            StatementError: Snowflake did not answer.
+        """
+        holder, now = self._look()
+        if holder is not None:
+            self._require_over(holder, now)
+        plans = tuple(self._plans(further=further))
+        self._require_one_run(plans)
+        return GroupRollbackPlan(self._group, plans)
+
+    def carry_out(self, plan: GroupRollbackPlan) -> tuple[str, ...]:
+        """Put the previous versions back. If one table fails, readers see again what they saw before.
+
+        Where that cannot be had, or an earlier command has left them half done, the lock stays: the command, repeated, ends it.
+
+        Returns:
+            What is left to do after readers see the previous versions, in words.
+
+        Raises:
+            PublishRefusedError: Somebody else exchanges the group.
+            GroupRollbackError: It failed. The error says what readers see.
+        """
+        if not plan.due and self._look()[0] is None:
+            return ()
+        try:
+            lock = self._take_lock(plan)
+        except StatementError as error:
+            raise GroupRollbackError(
+                f"rolling back publish_group {self._group} requires its lock, the table {self._relation}, got: {error}. {_NOTHING_CHANGED} "
+                "Repeat the command."
+            ) from error
+        due = [(self._rollbacks[each.table.key], each) for each in plan.due]
+        try:
+            self._exchange(due)
+        except BaseException as error:
+            is_back = not plan.is_half_done and self._is_put_back(due)
+            if is_back:
+                self._release(lock)
+            if isinstance(error, (StatementError, PublishRefusedError)):
+                raise self._told(error, due, is_back=is_back) from error
+            raise
+        left = [problem for rollback, each in due for problem in rollback.clean_up(each)]
+        return (*left, *self._release(lock))
+
+    def _plans(self, *, further: bool) -> list[RollbackPlan]:
+        plans, refused = list[RollbackPlan](), list[str]()
+        for table in self._tables:
+            try:
+                plan = self._rollbacks[table.key].plan(further=further)
+            except PublishRefusedError as error:
+                refused.append(error.refusal.problem)
+                continue
+            plans.append(plan)
+            if plan.present is None and plan.moved is None:
+                # Restored, it would have the rows of the last exchange and not of the one before.
+                refused.append(f"There is no {plan.target}: run-elt rollback {table.name} restores it.")
+        if refused:
+            raise self._refused("that each of its tables can be rolled back", f"these: {' '.join(refused)}", _EACH)
+        return plans
+
+    def _require_one_run(self, plans: Sequence[RollbackPlan]) -> None:
+        runs: dict[tuple[str, str], list[RollbackPlan]] = {}
+        for plan in plans:
+            runs.setdefault(_run_of(plan), []).append(plan)
+        if len(runs) == 1:
+            return
+        got = ", ".join(
+            f"{_run_words(found[0])} in {' and '.join(plan.table.name for plan in found)}" for found in runs.values()
+        )
+        raise self._refused("that one run has published all of its tables last", got, _EACH)
+
+    def _look(self) -> tuple[GroupNote | None, str]:
+        """Return who has the lock of the group, and Snowflake's time."""
+        schemas = [table.stored_schema for table in self._tables]
+        inventory = inventory_of(self._runner.send(inventory_sql(self._database, schemas), tag=self._tag).rows)
+        locks = dict(locks_in(inventory, database=self._database))
+        return locks.get(self._relation), server_instant(inventory, elapsed_seconds=0)
+
+    def _require_over(self, holder: GroupNote, now: str) -> None:
+        """Require that whoever has the lock is over, and a command: what a run has left, another look ends forwards.
+
+        Raises:
+            PublishRefusedError: It is not.
+        """
+        if holder.is_rollback and holder.is_over(self._runner.run.is_live, now=now):
+            return
+        remedy = "Wait for the run, or cancel it. Then repeat the command."
+        if holder.is_rollback:
+            remedy = f"Wait for it. If it was killed, repeat it on its machine, or on any {COMMAND_HOURS} h after it has begun."
+        elif holder.is_over(self._runner.run.is_live, now=now):
+            remedy = "That run is over, and run-elt doctor ends its exchange. Then repeat the command."
+        raise self._refused("that nobody exchanges its tables", f"{holder.holder} that does", remedy)
+
+    def _take_lock(self, plan: GroupRollbackPlan) -> GroupLock:
+        _, now = self._look()
+        (run, at), names = _run_of(plan.plans[0]), tuple(table.name for table in self._tables)
+        note = GroupNote(self._group, run or "unknown", at or "unknown", names, "rolls back", operator(), now)
+        lock = GroupLock(self._runner, self._relation, note)
+        while (holder := lock.take()) is not None:
+            self._require_over(holder, now)
+            lock.release()
+        return lock
+
+    def _exchange(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> None:
+        for step in (Rollback.require_nobody_published, Rollback.prepare):
+            for rollback, plan in due:
+                step(rollback, plan)
+        written = [each for each in due if each[1].method == "time travel"]
+        # Those that can be taken back come before the transaction, that cannot.
+        for rollback, plan in due:
+            if plan.method != "time travel":
+                rollback.exchange(plan)
+        self._write(written)
+        for rollback, plan in due:
+            rollback.require_not_overtaken(plan)
+
+    def _write(self, written: Sequence[tuple[Rollback, RollbackPlan]]) -> None:
+        """Write the rows of before into all tables in one transaction.
+
+        Raises:
+            StatementError: Nothing was written, unless `_is_unknown`.
+        """
+        if not written:
+            return
+        try:
+            self._write_once([statement for _, plan in written for statement in plan.statements])
+        except StatementError as error:
+            if self._is_unknown and self._is_written(written):
+                self._is_unknown = False
+                return
+            self._is_unknown = self._is_unknown and not error.answered
+            raise
+
+    def _write_once(self, statements: Sequence[str]) -> None:
+        with self._runner.fresh(exchange_parameters(self._runner.patience)) as fresh:
+            fresh.send_once(begin_sql(self._runner.run.run_id), tag=self._tag)
+            try:
+                for statement in statements:
+                    fresh.send_once(statement, tag=self._tag)
+            except BaseException:
+                with contextlib.suppress(StatementError):
+                    fresh.send_once("ROLLBACK", tag=self._tag)
+                raise
+            self._is_unknown = True
+            fresh.send_once("COMMIT", tag=self._tag)
+            self._is_unknown = False
+
+    def _is_written(self, written: Sequence[tuple[Rollback, RollbackPlan]]) -> bool:
+        with contextlib.suppress(StatementError):
+            return all(rollback.has_happened(plan, "") for rollback, plan in written)
+        return False
+
+    def _is_put_back(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> bool:
+        """Let readers see what they saw before, and return whether they do."""
+        if self._is_unknown:
+            return False
+        try:
+            # Twice: an exchange without an answer may come late. All of them, whatever becomes of the first.
+            looks = [rollback.put_back(plan) for _ in range(2) for rollback, plan in reversed(due)]
+        except StatementError:
+            return False
+        return all(looks)
+
+    def _release(self, lock: GroupLock) -> list[str]:
+        try:
+            lock.release()
+        except StatementError as error:
+            return [f"{lock.relation} could not be dropped, got: {error}. Repeat the command: it drops it."]
+        return []
+
+    def _told(
+        self, error: Exception, due: Sequence[tuple[Rollback, RollbackPlan]], *, is_back: bool
+    ) -> GroupRollbackError:
+        problem = f"publish_group {self._group} was not rolled back: {str(error).rstrip('.')}."
+        if is_back:
+            return GroupRollbackError(
+                f"{problem} Readers see in all of its tables what they saw before. Repeat the command."
+            )
+        try:
+            seen = "; ".join(f"of {plan.table.name}, {rollback.words_now()}" for rollback, plan in due)
+            seen = f"It may be rolled back in part: {seen}."
+        except StatementError:
+            seen = "What readers see is unknown, since Snowflake could not be asked."
+        return GroupRollbackError(f"{problem} {seen} Repeat the command: it ends what was begun, for all tables.")
+
+    def _refused(self, rule: str, got: str, remedy: str) -> PublishRefusedError:
+        return PublishRefusedError(
+            Refusal(f"rolling back publish_group {self._group} requires {rule}", got, remedy, seen=_NOTHING_CHANGED)
+        )
+
+
+def _run_of(plan: RollbackPlan) -> tuple[str, str]:
+    """Return what tells the run whose rows are taken back; after a rollback by Time Travel, its id is short."""
+    marker = plan.taken_back
+    return (short_id(marker.run_of_rows), marker.at) if marker is not None else ("", "")
+
+
+def _run_words(plan: RollbackPlan) -> str:
+    run, at = _run_of(plan)
+    return f"run {run}, built {at[:16].replace('T', ' ')} UTC" if run else "an unknown run"

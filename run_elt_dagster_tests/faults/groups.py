@@ -1,0 +1,67 @@
+"""A group of two tables, one of them reading the other, whose run or rollback meets one fault."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster_tests.faults.laboratory import Cell, FaultLab
+from run_elt_dagster_tests.simulator import StatementEvent
+
+Seen = tuple[int | None, ...]
+
+
+@dataclass
+class GroupCell(Cell):
+    """One run of a group of two tables that meets one fault at a statement of one stage.
+
+    Attributes:
+        stage: The stage.
+        sent: Its statements.
+    """
+
+    stage: str = "publish"
+    sent: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return f"orders_{self.number}", f"totals_{self.number}"
+
+    @property
+    def group(self) -> str:
+        return f"g{self.number}"
+
+    @property
+    def lock(self) -> str:
+        return f"RUN_ELT_GROUP_G{self.number}"
+
+    def declared(self, value: int = 2, *, in_group: bool = True) -> list[AnalyticsTable]:
+        orders, totals = self.names
+        texts = {orders: f"select {value} as v, 1 as n", totals: f"select v, n from analytics.{orders}"}
+        setting = f"publish_group: {self.group}\n" if in_group else ""
+        head = f"/* elt\n{setting}publish: {self.publish}\nelt */ "
+        return [
+            parse_table_file(Path(f"{name}.sql"), head + text, schema="analytics", table=name)
+            for name, text in texts.items()
+        ]
+
+    def hook(self, event: StatementEvent, stage: str) -> None:
+        if stage == self.stage:
+            if event.phase == "before":
+                self.sent.append(" ".join(event.sql.split()))
+            super().hook(event, stage)
+
+
+def publish_old_group(lab: FaultLab, cell: GroupCell) -> None:
+    """Create the tables of a group as an earlier run would have left them: 1 in each."""
+    for name in cell.names:
+        lab.sql(
+            f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01T00:00:00Z]' as select 1 as v, 1 as n"
+        )
+
+
+def seen_of_group(lab: FaultLab, cell: GroupCell) -> Seen:
+    """Return the value in each table; None for one that is not there."""
+    there = lab.comments(cell.names)
+    return tuple(
+        lab.sql(f"select max(v) from analytics.{name}")[0][0] if name.upper() in there else None for name in cell.names
+    )

@@ -1,0 +1,141 @@
+"""What is said of a group whose run was killed between two exchanges: by the alert of the run, and by `run-elt doctor`."""
+
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.alerts.failure import ended_groups_of
+from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
+from run_elt_dagster.alerts.production import look_at_production
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.doctor.account import check_account
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.publish.group_lock import GroupNote
+from run_elt_dagster.settings import AlertSettings, Settings
+from run_elt_dagster_tests.faults.groups import GroupCell, publish_old_group, seen_of_group
+from run_elt_dagster_tests.faults.laboratory import PROCESSES, FaultLab, open_laboratory, run
+from run_elt_dagster_tests.faults.run_process import JOB, run_in_dagster
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.embedded import account_variables, simulated_account
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
+
+# Two looks, the lock, two looks, and the grants of two tables: then the first swap.
+FIRST_SWAP = 9
+
+
+@dataclass
+class KilledCell(GroupCell):
+    """A group whose run is killed after its first exchange. Dagster knows it by a UUID."""
+
+    publish: str = "swap"
+    first: bool = False
+    fault: str = "killed"
+    index: int = FIRST_SWAP
+
+    @property
+    def run_id(self) -> str:
+        return f"0000000{self.number}-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with open_laboratory(tmp_path_factory.mktemp("ended_groups")) as laboratory:
+        yield laboratory
+
+
+def half_published(lab: FaultLab, cell: KilledCell, target: Callable[..., object], *arguments: object) -> None:
+    """Run a group in a process that is killed when readers see the new rows of its first table."""
+    publish_old_group(lab, cell)
+    lab.cells[cell.run_id] = cell
+    cell.process = PROCESSES.Process(target=target, args=arguments)
+    cell.process.start()
+    cell.started.set()
+    cell.process.join(PATIENCE_SECONDS)
+    cell.ended.set()
+    # What ends the exchange sends statements in the name of the run.
+    del lab.cells[cell.run_id]
+    assert cell.process.exitcode == -signal.SIGKILL
+    assert seen_of_group(lab, cell) == (2, 1)
+
+
+@pytest.mark.thorough
+def test_alert_tells_that_it_has_ended_the_exchange_of_the_killed_run(lab: FaultLab, tmp_path: Path) -> None:
+    cell, account = KilledCell(1), simulated_account(lab.account.server)
+    fields = {name: value for name, value in account.model_dump().items() if value is not None}
+    history, tables = lay_empty_history(tmp_path), cell.declared()
+    half_published(lab, cell, run_in_dagster, fields, history, tables, cell.run_id, tmp_path / "log")
+    alerts = Alerts(
+        AlertSettings(),
+        {table.asset_name: [] for table in tables},
+        (JOB,),
+        look=lambda names, log, run_id: look_at_production(
+            lambda: account, catalogue(tables), names, log, run_id=run_id
+        ),
+    )
+    with dg.DagsterInstance.local_temp(str(history)) as instance, slack_stand_in() as slack:
+        lost = instance.get_run_by_id(cell.run_id)
+        assert lost is not None
+        # As the daemon does with a run whose process is gone.
+        instance.report_run_failed(lost)
+        client = Slack(token=TOKEN, channel=CHANNEL, base_url=slack.url)
+        alert_of_failed_run(alerts, instance, client, cell.run_id, log=logging.getLogger("ended-groups"))
+        (message,) = slack.messages
+    assert seen_of_group(lab, cell) == (2, 2)
+    told = json.dumps(message["blocks"], ensure_ascii=False)
+    assert (
+        f"*Group:* publish_group {cell.group}: the run has left its exchange half done. All tables had passed" in told
+    )
+    assert "New, verified in Snowflake: this run has published the table" in told
+    assert not lab.sql(f"select 1 from information_schema.tables where table_name = '{cell.lock}'")
+
+
+def test_look_of_the_alert_ends_the_exchange_and_says_so(lab: FaultLab) -> None:
+    cell = KilledCell(3)
+    half_published(lab, cell, run, lab.account.arguments, cell.declared(), cell.run_id)
+    account, tables = simulated_account(lab.account.server), catalogue(cell.declared())
+    names = [table.asset_name for table in tables.values()]
+    seen = look_at_production(lambda: account, tables, names, logging.getLogger("ended-groups"), run_id=cell.run_id)
+    assert seen is not None
+    assert {name: marker.run_id for name, marker in seen.items() if marker is not None and name in names} == (
+        dict.fromkeys(names, cell.run_id)
+    )
+    (told,) = ended_groups_of(seen)
+    assert told.startswith(
+        f"publish_group {cell.group}: the run has left its exchange half done. All tables had passed"
+    )
+    assert seen_of_group(lab, cell) == (2, 2)
+
+
+def test_doctor_ends_the_exchange_of_a_killed_run_and_names_a_rollback_that_has_not_ended(
+    lab: FaultLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = KilledCell(2)
+    tables = catalogue(cell.declared())
+    for name, value in account_variables(lab.account.server).items():
+        monkeypatch.setenv(name, value)
+
+    def groups() -> tuple[str, str]:
+        findings = check_account(Settings.from_environment(), tables, is_live=lambda _: False)
+        return next((found.status, found.detail) for found in findings if found.name == "groups")
+
+    half_published(lab, cell, run, lab.account.arguments, cell.declared(), cell.run_id)
+    status, told = groups()
+    assert (status, seen_of_group(lab, cell)) == ("ok", (2, 2))
+    assert f"Run {cell.run_id} ended while it published publish_group {cell.group}" in told
+    assert "the exchange is done now: readers see the new rows in all of them" in told
+    assert groups() == ("ok", "no exchange is left half done")
+    began = "2026-01-01T00:00:00Z"
+    note = GroupNote(cell.group, cell.run_id, began, ("analytics.a",), "rolls back", by="ana@elsewhere:7", since=began)
+    lab.sql(f"create table analytics.{cell.lock} (run_id varchar) comment = '{note}'")
+    status, told = groups()
+    assert status == "FAIL"
+    assert told.startswith(f"run-elt rollback --group {cell.group} of ana@elsewhere:7, begun 2026-01-01 00:00 UTC,")
+    assert "Repeat the command" in told
