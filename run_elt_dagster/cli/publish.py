@@ -1,8 +1,6 @@
 """`run-elt publish`."""
 
 import contextlib
-import getpass
-import sys
 
 import click
 import dagster as dg
@@ -12,9 +10,13 @@ from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.cli.progress import progress
+from run_elt_dagster.cli.publish_group import publish_group
+from run_elt_dagster.cli.publish_partitions import publish_partitions
+from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said, say_published
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import is_live
-from run_elt_dagster.orchestration.kept import events_of, is_recorded, late_event, report
+from run_elt_dagster.orchestration.kept import events_of, report
 from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import PublishRefusedError
@@ -23,8 +25,9 @@ from run_elt_dagster.snowflake.session import StatementError
 
 
 @click.command("publish")
-@click.argument("table", type=TABLE, metavar="SCHEMA.TABLE")
+@click.argument("table", type=TABLE, metavar="[SCHEMA.TABLE]", required=False)
 @of_project
+@click.option("--group", metavar="NAME", help="Instead of a table: all tables of a publish_group.")
 @click.option(
     "--run",
     "run",
@@ -40,88 +43,74 @@ from run_elt_dagster.snowflake.session import StatementError
     help="A failed check that is waived, besides changes. Repeat it for more.",
 )
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
-def command(project: Project, table: str, *, run: str, checks: tuple[str, ...], is_agreed: bool) -> int:
+def command(
+    project: Project, table: str | None, *, group: str | None, run: str, checks: tuple[str, ...], is_agreed: bool
+) -> int:
     """Publish the candidate that a run has rejected and kept, once.
 
     \b
       run-elt publish analytics.orders --run 8f3a01c2
       run-elt publish analytics.orders --run 8f3a01c2 --check row_count_change
+      run-elt publish --group finance --run 8f3a01c2
+
+    Of a table with partitions, it publishes those that the run has rejected. Of a group, it publishes all tables or none.
 
     All checks are asked again. The check changes may fail, and so may those that you name. Whoever publishes, when, and which checks
     were waived stands in the table's comment and in Dagster's history. A repeated command changes nothing.
     """
-    declared = project.table(table)
-    require_checks(declared, checks)
+    if (table is None) == (group is None):
+        raise click.UsageError("run-elt publish requires either SCHEMA.TABLE or --group NAME.")
     if len(run) < RUN_ID_CHARACTERS:
         raise click.UsageError(f"--run requires the run's id or its first {RUN_ID_CHARACTERS} characters, got {run!r}.")
     try:
-        with dagster_instance() as instance, signed_in(project) as session:
-            publisher = Publisher(
-                session,
-                declared,
-                options=project.settings.publishing,
-                is_live=lambda start: is_live(instance, start),
-                past=past_of(instance, lambda _: declared.asset_path),
-            )
-            found = publisher.find(run)
-            if isinstance(found, Published):
-                return _published_already(instance, publisher, found)
-            _print_plan(found, checks)
-            if not is_agreed and not _agrees():
-                return 1
-            with progress(f"Asking {declared.name} its checks again") as steps:
-                done = publisher.publish(
-                    found,
-                    person=_person(),
-                    waived=checks,
-                    entered=lambda state: steps.tell(f"{declared.name}: {state}"),
-                )
-            if done.outcome.failure is not None and (published := _published_meanwhile(publisher, run)) is not None:
-                return _published_already(instance, publisher, published)
-            return _told(instance, done, found)
+        if group is not None:
+            return publish_group(project, group, run, checks, is_agreed=is_agreed)
+        declared = project.table(table or "")
+        require_checks([declared], checks)
+        if declared.partitions is not None:
+            return publish_partitions(project, declared, run, checks, is_agreed=is_agreed)
+        return _publish(project, declared, run, checks, is_agreed=is_agreed)
     except KeyboardInterrupt:
-        raise InterruptedCommandError(
-            f"What readers see of {table} is unknown if its exchange was under way: run-elt show {table}"
-        ) from None
+        what = f"{table} is unknown if its exchange was under way: run-elt show {table}"
+        if group is not None:
+            what = f"publish_group {group} is unknown if its exchange was under way: run-elt doctor"
+        raise InterruptedCommandError(f"What readers see of {what}") from None
 
 
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run as a user without a name.
-        return ""
+def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple[str, ...], *, is_agreed: bool) -> int:
+    with dagster_instance() as instance, signed_in(project) as session:
+        publisher = Publisher(
+            session,
+            declared,
+            options=project.settings.publishing,
+            is_live=lambda start: is_live(instance, start),
+            past=past_of(instance, lambda _: declared.asset_path),
+        )
+        found = publisher.find(run)
+        if isinstance(found, Published):
+            return _published_already(instance, publisher, found)
+        _print_plan(found, checks)
+        if not is_agreed and not agrees():
+            return 1
+        with progress(f"Asking {declared.name} its checks again") as steps:
+            done = publisher.publish(
+                found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{declared.name}: {state}")
+            )
+        if done.outcome.failure is not None and (published := _published_meanwhile(publisher, run)) is not None:
+            return _published_already(instance, publisher, published)
+        return _told(instance, done, found)
 
 
 def _print_plan(kept: Kept, checks: tuple[str, ...]) -> None:
     print(kept.table.name)
     print(f"  readers see now    {kept.standing.words if kept.standing is not None else 'no table'}")
     print(f"  they will see      {kept.version.words}")
-    print(f"  may be waived      {', '.join(dict.fromkeys(['changes', *checks]))}")
-
-
-def _agrees() -> bool:
-    """Ask whether to go on, and say so if not.
-
-    Raises:
-        ValueError: There is nobody to ask.
-    """
-    if not sys.stdin.isatty():
-        raise ValueError("publishing by hand requires an answer, got no terminal. Nothing was changed. Pass --yes.")
-    if input("Publish it? Type yes: ").strip().lower() == "yes":
-        return True
-    print("Nothing was changed.")
-    return False
+    print(f"  may be waived      {may_be_waived(checks)}")
 
 
 def _published_already(instance: dg.DagsterInstance, publisher: Publisher, found: Published) -> int:
     """Say so, and finish what a command that was ended has left."""
-    who = f", {found.by_hand.words}" if found.by_hand is not None else ""
-    print(f"{found.table.name} is published already: {found.version.words}{who}. What readers see was not changed.")
-    left = [publisher.drop_what_is_left(found)]
-    if not is_recorded(instance, found):
-        left.append(report(instance, [late_event(found)]))
-    return _said(left)
+    return said([publisher.drop_what_is_left(found), say_published(instance, found)])
 
 
 def _published_meanwhile(publisher: Publisher, run: str) -> Published | None:
@@ -154,11 +143,4 @@ def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept) -> int:
     print(
         f"{outcome.table.name}: {outcome.row_count:,} rows of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
     )
-    return _said(left)
-
-
-def _said(problems: list[str | None]) -> int:
-    said = [problem for problem in problems if problem]
-    for problem in said:
-        say_on_stderr(problem)
-    return 1 if said else 0
+    return said(left)

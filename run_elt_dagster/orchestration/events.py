@@ -120,7 +120,9 @@ def is_selected(context: dg.AssetExecutionContext, table: AnalyticsTable, outcom
     )
 
 
-def evaluation_of(key: dg.AssetKey, audit: AuditOutcome, *, audited: Relation, links: Links) -> dg.AssetCheckEvaluation:
+def evaluation_of(
+    key: dg.AssetKey, audit: AuditOutcome, *, audited: Relation, links: Links, partition: str | None = None
+) -> dg.AssetCheckEvaluation:
     """Return the result of a check as Dagster records it.
 
     Args:
@@ -128,6 +130,7 @@ def evaluation_of(key: dg.AssetKey, audit: AuditOutcome, *, audited: Relation, l
         audit: The verdict.
         audited: What was asked.
         links: Where links lead.
+        partition: The partition that was asked; None for the whole table.
     """
     blocking = audit.audit.severity == "error"
     return dg.AssetCheckEvaluation(
@@ -138,6 +141,7 @@ def evaluation_of(key: dg.AssetKey, audit: AuditOutcome, *, audited: Relation, l
         blocking=blocking,
         description=without_secrets(str(audit)),
         metadata=_check_metadata(audit, audited, links),
+        partition=partition,
     )
 
 

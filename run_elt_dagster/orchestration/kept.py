@@ -1,14 +1,17 @@
 """What Dagster records of a candidate that a person has published: `run-elt publish`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from run_elt_dagster.model.candidate import ByHand
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.events import evaluation_of, materialization_metadata
+from run_elt_dagster.orchestration.partition_events import ROWS_OF_PARTITION
 from run_elt_dagster.orchestration.specs import NO_LINKS
 from run_elt_dagster.publish.kept import ByHandOutcome, Published
+from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
 from run_elt_dagster.runs.history import PUBLISHED_RUN, run_of
 
 # Other events of the table since its publication are seldom more.
@@ -44,6 +47,69 @@ def late_event(published: Published) -> dg.AssetMaterialization:
     }
     key = dg.AssetKey(list(published.table.asset_path))
     return dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand))
+
+
+def events_of_partitions(published: PartitionsByHand, run_id: str) -> Sequence[Event]:
+    """Return the materialization of each published partition, and the results of its checks as they are now.
+
+    Args:
+        published: What became of the kept partitions.
+        run_id: The run that had built them.
+    """
+    outcome, found = published.outcome, list[Event]()
+    key, same = (
+        _asset_key(outcome.table),
+        {"dagster/table_name": str(outcome.target), **_by_hand(published.by_hand, run_id)},
+    )
+    for partition, part in outcome.partitions.items():
+        if part.state == "published":
+            metadata = {**same, ROWS_OF_PARTITION: part.row_count or 0}
+            found.append(_of_partition(outcome.table, partition, metadata, published.by_hand))
+            found += (
+                evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS, partition=partition)
+                for audit in part.audits
+            )
+    return found
+
+
+def late_events_of_partitions(published: PublishedPartitions, keys: Collection[str]) -> Sequence[Event]:
+    """Return the materializations of partitions that were published without being recorded, by their notes.
+
+    Args:
+        published: What readers see.
+        keys: Of those that are not recorded.
+    """
+    by_hand = published.by_hand
+    same = {"dagster/table_name": str(published.target), **_by_hand(by_hand, published.run_id)}
+    return [
+        _of_partition(published.table, note.key, {**same, ROWS_OF_PARTITION: note.rows}, by_hand)
+        for note in published.notes
+        if note.key in keys
+    ]
+
+
+def unrecorded_partitions(instance: dg.DagsterInstance, published: PublishedPartitions) -> list[str]:
+    """Return the keys of the partitions of which Dagster has no materialization with the rows of the run."""
+    key = _asset_key(published.table)
+    return [each for each in published.keys if not _is_partition_recorded(instance, key, each, published.run_id)]
+
+
+def _is_partition_recorded(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str, run_id: str) -> bool:
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    records = instance.fetch_materializations(wanted, limit=_EVENTS_READ).records
+    return any(run_of(record.event_log_entry) == run_id for record in records)
+
+
+def _of_partition(
+    table: AnalyticsTable, partition: str, metadata: Mapping[str, Any], by_hand: ByHand | None
+) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        _asset_key(table), partition=partition, metadata=metadata, description=_words(by_hand)
+    )
+
+
+def _asset_key(table: AnalyticsTable) -> dg.AssetKey:
+    return dg.AssetKey(list(table.asset_path))
 
 
 def is_recorded(instance: dg.DagsterInstance, published: Published) -> bool:

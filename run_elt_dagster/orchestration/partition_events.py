@@ -22,7 +22,7 @@ from run_elt_dagster.publish.outcome import PartitionOutcome, TableOutcome
 from run_elt_dagster.runs.partitions import latest_materializations
 
 # Dagster's name for the rows of one partition.
-_ROWS = "dagster/partition_row_count"
+ROWS_OF_PARTITION = "dagster/partition_row_count"
 # What each partition's event says besides. Only the newest one has the rest: columns and their lineage take thousands of characters,
 # and the page of the table shows the latest.
 _SAID_OF_EACH = {"dagster/table_name", "candidate", "publish", "publish_query_id"}
@@ -76,7 +76,7 @@ def _metadata(part: PartitionOutcome, metadata: Mapping[str, Any], *, is_newest:
     kept = metadata if is_newest else {name: value for name, value in metadata.items() if name in _SAID_OF_EACH}
     # Those of the table's metadata are of another partition.
     own = numbers_of(part.audits)
-    rows = {} if part.row_count is None else {_ROWS: part.row_count}
+    rows = {} if part.row_count is None else {ROWS_OF_PARTITION: part.row_count}
     passed = ", ".join(audit.audit.name for audit in part.audits if audit.passed)
     # The number of all rows of the table is not known here.
     return {

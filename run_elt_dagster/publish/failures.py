@@ -37,7 +37,7 @@ def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | N
     failed = [outcome for outcome in audits if outcome.blocks]
     if not failed:
         return None
-    problem, production, command = "; ".join(map(str, failed)), work.production, _by_hand(work, failed)
+    problem, production, command = "; ".join(map(str, failed)), work.production, if_wanted(work, failed)
     query_id = next((outcome.query_id for outcome in failed if outcome.query_id), work.query_ids.get("audit"))
     message = (
         f"{work.table.name} was not published: {problem} in {work.candidate} "
@@ -47,11 +47,13 @@ def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | N
     return Failure("audit", message, production, query_id=query_id, problem=problem, if_wanted=command)
 
 
-def _by_hand(work: TableWork, failed: Sequence[AuditOutcome]) -> str:
-    """Return the command that publishes a difference which is no mistake; empty where something else has failed too."""
-    if work.table.is_in_parts or any(outcome.audit.kind != "changes" for outcome in failed):
+def if_wanted(work: TableWork, failed: Sequence[AuditOutcome]) -> str:
+    """Return the command that publishes a difference which is no mistake; empty where something else has failed too, or it would refuse."""
+    if work.table.increment is not None or any(outcome.audit.kind != "changes" for outcome in failed):
         return ""
-    return f"run-elt publish {work.table.name} --run {short_id(work.run.run_id)}"
+    group = work.table.publish_group
+    what = work.table.name if group is None else f"--group {group}"
+    return f"run-elt publish {what} --run {short_id(work.run.run_id)}"
 
 
 def failed_rule(work: TableWork, refusal: Refusal) -> Failure:

@@ -35,6 +35,7 @@ from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.publish.table_run import State, TableRun, clean_up
 from run_elt_dagster.publish.versions import at_sql
+from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
@@ -91,7 +92,7 @@ class Published:
 
 
 def kept_or_published(
-    table: AnalyticsTable, inventory: TargetInventory, run: str, *, database: str
+    table: AnalyticsTable, inventory: TargetInventory, run: str, *, database: str, with_group: bool = False
 ) -> Kept | Published:
     """Return the kept candidate of a run, or what readers see if it is published already.
 
@@ -100,32 +101,34 @@ def kept_or_published(
         inventory: What its schema holds.
         run: The run's id, or how it begins.
         database: The session's database.
+        with_group: Whether the other tables of its group are published with it.
 
     Raises:
         PublishRefusedError: There is neither, or the candidate was not rejected by an audit, or something newer is published.
     """
     if table.is_in_parts:
         got = f"one whose {table.method}s are exchanged in place"
-        raise _refused(table, "a table that is built whole", got, _RAISE_THE_LIMIT)
-    if table.publish_group is not None:
+        raise not_by_hand(table, "a table that is built whole", got, _RAISE_THE_LIMIT)
+    if table.publish_group is not None and not with_group:
         got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
-        raise _refused(table, "a table that is published by itself", got, _RAISE_THE_LIMIT)
+        remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
+        raise not_by_hand(table, "a table that is published by itself", got, remedy)
     if table.policies is not None:
         # A command that was killed may have left them on the candidate, and its checks would count what they show.
-        raise _refused(table, "a table without policies in its file", "some", _RAISE_THE_LIMIT)
+        raise not_by_hand(table, "a table without policies in its file", "some", _RAISE_THE_LIMIT)
     target = target_of(table, database=database)
     standing = inventory.at(target)
-    kept = [each for each in _candidates(table, inventory) if each[1].run_id.startswith(run)]
+    kept = [each for each in kept_candidates(table, inventory) if each[1].run_id.startswith(run)]
     if standing is not None and _is_of_run(standing.marker, run):
         left = next((candidate_of(table, database=database, run_id=marker.run_id) for _, marker in kept), None)
         return Published(table, target, standing, by_hand_in(standing.comment), left)
     if len(kept) != 1:
         got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
-        raise _refused(table, f"the candidate that run {run} has kept", got, _LOOK.format(table.name))
+        raise not_by_hand(table, f"the candidate that run {run} has kept", got, LOOK.format(table.name))
     version, marker = kept[0]
     _require_nothing_newer(table, marker, standing)
     taken_up = by_hand_in(version.comment)
-    return Kept(table, marker, _audited(table, marker, version), version, standing, taken_up)
+    return Kept(table, marker, when_audited(table, marker, version), version, standing, taken_up)
 
 
 def _is_of_run(marker: Marker | None, run: str) -> bool:
@@ -137,10 +140,10 @@ def _require_nothing_newer(table: AnalyticsTable, marker: Marker, standing: Tabl
     if standing is None or live is None or live.order <= marker.order or live.state not in ("run", "rollback"):
         return
     got = f"run {short_id(live.run_id)} with a newer snapshot, {standing.words}"
-    raise _refused(table, "that nothing newer was published since", got, "Materialize the table again.")
+    raise not_by_hand(table, "that nothing newer was published since", got, "Materialize the table again.")
 
 
-def _audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> str:
+def when_audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> str:
     """Return when the audit of a rejected candidate had ended; of one, too, that a command was publishing when it was ended.
 
     Raises:
@@ -149,7 +152,7 @@ def _audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> st
     when = audited_at(version.comment)
     if when and (marker.state == "failed" or by_hand_in(version.comment) is not None):
         return when
-    raise _refused(
+    raise not_by_hand(
         table,
         f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
         _NOT_REJECTED.get(marker.state, "one that the run has not ended with"),
@@ -162,17 +165,19 @@ _NOT_REJECTED = {
     "preview": "a preview",
     "withdrawn": "rows that a rollback took away",
 }
-_LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
+LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
 _RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
 
 
-def _refused(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:
+def not_by_hand(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:
+    """Return why nothing of a table is published by hand; nothing was changed."""
     return PublishRefusedError(
         Refusal(f"publishing {table.name} by hand requires {rule}", got, remedy, seen=_NOTHING_CHANGED)
     )
 
 
-def _candidates(table: AnalyticsTable, inventory: TargetInventory) -> list[tuple[TableVersion, Marker]]:
+def kept_candidates(table: AnalyticsTable, inventory: TargetInventory) -> list[tuple[TableVersion, Marker]]:
+    """Return the candidates of a table that runs have left, each with its marker."""
     return [
         (found, found.marker)
         for (schema, name), found in inventory.tables.items()
@@ -181,6 +186,74 @@ def _candidates(table: AnalyticsTable, inventory: TargetInventory) -> list[tuple
         and found.marker is not None
         and is_from_its_run(name, found.marker)
     ]
+
+
+class Person:
+    """What a publish by hand does besides the steps of a run.
+
+    Args:
+        work: The table, with its kept candidate.
+        clock: Returns Snowflake's time as markers have it.
+        name: Who publishes it.
+        waived: The names of the checks that may fail, besides `changes`.
+        taken_up: Who was publishing it when a command was ended.
+    """
+
+    def __init__(
+        self,
+        work: TableWork,
+        clock: Callable[[], str],
+        *,
+        name: str,
+        waived: Collection[str],
+        taken_up: ByHand | None,
+    ) -> None:
+        self._work, self._clock, self._name, self._waived = work, clock, name, waived
+        # The rows that it compares with may be these already, where a command was ended in its exchange.
+        self._earlier = taken_up.waived if taken_up is not None else ()
+
+    def waiving(self, outcomes: Sequence[AuditOutcome]) -> tuple[AuditOutcome, ...]:
+        """Return verdicts of which those are waived that have failed and may be."""
+        return tuple(replace(each, is_waived=self._may_waive(each)) for each in outcomes)
+
+    def _may_waive(self, outcome: AuditOutcome) -> bool:
+        """Return whether a check has failed and may. One without an answer says nothing that a person could have wanted."""
+        is_named = outcome.audit.name in self._waived or outcome.audit.kind == _WAIVED_ANYWAY
+        return outcome.blocks and outcome.error is None and is_named
+
+    def require_its_rows(self) -> None:
+        """Require the rows that the run has audited: Time Travel has them.
+
+        https://docs.snowflake.com/en/sql-reference/constructs/at-before
+
+        Raises:
+            PublishRefusedError: There are others now, or Snowflake does not know.
+        """
+        work = self._work
+        then = at_sql(work.candidate, work.audited_at)
+        try:
+            others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
+            got = f"{others:,} rows that have come or gone since {work.audited_at}"
+        except StatementError as error:
+            if not error.answered:
+                raise
+            others, got = 1, f"no answer which rows it had at {work.audited_at} ({error})"
+        if others:
+            raise PublishRefusedError(
+                Refusal(
+                    f"publishing {work.table.name} by hand requires the rows that run {short_id(work.run.run_id)} has audited in {work.candidate}",
+                    got,
+                    "Materialize the table again. Snowflake keeps the rows of then for DATA_RETENTION_TIME_IN_DAYS.",
+                    seen=work.production.words,
+                )
+            )
+
+    def signs(self, outcomes: Sequence[AuditOutcome]) -> None:
+        """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
+        waived = dict.fromkeys(each.audit.name for each in outcomes if each.is_waived)
+        names = tuple(dict.fromkeys((*waived, *self._earlier)))
+        self._work.by_hand = ByHand.of(self._name, at=self._clock(), waived=names)
+        self._work.send(comment_sql(self._work.candidate, self._work.comment()))
 
 
 class KeptRun(TableRun):
@@ -209,8 +282,11 @@ class KeptRun(TableRun):
         person: str,
         waived: Collection[str],
     ) -> None:
-        super().__init__(runner, _by_clone(kept.table), inventory, clock, database=database, options=options)
-        self._kept, self._person, self._waived = kept, person, waived
+        # The lock of a group lets nobody exchange it twice.
+        table = by_clone(kept.table) if kept.table.publish_group is None else kept.table
+        super().__init__(runner, table, inventory, clock, database=database, options=options)
+        self._kept = kept
+        self._person = Person(self.work, clock, name=person, waived=waived, taken_up=kept.taken_up)
 
     @property
     def by_hand(self) -> ByHand | None:
@@ -227,73 +303,32 @@ class KeptRun(TableRun):
     def _audit(self) -> State:
         state = super()._audit()
         if state is State.WAIT_FOR_NEWER:
-            self._require_its_rows()
-            self._say_who_publishes()
+            self._person.require_its_rows()
+            self._person.signs(self._audits)
         return state
 
     def _evaluated(self, auditor: AuditRunner) -> tuple[tuple[AuditOutcome, ...], Inspection]:
         """Ask everything again: what other tables have, and how old the rows are, may be different by now."""
         outcomes, inspection = super()._evaluated(auditor)
-        return tuple(replace(each, is_waived=self._may_waive(each)) for each in outcomes), inspection
-
-    def _may_waive(self, outcome: AuditOutcome) -> bool:
-        """Return whether a check has failed and may. One without an answer says nothing that a person could have wanted."""
-        is_named = outcome.audit.name in self._waived or outcome.audit.kind == _WAIVED_ANYWAY
-        return outcome.blocks and outcome.error is None and is_named
-
-    def _require_its_rows(self) -> None:
-        """Require the rows that the run has audited: Time Travel has them.
-
-        https://docs.snowflake.com/en/sql-reference/constructs/at-before
-
-        Raises:
-            PublishRefusedError: There are others now, or Snowflake does not know.
-        """
-        work = self.work
-        then = at_sql(work.candidate, work.audited_at)
-        try:
-            others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
-            got = f"{others:,} rows that have come or gone since {work.audited_at}"
-        except StatementError as error:
-            if not error.answered:
-                raise
-            others, got = 1, f"no answer which rows it had at {work.audited_at} ({error})"
-        if others:
-            raise PublishRefusedError(
-                Refusal(
-                    f"publishing {work.table.name} by hand requires the rows that run {short_id(work.run.run_id)} has audited in {work.candidate}",
-                    got,
-                    "Materialize the table again. Snowflake keeps the rows of then for DATA_RETENTION_TIME_IN_DAYS.",
-                    seen=work.production.words,
-                )
-            )
-
-    def _say_who_publishes(self) -> None:
-        """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
-        work = self.work
-        waived = [each.audit.name for each in self._audits if each.is_waived]
-        # The rows that it compares with may be these already, where a command was ended in its exchange.
-        earlier = self._kept.taken_up.waived if self._kept.taken_up is not None else ()
-        waived += [name for name in earlier if name not in waived]
-        work.by_hand = ByHand.of(self._person, at=self._clock(), waived=waived)
-        work.send(comment_sql(work.candidate, work.comment()))
+        return self._person.waiving(outcomes), inspection
 
 
-def _by_clone(table: AnalyticsTable) -> AnalyticsTable:
+def by_clone(table: AnalyticsTable) -> AnalyticsTable:
+    """Return a table that is exchanged by a clone in the place of a swap."""
     return table.model_copy(update={"publish": "clone"}) if table.publish == "swap" else table
 
 
-def require_checks(table: AnalyticsTable, names: Sequence[str]) -> None:
-    """Require names of checks of a table.
+def require_checks(tables: Sequence[AnalyticsTable], names: Sequence[str]) -> None:
+    """Require names of checks that one of some tables has.
 
     Raises:
         ValueError: One is none.
     """
-    known = [audit.name for audit in audits_of(table)]
+    known = list(dict.fromkeys(audit.name for table in tables for audit in audits_of(table)))
     if others := [name for name in names if name not in known]:
         raise ValueError(
-            f"run-elt publish --check requires checks of {table.name}, got {', '.join(others)}. {_NOTHING_CHANGED} It has "
-            f"{', '.join(known)}."
+            f"run-elt publish --check requires checks of {', '.join(table.name for table in tables)}, got {', '.join(others)}. "
+            f"{_NOTHING_CHANGED} {'It has' if len(tables) == 1 else 'They have'} {', '.join(known)}."
         )
 
 
@@ -383,7 +418,7 @@ class Publisher:
     def _look(self, runner: StatementRunner) -> TargetInventory:
         return read_targets(
             runner,
-            [_by_clone(self._table)],
+            [by_clone(self._table)],
             database=self._session.database,
             check_policies=self._options.check_policies,
         )

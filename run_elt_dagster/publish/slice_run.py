@@ -5,11 +5,12 @@ from datetime import datetime
 
 from run_elt_dagster.audit.partitioned import EarlierRows, PartitionAuditRunner, PartitionVerdicts
 from run_elt_dagster.audit.plan import AuditOutcome, KeyAudit, schema_changes, with_keys_elsewhere
+from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.failures import failed_rule
+from run_elt_dagster.publish.failures import failed_rule, if_wanted
 from run_elt_dagster.publish.guards import Refusal, TargetInventory
 from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
@@ -76,6 +77,8 @@ class SliceRun(InPlaceRun):
     ) -> None:
         super().__init__(runner, table, inventory, clock, database=database, options=options, part=part)
         self._part = part
+        # Those that are published if they pass: of a kept candidate, readers see the others already.
+        self._wanted: Sequence[str] = part.keys
         self._verdicts: PartitionVerdicts | None = None
         # The partitions that were to be exchanged.
         self._passed: tuple[str, ...] = ()
@@ -93,13 +96,17 @@ class SliceRun(InPlaceRun):
             raise
         work.inspection = self._verdicts.inspection
         work.standing = work.inspection.target
+        asked_at = work.inspection.asked_at
+        # A kept candidate has the moment of its first audit.
+        work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
         warned = [each for outcomes in self._verdicts.outcomes.values() for each in outcomes]
         work.warnings += [f"{work.table.name}: {each}" for each in warned if not each.passed and not each.blocks]
 
     def _publish(self) -> None:
         work, verdicts = self._work, self._verdicts
         assert verdicts is not None  # noqa: S101 - the audit comes before
-        passed = [key for key, outcomes in verdicts.outcomes.items() if not any(each.blocks for each in outcomes)]
+        outcomes = verdicts.outcomes
+        passed = [key for key in self._wanted if not any(each.blocks for each in outcomes[key])]
         if passed:
             work.stage = "publish"
             asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
@@ -129,18 +136,19 @@ class SliceRun(InPlaceRun):
         told = [*map(str, blocked[:CHECKS_TOLD]), *([f"{more:,} more failed checks"] if more > 0 else [])]
         problem = "; ".join(told)
         query_id = next((each.query_id for each in blocked if each.query_id), work.query_ids.get("audit"))
+        command = if_wanted(work, blocked)
         message = (
             f"{work.table.name}: {partition_words(failed)} {'was' if len(failed) == 1 else 'were'} not published ({len(failed):,} of "
-            f"{len(self._part.partitions):,}): {problem} in {work.candidate} (query {query_id}). "
+            f"{len(self._wanted):,}): {problem} in {work.candidate} (query {query_id}). "
             f"{self._seen} Fix the SQL or the source, then materialize {'it' if len(failed) == 1 else 'them'} again; the candidate is "
-            "kept for inspection."
+            f"kept for inspection.{f' If the change is wanted: {command}' if command else ''}"
         )
-        return Failure("audit", message, self._production, query_id=query_id, problem=problem)
+        return Failure("audit", message, self._production, query_id=query_id, problem=problem, if_wanted=command)
 
     @property
     def _failed_keys(self) -> list[str]:
         done = {*self._exchanged.published, *self._exchanged.superseded}
-        return [key for key in self._part.keys if key not in done]
+        return [key for key in self._wanted if key not in done]
 
     @property
     def _production(self) -> Production:
@@ -183,7 +191,7 @@ class SliceRun(InPlaceRun):
 
     def _outcome(self) -> TableOutcome:
         work, verdicts = self._work, self._verdicts
-        partitions = {key: self._partition_outcome(key) for key in self._part.keys} if verdicts is not None else {}
+        partitions = {key: self._partition_outcome(key) for key in self._wanted} if verdicts is not None else {}
         superseding = [each.superseded_by for each in partitions.values() if each.superseded_by]
         is_superseded = bool(partitions) and len(superseding) == len(partitions)
         inspection = verdicts.inspection if verdicts is not None else work.inspection

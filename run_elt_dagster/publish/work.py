@@ -38,7 +38,7 @@ class TableWork:
         standing: What readers see by the last look at the catalogue.
         is_unknown: Whether that is unknown, since no look was possible.
         snapshot_at: When the build began, by Snowflake's clock; empty before.
-        audited_at: When its audit had ended, by Snowflake's clock; empty before, and of a table in parts.
+        audited_at: When its audit had ended, by Snowflake's clock; empty before, and of an increment.
         by_hand: Who publishes what its run had rejected; None in a run.
         stage: Where the table is, for the tag on its queries.
         seconds: Duration of each stage.
@@ -116,7 +116,8 @@ class TableWork:
         """Return the comment of this run's rows; that of rejected ones says when their audit had ended."""
         notes = [audited_note(self.audited_at)] if state == "failed" or self.by_hand else []
         notes += [str(self.by_hand)] if self.by_hand is not None and state != "failed" else []
-        return comment_of(self.table, self.marker(state), notes=notes)
+        pieces = [(self.part.start, self.part.end)] if self.part is not None else []
+        return comment_of(self.table, self.marker(state), pieces, notes=notes)
 
     def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
         """Return what asks the candidate and the catalogue."""

@@ -213,7 +213,7 @@ def meet_fault(lab: FaultLab, publish: str, fault: str = "failed", *, index: int
     lab.cells[group.run_id] = group
     told, left = _told(lab, group)
     del lab.cells[group.run_id]
-    where = f"{publish}, {fault} at {group.sent[index]}: {told}"
+    where = f"{publish}, {fault} at {group.sent[index : index + 1]}: {told}"
     now = seen_of_group(lab, group)
     if FAULTS[fault] is not KILLED or index < 0:
         assert (now == OLD) == (told == "") or "Repeat the command: it ends" in told, where

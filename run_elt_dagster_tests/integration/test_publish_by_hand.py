@@ -140,7 +140,7 @@ def test_table_in_parts_and_other_names_of_checks_are_refused(local_server: Loca
     with pytest.raises(
         ValueError, match=r"requires checks of analytics.mau, got nope. Nothing was changed. It has row_count, "
     ):
-        require_checks(declared, ["row_count", "nope"])
+        require_checks([declared], ["row_count", "nope"])
     more = "increment: {column: at, key: n}"
     with open_session(local_server.account.arguments) as session:
         parts = _parsed(local_server.directory, f"/* elt\n{more}\nelt */ select 1 as n")

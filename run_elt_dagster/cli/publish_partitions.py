@@ -1,0 +1,103 @@
+"""What `run-elt publish` prints and does for partitions."""
+
+import dagster as dg
+
+from run_elt_dagster.cli.opening import dagster_instance, signed_in
+from run_elt_dagster.cli.printing import print_table, say_on_stderr
+from run_elt_dagster.cli.progress import progress
+from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said
+from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.production import partition_words
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.assets import is_live
+from run_elt_dagster.orchestration.kept import (
+    events_of_partitions,
+    late_events_of_partitions,
+    report,
+    unrecorded_partitions,
+)
+from run_elt_dagster.orchestration.past import past_of
+from run_elt_dagster.project import Project
+from run_elt_dagster.publish.kept_parts import (
+    KeptPartitions,
+    PartitionPublisher,
+    PartitionsByHand,
+    PublishedPartitions,
+)
+
+
+def publish_partitions(
+    project: Project, table: AnalyticsTable, run: str, checks: tuple[str, ...], *, is_agreed: bool
+) -> int:
+    """Publish the partitions that a run has rejected and kept, after a question."""
+    with dagster_instance() as instance, signed_in(project) as session:
+        publisher = PartitionPublisher(
+            session,
+            table,
+            options=project.settings.publishing,
+            is_live=lambda start: is_live(instance, start),
+            past=past_of(instance, lambda _: table.asset_path),
+        )
+        found = publisher.find(run)
+        if isinstance(found, PublishedPartitions):
+            return _published_already(instance, publisher, found)
+        _print_plan(found, checks)
+        if not is_agreed and not agrees():
+            return 1
+        with progress(f"Asking {table.name} its checks again") as steps:
+            done = publisher.publish(
+                found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{table.name}: {state}")
+            )
+        return _told(instance, done, found)
+
+
+def _print_plan(kept: KeptPartitions, checks: tuple[str, ...]) -> None:
+    print(f"{kept.table.name}, run {short_id(kept.marker.run_id)}")
+    lines = [(key, _seen(kept, key), "its rows" if key in kept.wanted else "the same") for key in kept.part.keys]
+    print_table(("partition", "readers see now", "they will see"), lines)
+    print(f"may be waived: {may_be_waived(checks)}")
+
+
+def _seen(kept: KeptPartitions, key: str) -> str:
+    note = kept.notes.get(key)
+    return "nothing" if note is None else f"{note.rows:,} rows, {note.marker.published}"
+
+
+def _published_already(instance: dg.DagsterInstance, publisher: PartitionPublisher, found: PublishedPartitions) -> int:
+    """Say so, and finish what a command that was ended has left."""
+    who = f", {found.by_hand.words}" if found.by_hand is not None else ""
+    what = f"{found.table.name}: {partition_words(found.keys)} of run {short_id(found.run_id)}"
+    print(f"{what} are published already{who}. What readers see was not changed.")
+    left = [publisher.drop_what_is_left(found)]
+    if missing := unrecorded_partitions(instance, found):
+        left.append(report(instance, late_events_of_partitions(found, missing)))
+    return said(left)
+
+
+def _told(instance: dg.DagsterInstance, done: PartitionsByHand, kept: KeptPartitions) -> int:
+    """Record what was published and say it.
+
+    Raises:
+        ValueError: Not all of it was published.
+    """
+    outcome, run_id = done.outcome, kept.marker.run_id
+    for warning in outcome.warnings:
+        say_on_stderr(warning)
+    left = [done.left, report(instance, events_of_partitions(done, run_id))]
+    published = [key for key, part in outcome.partitions.items() if part.state == "published"]
+    if published and done.by_hand is not None:
+        rows = sum(outcome.partitions[key].row_count or 0 for key in published)
+        print(
+            f"{outcome.table.name}, {partition_words(published)}: {rows:,} rows of run {short_id(run_id)}, {done.by_hand.words}."
+        )
+    newer = [key for key, part in outcome.partitions.items() if part.state == "superseded"]
+    if newer:
+        print(f"{outcome.table.name}, {partition_words(newer)}: a newer run has published them. Readers see its rows.")
+    code = said(left)
+    if outcome.failure is not None:
+        failed = dict.fromkeys(
+            each.audit.name for part in outcome.partitions.values() for each in part.audits if each.blocks
+        )
+        named = " ".join(f"--check {name}" for name in failed)
+        raise ValueError(f"{outcome.failure.message}{f' To waive them, add {named}.' if named else ''}")
+    return code

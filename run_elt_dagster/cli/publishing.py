@@ -1,0 +1,54 @@
+"""What publishing a table, partitions and a group by hand share."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+
+import dagster as dg
+
+from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.orchestration.kept import is_recorded, late_event, report
+from run_elt_dagster.publish.kept import Published
+
+
+def person() -> str:
+    """Return who gives the command: the user of the operating system."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a user without a name.
+        return ""
+
+
+def agrees() -> bool:
+    """Ask whether to go on, and say so if not.
+
+    Raises:
+        ValueError: There is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ValueError("publishing by hand requires an answer, got no terminal. Nothing was changed. Pass --yes.")
+    if input("Publish it? Type yes: ").strip().lower() == "yes":
+        return True
+    print("Nothing was changed.")
+    return False
+
+
+def said(problems: Sequence[str | None]) -> int:
+    """Say what is left to do, and return the exit code."""
+    left = [problem for problem in problems if problem]
+    for problem in left:
+        say_on_stderr(problem)
+    return 1 if left else 0
+
+
+def may_be_waived(checks: Sequence[str]) -> str:
+    """Return the names of the checks that may fail, for a person."""
+    return ", ".join(dict.fromkeys(["changes", *checks]))
+
+
+def say_published(instance: dg.DagsterInstance, found: Published) -> str | None:
+    """Say that readers see rows already, and note it in Dagster if it is not noted; return why it could not be noted."""
+    who = f", {found.by_hand.words}" if found.by_hand is not None else ""
+    print(f"{found.table.name} is published already: {found.version.words}{who}. What readers see was not changed.")
+    return None if is_recorded(instance, found) else report(instance, [late_event(found)])

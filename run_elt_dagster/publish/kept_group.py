@@ -1,0 +1,167 @@
+"""Publish the candidates of a group that its run has kept: a person has looked at what the checks of some found, and wants all of them.
+
+Each table goes the way of a kept candidate up to the end of its audit (`publish.kept`). Then all of them are exchanged as a run does it
+(`publish.group_run`), under the lock of the group. So what a killed command has begun is ended as that of a killed run is.
+"""
+
+import graphlib
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from run_elt_dagster.model.candidate import ByHand
+from run_elt_dagster.model.lineage import Catalogue
+from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.past import Past
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import GroupNote, locks_in, operator
+from run_elt_dagster.publish.group_recovery import end_exchange
+from run_elt_dagster.publish.group_run import GroupRun, in_group
+from run_elt_dagster.publish.guards import TargetInventory, server_instant
+from run_elt_dagster.publish.kept import (
+    JOB,
+    ByHandOutcome,
+    Kept,
+    KeptRun,
+    Published,
+    kept_or_published,
+    not_by_hand,
+)
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.table_run import State, clean_up
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Session
+
+
+class GroupPublisher:
+    """Publishes kept candidates of one group in one session.
+
+    Args:
+        session: An open session.
+        catalogue: The declared tables.
+        tables: Those of the group.
+        options: How tables are published.
+        is_live: Whether a run goes on.
+        past: Returns what was published before; None where nobody knows.
+        patience: How long is waited for what may pass.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        catalogue: Catalogue,
+        tables: Sequence[AnalyticsTable],
+        *,
+        options: PublishOptions,
+        is_live: Callable[[str], bool] = lambda _: False,
+        past: Past | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._session, self._catalogue, self._options, self._is_live = session, catalogue, options, is_live
+        self._past, self._patience, self._tables = past, patience, tables
+
+    def find(self, run: str) -> list[Kept] | list[Published]:
+        """Return the kept candidates of a run, or what is published already, in the order of the tables; nothing is changed.
+
+        Raises:
+            PublishRefusedError: A table has neither, or some are published and others are not.
+            StatementError: Snowflake does not answer.
+        """
+        database = self._session.database
+        inventory = self._look(self._runner(self._session, run))
+        for lock, note in locks_in(inventory, database=database):
+            if note.group == self._tables[0].publish_group:
+                got = f"{note.holder} that has {lock}"
+                remedy = "Wait for it. What has ended, run-elt doctor ends or names. Then repeat the command."
+                raise not_by_hand(self._tables[0], "that nobody exchanges its group", got, remedy)
+        found = [kept_or_published(table, inventory, run, database=database, with_group=True) for table in self._tables]
+        kept = [each for each in found if isinstance(each, Kept)]
+        published = [each for each in found if isinstance(each, Published)]
+        if kept and published:
+            got = f"{published[0].table.name}, whose rows of the run readers see already"
+            remedy = "Materialize all tables of the group again."
+            raise not_by_hand(kept[0].table, "that none of its group is published", got, remedy)
+        return kept or published
+
+    def publish(
+        self,
+        kept: Sequence[Kept],
+        *,
+        person: str,
+        waived: Collection[str],
+        entered: Callable[[AnalyticsTable, State], None] = lambda _, __: None,
+    ) -> list[ByHandOutcome]:
+        """Publish all kept candidates or none; the outcomes say what readers see."""
+        run_id, database = kept[0].marker.run_id, self._session.database
+        runner = self._runner(self._session, run_id)
+        inventory, looked_at = self._look(runner), time.monotonic()
+
+        def clock() -> str:
+            return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+        def end(lock: Relation, note: GroupNote) -> None:
+            end_exchange(runner, self._catalogue, lock, note, options=self._options)
+
+        by_key: dict[Key, Kept] = {each.table.key: each for each in kept}
+        runs, outcomes = dict[Key, KeptRun](), list[TableOutcome]()
+        group = GroupRun(
+            runner, self._catalogue, list(by_key), clock, database=database, end_exchange=end, by=operator()
+        )
+        for key in self._parents_first(by_key):
+            with self._on_its_warehouse(self._catalogue[key]) as session:
+                run = runs[key] = KeptRun(
+                    self._runner(session, run_id),
+                    self._redirected(by_key[key], list(by_key)),
+                    inventory,
+                    clock,
+                    database=database,
+                    options=self._options,
+                    person=person,
+                    waived=waived,
+                )
+                outcome = group.hold(key, run, lambda state, table=self._catalogue[key]: entered(table, state))
+            outcomes += [] if outcome is None else [group.end(outcome)]
+        outcomes += group.publish()
+        return [self._cleaned_up(runner, each, runs[each.table.key].by_hand) for each in outcomes]
+
+    def drop_what_is_left(self, published: Published) -> str | None:
+        """Drop the candidate of rows that readers see already; return why it is still there."""
+        if published.candidate is None:
+            return None
+        outcome = TableOutcome(published.table, published.target, published.candidate)
+        return clean_up(self._runner(self._session, published.run_id), outcome)
+
+    @staticmethod
+    def _cleaned_up(runner: StatementRunner, outcome: TableOutcome, by_hand: ByHand | None) -> ByHandOutcome:
+        left = clean_up(runner, outcome) if outcome.in_production else None
+        return ByHandOutcome(outcome, by_hand if outcome.published else None, left)
+
+    def _parents_first(self, keys: Mapping[Key, Kept]) -> list[Key]:
+        order = graphlib.TopologicalSorter({key: self._catalogue.parents(key) for key in keys}).static_order()
+        return [key for key in order if key in keys]
+
+    def _redirected(self, kept: Kept, keys: Sequence[Key]) -> Kept:
+        """Return a candidate whose checks read the candidates of the others."""
+        run_id, database = kept.marker.run_id, self._session.database
+        table = in_group(self._catalogue, kept.table.key, keys, database=database, run_id=run_id)
+        return replace(kept, table=table)
+
+    def _look(self, runner: StatementRunner) -> TargetInventory:
+        check_policies = self._options.check_policies
+        return read_targets(runner, self._tables, database=self._session.database, check_policies=check_policies)
+
+    def _runner(self, session: Session, run_id: str) -> StatementRunner:
+        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
+        return StatementRunner(session, run, threading.Event(), patience=self._patience)
+
+    @contextmanager
+    def _on_its_warehouse(self, table: AnalyticsTable) -> Generator[Session]:
+        if table.warehouse is None:
+            yield self._session
+            return
+        with self._session.on_warehouse(table.warehouse) as own:
+            yield own

@@ -1,0 +1,318 @@
+"""Publish the partitions that a run had rejected and kept: a person has looked at what their checks found, and wants them.
+
+They go the way of a slice from the audit on (`publish.slice_run`). The notes in `RUN_ELT_PARTITIONS` say which of them readers see
+already, and which a newer run has published since. So a repeated command changes nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, pieces_in, target_of
+from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.partitions import Slice
+from run_elt_dagster.model.past import Past
+from run_elt_dagster.model.production import TableVersion, partition_words
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, server_instant
+from run_elt_dagster.publish.kept import JOB, LOOK, Person, kept_candidates, not_by_hand, when_audited
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.partitions import PublishedPartition, markers_of, notes_sql, published_sql
+from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.slice_run import SliceRun
+from run_elt_dagster.publish.table_run import State, clean_up
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Session, StatementError
+
+
+@dataclass(frozen=True)
+class KeptPartitions:
+    """The partitions of a candidate, and what readers see of them.
+
+    Attributes:
+        table: The table.
+        candidate: Where the rows are.
+        marker: Their run.
+        audited_at: When its audit had ended, by Snowflake's clock.
+        version: What stands there.
+        part: All partitions of the candidate.
+        notes: What is noted of them, by key.
+        taken_up: Who was publishing them when a command was ended; None where nobody was.
+    """
+
+    table: AnalyticsTable
+    candidate: Relation
+    marker: Marker
+    audited_at: str
+    version: TableVersion
+    part: Slice
+    notes: Mapping[str, PublishedPartition]
+    taken_up: ByHand | None = None
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The keys of those that readers see already."""
+        own = self.marker.order
+        return tuple(key for key in self.part.keys if key in self.notes and self.notes[key].marker.order == own)
+
+    @property
+    def superseded(self) -> Mapping[str, str]:
+        """The runs with newer snapshots that have published the others since, by key."""
+        newer = {key: note.marker for key, note in self.notes.items() if note.marker.order > self.marker.order}
+        return {key: marker.run_id for key, marker in newer.items()}
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The keys of those that are published."""
+        done = {*self.published, *self.superseded}
+        return tuple(key for key in self.part.keys if key not in done)
+
+
+@dataclass(frozen=True)
+class PublishedPartitions:
+    """Partitions of a run that readers see already.
+
+    Attributes:
+        table: The table.
+        target: Where it is.
+        run_id: The run.
+        notes: What is noted of them, in order.
+        by_hand: Who has published them, where the run's candidate still says so.
+        candidate: What is left of it; None where it is gone.
+    """
+
+    table: AnalyticsTable
+    target: Relation
+    run_id: str
+    notes: tuple[PublishedPartition, ...]
+    by_hand: ByHand | None = None
+    candidate: Relation | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Their keys."""
+        return tuple(note.key for note in self.notes)
+
+
+class KeptSliceRun(SliceRun):
+    """Takes the partitions of a kept candidate from their audit on, as a run takes those that it has built.
+
+    Args:
+        runner: Sends the statements, under the id of the run that has built them.
+        kept: The partitions.
+        inventory: What the target's schema holds.
+        clock: Returns Snowflake's time as markers have it.
+        database: The session's database.
+        options: How tables are published.
+        person: Who publishes them.
+        waived: The names of the checks that may fail, besides `changes`.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        kept: KeptPartitions,
+        inventory: TargetInventory,
+        clock: Callable[[], str],
+        *,
+        database: str,
+        options: PublishOptions,
+        person: str,
+        waived: Collection[str],
+    ) -> None:
+        super().__init__(runner, kept.table, kept.part, inventory, clock, database=database, options=options)
+        self._kept, self._wanted = kept, kept.wanted
+        self._person = Person(self._work, clock, name=person, waived=waived, taken_up=kept.taken_up)
+
+    @property
+    def by_hand(self) -> ByHand | None:
+        """Who publishes them, once their checks have passed or were waived."""
+        return self._work.by_hand
+
+    def _build(self) -> None:
+        """Take the candidate as it stands."""
+        self._work.snapshot_at, self._work.audited_at = self._kept.marker.at, self._kept.audited_at
+        self._is_built = True
+
+    def _audit(self) -> None:
+        super()._audit()
+        verdicts = self._verdicts
+        assert verdicts is not None  # noqa: S101 - the audit has just set it
+        outcomes = {key: self._person.waiving(found) for key, found in verdicts.outcomes.items()}
+        self._verdicts = replace(verdicts, outcomes=outcomes)
+        wanted = [each for key in self._wanted for each in outcomes[key]]
+        if not all(any(each.blocks for each in outcomes[key]) for key in self._wanted):
+            self._person.require_its_rows()
+            self._person.signs(wanted)
+
+
+@dataclass(frozen=True)
+class PartitionsByHand:
+    """What became of kept partitions.
+
+    Attributes:
+        outcome: As of a run.
+        by_hand: Who has published them, None where none is published.
+        left: What could not be cleaned up, in words; None where nothing is left.
+    """
+
+    outcome: TableOutcome
+    by_hand: ByHand | None
+    left: str | None = None
+
+
+class PartitionPublisher:
+    """Publishes kept partitions of one table in one session.
+
+    Args:
+        session: An open session.
+        table: The table.
+        options: How tables are published.
+        is_live: Whether a run goes on.
+        past: Returns what was published before; None where nobody knows.
+        patience: How long is waited for what may pass.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        table: AnalyticsTable,
+        *,
+        options: PublishOptions,
+        is_live: Callable[[str], bool] = lambda _: False,
+        past: Past | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._session, self._table, self._options, self._is_live = session, table, options, is_live
+        self._past, self._patience = past, patience
+
+    def find(self, run: str) -> KeptPartitions | PublishedPartitions:
+        """Return the kept partitions of a run, or what is published already; nothing is changed.
+
+        Args:
+            run: The run's id, or how it begins.
+
+        Raises:
+            PublishRefusedError: There is neither, or no audit has rejected them, or newer runs have published all of them.
+            StatementError: Snowflake does not answer.
+        """
+        table, runner = self._table, self._runner(self._session, run)
+        kept = [each for each in kept_candidates(table, self._look(runner)) if each[1].run_id.startswith(run)]
+        if not kept and (noted := self._published(runner, run)):
+            return PublishedPartitions(table, self._target, noted[0].marker.run_id, noted)
+        if len(kept) != 1:
+            got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
+            raise not_by_hand(table, f"the candidate that run {run} has kept", got, LOOK.format(table.name))
+        found = self._kept(runner, *kept[0])
+        if found.wanted:
+            return found
+        if found.published:
+            noted = tuple(found.notes[key] for key in found.published)
+            run_id = found.marker.run_id
+            return PublishedPartitions(table, self._target, run_id, noted, found.taken_up, found.candidate)
+        runs = ", ".join(sorted({short_id(run_id) for run_id in found.superseded.values()}))
+        got = f"newer rows of {partition_words(found.part.keys)}, of run {runs}"
+        raise not_by_hand(table, "that nothing newer was published since", got, "Materialize the partitions again.")
+
+    def _kept(self, runner: StatementRunner, version: TableVersion, marker: Marker) -> KeptPartitions:
+        table = self._table
+        audited_at, part = when_audited(table, marker, version), _slice_of(table, version)
+        candidate = candidate_of(table, database=self._session.database, run_id=marker.run_id)
+        noted = self._noted(runner, notes_sql(self._target, part.keys))
+        notes = {note.key: note for note in noted}
+        return KeptPartitions(table, candidate, marker, audited_at, version, part, notes, by_hand_in(version.comment))
+
+    def _published(self, runner: StatementRunner, run: str) -> tuple[PublishedPartition, ...]:
+        """Return what readers see of a run that has left no candidate."""
+        noted = self._noted(runner, published_sql(self._target))
+        return tuple(note for note in noted if note.marker.run_id.startswith(run))
+
+    def publish(
+        self,
+        kept: KeptPartitions,
+        *,
+        person: str,
+        waived: Collection[str],
+        entered: Callable[[State], None] = lambda _: None,
+    ) -> PartitionsByHand:
+        """Publish kept partitions, as far as they get; the outcome says what readers see."""
+        with self._on_its_warehouse() as session:
+            runner = self._runner(session, kept.marker.run_id)
+            inventory, looked_at = self._look(runner), time.monotonic()
+
+            def clock() -> str:
+                return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+            run = KeptSliceRun(
+                runner,
+                kept,
+                inventory,
+                clock,
+                database=session.database,
+                options=self._options,
+                person=person,
+                waived=waived,
+            )
+            outcome = run.run(entered)
+            is_any = any(each.state == "published" for each in outcome.partitions.values())
+            left = clean_up(runner, outcome) if outcome.in_production else None
+            return PartitionsByHand(outcome, run.by_hand if is_any else None, left)
+
+    def drop_what_is_left(self, published: PublishedPartitions) -> str | None:
+        """Drop the candidate of rows that readers see already; return why it is still there."""
+        if published.candidate is None:
+            return None
+        outcome = TableOutcome(self._table, published.target, published.candidate)
+        return clean_up(self._runner(self._session, published.run_id), outcome)
+
+    @property
+    def _target(self) -> Relation:
+        return target_of(self._table, database=self._session.database)
+
+    def _noted(self, runner: StatementRunner, sql: str) -> tuple[PublishedPartition, ...]:
+        try:
+            rows = runner.send(sql, tag={"asset": "/".join(self._table.key), "stage": "inspect"}).rows
+        except StatementError as error:
+            if error.errno != OBJECT_MISSING:
+                raise
+            return ()
+        return markers_of(rows).partitions
+
+    def _look(self, runner: StatementRunner) -> TargetInventory:
+        check_policies = self._options.check_policies
+        return read_targets(runner, [self._table], database=self._session.database, check_policies=check_policies)
+
+    def _runner(self, session: Session, run_id: str) -> StatementRunner:
+        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
+        return StatementRunner(session, run, threading.Event(), patience=self._patience)
+
+    @contextmanager
+    def _on_its_warehouse(self) -> Generator[Session]:
+        if self._table.warehouse is None:
+            yield self._session
+            return
+        with self._session.on_warehouse(self._table.warehouse) as own:
+            yield own
+
+
+def _slice_of(table: AnalyticsTable, version: TableVersion) -> Slice:
+    """Return the partitions of a candidate, by its comment.
+
+    Raises:
+        PublishRefusedError: It names none, or others than the file has now.
+    """
+    pieces = pieces_in(version.comment)
+    if table.partitions is not None and pieces is not None and len(pieces) == 1:
+        start, end = pieces[0]
+        found = [each for each in table.partitions.partitions(end) if each.start >= start and each.end <= end]
+        if found and (found[0].start, found[-1].end) == (start, end):
+            return Slice(tuple(found))
+    raise not_by_hand(
+        table,
+        "a candidate whose comment names partitions as its file has them",
+        "others" if pieces else "none",
+        "Materialize the partitions again.",
+    )

@@ -1,0 +1,156 @@
+"""`run-elt publish --group`: all tables of a group that its run has kept are published by a person, once, or none."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.cli import main
+from run_elt_dagster.model.candidate import by_hand_in
+from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.publish.kept import Kept, Published
+from run_elt_dagster.publish.kept_group import GroupPublisher
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import Patience
+from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.local_server import LocalServer
+
+RUN = "8f3a01c2-1111-4222-8333-444455556666"
+PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
+WANTED = "run-elt publish --group finance --run "
+
+
+def group(value: int, publish: str = "clone") -> dict[str, str]:
+    """Return a group of which one table fails its check if the value changes, and the check of the other one reads it."""
+    head = f"/* elt\npublish_group: finance\npublish: {publish}\n{{}}\nelt */ "
+    changes = "changes: {key: [n], max_changed: 0}, row_count: {max: 1}, relationship: {v: analytics.mau.v}"
+    return {
+        "mau": head.format("") + f"select 1::int as n, {value}::int as v",
+        "source": head.format(f"checks: {{{changes}}}") + f"select 1::int as n, {value}::int as v",
+    }
+
+
+@contextmanager
+def publishing(local_server: LocalServer, publish: str = "clone") -> Generator[GroupPublisher]:
+    tables = [
+        parse_table_file(local_server.directory / f"{name}.sql", text, schema="analytics", table=name)
+        for name, text in group(2, publish).items()
+    ]
+    with open_session(local_server.account.arguments) as session:
+        yield GroupPublisher(session, catalogue(tables), tables, options=PublishOptions(), patience=PATIENCE)
+
+
+def kept(publisher: GroupPublisher) -> list[Kept]:
+    found = publisher.find(RUN[:8])
+    return [each for each in found if isinstance(each, Kept)]
+
+
+def seen(local_server: LocalServer) -> Sequence[object]:
+    return local_server.reader.sql("select (select max(v) from analytics.mau), (select max(v) from analytics.source)")[
+        0
+    ]
+
+
+def held_back(local_server: LocalServer, publish: str) -> None:
+    assert all(each.published for each in local_server.run_all("0000000A", group(1, publish)).values())
+    outcomes = local_server.run_all(RUN, group(2, publish))
+    failure = outcomes["source"].failure
+    assert failure is not None
+    assert failure.if_wanted == f"{WANTED}{RUN[:8]}"
+    assert seen(local_server) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "publish", ["swap", *(pytest.param(m, marks=pytest.mark.thorough) for m in ("clone", "overwrite"))]
+)
+def test_kept_group_is_published_once_by_two_people_at_once(local_server: LocalServer, publish: str) -> None:
+    held_back(local_server, publish)
+    with publishing(local_server, publish) as one, publishing(local_server, publish) as other:
+        candidates = kept(other)
+        assert [each.table.name for each in candidates] == ["analytics.mau", "analytics.source"]
+        done = one.publish(kept(one), person="ana", waived=())
+        assert all(each.outcome.published for each in done), [each.outcome.failure for each in done]
+        assert {each.by_hand.words[:16] for each in done if each.by_hand is not None} == {"published by ana"}
+        assert seen(local_server) == (2, 2)
+        # The second one has asked before the first one published. A second swap would bring the old rows back.
+        late = other.publish(candidates, person="ben", waived=())
+        assert not any(each.outcome.published for each in late)
+        assert seen(local_server) == (2, 2)
+        again = other.find(RUN[:8])
+        assert [type(each) for each in again] == [Published, Published]
+    comments = local_server.reader.sql("select comment from information_schema.tables where table_name = 'SOURCE'")
+    said = by_hand_in(comments[0][0])
+    assert said is not None
+    assert (said.person, said.waived) == ("ana", ("changes",))
+    assert local_server.tables() == {"MAU", "SOURCE"}
+
+
+@pytest.mark.thorough
+def test_command_is_not_offered_where_a_table_of_the_group_was_not_built(local_server: LocalServer) -> None:
+    def read_by_another(value: int) -> dict[str, str]:
+        reader = "/* elt\npublish_group: finance\nelt */ select v from analytics.source"
+        return {**group(value), "totals": reader}
+
+    local_server.run_all("0000000A", read_by_another(1))
+    outcomes = local_server.run_all(RUN, read_by_another(2))
+    failure = outcomes["source"].failure
+    assert failure is not None
+    assert failure.if_wanted == ""
+    assert failure.message.endswith("the candidate is kept for inspection.")
+
+
+@pytest.mark.thorough
+def test_other_failed_check_of_one_table_keeps_all_of_them(local_server: LocalServer) -> None:
+    held_back(local_server, "swap")
+    with publishing(local_server, "swap") as publisher:
+        found = kept(publisher)
+        local_server.reader.sql(f"insert into analytics.temp_source__{RUN[:8]} select 2, 2")
+        done = publisher.publish(found, person="ana", waived=())
+        assert seen(local_server) == (1, 1)
+        assert [each.outcome.held_back_by for each in done if each.outcome.failure is None] == [
+            (("analytics", "source"),)
+        ]
+        # Both can be published again.
+        assert len(kept(publisher)) == len(found)
+        local_server.reader.sql(f"drop table analytics.temp_mau__{RUN[:8]}")
+        with pytest.raises(PublishRefusedError, match=r"publishing analytics.mau by hand requires the candidate"):
+            publisher.find(RUN[:8])
+
+
+@pytest.mark.thorough
+def test_command_publishes_the_group_and_records_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
+        project = DagsterProject(tmp_path, connection, resource, instance)
+        project.declare(**group(1))
+        assert project.materialize().success
+        project.declare(**group(2))
+        result = project.materialize()
+        run = result.run_id[:8]
+        assert f"If the change is wanted: {WANTED}{run}" in failure_text(result)
+        capsys.readouterr()
+        assert main(["publish", "--run", run]) == 2
+        assert main(["publish", "analytics.mau", "--run", run]) == 1
+        assert f"Publish all of them: {WANTED}{run}" in capsys.readouterr().err
+        assert main(["publish", "--group", "finance", "--run", run]) == 1
+        assert "Pass --yes" in capsys.readouterr().err
+        assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
+        assert f"analytics.source: 1 rows of run {run}, published by" in capsys.readouterr().out
+        for name in ("mau", "source"):
+            (record,) = instance.fetch_materializations(dg.AssetKey(["analytics", name]), limit=1).records
+            assert record.asset_materialization is not None
+            assert record.asset_materialization.metadata["published_run"].value == result.run_id
+        assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
+        assert "analytics.mau is published already" in capsys.readouterr().out

@@ -1,0 +1,160 @@
+"""`run-elt publish` of a table with partitions: those that a run has rejected are published by a person, once, or not at all."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.cli import main
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.publish.kept_parts import (
+    KeptPartitions,
+    PartitionPublisher,
+    PartitionsByHand,
+    PublishedPartitions,
+)
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import Patience
+from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.local_server import LocalServer
+from run_elt_dagster_tests.support.slices import DAYS, Version, divided, key, notes, run_slice, seen, states
+
+RUN = "8f3a01c2-1111-4222-8333-444455556666"
+PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
+OLD, NEW = Version(3, 1), Version(3, 2)
+
+
+def rejecting(version: Version | str = NEW, *, most_rows: int = 3) -> AnalyticsTable:
+    checks = {"changes": {"max_changed": 0}, "row_count": {"max": most_rows}}
+    return divided(version, primary_key=["n"], checks=checks)
+
+
+@contextmanager
+def publishing(local_server: LocalServer, *, most_rows: int = 3) -> Generator[PartitionPublisher]:
+    with open_session(local_server.account.arguments) as session:
+        yield PartitionPublisher(session, rejecting(most_rows=most_rows), options=PublishOptions(), patience=PATIENCE)
+
+
+def by_hand(publisher: PartitionPublisher, *waived: str) -> PartitionsByHand:
+    found = publisher.find(RUN[:8])
+    assert isinstance(found, KeptPartitions)
+    return publisher.publish(found, person="ana", waived=waived)
+
+
+def rejected(local_server: LocalServer) -> None:
+    """Publish two days, and let a run reject them and publish a third one that nothing is published of."""
+    arguments = local_server.account.arguments
+    assert run_slice(arguments, rejecting(OLD), [1, 2], "0000000A").published
+    outcome = run_slice(arguments, rejecting(), [1, 3], RUN)
+    assert states(outcome) == {1: "failed", 2: "failed", 3: "published"}
+    assert outcome.failure is not None
+    assert outcome.failure.if_wanted == f"run-elt publish analytics.daily --run {RUN[:8]}"
+    assert outcome.failure.message.endswith(f"If the change is wanted: {outcome.failure.if_wanted}")
+
+
+def test_kept_partitions_are_published_once_and_the_others_stay(local_server: LocalServer) -> None:
+    rejected(local_server)
+    with publishing(local_server) as publisher:
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, KeptPartitions)
+        assert (found.wanted, found.published, found.superseded) == ((key(1), key(2)), (key(3),), {})
+        done = by_hand(publisher)
+        assert done.outcome.failure is None, done.outcome.failure
+        assert states(done.outcome) == {1: "published", 2: "published"}
+        assert done.by_hand is not None
+        assert (done.by_hand.person, done.by_hand.waived) == ("ana", ("changes",))
+        assert seen(local_server.reader) == NEW.of(1, 2, 3)
+        assert notes(local_server.reader, rejecting()) == dict.fromkeys((1, 2, 3), (RUN, 3))
+        assert local_server.tables() == {"DAILY", "RUN_ELT_PARTITIONS"}
+        again = publisher.find(RUN[:8])
+        assert isinstance(again, PublishedPartitions)
+        assert again.keys == (key(1), key(2), key(3))
+
+
+@pytest.mark.thorough
+def test_partition_that_a_newer_run_has_published_since_stays(local_server: LocalServer) -> None:
+    rejected(local_server)
+    with publishing(local_server) as publisher:
+        early = publisher.find(RUN[:8])
+        assert isinstance(early, KeptPartitions)
+        newer = run_slice(local_server.account.arguments, divided(Version(2, 7)), [2, 2], "0000000C")
+        assert states(newer) == {2: "published"}
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, KeptPartitions)
+        assert (found.wanted, dict(found.superseded)) == ((key(1),), {key(2): "0000000C"})
+        # What was found before it is superseded under the lock.
+        done = publisher.publish(early, person="ana", waived=())
+        assert states(done.outcome) == {1: "published", 2: "superseded"}
+        assert seen(local_server.reader) == {**NEW.of(1, 3), **Version(2, 7).of(2)}
+
+
+@pytest.mark.thorough
+def test_partition_that_fails_another_check_or_has_other_rows_stays(local_server: LocalServer) -> None:
+    rejected(local_server)
+    session, candidate = local_server.reader, f"analytics.temp_daily__{RUN[:8]}"
+    with publishing(local_server, most_rows=2) as publisher:
+        refused = by_hand(publisher)
+        assert states(refused.outcome) == {1: "failed", 2: "failed"}
+        assert refused.by_hand is None
+        session.sql(f"insert into {candidate} select '2024-01-01'::date, 100, 2")
+        done = by_hand(publisher, "row_count")
+        assert states(done.outcome) == {1: "failed", 2: "failed"}
+        assert done.outcome.failure is not None
+        assert "requires the rows that run 8f3a01c2 has audited in" in done.outcome.failure.problem
+    assert seen(session) == {**OLD.of(1, 2), **NEW.of(3)}
+
+
+@pytest.mark.thorough
+def test_candidate_that_no_run_has_rejected_or_that_is_overtaken_is_refused(local_server: LocalServer) -> None:
+    with publishing(local_server) as publisher:
+        with pytest.raises(PublishRefusedError, match="the candidate that run 8f3a01c2 has kept, got none"):
+            publisher.find(RUN[:8])
+        arguments = local_server.account.arguments
+        assert run_slice(arguments, rejecting(OLD), [1, 1], "0000000A").published
+        assert states(run_slice(arguments, rejecting(), [1, 1], RUN)) == {1: "failed"}
+        assert run_slice(arguments, divided(Version(2, 7)), [1, 1], "0000000C").published
+        with pytest.raises(PublishRefusedError, match=r"got newer rows of partition 2024-01-01, of run 0000000C"):
+            publisher.find(RUN[:8])
+    assert len(seen(local_server.reader)) < DAYS
+
+
+@pytest.mark.thorough
+def test_command_lists_the_partitions_publishes_and_records_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
+        project = DagsterProject(tmp_path, connection, resource, instance)
+        head = "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nchecks: {changes: {key: [n], max_changed: 0}}\nelt */ "
+        for value in (1, 2):
+            project.declare(daily=f"{head}select '2024-01-01'::date as day, 1 as n, {value} as v")
+            run_id = project.materialize(partitions=key(1)).run_id
+        capsys.readouterr()
+        arguments = ["publish", "analytics.daily", "--run", run_id[:8]]
+        assert main(arguments) == 1
+        said = capsys.readouterr()
+        assert "2024-01-01  1 rows, built " in said.out
+        assert "Pass --yes" in said.err
+        assert main([*arguments, "--yes"]) == 0
+        assert (
+            f"analytics.daily, partition 2024-01-01: 1 rows of run {run_id[:8]}, published by"
+            in capsys.readouterr().out
+        )
+        assert project.sql("select v from analytics.daily") == [(2,)]
+        asset = dg.AssetKey(["analytics", "daily"])
+        (record,) = instance.fetch_materializations(asset, limit=1).records
+        assert record.partition_key == key(1)
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.metadata["checks_waived"].value == "changes"
+        assert main([*arguments, "--yes"]) == 0
+        assert "partition 2024-01-01 of run" in capsys.readouterr().out
+        assert len(instance.fetch_materializations(asset, limit=9).records) == 2
