@@ -289,7 +289,7 @@ def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRu
     """Return whether everything that failed in the incident of a run is published again."""
     if is_in_parts(first):
         return _are_parts_published(alerts, instance, first)
-    return are_published_since(alerts, instance, names, since=LedgerEntry.of(first).last_failed_at)
+    return names_published_since(alerts, instance, names, since=LedgerEntry.of(first).last_failed_at)
 
 
 def names_published_since(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str], *, since: float) -> bool:
