@@ -127,7 +127,8 @@ class Alerts:
         declared: set[Severity] = {
             (rule.severity if (rule := self.rules.get(name)) is not None else None) or "page" for name in names
         }
-        return next((severity for severity in SEVERITIES if severity in declared), SEVERITIES[0])
+        found: list[Severity] = [severity for severity in SEVERITIES if severity in declared]
+        return found[0] if found else "page"
 
     def quiet_until(self, names: Iterable[str]) -> float:
         """Return when an alert about some tables may be posted, in seconds since the epoch: at the end of quiet hours. 0 for now.
