@@ -2,8 +2,8 @@
 # Takes secrets out of the files that NAME_FILE names into NAME, then becomes the command.
 set -eu
 
-for name in DAGSTER_POSTGRES_PASSWORD RUN_ELT_ALERT_RECEIVERS RUN_ELT_HEARTBEAT_URL SLACK_TOKEN SNOWFLAKE_PASSWORD \
-    SNOWFLAKE_PRIVATE_KEY_PASSWORD; do
+for name in DAGSTER_POSTGRES_PASSWORD RUN_ELT_ALERT_RECEIVERS RUN_ELT_HEARTBEAT_URL RUN_ELT_SLACK_APP_TOKEN SLACK_TOKEN \
+    SNOWFLAKE_PASSWORD SNOWFLAKE_PRIVATE_KEY_PASSWORD; do
     eval "file=\${${name}_FILE:-} value=\${${name}:-}"
     [ -n "$file" ] || continue
     if [ -n "$value" ]; then

@@ -51,6 +51,7 @@ def _plain(annotation: Any) -> Any:
 _ACCOUNT = tuple(SnowflakeSettings.model_fields)
 _ALERTS = (
     "token",
+    "app_token",
     "channel",
     "base_url",
     "owners",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from run_elt_dagster.alerts.scope import Alerts
+    from run_elt_dagster.alerts.slack import Slack
     from run_elt_dagster.library import Loaded
     from run_elt_dagster.snowflake.resource import Snowflake
 
@@ -113,6 +114,21 @@ class Location:
         """Return all of its assets."""
         loaded = self.definitions or importlib.import_module(f"{_SHIPPED}.definitions").defs
         return list(loaded.resolve_all_asset_specs())
+
+    def slack(self) -> "Slack":
+        """Return what posts to Slack, its token resolved.
+
+        Raises:
+            ValueError: It calls no `build_defs`.
+        """
+        from run_elt_dagster.alerts.slack import Slack  # noqa: PLC0415 - it imports Dagster
+
+        if self.is_shipped:
+            return Slack.from_settings(Settings.from_environment()).resolved()
+        if not self.folders or self.definitions is None:
+            raise ValueError(_no_build_defs(self.target[1]))
+        resource = (self.definitions.resources or {}).get("slack")
+        return Slack.of(resource, self.folders[0].settings.alerts).resolved()
 
     def alerts(self, instance: "dg.DagsterInstance") -> "Alerts":
         """Return what the sensors know of it, by its table files and the history.

@@ -299,6 +299,12 @@ class AlertSettings(Variables):
         "bot token with the scope `chat:write`. With `channels:join` it joins a public channel by itself, and "
         "with `channels:history` no message appears twice after a lost answer of Slack",
     )
+    app_token: SecretStr | None = _variable(
+        "RUN_ELT_SLACK_APP_TOKEN",
+        "token of the Slack app (`xapp-...`) with the scope `connections:write`, where `run-elt alert listen` runs. The first message of an "
+        "incident then has the buttons Acknowledge and Snooze 4 h ([alerts.md](alerts.md#buttons-in-slack))",
+        shown="none: no buttons",
+    )
     channel: str = _variable("SLACK_CHANNEL", "ID of the channel, as in `C0123456789`", default="")
     base_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/") + "/")] = _variable(
         "SLACK_BASE_URL", "address of Slack's API, for proxies and test servers", default=SLACK_URL
@@ -361,6 +367,11 @@ class AlertSettings(Variables):
         """The addresses of the receivers by name. They are secrets."""
         text = self.receivers.get_secret_value() if self.receivers is not None else ""
         return {match[1]: match[2] for part in text.split() if (match := _RECEIVER.fullmatch(part))}
+
+    @property
+    def has_buttons(self) -> bool:
+        """Whether messages have buttons that a process listens to."""
+        return self.app_token is not None
 
     @property
     def has_token(self) -> bool:

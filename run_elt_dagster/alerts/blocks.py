@@ -24,6 +24,8 @@ NAMES_SHOWN, NAME_LIMIT, SHORT_LIMIT = 20, 120, 200
 # Redacting is linear, but there is no use in reading 10 MB for an excerpt of 2,000 characters.
 CAUSE_LIMIT = 20_000
 
+ACKNOWLEDGE, SNOOZE, SNOOZE_HOURS = "run_elt_acknowledge", "run_elt_snooze", 4
+
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -39,6 +41,7 @@ class Style:
         runbook_url: Address of docs/operations.md; None names the path in the repository.
         deployment: Name of the deployment, empty if it has none.
         database: Where the tables are, in words; empty if unknown.
+        has_buttons: Whether a process listens to buttons.
     """
 
     webserver_url: str | None = None
@@ -47,6 +50,7 @@ class Style:
     runbook_url: str | None = None
     deployment: str = ""
     database: str = ""
+    has_buttons: bool = False
 
     @classmethod
     def of(cls, settings: AlertSettings, *, secrets: tuple[str, ...]) -> "Style":
@@ -58,6 +62,7 @@ class Style:
             settings.runbook_url,
             settings.deployment,
             settings.database,
+            settings.has_buttons,
         )
 
 
@@ -172,6 +177,19 @@ def button(text: str, url: str, action: str) -> Block:
         "url": url,
         "action_id": f"run_elt_{action}",
     }
+
+
+def incident_buttons(run_id: str) -> list[Block]:
+    """Return the buttons of an incident's first message; `alerts.buttons` takes the clicks.
+
+    Args:
+        run_id: The first run of the incident.
+    """
+    texts = {ACKNOWLEDGE: "Acknowledge", SNOOZE: f"Snooze {SNOOZE_HOURS} h"}
+    return [
+        {"type": "button", "text": {"type": "plain_text", "text": text}, "action_id": action, "value": run_id}
+        for action, text in texts.items()
+    ]
 
 
 def section(text: str) -> Block:

@@ -21,6 +21,7 @@ from run_elt_dagster.alerts.blocks import (
     date_text,
     escape,
     in_brackets,
+    incident_buttons,
     mentions,
     name_text,
     names_text,
@@ -249,8 +250,8 @@ def _blocks(
     if state == "open":
         yield section("\n".join(_next_steps(failure, style)))
     yield {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(_context(failure, style), CONTEXT_LIMIT)}]}
-    if style.webserver_url:
-        yield {"type": "actions", "elements": list(_buttons(failure, style))}
+    if buttons := [*_buttons(failure, style, state)]:
+        yield {"type": "actions", "elements": buttons}
 
 
 def _details(failure: RunFailure, groups: Sequence[Group], style: Style) -> str:
@@ -372,10 +373,13 @@ def _launched(failure: RunFailure, style: Style) -> str:
     return f"{failure.trigger} {name_text(failure.trigger_name, style)}".strip()
 
 
-def _buttons(failure: RunFailure, style: Style) -> Iterator[Block]:
-    yield button("Open the run", run_url(failure.run_id, style), "run")
-    for table in failure.tables[:1]:
+def _buttons(failure: RunFailure, style: Style, state: State) -> Iterator[Block]:
+    if style.webserver_url:
+        yield button("Open the run", run_url(failure.run_id, style), "run")
+    for table in failure.tables[:1] if style.webserver_url else ():
         path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in table.name.split("."))
         url = f"{style.webserver_url}/assets/{path}"
         if len(url) <= URL_LIMIT:
             yield button("Open the asset", url, "asset")
+    if style.has_buttons and state == "open" and failure.tables:
+        yield from incident_buttons(failure.run_id)

@@ -1,6 +1,9 @@
 """`run-elt alert`."""
 
 import getpass
+import logging
+import signal
+import threading
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -12,6 +15,7 @@ from run_elt_dagster.alerts.acknowledging import (
     list_snoozes,
     snooze,
 )
+from run_elt_dagster.alerts.listening import listen_to_clicks
 from run_elt_dagster.alerts.snoozes import Snooze
 from run_elt_dagster.alerts.trial import try_alerts
 from run_elt_dagster.cli.opening import dagster_instance
@@ -29,7 +33,7 @@ _by = click.option("--by", metavar="NAME", help="Who says so; the user of this m
 @click.option("--test", "is_test", is_flag=True, help="Send a test alert to Slack and to each receiver.")
 @click.pass_context
 def command(context: click.Context, *, is_test: bool) -> int:
-    """List open incidents, acknowledge them, and snooze tables; or try the alerts out.
+    """List open incidents, acknowledge them, and snooze tables; listen to buttons in Slack; or try the alerts out.
 
     \b
       run-elt alert list
@@ -40,7 +44,7 @@ def command(context: click.Context, *, is_test: bool) -> int:
     What is said here holds for all processes with this history. Slack shows it within a minute.
     """
     if is_test == (context.invoked_subcommand is not None):
-        raise click.UsageError("Give --test, or one of the commands: list, ack, snooze.")
+        raise click.UsageError("Give --test, or one of the commands: list, ack, snooze, listen.")
     return _test() if is_test else 0
 
 
@@ -100,6 +104,27 @@ def snooze_(location: Location, what: str, *, time: str | None, is_end: bool, re
     with dagster_instance() as instance:
         alerts = location.alerts(instance)
         print(snooze(alerts, instance, what, seconds=seconds, by=by or getpass.getuser(), reason=reason))
+    return 0
+
+
+@command.command("listen")
+@of_location
+def listen(location: Location) -> int:
+    """Take clicks on the buttons of alerts in Slack, until it is ended. Run it as a service, once for each Slack app.
+
+    It connects to Slack by itself (Socket Mode), and needs RUN_ELT_SLACK_APP_TOKEN. Slack needs no way to this machine.
+    """
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with dagster_instance() as instance:
+        log = logging.getLogger("run_elt_dagster.listen")
+        listen_to_clicks(lambda: location.alerts(instance), instance, location.slack(), log=log, stopped=stopped)
     return 0
 
 

@@ -36,7 +36,7 @@ def test_command_without_anything_to_do_is_wrong_usage(capsys: pytest.CaptureFix
     assert main(["alert", "snooze", "analytics.mau"]) == 2
     assert main(["alert", "snooze", "analytics.mau", "--for", "long"]) == 2
     error = capsys.readouterr().err
-    assert "Give --test, or one of the commands: list, ack, snooze." in error
+    assert "Give --test, or one of the commands: list, ack, snooze, listen." in error
     assert "Give --for TIME, or --end." in error
     assert "requires minutes, hours or days, as in 90m, 26h or 7d, got 'long'." in error
 

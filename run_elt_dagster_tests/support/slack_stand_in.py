@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-TOKEN = "xoxb-stand-in"
+TOKEN, APP_TOKEN = "xoxb-stand-in", "xapp-stand-in"
 CHANNEL = "C0STANDIN"
 
 
@@ -64,6 +64,8 @@ class SlackStandIn:
     faults: list[Fault] = field(default_factory=list)
     # Messages that may be posted before 429, and how fast they come back by `clock`; None is no limit.
     burst: int | None = None
+    # Where Socket Mode listens, empty where it is switched off.
+    socket_url: str = ""
     clock: Callable[[], float] = time.time
     released: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
@@ -115,12 +117,27 @@ class SlackStandIn:
         with self.lock:
             if not token:
                 return 200, {"ok": False, "error": "not_authed"}, {}
+            if method == "apps.connections.open":
+                return self._apps_connections_open(token)
             if token != self.token:
                 return 200, {"ok": False, "error": "invalid_auth"}, {}
             do = getattr(self, "_" + method.replace(".", "_").lower(), None)
             if do is None:
                 return 200, {"ok": False, "error": "unknown_method"}, {}
             return do(body)
+
+    def _apps_connections_open(self, token: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Return a new address each time: https://docs.slack.dev/reference/methods/apps.connections.open."""
+        if token != APP_TOKEN:
+            return 200, {"ok": False, "error": "invalid_auth"}, {}
+        if not self.socket_url:
+            return 200, {"ok": False, "error": "internal_error"}, {}
+        return 200, {"ok": True, "url": f"{self.socket_url}/?ticket={len(self.requests)}"}, {}
+
+    def _chat_postephemeral(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if body["channel"] not in self.channels:
+            return 200, {"ok": False, "error": "channel_not_found"}, {}
+        return 200, {"ok": True, "message_ts": "1.1"}, {}
 
     def _auth_test(self, body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         return 200, {"ok": True, "team": "stand-in", "user": "run_elt"}, {"x-oauth-scopes": self.scopes}

@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SECRETS = {*SECRET_VARIABLES, "DAGSTER_POSTGRES_PASSWORD"}
 UNITS = sorted(DEPLOY.glob("systemd/*"))
+LISTENER = DEPLOY / "buttons" / "run-elt-listen.service"
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 # Keys of the chart's schema that the values may use, by the path to them; a dot stands before what is below.
 # https://github.com/dagster-io/dagster/tree/master/helm/dagster
@@ -222,6 +223,23 @@ def test_every_name_that_compose_refers_to_is_declared() -> None:
     for secret in compose["secrets"].values():
         assert secret["file"].startswith("secrets/")
     assert "secrets/" in text_of(".gitignore").splitlines()
+
+
+def test_listener_of_buttons_fits_beside_the_others_without_the_key_of_snowflake() -> None:
+    added, compose = loaded("buttons/compose.yaml"), loaded("compose.yaml")
+    listener, watch = added["services"]["listener"], compose["services"]["watch"]
+    closed = ("image", "read_only", "cap_drop", "security_opt", "init", "restart", "env_file", "networks")
+    assert {name: listener[name] for name in closed} == {name: watch[name] for name in closed}
+    there = {**watch["environment"], "RUN_ELT_SLACK_APP_TOKEN_FILE": "/run/secrets/slack_app_token"}
+    assert listener["environment"].items() <= there.items()
+    assert set(listener["secrets"]) == {*watch["secrets"], *added["secrets"]}
+    assert not any("snowflake" in secret for secret in listener["secrets"])
+    assert added["services"]["code_server"]["secrets"] == list(added["secrets"])
+    unit, other = (settings_of(DEPLOY / name) for name in (LISTENER, "systemd/run-elt-watch.service"))
+    own = {"Description", "Type", "ExecStart", "TimeoutStartSec", "After"}
+    assert [each for each in other if each[0] not in own and each not in unit] == []
+    assert dict(unit)["ExecStart"].endswith("/run-elt alert listen")
+    assert listener["command"] == ["run-elt", "alert", "listen"]
 
 
 def test_every_container_is_closed_and_checked() -> None:
@@ -449,7 +467,9 @@ def test_services_run_what_the_containers_run() -> None:
 def test_systemd_accepts_the_units() -> None:
     if shutil.which("systemd-analyze") is None:
         return
-    run = subprocess.run(["systemd-analyze", "verify", *UNITS], capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(
+        ["systemd-analyze", "verify", *UNITS, LISTENER], capture_output=True, text=True, check=False, timeout=60
+    )
     # The programs are where a deployment has them, and not here.
     problems = [line for line in run.stderr.splitlines() if "is not executable: No such file or directory" not in line]
     assert problems == []
