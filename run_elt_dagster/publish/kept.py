@@ -108,14 +108,14 @@ def kept_or_published(
     """
     if table.is_in_parts:
         got = f"one whose {table.method}s are exchanged in place"
-        raise not_by_hand(table, "a table that is built whole", got, _RAISE_THE_LIMIT)
+        raise not_by_hand(table, "a table that is built whole", got, RAISE_THE_LIMIT)
     if table.publish_group is not None and not with_group:
         got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
         remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
         raise not_by_hand(table, "a table that is published by itself", got, remedy)
     if table.policies is not None:
         # A command that was killed may have left them on the candidate, and its checks would count what they show.
-        raise not_by_hand(table, "a table without policies in its file", "some", _RAISE_THE_LIMIT)
+        raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
     target = target_of(table, database=database)
     standing = inventory.at(target)
     kept = [each for each in kept_candidates(table, inventory) if each[1].run_id.startswith(run)]
@@ -166,7 +166,7 @@ _NOT_REJECTED = {
     "withdrawn": "rows that a rollback took away",
 }
 LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
-_RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
+RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
 
 
 def not_by_hand(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:

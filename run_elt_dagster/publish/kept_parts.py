@@ -17,7 +17,7 @@ from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion, partition_words
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, server_instant
-from run_elt_dagster.publish.kept import JOB, LOOK, Person, kept_candidates, not_by_hand, when_audited
+from run_elt_dagster.publish.kept import JOB, LOOK, RAISE_THE_LIMIT, Person, kept_candidates, not_by_hand, when_audited
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import PublishedPartition, markers_of, notes_sql, published_sql
 from run_elt_dagster.publish.preflight import read_targets
@@ -200,6 +200,8 @@ class PartitionPublisher:
             StatementError: Snowflake does not answer.
         """
         table, runner = self._table, self._runner(self._session, run)
+        if table.policies is not None:
+            raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
         kept = [each for each in kept_candidates(table, self._look(runner)) if each[1].run_id.startswith(run)]
         if not kept and (noted := self._published(runner, run)):
             return PublishedPartitions(table, self._target, noted[0].marker.run_id, noted)
