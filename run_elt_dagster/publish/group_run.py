@@ -124,6 +124,7 @@ class GroupRun:
         ):
             return held
         run = TableRun(runner, table, inventory, self.clock, database=self._database, options=options)
+        run.work.is_read_in_group = any(key in self._catalogue.parents(other.key) for other in self._tables)
         if problem is not None:
             return replace(run.outcome(), failure=failure_of(run.work, problem))
         return self.hold(key, run, entered)
@@ -138,10 +139,6 @@ class GroupRun:
 
     def end(self, outcome: TableOutcome) -> TableOutcome:
         """Note a table that cannot be published, and return what became of it, with the table as it is declared."""
-        key, failure = outcome.table.key, outcome.failure
-        if failure is not None and any(key in self._catalogue.parents(table.key) for table in self._tables):
-            # What reads it is not built, so there is no candidate that a person could publish with it.
-            outcome = replace(outcome, failure=failure.without_command())
         with self._lock:
             self._ended[outcome.table.key] = outcome
         return replace(outcome, table=self._catalogue[outcome.table.key])

@@ -1,7 +1,7 @@
 """What became of a table: what was built and audited, and why it was not published."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from run_elt_dagster.audit.catalogue import Column
@@ -43,11 +43,6 @@ class Failure:
     where: str = ""
     reason: Reason | None = None
     if_wanted: str = ""
-
-    def without_command(self) -> "Failure":
-        """Return it without the command of `if_wanted`, where that would be refused."""
-        told = f" If the change is wanted: {self.if_wanted}" if self.if_wanted else ""
-        return replace(self, message=self.message.removesuffix(told), if_wanted="")
 
     @property
     def is_unexpected(self) -> bool:

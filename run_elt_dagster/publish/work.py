@@ -40,6 +40,7 @@ class TableWork:
         snapshot_at: When the build began, by Snowflake's clock; empty before.
         audited_at: When its audit had ended, by Snowflake's clock; empty before, and of an increment.
         by_hand: Who publishes what its run had rejected; None in a run.
+        is_read_in_group: Whether another table of its group reads it. Where it is rejected, that one is not built.
         stage: Where the table is, for the tag on its queries.
         seconds: Duration of each stage.
         query_ids: The last query of each stage.
@@ -67,6 +68,7 @@ class TableWork:
         self.snapshot_at = ""
         self.audited_at = ""
         self.by_hand: ByHand | None = None
+        self.is_read_in_group = False
         self.stage: Stage = "build"
         self.seconds: dict[str, float] = {}
         self.query_ids: dict[str, str] = {}
