@@ -3,9 +3,10 @@
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,11 +17,23 @@ from run_elt_dagster.alerts.production import look_at_production
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.account import check_account
+from run_elt_dagster.model.checks import Checks
 from run_elt_dagster.model.lineage import catalogue
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_lock import GroupNote
+from run_elt_dagster.publish.kept import Kept
+from run_elt_dagster.publish.kept_group import GroupPublisher
+from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import AlertSettings, Settings
 from run_elt_dagster_tests.faults.groups import GroupCell, publish_old_group, seen_of_group
-from run_elt_dagster_tests.faults.laboratory import PROCESSES, FaultLab, open_laboratory, run
+from run_elt_dagster_tests.faults.laboratory import (
+    PROCESSES,
+    FaultLab,
+    arguments_of,
+    open_laboratory,
+    open_session,
+    run,
+)
 from run_elt_dagster_tests.faults.run_process import JOB, run_in_dagster
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import account_variables, simulated_account
@@ -54,6 +67,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
 def half_published(lab: FaultLab, cell: KilledCell, target: Callable[..., object], *arguments: object) -> None:
     """Run a group in a process that is killed when readers see the new rows of its first table."""
     publish_old_group(lab, cell)
+    killed(lab, cell, target, *arguments)
+
+
+def killed(lab: FaultLab, cell: KilledCell, target: Callable[..., object], *arguments: object) -> None:
+    """Publish in a process that is killed when readers see the new rows of the first table of two."""
     lab.cells[cell.run_id] = cell
     cell.process = PROCESSES.Process(target=target, args=arguments)
     cell.process.start()
@@ -139,3 +157,40 @@ def test_doctor_ends_the_exchange_of_a_killed_run_and_names_a_rollback_that_has_
     assert status == "FAIL"
     assert told.startswith(f"run-elt rollback --group {cell.group} of ana@elsewhere:7, begun 2026-01-01 00:00 UTC,")
     assert "Repeat the command" in told
+
+
+def rejecting(cell: KilledCell) -> list[AnalyticsTable]:
+    """Return the tables of a group of which one allows no change."""
+    orders, totals = cell.declared()
+    checks = Checks.model_validate({"changes": {"key": ["n"], "max_changed": 0}})
+    return [orders, totals.model_copy(update={"checks": checks})]
+
+
+def publish_kept(arguments: Mapping[str, Any], tables: Sequence[AnalyticsTable], run_id: str) -> None:
+    given = arguments_of(run_id)
+    with open_session(arguments) as session:
+        publisher = GroupPublisher(
+            session, catalogue(tables), tables, options=given["options"], patience=given["patience"]
+        )
+        publisher.publish([each for each in publisher.find(run_id) if isinstance(each, Kept)], person="ana", waived=())
+
+
+@pytest.mark.thorough
+def test_next_run_ends_what_a_killed_command_has_begun_to_publish_by_hand(lab: FaultLab) -> None:
+    cell, arguments = KilledCell(4), lab.account.arguments
+    publish_old_group(lab, cell)
+    outcomes = run(arguments, rejecting(cell), cell.run_id)
+    assert not any(outcome.published for outcome in outcomes)
+    killed(lab, cell, publish_kept, arguments, rejecting(cell), cell.run_id)
+    told: list[str] = []
+    with open_session(arguments) as session:
+        # Another group has its tables in the same schema.
+        others = KilledCell(5).declared()
+        tables = catalogue([*rejecting(cell), *others])
+        keys = [table.key for table in others]
+        outcomes = list(run_tables(session, tables, keys, **arguments_of("0000000C"), warn=told.append))
+    assert all(outcome.published for outcome in outcomes)
+    assert seen_of_group(lab, cell) == (2, 2)
+    assert [
+        f"published publish_group {cell.group}" in each and "the exchange is done now" in each for each in told
+    ] == [True]
