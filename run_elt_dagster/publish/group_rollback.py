@@ -123,8 +123,8 @@ class GroupRollback:
         self._rollbacks = {
             table.key: Rollback(runner, table, database=database, check_policies=check_policies) for table in tables
         }
-        # Whether a transaction may have written rows though Snowflake has not said so.
-        self._is_unknown = False
+        # Whether a transaction has written rows, or may have though Snowflake has not said so. Then the way is forwards.
+        self._is_written = self._is_unknown = False
 
     def plan(self, *, further: bool = False) -> GroupRollbackPlan:
         """Look which versions there are to go back to, and whether anything forbids it; nothing is changed.
@@ -260,11 +260,10 @@ class GroupRollback:
         try:
             self._write_once([statement for _, plan in written for statement in plan.statements])
         except StatementError as error:
-            if self._is_unknown and self._is_written(written):
-                self._is_unknown = False
-                return
-            self._is_unknown = self._is_unknown and not error.answered
-            raise
+            if not (self._is_unknown and self._are_old_rows(written)):
+                self._is_unknown = self._is_unknown and not error.answered
+                raise
+        self._is_written, self._is_unknown = True, False
 
     def _write_once(self, statements: Sequence[str]) -> None:
         with self._runner.fresh(exchange_parameters(self._runner.patience)) as fresh:
@@ -278,16 +277,15 @@ class GroupRollback:
                 raise
             self._is_unknown = True
             fresh.send_once("COMMIT", tag=self._tag)
-            self._is_unknown = False
 
-    def _is_written(self, written: Sequence[tuple[Rollback, RollbackPlan]]) -> bool:
+    def _are_old_rows(self, written: Sequence[tuple[Rollback, RollbackPlan]]) -> bool:
         with contextlib.suppress(StatementError):
             return all(rollback.has_happened(plan, "") for rollback, plan in written)
         return False
 
     def _is_put_back(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> bool:
         """Let readers see what they saw before, and return whether they do."""
-        if self._is_unknown:
+        if self._is_unknown or self._is_written:
             return False
         try:
             # Twice: an exchange without an answer may come late. All of them, whatever becomes of the first.
@@ -314,6 +312,9 @@ class GroupRollback:
         try:
             seen = "; ".join(f"of {plan.table.name}, {rollback.words_now()}" for rollback, plan in due)
             seen = f"It may be rolled back in part: {seen}."
+            if self._is_unknown:
+                # Their comments name the run that is being taken back until a look has shown that it is.
+                seen = "Whether readers see the rows of before is unknown, since the answer to COMMIT was lost."
         except StatementError:
             seen = "What readers see is unknown, since Snowflake could not be asked."
         return GroupRollbackError(f"{problem} {seen} Repeat the command: it ends what was begun, for all tables.")
