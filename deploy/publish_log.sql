@@ -27,6 +27,7 @@ create table if not exists identifier($publishes_table) (
     publish_method varchar,
     code_version varchar,
     superseded_by varchar,
+    waived_checks varchar,
     row_count number(38, 0),
     bytes number(38, 0),
     build_seconds float,

@@ -21,6 +21,7 @@ from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
+from run_elt_dagster.publish.log_by_hand import LogByHand
 from run_elt_dagster.snowflake.session import StatementError
 
 
@@ -86,9 +87,10 @@ def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple
             is_live=lambda start: is_live(instance, start),
             past=past_of(instance, lambda _: declared.asset_path),
         )
+        log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
         found = publisher.find(run)
         if isinstance(found, Published):
-            return _published_already(instance, publisher, found)
+            return _published_already(instance, publisher, found, log)
         _print_plan(found, checks)
         if not is_agreed and not agrees():
             return 1
@@ -97,8 +99,8 @@ def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple
                 found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{declared.name}: {state}")
             )
         if done.outcome.failure is not None and (published := _published_meanwhile(publisher, run)) is not None:
-            return _published_already(instance, publisher, published)
-        return _told(instance, done, found)
+            return _published_already(instance, publisher, published, log)
+        return _told(instance, done, found, log)
 
 
 def _print_plan(kept: Kept, checks: tuple[str, ...]) -> None:
@@ -108,8 +110,9 @@ def _print_plan(kept: Kept, checks: tuple[str, ...]) -> None:
     print(f"  may be waived      {may_be_waived(checks)}")
 
 
-def _published_already(instance: dg.DagsterInstance, publisher: Publisher, found: Published) -> int:
+def _published_already(instance: dg.DagsterInstance, publisher: Publisher, found: Published, log: LogByHand) -> int:
     """Say so, and finish what a command that was ended has left."""
+    log.published_before([found])
     return said([publisher.drop_what_is_left(found), say_published(instance, found)])
 
 
@@ -121,8 +124,8 @@ def _published_meanwhile(publisher: Publisher, run: str) -> Published | None:
     return None
 
 
-def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept) -> int:
-    """Record what was published and say it.
+def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept, log: LogByHand) -> int:
+    """Record what was published, log it and say it.
 
     Raises:
         ValueError: It was not published.
@@ -140,6 +143,7 @@ def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept) -> int:
             "Readers see its rows. Nothing is left to do."
         )
     left = [done.left, report(instance, events_of(done, kept.marker.run_id))]
+    log.published([done], kept.marker.run_id)
     print(
         f"{outcome.table.name}: {outcome.row_count:,} rows of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
     )

@@ -18,6 +18,7 @@ from run_elt_dagster.publish.group_rollback import tables_of_group
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, require_checks
 from run_elt_dagster.publish.kept_group import GroupPublisher
+from run_elt_dagster.publish.log_by_hand import LogByHand
 from run_elt_dagster.snowflake.session import StatementError
 
 
@@ -35,9 +36,10 @@ def publish_group(project: Project, group: str, run: str, checks: tuple[str, ...
             is_live=lambda start: is_live(instance, start),
             past=past_of(instance, catalogue.asset_path),
         )
+        log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
         kept, published = _apart(publisher.find(run))
         if published:
-            return _published_already(instance, publisher, published)
+            return _published_already(instance, publisher, published, log)
         _print_plan(group, kept, checks)
         if not is_agreed and not agrees():
             return 1
@@ -49,8 +51,11 @@ def publish_group(project: Project, group: str, run: str, checks: tuple[str, ...
                 entered=lambda table, state: steps.tell(f"{table.name}: {state}"),
             )
         if any(each.outcome.failure is not None for each in done) and (meanwhile := _meanwhile(publisher, run)):
-            return _published_already(instance, publisher, meanwhile)
-        return _told(instance, group, done, kept[0].marker.run_id)
+            return _published_already(instance, publisher, meanwhile, log)
+        run_id = kept[0].marker.run_id
+        code = _told(instance, group, done, run_id)
+        log.published(done, run_id)
+        return code
 
 
 def _apart(found: Sequence[Kept | Published]) -> tuple[list[Kept], list[Published]]:
@@ -74,8 +79,11 @@ def _meanwhile(publisher: GroupPublisher, run: str) -> list[Published]:
     return []
 
 
-def _published_already(instance: dg.DagsterInstance, publisher: GroupPublisher, published: Sequence[Published]) -> int:
+def _published_already(
+    instance: dg.DagsterInstance, publisher: GroupPublisher, published: Sequence[Published], log: LogByHand
+) -> int:
     """Say so, and finish what a command that was ended has left."""
+    log.published_before(published)
     left = [publisher.drop_what_is_left(each) for each in published]
     return said([*left, *(say_published(instance, each) for each in published)])
 

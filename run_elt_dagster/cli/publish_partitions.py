@@ -24,6 +24,7 @@ from run_elt_dagster.publish.kept_parts import (
     PartitionsByHand,
     PublishedPartitions,
 )
+from run_elt_dagster.publish.log_by_hand import LogByHand
 
 
 def publish_partitions(
@@ -38,8 +39,10 @@ def publish_partitions(
             is_live=lambda start: is_live(instance, start),
             past=past_of(instance, lambda _: table.asset_path),
         )
+        log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
         found = publisher.find(run)
         if isinstance(found, PublishedPartitions):
+            log.partitions_published_before(found)
             return _published_already(instance, publisher, found)
         _print_plan(found, checks)
         if not is_agreed and not agrees():
@@ -48,6 +51,7 @@ def publish_partitions(
             done = publisher.publish(
                 found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{table.name}: {state}")
             )
+        log.published([done], found.marker.run_id, keys=found.wanted)
         return _told(instance, done, found)
 
 

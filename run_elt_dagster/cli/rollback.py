@@ -62,7 +62,7 @@ def _roll_back_one(project: Project, name: str, partition: str | None, *, is_agr
 
 
 def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
-    with rolling_back(project) as (instance, runner, database):
+    with rolling_back(project) as (instance, runner, database, log):
         rollback = Rollback(runner, table, database=database, check_policies=project.settings.check_policies)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
@@ -77,6 +77,7 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
             return 1
         left = list(rollback.carry_out(plan))
         left += noted(instance, [observation(plan)])
+        log.rolled_back([plan])
     print(
         f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."
     )

@@ -11,7 +11,7 @@ from run_elt_dagster.publish.group_rollback import GroupRollback, GroupRollbackP
 def roll_back_group(project: Project, group: str, *, is_agreed: bool, further: bool) -> int:
     """Put all tables of a group back to the versions before its last exchange, after a question."""
     tables = tables_of_group(project.tables(keeps_broken=True), group)
-    with rolling_back(project) as (instance, runner, database):
+    with rolling_back(project) as (instance, runner, database, log):
         check_policies = project.settings.check_policies
         rollback = GroupRollback(runner, group, tables, database=database, check_policies=check_policies)
         plan = rollback.plan(further=further)
@@ -20,6 +20,7 @@ def roll_back_group(project: Project, group: str, *, is_agreed: bool, further: b
             return 1
         # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = [*rollback.carry_out(plan), *noted(instance, _observations(plan))]
+        log.rolled_back(plan.due)
     if plan.due:
         print(f"publish_group {group} is back. The next run of it publishes again: fix its SQL first.")
     for problem in left:

@@ -44,7 +44,7 @@ def _roll_back(
     is_agreed: bool,
     further: bool,
 ) -> int:
-    with rolling_back(project) as (instance, runner, database):
+    with rolling_back(project) as (instance, runner, database, log):
         parts = parts_in(database)
         policies = project.settings.check_policies
         planner = PartRollbackPlanner(runner, table, parts, database=database, check_policies=policies)
@@ -56,6 +56,7 @@ def _roll_back(
             return 1
         put_back(runner, plan)
         left = noted(instance, _observations(plan))
+        log.parts_rolled_back(plan)
     print(
         f"{plan.target}{_seen(plan)} ({plan.rows:,} rows). The next run that builds them publishes again: fix the SQL first."
     )

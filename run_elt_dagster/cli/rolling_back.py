@@ -9,19 +9,22 @@ import dagster as dg
 
 from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.cli.publishing import person
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.log_by_hand import ROLLBACK, LogByHand
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 
 
 @contextmanager
-def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, StatementRunner, str]]:
-    """Open Dagster's history, what sends the statements, and tell the stored name of the session's database."""
+def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, StatementRunner, str, LogByHand]]:
+    """Open Dagster's history, what sends the statements and the log of publishes, with the stored name of the session's database."""
     signing_in = project.snowflake.session(log=say_on_stderr)
     with dagster_instance() as instance, in_words(project.settings), signing_in as session:
-        run = RunContext("rollback", "run-elt rollback", is_live=lambda start: is_live(instance, start))
-        yield instance, StatementRunner(session, run, threading.Event()), session.database
+        run = RunContext("rollback", ROLLBACK, is_live=lambda start: is_live(instance, start))
+        log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
+        yield instance, StatementRunner(session, run, threading.Event()), session.database, log
 
 
 def agrees() -> bool:

@@ -195,7 +195,9 @@ def analytics_assets(
             ):
                 session = _session(opened, snowflake)
                 log = opened.enter_context(
-                    publish_log(context, session, run, options=options, warn=_teller(context.log.warning))
+                    publish_log(
+                        context, session, run, tables=tables, options=options, warn=_teller(context.log.warning)
+                    )
                 )
                 failed, skipped = [], []
                 if selected:

@@ -15,6 +15,7 @@ from typing import Any
 
 from run_elt_dagster.audit.plan import AuditOutcome, Number
 from run_elt_dagster.model.names import Relation, quote_literal, stored_names
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, create_schema_sql
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.snowflake.runner import BoundStatementRunner, Patience, RunContext, StatementRunner
@@ -42,6 +43,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "PUBLISH_METHOD": _TEXT,
         "CODE_VERSION": _TEXT,
         "SUPERSEDED_BY": _TEXT,
+        "WAIVED_CHECKS": _TEXT,
         "ROW_COUNT": _COUNT,
         "BYTES": _COUNT,
         **{f"{stage}_SECONDS": _FLOAT for stage in ("BUILD", "AUDIT", "PUBLISH")},
@@ -117,12 +119,14 @@ class LoggedRun:
         job: Name of the job.
         launched_by: How it was launched, and the name of the schedule, the sensor or the user where one is known.
         attempt: How often the step of the run was tried before.
+        act: What a person did with its rows, and when; empty for what the run did itself.
     """
 
     run_id: str
     job: str = ""
     launched_by: str = ""
     attempt: int = 0
+    act: str = ""
 
 
 def publish_rows(
@@ -165,6 +169,35 @@ def publish_rows(
         }
         for number, key in enumerate(list(outcome.partitions) or list(keys) or [None])
     ]
+
+
+def found_row(
+    run: LoggedRun,
+    table: AnalyticsTable,
+    target: Relation,
+    *,
+    at: datetime,
+    key: str | None = None,
+    published: Row | None = None,
+) -> Row:
+    """Return the row of PUBLISHES of a table whose run was interrupted before it could write one.
+
+    Args:
+        run: The run.
+        table: The table.
+        target: What readers see.
+        at: When it was published, or when the run ended, aware.
+        key: The partition; None for a whole table.
+        published: What is known of its new version; None where nothing says that it was published.
+    """
+    return {
+        **_about(run, target, at, key),
+        "JOB": run.job or None,
+        "LAUNCHED_BY": run.launched_by or None,
+        "STATE": "interrupted" if published is None else "published",
+        "PUBLISH_METHOD": table.method,
+        **(published or {}),
+    }
 
 
 def check_rows(run: LoggedRun, outcome: TableOutcome, *, at: datetime) -> list[Row]:
@@ -240,6 +273,11 @@ class PublishLog:
             self._facts, target, audits, at=datetime.now(UTC), is_of_candidate=False
         )
 
+    def add(self, rows: Sequence[Row], checks: Sequence[Row] = ()) -> None:
+        """Note rows of other runs, of PUBLISHES and of CHECK_RESULTS."""
+        self._rows[PUBLISHES] += rows
+        self._rows[CHECK_RESULTS] += checks
+
     def write(self) -> Iterator[str]:
         """Add what was noted, and yield what could not be added, in words. It never raises, and is safe to repeat."""
         for name, rows in self._rows.items():
@@ -256,8 +294,8 @@ class PublishLog:
         except Exception as error:  # noqa: BLE001 - whatever it is, what was published stays published
             return (
                 f"The log of publishes requires that {table} exists and that the role has INSERT and SELECT on it, got: {error}. "
-                f"{len(rows):,} rows of this run are missing there. What the run has published stays published. Run "
-                "deploy/publish_log.sql, or unset RUN_ELT_LOG_SCHEMA."
+                f"{len(rows):,} rows are missing there. What was published stays published. Run deploy/publish_log.sql, or unset "
+                "RUN_ELT_LOG_SCHEMA."
             )
         return None
 
@@ -300,7 +338,7 @@ def _about(run: LoggedRun, target: Relation, at: datetime, key: str | None) -> d
     names = {"TABLE_DATABASE": target.database, "TABLE_SCHEMA": target.schema, "TABLE_NAME": target.name}
     part = {"PARTITION_KEY": key} if key is not None else {}
     return {
-        "ENTRY_ID": "/".join([run.run_id, str(run.attempt), str(target), key or ""]),
+        "ENTRY_ID": "/".join([run.run_id, run.act or str(run.attempt), str(target), key or ""]),
         "RUN_ID": run.run_id,
         **names,
         **part,
@@ -331,6 +369,8 @@ def _verdict(outcome: AuditOutcome) -> str:
         return "not asked"
     if outcome.error is not None:
         return "no answer"
+    if outcome.is_waived:
+        return "waived"
     return "passed" if outcome.passed else "failed"
 
 

@@ -16,6 +16,7 @@ OPEN = f"{_HIDDEN}open"
 ACKNOWLEDGED = f"{_HIDDEN}acknowledged"
 STARTED_FROM = f"{_HIDDEN}started_from"
 SEEN = f"{_HIDDEN}seen"
+UNLOGGED = f"{_HIDDEN}unlogged"
 RECEIVERS = f"{_HIDDEN}receivers"
 
 # Each tag, and what its value says: docs/alerts.md is written from it.
@@ -27,6 +28,7 @@ MEANINGS = {
     ACKNOWLEDGED: "Who has acknowledged an open incident, and when, on its first run.",
     ALIVE: "The heartbeat: when the process of the run last wrote one.",
     STARTED_FROM: "Fingerprints of the account, the tables' folder and the machine. They tell whose run of the command line it is.",
+    UNLOGGED: "The log of publishes that the run has not written yet. If the run is interrupted, a later run writes it.",
     SEEN: "What Snowflake said that readers see, where the run's events do not show it. In pieces: `seen/0`, `seen/1` and so on.",
     RECEIVERS: "That the ledger of the other receivers has the failure, in observations of the asset `alerts/receivers`.",
 }
@@ -44,8 +46,8 @@ def own(run: dg.DagsterRun, tag: str) -> str | None:
 
 
 def copies(run: dg.DagsterRun) -> dict[str, str]:
-    """Return the tags that take away what a run, before its first own tag, has copied of another run's alert."""
-    return {tag: "" for tag in (ALERT, INCIDENT, OPEN) if run.tags.get(tag)}
+    """Return the tags that take away what a run, before its first own tag, has copied of another run's alert and log."""
+    return {tag: "" for tag in (ALERT, INCIDENT, OPEN, UNLOGGED) if run.tags.get(tag)}
 
 
 def pieces(tag: str, run_id: str, text: str) -> dict[str, str]:

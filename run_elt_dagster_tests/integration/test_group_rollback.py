@@ -282,8 +282,9 @@ def test_command_shows_what_it_will_do_asks_and_notes_it(
     monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
     monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect(), dg.DagsterInstance.get() as instance:
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
         for value in (1, 2):
             for name, query in (("orders", f"select {value} as v"), ("totals", "select v from analytics.orders")):
                 (folder / f"{name}.sql").write_text(f"/* elt\npublish_group: finance\nelt */ {query}")
@@ -308,6 +309,10 @@ def test_command_shows_what_it_will_do_asks_and_notes_it(
             (observed,) = instance.fetch_observations(dg.AssetKey(["analytics", name]), limit=1).records
             assert observed.asset_observation is not None
             assert observed.asset_observation.metadata["publish_group"].value == "finance"
+        with connection.cursor() as cursor:
+            logged = "select table_name, state, row_count from run_elt.run_elt.publishes order by 1"
+            rows = cursor.execute(logged).fetchall()
+        assert rows == [(name, "rolled back", 1) for name in ("ORDERS", "TOTALS")]
         # One of the group may not be left out by accident: its file is broken now.
         (folder / "totals.sql").write_text("/* elt\npublish_group: finance\nownr: x\nelt */ select 1 as v")
         assert main(["rollback", "--group", "finance", "--yes"]) == 1

@@ -131,6 +131,7 @@ def test_command_publishes_the_group_and_records_it(
     monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
     monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.get() as instance:
         project = DagsterProject(tmp_path, connection, resource, instance)
@@ -154,3 +155,5 @@ def test_command_publishes_the_group_and_records_it(
             assert record.asset_materialization.metadata["published_run"].value == result.run_id
         assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
         assert "analytics.mau is published already" in capsys.readouterr().out
+        logged = "select table_name, state, row_count, run_id from run_elt.run_elt.publishes order by 1"
+        assert project.sql(logged) == [(name, "published", 1, result.run_id) for name in ("MAU", "SOURCE")]

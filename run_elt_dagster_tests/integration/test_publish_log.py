@@ -1,16 +1,24 @@
 """The log of publishes: what runs add to it, and what becomes of a run whose log cannot be written."""
 
+import getpass
+import os
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.local_server import mau
 
 DAYS = "/* elt\npartitions: {by: day, column: d, start: 2024-01-01}\nprimary_key: [d, n]\nelt */\nselect column1::date as d, column2 as n from values "
 PAGE = Path(__file__).parents[2] / "docs" / "publish_log.md"
@@ -77,7 +85,7 @@ def test_log_names_partitions_and_a_sum_counts_their_seconds_once(project: Dagst
     queries = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     project.sql("use database run_elt")
     counts = [len(project.sql(query.replace("'MAU_SUMMARY'", "'DAYS'"))) for query in queries]
-    assert counts == [2, 1, 1, 2, 1]
+    assert counts == [2, 1, 1, 2, 0, 1, 1]
 
 
 def statements(server: SimulatedServer, run_id: str) -> list[str]:
@@ -137,3 +145,85 @@ def test_log_that_fails_is_a_warning_and_one_without_an_answer_is_not_doubled(tm
         ]
     else:
         assert (entries, told, len(failed)) == ([(2, 2)], [], 1)
+
+
+@pytest.mark.thorough
+def test_what_people_publish_and_roll_back_is_logged_once_with_who_and_what_was_waived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    checks = "primary_key: [n]\nchecks: {row_count: {max: 4}, changes: {max_added: 0}}"
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
+        project = DagsterProject(tmp_path, connection, resource, instance)
+        runs = []
+        for rows in (3, 5):
+            project.declare(mau=mau(rows, rows, more=checks))
+            runs.append(project.materialize(log_schema="RUN_ELT").run_id)
+        publish = ["publish", "analytics.mau", "--run", runs[1], "--check", "row_count", "--yes"]
+        # The second command finds what the first has done, and would log what that has not.
+        assert [main(publish), main(publish), main(["rollback", "analytics.mau", "--yes"])] == [0, 0, 0]
+        columns = "state, failed_stage, job, launched_by, row_count, waived_checks, run_id"
+        person = f"the command line {getpass.getuser()}"
+        assert logged(project, columns, "publishes", order="finished_at") == [
+            ("published", None, "job", "the command line", 3, None, runs[0]),
+            ("failed", "audit", "job", "the command line", 5, None, runs[1]),
+            ("published", None, "run-elt publish", person, 5, "row_count, changes", runs[1]),
+            ("rolled back", None, "run-elt rollback", person, 3, None, runs[1]),
+        ]
+        waived = "check_results where verdict = 'waived'"
+        assert logged(project, "distinct check_name, severity", waived, order="1") == [
+            ("changes", "error"),
+            ("row_count", "error"),
+        ]
+        answers = {title: project.sql(query.replace("RUN_ELT.", "RUN_ELT.RUN_ELT.")) for title, query in queries()}
+    by_hand = answers["What people have published or taken back by hand, and which checks they waived"]
+    assert [(row[1], row[8]) for row in by_hand] == [
+        ("run-elt rollback", None),
+        ("run-elt publish", "row_count, changes"),
+    ]
+    # What is refused is found with the attempt that it refused, and not with a later one of the same rows.
+    refused = answers["The checks that refused a table, and what they found"]
+    assert {row[8] for row in refused} == {"the command line"}
+    stands = answers["Publishes that are still what readers see, or were until a newer one"]
+    assert [row[3] for row in stands] == [runs[0]]
+
+
+def queries() -> list[tuple[str, str]]:
+    """Return the queries of the documentation, each with the sentence before it."""
+    return re.findall(r"\n([^\n]+):\n\n```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_next_run_logs_one_that_was_interrupted(tmp_path: Path) -> None:
+    def interrupt(event: StatementEvent) -> None:
+        if event.phase == "before" and "TEMP_B__" in event.sql and not interrupted:
+            interrupted.append(event.sql)
+            # The other table is published, and may not be recorded yet.
+            until = time.monotonic() + 30
+            while instance.get_latest_materialization_event(dg.AssetKey(["analytics", "a"])) is None:
+                assert time.monotonic() < until
+                event.statement.wait(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted: list[str] = []
+    with running_server(tmp_path) as server, dg.DagsterInstance.ephemeral() as instance:
+        resource, account = simulated_account(server), Account(server)
+        with account.resources, resource.connect() as connection:
+            project = DagsterProject(tmp_path, connection, resource, instance)
+            project.declare(a="select 1 as n", b="select n from analytics.a")
+            with account.hooked(interrupt):
+                lost = project.materialize(log_schema="RUN_ELT").run_id
+            assert instance.get_runs()[0].status is dg.DagsterRunStatus.CANCELED
+            following = [project.materialize(log_schema="RUN_ELT").run_id for _ in range(2)]
+            columns = "run_id, table_name, state, row_count, build_seconds is null, code_version is null"
+            rows = logged(project, columns, "publishes", order="run_id = '" + lost + "' desc, finished_at, 2")
+            inserts = [sql for sql in statements(server, following[1]) if "PUBLISHES" in sql]
+    assert [row[1:] for row in rows if row[0] == lost] == [
+        ("A", "published", 1, False, False),
+        ("B", "interrupted", None, True, True),
+    ]
+    # They come in the one statement of the next run, and the one after it finds nothing more.
+    assert (len(rows), len(inserts)) == (6, 1)

@@ -131,6 +131,7 @@ def test_command_lists_the_partitions_publishes_and_records_them(
     monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
     monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.get() as instance:
         project = DagsterProject(tmp_path, connection, resource, instance)
@@ -158,3 +159,5 @@ def test_command_lists_the_partitions_publishes_and_records_them(
         assert main([*arguments, "--yes"]) == 0
         assert "partition 2024-01-01 of run" in capsys.readouterr().out
         assert len(instance.fetch_materializations(asset, limit=9).records) == 2
+        logged = "select job, partition_key, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
+        assert project.sql(logged) == [("run-elt publish", key(1), "published", 1, "changes", run_id)]

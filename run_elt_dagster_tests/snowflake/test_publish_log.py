@@ -1,5 +1,8 @@
 """The log of publishes: an account takes its rows as one bound text, and no row twice."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from run_elt_dagster.publish.log import CHECK_RESULTS, COLUMNS, PUBLISHES, create_sql, log_table, send_rows
@@ -41,3 +44,14 @@ def test_log_takes_rows_of_one_bound_text_and_none_twice(schema: OwnSchema, name
     listed = ", ".join(known)
     assert reader.sql(f"SELECT {listed} FROM {table.sql} ORDER BY ENTRY_ID") == [tuple(known.values())] * 2
     assert reader.value(f"SELECT MAX(FINISHED_AT)::VARCHAR FROM {table.sql}").startswith("2026-11-28 13:07:44.125")
+
+
+def test_documented_queries_are_answered(schema: OwnSchema) -> None:
+    reader, place = schema.session(), f"{schema.database}.{schema.name}"
+    for name in COLUMNS:
+        reader.sql(create_sql(log_table(name, place, database="")))
+    page = (Path(__file__).parents[2] / "docs" / "publish_log.md").read_text(encoding="utf-8")
+    queries = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    assert len(queries) > 5
+    for query in queries:
+        reader.sql(query.replace("RUN_ELT.", f"{place}."))

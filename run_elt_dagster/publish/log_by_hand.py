@@ -1,0 +1,135 @@
+"""What people do with published rows, for the log of publishes: `run-elt publish` and `run-elt rollback`.
+
+A command is no run. It writes its rows when what it did is done. Nothing that goes wrong with them takes it back.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from run_elt_dagster.model.candidate import ByHand, Marker
+from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.kept import JOB, ByHandOutcome, Published
+from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
+from run_elt_dagster.publish.log import LoggedRun, PublishLog, Row, check_rows, found_row, publish_rows
+from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlan
+from run_elt_dagster.publish.rollback_plan import RollbackPlan
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import RunContext
+from run_elt_dagster.snowflake.session import ConnectorSession
+
+ROLLBACK = "run-elt rollback"
+_UNKNOWN = "unknown"
+
+
+class LogByHand:
+    """Adds what a command has done to the log of publishes. Where there is no log, it sends nothing.
+
+    Args:
+        session: Of the command.
+        options: Where the log is.
+        person: The name of the user; empty where there is none.
+        warn: Called with what could not be logged. That fails no command.
+    """
+
+    def __init__(
+        self, session: ConnectorSession, options: PublishOptions, *, person: str, warn: Callable[[str], None]
+    ) -> None:
+        self._session, self._options, self._warn = session, options, warn
+        # As a comment has it.
+        self._person = ByHand.of(person, at="", waived=()).person
+
+    def published(
+        self, done: Sequence[ByHandOutcome | PartitionsByHand], run_id: str, *, keys: Sequence[str] = ()
+    ) -> None:
+        """Add kept candidates that were published, with their checks.
+
+        Args:
+            done: What became of each.
+            run_id: The run that had built them.
+            keys: The partitions that were to be published; empty for whole tables.
+        """
+        rows, checks, now = list[Row](), list[Row](), datetime.now(UTC)
+        for each in done:
+            if each.by_hand is None:
+                continue
+            run = _published_by(each.by_hand, run_id)
+            asked = [row for row in publish_rows(run, each.outcome, at=now) if not keys or row["PARTITION_KEY"] in keys]
+            rows += [{**row, **_waived(each.by_hand)} for row in asked if row["STATE"] == "published"]
+            found = check_rows(run, each.outcome, at=now)
+            checks += [row for row in found if not keys or row.get("PARTITION_KEY") in keys]
+        self._write(JOB, rows, checks)
+
+    def published_before(self, found: Sequence[Published]) -> None:
+        """Add candidates that an earlier command has published. What that one has logged itself is not added again."""
+        rows: list[Row] = []
+        for each in found:
+            if each.by_hand is not None:
+                known = {"ROW_COUNT": each.version.rows, **_waived(each.by_hand)}
+                run, at = _published_by(each.by_hand, each.run_id), datetime.fromisoformat(each.by_hand.at)
+                rows.append(found_row(run, each.table, each.target, at=at, published=known))
+        self._write(JOB, rows)
+
+    def partitions_published_before(self, found: PublishedPartitions) -> None:
+        """Add partitions that an earlier command has published, where what is left of their candidate says who it was."""
+        rows: list[Row] = []
+        for note in found.notes if found.by_hand is not None else ():
+            if found.by_hand is not None and note.published_at >= datetime.fromisoformat(found.by_hand.at):
+                run = _published_by(found.by_hand, found.run_id)
+                known = {"ROW_COUNT": note.rows, **_waived(found.by_hand)}
+                at = note.published_at
+                rows.append(found_row(run, found.table, found.target, at=at, key=note.key, published=known))
+        self._write(JOB, rows)
+
+    def rolled_back(self, plans: Sequence[RollbackPlan]) -> None:
+        """Add tables that have their previous versions again. The run is that of the rows that readers do not see any more."""
+        rows = [
+            _rolled_back(
+                self._rolled_back_by(plan.taken_back), plan.table, plan.target, plan.method, rows=plan.previous.rows
+            )
+            for plan in plans
+        ]
+        self._write(ROLLBACK, rows)
+
+    def parts_rolled_back(self, plan: PartRollbackPlan) -> None:
+        """Add the parts that have their rows of before again."""
+        rows: list[Row] = []
+        for key, version in plan.versions.items():
+            run, part = self._rolled_back_by(version.present.marker), key if plan.parts.is_partition else None
+            rows.append(_rolled_back(run, plan.table, plan.target, plan.table.method, rows=version.rows, key=part))
+        self._write(ROLLBACK, rows)
+
+    def _rolled_back_by(self, taken_back: Marker | None) -> LoggedRun:
+        run_id = taken_back.run_of_rows if taken_back is not None else ""
+        act = f"{ROLLBACK} {datetime.now(UTC).isoformat()}"
+        return LoggedRun(run_id or _UNKNOWN, ROLLBACK, _launched_by(self._person), act=act)
+
+    def _write(self, command: str, rows: Sequence[Row], checks: Sequence[Row] = ()) -> None:
+        schema, creates = self._options.log_schema, self._options.creates_schemas
+        if not schema or not rows:
+            return
+        context, facts = RunContext(command, command), LoggedRun(command)
+        log = PublishLog(self._session, context, facts, schema=schema, creates=creates)
+        log.add(rows, checks)
+        for problem in log.write():
+            self._warn(problem)
+
+
+def _published_by(by_hand: ByHand, run_id: str) -> LoggedRun:
+    """Return the same for a repeated command: its rows are known by it."""
+    return LoggedRun(run_id, JOB, _launched_by(by_hand.person), act=f"{JOB} {by_hand.at}")
+
+
+def _launched_by(person: str) -> str:
+    return f"the command line {person}"
+
+
+def _waived(by_hand: ByHand) -> Row:
+    return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None}
+
+
+def _rolled_back(
+    run: LoggedRun, table: AnalyticsTable, target: Relation, method: str, *, rows: int | None, key: str | None = None
+) -> Row:
+    known = {"STATE": "rolled back", "ROW_COUNT": rows, "PUBLISH_METHOD": method}
+    return found_row(run, table, target, at=datetime.now(UTC), key=key, published=known)
