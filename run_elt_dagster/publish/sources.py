@@ -1,10 +1,12 @@
 """Sources that are too old: a check of severity `error` on them holds a build back before it costs anything."""
 
+from dataclasses import replace
+
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import Audited, AuditOutcome, Numbers, SourceAudit, sources_sql
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_statement
-from run_elt_dagster.publish.outcome import Failure, TableOutcome
+from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError
 from run_elt_dagster.snowflake.session import StatementError
@@ -53,10 +55,16 @@ def _failure(work: TableWork, old: list[AuditOutcome], query_id: str) -> Failure
 
 
 def _outcome(work: TableWork, audits: tuple[AuditOutcome, ...], failure: Failure) -> TableOutcome:
+    # What holds the build back is said of each partition of it.
+    keys = work.part.keys if work.part is not None and audits else ()
+    partitions = {
+        key: PartitionOutcome("failed", audits=tuple(replace(each, partition=key) for each in audits)) for key in keys
+    }
     return TableOutcome(
         table=work.table,
         target=work.target,
         candidate=work.candidate,
+        partitions=partitions,
         audits=audits,
         seconds=work.seconds,
         query_ids=work.query_ids,

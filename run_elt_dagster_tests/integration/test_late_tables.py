@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from uuid import uuid4
@@ -269,6 +270,78 @@ def test_well_beside_the_schedule_means_that_no_run_was_asked(late: Lateness) ->
     look_all_the_time(late, hours=26.1)
     (text,) = late.look()
     assert "no run was asked to build it since, though the schedule" in text
+
+
+STATE = {
+    "__class__": "InstigatorState",
+    "job_specific_data": {
+        "__class__": "ScheduleInstigatorData",
+        "cron_schedule": "0 0 * * *",
+        "last_iteration_timestamp": None,
+        "start_timestamp": 1.0,
+    },
+    "job_type": {"__enum__": "InstigatorType.SCHEDULE"},
+    "origin": {
+        "__class__": "ExternalJobOrigin",
+        "external_repository_origin": {
+            "__class__": "ExternalRepositoryOrigin",
+            "repository_location_origin": {
+                "__class__": "ManagedGrpcPythonEnvRepositoryLocationOrigin",
+                "loadable_target_origin": {"__class__": "LoadableTargetOrigin", "module_name": "here"},
+                "location_name": "here",
+            },
+            "repository_name": "__repository__",
+        },
+        "job_name": "daily",
+    },
+}
+TICK = {
+    "__class__": "TickData",
+    "job_name": "daily",
+    "job_type": {"__enum__": "InstigatorType.SCHEDULE"},
+    "status": {"__enum__": "TickStatus.FAILURE"},
+    "error": {"__class__": "SerializableErrorInfo", "cls_name": "ValueError", "message": "secret", "stack": []},
+}
+
+
+def keep_schedule(late: Lateness, status: str) -> Any:
+    """Keep a schedule as Dagster does when a person has switched it on or off in the UI."""
+    state = {**STATE, "status": {"__enum__": f"InstigatorStatus.{status}"}}
+    kept: Any = dg.deserialize_value(json.dumps(state))
+    late.instance.add_instigator_state(kept)
+    return kept
+
+
+@pytest.fixture
+def scheduled(tmp_path: Path) -> Iterator[Lateness]:
+    """The same on an instance that keeps what becomes of schedules."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, slack_stand_in() as stand_in:
+        yield Lateness(instance, stand_in)
+
+
+def test_schedule_that_is_switched_off_is_the_cause(scheduled: Lateness) -> None:
+    late = scheduled
+    late.publish()
+    assert late.look() == []
+    keep_schedule(late, "STOPPED")
+    look_all_the_time(late, hours=26.1)
+    (text,) = late.look()
+    assert "the schedule `daily` is switched off" in text
+    assert "Switch the schedule on under Automation" in text
+
+
+def test_failed_last_tick_is_the_cause_and_its_text_stays_secret(scheduled: Lateness) -> None:
+    late = scheduled
+    late.publish()
+    assert late.look() == []
+    state = keep_schedule(late, "RUNNING")
+    origin = {"job_origin_id": state.instigator_origin_id, "selector_id": state.selector_id}
+    tick: Any = dg.deserialize_value(json.dumps({**TICK, **origin, "timestamp": late.now}))
+    late.instance.create_tick(tick)
+    look_all_the_time(late, hours=26.1)
+    (text,) = late.look()
+    assert "the last tick of the schedule `daily` failed (ValueError)" in text
+    assert "secret" not in text
 
 
 def look_all_the_time(late: Lateness, *, hours: float) -> None:

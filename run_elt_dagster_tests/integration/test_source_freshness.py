@@ -1,7 +1,9 @@
 """Sources that are too old: a check that holds the build back, and one that only warns."""
 
+import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import TableProblemsError
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.local_server import LocalServer, mau
 
 READS = "select id from raw_data.orders"
 
@@ -34,6 +37,8 @@ def test_source_that_is_too_old_holds_the_build_back_and_one_in_time_does_not(pr
         built=f"/* elt\nchecks: {{source_freshness: {{raw_data.orders: {young}}}}}\nelt */ {READS}",
         parts="/* elt\nchecks: {source_freshness: {raw_data.orders: 24}}\npartitions: {by: day, column: day, start: 2026-11-01}\nelt */ "
         "select id, '2026-11-01'::date as day from raw_data.orders",
+        held_parts=f"/* elt\nchecks: {{source_freshness: {{raw_data.orders: {old}}}}}\npartitions: {{by: day, column: day, start: 2026-11-01}}\nelt */ "
+        "select id, '2026-11-01'::date as day from raw_data.orders",
     )
     result = project.materialize("held", "warned", "built")
     listed = project.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
@@ -51,6 +56,35 @@ def test_source_that_is_too_old_holds_the_build_back_and_one_in_time_does_not(pr
     assert "analytics.held was not built: check source_freshness_raw_data_orders found 0.00" in said
     assert "hours since raw_data.orders was changed, expected at most 0.0005" in said
     assert project.materialize("parts", partitions="2026-11-01").success
+    result = project.materialize("held_parts", partitions="2026-11-01...2026-11-02")
+    assert not result.success
+    events: list[Any] = [
+        each.dagster_event.event_specific_data
+        for each in project.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if each.dagster_event
+    ]
+    assert [(each.check_name, each.partition, each.passed) for each in events] == [
+        ("source_freshness_raw_data_orders", day, False) for day in ("2026-11-01", "2026-11-02")
+    ]
+
+
+def test_it_takes_one_statement_for_all_sources_and_none_where_it_is_not_declared(local_server: LocalServer) -> None:
+    local_server.reader.sql("create table raw_data.orders as select 1 as id")
+    local_server.reader.sql("create table raw_data.items as select 1 as id")
+
+    def stages(run_id: str, more: str) -> Counter[str]:
+        local_server.server.history.clear()
+        assert local_server.run(
+            run_id, mau(3, 1, more=f"upstream: [raw_data.orders, raw_data.items]\n{more}")
+        ).published
+        tags = (json.loads(record.query_tag or "{}") for record in local_server.server.history)
+        return Counter(tag["stage"] for tag in tags if "stage" in tag)
+
+    held = "checks: {source_freshness: {raw_data.orders: 24, raw_data.items: 24}}"
+    # The first run creates the table, and sends other statements.
+    stages("0000000A", "")
+    without = stages("0000000C", "")
+    assert stages("0000000D", held) == without + Counter(audit=1)
 
 
 @pytest.mark.parametrize(
