@@ -40,6 +40,7 @@ from run_elt_dagster.model.front_matter import (
     read_settings,
 )
 from run_elt_dagster.model.governance import Masking, ObjectTags, Policies, RowAccess
+from run_elt_dagster.model.governed_parts import require_comparable
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
@@ -148,9 +149,9 @@ class AnalyticsTable(Strict):
         publish_group: A name. Readers see all tables with this name change together: none is published before all have passed. A run builds
             all of them or none. They may read each other. Not for a table with `partitions` or an `increment`.
         transient: Without fail-safe, for tables that can always be built again.
-        cluster_by: Columns of the clustering key, in its order. Of a table that is built whole.
-        data_retention_days: How many days Snowflake keeps the rows of before, 90 at most, 1 with `transient`. Of a table that is built whole.
-        policies: Masking and row access policies that the table has before readers see it. A table that is built whole may have some.
+        cluster_by: Columns of the clustering key, in its order.
+        data_retention_days: How many days Snowflake keeps the rows of before, 90 at most, 1 with `transient`.
+        policies: Masking and row access policies that the table has before readers see it.
         object_tags: Snowflake's tags of the table by name with schema, as in `{governance.domain: sales}`. `tags` are Dagster's.
         partitions: The table is built in parts by the time of its rows. Without it every run builds the whole table.
         increment: Runs build new and changed rows alone, and merge them by key. The first run builds the whole table.
@@ -401,6 +402,8 @@ class AnalyticsTable(Strict):
             for column in columns:
                 if stored_name(column) not in declared:
                     raise LocatedError(f"requires columns of the table, got {column}", location=("policies", *place))
+        if self.is_in_parts:
+            require_comparable(self)
         return self
 
     @model_validator(mode="after")
@@ -631,11 +634,7 @@ class AnalyticsTable(Strict):
 
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
-    "cluster_by": "cannot be set for a table that is built in parts: it keeps the key that it has. Set it once with ALTER TABLE",
-    "data_retention_days": "cannot be set for a table that is built in parts: it keeps the time that it has. Set it once with ALTER TABLE",
     "publish_group": "cannot be chosen for a table that is built in parts: its rows are exchanged in a transaction of its own",
-    "policies": "cannot be set for a table that is built in parts: old rows that a policy hides would stay beside the new ones. Put them on a view",
-    "object_tags": "cannot be set for a table that is built in parts: it keeps the tags that it has. Set them once with ALTER TABLE",
     "publish": "cannot be chosen for a table that is built in parts: its rows are exchanged in one transaction",
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }

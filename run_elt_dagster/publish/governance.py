@@ -29,6 +29,7 @@ from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.session import StatementError
 
 ROW_ACCESS, MASKING = "ROW_ACCESS_POLICY", "MASKING_POLICY"
+_REFERENCE = "POLICY_KIND, POLICY_DB, POLICY_SCHEMA, POLICY_NAME, REF_COLUMN_NAME, REF_ARG_COLUMN_NAMES, TAG_NAME"
 
 
 @dataclass(frozen=True, order=True)
@@ -108,10 +109,7 @@ def describe_sql(attached: Attached) -> str:
 
 def references_sql(relation: Relation) -> str:
     """Return the query for the policies on a table: https://docs.snowflake.com/en/sql-reference/functions/policy_references."""
-    return (
-        "SELECT POLICY_KIND, POLICY_DB, POLICY_SCHEMA, POLICY_NAME, REF_COLUMN_NAME, REF_ARG_COLUMN_NAMES, TAG_NAME "
-        f"FROM TABLE({policy_references(relation)})"
-    )
+    return f"SELECT {_REFERENCE} FROM TABLE({policy_references(relation)})"
 
 
 def references_in(rows: Iterable[Sequence[Any]]) -> frozenset[Attached]:
@@ -128,22 +126,52 @@ def references_in(rows: Iterable[Sequence[Any]]) -> frozenset[Attached]:
     )
 
 
+def all_references_sql(relations: Sequence[Relation]) -> str:
+    """Return the query for the policies on several tables: rows of a table's number in the list, and a policy as `references_sql` has it."""
+    return " UNION ALL ".join(
+        f"SELECT {number} AS N, {_REFERENCE} FROM TABLE({policy_references(relation)})"
+        for number, relation in enumerate(relations)
+    )
+
+
+def references_by_table(
+    relations: Sequence[Relation], rows: Iterable[Sequence[Any]]
+) -> dict[Relation, frozenset[Attached]]:
+    """Return the policies in the answer to `all_references_sql`, by their table."""
+    found: dict[int, list[Sequence[Any]]] = {}
+    for number, *reference in rows:
+        found.setdefault(int(number), []).append(reference)
+    return {relation: references_in(found.get(number, ())) for number, relation in enumerate(relations)}
+
+
+def declared_tags(table: AnalyticsTable, *, database: str) -> list[tuple[Relation, str]]:
+    """Return the tags that a table's file declares, each with its value.
+
+    Args:
+        table: The table.
+        database: Stored name of the session's database, for names without one.
+    """
+    return [(Relation(*_full(name, database)), value) for name, value in table.object_tags.items()]
+
+
 def tags_sql(table: AnalyticsTable, relation: Relation) -> str | None:
     """Return the statement that sets the declared tags, None if there are none; safe to repeat.
 
     https://docs.snowflake.com/en/user-guide/object-tagging/introduction
     """
-    tags = [
-        f"{Relation(*_full(name, relation.database)).sql} = {quote_literal(value)}"
-        for name, value in table.object_tags.items()
-    ]
+    tags = [f"{tag.sql} = {quote_literal(value)}" for tag, value in declared_tags(table, database=relation.database)]
     return f"ALTER TABLE {relation.sql} SET TAG {', '.join(tags)}" if tags else None
 
 
-def tag_value_sql(name: str, relation: Relation) -> str:
-    """Return the query for the value of a tag: https://docs.snowflake.com/en/sql-reference/functions/system_get_tag."""
-    tag = quote_literal(Relation(*_full(name, relation.database)).sql)
-    return f"SELECT SYSTEM$GET_TAG({tag}, {quote_literal(relation.sql)}, 'table')"
+def tag_value(tag: Relation, relation: Relation) -> str:
+    """Return the expression for the value of a table's tag: https://docs.snowflake.com/en/sql-reference/functions/system_get_tag."""
+    return f"SYSTEM$GET_TAG({quote_literal(tag.sql)}, {quote_literal(relation.sql)}, 'table')"
+
+
+def tag_values_sql(table: AnalyticsTable, relation: Relation) -> str:
+    """Return the query for the values of the declared tags, in their order."""
+    asked = (tag_value(tag, relation) for tag, _ in declared_tags(table, database=relation.database))
+    return f"SELECT {', '.join(asked)}"
 
 
 def probe_sql(candidate: Relation, marker: Marker) -> str:
@@ -212,7 +240,7 @@ def planned_after_exchange(table: AnalyticsTable, target: Relation) -> Iterator[
 def _planned_tags(table: AnalyticsTable, relation: Relation) -> Iterator[str]:
     if tags := tags_sql(table, relation):
         yield tags
-        yield from (tag_value_sql(name, relation) for name in table.object_tags)
+        yield tag_values_sql(table, relation)
 
 
 class Governance:
@@ -230,6 +258,24 @@ class Governance:
         self._declared = frozenset(declared_policies(work.table, database=work.target.database) if applies else ())
         self._has_tags = applies and bool(work.table.object_tags)
 
+    @property
+    def has_policies(self) -> bool:
+        """Whether the file declares some, and they are applied."""
+        return bool(self._declared)
+
+    @property
+    def hides_rows(self) -> bool:
+        """Whether one of them may hide rows from the statements of the run."""
+        return any(each.kind == ROW_ACCESS for each in self._declared)
+
+    def undeclared(self) -> tuple[str, ...]:
+        """Return the policies on the table that readers see and that the file does not declare, in words.
+
+        Raises:
+            StatementError: They could not be listed.
+        """
+        return tuple(sorted(map(str, self._on(self._work.target) - self._declared)))
+
     def without_declared(self, existing: InventoryTable | None) -> InventoryTable | None:
         """Return what stands under the target's name with the policies alone that the file does not declare.
 
@@ -238,8 +284,7 @@ class Governance:
         """
         if not self._declared or existing is None or existing.kind != "BASE TABLE":
             return existing
-        undeclared = self._on(self._work.target) - self._declared
-        return replace(existing, policies=tuple(sorted(map(str, undeclared))))
+        return replace(existing, policies=self.undeclared())
 
     def require_no_other_readers(self) -> None:
         """Look before the build whether somebody else could read a candidate. Its policies come after its audit.
@@ -280,15 +325,20 @@ class Governance:
             StatementError: They could not be set, or listed.
         """
         try:
-            self._protect()
+            self.protect_object(is_in_place=self._stays and self._work.existing is not None)
         except StatementError as error:
             if error.errno != OBJECT_MISSING:
                 raise
             raise CandidateGoneError(error) from error
 
-    def _protect(self) -> None:
+    def protect_object(self, *, is_in_place: bool) -> None:
+        """Give the candidate its policies and tags, or the table that stays its policies before the candidate's rows come into it.
+
+        Raises:
+            PublishRefusedError: It has other policies, or what is copied has some.
+            StatementError: They could not be set, or listed.
+        """
         work = self._work
-        is_in_place = self._stays and work.existing is not None
         relation = work.target if is_in_place else work.candidate
         if self._declared and is_in_place and (hiding := self._on(work.candidate)):
             # Their values would be stored for good as the role sees them.
@@ -359,8 +409,8 @@ class Governance:
         work = self._work
         if statement := tags_sql(work.table, relation):
             work.send(statement)
-        for name, value in work.table.object_tags.items():
-            got = work.send(tag_value_sql(name, relation)).rows[0][0]
+        values = work.send(tag_values_sql(work.table, relation)).rows[0]
+        for (name, value), got in zip(work.table.object_tags.items(), values, strict=True):
             if got != value:
                 raise PublishRefusedError(
                     Refusal(

@@ -9,6 +9,7 @@ from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
 from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import PublishRefusedError, TargetInventory, policies_refusal
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -83,12 +84,16 @@ class InPlaceRun(ABC):
     def _check_target(self) -> None:
         """Look before the build, because the build costs money."""
         work = self._work
-        refused = refusal(work.table, work.target, work.existing, role=work.inventory.role)
-        if refused is None and work.existing is not None:
-            refused = policies_refusal(work.table, work.target, work.existing.policies, work.existing.unknown)
+        governance = Governance(work)
+        existing = governance.without_declared(work.existing)
+        refused = refusal(work.table, work.target, existing, role=work.inventory.role)
+        if refused is None and existing is not None:
+            unknown = () if governance.has_policies else existing.unknown
+            refused = policies_refusal(work.table, work.target, existing.policies, unknown)
         if refused is not None:
             work.stage = "publish"
             raise PublishRefusedError(refused)
+        governance.require_no_other_readers()
 
     def _build(self) -> None:
         # A moment before the statement begins: a run that notes a later one has read later.

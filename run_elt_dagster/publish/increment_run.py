@@ -11,6 +11,7 @@ from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_audit
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory
 from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.increment_exchange import IncrementExchange, MergedRows, newest_sql
@@ -80,6 +81,7 @@ class IncrementRun(InPlaceRun):
         if work.start is not None and not rows_to_merge(self._audits):
             # Nothing is new. What readers see is what it would be after a merge.
             self._merged = MergedRows(_row_count(self._audits))
+            self._protect()
             return
         work.stage = "publish"
         self._exchange = IncrementExchange(work, self._audits, self._base)
@@ -91,10 +93,19 @@ class IncrementRun(InPlaceRun):
             )
             self._failure = self._failed_audit()
         except Exception:
-            if self._exchange.is_created:
+            if self._exchange.done is not None:
+                self._merged = self._exchange.done
+            elif self._exchange.is_created:
                 # Readers see the rows of the first statement, whatever has failed since.
                 self._merged = MergedRows(rows_to_merge(self._audits))
             raise
+
+    def _protect(self) -> None:
+        """Give the table its policies and tags where no rows are exchanged: its file may have changed."""
+        self._work.stage = "publish"
+        governance = Governance(self._work)
+        governance.protect_object(is_in_place=True)
+        governance.look_after()
 
     def _failed_audit(self) -> Failure | None:
         failure = failed_audit(self._work, self._audits)
@@ -108,7 +119,7 @@ class IncrementRun(InPlaceRun):
             # A table that this run may have created says so itself; what it may have merged is noted.
             noted = work.target if work.standing is None else partitions_table(work.target)
             return Production("unknown", run_id=work.run.run_id, target=str(noted))
-        if self._exchange is not None and self._exchange.is_created:
+        if self._exchange is not None and (self._exchange.is_created or self._exchange.done is not None):
             return Production("new", work.standing)
         return Production.of(_with_marker(work.standing, self._base))
 

@@ -201,6 +201,7 @@ class PartitionPublisher:
         """
         table, runner = self._table, self._runner(self._session, run)
         if table.policies is not None:
+            # A look at who may read a candidate would put an empty table in its place.
             raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
         kept = [each for each in kept_candidates(table, self._look(runner)) if each[1].run_id.startswith(run)]
         if not kept and (noted := self._published(runner, run)):

@@ -254,6 +254,9 @@ class PartRollbackPlanner:
             PublishRefusedError: Its rows must not be exchanged, or a run is about to do that.
         """
         existing = inventory.at(self._target)
+        if self._table.policies is not None:
+            # Rows of before would be read through them, and stored as the role sees them.
+            raise self._refused("a table whose file declares policies", "Materialize them again.")
         if existing is None:
             raise self._refused(f"no {self._target}", "Materialize the table again, or restore it by UNDROP TABLE.")
         refused = refusal(self._table, self._target, existing, role=inventory.role)

@@ -119,6 +119,12 @@ def all_markers_sql(target: Relation) -> str:
     return f"SELECT {_COLUMNS} FROM {partitions_table(target).sql} WHERE {_is_of(target)}"
 
 
+def seen_and_noted_sql(target: Relation) -> str:
+    """Return the query for how many rows of a target the role sees, and how many are noted as published."""
+    noted = f"SELECT COALESCE(SUM(ROW_COUNT), 0) FROM {partitions_table(target).sql} WHERE {_is_of(target)}"
+    return f"SELECT (SELECT COUNT(*) FROM {target.sql}), ({noted})"
+
+
 def increment_note(start: Start | None) -> Partition:
     """Return what is noted of the last publish of a table with increments: no partition, but what any of them would overlap.
 

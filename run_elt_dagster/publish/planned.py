@@ -56,6 +56,7 @@ from run_elt_dagster.publish.partitions import (
     markers_sql,
     partitions_table,
     record_sql,
+    seen_and_noted_sql,
 )
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql
@@ -67,6 +68,7 @@ from run_elt_dagster.publish.statements import (
     column_comments_sql,
     comment_sql,
     drop_sql,
+    stored_as_sql,
 )
 from run_elt_dagster.settings import PublishOptions
 
@@ -176,9 +178,6 @@ class PlannedTable:
 
     def build(self) -> Iterator[str]:
         """Yield the CTAS of the candidate, and the comments of its columns."""
-        if self._start is not None:
-            yield all_markers_sql(self.target)
-            yield newest_sql(self.table, self.target)
         if self._options.applies_policies:
             yield from planned_before_build(
                 self.table,
@@ -187,6 +186,9 @@ class PlannedTable:
                 exists=self.existing is not None,
                 marker=_marker("failed"),
             )
+        if self._start is not None:
+            yield all_markers_sql(self.target)
+            yield newest_sql(self.table, self.target)
         yield build_sql(self.table, self.candidate, marker=_marker("run"), part=self._part, start=self._start)
         if comments := column_comments_sql(self.table, self.candidate):
             yield comments
@@ -282,13 +284,30 @@ class PlannedTable:
 
     def _begin(self, first: str) -> Iterator[str]:
         """Yield what goes before a transaction, and its first statements."""
-        has_policies_looked_up = self.existing is not None and self._options.check_policies
+        is_governed = self._options.applies_policies and self.table.policies is not None
+        has_policies_looked_up = self.existing is not None and self._options.check_policies and not is_governed
         yield self.look(*([policies_column_sql(self.target)] if has_policies_looked_up else []))
         if self.existing is None:
+            if self._options.applies_policies:
+                yield from planned_before_exchange(self.table, self.candidate, stays=False)
             yield first
             yield self.look()
+        elif is_governed:
+            yield references_sql(self.target)
+            yield references_sql(self.candidate)
+            yield from planned_before_exchange(self.table, self.target, stays=True)
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
+
+    def _after_rows(self) -> Iterator[str]:
+        """Yield the looks after a transaction."""
+        if not self._options.applies_policies:
+            return
+        if self.existing is None:
+            yield from after_clone_sql(self.table, self.target)
+        else:
+            yield from filter(None, [stored_as_sql(self.table, self.target)])
+        yield from planned_after_exchange(self.table, self.target)
 
     def _merge_increment(self) -> Iterator[str]:
         target, candidate = self.target, self.candidate
@@ -306,6 +325,7 @@ class PlannedTable:
         query_id = QUERY_ID if self.existing is not None else None
         yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"), query_id=query_id)
         yield "COMMIT"
+        yield from self._after_rows()
 
     @property
     def _key(self) -> Sequence[str]:
@@ -316,6 +336,8 @@ class PlannedTable:
         yield from self._begin(first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True))
         yield markers_sql(target, pieces)
         if self.existing is not None:
+            if self._options.applies_policies and table.policies is not None and table.policies.row_access is not None:
+                yield seen_and_noted_sql(target)
             yield delete_sql(table, target, pieces)
             yield insert_sql(table, target, candidate, columns=self._columns, pieces=pieces)
         query_id = QUERY_ID if self.existing is not None else None
@@ -324,6 +346,7 @@ class PlannedTable:
         rows = dict.fromkeys(part.keys, 0)
         yield record_sql(target, part.partitions, rows, _marker("run"), query_id=query_id, condition=condition)
         yield "COMMIT"
+        yield from self._after_rows()
 
     def _key_looks(self, part: Slice, number: str) -> Iterator[str]:
         """Yield the query for keys that other partitions have too, if a check asks for them."""

@@ -16,6 +16,7 @@ from run_elt_dagster.audit.plan import KeyAudit
 from run_elt_dagster.model.candidate import run_suffix
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import (
     OBJECT_EXISTS,
     OBJECT_MISSING,
@@ -122,14 +123,16 @@ class RowExchange(ABC, Generic[Done]):
 
     Attributes:
         is_created: Whether this run has created the table, so readers see its rows whatever follows.
+        done: What is published, once readers see it; None before.
     """
 
     def __init__(self, work: TableWork) -> None:
-        self._work = work
+        self._work, self._governance = work, Governance(work)
         self._pauses = list(work.patience.retry_seconds)
         self._changes = 0
         self._began = time.monotonic()
         self.is_created = False
+        self.done: Done | None = None
         # Whether the table that stands there is the one that this run has created, by the last look.
         self._is_own = False
 
@@ -178,6 +181,11 @@ class RowExchange(ABC, Generic[Done]):
             KeyElsewhereError: Keys would not identify rows any more.
             RunStoppedError: The run was interrupted.
         """
+        self.done = done = self._until_done()
+        self._look_after()
+        return done
+
+    def _until_done(self) -> Done:
         while True:
             try:
                 return self._attempt()
@@ -199,12 +207,40 @@ class RowExchange(ABC, Generic[Done]):
             policies = self._inspect_with_policies(fresh)
             self._require_candidate()
             if work.standing is None:
+                self._protect_the_first()
                 self._create(fresh)
                 self._inspect(fresh)
             self._require_table()
             self._require_no_policies(policies, fresh)
             self._match_columns(fresh)
+            if not self._is_own:
+                # A new column has no rows yet. The candidate's come when it is protected.
+                self._governance.protect_object(is_in_place=True)
             return self._in_a_transaction(fresh)
+
+    def _protect_the_first(self) -> None:
+        """Give the candidate what the first table has from its creation: a clone has its policies and tags.
+
+        Raises:
+            PublishRefusedError: The table would be made of some of its rows, and a policy on them would store masked values.
+        """
+        work = self._work
+        if self._governance.has_policies and not self._first_is_clone:
+            raise PublishRefusedError(
+                Refusal(
+                    f"{work.table.name} with policies requires that all partitions of its first run pass their checks",
+                    "some that have failed",
+                    "Fix the SQL or the source, or materialize those that pass alone, then the others.",
+                    consequence="The table would be created without its policies.",
+                    reason=Reason.POLICIES,
+                )
+            )
+        self._governance.protect_object(is_in_place=False)
+
+    def _look_after(self) -> None:
+        """Look what the table has that readers see now, and give it the clustering and retention of its file."""
+        self._work.settle_in_place(is_clone=self._is_own and self._first_is_clone)
+        self._governance.look_after()
 
     def _inspect(self, fresh: StatementRunner, *more: str) -> tuple[Any, ...]:
         asked = self._work.inspect(fresh, *more)
@@ -220,7 +256,7 @@ class RowExchange(ABC, Generic[Done]):
             The policies in words; None where they have to be asked for by themselves.
         """
         work = self._work
-        if work.standing is None or not work.options.check_policies:
+        if work.standing is None or self._governance.has_policies or not work.options.check_policies:
             self._inspect(fresh)
             return None
         try:
@@ -280,9 +316,11 @@ class RowExchange(ABC, Generic[Done]):
             fresh: Sends the question.
         """
         work = self._work
-        if self._is_own or not work.options.check_policies:
+        if self._is_own or not (work.options.check_policies or self._governance.has_policies):
             return
-        if known is None:
+        if self._governance.has_policies:
+            known = self._governance.undeclared()
+        elif known is None:
             rows = work.send(policies_sql([work.target]), once=True, runner=fresh).rows
             known = tuple(sorted({policy_words(*policy) for _, *policy in rows}))
         if refused := policies_refusal(work.table, work.target, known):

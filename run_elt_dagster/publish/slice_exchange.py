@@ -10,8 +10,17 @@ from run_elt_dagster.model.candidate import Marker, Piece, comment_of, pieces_in
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.partitions import Partition, Slice
 from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.partitions import Markers, chunks, forget_sql, markers_sql, record_sql
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
+from run_elt_dagster.publish.partitions import (
+    Markers,
+    chunks,
+    forget_sql,
+    markers_sql,
+    record_sql,
+    seen_and_noted_sql,
+)
 from run_elt_dagster.publish.row_exchange import RowExchange, insert_rows_sql
 from run_elt_dagster.publish.statements import table_kind
 from run_elt_dagster.publish.work import TableWork
@@ -171,10 +180,31 @@ class SliceExchange(RowExchange[Exchanged]):
         if not partitions:
             return None
         work, pieces = self._work, self._pieces(partitions)
+        if self._governance.hides_rows:
+            self._require_all_rows(fresh)
         deleted = work.send(delete_sql(work.table, work.target, pieces), once=True, runner=fresh)
         insert = insert_sql(work.table, work.target, work.candidate, columns=work.columns, pieces=pieces)
         work.send(insert, once=True, runner=fresh)
         return deleted.query_id
+
+    def _require_all_rows(self, fresh: StatementRunner) -> None:
+        """Require that the role sees as many rows as were published: DELETE leaves those that a row access policy hides.
+
+        Raises:
+            PublishRefusedError: It sees fewer.
+        """
+        work = self._work
+        seen, noted = map(int, work.send(seen_and_noted_sql(work.target), once=True, runner=fresh).rows[0])
+        if seen < noted:
+            raise PublishRefusedError(
+                Refusal(
+                    f"{work.table.name} requires a role that sees all rows of {work.target}",
+                    f"{seen:,} of the {noted:,} rows that were published",
+                    f"Let its row access policy exempt role {work.inventory.role}, or look who has deleted rows. Then materialize again.",
+                    consequence="Old rows that the role cannot see would stay beside the new ones.",
+                    reason=Reason.PARTITION_POLICIES,
+                )
+            )
 
     def _note(
         self, partitions: Sequence[Partition], markers: Markers, fresh: StatementRunner, *, query_id: str | None

@@ -121,7 +121,9 @@ class SliceRun(InPlaceRun):
         except KeyElsewhereError as error:
             self._broken_key = error
         except Exception:
-            if exchange.is_created:
+            if exchange.done is not None:
+                self._exchanged = exchange.done
+            elif exchange.is_created:
                 # Readers see the rows of the first statement, whatever has failed since.
                 self._exchanged = Exchanged(frozenset(passed), {})
             raise

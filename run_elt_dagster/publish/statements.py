@@ -63,6 +63,44 @@ def after_overwrite_sql(table: AnalyticsTable, target: Relation) -> list[str]:
     return [f"ALTER TABLE {target.sql} {act}" for act in (key, f"SET {days}" if days else "") if act]
 
 
+def stored_as_sql(table: AnalyticsTable, target: Relation) -> str | None:
+    """Return the query for the clustering key and the days of Time Travel of a table; None where its file declares neither.
+
+    https://docs.snowflake.com/en/sql-reference/info-schema/tables
+    """
+    if not (table.cluster_by or table.data_retention_days is not None):
+        return None
+    catalogue = f"{quote_identifier(target.database)}.INFORMATION_SCHEMA.TABLES"
+    return (
+        f"SELECT CLUSTERING_KEY, RETENTION_TIME FROM {catalogue} WHERE TABLE_SCHEMA = {quote_literal(target.schema)} "
+        f"AND TABLE_NAME = {quote_literal(target.name)}"
+    )
+
+
+def after_rows_sql(table: AnalyticsTable, target: Relation, key: str | None, days: object) -> list[str]:
+    """Return what gives a table that stays what its file declares and the catalogue does not have.
+
+    Args:
+        table: The table.
+        target: What readers see.
+        key: Its clustering key as the catalogue has it, `LINEAR(DAY, "a b")` for example; None if it has none.
+        days: Its days of Time Travel.
+    """
+    acts: list[str] = []
+    declared = [stored_name(column) for column in table.cluster_by or ()]
+    present = (key or "").partition("(")[2].removesuffix(")")
+    if declared and _plain(present) != _plain(",".join(declared)):
+        acts.append(cluster_by_sql(table))
+    if table.data_retention_days is not None and str(days) != str(table.data_retention_days):
+        acts.append(f"SET {retention_sql(table)}")
+    return [f"ALTER TABLE {target.sql} {act}" for act in acts]
+
+
+def _plain(columns: str) -> str:
+    """Return columns without what the catalogue may write in another way."""
+    return columns.replace('"', "").replace(" ", "")
+
+
 def file_position(table: AnalyticsTable, statement: str, *, line: int, position: int) -> str:
     """Return where in the table's file a position of the statement that builds it is.
 

@@ -14,6 +14,7 @@ from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
 from run_elt_dagster.publish.outcome import Stage
+from run_elt_dagster.publish.statements import after_clone_sql, after_rows_sql, stored_as_sql
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
@@ -187,6 +188,24 @@ class TableWork:
                 self.warnings.append(
                     f"{self.table.name}: {self.target} was published, but its clustering or retention is not that of its file: {error}"
                 )
+
+    def settle_in_place(self, *, is_clone: bool) -> None:
+        """Give a table that stays its declared clustering key and days of Time Travel, if it has others.
+
+        Args:
+            is_clone: Whether this run has created it as a clone: it has them, with Automatic Clustering suspended.
+        """
+        if is_clone:
+            self.settle(after_clone_sql(self.table, self.target))
+        elif self.options.applies_policies and (asked := stored_as_sql(self.table, self.target)):
+            try:
+                rows = self.send(asked).rows
+            except StatementError as error:
+                self.warnings.append(
+                    f"{self.table.name}: the clustering and retention of {self.target} could not be looked up: {error}"
+                )
+                return
+            self.settle(after_rows_sql(self.table, self.target, *(rows[0] if rows else (None, None))))
 
     def comment_target(self, sql: str, *, otherwise: str) -> None:
         """Comment the target; tried again in new sessions: `publishing` for ever would hide the run of the rows.

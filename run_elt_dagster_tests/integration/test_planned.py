@@ -64,7 +64,7 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
     plan = planned_statements(table, inventory, database=database, columns=["DAY", "N", "V"], options=PublishOptions())
     assert sent(local_server) == []
     assert run_slice(local_server.account.arguments, table, [1, 1], RUN).published
-    assert [(each.stage, each.sql) for each in plan] == [(stage, _as_planned(sql)) for stage, sql in sent(local_server)]
+    assert [(each.stage, each.sql) for each in plan] == [(stage, as_planned(sql)) for stage, sql in sent(local_server)]
     # What it reads of the table is the day, however many days the table has.
     reads = [re.split(r'FROM "RUN_ELT"."ANALYTICS"."MAU"', each.sql)[1:] for each in plan]
     behind = [text for found in reads for text in found]
@@ -95,12 +95,12 @@ def test_planned_statements_of_an_increment_are_those_that_a_run_sends(
     assert sent(local_server) == []
     assert run_increment(arguments, table, RUN, is_whole=is_whole).published
     statements = [
-        (stage, _as_planned(sql).replace("2024-01-01 02:00:00", START.words)) for stage, sql in sent(local_server)
+        (stage, as_planned(sql).replace("2024-01-01 02:00:00", START.words)) for stage, sql in sent(local_server)
     ]
     assert [(each.stage, each.sql) for each in plan] == statements
 
 
-def _as_planned(sql: str) -> str:
+def as_planned(sql: str) -> str:
     """Return a statement of the run with the words that stand for its id, its time, its DELETE and its rows."""
     sql = sql.replace(f"RUN_ELT_{RUN[:8].upper()}", f"RUN_ELT_{RUN_ID[:8]}")
     sql = re.sub(r"(?<=QUERY_ID = )'[0-9a-f-]{36}'", f"'{QUERY_ID}'", sql)
@@ -136,7 +136,7 @@ def test_planned_statements_of_a_group_are_those_that_a_run_sends(local_server: 
         assert sent(local_server) == []
         assert all(one.published for one in local_server.run_all(RUN, texts, max_concurrent_tables=1).values())
         statements = [
-            (stage, _as_planned(re.sub(r"at \S+Z exchanges", f"at {SNAPSHOT_AT} exchanges", sql)))
+            (stage, as_planned(re.sub(r"at \S+Z exchanges", f"at {SNAPSHOT_AT} exchanges", sql)))
             for stage, sql in sent(local_server)
         ]
         assert [(each.stage, each.sql) for each in plan] == statements

@@ -40,6 +40,14 @@ class GetTag(Statement):
     writes: ClassVar[bool] = False
 
 
+@dataclass(frozen=True)
+class GetTags(Statement):
+    """SELECT of several SYSTEM$GET_TAG."""
+
+    asked: tuple[GetTag, ...]
+    writes: ClassVar[bool] = False
+
+
 class TagRows:
     """The tags of the tables of one database, on the connection of its register."""
 
@@ -105,13 +113,21 @@ def get_tag(session: EngineSession, statement: GetTag) -> Result:
 
     https://docs.snowflake.com/en/sql-reference/functions/system_get_tag
     """
-    target = session.locate(statement.target)
+    return get_tags(session, GetTags((statement,)))
+
+
+def get_tags(session: EngineSession, statement: GetTags) -> Result:
+    """Return the values of tags in one row."""
+    values: list[str | None] = []
     with session.reading():
-        known = session.register(target.database).find(target)
-        if known is None:
-            raise missing_object(str(target))
-        value = TagRows(session.register(target.database)).tag(known.object_id, statement.tag)
-    return session.answer('SELECT ?::VARCHAR AS "SYSTEM$GET_TAG"', [value])
+        for asked in statement.asked:
+            target = session.locate(asked.target)
+            known = session.register(target.database).find(target)
+            if known is None:
+                raise missing_object(str(target))
+            values.append(TagRows(session.register(target.database)).tag(known.object_id, asked.tag))
+    columns = ", ".join(['?::VARCHAR AS "SYSTEM$GET_TAG"'] * len(values))
+    return session.answer(f"SELECT {columns}", values)
 
 
 def _tags(reader: Reader) -> Tags:
@@ -140,7 +156,16 @@ def _alter_table(reader: Reader) -> Statement | None:
     return None
 
 
-def _get_tag(reader: Reader) -> Statement | None:
+def _get_tags(reader: Reader) -> Statement | None:
+    asked: list[GetTag] = []
+    while (one := _get_tag(reader)) is not None:
+        asked.append(one)
+        if not reader.accept(",", "SYSTEM$GET_TAG", "("):
+            return one if len(asked) == 1 else GetTags(tuple(asked))
+    return None
+
+
+def _get_tag(reader: Reader) -> GetTag | None:
     tag = reader.string()
     reader.expect(",")
     target = reader.string()
@@ -170,9 +195,9 @@ def _on_create(session: EngineSession, table: Table, created: Created) -> None:
 
 
 TAGS = Feature(
-    heads=((("ALTER", "TABLE"), _alter_table), (("SELECT", "SYSTEM$GET_TAG", "("), _get_tag)),
+    heads=((("ALTER", "TABLE"), _alter_table), (("SELECT", "SYSTEM$GET_TAG", "("), _get_tags)),
     clauses=((("TAG", "("), _tags), (("WITH", "TAG", "("), _tags)),
-    handlers={TagTable: tag_table, GetTag: get_tag},
+    handlers={TagTable: tag_table, GetTag: get_tag, GetTags: get_tags},
     register_sql=lambda database: [
         f"""CREATE TABLE IF NOT EXISTS {quoted(database)}.{HIDDEN_SCHEMA}.embedded_tags (
             object_id VARCHAR, tag VARCHAR, value VARCHAR)"""

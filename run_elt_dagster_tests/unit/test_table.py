@@ -305,8 +305,20 @@ def test_mapping_with_settings_in_its_sql_is_refused() -> None:
         ),
         ("policies: {masking: {a: s.m}}\npublish_group: g", "2: policies: cannot stand beside publish_group"),
         (
-            "policies: {masking: {a: s.m}}\nincrement: {column: a, key: b}",
-            "2: policies: cannot be set for a table that is built in parts",
+            "policies:\n  masking: {a: s.m}\nincrement: {column: a, key: b}",
+            "3: policies.masking.a: cannot mask the column that an increment begins after of a table that is built in parts",
+        ),
+        (
+            "policies:\n  masking: {A: s.m}\npartitions: {by: day, column: d, start: 2024-01-01}\nchecks: {unique: a}",
+            "3: policies.masking.A: cannot mask a column of a key of a table that is built in parts",
+        ),
+        (
+            "policies:\n  masking: {a: s.m}\nincrement: {column: d, key: b}\nchecks: {usual: {sum: a}}",
+            "3: policies.masking.a: cannot mask a column that a check asks of the whole table",
+        ),
+        (
+            "policies:\n  row_access: {name: s.r, on: [a]}\nincrement: {column: d, key: b}",
+            "3: policies.row_access: cannot be set for a table with increments: old rows that it hides",
         ),
         (
             "object_tags:\n  domain: x",
