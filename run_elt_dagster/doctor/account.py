@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
+from run_elt_dagster.doctor.governance import GovernanceLook
 from run_elt_dagster.doctor.sign_in import sign_in_remedy
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.governance import Attached, declared_policies, describe_sql
+from run_elt_dagster.publish.governance import declared_policies
 from run_elt_dagster.publish.group_lock import locks_in
 from run_elt_dagster.publish.group_recovery import end_exchange
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_of, schema_remedy
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
 from run_elt_dagster.publish.log import COLUMNS, log_table, send_rows
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets, stale_candidates
@@ -46,7 +47,7 @@ class Check(NamedCheck):
     )
     TARGETS = (
         "targets",
-        "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md)). Or a policy that a file declares does not exist, or may not be applied ([policies.md](policies.md#rights))",
+        "a run would refuse to publish: another owner, policies, streams, a view ([publishing.md](publishing.md)). Or a policy or a tag that a file declares does not exist, or may not be applied ([policies.md](policies.md#rights))",
     )
     GROUPS = (
         "groups",
@@ -86,7 +87,8 @@ def check_account(
 ) -> Iterator[Finding]:
     """Yield whether a run could sign in, read its sources, create its candidates and publish over its targets.
 
-    It takes four statements if nothing is wrong, and two more for each target schema.
+    It takes four statements if nothing is wrong, and two more for each target schema. Declared policies and tags take those of
+    `GovernanceLook`.
 
     Args:
         settings: With the account, or none for the embedded Snowflake.
@@ -283,9 +285,9 @@ def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iter
     found = {target_of(table, database=look.database): table for table in tables.values()}
     refused = [finding for target, table in found.items() if (finding := refusal_finding(table, target, inventory))]
     if not look.is_embedded:
-        refused += _policy_findings(look, tables)
+        refused += _governance_findings(look, tables, inventory)
     yield from refused
-    if not refused:
+    if not any(finding.status == "FAIL" for finding in refused):
         yield ok(Check.TARGETS, _targets_detail(found, inventory))
     yield from _group_findings(look, tables, inventory, settings.publishing)
     yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
@@ -352,21 +354,20 @@ def refusal_finding(table: AnalyticsTable, target: Relation, inventory: TargetIn
     return failed(Check.TARGETS, refused.problem, refused.remedy)
 
 
-def _policy_findings(look: _Look, tables: Catalogue) -> Iterator[Finding]:
-    """Yield the declared policies that a run could not set: they do not exist, or the role may not apply them."""
-    users: dict[str, tuple[Attached, list[str]]] = {}
-    for table in tables.values():
-        for each in declared_policies(table, database=look.database):
-            users.setdefault(describe_sql(each), (each, []))[1].append(table.name)
-    for sql, (attached, names) in users.items():
-        if (error := _error_of(look.runner, sql)) is None:
-            continue
-        policy, kind = Relation(*attached.policy), attached.kind.replace("_", " ")
-        yield failed(
-            Check.TARGETS,
-            f"{_listed(sorted(set(names)))} requires {kind.lower()} {policy}, got: {error}",
-            f"Create it, or GRANT USAGE ON SCHEMA {schema_of(policy)} and GRANT APPLY ON {kind} {policy} TO ROLE {look.role}.",
-        )
+def _governance_findings(look: _Look, tables: Catalogue, inventory: TargetInventory) -> Iterator[Finding]:
+    """Yield the declared policies and tags that a run could not set, and those that the next one sets."""
+    seen = GovernanceLook(
+        lambda sql: look.runner.send(sql, tag=_TAG), tables.values(), database=look.database, role=look.role
+    )
+    for problem, remedy in seen.problems():
+        yield failed(Check.TARGETS, problem, remedy)
+    if drift := list(seen.drift(lambda target: _is_table(inventory, target))):
+        yield ok(Check.TARGETS, f"the next run of each sets it: {'; '.join(drift[:NAMES_SHOWN])}{_and_more(drift)}")
+
+
+def _is_table(inventory: TargetInventory, target: Relation) -> bool:
+    found = inventory.at(target)
+    return found is not None and found.kind == "BASE TABLE"
 
 
 def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetInventory) -> str:
@@ -402,5 +403,9 @@ def _candidates_finding(inventory: TargetInventory, declared: Iterable[Analytics
 
 
 def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + _and_more(names)
+
+
+def _and_more(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f" and {more} more" if more > 0 else ""
