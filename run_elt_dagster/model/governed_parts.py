@@ -1,4 +1,4 @@
-"""What policies may do to a table that is built in parts: its statements compare new rows with those that stay."""
+"""What policies may do to a table whose statements compare new rows with published ones: one that is built in parts, or has the check `changes`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -35,6 +35,38 @@ def require_comparable(table: "AnalyticsTable") -> None:
                 f"cannot mask {use} of a table that is built in parts: masked values would be compared with true ones, got {column}. "
                 "Mask it in a view",
                 location=("policies", "masking", column),
+            )
+
+
+def require_true_differences(table: "AnalyticsTable") -> None:
+    """Require policies under which the check `changes` compares true values: those of readers are compared as the role sees them.
+
+    What it does not compare stands in its `ignore`, so nobody takes it for compared.
+
+    Raises:
+        LocatedError: The table has others.
+    """
+    rule, policies = table.checks.changes, table.policies
+    if rule is None or policies is None:
+        return
+    if policies.row_access is not None:
+        raise LocatedError(
+            f"cannot stand beside a row access policy: rows that it hides would count as added, got {policies.row_access.name}. Remove one of "
+            "them",
+            location=("checks", "changes"),
+        )
+    ignored, limited = (set(map(stored_name, names)) for names in (rule.ignore, rule.columns))
+    for column in policies.masking:
+        stored = stored_name(column)
+        if stored in table.difference_key or stored in limited:
+            raise LocatedError(
+                f"cannot compare a masked column: its values would be compared as the role sees them, got {column}",
+                location=("checks", "changes"),
+            )
+        if rule.max_changed is not None and stored not in ignored:
+            raise LocatedError(
+                f"requires masked columns in ignore: their values would be compared as the role sees them, got no {column}",
+                location=("checks", "changes"),
             )
 
 

@@ -40,7 +40,7 @@ from run_elt_dagster.model.front_matter import (
     read_settings,
 )
 from run_elt_dagster.model.governance import Masking, ObjectTags, Policies, RowAccess
-from run_elt_dagster.model.governed_parts import require_comparable
+from run_elt_dagster.model.governed_parts import require_comparable, require_true_differences
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
@@ -392,11 +392,7 @@ class AnalyticsTable(Strict):
                 )
         if self.policies is None:
             return self
-        if self.checks.changes is not None:
-            raise LocatedError(
-                "cannot stand beside policies: it would compare rows that are hidden or masked, got both. Remove one of them",
-                location=("checks", "changes"),
-            )
+        require_true_differences(self)
         declared = set(map(stored_name, self.columns))
         for place, columns in self.policies.columns.items() if declared else ():
             for column in columns:

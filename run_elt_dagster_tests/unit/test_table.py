@@ -279,6 +279,12 @@ def test_mapping_with_settings_in_its_sql_is_refused() -> None:
         AnalyticsTable.model_validate({"schema": "a", "table": "b", "sql": "/* elt\ndescription: x\nelt */ select 1"})
 
 
+def test_changes_may_stand_beside_masked_columns_that_it_ignores() -> None:
+    policies = "policies: {masking: {a: s.m}}\n"
+    for rule in ("key: b, max_changed: 1, ignore: a", "key: b, columns: {c: 1}", "max_removed: 1"):
+        assert parse(with_front_matter(f"{policies}checks: {{changes: {{{rule}}}}}")).policies is not None
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -301,7 +307,15 @@ def test_mapping_with_settings_in_its_sql_is_refused() -> None:
         ),
         (
             "policies:\n  masking: {a: s.m}\nchecks: {changes: {key: a, max_removed: 1}}",
-            "4: checks.changes: cannot stand beside policies",
+            "4: checks.changes: cannot compare a masked column: its values would be compared as the role sees them, got a.",
+        ),
+        (
+            "policies:\n  masking: {a: s.m}\nchecks: {changes: {key: b, max_changed: 1}}",
+            "4: checks.changes: requires masked columns in ignore: their values would be compared as the role sees them, got no a.",
+        ),
+        (
+            "policies:\n  row_access: {name: s.r, on: a}\nchecks: {changes: {key: b, max_removed: 1}}",
+            "4: checks.changes: cannot stand beside a row access policy: rows that it hides would count as added, got s.r.",
         ),
         ("policies: {masking: {a: s.m}}\npublish_group: g", "2: policies: cannot stand beside publish_group"),
         (
