@@ -311,7 +311,8 @@ def test_command_shows_what_it_will_do_asks_and_notes_it(
             assert observed.asset_observation.metadata["publish_group"].value == "finance"
         with connection.cursor() as cursor:
             logged = "select table_name, state, row_count from run_elt.run_elt.publishes order by 1"
-            rows = cursor.execute(logged).fetchall()
+            cursor.execute(logged)
+            rows = cursor.fetchall()
         assert rows == [(name, "rolled back", 1) for name in ("ORDERS", "TOTALS")]
         # One of the group may not be left out by accident: its file is broken now.
         (folder / "totals.sql").write_text("/* elt\npublish_group: finance\nownr: x\nelt */ select 1 as v")
