@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from run_elt_dagster.alerts.delivery import hold
+from run_elt_dagster.alerts.digest_ledger import Line, read_digests
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, ended_at_of
 from run_elt_dagster.alerts.incidents import count_alike, open_firsts, tables_of
 from run_elt_dagster.alerts.ledger import LedgerEntry
@@ -122,6 +123,12 @@ def snooze(
 def list_snoozes(alerts: Alerts, instance: dg.DagsterInstance) -> Sequence[Snooze]:
     """Return the snoozes that have not ended, by the name of the table."""
     return sorted(read_snoozes(alerts, instance).values(), key=lambda snooze: snooze.table)
+
+
+def list_digest(alerts: Alerts, instance: dg.DagsterInstance) -> list[Line]:
+    """Return what the daily digests say, or are to say, and what is not over."""
+    lines = read_digests(instance, alerts.location).lines if alerts.rules else ()
+    return [line for line in lines if not line.over_at]
 
 
 def _incident(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> OpenIncident:

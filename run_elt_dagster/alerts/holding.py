@@ -1,6 +1,7 @@
 """Which failures do not alert now, and until when: their tables are snoozed, have quiet hours, or are told of in the digest."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,16 +37,22 @@ class Hold:
 
 
 def hold_back(
-    alerts: Alerts, instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], *, log: logging.Logger
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    records: Sequence[dg.RunRecord],
+    *,
+    until: float = float("inf"),
+    log: logging.Logger,
 ) -> list[dg.RunRecord]:
     """Write down which failures do not alert now, and return the others. Safe to repeat.
 
-    Where no failure is due, it asks for nothing.
+    Where no failure is due, it asks for nothing. Of very many, those that there is no time for wait for the next look.
 
     Args:
         alerts: Whose runs.
         instance: Where they are.
         records: Runs without a delivered alert.
+        until: No further one is looked at after this moment, in seconds as `time.monotonic` has them.
         log: Of the tick.
     """
     now = alerts.clock()
@@ -56,7 +63,7 @@ def hold_back(
     if not snoozes and not alerts.rules:
         return left
     look = _Look(alerts, instance, snoozes, log)
-    held = {record.dagster_run.run_id for record in due if look.holds(record)}
+    held = {record.dagster_run.run_id for record in due if time.monotonic() > until or look.holds(record)}
     return [record for record in left if record.dagster_run.run_id not in held]
 
 

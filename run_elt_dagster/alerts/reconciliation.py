@@ -72,7 +72,7 @@ def reconcile(
     started, known = time.monotonic(), known or Known()
     found = undelivered(alerts, instance) if looked_at is None else looked_at
     failed = without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
-    records = hold_back(alerts, instance, failed, log=log)
+    records = hold_back(alerts, instance, failed, until=started + SORTING_SECONDS, log=log)
     tried = _deliver_due(alerts, instance, slack, records, log=log)
     until = started + TICK_SECONDS
     recovered = 0

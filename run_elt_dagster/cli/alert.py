@@ -11,10 +11,12 @@ import click
 from run_elt_dagster.alerts.acknowledging import (
     OpenIncident,
     acknowledge,
+    list_digest,
     list_incidents,
     list_snoozes,
     snooze,
 )
+from run_elt_dagster.alerts.digest_ledger import Line
 from run_elt_dagster.alerts.listening import listen_to_clicks
 from run_elt_dagster.alerts.snoozes import Snooze
 from run_elt_dagster.alerts.trial import try_alerts
@@ -52,14 +54,16 @@ def command(context: click.Context, *, is_test: bool) -> int:
 @of_location
 @as_json
 def list_(location: Location, *, as_json: bool) -> int:
-    """List open incidents: since when, how often, and who has acknowledged them. Then the tables that are snoozed."""
+    """List open incidents: since when, how often, and who has acknowledged them. Then the lines of the digest, and the tables that are snoozed."""
     with dagster_instance() as instance:
         alerts = location.alerts(instance)
         incidents, snoozes = list_incidents(alerts, instance), list_snoozes(alerts, instance)
+        lines = list_digest(alerts, instance)
     if as_json:
         print_json(
             {
                 "incidents": [_incident_facts(each) for each in incidents],
+                "digest": [_line_facts(each) for each in lines],
                 "snoozes": [_snooze_facts(each) for each in snoozes],
             }
         )
@@ -70,6 +74,8 @@ def list_(location: Location, *, as_json: bool) -> int:
         )
     else:
         print("No incident is open.")
+    for line in lines:
+        print(f"In the digest: {line.words} (since {_moment(line.first_at)}, {line.count:,} by now).")
     for each in snoozes:
         print(f"{each.table} is {each.words} until {_moment(each.until)}.")
     return 0
@@ -170,6 +176,11 @@ def _incident_facts(incident: OpenIncident) -> dict[str, object]:
         "acknowledged_by": taken.by if taken is not None else None,
         "acknowledged_at": datetime.fromtimestamp(taken.at, UTC).isoformat() if taken is not None else None,
     }
+
+
+def _line_facts(line: Line) -> dict[str, object]:
+    since = datetime.fromtimestamp(line.first_at, UTC).isoformat()
+    return {"tables": list(line.tables), "what": line.what, "words": line.words, "since": since, "count": line.count}
 
 
 def _snooze_facts(snooze: Snooze) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, write_digests
 from run_elt_dagster.cli import main
 from run_elt_dagster_tests.support.alert_harness import AlertHarness
 from run_elt_dagster_tests.support.receiver_stand_in import web_hook
@@ -46,6 +47,8 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
 ) -> None:
     (tmp_path / "tables" / "analytics").mkdir(parents=True)
     (tmp_path / "tables" / "analytics" / "mau.sql").write_text("select 1 as n", encoding="utf-8")
+    text = "/* elt\nalerts: {severity: digest}\nelt */ select 1 as n"
+    (tmp_path / "tables" / "analytics" / "dau.sql").write_text(text, encoding="utf-8")
     monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").touch()
@@ -55,6 +58,8 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
         assert capsys.readouterr().out == "No incident is open.\n"
         assert main(["alert", "ack", "analytics.mau"]) == 1
         assert "no incident is open" in capsys.readouterr().err
+        line = Line("failed|1", "failed", ("analytics.dau",), "analytics.dau was not published", 1.8e9, 1.8e9)
+        write_digests(instance, "", DigestLedger((Digest("1", "", 1.8e9, (line,)),)))
         run = harness.fail()
         harness.first_attempt(run)
         assert main(["alert", "ack", run[:8], "--by", "Jane"]) == 0
@@ -62,6 +67,8 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
         capsys.readouterr()
         assert main(["alert", "list", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
+        assert main(["alert", "list"]) == 0
+        said = capsys.readouterr().out
         harness.tick(30)
     assert [
         (each["incident"], each["tables"], each["failures"], each["acknowledged_by"]) for each in told["incidents"]
@@ -69,6 +76,11 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
     assert [(each["table"], each["by"], each["reason"]) for each in told["snoozes"]] == [
         ("analytics.mau", "Joe", "backfill")
     ]
+    assert [(each["tables"], each["what"], each["count"]) for each in told["digest"]] == [
+        (["analytics.dau"], "failed", 1)
+    ]
+    assert "In the digest: analytics.dau was not published (since 2027-01-15 08:00 UTC, 1 by now)." in said
+    assert "analytics.mau is snoozed by Joe (backfill) until " in said
     assert "Acknowledged by Jane" in slack.messages[-1]["text"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.acknowledging import list_digest
 from run_elt_dagster.alerts.digest import look_for_digest
 from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.health import health_of
@@ -82,6 +83,9 @@ def test_failures_are_one_message_at_the_hour_that_changes_without_a_sound(daily
     daily.first_attempt(runs[0])
     daily.look()
     assert (daily.posts(), [daily.ledger(run).status for run in runs]) == (0, ["digest"] * 2)
+    assert [(line.tables, line.count) for line in list_digest(daily.alerts, daily.instance)] == [
+        (("analytics.mau",), 2)
+    ]
     daily.look_at_the_hour()
     (message,) = daily.stand_in.messages
     assert message["text"].startswith("*🗒️ Digest: 1 table was not published*\n• *analytics.mau:* analytics.mau was")

@@ -12,6 +12,7 @@ import pytest
 
 from run_elt_dagster.alerts.acknowledging import NotOpenError, acknowledge, list_incidents, snooze
 from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.holding import hold_back
 from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.notes import Acknowledgement
 from run_elt_dagster.alerts.scope import Alerts
@@ -238,6 +239,16 @@ def test_alert_that_notifies_waits_for_the_end_of_quiet_hours_and_is_told_once(u
     (message,) = urgent.stand_in.messages
     assert "Failed the same way 2 times." in message["text"]
     assert re.search(r"\nHeld back since <!date\^\d+\^.*>: quiet hours\.\n", message["text"])
+
+
+def test_failures_that_a_look_has_no_time_for_wait_for_the_next_one(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
+    run = urgent.record(urgent.fail())
+    run_id = run.dagster_run.run_id
+    assert hold_back(urgent.alerts, urgent.instance, [run], until=0, log=LOG) == []
+    assert urgent.ledger(run_id).status == ""
+    assert hold_back(urgent.alerts, urgent.instance, [run], log=LOG) == []
+    assert urgent.ledger(run_id).status == "held"
 
 
 def test_recovery_of_what_notifies_waits_for_the_end_of_quiet_hours_too(urgent: Urgent) -> None:
