@@ -129,6 +129,7 @@ def test_warnings_are_in_the_digest_of_a_table_with_a_severity(daily: Daily) -> 
     assert " · 2 times since " in message["text"]
 
 
+@pytest.mark.thorough
 def test_warning_that_is_over_before_the_hour_is_told_all_the_same(daily: Daily) -> None:
     daily.check(passed=False)
     daily.look()
@@ -141,6 +142,7 @@ def test_warning_that_is_over_before_the_hour_is_told_all_the_same(daily: Daily)
     )
 
 
+@pytest.mark.thorough
 def test_each_channel_has_its_own_digest(daily: Daily) -> None:
     daily.names, daily.channels = ("mau", "dau"), {"analytics.dau": SALES}
     daily.fail_only("mau")
@@ -150,6 +152,7 @@ def test_each_channel_has_its_own_digest(daily: Daily) -> None:
     assert sorted(message["channel"] for message in daily.stand_in.messages) == sorted([CHANNEL, SALES])
 
 
+@pytest.mark.thorough
 def test_digest_waits_for_slack_and_is_counted_meanwhile(daily: Daily) -> None:
     daily.fail()
     daily.look()
@@ -164,6 +167,7 @@ def test_digest_waits_for_slack_and_is_counted_meanwhile(daily: Daily) -> None:
     assert health_of(daily.alerts, daily.instance, daily.slack).is_well
 
 
+@pytest.mark.thorough
 def test_digest_with_a_lost_answer_is_not_posted_twice(daily: Daily) -> None:
     daily.fail()
     daily.look()
@@ -186,6 +190,7 @@ def test_failure_is_counted_once_though_the_process_was_killed_before_it_was_mar
     ]
 
 
+@pytest.mark.thorough
 def test_deleted_digest_is_posted_anew_when_something_is_new(daily: Daily) -> None:
     daily.fail()
     daily.look()
@@ -206,6 +211,7 @@ def test_failure_of_a_table_that_pages_beside_one_for_the_digest_alerts_now(dail
     assert alerts.severity_of(["analytics.mau"]) == "digest"
 
 
+@pytest.mark.thorough
 def test_late_table_is_in_the_digest_and_has_no_message_of_its_own(daily: Daily) -> None:
     daily.publish()
     rule = FreshWithin(fail="26h")  # type: ignore[arg-type]
@@ -226,6 +232,7 @@ def test_late_table_is_in_the_digest_and_has_no_message_of_its_own(daily: Daily)
     assert daily.stand_in.messages[-1]["text"].startswith("*🟠 analytics.mau is late")
 
 
+@pytest.mark.thorough
 def test_without_a_token_the_digest_goes_to_the_log_once(daily: Daily, caplog: pytest.LogCaptureFixture) -> None:
     daily.token = None
     daily.fail()
@@ -235,6 +242,7 @@ def test_without_a_token_the_digest_goes_to_the_log_once(daily: Daily, caplog: p
     assert caplog.text.count("SLACK_TOKEN not set. This digest goes to the log only") == 1
 
 
+@pytest.mark.thorough
 def test_failures_of_the_digest_page_after_some_in_a_row_and_recover_in_their_thread(daily: Daily) -> None:
     daily.page_after = "2 failures"
     daily.fail()
@@ -261,6 +269,7 @@ def test_failures_of_the_digest_page_after_some_in_a_row_and_recover_in_their_th
     assert daily.posts() == posts
 
 
+@pytest.mark.thorough
 def test_failure_of_the_digest_pages_after_its_time(daily: Daily) -> None:
     daily.page_after = "1h"
     daily.fail()

@@ -58,7 +58,7 @@ def rule(**said: Any) -> AlertRule:
 
 @pytest.mark.parametrize(
     ("severity", "other", "is_mentioned"),
-    [("page", "page", True), ("notify", "notify", False), ("notify", "page", True), ("notify", None, True)],
+    [("notify", "notify", False), ("notify", None, True)],
 )
 def test_alert_mentions_the_owners_if_one_of_its_tables_pages(
     urgent: Urgent, severity: str, other: str | None, is_mentioned: bool
@@ -97,6 +97,7 @@ def test_acknowledged_incident_counts_repeats_without_a_reply_until_it_recovers(
     assert len(list_incidents(urgent.alerts, urgent.instance)) == 1
 
 
+@pytest.mark.thorough
 def test_acknowledged_incident_whose_message_is_deleted_alerts_anew(urgent: Urgent) -> None:
     urgent.first_attempt(urgent.fail())
     acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
@@ -109,6 +110,7 @@ def test_acknowledged_incident_whose_message_is_deleted_alerts_anew(urgent: Urge
     assert urgent.ledger(run).state == "open"
 
 
+@pytest.mark.thorough
 def test_acknowledgement_waits_for_slack(urgent: Urgent) -> None:
     urgent.first_attempt(urgent.fail())
     acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
@@ -142,6 +144,7 @@ def test_snoozed_table_is_told_of_once_at_the_end(urgent: Urgent) -> None:
     assert [bool(each.get("thread_ts")) for each in urgent.stand_in.messages] == [False, True]
 
 
+@pytest.mark.thorough
 def test_snoozed_table_that_is_published_meanwhile_is_told_of_in_green(urgent: Urgent) -> None:
     snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3600, by="Jane")
     urgent.first_attempt(urgent.fail())
@@ -160,6 +163,7 @@ def test_snooze_of_one_table_does_not_hide_another(urgent: Urgent) -> None:
     assert urgent.posts() == 1
 
 
+@pytest.mark.thorough
 def test_ended_snooze_lets_the_alert_out_at_the_next_tick(urgent: Urgent) -> None:
     snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3600, by="Jane")
     urgent.tick(1)
@@ -171,6 +175,7 @@ def test_ended_snooze_lets_the_alert_out_at_the_next_tick(urgent: Urgent) -> Non
     assert urgent.ledger(run).status == "delivered"
 
 
+@pytest.mark.thorough
 def test_snooze_after_snooze_holds_no_alert_for_longer_than_failures_are_looked_for(urgent: Urgent) -> None:
     run = ""
     for day in range(3):
@@ -251,6 +256,7 @@ def test_failures_that_a_look_has_no_time_for_wait_for_the_next_one(urgent: Urge
     assert urgent.ledger(run_id).status == "held"
 
 
+@pytest.mark.thorough
 def test_recovery_of_what_notifies_waits_for_the_end_of_quiet_hours_too(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify")}
     urgent.first_attempt(urgent.fail())
@@ -262,6 +268,7 @@ def test_recovery_of_what_notifies_waits_for_the_end_of_quiet_hours_too(urgent: 
     assert [bool(each.get("thread_ts")) for each in urgent.stand_in.messages] == [False, True]
 
 
+@pytest.mark.thorough
 def test_table_that_pages_ends_the_quiet_of_another_in_the_same_run(urgent: Urgent) -> None:
     urgent.names = ("mau", "dau")
     urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now())}
@@ -283,7 +290,14 @@ def test_late_table_that_notifies_waits_for_the_end_of_quiet_hours(urgent: Urgen
     assert urgent.posts() == 1
 
 
-@pytest.mark.parametrize(("page_after", "seconds"), [("3 failures", 0), ("2h", 7200), ("9 failures or 2h", 7200)])
+@pytest.mark.parametrize(
+    ("page_after", "seconds"),
+    [
+        ("3 failures", 0),
+        pytest.param("2h", 7200, marks=pytest.mark.thorough),
+        pytest.param("9 failures or 2h", 7200, marks=pytest.mark.thorough),
+    ],
+)
 def test_incident_that_notifies_pages_once_after_failures_or_time(
     urgent: Urgent, page_after: str, seconds: float
 ) -> None:
@@ -306,6 +320,7 @@ def test_incident_that_notifies_pages_once_after_failures_or_time(
     assert MENTION in first["text"]
 
 
+@pytest.mark.thorough
 def test_failures_of_other_causes_count_in_a_row(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="2 failures")}
     urgent.first_attempt(urgent.fail())
@@ -317,6 +332,7 @@ def test_failures_of_other_causes_count_in_a_row(urgent: Urgent) -> None:
     assert "2 failures in a row" in str(urgent.texts())
 
 
+@pytest.mark.thorough
 def test_page_without_an_owner_that_slack_knows_calls_who_is_there(urgent: Urgent) -> None:
     urgent.settings = AlertSettings()
     urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
@@ -325,6 +341,7 @@ def test_page_without_an_owner_that_slack_knows_calls_who_is_there(urgent: Urgen
     assert "<!here>" in urgent.stand_in.messages[-1]["text"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("said", ["acknowledged", "snoozed", "published"])
 def test_incident_that_a_person_has_taken_or_that_is_over_does_not_page(urgent: Urgent, said: str) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
@@ -340,6 +357,7 @@ def test_incident_that_a_person_has_taken_or_that_is_over_does_not_page(urgent: 
     assert MENTION not in str(urgent.texts())
 
 
+@pytest.mark.thorough
 def test_page_waits_for_slack_and_is_posted_once(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
     urgent.first_attempt(urgent.fail())
@@ -352,6 +370,7 @@ def test_page_waits_for_slack_and_is_posted_once(urgent: Urgent) -> None:
     assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, True]
 
 
+@pytest.mark.thorough
 def test_page_breaks_quiet_hours_after_its_time(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="1h")}
     urgent.first_attempt(urgent.fail())
@@ -360,6 +379,7 @@ def test_page_breaks_quiet_hours_after_its_time(urgent: Urgent) -> None:
     assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, True]
 
 
+@pytest.mark.thorough
 def test_page_breaks_quiet_hours_after_some_failures(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="3 failures")}
     for expected in (0, 0, 1):
