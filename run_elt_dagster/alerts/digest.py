@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
-from run_elt_dagster.alerts.causes import groups_of, headline
+from run_elt_dagster.alerts.causes import causes_of, groups_of, headline
 from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, after, let_out, missing, send, take_into_digest
 from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, read_digests, write_digests
 from run_elt_dagster.alerts.digest_message import digest_message
@@ -140,7 +140,8 @@ def _failed_line(alerts: Alerts, record: dg.RunRecord, failure: RunFailure | Non
         words, tables, key = "a run failed, and its events cannot be read", (), run_id
     else:
         style = alerts.style()
-        words = headline(failure, groups_of(failure, style), style)
+        groups = groups_of(failure, style)
+        words = causes_of(groups, failure, style) or headline(failure, groups, style)
         tables, key = tuple(dict.fromkeys(table.name for table in failure.tables)), failure.fingerprint
     return Line(f"failed|{key}", "failed", tables, words, at, at, run_id=run_id, runs=(start_of(run_id),), row_at=at)
 

@@ -75,7 +75,9 @@ def list_(location: Location, *, as_json: bool) -> int:
     else:
         print("No incident is open.")
     for line in lines:
-        print(f"In the digest: {line.words} (since {_moment(line.first_at)}, {line.count:,} by now).")
+        print(
+            f"In the digest: {', '.join(line.tables)}: {line.words} (since {_moment(line.first_at)}, {line.count:,} by now)."
+        )
     for each in snoozes:
         print(f"{each.table} is {each.words} until {_moment(each.until)}.")
     return 0

@@ -58,7 +58,7 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
         assert capsys.readouterr().out == "No incident is open.\n"
         assert main(["alert", "ack", "analytics.mau"]) == 1
         assert "no incident is open" in capsys.readouterr().err
-        line = Line("failed|1", "failed", ("analytics.dau",), "analytics.dau was not published", 1.8e9, 1.8e9)
+        line = Line("failed|1", "failed", ("analytics.dau",), "no such table", 1.8e9, 1.8e9)
         write_digests(instance, "", DigestLedger((Digest("1", "", 1.8e9, (line,)),)))
         run = harness.fail()
         harness.first_attempt(run)
@@ -79,7 +79,7 @@ def test_incident_is_listed_acknowledged_and_snoozed_from_the_command_line(
     assert [(each["tables"], each["what"], each["count"]) for each in told["digest"]] == [
         (["analytics.dau"], "failed", 1)
     ]
-    assert "In the digest: analytics.dau was not published (since 2027-01-15 08:00 UTC, 1 by now)." in said
+    assert "In the digest: analytics.dau: no such table (since 2027-01-15 08:00 UTC, 1 by now)." in said
     assert "analytics.mau is snoozed by Joe (backfill) until " in said
     assert "Acknowledged by Jane" in slack.messages[-1]["text"]
 

@@ -88,7 +88,7 @@ def test_failures_are_one_message_at_the_hour_that_changes_without_a_sound(daily
     ]
     daily.look_at_the_hour()
     (message,) = daily.stand_in.messages
-    assert message["text"].startswith("*🗒️ Digest: 1 table was not published*\n• *analytics.mau:* analytics.mau was")
+    assert message["text"].startswith("*🗒️ Digest: 1 table was not published*\n• *analytics.mau:* Check row_count: got")
     assert " · 2 times since " in message["text"]
     assert "*Owner:* team:analytics" in message["text"]
     daily.fail()

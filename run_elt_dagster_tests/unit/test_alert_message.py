@@ -6,16 +6,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 from run_elt_dagster.alerts.blocks import BLOCKS_LIMIT, Message, Style
+from run_elt_dagster.alerts.digest_ledger import Digest, Line
+from run_elt_dagster.alerts.digest_message import digest_message
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure
 from run_elt_dagster.alerts.late_causes import NEXT, Kind
 from run_elt_dagster.alerts.late_ledger import Lateness, LateTable
 from run_elt_dagster.alerts.late_message import late_message
+from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.message import (
     failure_message,
     list_message,
@@ -24,6 +28,7 @@ from run_elt_dagster.alerts.message import (
     repeat_message,
     trial_message,
 )
+from run_elt_dagster.alerts.notes import Acknowledgement, with_notes
 from run_elt_dagster.alerts.runbook import CHECKS, ENTRIES, entries_of, entry_of
 from run_elt_dagster.disk import EMBEDDED_DISK_ERRNO
 from run_elt_dagster.model.checks import CHECK_MODELS
@@ -82,6 +87,20 @@ def test_10_thousand_late_tables_and_hostile_names_fit() -> None:
     assert "canary" not in str(late_message(a_lateness(words="canary"), LATE_TABLES, style=style))
 
 
+def test_digest_of_10_thousand_lines_with_hostile_names_fits() -> None:
+    tables = tuple(f"analytics.{HOSTILE}{n}" for n in range(50))
+    lines = [
+        Line(str(n), "failed", tables, HOSTILE * 50, 1.8e9, 1.8e9, run_id=RUN, over_at=n % 2 * 1.8e9)
+        for n in range(10_000)
+    ]
+    message = digest_message(Digest("d", "", 1.8e9, tuple(lines)), {tables[0]: [HOSTILE]}, style=STYLE)
+    assert_slack_takes(message)
+    assert "250,000 tables were not published" in message.text
+    secret = replace(lines[0], words="canary")
+    style = replace(STYLE, secrets=("canary",))
+    assert "canary" not in str(digest_message(Digest("d", "", 1.8e9, (secret,)), {}, style=style))
+
+
 def a_failure(*tables: FailedTable, **changes: Any) -> RunFailure:
     tables = tables or (a_table(),)
     failure = RunFailure(
@@ -115,6 +134,33 @@ def assert_slack_takes(message: Message) -> None:
             assert 0 < len(block.text.text) <= 3000
         if block.type == "header":
             assert len(block.text.text.encode("utf-16-le")) // 2 <= 150
+
+
+def a_digest() -> Digest:
+    failed = Line(
+        "failed|1",
+        "failed",
+        ("analytics.channel_summary",),
+        "Numeric value … is not recognized",
+        1795813200,
+        1795824000,
+        count=3,
+        run_id=RUN,
+    )
+    words = "check freshness: 31 h old, expected at most 26 h"
+    warned = Line("warned|2", "warned", ("analytics.mau_summary",), words, 1795824120, 1795824120)
+    tables, words = ("analytics.session_summary",), "Warehouse 'WH' was suspended"
+    over = Line("failed|3", "failed", tables, words, 1795810000, 1795810000, over_at=1795822200)
+    return Digest("d", "", 1795852800, (failed, warned, over))
+
+
+def a_paged_run() -> dg.DagsterRun:
+    """The first run of an incident that was held back, has paged, and was acknowledged."""
+    entry = LedgerEntry(
+        held_since=1795813200, held_for="quiet hours", paged_at=1795820400, paged_for="3 failures in a row"
+    )
+    tags = {**entry.tags(RUN), **Acknowledgement("Jane", 1795821000).tags(RUN)}
+    return dg.DagsterRun(job_name="RunELT_Alert", run_id=RUN, tags=tags)
 
 
 CHANGES = FailedCheck(
@@ -189,6 +235,10 @@ GOLDENS = {
     "repeat": lambda: repeat_message(a_failure(), style=STYLE, count=2),
     "recovery": lambda: recovery_message(a_failure(), style=STYLE),
     "late_table": lambda: late_message(a_lateness(), LATE_TABLES, style=STYLE),
+    "digest": lambda: digest_message(
+        a_digest(), {"analytics.mau_summary": ["team:analytics"]}, style=replace(STYLE, mentions={})
+    ),
+    "paged": lambda: with_notes(failure_message(a_failure(), style=STYLE, count=3), a_paged_run(), style=STYLE),
 }
 
 
