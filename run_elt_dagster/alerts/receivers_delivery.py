@@ -100,6 +100,11 @@ class Courier:
     _under_way: dict[str, tuple[int, float]] = field(default_factory=dict[str, tuple[int, float]])
     _number: int = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is under way."""
+        return not self._under_way
+
     def has(self, receiver: str) -> bool:
         """Return whether an attempt for a receiver is under way."""
         return receiver in self._under_way
@@ -115,11 +120,11 @@ class Courier:
         ).start()
 
     def results(self, *, within: float = 0) -> list[Result]:
-        """Return what the attempts came to; waits for those under way, but no longer than some seconds."""
-        found, until = list[Result](), time.monotonic() + within
+        """Return what attempts came to; waits for the next answer, but no longer than some seconds."""
+        found = list[Result]()
         while self._under_way:
             try:
-                number, result = self._answers.get(timeout=max(until - time.monotonic(), 0.001))
+                number, result = self._answers.get(timeout=0.001 if found else max(within, 0.001))
             except queue.Empty:
                 break
             # What comes after it was given up counts as failed: the message is sent again, and says so.
@@ -185,8 +190,9 @@ def tell_receivers(
     mark_taken(instance, ledger)
     for attempt in attempts:
         desk.courier.start(attempt)
-    results = desk.courier.results(within=answer_seconds)
-    if results:
+    until = time.monotonic() + answer_seconds
+    # Each answer is kept as it comes: what one receiver took is not sent again because another one holds its answer at a kill.
+    while not desk.courier.is_idle and (results := desk.courier.results(within=until - time.monotonic())):
         said = ledger.words(now=alerts.clock())
         ledger = replace(_with_results(ledger, results, now=alerts.clock(), log=log), taking=())
         write_ledger(instance, location, ledger, now=alerts.clock(), said=said)
