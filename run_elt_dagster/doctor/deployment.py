@@ -12,7 +12,15 @@ import dagster as dg
 
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import late_in_words
-from run_elt_dagster.alerts.scope import DIGEST_SENSOR, LATE_SENSOR, RETRIES_SENSOR, Alerts, at_location
+from run_elt_dagster.alerts.receivers_ledger import words_of_receivers
+from run_elt_dagster.alerts.scope import (
+    DIGEST_SENSOR,
+    LATE_SENSOR,
+    RECEIVERS_SENSOR,
+    RETRIES_SENSOR,
+    Alerts,
+    at_location,
+)
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
@@ -130,7 +138,8 @@ def check_deployment(
         rivals = _rivals_finding(daemons_at_work(lambda: _beats(instance))) if daemon.status == "ok" else None
         yield rivals or daemon
         is_automated = settings is None or settings.is_automated
-        automation = _automation(instance, tables, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
+        more = {RECEIVERS_SENSOR} if settings is not None and settings.alerts.receivers is not None else set[str]()
+        automation = _automation(instance, tables, more, is_automated=is_automated, has_daemon=daemon.status != "FAIL")
         yield from _automation_findings(instance, automation, asked.result())
         yield from _alert_findings(instance, settings, tables)
         yield _freshness_finding(instance, settings, tables, now=datetime.now(UTC))
@@ -231,11 +240,11 @@ class _Automation:
 
 
 def _automation(
-    instance: dg.DagsterInstance, tables: Catalogue | None, *, is_automated: bool, has_daemon: bool
+    instance: dg.DagsterInstance, tables: Catalogue | None, more: set[str], *, is_automated: bool, has_daemon: bool
 ) -> _Automation:
     jobs = jobs_of(tables or Catalogue([], {}))
     woken = waking(tables, jobs) if tables is not None else {}
-    sensors = SENSORS | {sensor.name for sensor in waking_sensors(woken)}
+    sensors = SENSORS | more | {sensor.name for sensor in waking_sensors(woken)}
     if tables is not None and watched_tables(tables, jobs):
         sensors |= {LATE_SENSOR}
     if tables is not None and rules_of(tables):
@@ -461,12 +470,15 @@ def _alert_findings(
     if settings is None or tables is None:
         yield from skipped([name], f"the check of the {'settings' if settings is None else 'table files'} failed")
         return
-    health = health_of(_alerts(instance, settings, tables), instance, Slack.from_settings(settings))
-    if health.is_well:
+    alerts = _alerts(instance, settings, tables)
+    health = health_of(alerts, instance, Slack.from_settings(settings))
+    has_receivers = settings.alerts.receivers is not None
+    left = words_of_receivers(instance, alerts.location, now=alerts.clock()) if has_receivers else ""
+    if health.is_well and not left:
         yield ok(name, f"{health.words} Last delivery: {health.metadata()['last_delivery']}")
         return
     yield failed(
         name,
-        health.words,
+        " ".join(filter(None, ["" if health.is_well else health.words, left])),
         "Filter the Runs page by the tag run_elt/alert; docs/alerts.md, When no alert came, goes on.",
     )

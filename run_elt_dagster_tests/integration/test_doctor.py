@@ -13,8 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_shared.serdes import deserialize_value
+from pydantic import SecretStr
 
 from run_elt_dagster.alerts.ledger import LedgerEntry
+from run_elt_dagster.alerts.receivers_ledger import News, ReceiverLedger, Standing, write_ledger
 from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.doctor import Finding
@@ -22,7 +24,7 @@ from run_elt_dagster.doctor.account import check_account
 from run_elt_dagster.doctor.channel import check_slack
 from run_elt_dagster.doctor.deployment import check_deployment
 from run_elt_dagster.model.lineage import Catalogue, catalogue, load_tables
-from run_elt_dagster.settings import Settings
+from run_elt_dagster.settings import AlertSettings, Settings
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.embedded import Account, Session, running_server
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
@@ -642,6 +644,24 @@ def test_schedule_and_sensors_that_are_switched_off_fail_but_not_those_of_anothe
     found = deployment.look()
     assert found["schedule"] == ("ok", "daily: running")
     assert found["sensors"] == ("FAIL", "switched off: slack_alert_retries of run_elt.")
+
+
+def test_sensor_of_the_receivers_is_looked_at_where_some_are_set_and_what_waits_for_them_is_told(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    settings = Settings(alerts=AlertSettings(receivers=SecretStr("hook=json://127.0.0.1:9")))
+    (tmp_path / "tables" / "a").mkdir(parents=True)
+    (tmp_path / "tables" / "a" / "b.sql").write_text("select 1 as n", encoding="utf-8")
+    tables, now = load_tables(tmp_path / "tables"), time.time()
+    with deployment.open() as instance:
+        switch(instance, "alert_receivers", "SENSOR", "STOPPED")
+        news = News("1", "failed", "run", now - 600, "a.b was not published", left=("hook",))
+        ledger = ReceiverLedger(0, (news,), standings={"hook": Standing("retry", 3, reason="not taken")})
+        write_ledger(instance, "", ledger, now=now, said=None)
+    assert "alert_receivers" not in deployment.look()["sensors"][1]
+    found = deployment.look(settings, tables)
+    assert found["sensors"] == ("FAIL", "switched off: alert_receivers of run_elt.")
+    assert found["alerts"] == ("FAIL", "1 alerts wait for the receiver hook, got not taken (3 attempts).")
 
 
 def test_sensor_of_the_digest_is_looked_at_where_a_file_declares_a_severity(
