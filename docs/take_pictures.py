@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-TESTS = "run_elt_dagster_tests/e2e/test_user_interface.py"
+TESTS = ("run_elt_dagster_tests/e2e/test_user_interface.py", "run_elt_dagster_tests/e2e/test_late_tables.py")
 GOLDEN = ROOT / "run_elt_dagster_tests" / "unit" / "golden"
 # The picture of each message.
 MESSAGES = {
@@ -98,7 +98,7 @@ def main() -> int:
             message = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
             page.set_content(page_of(message["blocks"], {"S0123": "analytics"}))
             page.locator("main").screenshot(path=IMAGES / f"{picture}.png")
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TESTS, *sys.argv[1:]]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", *TESTS, *sys.argv[1:]]
     environment = {
         **os.environ,
         "RUN_ELT_TESTS_SCREENSHOTS": str(IMAGES),

@@ -1,9 +1,12 @@
 """A late table with a real daemon: Dagster's verdict, and the message to Slack, though no run has failed."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from run_elt_dagster_tests.e2e.test_user_interface import screenshot
+from run_elt_dagster_tests.support.browser import CHROMIUM, open_page
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 
@@ -54,6 +57,12 @@ def test_late_table_is_told_of_though_no_run_has_failed(deployment_dir: Deployme
     assert "analytics.orders_daily is late, and readers see old rows" in message["text"]
     assert "no run was asked to build it since, though the schedule" in message["text"]
     deployment_dir.wait_for("the daemon's verdict", lambda: status() == "DEGRADED", LATE_SECONDS)
+    if CHROMIUM is not None:
+        with open_page() as page:
+            page.goto(f"{webserver.url}/assets/analytics/orders_daily")
+            page.get_by_text("Orders of each day (UTC).").first.wait_for()
+            page.get_by_text(re.compile("overdue|freshness", re.IGNORECASE)).first.wait_for()
+            screenshot(page, deployment_dir.directory, "late_table")
     assert deployment_dir.run(*materialize, env=env).returncode == 0
     deployment_dir.wait_for("the recovery", lambda: len(slack.messages) > 1, LATE_SECONDS)
     assert "In time again: analytics.orders_daily" in slack.messages[1]["text"]

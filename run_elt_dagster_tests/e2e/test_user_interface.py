@@ -13,7 +13,7 @@ from playwright.sync_api import FloatRect, Page
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.browser import CHROMIUM, WIDTH, open_page
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
-from run_elt_dagster_tests.support.embedded import running_server
+from run_elt_dagster_tests.support.embedded import Account, running_server
 
 # Set it to keep the pictures: docs/take_pictures.py does.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
@@ -172,6 +172,19 @@ def test_page_shows_a_broken_file_and_how_far_a_run_is(
         page.get_by_text("What the order costs in euros").wait_for()
         page.get_by_text("NUMBER(10,2)").first.wait_for()
         screenshot(page, deployment_dir.directory, "columns")
+
+        # The page of the run says what a clone would have lost.
+        account = Account(server)
+        with account.resources:
+            session = account.session()
+            session.sql("create masking policy analytics.hide as (v varchar) returns varchar -> '***'")
+            session.sql("alter table analytics.orders modify column customer set masking policy analytics.hide")
+        command = ("dagster", "asset", "materialize", "--select", "analytics/orders", "-m", "run_elt_dagster")
+        assert deployment_dir.run(*command, env=env).returncode != 0
+        (run,) = [run for run in webserver.runs() if run["status"] == "FAILURE"]
+        page.goto(f"{webserver.url}/runs/{run['runId']}")
+        page.get_by_text("masking policy HIDE on it").first.wait_for()
+        screenshot(page, deployment_dir.directory, "refused_policy", height=700)
 
 
 # 400 orders a day and half of that on weekends, for twelve weeks. Of the Monday after them, only a part was loaded.
