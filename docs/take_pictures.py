@@ -27,10 +27,17 @@ MESSAGES = {
     "slack_digest": "digest",
     "slack_paged": "paged",
 }
-# Not every machine has a font with it.
-_DOTS = {"🔴": "#e01e5a", "🟢": "#2eb67d", "🟡": "#ecb22e", "🟠": "#e8912d", "🗒️": "#616061"}
-# Slack's names of signs.
-_DOTS |= {":large_green_circle:": "#2eb67d", ":rotating_light:": "#e01e5a", ":eyes:": "#1264a3"}
+# Not every machine has a font with it. The second half are Slack's names of emoji.
+_DOTS = {
+    "🔴": "#e01e5a",
+    "🟢": "#2eb67d",
+    "🟡": "#ecb22e",
+    "🟠": "#e8912d",
+    "🗒️": "#616061",
+    ":large_green_circle:": "#2eb67d",
+    ":rotating_light:": "#e01e5a",
+    ":eyes:": "#1264a3",
+}
 _PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; font: 15px/1.47 "Liberation Sans", Arial, sans-serif; color: #1d1c1d; background: #fff; }}
 main {{ width: 720px; padding: 20px 24px; }}
