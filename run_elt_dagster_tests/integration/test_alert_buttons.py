@@ -102,6 +102,7 @@ def test_clicks_acknowledge_and_snooze_and_are_answered_whoever_clicks_and_howev
     assert "no incident is open" in listening.click(ACKNOWLEDGE), "of a message that was not updated yet"
 
 
+@pytest.mark.thorough
 def test_lost_connection_is_made_again_and_a_click_on_a_link_is_acknowledged_only(listening: Listening) -> None:
     listening.connection.send(json.dumps({"type": "disconnect", "reason": "refresh_requested"}))
     listening.connection = listening.socket.connected()
@@ -133,8 +134,8 @@ def test_message_without_the_token_of_the_app_has_no_buttons_and_is_otherwise_th
     ("app_token", "token", "words"),
     [
         ("xapp-wrong", TOKEN, "got invalid_auth. No click is taken. Set RUN_ELT_SLACK_APP_TOKEN"),
-        (None, TOKEN, "got no RUN_ELT_SLACK_APP_TOKEN. No click is taken. Set them."),
-        (APP_TOKEN, None, "got no SLACK_TOKEN. No click is taken."),
+        pytest.param(None, TOKEN, "got no RUN_ELT_SLACK_APP_TOKEN. No click is taken.", marks=pytest.mark.thorough),
+        pytest.param(APP_TOKEN, None, "got no SLACK_TOKEN. No click is taken.", marks=pytest.mark.thorough),
     ],
 )
 def test_wrong_or_missing_token_is_said_with_its_remedy(app_token: str | None, token: str | None, words: str) -> None:

@@ -212,7 +212,7 @@ def test_dead_receiver_is_tried_again_and_holds_up_no_other(
         assert len(mail.taken) == 1
 
 
-@pytest.mark.parametrize("kind", ["hook", "mail"])
+@pytest.mark.parametrize("kind", [pytest.param("hook", marks=pytest.mark.thorough), "mail"])
 def test_message_whose_answer_was_lost_comes_again_with_the_same_id_and_says_so(
     receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn, kind: str
 ) -> None:
@@ -261,6 +261,7 @@ def test_attempt_whose_process_was_killed_is_made_again(receiving: Receiving, ho
     assert len(hook.taken) == 2
 
 
+@pytest.mark.thorough
 def test_what_was_taken_before_a_kill_is_taken_once(receiving: Receiving, hook: ReceiverStandIn) -> None:
     run = receiving.fail()
     receiving.tell()
@@ -388,7 +389,7 @@ def test_acknowledged_incident_is_not_told_again(receiving: Receiving, hook: Rec
     assert len(hook.taken) == 1
 
 
-@pytest.mark.parametrize("what", ["not installed", "not read"])
+@pytest.mark.parametrize("what", ["not installed", pytest.param("not read", marks=pytest.mark.thorough)])
 def test_receiver_that_cannot_be_used_fails_the_tick_with_the_remedy(
     receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
