@@ -13,6 +13,8 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.orchestration.unlogged import interrupted_rows
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
@@ -74,13 +76,24 @@ def test_log_has_what_was_published_refused_and_skipped_and_the_numbers_of_the_c
 
 def test_log_names_partitions_and_a_sum_counts_their_seconds_once(project: DagsterProject) -> None:
     project.declare(days=DAYS + "('2024-01-01', 1), ('2024-01-02', 2), ('2024-01-02', 2)")
-    assert not project.materialize(partitions="2024-01-01...2024-01-02", log_schema="RUN_ELT").success
+    result = project.materialize(partitions="2024-01-01...2024-01-02", log_schema="RUN_ELT")
+    assert not result.success
     assert logged(project, "partition_key, state, row_count, build_seconds is null", "publishes") == [
         ("2024-01-01", "published", 1, False),
         ("2024-01-02", "failed", 2, True),
     ]
     broken = logged(project, "partition_key, check_name, got", "check_results where verdict = 'failed' and got > 0")
     assert broken == [("2024-01-02", "primary_key", 1)]
+    # Had it been interrupted, a later run would add what its history says, under the same ids: none stands there twice.
+    (record,) = project.instance.get_run_records(dg.RunsFilter(run_ids=[result.run_id]))
+    found = list(
+        interrupted_rows(project.instance, record, load_tables(project.directory / "tables"), database="RUN_ELT")
+    )
+    assert [(row["PARTITION_KEY"], row["STATE"], row.get("ROW_COUNT")) for row in found] == [
+        ("2024-01-01", "published", 1),
+        ("2024-01-02", "interrupted", None),
+    ]
+    assert {(row["ENTRY_ID"],) for row in found} == set(logged(project, "entry_id", "publishes", order="1"))
     # Each query of the documentation runs, and answers.
     queries = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     project.sql("use database run_elt")
