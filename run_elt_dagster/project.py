@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from run_elt_dagster.model.lineage import Catalogue, load_declared, load_tables
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, SnowflakeSettings
 

@@ -15,7 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from run_elt_dagster.model.names import Key
-    from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+    from run_elt_dagster.model.problems import TableProblem
+    from run_elt_dagster.model.table import AnalyticsTable
     from run_elt_dagster.settings import Settings
     from run_elt_dagster.testing.bound import TableTests
     from run_elt_dagster.testing.files import Case
@@ -148,7 +149,7 @@ class TableTestFile(pytest.File):
             CollectError: With everything that is wrong with it.
         """
         from run_elt_dagster.embedded import NotInstalledError, require_installed  # noqa: PLC0415
-        from run_elt_dagster.model.table import TableProblemsError  # noqa: PLC0415
+        from run_elt_dagster.model.problems import TableProblemsError  # noqa: PLC0415
 
         try:
             require_installed()

@@ -13,7 +13,7 @@ from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
 from run_elt_dagster.cli.printing import print_json, say
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import require_installed
-from run_elt_dagster.model.table import TableProblem
+from run_elt_dagster.model.problems import TableProblem
 from run_elt_dagster.project import Project
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
 from run_elt_dagster.embedded import NotInstalledError, require_installed
 from run_elt_dagster.model.lineage import Catalogue, load_tables
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.settings import Settings, SettingsError
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 
 # What the default branch may be called, the likeliest name first.
 _BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")

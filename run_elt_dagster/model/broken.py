@@ -9,7 +9,8 @@ from typing import Literal
 from run_elt_dagster.model.alert_rule import is_owner
 from run_elt_dagster.model.front_matter import read_settings
 from run_elt_dagster.model.names import Key, key_of, stored_names
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 
 _SCHEMA_AND_TABLE = 2
 # So much of a file is looked at for the two settings that matter although it is broken.

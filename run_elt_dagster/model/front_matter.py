@@ -495,3 +495,11 @@ def _empty(at: Location, text: str) -> str:
     if text:
         return f"{name} requires a value, got {text}. YAML reads that as no value. Quote it: '{text}', or remove it."
     return f"{name} requires a value, got none. Write one, or remove the line."
+
+
+def nearest_line(location: tuple[str | int, ...], lines: Mapping[Location, int]) -> int:
+    """Return the line of the innermost part of `location` that has one."""
+    for length in range(len(location), 0, -1):
+        if location[:length] in lines:
+            return lines[location[:length]]
+    return 1

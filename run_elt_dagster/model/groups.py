@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Relationship, SqlCheck
 from run_elt_dagster.model.names import Key, Relation, key_of, quote_identifier
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 
 # What stands for the table under audit while the query of a check is read.
 UNDER_AUDIT: Key = ("run_elt_audit", "table_under_audit")

@@ -14,7 +14,8 @@ from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, ca
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
 from run_elt_dagster.model.parallel_reads import helpers_for, read_many, seldom_collected, started
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError
+from run_elt_dagster.model.problems import TableProblem, TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_files, table_paths
 from run_elt_dagster.model.templates import template_in
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.table import TableProblem, TableProblemsError
+from run_elt_dagster.model.problems import TableProblem, TableProblemsError
 from run_elt_dagster.model.table_files import table_paths
 
 

@@ -9,7 +9,9 @@ from run_elt_dagster.disk import DiskError, disk_trouble
 from run_elt_dagster.model.column_type import column_type
 from run_elt_dagster.model.lineage import catalogue, own_key
 from run_elt_dagster.model.names import Key, key_of, stored_names
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblem, TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_files
 
 # YAML reads such text as text, without quotes.

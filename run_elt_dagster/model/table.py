@@ -1,27 +1,22 @@
-"""One analytics table as its SQL file declares it: the model, the parser of the file, and what can be wrong with it."""
+"""One analytics table as its SQL file declares it: the model, and what its settings require of each other."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     SkipValidation,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from run_elt_dagster.model.alert_rule import AlertRule, is_owner
 from run_elt_dagster.model.checks import (
-    CHECK_MODELS,
     Checks,
     ColumnContract,
     ColumnContracts,
@@ -31,15 +26,12 @@ from run_elt_dagster.model.checks import (
     Strict,
     Tags,
 )
-from run_elt_dagster.model.freshness import FreshRule, FreshWithin, in_words
+from run_elt_dagster.model.freshness import FreshRule, in_words
 from run_elt_dagster.model.front_matter import (
-    FrontMatter,
     Location,
-    MisplacedSettingsError,
-    find_front_matter,
-    read_settings,
+    nearest_line,
 )
-from run_elt_dagster.model.governance import Masking, ObjectTags, Policies, RowAccess
+from run_elt_dagster.model.governance import ObjectTags, Policies
 from run_elt_dagster.model.governed_parts import require_comparable, require_true_differences
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
 from run_elt_dagster.model.names import (
@@ -68,47 +60,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a run creates while it exchanges the tables of a group begins so.
 GROUP_LOCK_PREFIX = "RUN_ELT_GROUP_"
 _GROUP = r"^[a-z0-9_]{1,63}$"
-
-
-@dataclass(frozen=True)
-class TableProblem:
-    """What is wrong with a table file, and where.
-
-    Attributes:
-        path: The file, or None for a table that was given as a mapping.
-        line: Line of the file, from 1.
-        message: What is required, what was found, what to do.
-        others: The other files that it is a problem of.
-    """
-
-    path: Path | None
-    line: int
-    message: str
-    others: tuple[Path, ...] = ()
-
-    @property
-    def place(self) -> str:
-        """`path:line`. Editors and terminals turn it into a link."""
-        # A name on disk may be no text at all, and neither a terminal nor Dagster takes that.
-        path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
-        return f"{path}:{self.line}"
-
-    def __str__(self) -> str:
-        """Return `path:line: message`."""
-        return f"{self.place}: {self.message}"
-
-
-class TableProblemsError(ValueError):
-    """Every problem of every table file, found in one go."""
-
-    def __init__(self, problems: Sequence[TableProblem]) -> None:
-        self.problems = tuple(problems)
-        count = len(self.problems)
-        listing = "\n".join(f"  {problem}" for problem in self.problems)
-        super().__init__(
-            f"{count} problem{'s' if count > 1 else ''} in table files. No table was loaded, so none can be left out "
-            f"unnoticed. Correct these lines and load again:\n{listing}",
-        )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -201,7 +152,7 @@ class AnalyticsTable(Strict):
 
     def line_of(self, *location: str | int) -> int:
         """Return the line of the file where a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
-        return _line_of(location, self.lines)
+        return nearest_line(location, self.lines)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -643,166 +594,3 @@ FRONT_MATTER_KEYS = tuple(
     for field in AnalyticsTable.model_fields
     if field not in {"schema_name", "table", "sql", "path", "sql_line", "lines"}
 )
-
-
-def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> AnalyticsTable:
-    """Return the table that a SQL file declares.
-
-    Args:
-        path: The file, for messages.
-        text: What it holds; a byte order mark and any line ends are fine.
-        schema: From the path.
-        table: From the path.
-
-    Raises:
-        TableProblemsError: With every problem of the file and its line.
-    """
-    text = text.removeprefix("\ufeff")
-    try:
-        matter = find_front_matter(text)
-    except MisplacedSettingsError as error:
-        raise TableProblemsError([TableProblem(path, _line_at(text, error.offset), str(error))]) from error
-    settings, lines, problems = _read_front_matter(path, text, matter)
-    for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
-        remedy = "It is a check: write it under checks." if key in CHECK_MODELS else ""
-        problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS, remedy=remedy)))
-        del settings[key]
-    sql_line = _line_at(text, matter.end)
-    values = {
-        **settings,
-        "schema": schema,
-        "table": table,
-        "sql": text[matter.end :],
-        "path": path,
-        "sql_line": sql_line,
-        "lines": lines,
-    }
-    try:
-        parsed = AnalyticsTable.model_validate(values)
-    except ValidationError as error:
-        # What YAML has told is not said again in other words.
-        told = {problem.line for problem in problems}
-        found = _validation_problems(path, text, error, lines=lines, sql_start=matter.end)
-        problems += [problem for problem in found if problem.line not in told]
-    else:
-        if not problems:
-            return parsed
-    raise TableProblemsError(sorted(problems, key=lambda problem: problem.line))
-
-
-def _read_front_matter(
-    path: Path, text: str, matter: FrontMatter
-) -> tuple[dict[str, Any], dict[Location, int], list[TableProblem]]:
-    first_line = _line_at(text, matter.yaml_start)
-    settings = read_settings(matter.yaml)
-    problems = [TableProblem(path, first_line + fault.line, fault.message) for fault in settings.faults]
-    return settings.values, {at: first_line + line for at, line in settings.lines.items()}, problems
-
-
-def _validation_problems(
-    path: Path,
-    text: str,
-    error: ValidationError,
-    *,
-    lines: Mapping[Location, int],
-    sql_start: int,
-) -> Iterator[TableProblem]:
-    for detail in error.errors(include_url=False):
-        location = detail["loc"]
-        cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, LocatedError):
-            location = (*location, *cause.location)
-        if isinstance(cause, SqlRuleError):
-            yield TableProblem(path, _line_at(text, sql_start + cause.offset), f"SQL {cause}")
-        else:
-            yield TableProblem(path, _line_of(location, lines), _explain(location, detail))
-
-
-def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
-    parts = [str(part) for part in location if part != "[key]"]
-    subject = ".".join(parts)
-    if detail["type"] == "extra_forbidden":
-        known = [*(".".join([*parts[:-1], name]) for name in _model_at(location).model_fields)]
-        return _unknown_key(subject, known)
-    if detail["type"] == "missing":
-        return f"{subject}: is required, got none."
-    rule, remedy = _rule(detail)
-    got = "" if ", got " in rule else f", got {_written(detail['input'])[:80]!r}"
-    return f"{subject}: {rule.rstrip('.')}{got}.{remedy}"
-
-
-def _rule(detail: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what is required, without the names of Python's classes, and a remedy where there is one to add."""
-    kind = str(detail["type"])
-    if kind == "string_type":
-        return "requires text", "" if isinstance(detail["input"], list | dict) else " Quote it."
-    known = next((words for start, words in _RULES.items() if kind.startswith(start)), None)
-    if known is not None:
-        return known.format(**detail.get("ctx", {})), ""
-    return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "requires"), ""
-
-
-_RULES = {
-    "dict": "requires `key: value` pairs",
-    "model": "requires `key: value` pairs",
-    "tuple": "requires a list",
-    "string_pattern_mismatch": "requires small letters, digits and _, 63 characters at most",
-    "int": "requires a whole number, unquoted",
-    "bool": "requires true or false, unquoted",
-    "greater_than_equal": "requires a number of at least {ge}",
-    "greater_than": "requires a number above {gt}",
-    "less_than_equal": "requires a number of at most {le}",
-    "too_short": "requires at least one entry",
-    "too_long": "requires at most {max_length} characters",
-    "string_too_long": "requires at most {max_length} characters",
-}
-
-
-def _written(value: Any) -> str:
-    """Return a value as YAML has it, and not as Python does."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_written, value)) + "]"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return str(value)
-
-
-def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """Return the model whose unknown key a location is: that of its first part, or `checks` or `checks.<kind>...`."""
-    first, *rest = map(str, location)
-    if first == "policies" and len(rest) > 1:
-        return RowAccess if rest[0] == "row_access" else Masking
-    if first in _MODELS:
-        return _MODELS[first]
-    return CHECK_MODELS.get(rest[0], Checks) if len(rest) > 1 else Checks
-
-
-_MODELS: Mapping[str, type[BaseModel]] = {
-    "columns": ColumnContract,
-    "fresh_within": FreshWithin,
-    "alerts": AlertRule,
-    "policies": Policies,
-    "partitions": Partitioning,
-    "increment": Increment,
-}
-
-
-def _unknown_key(key: str, known: Iterable[str], *, remedy: str = "") -> str:
-    known = list(known)
-    close = difflib.get_close_matches(key, known, n=1)
-    remedy = remedy or f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
-    return f"unknown key {key!r}. {remedy}"
-
-
-def _line_of(location: tuple[str | int, ...], lines: Mapping[Location, int]) -> int:
-    """Return the line of the innermost part of `location` that has one."""
-    for length in range(len(location), 0, -1):
-        if location[:length] in lines:
-            return lines[location[:length]]
-    return 1
-
-
-def _line_at(text: str, offset: int) -> int:
-    return text.count("\n", 0, offset) + 1

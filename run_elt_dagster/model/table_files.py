@@ -8,7 +8,9 @@ from pathlib import Path
 
 from run_elt_dagster.model.alert_rule import FILE as RULES
 from run_elt_dagster.model.alert_rule import AlertRule, read_rule
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem, TableProblemsError, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblem, TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 
 # What a name in a folder leads to.
 _FILE, _FOLDER, _DANGLING = "a file", "a folder", "a link that leads nowhere"

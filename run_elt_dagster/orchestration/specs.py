@@ -15,7 +15,8 @@ from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
 from run_elt_dagster.orchestration.links import Links

@@ -7,7 +7,7 @@ from pathlib import Path
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.lineage import load_declared
 from run_elt_dagster.model.names import Relation, stored_name
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.seeding.kinds import listed_types
 
 

@@ -11,7 +11,8 @@ from run_elt_dagster.dialect.values import Value
 from run_elt_dagster.model.lineage import own_key, read_sql
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_name, stored_names
 from run_elt_dagster.model.placeholders import placeholders_in
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.testing.files import Case, CaseFile, CaseFilesError, Cell, Row, written
 from run_elt_dagster.testing.values import MisfitError, constant, inferred_type, require_digits, type_of_text
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from run_elt_dagster.model.front_matter import Location, Settings, read_settings
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
-from run_elt_dagster.model.table import TableProblem
+from run_elt_dagster.model.problems import TableProblem
 
 SUFFIX = ".test.yaml"
 LIKE_SUFFIX = (SUFFIX, ".test.yml", ".tests.yaml", ".tests.yml")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from run_elt_dagster.model.lineage import load_declared
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable, TableProblem
+from run_elt_dagster.model.problems import TableProblem
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.testing.bound import TableTests, bind
 from run_elt_dagster.testing.files import CaseFilesError, case_files, read_case_file, table_of
 

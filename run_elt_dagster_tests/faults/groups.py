@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster_tests.faults.laboratory import Cell, FaultLab
 from run_elt_dagster_tests.simulator import StatementEvent
 

@@ -13,7 +13,7 @@ import snowflake.connector
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake import cost
 from run_elt_dagster.snowflake.session import ConnectorSession

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.planned import planned_statements

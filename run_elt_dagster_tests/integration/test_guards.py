@@ -8,7 +8,7 @@ import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.names import Relation
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.guards import InventoryTable
 from run_elt_dagster.publish.preflight import MOST_REFUSALS, read_targets
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner

@@ -16,7 +16,7 @@ import sqlalchemy.event
 from run_elt_dagster.alerts.blocks import BLOCKS_LIMIT, TEXT_LIMIT, size, units
 from run_elt_dagster.model.candidate import Marker, marker_in
 from run_elt_dagster.model.lineage import Catalogue, catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.orchestration import failing
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, START, planned_statements
 from run_elt_dagster.publish.planned_group import planned_group

@@ -8,7 +8,8 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.candidate import by_hand_in, marker_in
-from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
 from run_elt_dagster.settings import PublishOptions

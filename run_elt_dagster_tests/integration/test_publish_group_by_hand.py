@@ -10,7 +10,7 @@ import pytest
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.candidate import by_hand_in
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import Kept, Published
 from run_elt_dagster.publish.kept_group import GroupPublisher

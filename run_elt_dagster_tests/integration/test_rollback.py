@@ -12,7 +12,7 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import Rollback

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.orchestration import failing
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import PublishOptions

@@ -6,7 +6,7 @@ import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.outcome import Failure
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.local_server import LocalServer, mau
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.session import ConnectorSession

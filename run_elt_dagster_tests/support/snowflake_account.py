@@ -15,7 +15,8 @@ import pytest
 from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, target_of
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
-from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.run import run_tables

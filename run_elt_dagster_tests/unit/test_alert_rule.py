@@ -5,7 +5,8 @@ import pytest
 
 from run_elt_dagster.model.alert_rule import PageAfter
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.specs import channels_of, owners_of, rules_of

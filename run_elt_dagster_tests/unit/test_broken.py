@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.model.lineage import Catalogue, load_tables
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 
 BAD = "/* elt\nownr: team:data\nowner: team:analytics\n{}\nelt */ select 1 as n"
 

@@ -11,8 +11,10 @@ from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import Audited, AuditOutcome, Numbers, reading_plan
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.production import TableVersion
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 
 CANDIDATE, TARGET = Relation("D", "S", "TEMP_T__8F3A01C2"), Relation("D", "S", "T")
 ID, V, W = Column("ID", "NUMBER", 38, 0), Column("V", "NUMBER", 38, 0), Column("W", "TEXT")

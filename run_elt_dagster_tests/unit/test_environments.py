@@ -14,7 +14,8 @@ from run_elt_dagster.environments.mark import Mark, comment_of, environment_data
 from run_elt_dagster.environments.plan import Plan, plan_of, read_by_full_name, schemas_of
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.table import AnalyticsTable, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import Answer, Session, StatementError
 
 MADE_AT = datetime(2026, 11, 28, 10, tzinfo=UTC)

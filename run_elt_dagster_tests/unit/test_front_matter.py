@@ -12,7 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from run_elt_dagster.model.front_matter import SQL_UNIT, first_semicolon, read_settings
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 
 CHECKS = "checks: {not_null: id}"
 SQL = "select 1 as id"

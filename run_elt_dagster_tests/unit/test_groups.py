@@ -8,8 +8,10 @@ from run_elt_dagster.environments.plan import plan_of
 from run_elt_dagster.model.groups import left_out, reading_candidates
 from run_elt_dagster.model.lineage import Catalogue, catalogue, load_tables
 from run_elt_dagster.model.names import Key, Relation
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.redirects import redirected
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_lock import GroupNote, note_in
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.scheduler import BuildOrder, GroupNode

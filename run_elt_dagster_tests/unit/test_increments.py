@@ -13,8 +13,10 @@ from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, Numbers
 from run_elt_dagster.model.candidate import Marker, comment_of, marker_in, pieces_in
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.production import Production
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.rebuild import require_increment
 from run_elt_dagster.publish import increment_exchange, partitions

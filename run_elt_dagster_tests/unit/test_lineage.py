@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.model.lineage import Catalogue, load_tables
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table_files import load_table
 
 PACKAGE_TABLES = Path(__file__).parents[2] / "run_elt_dagster" / "tables"

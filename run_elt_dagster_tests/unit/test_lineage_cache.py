@@ -7,7 +7,7 @@ import pytest
 from run_elt_dagster.model import lineage_cache
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
-from run_elt_dagster.model.table import TableProblemsError
+from run_elt_dagster.model.problems import TableProblemsError
 
 
 class Parser:

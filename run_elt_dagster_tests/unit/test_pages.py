@@ -18,7 +18,8 @@ from sqlglot import exp
 
 from run_elt_dagster.model.front_matter import find_front_matter
 from run_elt_dagster.model.lineage import catalogue
-from run_elt_dagster.model.table import FRONT_MATTER_KEYS, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import FRONT_MATTER_KEYS
 from run_elt_dagster_tests.support.pages import NOT_RUN, ROOT, STORIES, Block, blocks
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous
 from run_elt_dagster.model.placeholders import PLACEHOLDERS, filled_in, placeholders_in
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
+from run_elt_dagster.model.table import AnalyticsTable
 
 
 def days(**settings: Any) -> Partitioning:

@@ -19,7 +19,9 @@ from run_elt_dagster.alerts import ledger
 from run_elt_dagster.doctor import finding
 from run_elt_dagster.model.checks import CHECK_MODELS
 from run_elt_dagster.model.front_matter import find_front_matter, read_settings
-from run_elt_dagster.model.table import FRONT_MATTER_KEYS, TableProblemsError, parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
+from run_elt_dagster.model.table import FRONT_MATTER_KEYS
 from run_elt_dagster.runs import tags
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.model.lineage import Catalogue, catalogue
-from run_elt_dagster.model.table import parse_table_file
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 
 MAU = dg.AssetKey(["analytics", "mau_summary"])

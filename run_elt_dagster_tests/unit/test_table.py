@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.single_select import SqlRuleError, single_select
-from run_elt_dagster.model.table import AnalyticsTable, TableProblemsError, parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
 
 
 def parse(text: str) -> AnalyticsTable:
