@@ -314,7 +314,7 @@ def policies_refusal(
     """
     if not (policies or unknown):
         return None
-    remedy = "Put the policies on a view of the table, or build it whole with publish: overwrite."
+    remedy = "Declare them in its file, put them on a view of the table, or build it whole with publish: overwrite."
     if not policies:
         remedy = "Set RUN_ELT_CHECK_POLICIES=false where the account has no policies."
     return Refusal(
