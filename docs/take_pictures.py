@@ -22,6 +22,7 @@ GOLDEN = ROOT / "run_elt_dagster_tests" / "unit" / "golden"
 MESSAGES = {
     "slack_message": "failed_check",
     "slack_changes": "failed_changes",
+    "slack_group": "held_back_group",
     "slack_unusual_rows": "unusual_rows",
     "slack_late_table": "late_table",
     "slack_digest": "digest",

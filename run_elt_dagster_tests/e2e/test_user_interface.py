@@ -227,3 +227,40 @@ def test_page_shows_a_number_that_is_not_as_usual(deployment_dir: DeploymentDir,
     page.get_by_text("rows on a Monday; usual").first.wait_for()
     page.get_by_text("over 12 Mondays").first.wait_for()
     screenshot(page, deployment_dir.directory, "unusual_rows", height=700)
+
+
+REFUNDS = """/* elt
+description: What was paid back.
+publish_group: finance
+primary_key: [order_id]
+checks: {{changes: {{max_removed: 0}}}}
+elt */
+select seq4() as order_id, 10 as amount from table(generator(rowcount => {rows}))
+"""
+PAYMENTS = """/* elt
+description: What was paid.
+publish_group: finance
+elt */
+select 120 as amount
+"""
+
+
+@pytest.mark.thorough
+def test_page_shows_a_table_that_was_held_back_with_its_group(deployment_dir: DeploymentDir, page: Page) -> None:
+    folder = deployment_dir.directory / "tables" / "finance"
+    folder.mkdir(parents=True)
+    (folder / "payments.sql").write_text(PAYMENTS, encoding="utf-8")
+    env = {"RUN_ELT_TABLES_DIR": str(folder.parent)}
+    for rows in (12, 5):
+        (folder / "refunds.sql").write_text(REFUNDS.format(rows=rows), encoding="utf-8")
+        command = ("dagster", "asset", "materialize", "--select", "finance/payments,finance/refunds")
+        ended = deployment_dir.run(*command, "-m", "run_elt_dagster", env=env)
+        assert (ended.returncode == 0) == (rows == 12), ended.stderr[-2000:]
+    port = free_port()
+    deployment_dir.start("dagster", "dev", "--host", "127.0.0.1", "--port", str(port), env=env)
+    webserver = Webserver(f"http://127.0.0.1:{port}")
+    deployment_dir.wait_for("the webserver", webserver.is_up)
+    page.goto(f"{webserver.url}/assets/finance/payments?view=events")
+    page.get_by_text("Held back with publish_group finance, because of finance.refunds.").first.wait_for()
+    page.get_by_text("TEMP_PAYMENTS__").first.wait_for()
+    screenshot(page, deployment_dir.directory, "held_back", height=700)
