@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from run_elt_dagster.model.candidate import (
+    by_hand_in,
     comment_of,
     rolled_back_marker,
     target_of,
@@ -140,7 +141,10 @@ class Rollback:
             seen = "Readers see what they saw before."
             self._carry_grants_over(giver=self._target, taker=plan.aside, seen=seen)
         if plan.method != "clean-up" and plan.present is not None and (marker := plan.taken_back):
-            self._send(comment_sql(self._target, comment_of(self._table, replace(marker, state="rollback"))))
+            # A repeated command finds there when a person has published these rows.
+            notes = [str(by_hand)] if (by_hand := by_hand_in(plan.present.comment)) is not None else []
+            begun = comment_of(self._table, replace(marker, state="rollback"), notes=notes)
+            self._send(comment_sql(self._target, begun))
 
     def _clean_up(self, plan: RollbackPlan) -> Iterator[str]:
         """Do what comes after the exchange, and yield what could not be done, with the remedy."""

@@ -23,6 +23,7 @@ from run_elt_dagster.publish.versions import (
     columns_sql,
     count_sql,
     is_before,
+    replaced_at,
     undrop_sql,
 )
 from run_elt_dagster.snowflake.runner import StatementRunner
@@ -227,7 +228,7 @@ class RollbackPlanner:
             dropped = [each for each in dropped if each.marker is None or not _is_no_earlier(each.marker, marker)]
         if is_before(existing.created_at, marker):
             # The object is older than its rows: they were written over others.
-            return self._time_travel(existing, marker)
+            return self._time_travel(existing)
         aside = candidate_of(self._table, database=self._target.database, run_id=marker.run_id)
         plan = self._swap(existing, marker, aside)
         if plan is not None:
@@ -246,12 +247,13 @@ class RollbackPlanner:
             return RollbackPlan(self._table, self._target, "swap", present, version, aside, restore=is_dropped)
         return None
 
-    def _time_travel(self, present: TableVersion, marker: Marker) -> RollbackPlan:
-        answer = self._send(count_sql(self._target, marker.at))
+    def _time_travel(self, present: TableVersion) -> RollbackPlan:
+        read_at = replaced_at(present)
+        answer = self._send(count_sql(self._target, read_at))
         columns = tuple(str(name) for (name,) in self._send(columns_sql(self._target)).rows)
         previous = TableVersion(rows=int(answer.rows[0][0]))
         return RollbackPlan(
-            self._table, self._target, "time travel", present, previous, read_at=marker.at, columns=columns
+            self._table, self._target, "time travel", present, previous, read_at=read_at, columns=columns
         )
 
     def _require_no_pending_build(self, candidates: Sequence[InventoryTable]) -> None:

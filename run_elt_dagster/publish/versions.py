@@ -10,6 +10,7 @@ from typing import Any
 
 from run_elt_dagster.model.candidate import (
     Marker,
+    by_hand_in,
     candidate_prefix,
     instant,
     is_candidate_of,
@@ -128,6 +129,17 @@ def _version(row: Mapping[str, Any]) -> TableVersion:
 def age(version: TableVersion) -> float:
     """Sort what stands first, then what was dropped last."""
     return float("-inf") if version.dropped_at is None else -version.dropped_at.timestamp()
+
+
+def replaced_at(version: TableVersion) -> str:
+    """Return a moment when readers still saw what came before a version, as markers have it; empty if unknown.
+
+    Rows are published after their build began. What a person publishes may have been built days before, and readers have seen others since.
+    """
+    by_hand = by_hand_in(version.comment)
+    if by_hand is not None:
+        return by_hand.at
+    return version.marker.at if version.marker is not None else ""
 
 
 def is_before(created_at: datetime | None, marker: Marker) -> bool:

@@ -1,5 +1,6 @@
 """`run-elt publish`: a candidate that its run has rejected and kept is published by a person, once, or not at all."""
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,9 @@ from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
+from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster_tests.faults.laboratory import open_session
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
@@ -74,6 +76,34 @@ def test_kept_candidate_is_published_once_and_names_who_wanted_it(local_server: 
     # The next run is a run like any other.
     assert local_server.run("0000000C", text(4, 3, publish)).published
     assert by_hand_in(local_server.comment()) is None
+
+
+def test_rollback_of_what_a_person_overwrote_brings_back_what_readers_saw_just_before(
+    local_server: LocalServer,
+) -> None:
+    assert local_server.run("0000000A", text(3, 1, "overwrite")).published
+    assert local_server.run("0000000B", mau(2, 7, publish="overwrite")).published
+    assert local_server.run(RUN, text(4, 2, "overwrite")).failure is not None
+    # Since the run has built its rows, somebody has taken those of before back.
+    _roll_back(local_server)
+    assert local_server.seen() == OLD
+    with publishing(local_server, "overwrite") as publisher:
+        assert by_hand(publisher).outcome.published
+    _roll_back(local_server, is_ended_early=True)
+    _roll_back(local_server)
+    assert local_server.seen() == OLD
+
+
+def _roll_back(local_server: LocalServer, *, is_ended_early: bool = False) -> None:
+    table = _parsed(local_server.directory, mau(1, 1, publish="overwrite"))
+    with open_session(local_server.account.arguments) as session:
+        runner = StatementRunner(session, RunContext("rollback"), threading.Event(), patience=PATIENCE)
+        rollback = Rollback(runner, table, database="RUN_ELT")
+        plan = rollback.plan()
+        if is_ended_early:
+            rollback.prepare(plan)
+        else:
+            assert rollback.carry_out(plan) == ()
 
 
 def _refused(publisher: Publisher, run: str = RUN[:8]) -> str:
