@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.candidate import Marker, audited_at, by_hand_in
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged
@@ -43,10 +43,14 @@ class EndedExchange:
                 f"{note.holder} has not ended. Where it was killed, readers may see the version of before in some of {', '.join(note.tables)} "
                 "and a newer one in others. Repeat the command: it ends what was begun."
             )
-        begun = f"Run {note.run_id} ended while it published publish_group {note.group} ({', '.join(note.tables)})."
+        who = note.holder if note.by else f"Run {note.run_id}"
+        begun = f"{who} ended while it published publish_group {note.group} ({', '.join(note.tables)})."
         why = f" {self.problem}" if self.problem else ""
         if self.state == "forward":
-            return f"{begun} All tables had passed their checks, so the exchange is done now: readers see the new rows in all of them."
+            passed = "All tables had passed their checks"
+            passed += ", or these were waived" if note.by else ""
+            repeat = " Repeat the command: it notes and logs who has published." if note.by else ""
+            return f"{begun} {passed}, so the exchange is done now: readers see the new rows in all of them.{repeat}"
         if self.state == "back":
             return f"{begun} Readers see in all of them what they saw before.{why}"
         return f"{begun} Readers may see new rows in some and old ones in others.{why} Materialize all tables of the group."
@@ -128,7 +132,16 @@ class _Left:
         work = TableWork(self._runner, table, self._inventory, database=database, options=options)
         work.snapshot_at = self._note.at
         work.inspect()
+        self._take_person(work)
         return work
+
+    def _take_person(self, work: TableWork) -> None:
+        """Go on in the name of the person who publishes it by hand: the comment that comes after the exchange says who it was."""
+        candidate = self._inventory.at(work.candidate)
+        comments = [found.comment for found in (candidate, work.existing) if found is not None]
+        signed = next((comment for comment in comments if by_hand_in(comment) is not None), None)
+        if self._note.by and signed is not None:
+            work.by_hand, work.audited_at = by_hand_in(signed), audited_at(signed)
 
     def end(self) -> EndedExchange:
         """End it.

@@ -8,9 +8,10 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.model.candidate import by_hand_in
+from run_elt_dagster.model.candidate import by_hand_in, marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.publish.group_lock import GroupNote
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import Kept, Published
 from run_elt_dagster.publish.kept_group import GroupPublisher
@@ -23,6 +24,7 @@ from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
 
 RUN = "8f3a01c2-1111-4222-8333-444455556666"
+COMMENTS = "select table_name, comment from information_schema.tables where table_name in ('MAU', 'SOURCE')"
 PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
 WANTED = "run-elt publish --group finance --run "
 
@@ -90,6 +92,33 @@ def test_kept_group_is_published_once_by_two_people_at_once(local_server: LocalS
     assert said is not None
     assert (said.person, said.waived) == ("ana", ("changes",))
     assert local_server.tables() == {"MAU", "SOURCE"}
+
+
+def test_who_ends_what_a_killed_command_has_written_says_who_published_and_what_was_waived(
+    local_server: LocalServer,
+) -> None:
+    held_back(local_server, "overwrite")
+    with publishing(local_server, "overwrite") as publisher:
+        assert all(each.outcome.published for each in publisher.publish(kept(publisher), person="ana", waived=()))
+    # As it was after COMMIT: the candidates are there, and the comments do not name the run of the rows yet.
+    signed = dict(local_server.reader.sql(COMMENTS))
+    for name, comment in signed.items():
+        candidate, begun = f"analytics.temp_{name}__{RUN[:8]}", comment.replace("run_elt run", "run_elt publishing")
+        local_server.reader.sql(f"create table {candidate} clone analytics.{name}")
+        local_server.reader.sql(f"comment on table analytics.{name} is '{begun}'")
+    marker = marker_in(signed["SOURCE"])
+    assert marker is not None
+    names = ("analytics.mau", "analytics.source")
+    note = GroupNote("finance", RUN, marker.at, names, by="ana@elsewhere:7", since="2026-01-01T00:00:00Z")
+    local_server.reader.sql(f"create table analytics.run_elt_group_finance (n int) comment = '{note}'")
+    told: list[str] = []
+    assert local_server.run_all(
+        "0000000C", {**group(2, "overwrite"), "other": "select 1 as n"}, keys=["other"], warn=told.append
+    )
+    assert "run-elt publish --group finance of ana@elsewhere:7, begun 2026-01-01 00:00 UTC, ended while" in told[0]
+    assert "Repeat the command" in told[0]
+    assert dict(local_server.reader.sql(COMMENTS)) == signed
+    assert "waiving changes" in signed["SOURCE"]
 
 
 @pytest.mark.thorough
