@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from run_elt_dagster.alerts.blocks import date_text, mentions, names_text, plain_message, say
 from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
 from run_elt_dagster.alerts.failed_runs import ended_at_of
-from run_elt_dagster.alerts.incidents import count_alike, describe, first_message, known_tables
+from run_elt_dagster.alerts.incidents import count_alike, describe, first_message, is_recovered, known_tables
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.notes import REASON_LIMIT, Acknowledgement
-from run_elt_dagster.alerts.posting import Outcome, find_posted, is_gone, post, update
+from run_elt_dagster.alerts.posting import CHANNEL_ERRORS, Outcome, find_posted, is_gone, post, update
 from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import read_snoozes
+
+if TYPE_CHECKING:
+    from slack_sdk.web.client import WebClient
 
 
 def escalate(
@@ -41,7 +45,8 @@ def escalate(
     snoozes = read_snoozes(alerts, instance) if due else {}
     for record, words in due:
         names = tables[record.dagster_run.run_id]
-        if all(name in snoozes for name in names):
+        # In quiet hours, an incident that is over stays open until its recovery is told.
+        if all(name in snoozes for name in names) or is_recovered(alerts, instance, record.dagster_run, names):
             continue
         if not _page(alerts, instance, slack, record, text=_text(alerts, record, names, words), words=words):
             return
@@ -93,14 +98,14 @@ def _page(
     run_id, entry, client = record.dagster_run.run_id, LedgerEntry.of(record.dagster_run), slack.client()
     key, outcome = f"{run_id}/page", None
     if entry.page_tried_at:
-        outcome = find_posted(client, entry.channel, key, entry.ts)
+        outcome = _posted_before(client, slack, entry, key)
         if outcome is None and alerts.clock() < entry.page_tried_at + DOUBTFUL_PROBE_SECONDS:
             return True
     if outcome is None:
         note_on_first(instance, run_id, page_tried_at=alerts.clock())
         message = plain_message(text)
         outcome = post(client, entry.channel, message, run_id=key, thread_ts=entry.ts, is_broadcast=True)
-        if is_gone(outcome):
+        if is_gone(outcome) or outcome.error in CHANNEL_ERRORS:
             outcome = post(client, slack.channel, message, run_id=key)
     if outcome.kind in ("delivered", "refused"):
         note_on_first(instance, run_id, paged_at=alerts.clock(), paged_for=words, page_tried_at=0)
@@ -108,6 +113,12 @@ def _page(
     elif not outcome.ambiguous:
         note_on_first(instance, run_id, page_tried_at=0)
     return outcome.kind in ("delivered", "refused")
+
+
+def _posted_before(client: "WebClient", slack: Slack, entry: LedgerEntry, key: str) -> Outcome | None:
+    """Look for a page whose answer was lost: in the thread's channel, and in that of the deployment."""
+    found = (find_posted(client, channel, key, entry.ts) for channel in dict.fromkeys([entry.channel, slack.channel]))
+    return next((each for each in found if each is not None), None)
 
 
 def _show(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, run_id: str) -> Outcome:

@@ -104,7 +104,7 @@ def first_alike(alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailur
         _open_filter(alerts, fingerprint=failure.fingerprint), limit=ALIKE_READ, ascending=True
     )
     found = [each for each in alike if _is_first(each.dagster_run) and each.dagster_run.run_id != failure.run_id]
-    if not found or _recovered(alerts, instance, found[-1].dagster_run, [table.name for table in failure.tables]):
+    if not found or is_recovered(alerts, instance, found[-1].dagster_run, [table.name for table in failure.tables]):
         return None
     return found[-1]
 
@@ -222,7 +222,7 @@ def announce_recoveries(
         names = tables[record.dagster_run.run_id]
         if alerts.quiet_until(names) and not LedgerEntry.of(record.dagster_run).paged_at:
             continue
-        if _recovered(alerts, instance, record.dagster_run, names):
+        if is_recovered(alerts, instance, record.dagster_run, names):
             failure = describe(alerts, instance, record)
             outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
             announced += outcome.kind == "delivered"
@@ -285,7 +285,7 @@ def _announce_recovery(
     return outcome
 
 
-def _recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
+def is_recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.DagsterRun, names: Sequence[str]) -> bool:
     """Return whether everything that failed in the incident of a run is published again."""
     if is_in_parts(first):
         return _are_parts_published(alerts, instance, first)

@@ -390,3 +390,26 @@ def test_page_breaks_quiet_hours_after_some_failures(urgent: Urgent) -> None:
     (page,) = [each for each in urgent.stand_in.messages if each.get("reply_broadcast")]
     assert "3 failures in a row" in page["text"]
     assert len(urgent.stand_in.first_messages()) == 1
+
+
+def test_incident_that_is_published_again_in_quiet_hours_does_not_page(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="1h")}
+    urgent.tick(3700)
+    assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False]
+    urgent.tick(6 * 3600)
+    assert "Published again" in urgent.stand_in.messages[-1]["text"]
+
+
+def test_page_whose_channel_takes_no_message_goes_to_that_of_the_deployment(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    urgent.stand_in.faults.append(Fault(error="restricted_action", times=1))
+    urgent.tick(3700)
+    assert "Still not published" in urgent.stand_in.messages[-1]["text"]
+    assert "thread_ts" not in urgent.stand_in.messages[-1]
+    posts = urgent.posts()
+    urgent.tick(30)
+    assert urgent.posts() == posts
