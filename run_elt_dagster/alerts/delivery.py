@@ -9,7 +9,17 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
 from run_elt_dagster.alerts.ledger import LedgerEntry, State, Status, config_of, destination_of, start_of
-from run_elt_dagster.alerts.posting import Outcome, answers, ask, find_posted, is_gone, post, post_where, update
+from run_elt_dagster.alerts.posting import (
+    FROZEN_ERRORS,
+    Outcome,
+    answers,
+    ask,
+    find_posted,
+    is_gone,
+    post,
+    post_where,
+    update,
+)
 from run_elt_dagster.alerts.slack import Slack
 
 if TYPE_CHECKING:
@@ -382,6 +392,9 @@ def _reply(client: "WebClient", thread: Thread, run_id: str, channel: str) -> Ou
     if thread.message is not None:
         counted = update(client, thread.channel, thread.ts, thread.message)
         if thread.reply is None and not is_gone(counted):
+            if counted.error in FROZEN_ERRORS:
+                # Nothing is to be said beside the count, and no other alert is to wait for it.
+                return Outcome("delivered", channel=thread.channel, thread_ts=thread.ts)
             return replace(counted, ts="", channel=thread.channel, thread_ts=thread.ts)
         if is_gone(counted) or counted.kind == "transient":
             return counted

@@ -19,7 +19,7 @@ from run_elt_dagster.alerts.failure import FailedTable, RunFailure
 from run_elt_dagster.alerts.ledger import LedgerEntry, open_incidents
 from run_elt_dagster.alerts.message import failure_message, recovery_message
 from run_elt_dagster.alerts.notes import Acknowledgement, with_notes
-from run_elt_dagster.alerts.posting import Outcome, is_gone, post, update
+from run_elt_dagster.alerts.posting import FROZEN_ERRORS, Outcome, is_gone, post, update
 from run_elt_dagster.alerts.production import seen_from_text, seen_to_text
 from run_elt_dagster.alerts.run_events import CHECK_EVENT_TYPES, EVENT_TYPES, TABLE_EVENT_TYPES, run_failure, utc
 from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
@@ -176,7 +176,7 @@ def tell_acknowledged(
         client, count = slack.client(), count_alike(instance, first.run_id)
         message = first_message(alerts, first, describe(alerts, instance, record), count=count)
         outcome = update(client, entry.channel, entry.ts, message)
-        if outcome.kind == "delivered":
+        if outcome.kind == "delivered" or outcome.error in FROZEN_ERRORS:
             line = plain_message(
                 f":eyes: {taken.line(alerts.style())} No reply and no page follows until it is published again."
             )

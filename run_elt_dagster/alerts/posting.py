@@ -21,10 +21,11 @@ Kind = Literal["delivered", "transient", "rate limit", "unauthorized", "refused"
 TRANSIENT_ERRORS = {"internal_error", "service_unavailable", "request_timeout", "fatal_error", "team_added_to_org"}
 AMBIGUOUS_ERRORS = {"fatal_error"}
 FORM_ERRORS = {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "metadata_too_large"}
-# What Slack answers where a thread's first message, or its channel, is gone, or takes no replies any more.
+# What Slack answers where a thread's first message, or its channel, is gone, takes no replies any more, or is another app's.
 # https://docs.slack.dev/reference/methods/chat.update#errors
 GONE_ERRORS = {
     "message_not_found",
+    "cant_update_message",
     "thread_not_found",
     "channel_not_found",
     "is_archived",
@@ -32,6 +33,8 @@ GONE_ERRORS = {
     "cannot_reply_to_message",
     "restricted_action_thread_locked",
 }
+# What Slack answers where this one message cannot be changed any more; others can.
+FROZEN_ERRORS = {"edit_window_closed"}
 # A channel that a file names wrongly, or that the app is not in.
 CHANNEL_ERRORS = {
     "channel_not_found",

@@ -413,3 +413,20 @@ def test_page_whose_channel_takes_no_message_goes_to_that_of_the_deployment(urge
     posts = urgent.posts()
     urgent.tick(30)
     assert urgent.posts() == posts
+
+
+@pytest.mark.parametrize(
+    "error", ["cant_update_message", pytest.param("edit_window_closed", marks=pytest.mark.thorough)]
+)
+def test_acknowledged_message_that_cannot_be_changed_holds_up_no_other_alert(urgent: Urgent, error: str) -> None:
+    urgent.names = ("mau", "dau")
+    urgent.first_attempt(urgent.fail_only("mau"))
+    acknowledge(urgent.alerts, urgent.instance, "analytics.mau", by="Jane")
+    urgent.stand_in.faults.append(Fault(error=error, method="chat.update"))
+    urgent.tick(30)
+    repeat = urgent.fail_only("mau")
+    urgent.first_attempt(repeat)
+    other = urgent.fail_only("dau")
+    urgent.first_attempt(other)
+    urgent.tick(30)
+    assert [urgent.ledger(run).status for run in (repeat, other)] == ["delivered", "delivered"]
