@@ -114,9 +114,10 @@ def snooze(
     for table in tables:
         one = Snooze(table, float(until), shortened(by, NAME_LIMIT), shortened(reason, REASON_LIMIT))
         write_snooze(alerts, instance, one)
+    # Also what an earlier snooze holds back for longer.
+    _look_again(alerts, instance)
     if seconds:
         return f"Snoozed until {_moment(until)}: {', '.join(tables)}. What fails meanwhile is told then."
-    _look_again(alerts, instance)
     return f"Not snoozed any more: {', '.join(tables)}."
 
 
@@ -168,7 +169,7 @@ def _look_again(alerts: Alerts, instance: dg.DagsterInstance) -> None:
     held = dg.RunsFilter(tags={ALERT: "held"}, statuses=alerting_statuses(alerts))
     for run in instance.get_runs(held, limit=WAITING_READ):
         entry = LedgerEntry.of(run)
-        if entry.location == alerts.location:
+        if entry.location in ("", alerts.location):
             hold(instance, run.run_id, until=0, words=entry.held_for, location=entry.location, clock=alerts.clock)
 
 

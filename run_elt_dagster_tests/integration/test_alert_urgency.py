@@ -430,3 +430,13 @@ def test_acknowledged_message_that_cannot_be_changed_holds_up_no_other_alert(urg
     urgent.first_attempt(other)
     urgent.tick(30)
     assert [urgent.ledger(run).status for run in (repeat, other)] == ["delivered", "delivered"]
+
+
+def test_second_snooze_that_is_shorter_counts(urgent: Urgent) -> None:
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=4 * 3600, by="Jane")
+    urgent.first_attempt(urgent.fail())
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=600, by="Joe")
+    urgent.tick(30)
+    assert urgent.posts() == 0
+    urgent.tick(600)
+    assert urgent.posts() == 1
