@@ -124,7 +124,9 @@ class Newsroom:
         found = untaken(self._alerts, self._instance, self._seen.sweep, tag=RECEIVERS, since=self.ledger.began_at)
         if surely_ours and here is not None:
             found = [each for each in found if here.surely_has(each.dagster_run)]
-        new = [each for each in found if each.dagster_run.run_id not in self.ledger.taking][:TAKEN_PER_LOOK]
+        # What waits elsewhere stays among the oldest for two days, and must not keep later ones away.
+        new = [each for each in found if each.dagster_run.run_id not in self.ledger.taking and not self._waits(each)]
+        new = new[:TAKEN_PER_LOOK]
         taken = list[str]()
         for record in self._due(without_interrupted(self._instance, new, until=started + TAKING_SECONDS / 2)):
             if time.monotonic() > started + TAKING_SECONDS:
@@ -138,14 +140,14 @@ class Newsroom:
         if not records:
             return []
         hold_back(self._alerts, self._instance, records, log=self._log)
-        due = list[dg.RunRecord]()
-        for record in read_again(self._instance, records):
-            entry = LedgerEntry.of(record.dagster_run)
-            is_held = entry.status == "held" and entry.next_at > self._now
-            is_for_digest = entry.status in ("queued", "digest") and not self._is_without_slack
-            if not is_held and not is_for_digest:
-                due.append(record)
+        due = [record for record in read_again(self._instance, records) if not self._waits(record)]
         return sorted(due, key=ended_at_of)
+
+    def _waits(self, record: dg.RunRecord) -> bool:
+        """Return whether a failure is held back, or left to the digest, by its entry in Slack's ledger."""
+        entry = LedgerEntry.of(record.dagster_run)
+        is_held = entry.status == "held" and entry.next_at > self._now
+        return is_held or (entry.status in ("queued", "digest") and not self._is_without_slack)
 
     def _take_failure(self, record: dg.RunRecord, *, verifies: bool) -> None:
         failure, run_id = self._described(record, verifies=verifies), record.dagster_run.run_id

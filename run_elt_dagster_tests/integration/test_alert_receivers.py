@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from run_elt_dagster.alerts import receivers_news
 from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
@@ -424,3 +425,16 @@ def test_pager_gets_each_incident_with_its_key_and_the_recovery_ends_it(
     assert hook.taken[0]["payload"]["severity"] == "critical"
     assert hook.taken[0]["payload"]["summary"].startswith(FAILED)
     assert json.dumps(hook.taken).count("Open the run") == 0, "links need RUN_ELT_WEBSERVER_URL"
+
+
+def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
+    receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers_news, "TAKEN_PER_LOOK", 1)
+    receiving.names = ("mau", "dau")
+    receiving.rules = {"analytics.mau": AlertRule(severity="digest")}
+    receiving.fail_only("mau")
+    receiving.fail_only("dau")
+    for _ in range(3):
+        receiving.tell(15)
+    assert [each["title"].split()[0] for each in hook.taken] == ["analytics.dau"]
