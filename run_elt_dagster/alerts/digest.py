@@ -117,12 +117,14 @@ def _queued(alerts: Alerts, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     """Return the failed runs that are to be in a digest, and in none yet, the oldest first."""
     queued = dg.RunsFilter(tags={ALERT: "queued"}, statuses=alerting_statuses(alerts))
     records = instance.get_run_records(queued, limit=PAGE, ascending=True)
-    entries = {record.dagster_run.run_id: LedgerEntry.of(record.dagster_run) for record in records}
-    return [
-        record
-        for record in records
-        if (entry := entries[record.dagster_run.run_id]).status == "queued" and entry.location == alerts.location
-    ]
+
+    def is_one(run: dg.DagsterRun) -> bool:
+        entry = LedgerEntry.of(run)
+        # A run that was held back before the sensors knew their location has none.
+        is_here = entry.location == alerts.location or (not entry.location and is_ours(alerts, instance, run))
+        return entry.status == "queued" and is_here
+
+    return [record for record in records if is_one(record.dagster_run)]
 
 
 def _failed_lines(

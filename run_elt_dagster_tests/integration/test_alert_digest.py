@@ -16,6 +16,7 @@ from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.freshness import FreshWithin
+from run_elt_dagster.runs.code_location import CodeLocation
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
@@ -278,3 +279,11 @@ def test_failure_of_the_digest_pages_after_its_time(daily: Daily) -> None:
         daily.look(3600)
     assert "it has failed for 1 h" in daily.stand_in.messages[0]["text"]
     assert sum("it has failed for 1 h" in each["text"] for each in daily.stand_in.messages) == 1
+
+
+def test_failure_that_was_held_back_before_the_location_was_known_is_in_its_digest(daily: Daily) -> None:
+    run = daily.fail()
+    daily.first_attempt(run)
+    daily.here = CodeLocation("here", "__repository__", "", {})
+    daily.look()
+    assert daily.ledger(run).status == "digest"
