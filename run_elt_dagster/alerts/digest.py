@@ -86,18 +86,22 @@ def look_for_digest(
 
 def _rolled_over(alerts: Alerts, ledger: DigestLedger) -> DigestLedger:
     """Return the ledger of today: a digest that was posted on another day is followed by one with what is not over."""
-    now = alerts.clock()
-    at = TimeOfDay.of(alerts.settings.digest_at)
     digests: list[Digest] = []
     for digest in ledger.digests:
-        due_at = digest.due_at
-        while digest.is_posted and (following := _next(at, due_at)) <= now:
-            due_at = following
+        due_at = _last_due(alerts, digest.due_at) if digest.is_posted else digest.due_at
         if due_at == digest.due_at:
             digests.append(digest)
         elif left := tuple(line for line in digest.lines if not line.over_at):
             digests.append(Digest(uuid.uuid4().hex, digest.route, due_at, left))
     return DigestLedger(tuple(digests))
+
+
+def _last_due(alerts: Alerts, due_at: float) -> float:
+    """Return the last moment for a digest by now, after one that was due; itself if none has come since."""
+    at = TimeOfDay.of(alerts.settings.digest_at)
+    while (following := _next(at, due_at)) <= alerts.clock():
+        due_at = following
+    return due_at
 
 
 def _next(at: TimeOfDay, moment: float) -> float:
@@ -322,6 +326,7 @@ class _Delivery:
 
     def _post(self, digest: Digest) -> bool:
         slack, now, config = self._slack, self._alerts.clock(), config_of(self._slack)
+        digest = replace(digest, shown="")
         entry, message = digest.entry, self._message(digest)
         entry = replace(
             entry,
@@ -334,8 +339,12 @@ class _Delivery:
             replace(digest, entry=replace(entry, status="posting", next_at=now + POSTING_SECONDS, config=config))
         )
         outcome = send(slack.client(), slack, entry, Draft(message, channel=digest.route), digest.id)
-        entry = after(entry, outcome, now=self._alerts.clock(), config=config)
-        self._keep(replace(digest, entry=entry, shown=_fingerprint(message) if entry.status == "delivered" else ""))
+        was_sent, entry = entry.ambiguous, after(entry, outcome, now=self._alerts.clock(), config=config)
+        if entry.status == "delivered" and not was_sent:
+            due_at = _last_due(self._alerts, digest.due_at)
+            digest = replace(digest, due_at=due_at, shown=_fingerprint(message))
+        # What was found may say what an attempt before has said: the next look brings it up to date.
+        self._keep(replace(digest, entry=entry))
         if entry.status != "delivered":
             self._log.warning(f"a digest was not delivered: {entry.reason}")
         return entry.status == "delivered"

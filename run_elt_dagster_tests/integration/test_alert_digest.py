@@ -281,6 +281,30 @@ def test_failure_of_the_digest_pages_after_its_time(daily: Daily) -> None:
     assert sum("it has failed for 1 h" in each["text"] for each in daily.stand_in.messages) == 1
 
 
+def test_found_digest_gets_what_came_after_the_attempt_whose_answer_was_lost(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.stand_in.has_history = True
+    daily.stand_in.faults.append(Fault(drop_answer=True, times=1))
+    daily.look_at_the_hour()
+    daily.fail()
+    for _ in range(3):
+        daily.look(90)
+    assert [" · 2 times since " in message["text"] for message in daily.stand_in.messages] == [True]
+
+
+def test_digest_that_slack_takes_a_day_late_is_posted_once(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.stand_in.faults.append(Fault(status=503, method=""))
+    daily.look_at_the_hour()
+    daily.look(DAY + 600)
+    daily.stand_in.faults.clear()
+    for _ in range(4):
+        daily.look(300)
+    assert len(daily.stand_in.messages) == 1
+
+
 def test_failure_that_was_held_back_before_the_location_was_known_is_in_its_digest(daily: Daily) -> None:
     run = daily.fail()
     daily.first_attempt(run)
