@@ -44,6 +44,10 @@ def publish_partitions(
         if isinstance(found, PublishedPartitions):
             log.partitions_published_before(found)
             return _published_already(instance, publisher, found)
+        if (unnoted := found.unnoted) is not None:
+            # What comes next is signed anew.
+            log.partitions_published_before(unnoted)
+            said([_recorded(instance, unnoted)])
         _print_plan(found, checks)
         if not is_agreed and not agrees():
             return 1
@@ -72,10 +76,13 @@ def _published_already(instance: dg.DagsterInstance, publisher: PartitionPublish
     who = f", {found.by_hand.words}" if found.by_hand is not None else ""
     what = f"{found.table.name}: {partition_words(found.keys)} of run {short_id(found.run_id)}"
     print(f"{what} are published already{who}. What readers see was not changed.")
-    left = [publisher.drop_what_is_left(found)]
-    if missing := unrecorded_partitions(instance, found):
-        left.append(report(instance, late_events_of_partitions(found, missing)))
-    return said(left)
+    return said([publisher.drop_what_is_left(found), _recorded(instance, found)])
+
+
+def _recorded(instance: dg.DagsterInstance, found: PublishedPartitions) -> str | None:
+    """Record what Dagster does not know yet; return why it could not be recorded."""
+    missing = unrecorded_partitions(instance, found)
+    return report(instance, late_events_of_partitions(found, missing)) if missing else None
 
 
 def _told(instance: dg.DagsterInstance, done: PartitionsByHand, kept: KeptPartitions) -> int:

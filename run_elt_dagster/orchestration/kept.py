@@ -57,14 +57,13 @@ def events_of_partitions(published: PartitionsByHand, run_id: str) -> Sequence[E
         run_id: The run that had built them.
     """
     outcome, found = published.outcome, list[Event]()
-    key, same = (
-        _asset_key(outcome.table),
-        {"dagster/table_name": str(outcome.target), **_by_hand(published.by_hand, run_id)},
-    )
+    key = _asset_key(outcome.table)
     for partition, part in outcome.partitions.items():
         if part.state == "published":
+            by_hand = published.by_hand_of(partition)
+            same = {"dagster/table_name": str(outcome.target), **_by_hand(by_hand, run_id)}
             metadata = {**same, ROWS_OF_PARTITION: part.row_count or 0}
-            found.append(_of_partition(outcome.table, partition, metadata, published.by_hand))
+            found.append(_of_partition(outcome.table, partition, metadata, by_hand))
             found += (
                 evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS, partition=partition)
                 for audit in part.audits

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, pieces_in, target_of
 from run_elt_dagster.model.names import Relation, short_id
@@ -69,6 +70,16 @@ class KeptPartitions:
         """The keys of those that are published."""
         done = {*self.published, *self.superseded}
         return tuple(key for key in self.part.keys if key not in done)
+
+    @property
+    def unnoted(self) -> "PublishedPartitions | None":
+        """What a command has published of them that was ended before it could note it elsewhere; None where nothing says so."""
+        if self.taken_up is None:
+            return None
+        began = datetime.fromisoformat(self.taken_up.at)
+        found = tuple(self.notes[key] for key in self.published if self.notes[key].published_at >= began)
+        target = Relation(self.candidate.database, self.candidate.schema, self.table.stored_table)
+        return PublishedPartitions(self.table, target, self.marker.run_id, found, self.taken_up) if found else None
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,13 @@ class PartitionsByHand:
     outcome: TableOutcome
     by_hand: ByHand | None
     left: str | None = None
+
+    def by_hand_of(self, key: str) -> ByHand | None:
+        """Return who has published one of them, with the checks that were waived for it and not for another one."""
+        if self.by_hand is None:
+            return None
+        audits = self.outcome.partitions[key].audits
+        return replace(self.by_hand, waived=tuple(dict.fromkeys(each.audit.name for each in audits if each.is_waived)))
 
 
 class PartitionPublisher:

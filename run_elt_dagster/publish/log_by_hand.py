@@ -55,7 +55,7 @@ class LogByHand:
                 continue
             run = _published_by(each.by_hand, run_id)
             asked = [row for row in publish_rows(run, each.outcome, at=now) if not keys or row["PARTITION_KEY"] in keys]
-            rows += [{**row, **_waived(each.by_hand)} for row in asked if row["STATE"] == "published"]
+            rows += [{**row, **_waived(_by_hand_of(each, row))} for row in asked if row["STATE"] == "published"]
             found = check_rows(run, each.outcome, at=now)
             checks += [row for row in found if not keys or row.get("PARTITION_KEY") in keys]
         self._write(JOB, rows, checks)
@@ -124,8 +124,13 @@ def _launched_by(person: str) -> str:
     return f"the command line {person}"
 
 
-def _waived(by_hand: ByHand) -> Row:
-    return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None}
+def _by_hand_of(done: ByHandOutcome | PartitionsByHand, row: Row) -> ByHand | None:
+    """Return who has published what a row is about."""
+    return done.by_hand_of(row["PARTITION_KEY"]) if isinstance(done, PartitionsByHand) else done.by_hand
+
+
+def _waived(by_hand: ByHand | None) -> Row:
+    return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None} if by_hand is not None else {}
 
 
 def _rolled_back(

@@ -9,6 +9,7 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.kept import events_of_partitions
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept_parts import (
     KeptPartitions,
@@ -75,6 +76,35 @@ def test_kept_partitions_are_published_once_and_the_others_stay(local_server: Lo
         again = publisher.find(RUN[:8])
         assert isinstance(again, PublishedPartitions)
         assert again.keys == (key(1), key(2), key(3))
+
+
+def test_each_partition_says_what_was_waived_for_it_also_after_a_killed_command(local_server: LocalServer) -> None:
+    arguments, session, candidate = local_server.account.arguments, local_server.reader, f"temp_daily__{RUN[:8]}"
+    assert run_slice(arguments, rejecting(OLD), [1, 2], "0000000A").published
+    first = "day = '2024-01-01'"
+    other = (
+        f"select day, n, iff({first}, 2, 1)::int as v from ({Version(4, 1).sql}) where n < {3 * DAYS} or not {first}"
+    )
+    assert states(run_slice(arguments, rejecting(other), [1, 2], RUN)) == {1: "failed", 2: "failed"}
+    session.sql(f"create table analytics.kept clone analytics.{candidate}")
+    with publishing(local_server) as publisher:
+        done = by_hand(publisher, "row_count")
+        assert states(done.outcome) == {1: "published", 2: "published"}
+        made = [each for each in events_of_partitions(done, RUN) if isinstance(each, dg.AssetMaterialization)]
+        assert {each.partition: each.metadata["checks_waived"].value for each in made} == {
+            key(1): "changes",
+            key(2): "row_count",
+        }
+        # Killed after its COMMIT, it would have left the candidate with its name. Here the second day was refused.
+        comment = session.sql("select comment from information_schema.tables where table_name = 'KEPT'")[0][0]
+        session.sql(f"alter table analytics.kept rename to analytics.{candidate}")
+        session.sql(f"comment on table analytics.{candidate} is '{done.by_hand} {comment}'")
+        session.sql(f"delete from analytics.run_elt_partitions where partition_key = '{key(2)}'")
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, KeptPartitions)
+        assert found.wanted == (key(2),)
+        assert found.unnoted is not None
+        assert (found.unnoted.keys, found.unnoted.by_hand) == ((key(1),), done.by_hand)
 
 
 @pytest.mark.thorough
