@@ -20,7 +20,8 @@ def roll_back_group(project: Project, group: str, *, is_agreed: bool, further: b
             return 1
         # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = [*rollback.carry_out(plan), *noted(instance, _observations(plan))]
-        log.rolled_back(plan.due)
+        # Those, too, that a killed command has ended with: it has logged none.
+        log.rolled_back(plan.plans if plan.due else ())
     if plan.due:
         print(f"publish_group {group} is back. The next run of it publishes again: fix its SQL first.")
     for problem in left:

@@ -4,10 +4,11 @@ A command is no run. It writes its rows when what it did is done. Nothing that g
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from run_elt_dagster.model.candidate import ByHand, Marker
-from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.kept import JOB, ByHandOutcome, Published
 from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
@@ -82,13 +83,22 @@ class LogByHand:
         self._write(JOB, rows)
 
     def rolled_back(self, plans: Sequence[RollbackPlan]) -> None:
-        """Add tables that have their previous versions again. The run is that of the rows that readers do not see any more."""
-        rows = [
-            _rolled_back(
-                self._rolled_back_by(plan.taken_back), plan.table, plan.target, plan.method, rows=plan.previous.rows
-            )
-            for plan in plans
-        ]
+        """Add tables that have their previous versions again. The run is that of the rows that readers do not see any more.
+
+        What an earlier command has logged is not added again: the rows of a run are taken back once.
+
+        Args:
+            plans: Of one table, or of all tables of a group. The one or the other may be done by an earlier command that was killed.
+        """
+        taken_back = [plan.taken_back for plan in plans]
+        # Rows that were written over others name their run by the start of its id.
+        whole = {short_id(each.run_id): each.run_id for each in taken_back if each and not each.is_rolled_back}
+        rows: list[Row] = []
+        for plan, marker in zip(plans, taken_back, strict=True):
+            run = self._rolled_back_by(marker, act=f"{ROLLBACK} {marker.at}" if marker is not None else "")
+            run = replace(run, run_id=whole.get(run.run_id, run.run_id))
+            method = plan.method if plan.method != "done" else None
+            rows.append(_rolled_back(run, plan.table, plan.target, method, rows=plan.previous.rows))
         self._write(ROLLBACK, rows)
 
     def parts_rolled_back(self, plan: PartRollbackPlan) -> None:
@@ -99,9 +109,9 @@ class LogByHand:
             rows.append(_rolled_back(run, plan.table, plan.target, plan.table.method, rows=version.rows, key=part))
         self._write(ROLLBACK, rows)
 
-    def _rolled_back_by(self, taken_back: Marker | None) -> LoggedRun:
+    def _rolled_back_by(self, taken_back: Marker | None, *, act: str = "") -> LoggedRun:
         run_id = taken_back.run_of_rows if taken_back is not None else ""
-        act = f"{ROLLBACK} {datetime.now(UTC).isoformat()}"
+        act = act or f"{ROLLBACK} {datetime.now(UTC).isoformat()}"
         return LoggedRun(run_id or _UNKNOWN, ROLLBACK, _launched_by(self._person), act=act)
 
     def _write(self, command: str, rows: Sequence[Row], checks: Sequence[Row] = ()) -> None:
@@ -134,7 +144,13 @@ def _waived(by_hand: ByHand | None) -> Row:
 
 
 def _rolled_back(
-    run: LoggedRun, table: AnalyticsTable, target: Relation, method: str, *, rows: int | None, key: str | None = None
+    run: LoggedRun,
+    table: AnalyticsTable,
+    target: Relation,
+    method: str | None,
+    *,
+    rows: int | None,
+    key: str | None = None,
 ) -> Row:
     known = {"STATE": "rolled back", "ROW_COUNT": rows, "PUBLISH_METHOD": method}
     return found_row(run, table, target, at=datetime.now(UTC), key=key, published=known)
