@@ -363,6 +363,8 @@ def _governance_findings(look: _Look, tables: Catalogue, inventory: TargetInvent
         yield failed(Check.TARGETS, problem, remedy)
     if drift := list(seen.drift(lambda target: _is_table(inventory, target))):
         yield ok(Check.TARGETS, f"the next run of each sets it: {'; '.join(drift[:NAMES_SHOWN])}{_and_more(drift)}")
+    for problem in seen.unreadable:
+        yield failed(Check.TARGETS, problem, f"Give role {look.role} what it lacks: a run asks the same.")
 
 
 def _is_table(inventory: TargetInventory, target: Relation) -> bool:

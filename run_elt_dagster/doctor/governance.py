@@ -34,10 +34,14 @@ class GovernanceLook:
         tables: The declared tables.
         database: Stored name of the session's database.
         role: The session's role.
+
+    Attributes:
+        unreadable: What `drift` could not find out, in words: a run asks the same.
     """
 
     def __init__(self, ask: _Ask, tables: Iterable[AnalyticsTable], *, database: str, role: str) -> None:
         self._ask, self._tables, self._database, self._role = ask, list(tables), database, role
+        self.unreadable: list[str] = []
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what a run could not set, each with its remedy."""
@@ -103,7 +107,7 @@ class GovernanceLook:
             except StatementError as error:
                 if not error.answered:
                     raise
-                yield f"the policies of {_listed(list(map(str, some)))} cannot be listed: {error}"
+                self.unreadable.append(f"the policies of {_listed(list(map(str, some)))} cannot be listed: {error}")
                 continue
             for target in some:
                 missing = set(declared_policies(tables[target], database=self._database)) - present[target]
@@ -122,7 +126,8 @@ class GovernanceLook:
             except StatementError as error:
                 if not error.answered:
                     raise
-                yield f"tags cannot be read: {error}"
+                targets = _listed(str(target) for target, _, _ in some)
+                self.unreadable.append(f"the tags of {targets} cannot be read: {error}")
                 continue
             for (target, tag, wanted), got in zip(some, values, strict=True):
                 if got != wanted:

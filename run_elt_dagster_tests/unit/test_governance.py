@@ -67,9 +67,11 @@ def test_what_the_next_run_sets_is_said_in_two_statements(
 
 
 def test_what_cannot_be_read_of_published_tables_is_said() -> None:
-    assert list(look({}).drift(lambda target: target == X)) == [
+    refused = look({})
+    assert list(refused.drift(lambda target: target == X)) == []
+    assert refused.unreadable == [
         "the policies of D.A.B cannot be listed: refused",
-        "tags cannot be read: refused",
+        "the tags of D.A.B cannot be read: refused",
     ]
 
 
