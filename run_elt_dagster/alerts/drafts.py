@@ -11,6 +11,7 @@ from run_elt_dagster.alerts.delivery import Draft, Thread, deliver_once, missing
 from run_elt_dagster.alerts.failed_runs import ended_at_of, records_of
 from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.incidents import (
+    are_parts_published,
     are_published_since,
     count_alike,
     describe,
@@ -18,6 +19,7 @@ from run_elt_dagster.alerts.incidents import (
     describe_verified,
     first_alike,
     first_message,
+    is_in_parts,
 )
 from run_elt_dagster.alerts.ledger import LedgerEntry, destination_of
 from run_elt_dagster.alerts.message import failure_message, list_message, lost_message, repeat_message, repeats_message
@@ -95,9 +97,7 @@ def _draft(
         left = _untold(instance, covered)
         held = _held_line([record, *left], style)
         # What was published while it was held back is told once, in green.
-        is_over = bool(held) and are_published_since(
-            alerts, instance, failure, since=max(map(ended_at_of, (record, *left)))
-        )
+        is_over = bool(held) and _are_over(alerts, instance, failure, [record, *left])
         message = failure_message(failure, style=style, count=1 + len(left), state="recovered" if is_over else "open")
         draft = Draft(
             with_note(message, "\n".join(filter(None, (held, paged_line(LedgerEntry.of(record.dagster_run), style))))),
@@ -113,6 +113,15 @@ def _draft(
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
         return Draft(lost_message(run_id, style=alerts.style()), location=alerts.location)
+
+
+def _are_over(
+    alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailure, records: Sequence[dg.RunRecord]
+) -> bool:
+    """Return whether all that failed alike in some runs is published again; each may lack partitions of its own."""
+    if any(is_in_parts(record.dagster_run) for record in records):
+        return are_parts_published(alerts, instance, records)
+    return are_published_since(alerts, instance, failure, since=max(map(ended_at_of, records)))
 
 
 def _held_line(records: Sequence[dg.RunRecord], style: Style) -> str:

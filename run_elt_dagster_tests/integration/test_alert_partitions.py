@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from run_elt_dagster.alerts.acknowledging import snooze
 from run_elt_dagster.alerts.backfills import tell_failed_backfills
 from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.health import health_of
@@ -167,3 +169,17 @@ def test_backfill_with_a_failed_run_is_left_to_the_alert_of_the_run(channel: Cha
     tell_failed_backfills(channel.alerts, channel.project.instance, channel.slack, None, log=LOG)
     ((text, _),) = channel.said
     assert text.startswith("*🔴 analytics.days, 2024-01-02, was not published")
+
+
+@pytest.mark.thorough
+def test_held_failures_of_partitions_are_over_when_each_is_published(channel: Channel) -> None:
+    channel.now = time.time()
+    snooze(channel.alerts, channel.project.instance, "analytics.days", seconds=600, by="Jane")
+    channel.run(partitions="2024-01-02")
+    channel.run(partitions="2024-01-04")
+    channel.project.sql("insert into raw_data.e values ('2024-01-04', 4)")
+    channel.run(partitions="2024-01-04")
+    channel.now += 900
+    channel.tick()
+    ((text, _),) = channel.said
+    assert "Recovered" not in text
