@@ -79,8 +79,10 @@ class QuietHours:
     def until(self, moment: datetime) -> datetime | None:
         """Return when they end if a moment is in them, in UTC; None if it is not."""
         day = moment.astimezone(self.begin.zone).date()
-        for begin in (self.begin.on(day - _DAY), self.begin.on(day)):
-            end = self.end.next_after(begin)
+        days = _DAY if self.end.time < self.begin.time else timedelta()
+        for began in (day - _DAY, day):
+            # Where the clocks leave their hour out, they end before they begin: there are none on that day.
+            begin, end = self.begin.on(began), self.end.on(began + days)
             if begin <= moment < end:
                 return end
         return None

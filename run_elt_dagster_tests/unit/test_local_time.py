@@ -47,6 +47,9 @@ def test_wrong_time_of_the_day_is_a_wrong_setting(text: str) -> None:
         # Summer time begins and ends in these nights: they last 8 and 10 hours.
         ("22:00-07:00 Europe/Berlin", datetime(2026, 3, 28, 21, tzinfo=UTC), datetime(2026, 3, 29, 5, tzinfo=UTC)),
         ("22:00-07:00 Europe/Berlin", datetime(2026, 10, 24, 20, tzinfo=UTC), datetime(2026, 10, 25, 6, tzinfo=UTC)),
+        # The clocks leave this hour out in that night.
+        ("02:00-03:00 Europe/Berlin", datetime(2026, 3, 29, 12, tzinfo=UTC), None),
+        ("02:30-03:00 Europe/Berlin", datetime(2026, 3, 29, 1, 30, tzinfo=UTC), None),
         ("12:00-13:00", datetime(2026, 7, 1, 12, 30, tzinfo=UTC), datetime(2026, 7, 1, 13, tzinfo=UTC)),
     ],
 )
