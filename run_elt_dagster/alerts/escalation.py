@@ -8,8 +8,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import date_text, mentions, names_text, plain_message, say
 from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
-from run_elt_dagster.alerts.failed_runs import ended_at_of
-from run_elt_dagster.alerts.incidents import count_alike, describe, first_message, is_recovered, known_tables
+from run_elt_dagster.alerts.incidents import began_at, count_alike, describe, first_message, is_recovered, known_tables
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.notes import REASON_LIMIT, Acknowledgement
 from run_elt_dagster.alerts.posting import CHANNEL_ERRORS, Outcome, find_posted, is_gone, post, update
@@ -48,7 +47,14 @@ def escalate(
         # In quiet hours, an incident that is over stays open until its recovery is told.
         if all(name in snoozes for name in names) or is_recovered(alerts, instance, record.dagster_run, names):
             continue
-        if not _page(alerts, instance, slack, record, text=_text(alerts, record, names, words), words=words):
+        if not _page(
+            alerts,
+            instance,
+            slack,
+            record,
+            text=_text(alerts, names, words, began=_row(instance, record, known)[1]),
+            words=words,
+        ):
             return
 
 
@@ -68,18 +74,20 @@ def _reason(
         alike = (
             [each for each in firsts if name in known.tables.get(each.dagster_run.run_id, ())] if rule.failures else []
         )
-        failures = sum(_count(instance, each, known) for each in alike)
-        if words := rule.words(failures=failures, seconds=alerts.clock() - ended_at_of(record)):
+        failures = sum(_row(instance, each, known)[0] for each in alike)
+        began = _row(instance, record, known)[1] if rule.time is not None else alerts.clock()
+        if words := rule.words(failures=failures, seconds=alerts.clock() - began):
             return words
     return ""
 
 
-def _count(instance: dg.DagsterInstance, record: dg.RunRecord, known: Known) -> int:
-    """Return how many runs of an incident failed, asked again after another has."""
+def _row(instance: dg.DagsterInstance, record: dg.RunRecord, known: Known) -> tuple[int, float]:
+    """Return how many runs of an incident failed, and when the first one did; asked again after another has."""
     run_id, last_at = record.dagster_run.run_id, LedgerEntry.of(record.dagster_run).last_failed_at
-    if known.counts.get(run_id, (0, 0))[0] != last_at:
-        known.counts[run_id] = (last_at, count_alike(instance, run_id))
-    return known.counts[run_id][1]
+    if known.counts.get(run_id, (0, 0, 0))[0] != last_at:
+        known.counts[run_id] = (last_at, count_alike(instance, run_id), began_at(instance, record))
+    _, count, began = known.counts[run_id]
+    return count, began
 
 
 def _page(
@@ -129,12 +137,12 @@ def _show(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, run_id: st
     return update(slack.client(), entry.channel, entry.ts, message)
 
 
-def _text(alerts: Alerts, record: dg.RunRecord, names: Sequence[str], words: str) -> str:
+def _text(alerts: Alerts, names: Sequence[str], words: str, *, began: float) -> str:
     style = alerts.style()
     owners = list(dict.fromkeys(owner for name in names for owner in alerts.owners.get(name, ())))
     # A page wakes a person: without an owner that Slack knows, who is in the channel.
     everybody = "" if any(owner in style.mentions for owner in owners) else "<!here> "
-    since = date_text(datetime.fromtimestamp(ended_at_of(record), UTC))
+    since = date_text(datetime.fromtimestamp(began, UTC))
     return "\n".join(
         filter(
             None,

@@ -134,6 +134,15 @@ def count_alike(instance: dg.DagsterInstance, first_id: str) -> int:
     return 1 + sum((entry := LedgerEntry.of(run)).status == "delivered" and entry.first == first_id for run in repeats)
 
 
+def began_at(instance: dg.DagsterInstance, first: dg.RunRecord) -> float:
+    """Return when an incident began, in seconds since the epoch: of failures told together, the message is kept with the last."""
+    first_id = first.dagster_run.run_id
+    alike = dg.RunsFilter(tags={INCIDENT: first_id, ALERT: "delivered"})
+    repeats = instance.get_run_records(alike, limit=ALIKE_READ, ascending=True)
+    own = [each for each in repeats if LedgerEntry.of(each.dagster_run).first == first_id]
+    return min(map(ended_at_of, [first, *own]))
+
+
 def open_firsts(alerts: Alerts, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     """Return the first runs of the open incidents, the oldest first."""
     opened = instance.get_run_records(_open_filter(alerts), limit=INCIDENTS_READ, ascending=True)

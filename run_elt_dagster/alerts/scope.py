@@ -73,10 +73,11 @@ class Known:
             do not change.
         cleared_until: Until when copies of visible tags were taken away, in seconds since the epoch; None before the first look.
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; 0 for never, None before the first look.
-        counts: How many runs of an open incident had failed, and when its last one did, by the id of the first run.
+        counts: When the last run of an open incident had failed, how many had, and when the first one did, by the id of the run that its
+            message is kept with.
     """
 
-    counts: dict[str, tuple[float, int]] = field(default_factory=dict[str, tuple[float, int]])
+    counts: dict[str, tuple[float, int, float]] = field(default_factory=dict[str, tuple[float, int, float]])
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     cleared_until: float | None = None
     last_delivered_at: float | None = None

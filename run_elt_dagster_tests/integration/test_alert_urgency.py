@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy
 
 from run_elt_dagster.alerts.acknowledging import NotOpenError, acknowledge, list_incidents, snooze
 from run_elt_dagster.alerts.health import health_of
@@ -440,3 +441,18 @@ def test_second_snooze_that_is_shorter_counts(urgent: Urgent) -> None:
     assert urgent.posts() == 0
     urgent.tick(600)
     assert urgent.posts() == 1
+
+
+def test_time_of_an_incident_counts_from_its_first_failure_where_several_are_told_together(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
+    snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3000, by="Jane")
+    run = urgent.fail()
+    urgent.first_attempt(run)
+    urgent.now += 2900
+    later = urgent.copy(run)
+    with urgent.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        ends = sqlalchemy.text("update runs set end_time = :at where run_id = :id")
+        connection.execute(ends, {"at": urgent.now, "id": later})
+    for seconds in (200, 600):
+        urgent.tick(seconds)
+    assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, False, True]
