@@ -10,7 +10,14 @@ import dagster as dg
 from run_elt_dagster.alerts.delivery import hold
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, ended_at_of
 from run_elt_dagster.alerts.failure import RunFailure
-from run_elt_dagster.alerts.incidents import count_alike, describe_in_short, first_alike, open_firsts, tables_of
+from run_elt_dagster.alerts.incidents import (
+    are_published_since,
+    count_alike,
+    describe_in_short,
+    first_alike,
+    open_firsts,
+    tables_of,
+)
 from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.snoozes import Snooze, read_snoozes
@@ -114,12 +121,22 @@ class _Look:
         snoozed = _snoozed(names, self.snoozes)
         if snoozed is not None and now < (until := min(snoozed.until, latest)):
             return Hold(until, snoozed.words)
-        quiet_until = min(alerts.quiet_until(names), latest, self._pages_at(record, names))
-        if now < quiet_until and not self._is_let_out(record, names):
-            return Hold(quiet_until, QUIET)
+        quiet_until = min(alerts.quiet_until(names), latest)
+        if now < quiet_until and (until := self._silent_until(record, failure, names, quiet_until)) > now:
+            return Hold(until, QUIET)
         if alerts.severity_of(names) == "digest" and not self._has_paged(names, failure):
             return Hold(0, "it is told in the daily digest", for_digest=True)
         return None
+
+    def _silent_until(
+        self, record: dg.RunRecord, failure: RunFailure, names: Sequence[str], quiet_until: float
+    ) -> float:
+        """Return until when quiet hours hold a failure back: if its tables are published again, no page is due before their end."""
+        until = min(quiet_until, self._pages_at(record, names))
+        if until > self.alerts.clock() and not self._is_let_out(record, names):
+            return until
+        since = ended_at_of(record)
+        return quiet_until if are_published_since(self.alerts, self.instance, failure, since=since) else 0
 
     def _pages_at(self, record: dg.RunRecord, names: Sequence[str]) -> float:
         """Return until when quiet hours may hold a failure back: then its tables page."""

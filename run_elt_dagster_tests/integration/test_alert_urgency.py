@@ -443,6 +443,17 @@ def test_second_snooze_that_is_shorter_counts(urgent: Urgent) -> None:
     assert urgent.posts() == 1
 
 
+def test_failure_that_is_published_again_waits_for_the_end_of_quiet_hours_though_it_would_page(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="1h")}
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    urgent.tick(3700)
+    assert urgent.posts() == 0
+    urgent.tick(6 * 3600)
+    (message,) = urgent.stand_in.messages
+    assert "🟢 Recovered" in message["text"]
+
+
 def test_time_of_an_incident_counts_from_its_first_failure_where_several_are_told_together(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
     snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3000, by="Jane")
