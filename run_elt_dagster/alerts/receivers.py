@@ -28,6 +28,8 @@ NOT_READ = (
 )
 # A part of an address shorter than this would tear words of a log line apart.
 _SHORTEST_PART = 4
+# The second one has the path of each request, for who logs at the level DEBUG.
+_LOGGERS = ("apprise", "urllib3.connectionpool")
 _private: ContextVar[tuple[str, ...]] = ContextVar("run_elt_receiver", default=())
 
 
@@ -160,9 +162,10 @@ def _sent(service: Any, write: Callable[[int], Letter]) -> Outcome:
 @contextmanager
 def _kept_private(address: str) -> Generator[None]:
     """Keep the parts of an address out of what Apprise logs meanwhile."""
-    logger = logging.getLogger("apprise")
-    if not any(isinstance(each, _WithoutAddresses) for each in logger.filters):
-        logger.addFilter(_WithoutAddresses())
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _WithoutAddresses) for each in logger.filters):
+            logger.addFilter(_WithoutAddresses())
     token = _private.set(_parts(address))
     try:
         yield

@@ -104,6 +104,10 @@ class Newsroom:
         oldest, news = self._now - KEPT.total_seconds(), list[News]()
         standings = {name: ledger.of(name) for name in self._receivers}
         for each in ledger.news:
+            for name in set(each.left) - set(standings):
+                self._log.warning(
+                    f"the alert {each.id} is for the receiver {name}, that is not set any more: {each.title}"
+                )
             left = tuple(name for name in each.left if name in standings)
             if each.at >= oldest and left:
                 news.append(replace(each, left=left))

@@ -1,6 +1,7 @@
 """Receivers besides Slack over real HTTP and SMTP: each alert arrives, whatever becomes of an answer or of the process."""
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -438,3 +439,18 @@ def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
     for _ in range(3):
         receiving.tell(15)
     assert [each["title"].split()[0] for each in hook.taken] == ["analytics.dau"]
+
+
+@pytest.mark.thorough
+def test_alert_for_a_receiver_that_is_not_set_any_more_is_in_the_log(
+    receiving: Receiving, hook: ReceiverStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hook.status = 500
+    receiving.fail()
+    receiving.tell()
+    receiving.settings = settings_of("other=json://127.0.0.1:1")
+    receiving.tell(60)
+    receiving.tell(60)
+    assert caplog.text.count("that is not set any more") == 1, "in the first look alone"
+    assert "hook-" not in caplog.text
