@@ -20,7 +20,7 @@ from run_elt_dagster.alerts.failure import RunFailure
 from run_elt_dagster.alerts.incidents import are_published_since, describe_in_short
 from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of, start_of
-from run_elt_dagster.alerts.posting import is_gone, update
+from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import read_snoozes
@@ -357,9 +357,12 @@ class _Delivery:
         outcome = update(self._slack.client(), digest.entry.channel, digest.entry.ts, message)
         if outcome.kind == "delivered":
             self._keep(replace(digest, shown=_fingerprint(message)))
-        elif is_gone(outcome):
+        elif is_gone(outcome) or outcome.error in FROZEN_ERRORS:
             return self._post(replace(digest, entry=LedgerEntry()))
-        return outcome.kind == "delivered"
+        else:
+            self._log.warning(f"a digest was not brought up to date: {outcome.reason}")
+        # What Slack refuses is of this message: the others must not wait for it.
+        return outcome.kind not in ("transient", "rate limit")
 
     def _keep_for_later(self, digest: Digest) -> None:
         kept = missing(self._slack)

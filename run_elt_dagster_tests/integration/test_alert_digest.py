@@ -311,3 +311,14 @@ def test_failure_that_was_held_back_before_the_location_was_known_is_in_its_dige
     daily.here = CodeLocation("here", "__repository__", "", {})
     daily.look()
     assert daily.ledger(run).status == "digest"
+
+
+def test_digest_that_cannot_be_changed_is_posted_anew(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.look_at_the_hour()
+    daily.stand_in.faults.append(Fault(error="edit_window_closed", method="chat.update"))
+    daily.fail()
+    daily.look()
+    daily.look()
+    assert [" · 2 times since " in message["text"] for message in daily.stand_in.messages] == [False, True]
