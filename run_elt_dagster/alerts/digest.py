@@ -17,7 +17,14 @@ from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, rea
 from run_elt_dagster.alerts.digest_message import digest_message
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of, is_ours, records_of
 from run_elt_dagster.alerts.failure import RunFailure
-from run_elt_dagster.alerts.incidents import are_published_since, describe_in_short
+from run_elt_dagster.alerts.holding import LONGEST_SECONDS
+from run_elt_dagster.alerts.incidents import (
+    are_parts_published,
+    are_published_since,
+    describe_in_short,
+    is_in_parts,
+    names_published_since,
+)
 from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of, start_of
 from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
@@ -252,6 +259,8 @@ def _paged(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -
         line.key
         for line in failing
         if line.key in due
+        # An older failure is not looked for any more: nothing would come of it.
+        and alerts.clock() - line.last_at < LONGEST_SECONDS
         and not all(name in snoozes for name in line.tables)
         and _let_out(alerts, instance, line, due[line.key])
     }

@@ -322,3 +322,13 @@ def test_digest_that_cannot_be_changed_is_posted_anew(daily: Daily) -> None:
     daily.look()
     daily.look()
     assert [" · 2 times since " in message["text"] for message in daily.stand_in.messages] == [False, True]
+
+
+@pytest.mark.thorough
+def test_failure_that_is_not_looked_for_any_more_is_not_said_to_page(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.page_after = "1h"
+    daily.look(3 * DAY)
+    (line,) = read_digests(daily.instance, "").lines
+    assert (line.paged_at, daily.ledger(line.run_id).status) == (0, "digest")
