@@ -98,9 +98,15 @@ def _rolled_over(alerts: Alerts, ledger: DigestLedger) -> DigestLedger:
         due_at = _last_due(alerts, digest.due_at) if digest.is_posted else digest.due_at
         if due_at == digest.due_at:
             digests.append(digest)
-        elif left := tuple(line for line in digest.lines if not line.over_at):
+        elif left := tuple(line for line in digest.lines if not line.over_at and _can_end(alerts, line)):
             digests.append(Digest(uuid.uuid4().hex, digest.route, due_at, left))
     return DigestLedger(tuple(digests))
+
+
+def _can_end(alerts: Alerts, line: Line) -> bool:
+    """Return whether it can be seen that a line is over: not of a table without a file any more. Such a line is told once."""
+    known = alerts.rules if line.what == "warned" else alerts.owners
+    return any(name in known for name in line.tables)
 
 
 def _last_due(alerts: Alerts, due_at: float) -> float:
@@ -227,7 +233,8 @@ def _over(
     """Return the ledger with what is over: checks that hold again, tables that are published again, or in time again."""
     over = {v.line.key: v.line.last_at for v in verdicts if v.passed}
     open_ = [line for line in ledger.lines if not line.over_at]
-    late = _late_tables(alerts, instance) if any(line.what == "late" for line in open_) else {}
+    # Whatever its file says by now: with another severity it has a message of its own, and is not over.
+    late = read_ledger(instance, alerts.location).late if any(line.what == "late" for line in open_) else {}
     over |= {line.key: alerts.clock() for line in open_ if line.what == "late" and line.tables[0] not in late}
     over |= {line.key: alerts.clock() for line in _published_again(alerts, instance, open_, log=log)}
 

@@ -231,6 +231,8 @@ def test_late_table_is_in_the_digest_and_has_no_message_of_its_own(daily: Daily)
     cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
     cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
     assert daily.stand_in.messages[-1]["text"].startswith("*🟠 analytics.mau is late")
+    daily.look()
+    assert [line.over_at for line in read_digests(daily.instance, "").lines] == [0], "it is late still"
 
 
 @pytest.mark.thorough
@@ -332,3 +334,12 @@ def test_failure_that_is_not_looked_for_any_more_is_not_said_to_page(daily: Dail
     daily.look(3 * DAY)
     (line,) = read_digests(daily.instance, "").lines
     assert (line.paged_at, daily.ledger(line.run_id).status) == (0, "digest")
+
+
+def test_line_of_a_table_without_a_file_is_in_no_further_digest(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.look_at_the_hour()
+    daily.names = ("dau",)
+    daily.look(DAY)
+    assert (daily.posts(), read_digests(daily.instance, "").digests) == (1, ())
