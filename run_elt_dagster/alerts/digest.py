@@ -300,9 +300,23 @@ def _published_again(
     records = {record.dagster_run.run_id: record for record in records_of(instance, [line.run_id for line in maybe])}
     for line in maybe:
         record = records.get(line.run_id)
-        failure = describe_in_short(alerts, instance, record, log=log) if record is not None else None
-        if failure is not None and are_published_since(alerts, instance, failure, since=line.last_at):
+        if record is None:
+            # Its run was deleted.
+            is_over = names_published_since(alerts, instance, line.tables, since=line.last_at)
+        elif is_in_parts(record.dagster_run):
+            is_over = are_parts_published(alerts, instance, _runs_of(alerts, instance, line) or [record])
+        else:
+            failure = describe_in_short(alerts, instance, record, log=log)
+            is_over = failure is not None and are_published_since(alerts, instance, failure, since=line.last_at)
+        if is_over:
             yield line
+
+
+def _runs_of(alerts: Alerts, instance: dg.DagsterInstance, line: Line) -> list[dg.RunRecord]:
+    """Return the last runs of a line: each may lack partitions of its own."""
+    in_digests = dg.RunsFilter(tags={ALERT: ["queued", "digest"]}, statuses=alerting_statuses(alerts))
+    records = instance.get_run_records(in_digests, limit=PAGE)
+    return [record for record in records if start_of(record.dagster_run.run_id) in line.runs]
 
 
 class _Delivery:

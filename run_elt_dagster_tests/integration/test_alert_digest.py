@@ -315,6 +315,15 @@ def test_failure_that_was_held_back_before_the_location_was_known_is_in_its_dige
     assert daily.ledger(run).status == "digest"
 
 
+def test_line_of_a_table_without_a_file_is_in_no_further_digest(daily: Daily) -> None:
+    daily.fail()
+    daily.look()
+    daily.look_at_the_hour()
+    daily.names = ("dau",)
+    daily.look(DAY)
+    assert (daily.posts(), read_digests(daily.instance, "").digests) == (1, ())
+
+
 def test_digest_that_cannot_be_changed_is_posted_anew(daily: Daily) -> None:
     daily.fail()
     daily.look()
@@ -334,12 +343,3 @@ def test_failure_that_is_not_looked_for_any_more_is_not_said_to_page(daily: Dail
     daily.look(3 * DAY)
     (line,) = read_digests(daily.instance, "").lines
     assert (line.paged_at, daily.ledger(line.run_id).status) == (0, "digest")
-
-
-def test_line_of_a_table_without_a_file_is_in_no_further_digest(daily: Daily) -> None:
-    daily.fail()
-    daily.look()
-    daily.look_at_the_hour()
-    daily.names = ("dau",)
-    daily.look(DAY)
-    assert (daily.posts(), read_digests(daily.instance, "").digests) == (1, ())

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 
 from run_elt_dagster.alerts.acknowledging import snooze
 from run_elt_dagster.alerts.backfills import tell_failed_backfills
+from run_elt_dagster.alerts.digest import look_for_digest
+from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.first_attempt import alert_of_failed_run
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.reconciliation import reconcile
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.runs.partitions import BACKFILL
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster_tests.integration.test_doctor import switch
@@ -36,6 +39,7 @@ class Channel:
     project: DagsterProject
     stand_in: SlackStandIn
     now: float = 0
+    rules: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
 
     @property
     def slack(self) -> Slack:
@@ -44,7 +48,7 @@ class Channel:
     @property
     def alerts(self) -> Alerts:
         owners = {"analytics.days": ["team:a"], "analytics.other": ["team:b"]}
-        return Alerts(AlertSettings(), owners, ("job",), clock=lambda: self.now)
+        return Alerts(AlertSettings(), owners, ("job",), clock=lambda: self.now, rules=self.rules)
 
     def run(self, *tables: str, partitions: str, backfill: str = "") -> str:
         """Run partitions, and give the alerting its first look at the run."""
@@ -183,3 +187,20 @@ def test_held_failures_of_partitions_are_over_when_each_is_published(channel: Ch
     channel.tick()
     ((text, _),) = channel.said
     assert "Recovered" not in text
+
+
+@pytest.mark.thorough
+def test_line_of_the_digest_is_over_when_each_partition_is_published(channel: Channel) -> None:
+    channel.now = time.time()
+    channel.rules = {"analytics.days": AlertRule(severity="digest")}
+    for day in ("02", "04"):
+        channel.run(partitions=f"2024-01-{day}")
+    instance, said = channel.project.instance, list[bool]()
+    for day in ("04", "02"):
+        look_for_digest(channel.alerts, instance, channel.slack, None, log=LOG)
+        channel.project.sql(f"insert into raw_data.e values ('2024-01-{day}', 4)")
+        channel.run(partitions=f"2024-01-{day}")
+        look_for_digest(channel.alerts, instance, channel.slack, None, log=LOG)
+        (line,) = read_digests(instance, "").lines
+        said.append(bool(line.over_at))
+    assert said == [False, True]
