@@ -10,6 +10,7 @@ from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said, say_published
 from run_elt_dagster.model.names import short_id
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.kept import events_of, report
 from run_elt_dagster.orchestration.past import past_of
@@ -96,13 +97,8 @@ def _told(instance: dg.DagsterInstance, group: str, done: Sequence[ByHandOutcome
     """
     for warning in (warning for each in done for warning in each.outcome.warnings):
         say_on_stderr(warning)
-    failures = [each.outcome.failure.message for each in done if each.outcome.failure is not None]
-    if failures:
-        blocked = dict.fromkeys(audit.audit.name for each in done for audit in each.outcome.audits if audit.blocks)
-        named = " ".join(f"--check {name}" for name in blocked)
-        raise ValueError(
-            f"publish_group {group} was not published. {' '.join(failures)}{f' To waive them, add {named}.' if named else ''}"
-        )
+    if problem := why_not_published(group, done):
+        raise ValueError(problem)
     newer = {each.outcome.superseded_by for each in done if each.outcome.superseded_by}
     if newer:
         raise ValueError(
@@ -115,3 +111,15 @@ def _told(instance: dg.DagsterInstance, group: str, done: Sequence[ByHandOutcome
             rows = each.outcome.row_count or 0
             print(f"{each.outcome.table.name}: {rows:,} rows of run {short_id(run_id)}, {each.by_hand.words}.")
     return said(left)
+
+
+def why_not_published(group: str, done: Sequence[ByHandOutcome]) -> str:
+    """Return why a group is not published, or not all of it, in sentences; empty where nothing has failed."""
+    failures = [each.outcome.failure for each in done if each.outcome.failure is not None]
+    told = " ".join(failure.message for failure in failures)
+    if any(failure.reason == Reason.GROUP_HALF_PUBLISHED for failure in failures):
+        return f"{told} Once it is ended, repeat the command: it notes and logs who has published."
+    blocked = dict.fromkeys(audit.audit.name for each in done for audit in each.outcome.audits if audit.blocks)
+    named = " ".join(f"--check {name}" for name in blocked)
+    waive = f" To waive them, add {named}." if named else ""
+    return f"publish_group {group} was not published. {told}{waive}" if failures else ""

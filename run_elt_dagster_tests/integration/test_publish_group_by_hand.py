@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.cli.publish_group import why_not_published
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import by_hand_in, marker_in
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.parsing import parse_table_file
@@ -19,6 +21,7 @@ from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import Patience
 from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
@@ -119,6 +122,26 @@ def test_who_ends_what_a_killed_command_has_written_says_who_published_and_what_
     assert "Repeat the command" in told[0]
     assert dict(local_server.reader.sql(COMMENTS)) == signed
     assert "waiving changes" in signed["SOURCE"]
+
+
+def test_command_that_leaves_a_group_half_published_does_not_say_that_nothing_was(local_server: LocalServer) -> None:
+    held_back(local_server, "swap")
+    swaps: list[str] = []
+
+    def let_one_pass(event: StatementEvent) -> None:
+        """Refuse the second exchange, and what would put the first one back."""
+        if event.phase == "before" and "SWAP WITH" in event.sql:
+            swaps.append(event.sql)
+            if len(swaps) > 1:
+                raise SqlError("refused", errno=3001, sqlstate="42501")
+
+    with publishing(local_server, "swap") as publisher, local_server.account.hooked(let_one_pass):
+        done = publisher.publish(kept(publisher), person="ana", waived=())
+    assert seen(local_server) in ((1, 2), (2, 1))
+    told = why_not_published("finance", done)
+    assert "was not published" not in told
+    assert told.startswith("publish_group finance is published in part, and analytics.mau ")
+    assert told.endswith("Once it is ended, repeat the command: it notes and logs who has published.")
 
 
 @pytest.mark.thorough
