@@ -253,7 +253,10 @@ def test_process_killed_while_it_posts_duplicates_at_most_what_slack_took_withou
 
 @pytest.mark.parametrize(
     ("break_it", "remedy"),
-    [("token", "invalid_auth: Correct SLACK_TOKEN."), ("channel", "channel_not_found: Set SLACK_CHANNEL")],
+    cases(
+        [("token", "invalid_auth: Correct SLACK_TOKEN."), ("channel", "channel_not_found: Set SLACK_CHANNEL")],
+        usual=[("token", "invalid_auth: Correct SLACK_TOKEN.")],
+    ),
 )
 def test_wrong_setting_fails_the_tick_with_the_remedy_and_is_no_storm(
     harness: AlertHarness, break_it: str, remedy: str

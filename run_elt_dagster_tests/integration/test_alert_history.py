@@ -108,7 +108,7 @@ def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
     swept = effort(usual=failed_runs.PAGE, thorough=failed_runs.MOST_SWEPT)
     monkeypatch.setattr(failed_runs, "MOST_SWEPT", swept)
     early = untold_run(harness, age=2 * DAY - timedelta(hours=1))
-    count = effort(usual=1200, thorough=100_000)
+    count = effort(usual=700, thorough=100_000)
     told_runs(harness, count, youngest=timedelta(hours=2), oldest=2 * DAY - timedelta(hours=2))
     late = untold_run(harness, age=timedelta(minutes=30))
     sweep, reads = Sweep(), Reads(harness, monkeypatch)

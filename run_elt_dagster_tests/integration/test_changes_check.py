@@ -181,7 +181,7 @@ def _expected(new: list[Row], old: list[Row]) -> tuple[int, ...]:
     return (len(new), len(old), *states, *by_column)
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(200, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [6, pytest.param(200, marks=pytest.mark.thorough)])
 def test_difference_is_that_of_a_plain_comparison_of_the_rows(account: Account, examples: int) -> None:
     session = account.session()
     one, other = (Relation("RUN_ELT", "ANALYTICS", name) for name in ("DIFF_NEW", "DIFF_OLD"))

@@ -12,6 +12,7 @@ from run_elt_dagster.publish.planned import planned_statements
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.integration.test_planned import RUN, sent
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 MORE = """policies:
@@ -76,7 +77,7 @@ def message(outcome: TableOutcome) -> str:
     return outcome.failure.message
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["clone"]))
 def test_planned_statements_of_a_governed_table_are_those_that_a_run_sends(
     local_server: LocalServer, publish: str
 ) -> None:

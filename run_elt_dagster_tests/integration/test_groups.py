@@ -9,7 +9,7 @@ from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.group_lock import GroupNote
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, effort
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer
 
@@ -44,7 +44,7 @@ def left_over(server: LocalServer) -> set[str]:
     return server.tables() - {name.upper() for name in NAMES}
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["clone"]))
 def test_tables_of_a_group_read_each_others_candidates_and_are_published_together(
     local_server: LocalServer, publish: str
 ) -> None:

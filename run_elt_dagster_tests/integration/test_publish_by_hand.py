@@ -17,6 +17,7 @@ from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 RUN = "8f3a01c2-1111-4222-8333-444455556666"
@@ -45,7 +46,7 @@ def by_hand(publisher: Publisher, *waived: str, run: str = RUN[:8]) -> ByHandOut
     return publisher.publish(found, person="ana b]", waived=waived)
 
 
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["swap"]))
 def test_kept_candidate_is_published_once_and_names_who_wanted_it(local_server: LocalServer, publish: str) -> None:
     assert local_server.run("0000000A", text(3, 1, publish)).published
     rejected = local_server.run(RUN, text(5, 2, publish))
