@@ -233,7 +233,9 @@ class GroupRollback:
         lock = GroupLock(self._runner, self._relation, note)
         while (holder := lock.take()) is not None:
             self._require_over(holder, now)
-            lock.release()
+            # Another command may have done so a moment before, and have it now.
+            if lock.holder() == holder:
+                lock.release()
         return lock
 
     def _exchange(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> None:

@@ -33,6 +33,7 @@ from run_elt_dagster_tests.faults.laboratory import (
     open_session,
     run,
 )
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.history import lay_empty_history
 
@@ -205,6 +206,25 @@ def test_lock_of_another_command_or_run_is_respected(lab: FaultLab) -> None:
     assert locks(lab, group) == []
     locked_by(replace(other, by=operator()))
     assert rolled_back(lab, group).due
+
+
+def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: FaultLab) -> None:
+    group, began = published(lab, "overwrite"), "2026-01-01T00:00:00Z"
+    killed = GroupNote(group.group, "0000000B", began, ("analytics.a",), "rolls back", "ana@elsewhere:7", began)
+    lab.sql(f"create table analytics.{group.lock} (run_id varchar) comment = '{killed}'")
+    now = lab.sql("select to_varchar(sysdate(), 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6Z')")[0][0]
+    other = replace(killed, by="ben@elsewhere:8", since=now)
+    looks: list[str] = []
+
+    def takes_it_first(event: StatementEvent) -> None:
+        if event.phase == "after" and event.sql.startswith("SELECT COMMENT FROM") and not looks:
+            looks.append(event.sql)
+            lab.sql(f"create or replace table analytics.{group.lock} (run_id varchar) comment = '{other}'")
+
+    with lab.account.hooked(takes_it_first):
+        told = refused(lab, group)
+    assert f"{group.group} of ben@elsewhere:8, begun" in told
+    assert locks(lab, group) == [str(other)]
 
 
 def meet_fault(lab: FaultLab, publish: str, fault: str = "failed", *, index: int = -1) -> Group:

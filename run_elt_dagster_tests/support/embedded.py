@@ -76,11 +76,11 @@ class Account:
 
     @contextmanager
     def hooked(self, hook: Hook) -> Generator[None]:
-        self.server.hook = hook
+        before, self.server.hook = self.server.hook, hook
         try:
             yield
         finally:
-            self.server.hook = None
+            self.server.hook = before
 
 
 @contextmanager
