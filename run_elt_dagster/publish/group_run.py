@@ -254,7 +254,7 @@ class GroupRun:
             with about(work):
                 work.inspect()
                 if is_exchanged(work):
-                    raise self._published_by_hand(work)
+                    raise self._published_by_another(work)
                 try:
                     if newer_builds(work) or work.has_target_come_or_gone:
                         return False
@@ -298,13 +298,18 @@ class GroupRun:
             )
         )
 
-    def _published_by_hand(self, work: TableWork) -> PublishRefusedError:
-        """Return why a second person who publishes the same kept candidates must not: a second swap would bring the old rows back."""
+    def _published_by_another(self, work: TableWork) -> PublishRefusedError:
+        """Return why the same candidates must not be published twice: a second swap would bring the old rows back."""
+        rule, remedy = "that nobody ends its exchange while it goes on", "Nothing is left to do: readers see its rows."
+        subject = f"run {self._runner.run.run_id} of publish_group {self.name}"
+        if self._by:
+            subject, rule = f"publishing publish_group {self.name} by hand", "that nobody else does at the same time"
+            remedy = "Repeat the command: it says what readers see."
         return PublishRefusedError(
             Refusal(
-                f"publishing publish_group {self.name} by hand requires that nobody else does at the same time",
+                f"{subject} requires {rule}",
                 f"the rows of run {self._runner.run.run_id} in {work.target} already",
-                "Repeat the command: it says what readers see.",
+                remedy,
                 seen=work.production.words,
                 reason=Reason.TARGET_CHANGES,
             )

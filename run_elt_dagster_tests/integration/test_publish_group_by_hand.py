@@ -144,6 +144,26 @@ def test_command_that_leaves_a_group_half_published_does_not_say_that_nothing_wa
     assert told.endswith("Once it is ended, repeat the command: it notes and logs who has published.")
 
 
+def test_run_whose_exchange_somebody_else_has_ended_says_so_and_does_not_swap_back(local_server: LocalServer) -> None:
+    texts = {name: text.replace("max_changed: 0", "max_changed: 1") for name, text in group(2, "swap").items()}
+    local_server.run_all("0000000A", group(1, "swap"))
+    ended: list[str] = []
+
+    def end_it(event: StatementEvent) -> None:
+        """Exchange all of it, as a look does at a run that seems to be dead."""
+        if event.phase == "before" and event.sql.startswith("CREATE TRANSIENT TABLE") and not ended:
+            ended.append(event.sql)
+            for name in texts:
+                local_server.reader.sql(f"alter table analytics.{name} swap with analytics.temp_{name}__{RUN[:8]}")
+
+    with local_server.account.hooked(end_it):
+        outcomes = local_server.run_all(RUN, texts)
+    (failure,) = [each.failure for each in outcomes.values() if each.failure is not None]
+    assert failure.message.startswith(f"run {RUN} of publish_group finance requires that nobody ends its exchange")
+    assert "by hand" not in failure.message
+    assert seen(local_server) == (2, 2)
+
+
 @pytest.mark.thorough
 def test_command_is_not_offered_where_a_table_of_the_group_was_not_built(local_server: LocalServer) -> None:
     def read_by_another(value: int) -> dict[str, str]:
