@@ -139,7 +139,8 @@ class GroupRollback:
         holder, now = self._look()
         if holder is not None:
             self._require_over(holder, now)
-        plans = tuple(self._plans(further=further))
+        begun = (holder.run_id, holder.at) if holder is not None else None
+        plans = tuple(self._plans(further=further, begun=begun))
         self._require_one_run(plans)
         return GroupRollbackPlan(self._group, plans)
 
@@ -177,11 +178,11 @@ class GroupRollback:
         left = [problem for rollback, each in due for problem in rollback.clean_up(each)]
         return (*left, *self._release(lock))
 
-    def _plans(self, *, further: bool) -> list[RollbackPlan]:
+    def _plans(self, *, further: bool, begun: tuple[str, str] | None) -> list[RollbackPlan]:
         plans, refused = list[RollbackPlan](), list[str]()
         for table in self._tables:
             try:
-                plan = self._rollbacks[table.key].plan(further=further)
+                plan = self._rollbacks[table.key].plan(further=further, begun=begun)
             except PublishRefusedError as error:
                 refused.append(error.refusal.problem)
                 continue

@@ -51,9 +51,9 @@ class Rollback:
         self._versions = Versions(runner, self._tag)
         self._planner = RollbackPlanner(runner, table, database=database, check_policies=check_policies)
 
-    def plan(self, *, further: bool = False) -> RollbackPlan:
+    def plan(self, *, further: bool = False, begun: tuple[str, str] | None = None) -> RollbackPlan:
         """Return what to do, as `RollbackPlanner.plan` does."""
-        return self._planner.plan(further=further)
+        return self._planner.plan(further=further, begun=begun)
 
     def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
         """Put the previous version back; what a stopped attempt left half done is taken up by another.

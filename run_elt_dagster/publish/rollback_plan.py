@@ -10,7 +10,7 @@ from run_elt_dagster.model.candidate import (
     is_candidate_of,
     target_of,
 )
-from run_elt_dagster.model.names import Relation, quote_identifier
+from run_elt_dagster.model.names import Relation, quote_identifier, short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory
@@ -132,7 +132,7 @@ class RollbackPlanner:
         self._tag = rollback_tag(table)
         self._versions = Versions(runner, self._tag)
 
-    def plan(self, *, further: bool = False) -> RollbackPlan:
+    def plan(self, *, further: bool = False, begun: tuple[str, str] | None = None) -> RollbackPlan:
         """Look which version there is to go back to, and whether anything forbids it; nothing is changed.
 
         A person may repeat the command because its answer was lost. So a version that an earlier command has put back stays,
@@ -140,6 +140,8 @@ class RollbackPlanner:
 
         Args:
             further: Go back one version more than an earlier command has, if no run has published since.
+            begun: Whose rows a killed command was taking back: the start of the run's id, and when its build began. Where it has ended with
+                this table, nothing is left to do, `further` or not.
 
         Raises:
             PublishRefusedError: There is none, or something forbids it.
@@ -153,12 +155,14 @@ class RollbackPlanner:
             raise self._refused("one whose file declares policies")
         inventory, candidates = self.look()
         existing = inventory.at(self._target)
-        begun = self._moved_aside(candidates, existing)
-        if existing is not None and begun is not None:
-            return RollbackPlan(self._table, self._target, "clean-up", existing, existing, begun[0], moved=begun[1])
+        moved = self._moved_aside(candidates, existing)
+        if existing is not None and moved is not None:
+            return RollbackPlan(self._table, self._target, "clean-up", existing, existing, moved[0], moved=moved[1])
+        if existing is not None and (taken := _withdrawn_of(candidates, begun)) is not None:
+            return RollbackPlan(self._table, self._target, "done", existing, existing, withdrawn=taken)
         if existing is not None and not further and (taken := self._taken_back(candidates, existing)) is not None:
             return RollbackPlan(self._table, self._target, "done", existing, existing, withdrawn=taken)
-        plan = self._plan(existing, begun)
+        plan = self._plan(existing, moved)
         if not plan.previous.rows:
             raise self._refused(f"a previous version of {plan.previous.rows or 'no known'} rows")
         if plan.method == "time travel":
@@ -303,3 +307,10 @@ class RollbackPlanner:
 def _is_no_earlier(marker: Marker, present: Marker) -> bool:
     """Return whether a version is the present one, or of a later snapshot."""
     return marker == present or marker.at > present.at
+
+
+def _withdrawn_of(candidates: Mapping[str, InventoryTable], begun: tuple[str, str] | None) -> Marker | None:
+    """Return the marker of the rows that a command was taking back, where it has taken them; None where it has not."""
+    markers = [found.marker for found in candidates.values() if found.marker is not None]
+    withdrawn = [each for each in markers if each.state == "withdrawn" and (short_id(each.run_id), each.at) == begun]
+    return next(iter(withdrawn), None)

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
@@ -32,6 +33,7 @@ from run_elt_dagster_tests.faults.laboratory import (
     open_laboratory,
     open_session,
     run,
+    tag_of,
 )
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
@@ -225,6 +227,27 @@ def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: 
         told = refused(lab, group)
     assert f"{group.group} of ben@elsewhere:8, begun" in told
     assert locks(lab, group) == [str(other)]
+
+
+@pytest.mark.thorough
+def test_repeated_further_rollback_ends_what_was_begun_though_some_of_it_is_cleaned_up(lab: FaultLab) -> None:
+    group, cleaned = published(lab, "swap"), list[str]()
+    publish_again(lab, group, 3, "0000000C")
+    rolled_back(lab, group)
+
+    def refuses_after_the_first(event: StatementEvent) -> None:
+        if event.phase == "before" and cleaned and "rollback" in tag_of(event).get("stage", ""):
+            raise SqlError("refused", errno=3001, sqlstate="42501")
+        if event.phase == "before" and "[run_elt withdrawn 0000000B" in event.sql:
+            cleaned.append(event.sql)
+
+    with lab.account.hooked(refuses_after_the_first):
+        _, left = roll_back(lab.account.arguments, group.declared(2), "rollback", further=True)
+    assert len(left) == 2, left
+    assert (seen_of_group(lab, group), len(locks(lab, group))) == (OLD, 1)
+    again = rolled_back(lab, group, further=True)
+    assert [each.method for each in again.plans] == ["done", "clean-up"]
+    assert seen_of_group(lab, group) == OLD
 
 
 def meet_fault(lab: FaultLab, publish: str, fault: str = "failed", *, index: int = -1) -> Group:
