@@ -5,6 +5,7 @@ https://docs.slack.dev/apis/events-api/using-socket-mode
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import escape
 from run_elt_dagster.alerts.buttons import Click, answer_to, clicks_in
-from run_elt_dagster.alerts.posting import call
+from run_elt_dagster.alerts.posting import Outcome, call
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.redaction import redact
@@ -88,14 +89,18 @@ class Listener:
 
         client = SocketModeClient(self._token, web_client=self._slack.client(), logger=_quiet_logger())
         client.socket_mode_request_listeners.append(self._take)
-        was_connected = False
+        was_connected, lost_at = False, None
         try:
             while not stopped.is_set():
-                # After the first connection the client looks every 5 s by itself, and connects again.
-                if not was_connected and not client.is_connected():
-                    self._connect(client, stopped)
+                if not client.is_connected():
+                    if lost_at is None:
+                        self._connect(client, stopped)
+                    elif time.monotonic() > lost_at + RETRY_SECONDS:
+                        # After the first connection the client connects again by itself, and says nothing of a token that has ended.
+                        lost_at = time.monotonic()
+                        _refuse(call(lambda: _asked(client)))
                 if client.is_connected() != was_connected:
-                    was_connected = client.is_connected()
+                    was_connected, lost_at = client.is_connected(), time.monotonic()
                     self._log.info("listening for clicks" if was_connected else "the connection to Slack is lost")
                 stopped.wait(_LOOK_SECONDS)
         finally:
@@ -103,11 +108,7 @@ class Listener:
 
     def _connect(self, client: "SocketModeClient", stopped: threading.Event) -> None:
         outcome = call(lambda: _connected(client))
-        if outcome.kind == "unauthorized":
-            raise ListeningError(
-                f"listening requires a token of the app that Slack takes, got {outcome.problem}. No click is taken. Set "
-                "RUN_ELT_SLACK_APP_TOKEN to a token (xapp-...) with the scope connections:write, and switch Socket Mode on."
-            )
+        _refuse(outcome)
         # The client raises nothing where the socket itself cannot be opened (slack_sdk 3.47): it only logs.
         if outcome.kind != "delivered" or not client.is_connected():
             self._log.warning(f"Slack cannot be reached, got {outcome.reason or 'no connection'}. It is tried again.")
@@ -143,6 +144,20 @@ def _close(client: "SocketModeClient") -> None:
         client.close()
     except AttributeError:
         client.close()
+
+
+def _refuse(outcome: Outcome) -> None:
+    """Raise ListeningError, with the remedy, if Slack refuses the token of the app."""
+    if outcome.kind == "unauthorized":
+        raise ListeningError(
+            f"listening requires a token of the app that Slack takes, got {outcome.problem}. No click is taken. Set "
+            "RUN_ELT_SLACK_APP_TOKEN to a token (xapp-...) with the scope connections:write, and switch Socket Mode on."
+        )
+
+
+def _asked(client: "SocketModeClient") -> dict[str, Any]:
+    client.issue_new_wss_url()
+    return {}
 
 
 def _connected(client: "SocketModeClient") -> dict[str, Any]:

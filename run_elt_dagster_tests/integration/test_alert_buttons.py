@@ -18,13 +18,14 @@ import pytest
 from pydantic import SecretStr
 from websockets.sync.server import ServerConnection
 
+from run_elt_dagster.alerts import listening as listening_module
 from run_elt_dagster.alerts.acknowledging import list_incidents, list_snoozes
 from run_elt_dagster.alerts.listening import ListeningError, listen_to_clicks
 from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster_tests.support.alert_harness import AlertHarness
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.slack_socket import SlackSocket, click_of, slack_socket
-from run_elt_dagster_tests.support.slack_stand_in import APP_TOKEN, CHANNEL, TOKEN, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import APP_TOKEN, CHANNEL, TOKEN, Fault, slack_stand_in
 
 ACKNOWLEDGE, SNOOZE = "Acknowledge", "Snooze 4 h"
 
@@ -111,6 +112,31 @@ def test_lost_connection_is_made_again_and_a_click_on_a_link_is_acknowledged_onl
     listening.socket.click(listening.connection, link)
     assert listening.click(ACKNOWLEDGE).startswith("Acknowledged: ")
     assert len(listening.harness.stand_in.calls("chat.postEphemeral")) == 1
+
+
+@pytest.mark.thorough
+def test_token_that_ends_while_it_listens_ends_the_listener_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening_module, "RETRY_SECONDS", 0.1)
+    with dg.DagsterInstance.ephemeral() as instance, slack_stand_in() as slack, slack_socket(slack) as socket:
+        harness = AlertHarness(instance, slack, settings=AlertSettings(app_token=SecretStr(APP_TOKEN)))
+
+        def end_the_token() -> None:
+            connection = socket.connected()
+            slack.faults.append(Fault(error="token_revoked", method="apps.connections.open"))
+            connection.close()
+
+        ending, stopped = threading.Thread(target=end_the_token), threading.Event()
+        ending.start()
+        with pytest.raises(ListeningError, match="got token_revoked") as error:
+            listen_to_clicks(
+                lambda: harness.alerts,
+                instance,
+                harness.slack,
+                log=logging.getLogger("listening-in-tests"),
+                stopped=stopped,
+            )
+        ending.join()
+    assert "Set RUN_ELT_SLACK_APP_TOKEN" in str(error.value)
 
 
 def test_message_without_the_token_of_the_app_has_no_buttons_and_is_otherwise_the_same() -> None:
