@@ -24,6 +24,7 @@ from run_elt_dagster.alerts.receivers_ledger import (
 from run_elt_dagster.alerts.receivers_news import Newsroom, Seen, mark_taken, new_ledger
 from run_elt_dagster.alerts.receivers_text import letter_of
 from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.runs.code_location import FRESH_SECONDS, was_seen_lately
 
 # So long a tick waits for answers: most receivers give theirs. The others' go into the ledger at a later tick.
 ANSWER_SECONDS = 2.0
@@ -142,10 +143,22 @@ class Courier:
 
 @dataclass
 class Desk:
-    """What one process keeps from tick to tick."""
+    """What one process keeps from tick to tick: the attempts under way, what it has read, and when it looked last."""
 
     courier: Courier = field(default_factory=Courier)
     seen: Seen = field(default_factory=Seen)
+    looked_at: float = 0
+
+    def knows_others(self, cursor: str | None, *, now: float) -> bool:
+        """Return whether the other code locations were seen of late: by the cursor, or by this process, for a failed tick keeps no cursor.
+
+        Args:
+            cursor: Of the sensor.
+            now: The moment of this look, in seconds since the epoch.
+        """
+        is_known = was_seen_lately(cursor, now=now) or self.looked_at > now - FRESH_SECONDS
+        self.looked_at = now
+        return is_known
 
 
 def tell_receivers(

@@ -12,7 +12,6 @@ from run_elt_dagster.runs.code_location import (
     location_here,
     this_location,
     to_cursor,
-    was_seen_lately,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def receivers_sensor(alerts: Alerts, *, is_running: bool = True) -> dg.SensorDef
         if not desks:
             desks.append(Desk())
         # After a long silence the other locations may not have said yet which runs are theirs.
-        are_others_known = was_seen_lately(context.cursor, now=time.time())
+        are_others_known = desks[0].knows_others(context.cursor, now=time.time())
         if here.here is not None:
             context.update_cursor(to_cursor(here.here, now=time.time()))
         said = tell_receivers(

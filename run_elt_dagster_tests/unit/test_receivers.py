@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from run_elt_dagster.alerts.blocks import Message, Style, button, section
 from run_elt_dagster.alerts.receivers import Receiver, problem_of, receivers_of
+from run_elt_dagster.alerts.receivers_delivery import Desk
 from run_elt_dagster.alerts.receivers_ledger import MOST_NEWS, News, ReceiverLedger, Standing
 from run_elt_dagster.alerts.receivers_text import BODY_LIMIT, letter_of, plain_text
 from run_elt_dagster.settings import AlertSettings, Settings, SettingsError, secret_values
@@ -129,3 +130,8 @@ def test_ledger_counts_what_is_too_much_to_keep_one_by_one() -> None:
 def test_settings_without_receivers_have_none() -> None:
     assert receivers_of(AlertSettings()) == ()
     assert receivers_of(AlertSettings(receivers=SecretStr("a=json://b")))[0].kind == "json"
+
+
+def test_other_locations_stay_known_though_each_tick_fails_and_keeps_no_cursor() -> None:
+    desk = Desk()
+    assert [desk.knows_others(None, now=now) for now in (1e9, 1e9 + 15, 1e9 + 5000)] == [False, True, False]
