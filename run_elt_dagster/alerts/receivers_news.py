@@ -46,7 +46,9 @@ from run_elt_dagster.runs.tags import RECEIVERS, bound, own
 AGAIN_SECONDS = 12 * 3600
 # Of one look: 20 to 50 ms each. The next one goes on.
 TAKEN_PER_LOOK, TAKING_SECONDS = 100, 8
-MOST_INCIDENTS, MOST_MEMBERS, MOST_BACKFILLS = 200, 20, 100
+MOST_INCIDENTS, MOST_MEMBERS = 200, 20
+# More than Dagster's list is read: what is forgotten is told again.
+MOST_BACKFILLS = 500
 _ID_CHARACTERS = 8
 
 
