@@ -25,8 +25,7 @@ OUTAGES = {
     "no answer": Fault(hang_seconds=PATIENCE_SECONDS, method=""),
 }
 KINDS = ("refused", *OUTAGES)
-# For ten minutes an error to every request. A request that gets no answer takes a second of
-# the test's time.
+# For ten minutes an error to every request. A request without an answer takes a second of the test.
 ALWAYS = [("503", 600)]
 
 

@@ -127,6 +127,7 @@ def test_group_is_published_by_the_newer_of_two_runs(local_server: LocalServer) 
     assert left_over(local_server) == set()
 
 
+@pytest.mark.timeout(1800)
 def test_reader_of_a_group_by_overwrite_never_sees_rows_of_two_runs(local_server: LocalServer) -> None:
     local_server.run_all("00000000", group(0, "overwrite"))
     mixed = list[tuple[int, ...]]()
