@@ -75,6 +75,10 @@ def _reason(
             [each for each in firsts if name in known.tables.get(each.dagster_run.run_id, ())] if rule.failures else []
         )
         failures = sum(_row(instance, each, known)[0] for each in alike)
+        if rule.failures is not None and failures >= rule.failures:
+            # One that is over stays open until its recovery is told, and is no failure in this row.
+            rest = [each for each in alike if not is_recovered(alerts, instance, each.dagster_run, [name])]
+            failures = sum(_row(instance, each, known)[0] for each in rest)
         began = _row(instance, record, known)[1] if rule.time is not None else alerts.clock()
         if words := rule.words(failures=failures, seconds=alerts.clock() - began):
             return words

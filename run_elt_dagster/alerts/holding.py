@@ -15,6 +15,8 @@ from run_elt_dagster.alerts.incidents import (
     count_alike,
     describe_in_short,
     first_alike,
+    is_in_row,
+    is_recovered,
     open_firsts,
     tables_of,
 )
@@ -154,12 +156,20 @@ class _Look:
         opened = open_firsts(self.alerts, self.instance)
         for name, failures in least.items():
             waiting = [run for run in held if name in self._tables(run)]
-            told = [count_alike(self.instance, run.dagster_run.run_id) for run in opened if name in self._tables(run)]
-            if len(waiting) + sum(told) + 1 >= failures:
+            told = [run for run in opened if name in self._tables(run)]
+            if self._count(waiting, told) + 1 < failures:
+                continue
+            # What was published in between is no row of failures, though the recovery of it may wait for the end of the hours too.
+            waiting = [run for run in waiting if is_in_row(self.alerts, self.instance, run, name)]
+            told = [run for run in told if not is_recovered(self.alerts, self.instance, run.dagster_run, [name])]
+            if self._count(waiting, told) + 1 >= failures and is_in_row(self.alerts, self.instance, record, name):
                 for run in waiting:
                     self._write(run.dagster_run.run_id, Hold(0, QUIET))
                 return True
         return False
+
+    def _count(self, waiting: Sequence[dg.RunRecord], told: Sequence[dg.RunRecord]) -> int:
+        return len(waiting) + sum(count_alike(self.instance, run.dagster_run.run_id) for run in told)
 
     def _held(self) -> Sequence[dg.RunRecord]:
         statuses = alerting_statuses(self.alerts)

@@ -301,6 +301,13 @@ def is_recovered(alerts: Alerts, instance: dg.DagsterInstance, first: dg.Dagster
     return names_published_since(alerts, instance, names, since=LedgerEntry.of(first).last_failed_at)
 
 
+def is_in_row(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, name: str) -> bool:
+    """Return whether a failed run counts in the row of failures of a table: what it lacked of the table was not published since."""
+    if is_in_parts(record.dagster_run):
+        return not are_parts_published(alerts, instance, [record])
+    return not names_published_since(alerts, instance, [name], since=ended_at_of(record))
+
+
 def names_published_since(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str], *, since: float) -> bool:
     """Return whether runs of this location have published each of some tables since a moment, in seconds since the epoch."""
     counts = counting(alerts, instance)

@@ -467,3 +467,28 @@ def test_time_of_an_incident_counts_from_its_first_failure_where_several_are_tol
     for seconds in (200, 600):
         urgent.tick(seconds)
     assert [bool(each.get("reply_broadcast")) for each in urgent.stand_in.messages] == [False, False, True]
+
+
+def test_failures_with_a_publication_between_them_are_no_row(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="2 failures")}
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    runs = [urgent.fail()]
+    urgent.first_attempt(runs[0])
+    assert urgent.posts() == 0
+    runs.append(urgent.fail())
+    urgent.publish()
+    urgent.tick(30)
+    waits = [urgent.ledger(run) for run in runs]
+    urgent.tick(30)
+    assert [urgent.ledger(run) for run in runs] == waits
+    assert urgent.posts() == 0
+
+
+def test_incident_that_is_over_counts_in_no_row_before_its_recovery_is_told(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="2 failures")}
+    urgent.first_attempt(urgent.fail())
+    urgent.publish()
+    urgent.first_attempt(urgent.fail())
+    urgent.tick(30)
+    assert "reply_broadcast" not in urgent.stand_in.everything()
