@@ -213,7 +213,10 @@ def _verdicts_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRec
     run_id, at = record.dagster_run.run_id, ended_at_of(record)
     for entry in events_of(instance, run_id, _EVALUATED):
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None
-        if not isinstance(data, dg.AssetCheckEvaluation) or data.severity is not dg.AssetCheckSeverity.WARN:
+        if not isinstance(data, dg.AssetCheckEvaluation):
+            continue
+        # A check that holds ends its line, though its file says another severity by now.
+        if not data.passed and data.severity is not dg.AssetCheckSeverity.WARN:
             continue
         name = ".".join(data.asset_key.path)
         if name in alerts.rules:

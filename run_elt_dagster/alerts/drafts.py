@@ -70,7 +70,15 @@ def _keep_for_later(
     *,
     log: logging.Logger,
 ) -> LedgerEntry:
-    entry = missing(slack)
+    kept, entry = LedgerEntry.of(record.dagster_run), missing(slack)
+    # Once Slack is set up, its message says since when it was held back, and pages if it was to.
+    entry = replace(
+        entry,
+        held_since=kept.held_since,
+        held_for=kept.held_for,
+        paged_at=kept.paged_at,
+        paged_for=kept.paged_for,
+    )
     draft = _draft(alerts, instance, slack, record, log=log)
     message = (draft.thread.reply if draft.thread else None) or draft.message
     log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")

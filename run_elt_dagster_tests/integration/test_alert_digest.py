@@ -51,8 +51,8 @@ class Daily(AlertHarness):
     def look_at_the_hour(self) -> str:
         return self.look(min(digest.due_at for digest in read_digests(self.instance, "").digests) - self.now)
 
-    def check(self, *, passed: bool) -> None:
-        """Record a run with a check that only warns."""
+    def check(self, *, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN) -> None:
+        """Record a run with a check, one that only warns if nothing else is said."""
 
         @dg.asset(
             key=["analytics", "mau"], check_specs=[dg.AssetCheckSpec("nulls", asset=dg.AssetKey(["analytics", "mau"]))]
@@ -61,7 +61,7 @@ class Daily(AlertHarness):
             warning = dg.AssetCheckResult(
                 check_name="nulls",
                 passed=passed,
-                severity=dg.AssetCheckSeverity.WARN,
+                severity=severity,
                 description="3 NULL, expected none",
             )
             yield dg.MaterializeResult(check_results=[warning])
@@ -343,3 +343,26 @@ def test_failure_that_is_not_looked_for_any_more_is_not_said_to_page(daily: Dail
     daily.look(3 * DAY)
     (line,) = read_digests(daily.instance, "").lines
     assert (line.paged_at, daily.ledger(line.run_id).status) == (0, "digest")
+
+
+def test_warning_whose_check_holds_with_another_severity_is_over(daily: Daily) -> None:
+    daily.check(passed=False)
+    daily.look()
+    assert len(list_digest(daily.alerts, daily.instance)) == 1
+    daily.check(passed=True, severity=dg.AssetCheckSeverity.ERROR)
+    daily.look()
+    assert list_digest(daily.alerts, daily.instance) == []
+
+
+def test_failure_that_pages_mentions_the_owners_though_slack_was_not_set_up_then(daily: Daily) -> None:
+    daily.page_after = "2 failures"
+    for _ in range(2):
+        daily.first_attempt(daily.fail())
+    daily.look()
+    token, daily.token = daily.token, None
+    daily.look()
+    daily.token = token
+    daily.look()
+    (message,) = daily.stand_in.messages
+    assert "<!subteam^S0123456789>" in str(message["blocks"])
+    assert "2 failures in a row" in str(message["blocks"])
