@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import dagster as dg
 
@@ -89,12 +90,13 @@ def _is_new(record: dg.RunRecord) -> bool:
 
 @dataclass(frozen=True)
 class _Look:
-    """One look at failures that are due."""
+    """One look at failures that are due; it reads the events of another run once, however many are due."""
 
     alerts: Alerts
     instance: dg.DagsterInstance
     snoozes: Mapping[str, Snooze]
     log: logging.Logger
+    known: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
     def holds(self, record: dg.RunRecord) -> bool:
         """Write down why a failure waits, and return whether it does."""
@@ -153,10 +155,9 @@ class _Look:
         if not least:
             return False
         held = [run for run in self._held() if run.dagster_run.run_id != record.dagster_run.run_id]
-        opened = open_firsts(self.alerts, self.instance)
         for name, failures in least.items():
             waiting = [run for run in held if name in self._tables(run)]
-            told = [run for run in opened if name in self._tables(run)]
+            told = [run for run in self._opened if name in self._tables(run)]
             if self._count(waiting, told) + 1 < failures:
                 continue
             # What was published in between is no row of failures, though the recovery of it may wait for the end of the hours too.
@@ -176,8 +177,15 @@ class _Look:
         held = self.instance.get_run_records(dg.RunsFilter(tags={ALERT: "held"}, statuses=statuses), limit=WAITING_READ)
         return [run for run in held if LedgerEntry.of(run.dagster_run).held_for == QUIET]
 
-    def _tables(self, record: dg.RunRecord) -> tuple[str, ...]:
-        return tables_of(self.alerts, self.instance, record)
+    @cached_property
+    def _opened(self) -> Sequence[dg.RunRecord]:
+        return open_firsts(self.alerts, self.instance)
+
+    def _tables(self, record: dg.RunRecord) -> frozenset[str]:
+        run_id = record.dagster_run.run_id
+        if run_id not in self.known:
+            self.known[run_id] = frozenset(tables_of(self.alerts, self.instance, record))
+        return self.known[run_id]
 
     def _has_paged(self, names: Sequence[str], failure: RunFailure) -> bool:
         """Return whether an incident of the same cause has paged: the failure then belongs into its thread."""

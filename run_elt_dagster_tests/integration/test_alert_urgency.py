@@ -25,6 +25,7 @@ from run_elt_dagster.settings import AlertSettings
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness, ScriptedSession
 from run_elt_dagster_tests.support.slack_stand_in import Fault, slack_stand_in
+from run_elt_dagster_tests.support.storage_work import work
 
 MENTION = "<!subteam^S0123456789>"
 
@@ -492,3 +493,19 @@ def test_incident_that_is_over_counts_in_no_row_before_its_recovery_is_told(urge
     urgent.first_attempt(urgent.fail())
     urgent.tick(30)
     assert "reply_broadcast" not in urgent.stand_in.everything()
+
+
+@pytest.mark.thorough
+def test_look_at_many_failures_reads_the_open_incidents_once(urgent: Urgent) -> None:
+    first, *_ = urgent.fail_apart(12)
+    urgent.tick(30)
+    assert len(list_incidents(urgent.alerts, urgent.instance)) == 12
+    more = [f"u{number}" for number in range(4)]
+    urgent.names = (*urgent.names, *more)
+    urgent.rules = dict.fromkeys(more, rule(severity="notify", quiet=quiet_now(), page_after="9 failures"))
+    one, *others = [urgent.record(urgent.copy(first, table=name)) for name in more]
+    with work() as of_one:
+        assert hold_back(urgent.alerts, urgent.instance, [one], log=LOG) == []
+    with work() as of_three:
+        assert hold_back(urgent.alerts, urgent.instance, others, log=LOG) == []
+    assert of_three.statements < 2 * of_one.statements
