@@ -1,6 +1,7 @@
 """What a person says to an alert: which incidents are open, that one is taken, and that a table is to be silent for a while.
 
-Nothing is posted here. The next tick of `slack_alert_retries` says it in Slack: what the sensors write, no other process writes.
+Nothing is posted here. The next tick of `slack_alert_retries` says it in Slack: what the sensors write, no other process writes. Only what is
+held back for a while is made due here: no sensor is at it then.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from run_elt_dagster.model.names import short_id
 from run_elt_dagster.runs.tags import ALERT
 
 SHORTEST_SECONDS = 60
+# What is due within this time comes by itself. A sensor of another process may be posting it, and what that notes must stay.
+DUE_SOON_SECONDS = 60
 # As much of an id as a message shows.
 _ID_CHARACTERS = 8
 
@@ -169,7 +172,8 @@ def _look_again(alerts: Alerts, instance: dg.DagsterInstance) -> None:
     held = dg.RunsFilter(tags={ALERT: "held"}, statuses=alerting_statuses(alerts))
     for run in instance.get_runs(held, limit=WAITING_READ):
         entry = LedgerEntry.of(run)
-        if entry.location in ("", alerts.location):
+        waits = entry.next_at > alerts.clock() + DUE_SOON_SECONDS
+        if waits and entry.location in ("", alerts.location):
             hold(instance, run.run_id, until=0, words=entry.held_for, location=entry.location, clock=alerts.clock)
 
 
