@@ -251,12 +251,13 @@ def _over(
 
 def _paged(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -> DigestLedger:
     """Let out the failures whose tables page by now: the last run of the line alerts, as one of a table that pages."""
-    failing = [line for line in ledger.lines if line.what == "failed" and not line.over_at and not line.paged_at]
+    in_row = [line for line in ledger.lines if line.what == "failed" and not line.over_at]
+    failing = [line for line in in_row if not line.paged_at]
 
     def words(line: Line) -> str:
         found = (
             rule.words(
-                failures=sum(each.row for each in failing if name in each.tables),
+                failures=sum(each.row for each in in_row if name in each.tables),
                 seconds=alerts.clock() - line.row_at,
             )
             for name, rule in alerts.escalations_of(line.tables).items()

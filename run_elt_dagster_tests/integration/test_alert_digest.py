@@ -19,7 +19,8 @@ from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.runs.code_location import CodeLocation
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.settings import AlertSettings
-from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness
+from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster_tests.support.alert_harness import LOG, AlertHarness, ScriptedSession
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, Fault, slack_stand_in
 
 DAY, SALES = 86400, "C0SALES"
@@ -366,3 +367,19 @@ def test_failure_that_pages_mentions_the_owners_though_slack_was_not_set_up_then
     (message,) = daily.stand_in.messages
     assert "<!subteam^S0123456789>" in str(message["blocks"])
     assert "2 failures in a row" in str(message["blocks"])
+
+
+@pytest.mark.thorough
+def test_failure_of_another_cause_counts_in_the_row_that_has_paged(daily: Daily) -> None:
+    daily.page_after = "2 failures"
+    for _ in range(2):
+        daily.first_attempt(daily.fail())
+    daily.look()
+    daily.session = ScriptedSession(
+        errors={"build": StatementError("no such column", errno=904, query_id="01", answered=True)}
+    )
+    other = daily.run()
+    daily.first_attempt(other)
+    for _ in range(3):
+        daily.look()
+    assert "3 failures in a row" in daily.ledger(other).paged_for
