@@ -377,6 +377,9 @@ class _Delivery:
         if entry.status == "delivered" and not was_sent:
             due_at = _last_due(self._alerts, digest.due_at)
             digest = replace(digest, due_at=due_at, shown=_fingerprint(message))
+        if outcome.kind == "refused":
+            # For what it says. At the next day's hour it says something else, and no later digest waits behind it for ever.
+            entry = replace(entry, next_at=_next(TimeOfDay.of(self._alerts.settings.digest_at), self._alerts.clock()))
         # What was found may say what an attempt before has said: the next look brings it up to date.
         self._keep(replace(digest, entry=entry))
         if entry.status != "delivered":

@@ -383,3 +383,16 @@ def test_failure_of_another_cause_counts_in_the_row_that_has_paged(daily: Daily)
     for _ in range(3):
         daily.look()
     assert "3 failures in a row" in daily.ledger(other).paged_for
+
+
+def test_digest_that_slack_refuses_for_what_it_says_is_tried_again_the_next_day(daily: Daily) -> None:
+    daily.first_attempt(daily.fail())
+    daily.look()
+    daily.stand_in.faults.append(Fault(error="invalid_arguments", method="chat.postMessage", times=1))
+    daily.look_at_the_hour()
+    daily.look(600)
+    assert daily.posts() == 1
+    assert not health_of(daily.alerts, daily.instance, daily.slack).is_well
+    daily.look(DAY)
+    assert daily.posts() == 2
+    assert read_digests(daily.instance, "").digests[0].is_posted
