@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Style
-from run_elt_dagster.alerts.receivers import Outcome, Receiver, receivers_of, send
+from run_elt_dagster.alerts.receivers import SEND_SECONDS, Outcome, Receiver, receivers_of, send
 from run_elt_dagster.alerts.receivers_ledger import (
     POSTING_SECONDS,
     News,
@@ -30,8 +30,10 @@ from run_elt_dagster.runs.code_location import FRESH_SECONDS, was_seen_lately
 ANSWER_SECONDS = 2.0
 # An attempt whose thread gives nothing back for so long has failed, though the message may arrive.
 GIVEN_UP_SECONDS = 75
-# To a receiver that keeps incidents each alert is a request of its own.
+# To a receiver that keeps incidents each alert is a request of its own. None begins that may outlive the attempt: of what is given up
+# nothing counts as taken, and a slow receiver would get the same alerts again and again, and no later one.
 REQUESTS = 10
+BEGIN_SECONDS = GIVEN_UP_SECONDS - SEND_SECONDS
 
 
 class ReceiversUnusableError(Exception):
@@ -57,12 +59,14 @@ class Attempt:
     style: Style
 
     def make(self) -> "Result":
-        """Send; of several requests, until one fails."""
+        """Send; of several requests, until one fails, or there is no time for another: the next look goes on."""
         if not self.receiver.keeps_incidents:
             outcome = self._sent(self.news)
             return Result(self.receiver.name, outcome, self.news if outcome.kind == "delivered" else ())
-        done = list[News]()
+        done, began = list[News](), time.monotonic()
         for each in self.news:
+            if done and time.monotonic() > began + BEGIN_SECONDS:
+                break
             outcome = self._sent([each])
             if outcome.kind != "delivered":
                 return Result(self.receiver.name, outcome, tuple(done))

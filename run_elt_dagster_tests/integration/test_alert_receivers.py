@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from run_elt_dagster.alerts import receivers_news
+from run_elt_dagster.alerts import receivers_delivery, receivers_news
 from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
@@ -426,6 +426,21 @@ def test_pager_gets_each_incident_with_its_key_and_the_recovery_ends_it(
     assert hook.taken[0]["payload"]["severity"] == "critical"
     assert hook.taken[0]["payload"]["summary"].startswith(FAILED)
     assert json.dumps(hook.taken).count("Open the run") == 0, "links need RUN_ELT_WEBSERVER_URL"
+
+
+def test_slow_pager_gets_what_there_was_no_time_for_at_the_next_look(
+    receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apprise.plugins import pagerduty  # noqa: PLC0415 - an extra
+
+    monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"http://127.0.0.1:{hook.port}/")
+    monkeypatch.setattr(receivers_delivery, "BEGIN_SECONDS", 0)
+    receiving.settings = settings_of("pager=pagerduty://integration@apikey0123")
+    receiving.names = ("mau", "dau")
+    runs = [receiving.fail_only(name) for name in receiving.names]
+    for number in (1, 2):
+        receiving.tell(15)
+        assert [each["dedup_key"] for each in hook.taken] == runs[:number]
 
 
 def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
