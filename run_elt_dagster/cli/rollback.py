@@ -10,8 +10,10 @@ from run_elt_dagster.cli.rollback_parts import roll_back_increment, roll_back_pa
 from run_elt_dagster.cli.rolling_back import agrees, noted, observation, present_words, rolling_back
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.group_rollback import RollbackOfOne, schemas_of_group
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
+from run_elt_dagster.snowflake.runner import StatementRunner
 
 
 @click.command("rollback")
@@ -63,7 +65,7 @@ def _roll_back_one(project: Project, name: str, partition: str | None, *, is_agr
 
 def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, further: bool) -> int:
     with rolling_back(project) as (instance, runner, database, log):
-        rollback = Rollback(runner, table, database=database, check_policies=project.settings.check_policies)
+        rollback = _rollback_of(project, runner, table, database)
         plan = rollback.plan(further=further)
         print(_plan_text(plan))
         if table.publish_group is not None:
@@ -84,6 +86,14 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
     for problem in left:
         say_on_stderr(problem)
     return 1 if left else 0
+
+
+def _rollback_of(project: Project, runner: StatementRunner, table: AnalyticsTable, database: str) -> Rollback:
+    policies, group = project.settings.check_policies, table.publish_group
+    if group is None:
+        return Rollback(runner, table, database=database, check_policies=policies)
+    schemas = schemas_of_group(project.tables(keeps_broken=True), group)
+    return RollbackOfOne(runner, table, schemas, database=database, check_policies=policies)
 
 
 def _plan_text(plan: RollbackPlan) -> str:

@@ -149,6 +149,9 @@ class _Left:
         Raises:
             StatementError: Snowflake does not say what readers see.
         """
+        if taken_back := [work.table.name for work in self._works if self._is_taken_back(work)]:
+            problem = f"Since then, somebody has taken its rows back in {', '.join(taken_back)}."
+            return EndedExchange(self._note, "open", problem)
         done = [work for work in self._works if is_exchanged(work) or _is_overtaken(work) or self._is_written(work)]
         waiting = [work for work in self._works if work not in done]
         firsts = [work for work in self._works if self._is_first(work)]
@@ -170,6 +173,11 @@ class _Left:
             return EndedExchange(self._note, "back", problem)
         self._drop_candidates()
         return EndedExchange(self._note, "forward")
+
+    def _is_taken_back(self, work: TableWork) -> bool:
+        """Return whether a person has written the rows of before over those of the run. Only a person knows which of them are wanted."""
+        marker = work.standing.marker if work.standing is not None else None
+        return marker is not None and marker.is_rolled_back and marker.at == self._note.at
 
     def _is_first(self, work: TableWork) -> bool:
         """Return whether the dead run publishes the table for the first time: nothing of the time before stands beside it."""

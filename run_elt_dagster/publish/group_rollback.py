@@ -5,12 +5,12 @@ ends: the lock says that it has begun.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
-from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
 from run_elt_dagster.publish.group_lock import COMMAND_HOURS, GroupLock, GroupNote, lock_of, locks_in, operator
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, inventory_of, inventory_sql, server_instant
 from run_elt_dagster.publish.rollback import Rollback
@@ -208,9 +208,7 @@ class GroupRollback:
     def _look(self) -> tuple[GroupNote | None, str]:
         """Return who has the lock of the group, and Snowflake's time."""
         schemas = [table.stored_schema for table in self._tables]
-        inventory = inventory_of(self._runner.send(inventory_sql(self._database, schemas), tag=self._tag).rows)
-        locks = dict(locks_in(inventory, database=self._database))
-        return locks.get(self._relation), server_instant(inventory, elapsed_seconds=0)
+        return _look_at_lock(self._runner, self._group, schemas, database=self._database)
 
     def _require_over(self, holder: GroupNote, now: str) -> None:
         """Require that whoever has the lock is over, and a command: what a run has left, another look ends forwards.
@@ -218,14 +216,8 @@ class GroupRollback:
         Raises:
             PublishRefusedError: It is not.
         """
-        if holder.is_rollback and holder.is_over(self._runner.run.is_live, now=now):
-            return
-        remedy = "Wait for the run, or cancel it. Then repeat the command."
-        if holder.is_rollback:
-            remedy = f"Wait for it. If it was killed, repeat it on its machine, or on any {COMMAND_HOURS} h after it has begun."
-        elif holder.is_over(self._runner.run.is_live, now=now):
-            remedy = "That run is over, and run-elt doctor ends its exchange. Then repeat the command."
-        raise self._refused("that nobody exchanges its tables", f"{holder.holder} that does", remedy)
+        if remedy := _remedy_beside(holder, self._runner.run.is_live, now=now):
+            raise self._refused("that nobody exchanges its tables", f"{holder.holder} that does", remedy)
 
     def _take_lock(self, plan: GroupRollbackPlan) -> GroupLock:
         _, now = self._look()
@@ -326,6 +318,84 @@ class GroupRollback:
         return PublishRefusedError(
             Refusal(f"rolling back publish_group {self._group} requires {rule}", got, remedy, seen=_NOTHING_CHANGED)
         )
+
+
+class RollbackOfOne(Rollback):
+    """Puts the previous version of one table of a group back, and leaves the others as they are.
+
+    Where an exchange of the group is under way or was left half done, nobody could tell afterwards which rows readers are to see in all of
+    its tables. So it is ended first.
+
+    Args:
+        runner: Sends its statements.
+        table: The table.
+        schemas: The stored schemas of the tables of its group. The lock stands in one of them.
+        database: The stored name of its database.
+        check_policies: Whether to ask for the policies on the present version.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        table: AnalyticsTable,
+        schemas: Collection[str],
+        *,
+        database: str,
+        check_policies: bool = True,
+    ) -> None:
+        super().__init__(runner, table, database=database, check_policies=check_policies)
+        self._group, self._schemas, self._database = table.publish_group or "", schemas, database
+
+    def plan(self, *, further: bool = False, begun: tuple[str, str] | None = None) -> RollbackPlan:
+        """Return what to do, as `RollbackPlanner.plan` does.
+
+        Raises:
+            PublishRefusedError: Somebody exchanges the group, besides.
+        """
+        self._require_no_exchange()
+        return super().plan(further=further, begun=begun)
+
+    def require_nobody_published(self, plan: RollbackPlan) -> None:
+        """Look again, as `Rollback` does, and at the lock of the group."""
+        self._require_no_exchange()
+        super().require_nobody_published(plan)
+
+    def _require_no_exchange(self) -> None:
+        holder, now = _look_at_lock(self._runner, self._group, self._schemas, database=self._database)
+        remedy = _remedy_beside(holder, self._runner.run.is_live, now=now) if holder is not None else ""
+        if holder is not None and remedy:
+            rule = f"rolling back {self._table.name} requires that nobody exchanges publish_group {self._group}"
+            raise PublishRefusedError(Refusal(rule, f"{holder.holder} that does", remedy, seen=_NOTHING_CHANGED))
+
+
+def schemas_of_group(catalogue: Catalogue, group: str) -> list[str]:
+    """Return the stored schemas of the tables of a group; a broken file counts by its folder."""
+    found = {table.stored_schema for table in catalogue.values() if table.publish_group == group}
+    return sorted(found | {key[0].upper() for key, each in catalogue.broken.items() if each.publish_group == group})
+
+
+def _look_at_lock(
+    runner: StatementRunner, group: str, schemas: Collection[str], *, database: str
+) -> tuple[GroupNote | None, str]:
+    """Return who has the lock of a group, and Snowflake's time."""
+    tag = {"group": group, "stage": "rollback"}
+    inventory = inventory_of(runner.send(inventory_sql(database, schemas), tag=tag).rows)
+    name = f"{GROUP_LOCK_PREFIX}{group.upper()}"
+    holders = [note for lock, note in locks_in(inventory, database=database) if lock.name == name]
+    return next(iter(holders), None), server_instant(inventory, elapsed_seconds=0)
+
+
+def _remedy_beside(holder: GroupNote, is_live: Callable[[str], bool], *, now: str) -> str:
+    """Return what to do about who has the lock before anything is rolled back; empty for a rollback that is over."""
+    is_over = holder.is_over(is_live, now=now)
+    if holder.is_rollback:
+        wait = (
+            f"Wait for it. If it was killed, repeat it on its machine, or on any {COMMAND_HOURS} h after it has begun."
+        )
+        return "" if is_over else wait
+    if is_over:
+        return "That run is over, and run-elt doctor ends its exchange. Then repeat the command."
+    return "Wait for the run, or cancel it. Then repeat the command."
 
 
 def _run_of(plan: RollbackPlan) -> tuple[str, str]:

@@ -13,11 +13,19 @@ import pytest
 
 from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.model.lineage import load_tables
+from run_elt_dagster.model.lineage import catalogue, load_tables
+from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.group_lock import GroupNote, operator
-from run_elt_dagster.publish.group_rollback import GroupRollback, GroupRollbackError, GroupRollbackPlan
+from run_elt_dagster.publish.group_recovery import end_exchange
+from run_elt_dagster.publish.group_rollback import (
+    GroupRollback,
+    GroupRollbackError,
+    GroupRollbackPlan,
+    RollbackOfOne,
+    schemas_of_group,
+)
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -227,6 +235,32 @@ def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: 
         told = refused(lab, group)
     assert f"{group.group} of ben@elsewhere:8, begun" in told
     assert locks(lab, group) == [str(other)]
+
+
+def test_table_is_not_rolled_back_alone_while_an_exchange_of_its_group_is_left(lab: FaultLab) -> None:
+    group = published(lab, "overwrite")
+    tables, orders = group.declared(2), group.names[0]
+    at = str(lab.comments(group.names)[orders.upper()]).split(" at ")[1].rstrip("]")
+    note = GroupNote(group.group, "0000000B", at, tuple(table.name for table in tables))
+    lab.sql(f"create table analytics.{group.lock} (run_id varchar) comment = '{note}'")
+    assert schemas_of_group(catalogue(tables), group.group) == ["ANALYTICS"]
+    with open_session(lab.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        alone = RollbackOfOne(runner, tables[0], ["ANALYTICS"], database="RUN_ELT")
+        with pytest.raises(
+            PublishRefusedError, match=r"got run 0000000B that does\. Nothing was changed. .* doctor ends"
+        ):
+            alone.plan()
+        assert seen_of_group(lab, group) == NEW
+        # As a rollback leaves it that has looked just before the lock was taken.
+        lab.sql(f"comment on table analytics.{orders} is '[run_elt run rollback-of-0000000B at {at}]'")
+        lock = Relation("RUN_ELT", "ANALYTICS", group.lock)
+        ended = end_exchange(runner, catalogue(tables), lock, note, options=PublishOptions())
+    assert ended.state == "open"
+    assert f"Since then, somebody has taken its rows back in analytics.{orders}. Materialize all tables" in ended.words
+    assert locks(lab, group) == [str(note)]
+    publish_again(lab, group, 3, "0000000C")
+    assert locks(lab, group) == []
 
 
 @pytest.mark.thorough
