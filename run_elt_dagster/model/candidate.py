@@ -29,6 +29,7 @@ _INSTANT = r"[\d:TZ-]+"
 _ROWS = re.compile(rf"\[run_elt rows ({_INSTANT}\.\.{_INSTANT}(?: {_INSTANT}\.\.{_INSTANT})*)\]")
 _AUDITED = re.compile(r"\[run_elt audited ([^\s\]]+)\]")
 _BY_HAND = re.compile(r"\[run_elt published by ([^\s\]]+) at ([^\s\]]+)(?: waiving ([^\s\]]+))?\]")
+_TAKEN_BACK = re.compile(r"\[run_elt taken back at ([^\s\]]+)\]")
 _NO_NAME = "unknown"
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
@@ -194,6 +195,17 @@ def audited_at(comment: str | None) -> str:
     return found[1] if found else ""
 
 
+def taken_back_note(at: str) -> str:
+    """Return what the comment of withdrawn rows says of the moment when a rollback took them, by Snowflake's clock."""
+    return f"[run_elt taken back at {at}]" if at else ""
+
+
+def taken_back_at(comment: str | None) -> str:
+    """Return that moment, empty where a comment does not name it."""
+    found = _TAKEN_BACK.search(comment or "")
+    return found[1] if found else ""
+
+
 def comment_of(
     table: AnalyticsTable,
     marker: Marker,
@@ -209,7 +221,7 @@ def comment_of(
         marker: The run.
         pieces: The time of a slice.
         start: Where an increment begins.
-        notes: What else it says: `audited_note`, a `ByHand`.
+        notes: What else it says: `audited_note`, `taken_back_note`, a `ByHand`.
     """
     rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
     rows = f"[run_elt increment since {start.words}]" if start is not None else rows

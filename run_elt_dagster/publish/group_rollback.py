@@ -203,7 +203,10 @@ class GroupRollback:
         got = ", ".join(
             f"{_run_words(found[0])} in {' and '.join(plan.table.name for plan in found)}" for found in runs.values()
         )
-        raise self._refused("that one run has published all of its tables last", got, _EACH)
+        rule = "that one run has published all of its tables last"
+        if any(plan.method == "done" for plan in plans):
+            rule = "that the rows of one run go from all of its tables"
+        raise self._refused(rule, got, _EACH)
 
     def _look(self) -> tuple[GroupNote | None, str]:
         """Return who has the lock of the group, and Snowflake's time."""

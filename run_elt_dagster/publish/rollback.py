@@ -8,6 +8,7 @@ from run_elt_dagster.model.candidate import (
     by_hand_in,
     comment_of,
     rolled_back_marker,
+    taken_back_note,
     target_of,
 )
 from run_elt_dagster.model.names import Relation
@@ -159,7 +160,9 @@ class Rollback:
                 yield f"The grants of {plan.aside} are not carried over to it, got: {error}. {_FINISH}"
                 return
         if plan.aside is not None and (marker := plan.taken_back):
-            rejected = comment_of(self._table, replace(marker, state="withdrawn"))
+            # Which of several rollbacks was the last one, the order of the runs does not tell.
+            notes = [taken_back_note(plan.planned_at)]
+            rejected = comment_of(self._table, replace(marker, state="withdrawn"), notes=notes)
             yield from self._commented(plan.aside, rejected)
 
     def _commented(self, relation: Relation, comment: str) -> Iterator[str]:

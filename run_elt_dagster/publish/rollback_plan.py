@@ -1,19 +1,21 @@
 """Which version of a table readers saw before the present one, how it comes back, and whether anything forbids it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from run_elt_dagster.model.candidate import (
     Marker,
+    by_hand_in,
     candidate_of,
     is_candidate_of,
+    taken_back_at,
     target_of,
 )
 from run_elt_dagster.model.names import Relation, quote_identifier, short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory, server_instant
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.versions import (
@@ -48,7 +50,8 @@ class RollbackPlan:
         moved: Whose rows an earlier command has moved to `aside` already; None if it has not.
         read_at: For time travel: the moment of the rows that are read, ISO 8601 in UTC.
         columns: The present columns in order, for time travel.
-        withdrawn: Whose rows an earlier command has taken away, where that is done.
+        withdrawn: Whose rows an earlier command has taken away, where that is done. After several, it is the last one.
+        planned_at: When the catalogue said so, by Snowflake's clock.
     """
 
     table: AnalyticsTable
@@ -62,6 +65,7 @@ class RollbackPlan:
     read_at: str = ""
     columns: tuple[str, ...] = ()
     withdrawn: Marker | None = None
+    planned_at: str = field(default="", compare=False)
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -154,6 +158,17 @@ class RollbackPlanner:
             # The previous version may lack them, and rows that are read through them would be stored masked.
             raise self._refused("one whose file declares policies")
         inventory, candidates = self.look()
+        plan = self._planned(inventory, candidates, further=further, begun=begun)
+        return replace(plan, planned_at=server_instant(inventory, elapsed_seconds=0))
+
+    def _planned(
+        self,
+        inventory: TargetInventory,
+        candidates: Mapping[str, InventoryTable],
+        *,
+        further: bool,
+        begun: tuple[str, str] | None,
+    ) -> RollbackPlan:
         existing = inventory.at(self._target)
         moved = self._moved_aside(candidates, existing)
         if existing is not None and moved is not None:
@@ -286,9 +301,15 @@ class RollbackPlanner:
         present = existing.marker
         if present is None or present.is_rolled_back:
             return present
-        markers = [found.marker for found in candidates.values() if found.marker is not None]
-        taken_back = [each for each in markers if each.state == "withdrawn" and present.order < each.order]
-        return max(taken_back, key=lambda marker: marker.order, default=None)
+        by_hand = by_hand_in(existing.comment)
+        taken_back = [
+            (taken_back_at(found.comment), marker.order, marker)
+            for found in candidates.values()
+            if (marker := found.marker) is not None and marker.state == "withdrawn" and present.order < marker.order
+        ]
+        # What a person publishes may be older than what was taken back before.
+        since = [each for each in taken_back if by_hand is None or not each[0] or by_hand.at < each[0]]
+        return max(since)[-1] if since else None
 
     def _refused(self, got: str) -> PublishRefusedError:
         return PublishRefusedError(

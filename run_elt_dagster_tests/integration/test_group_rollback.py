@@ -264,6 +264,21 @@ def test_table_is_not_rolled_back_alone_while_an_exchange_of_its_group_is_left(l
 
 
 @pytest.mark.thorough
+def test_table_that_was_rolled_back_further_alone_keeps_its_group_from_going_back(lab: FaultLab) -> None:
+    group = published(lab, "swap")
+    publish_again(lab, group, 3, "0000000C")
+    rolled_back(lab, group)
+    with open_session(lab.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        alone = RollbackOfOne(runner, group.declared()[0], ["ANALYTICS"], database="RUN_ELT")
+        assert alone.carry_out(alone.plan(further=True)) == ()
+    assert seen_of_group(lab, group) == (1, 2)
+    told = refused(lab, group)
+    assert "requires that the rows of one run go from all of its tables, got run 0000000B" in told
+    assert "run 0000000C, built" in told
+
+
+@pytest.mark.thorough
 def test_repeated_further_rollback_ends_what_was_begun_though_some_of_it_is_cleaned_up(lab: FaultLab) -> None:
     group, cleaned = published(lab, "swap"), list[str]()
     publish_again(lab, group, 3, "0000000C")
