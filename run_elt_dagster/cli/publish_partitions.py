@@ -95,12 +95,15 @@ def _told(instance: dg.DagsterInstance, done: PartitionsByHand, kept: KeptPartit
     for warning in outcome.warnings:
         say_on_stderr(warning)
     left = [done.left, report(instance, events_of_partitions(done, run_id))]
-    published = [key for key, part in outcome.partitions.items() if part.state == "published"]
+    published = done.published
     if published and done.by_hand is not None:
         rows = sum(outcome.partitions[key].row_count or 0 for key in published)
         print(
             f"{outcome.table.name}, {partition_words(published)}: {rows:,} rows of run {short_id(run_id)}, {done.by_hand.words}."
         )
+    if done.theirs:
+        theirs = partition_words(sorted(done.theirs))
+        print(f"{outcome.table.name}, {theirs}: another person has published the same rows at the same time.")
     newer = [key for key, part in outcome.partitions.items() if part.state == "superseded"]
     if newer:
         print(f"{outcome.table.name}, {partition_words(newer)}: a newer run has published them. Readers see its rows.")

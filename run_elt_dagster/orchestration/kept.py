@@ -50,7 +50,7 @@ def late_event(published: Published) -> dg.AssetMaterialization:
 
 
 def events_of_partitions(published: PartitionsByHand, run_id: str) -> Sequence[Event]:
-    """Return the materialization of each published partition, and the results of its checks as they are now.
+    """Return the materialization of each partition that the command has published, and the results of its checks as they are now.
 
     Args:
         published: What became of the kept partitions.
@@ -58,16 +58,15 @@ def events_of_partitions(published: PartitionsByHand, run_id: str) -> Sequence[E
     """
     outcome, found = published.outcome, list[Event]()
     key = _asset_key(outcome.table)
-    for partition, part in outcome.partitions.items():
-        if part.state == "published":
-            by_hand = published.by_hand_of(partition)
-            same = {"dagster/table_name": str(outcome.target), **_by_hand(by_hand, run_id)}
-            metadata = {**same, ROWS_OF_PARTITION: part.row_count or 0}
-            found.append(_of_partition(outcome.table, partition, metadata, by_hand))
-            found += (
-                evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS, partition=partition)
-                for audit in part.audits
-            )
+    for partition in published.published:
+        part, by_hand = outcome.partitions[partition], published.by_hand_of(partition)
+        same = {"dagster/table_name": str(outcome.target), **_by_hand(by_hand, run_id)}
+        metadata = {**same, ROWS_OF_PARTITION: part.row_count or 0}
+        found.append(_of_partition(outcome.table, partition, metadata, by_hand))
+        found += (
+            evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS, partition=partition)
+            for audit in part.audits
+        )
     return found
 
 

@@ -143,6 +143,11 @@ class KeptSliceRun(SliceRun):
         """Who publishes them, once their checks have passed or were waived."""
         return self._work.by_hand
 
+    @property
+    def theirs(self) -> frozenset[str]:
+        """The keys of those that another person has published at the same time."""
+        return self._exchanged.found
+
     def _build(self) -> None:
         """Take the candidate as it stands."""
         self._work.snapshot_at, self._work.audited_at = self._kept.marker.at, self._kept.audited_at
@@ -168,15 +173,23 @@ class PartitionsByHand:
         outcome: As of a run.
         by_hand: Who has published them, None where none is published.
         left: What could not be cleaned up, in words; None where nothing is left.
+        theirs: The keys of those that another person has published at the same time, with the same rows.
     """
 
     outcome: TableOutcome
     by_hand: ByHand | None
     left: str | None = None
+    theirs: frozenset[str] = frozenset()
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The keys of those that this command has published."""
+        found = self.outcome.partitions.items()
+        return tuple(key for key, part in found if part.state == "published" and key not in self.theirs)
 
     def by_hand_of(self, key: str) -> ByHand | None:
         """Return who has published one of them, with the checks that were waived for it and not for another one."""
-        if self.by_hand is None:
+        if self.by_hand is None or key in self.theirs:
             return None
         audits = self.outcome.partitions[key].audits
         return replace(self.by_hand, waived=tuple(dict.fromkeys(each.audit.name for each in audits if each.is_waived)))
@@ -278,9 +291,9 @@ class PartitionPublisher:
                 waived=waived,
             )
             outcome = run.run(entered)
-            is_any = any(each.state == "published" for each in outcome.partitions.values())
             left = clean_up(runner, outcome) if outcome.in_production else None
-            return PartitionsByHand(outcome, run.by_hand if is_any else None, left)
+            done = PartitionsByHand(outcome, run.by_hand, left, run.theirs)
+            return done if done.published else replace(done, by_hand=None)
 
     def drop_what_is_left(self, published: PublishedPartitions) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""

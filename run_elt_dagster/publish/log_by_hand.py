@@ -55,10 +55,12 @@ class LogByHand:
             if each.by_hand is None:
                 continue
             run = _published_by(each.by_hand, run_id)
-            asked = [row for row in publish_rows(run, each.outcome, at=now) if not keys or row["PARTITION_KEY"] in keys]
+            theirs = each.theirs if isinstance(each, PartitionsByHand) else frozenset()
+            own = [key for key in keys if key not in theirs]
+            asked = [row for row in publish_rows(run, each.outcome, at=now) if not keys or row["PARTITION_KEY"] in own]
             rows += [{**row, **_waived(_by_hand_of(each, row))} for row in asked if row["STATE"] == "published"]
             found = check_rows(run, each.outcome, at=now)
-            checks += [row for row in found if not keys or row.get("PARTITION_KEY") in keys]
+            checks += [row for row in found if not keys or row.get("PARTITION_KEY") in own]
         self._write(JOB, rows, checks)
 
     def published_before(self, found: Sequence[Published]) -> None:

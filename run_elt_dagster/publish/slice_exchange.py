@@ -34,10 +34,12 @@ class Exchanged:
     Attributes:
         published: The keys of those whose new rows readers see.
         superseded: The run with a newer snapshot, by the key of the others.
+        found: The keys of those of `published` that somebody else has exchanged with the same candidate.
     """
 
     published: frozenset[str]
     superseded: Mapping[str, str]
+    found: frozenset[str] = frozenset()
 
 
 def first_sql(
@@ -136,6 +138,8 @@ class SliceExchange(RowExchange[Exchanged]):
         super().__init__(work)
         self._part, self._rows, self._keys = part, rows, keys
         self._partitions = [partition for partition in part.partitions if partition.key in passed]
+        # The keys of those that a transaction of this exchange has noted, whether its COMMIT was answered or not.
+        self._noted: set[str] = set()
 
     def _first_sql(self) -> str:
         work = self._work
@@ -167,13 +171,18 @@ class SliceExchange(RowExchange[Exchanged]):
         # What the first statement has published needs its note alone.
         query_id = self._exchange([] if self._is_own else new, fresh)
         self._note(new, markers, fresh, query_id=query_id)
-        return Exchanged(frozenset(partition.key for partition in due), superseded)
+        self._noted |= {partition.key for partition in new}
+        return self._done(due, superseded)
+
+    def _done(self, due: Sequence[Partition], superseded: Mapping[str, str]) -> Exchanged:
+        published = frozenset(partition.key for partition in due)
+        return Exchanged(published, superseded, published - self._noted)
 
     def _found_done(self, markers: Markers, fresh: StatementRunner) -> Exchanged | None:  # noqa: ARG002 - the notes say all
         superseded, own = self._superseded(markers), self._work.marker()
         due = [partition for partition in self._partitions if partition.key not in superseded]
         is_done = bool(due) and all(_is_noted(partition, own, markers) for partition in due)
-        return Exchanged(frozenset(partition.key for partition in due), superseded) if is_done else None
+        return self._done(due, superseded) if is_done else None
 
     def _exchange(self, partitions: Sequence[Partition], fresh: StatementRunner) -> str | None:
         """Exchange the rows; return the query id of the statement that took the old ones away."""

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.kept import events_of_partitions
 from run_elt_dagster.publish.guards import PublishRefusedError
@@ -17,10 +18,12 @@ from run_elt_dagster.publish.kept_parts import (
     PartitionsByHand,
     PublishedPartitions,
 )
+from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import Patience
 from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
@@ -76,6 +79,32 @@ def test_kept_partitions_are_published_once_and_the_others_stay(local_server: Lo
         again = publisher.find(RUN[:8])
         assert isinstance(again, PublishedPartitions)
         assert again.keys == (key(1), key(2), key(3))
+
+
+def test_of_two_people_at_the_same_time_the_first_one_has_published(local_server: LocalServer) -> None:
+    rejected(local_server)
+    firsts: list[PartitionsByHand] = []
+
+    def keeps_the_candidate(event: StatementEvent) -> None:
+        # The second one has looked for it already.
+        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
+            raise SqlError("refused", errno=3001, sqlstate="42501")
+
+    def publishes_first(state: State) -> None:
+        if state is State.EXCHANGE:
+            with local_server.account.hooked(keeps_the_candidate), publishing(local_server) as other:
+                firsts.append(by_hand(other))
+
+    with publishing(local_server) as publisher:
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, KeptPartitions)
+        second = publisher.publish(found, person="ben", waived=(), entered=publishes_first)
+    (first,) = firsts
+    assert (first.published, first.theirs) == ((key(1), key(2)), frozenset())
+    assert (second.published, second.theirs, second.by_hand) == ((), {key(1), key(2)}, None)
+    assert second.outcome.failure is None
+    assert [len(events_of_partitions(each, RUN)) > 0 for each in (first, second)] == [True, False]
+    assert seen(local_server.reader) == NEW.of(1, 2, 3)
 
 
 def test_each_partition_says_what_was_waived_for_it_also_after_a_killed_command(local_server: LocalServer) -> None:
