@@ -4,7 +4,8 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from run_elt_dagster.doctor.account import check_account
 from run_elt_dagster.model.checks import Checks
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.group_lock import GroupNote
+from run_elt_dagster.publish.group_lock import GroupNote, operator
 from run_elt_dagster.publish.kept import Kept
 from run_elt_dagster.publish.kept_group import GroupPublisher
 from run_elt_dagster.publish.run import run_tables
@@ -140,23 +141,28 @@ def test_doctor_ends_the_exchange_of_a_killed_run_and_names_a_rollback_that_has_
     for name, value in account_variables(lab.account.server).items():
         monkeypatch.setenv(name, value)
 
-    def groups() -> tuple[str, str]:
+    def groups() -> tuple[str, str, str]:
         findings = check_account(Settings.from_environment(), tables, is_live=lambda _: False)
-        return next((found.status, found.detail) for found in findings if found.name == "groups")
+        return next((found.status, found.detail, found.remedy) for found in findings if found.name == "groups")
 
     half_published(lab, cell, run, lab.account.arguments, cell.declared(), cell.run_id)
-    status, told = groups()
+    status, told, _ = groups()
     assert (status, seen_of_group(lab, cell)) == ("ok", (2, 2))
     assert f"Run {cell.run_id} ended while it published publish_group {cell.group}" in told
     assert "the exchange is done now: readers see the new rows in all of them" in told
-    assert groups() == ("ok", "no exchange is left half done")
+    assert groups()[:2] == ("ok", "no exchange is left half done")
     began = "2026-01-01T00:00:00Z"
     note = GroupNote(cell.group, cell.run_id, began, ("analytics.a",), "rolls back", by="ana@elsewhere:7", since=began)
     lab.sql(f"create table analytics.{cell.lock} (run_id varchar) comment = '{note}'")
-    status, told = groups()
+    status, told, _ = groups()
     assert status == "FAIL"
     assert told.startswith(f"run-elt rollback --group {cell.group} of ana@elsewhere:7, begun 2026-01-01 00:00 UTC,")
     assert "Repeat the command" in told
+    # To drop the lock of one that goes on would let a run publish beside it.
+    note = replace(note, since=datetime.now(UTC).isoformat())
+    for who, advice in (("ana@elsewhere:7", "Leave RUN_ELT."), (operator(), "Then drop RUN_ELT.")):
+        lab.sql(f"comment on table analytics.{cell.lock} is '{replace(note, by=who)}'")
+        assert advice in groups()[2]
 
 
 def rejecting(cell: KilledCell) -> list[AnalyticsTable]:
