@@ -6,13 +6,14 @@ import click
 import dagster as dg
 
 from run_elt_dagster.cli import InterruptedCommandError
+from run_elt_dagster.cli.asking import agrees, person
 from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publish_group import publish_group
 from run_elt_dagster.cli.publish_partitions import publish_partitions
-from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said, say_published
+from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.assets import is_live
@@ -92,7 +93,7 @@ def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple
         if isinstance(found, Published):
             return _published_already(instance, publisher, found, log)
         _print_plan(found, checks)
-        if not is_agreed and not agrees():
+        if not is_agreed and not agrees("publishing by hand", "Publish it?"):
             return 1
         with progress(f"Asking {declared.name} its checks again") as steps:
             done = publisher.publish(

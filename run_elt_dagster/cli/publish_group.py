@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from run_elt_dagster.cli.asking import agrees, person
 from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
-from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said, say_published
+from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.orchestration.assets import is_live
@@ -42,7 +43,7 @@ def publish_group(project: Project, group: str, run: str, checks: tuple[str, ...
         if published:
             return _published_already(instance, publisher, published, log)
         _print_plan(group, kept, checks)
-        if not is_agreed and not agrees():
+        if not is_agreed and not agrees("publishing by hand", "Publish it?"):
             return 1
         with progress(f"Asking publish_group {group} its checks again") as steps:
             done = publisher.publish(

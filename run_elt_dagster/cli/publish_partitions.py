@@ -2,10 +2,11 @@
 
 import dagster as dg
 
+from run_elt_dagster.cli.asking import agrees, person
 from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
-from run_elt_dagster.cli.publishing import agrees, may_be_waived, person, said
+from run_elt_dagster.cli.publishing import may_be_waived, said
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import partition_words
 from run_elt_dagster.model.table import AnalyticsTable
@@ -49,7 +50,7 @@ def publish_partitions(
             log.partitions_published_before(unnoted)
             said([_recorded(instance, unnoted)])
         _print_plan(found, checks)
-        if not is_agreed and not agrees():
+        if not is_agreed and not agrees("publishing by hand", "Publish it?"):
             return 1
         with progress(f"Asking {table.name} its checks again") as steps:
             done = publisher.publish(

@@ -1,7 +1,5 @@
 """What publishing a table, partitions and a group by hand share."""
 
-import getpass
-import sys
 from collections.abc import Sequence
 
 import dagster as dg
@@ -9,29 +7,6 @@ import dagster as dg
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.orchestration.kept import is_recorded, late_event, report
 from run_elt_dagster.publish.kept import Published
-
-
-def person() -> str:
-    """Return who gives the command: the user of the operating system."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run as a user without a name.
-        return ""
-
-
-def agrees() -> bool:
-    """Ask whether to go on, and say so if not.
-
-    Raises:
-        ValueError: There is nobody to ask.
-    """
-    if not sys.stdin.isatty():
-        raise ValueError("publishing by hand requires an answer, got no terminal. Nothing was changed. Pass --yes.")
-    if input("Publish it? Type yes: ").strip().lower() == "yes":
-        return True
-    print("Nothing was changed.")
-    return False
 
 
 def said(problems: Sequence[str | None]) -> int:

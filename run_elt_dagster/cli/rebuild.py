@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import print_table
@@ -33,12 +34,11 @@ def command(project: Project, table: str, *, is_agreed: bool) -> int:
     require_increment(declared, project.target)
     plan = _plan(project, declared)
     _print(plan)
-    if is_agreed or _agrees():
+    if is_agreed or agrees("rebuilding", "Build it whole?", unchanged="Nothing was built."):
         command = plan.command(project.target, folder=project.name)
         print(f"dagster {shlex.join(command)}", flush=True)
         # In place of this process: a signal reaches Dagster, and its exit code is the command's.
         os.execve(sys.executable, [sys.executable, "-m", "dagster", *command], environment)  # noqa: S606
-    print("Nothing was built.")
     return 1
 
 
@@ -74,9 +74,3 @@ def _print(plan: RebuildPlan) -> None:
     print("\nThe statements:")
     for each in plan.statements:
         print(f"  {each.stage:<9} {' '.join(each.sql.split())}")
-
-
-def _agrees() -> bool:
-    if not sys.stdin.isatty():
-        raise ValueError("rebuilding requires an answer, got no terminal. Nothing was built. Pass --yes.")
-    return input("Build it whole? Type yes: ").strip().lower() == "yes"

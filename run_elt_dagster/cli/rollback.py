@@ -3,11 +3,12 @@
 import click
 
 from run_elt_dagster.cli import InterruptedCommandError
+from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.cli.rollback_group import roll_back_group
 from run_elt_dagster.cli.rollback_parts import roll_back_increment, roll_back_partitions
-from run_elt_dagster.cli.rolling_back import agrees, noted, observation, present_words, rolling_back
+from run_elt_dagster.cli.rolling_back import noted, observation, present_words, rolling_back
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.group_rollback import RollbackOfOne, schemas_of_group
@@ -75,7 +76,7 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
             )
         if plan.method == "done":
             return 0
-        if not is_agreed and not agrees():
+        if not is_agreed and not agrees("rolling back", "Roll back?"):
             return 1
         left = list(rollback.carry_out(plan))
         left += noted(instance, [observation(plan)])

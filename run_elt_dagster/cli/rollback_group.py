@@ -2,8 +2,9 @@
 
 import dagster as dg
 
+from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
-from run_elt_dagster.cli.rolling_back import agrees, noted, observation, present_words, rolling_back
+from run_elt_dagster.cli.rolling_back import noted, observation, present_words, rolling_back
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.group_rollback import GroupRollback, GroupRollbackPlan, tables_of_group
 
@@ -16,7 +17,7 @@ def roll_back_group(project: Project, group: str, *, is_agreed: bool, further: b
         rollback = GroupRollback(runner, group, tables, database=database, check_policies=check_policies)
         plan = rollback.plan(further=further)
         _print(plan)
-        if plan.due and not is_agreed and not agrees():
+        if plan.due and not is_agreed and not agrees("rolling back", "Roll back?"):
             return 1
         # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = [*rollback.carry_out(plan), *noted(instance, _observations(plan))]

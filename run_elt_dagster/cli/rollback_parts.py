@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
+from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
-from run_elt_dagster.cli.rolling_back import agrees, noted, rolling_back
+from run_elt_dagster.cli.rolling_back import noted, rolling_back
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
@@ -52,7 +53,7 @@ def _roll_back(
         _print(plan)
         if not plan.versions:
             return 0
-        if not is_agreed and not agrees():
+        if not is_agreed and not agrees("rolling back", "Roll back?"):
             return 1
         put_back(runner, plan)
         left = noted(instance, _observations(plan))

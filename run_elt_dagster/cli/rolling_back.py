@@ -1,15 +1,14 @@
 """What the rollback of a table, that of its partitions and that of a group share."""
 
-import sys
 import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
 
+from run_elt_dagster.cli.asking import person
 from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
-from run_elt_dagster.cli.publishing import person
 from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.log_by_hand import ROLLBACK, LogByHand
@@ -25,20 +24,6 @@ def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, Statem
         run = RunContext("rollback", ROLLBACK, is_live=lambda start: is_live(instance, start))
         log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
         yield instance, StatementRunner(session, run, threading.Event()), session.database, log
-
-
-def agrees() -> bool:
-    """Ask whether to go on, and say so if not.
-
-    Raises:
-        ValueError: There is nobody to ask.
-    """
-    if not sys.stdin.isatty():
-        raise ValueError("rolling back requires an answer, got no terminal. Nothing was changed. Pass --yes.")
-    if input("Roll back? Type yes: ").strip().lower() == "yes":
-        return True
-    print("Nothing was changed.")
-    return False
 
 
 def noted(instance: dg.DagsterInstance, observations: Iterable[dg.AssetObservation]) -> Sequence[str]:
