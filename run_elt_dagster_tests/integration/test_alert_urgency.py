@@ -515,3 +515,18 @@ def test_look_at_many_failures_reads_the_open_incidents_once(urgent: Urgent) -> 
     with work() as of_three:
         assert hold_back(urgent.alerts, urgent.instance, others, log=LOG) == []
     assert of_three.statements < 2 * of_one.statements
+
+
+def test_failure_whose_events_cannot_be_read_holds_up_no_other_alert(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="3 failures")}
+    held = urgent.fail_only("mau")
+    urgent.first_attempt(held)
+    with urgent.instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+        unknown = (
+            "update event_logs set event = replace(event, '\"DagsterEvent\"', '\"OfALaterRelease\"') where run_id = :id"
+        )
+        connection.execute(sqlalchemy.text(unknown), {"id": held})
+    runs = [urgent.fail_only("mau"), urgent.fail_only("dau")]
+    urgent.tick(30)
+    assert [urgent.ledger(run).status for run in runs] == ["held", "delivered"]
