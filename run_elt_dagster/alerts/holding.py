@@ -19,6 +19,7 @@ from run_elt_dagster.alerts.incidents import (
     is_in_row,
     is_recovered,
     open_firsts,
+    tables_of,
 )
 from run_elt_dagster.alerts.ledger import LedgerEntry, start_of
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
@@ -184,8 +185,7 @@ class _Look:
         run_id = record.dagster_run.run_id
         if run_id not in self.known:
             # One whose events cannot be read counts in no row, and keeps no other alert from being looked at.
-            failure = describe_in_short(self.alerts, self.instance, record, log=self.log)
-            self.known[run_id] = frozenset(table.name for table in failure.tables) if failure else frozenset()
+            self.known[run_id] = frozenset(tables_of(self.alerts, self.instance, record))
         return self.known[run_id]
 
     def _has_paged(self, names: Sequence[str], failure: RunFailure) -> bool:

@@ -196,10 +196,10 @@ def tell_acknowledged(
 
 
 def tables_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> tuple[str, ...]:
-    """Return the tables that failed in a run, each once."""
+    """Return the tables that failed in a run, each once; none if its events cannot be read: what is asked of the others is answered."""
+    failure = describe_in_short(alerts, instance, record, log=dg.get_dagster_logger())
     # Interned: many incidents have the same tables.
-    names = (sys.intern(table.name) for table in _described(alerts, instance, record).tables)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(sys.intern(table.name) for table in failure.tables)) if failure else ()
 
 
 def announce_recoveries(

@@ -517,6 +517,15 @@ def test_look_at_many_failures_reads_the_open_incidents_once(urgent: Urgent) -> 
     assert of_three.statements < 2 * of_one.statements
 
 
+def make_unreadable(urgent: Urgent, run: str) -> None:
+    """Let the events of a run be those of a release of Dagster that this one does not know."""
+    with urgent.instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+        unknown = (
+            "update event_logs set event = replace(event, '\"DagsterEvent\"', '\"OfALaterRelease\"') where run_id = :id"
+        )
+        connection.execute(sqlalchemy.text(unknown), {"id": run})
+
+
 def test_failure_whose_events_cannot_be_read_holds_up_no_other_alert(urgent: Urgent) -> None:
     urgent.names = ("mau", "dau")
     urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="3 failures")}
@@ -530,3 +539,16 @@ def test_failure_whose_events_cannot_be_read_holds_up_no_other_alert(urgent: Urg
     runs = [urgent.fail_only("mau"), urgent.fail_only("dau")]
     urgent.tick(30)
     assert [urgent.ledger(run).status for run in runs] == ["held", "delivered"]
+
+
+def test_incident_whose_events_cannot_be_read_keeps_no_other_from_paging(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    urgent.rules = dict.fromkeys(urgent.names, rule(severity="notify", page_after="1h"))
+    runs = [urgent.fail_only(name) for name in urgent.names]
+    for run in runs:
+        urgent.first_attempt(run)
+    make_unreadable(urgent, runs[0])
+    urgent.tick(3700)
+    (page,) = [each for each in urgent.stand_in.messages if each.get("reply_broadcast")]
+    assert "analytics.dau" in page["text"]
+    assert [each.tables for each in list_incidents(urgent.alerts, urgent.instance)] == [(), ("analytics.dau",)]
