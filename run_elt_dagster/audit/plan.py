@@ -261,7 +261,6 @@ class KeyAudit(ScanAudit):
         return super().judge(replace(numbers, values=(*numbers.values, 0)) if is_whole else numbers, audited)
 
 
-@dataclass(frozen=True, kw_only=True)
 class PartitionAudit(ScanAudit):
     """Whether every row is in the partitions that are built. A scan of the whole table has no partitions in mind: it asks for NULL alone.
 
@@ -300,7 +299,6 @@ class IncrementAudit(ScanAudit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class RowCountAudit(ScanAudit):
     """How many rows the table has. The outcome has the number as its `row_count`, too."""
 
@@ -310,7 +308,6 @@ class RowCountAudit(ScanAudit):
         return replace(super().judge(numbers, audited), row_count=None if count is None else int(count))
 
 
-@dataclass(frozen=True, kw_only=True)
 class SourceAudit(ScanAudit):
     """How long ago a table was changed that something else loads: the catalogue answers, in the scan and before the build."""
 
@@ -389,7 +386,6 @@ class QueryAudit(Audit):
         return self.query.replace(TABLE_PLACEHOLDER, relation.sql)
 
 
-@dataclass(frozen=True, kw_only=True)
 class CatalogueAudit(Audit):
     """A question that the catalogue answers: no query is sent for it."""
 
@@ -409,7 +405,6 @@ class ContractAudit(CatalogueAudit):
         return AuditOutcome(self, {}, found=_contract_broken(self.contract, audited.columns))
 
 
-@dataclass(frozen=True, kw_only=True)
 class SchemaChangeAudit(CatalogueAudit):
     """Whether the columns are those of the published table."""
 

@@ -45,7 +45,7 @@ class LocatedError(ValueError):
 class Strict(BaseModel):
     """A part of the front matter: unknown keys are errors, nothing changes once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 def _as_tuple(value: Any) -> Any:

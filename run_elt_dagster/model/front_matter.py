@@ -207,9 +207,9 @@ def _placed(text: str, *, takes_null: bool) -> Settings:
     except RecursionError:
         return Settings(faults=[Fault(0, "front matter is too large or nested too deeply. Write it shorter.")])
     # YAML ends lines at more signs than editors do.
-    starts = [0, *(unit.end() for unit in _LINE_BREAK.finditer(text))]
-    if len(starts) - 1 == text.count("\n"):
+    if _OTHER_BREAK.search(text) is None:
         return found
+    starts = [0, *(unit.end() for unit in _LINE_BREAK.finditer(text))]
     lines = [text.count("\n", 0, start) for start in starts]
     faults = [replace(fault, line=lines[fault.line]) for fault in found.faults]
     return Settings(found.values, {at: lines[line] for at, line in found.lines.items()}, faults)
@@ -288,6 +288,14 @@ _IMPLICIT: tuple[tuple[str, str, str], ...] = (
 )
 
 
+# What a node is where nothing tells more: https://yaml.org/spec/1.2.2/#103-core-schema
+_TAGS: Mapping[type[yaml.Node], str] = {
+    yaml.ScalarNode: _STR,
+    yaml.SequenceNode: "tag:yaml.org,2002:seq",
+    yaml.MappingNode: "tag:yaml.org,2002:map",
+}
+
+
 class _Loader(_BASE):
     """Composes nodes with the tags of YAML 1.2; `_Reader` makes values of them."""
 
@@ -299,6 +307,14 @@ class _Loader(_BASE):
 
     def ascend_resolver(self) -> None:
         """Leave it out."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        """Return the tag of a node without one, as PyYAML does, but that a value of text is told by its first character."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
+                if pattern.match(value):
+                    return tag
+        return _TAGS[kind]
 
 
 _PATTERNS = {tag: re.compile(rf"(?:{pattern})\Z", re.VERBOSE) for tag, pattern, _ in _IMPLICIT}
@@ -348,6 +364,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
 _PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]")
 # YAML takes these for ends of lines: https://yaml.org/spec/1.2.2/#54-line-break-characters
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_OTHER_BREAK = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
 _MOST_VALUES = 100_000
 _CUT = re.compile(r"\s+#[^\s#]")
 # A column without a type may be left empty; what stands here is compared with the rows as it is written.

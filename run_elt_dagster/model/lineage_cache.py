@@ -66,6 +66,7 @@ class LineageCache:
         self._known = _read(path) if path else {}
         self._ahead: dict[str, Reads] = {}
         self._used: dict[str, Reads] = {}
+        self._digests: dict[str, str] = {}
 
     @property
     def remembers(self) -> bool:
@@ -74,7 +75,7 @@ class LineageCache:
 
     def __call__(self, sql: str) -> Reads:
         """Return what a SQL text reads."""
-        digest = _digest(sql)
+        digest = self._digest(sql)
         reads = self._known.get(digest) or self._ahead.get(digest) or self._used.get(digest)
         if reads is None:
             reads = self._parse(sql)
@@ -83,8 +84,14 @@ class LineageCache:
 
     def read_ahead(self, texts: Iterable[str], parse_many: Callable[[Sequence[str]], Mapping[str, Reads]]) -> None:
         """Parse those of many texts that are not known yet, all at once; one that is left out is parsed when it is asked for."""
-        unknown = [sql for sql in dict.fromkeys(texts) if _digest(sql) not in self._known]
-        self._ahead.update({_digest(sql): reads for sql, reads in parse_many(unknown).items()})
+        unknown = [sql for sql in dict.fromkeys(texts) if self._digest(sql) not in self._known]
+        self._ahead.update({self._digest(sql): reads for sql, reads in parse_many(unknown).items()})
+
+    def _digest(self, sql: str) -> str:
+        """Return what a text is remembered by. Each text of a folder is asked for twice."""
+        if sql not in self._digests:
+            self._digests[sql] = hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._digests[sql]
 
     def save(self) -> None:
         """Write down what was asked for, in one piece, if it is not what the file says; a read-only place is no error."""
@@ -96,10 +103,6 @@ class LineageCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps({"version": _version(), "texts": texts}), encoding="utf-8")
             draft.replace(self._path)
-
-
-def _digest(sql: str) -> str:
-    return hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:

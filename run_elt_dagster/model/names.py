@@ -86,6 +86,7 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+@lru_cache(_NAMES_REMEMBERED)
 def display_name(name: str) -> str:
     """Return a stored name as a person would type it: quoted only where it has to be."""
     return name if _FOLDED.fullmatch(name) else quote_identifier(name)

@@ -114,6 +114,7 @@ class AnalyticsTable(Strict):
         path: The SQL file, None for a mapping.
         sql_line: Line of the file where `sql` starts, from 1.
         lines: Lines of the file with the settings.
+        key_prefix: What a code location puts before the key of its asset.
     """
 
     schema_name: Annotated[str, AfterValidator(_identifier), Field(alias="schema", max_length=IDENTIFIER_LIMIT)]
@@ -147,8 +148,8 @@ class AnalyticsTable(Strict):
     lines: Annotated[dict[Location, int], SkipValidation] = Field(
         default_factory=dict[Location, int], exclude=True, repr=False
     )
-    # No setting of a file, and no part of what a table declares.
-    _key_prefix: Key = ()
+    # No setting of a file, and no part of what a table declares. A private attribute would cost each table a dict of its own.
+    key_prefix: Annotated[Key, SkipValidation] = Field(default=(), exclude=True, repr=False)
 
     def line_of(self, *location: str | int) -> int:
         """Return the line of the file where a setting stands, as in `line_of("checks", "sql", "no_orphans")`."""
@@ -167,7 +168,7 @@ class AnalyticsTable(Strict):
     @property
     def asset_path(self) -> Key:
         """The key of its asset: its own key, behind the prefix that a code location gives its folder."""
-        return (*self._key_prefix, *self.key)
+        return (*self.key_prefix, *self.key)
 
     @property
     def asset_name(self) -> str:
@@ -181,9 +182,7 @@ class AnalyticsTable(Strict):
 
     def behind(self, prefix: Key) -> "AnalyticsTable":
         """Return the same table, whose asset has a prefix."""
-        table = self.model_copy()
-        table._key_prefix = prefix  # noqa: SLF001 - of this class
-        return table
+        return self.model_copy(update={"key_prefix": prefix})
 
     @property
     def stored_schema(self) -> str:
@@ -592,5 +591,5 @@ _NAMES_OF_CHECKS = ("row_count", "row_count_change", "changes", "primary_key", "
 FRONT_MATTER_KEYS = tuple(
     field
     for field in AnalyticsTable.model_fields
-    if field not in {"schema_name", "table", "sql", "path", "sql_line", "lines"}
+    if field not in {"schema_name", "table", "sql", "path", "sql_line", "lines", "key_prefix"}
 )

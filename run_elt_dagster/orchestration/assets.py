@@ -61,7 +61,7 @@ from run_elt_dagster.orchestration.publish_log import RunLog, publish_log
 from run_elt_dagster.orchestration.rebuild import OP_NAME, Building, RebuildError, rebuilt
 from run_elt_dagster.orchestration.selection import refuse_empty_selection
 from run_elt_dagster.orchestration.sources import own_sources, record_sources, sources_of
-from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_spec, broken_spec, check_spec
+from run_elt_dagster.orchestration.specs import NO_LINKS, asset_key, asset_specs, check_spec
 from run_elt_dagster.orchestration.unrecorded import Recording, say_on_stderr
 from run_elt_dagster.orchestration.waiting import awaited_tables, ops_behind
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
@@ -151,10 +151,7 @@ def analytics_assets(
 
     @dg.multi_asset(
         name=name,
-        specs=[
-            *(asset_spec(tables, key, links=links, condition=conditions.get(key), group=group) for key in tables),
-            *(broken_spec(tables, broken, group=group) for broken in tables.broken.values()),
-        ],
+        specs=asset_specs(tables, links=links, conditions=conditions, group=group),
         check_specs=[check_spec(tables[key], audit) for key in tables for audit in audits_of(tables[key])],
         can_subset=True,
         # One run for a range of partitions, on the page and on the command line. Dagster refuses a range of the command line if one

@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +18,17 @@ from run_elt_dagster.snowflake.resource import Snowflake
 # `<organization>-<account>`: https://docs.snowflake.com/en/user-guide/admin-account-identifier
 _ACCOUNT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-([A-Za-z][A-Za-z0-9_]*)")
 _CODE_REFERENCES = "dagster/code_references"
+
+
+@contextmanager
+def without_beta_warnings() -> Generator[None]:
+    """Take Dagster's betas without a warning, for all tables at once: for each by itself this costs more than the link.
+
+    Dagster 1.13.27 still calls its code references a beta. The page needs these classes; it takes no plain link.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -58,14 +71,14 @@ class Links:
         return str(Relation(database[0], *names[-2:])) if database[0] else ""
 
     def file_of(self, table: AnalyticsTable) -> dict[str, dg.CodeReferencesMetadataValue]:
-        """Return metadata with the place of the file: in Git if its address is known, otherwise on this machine."""
+        """Return metadata with the place of the file: in Git if its address is known, otherwise on this machine.
+
+        Dagster 1.13.27 warns of it: call it in `without_beta_warnings`.
+        """
         if table.path is None:
             return {}
-        with warnings.catch_warnings():
-            # Dagster 1.13.27 still calls its code references a beta. The page needs these classes; it takes no plain link.
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            reference = self._reference(table, table.path)
-            return {_CODE_REFERENCES: dg.CodeReferencesMetadataValue(code_references=[reference])}
+        reference = self._reference(table, table.path)
+        return {_CODE_REFERENCES: dg.CodeReferencesMetadataValue(code_references=[reference])}
 
     def _reference(self, table: AnalyticsTable, path: Path) -> dg.UrlCodeReference | dg.LocalFileCodeReference:
         # The SQL begins behind the end of the settings, which has a line of its own as a rule.

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from run_elt_dagster.model.problems import TableProblem
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.column_schema import declared_schema
-from run_elt_dagster.orchestration.links import Links
+from run_elt_dagster.orchestration.links import Links, without_beta_warnings
 from run_elt_dagster.orchestration.partitions import dep_of, partitioned_check_spec, partitions_of
 from run_elt_dagster.orchestration.selection import BROKEN_KIND, KINDS
 
@@ -63,6 +64,19 @@ def _plain(name: str) -> str:
 def _storage(name: str) -> dict[str, Any]:
     """Return metadata that says where a table is; a name alone if it is known."""
     return {"dagster/storage_kind": "snowflake", **({"dagster/table_name": name} if name else {})}
+
+
+def asset_specs(
+    tables: Catalogue,
+    *,
+    links: Links,
+    conditions: Mapping[Key, dg.AutomationCondition[dg.AssetKey]],
+    group: str | None,
+) -> list[dg.AssetSpec]:
+    """Return one asset for every table, and one for every broken file."""
+    with without_beta_warnings():
+        specs = [asset_spec(tables, key, links=links, condition=conditions.get(key), group=group) for key in tables]
+    return [*specs, *(broken_spec(tables, broken, group=group) for broken in tables.broken.values())]
 
 
 def asset_spec(
