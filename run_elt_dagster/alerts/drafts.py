@@ -14,7 +14,7 @@ from run_elt_dagster.alerts.incidents import (
     are_parts_published,
     are_published_since,
     count_alike,
-    describe,
+    describe_if_readable,
     describe_in_short,
     describe_verified,
     first_alike,
@@ -117,7 +117,9 @@ def _draft(
             location=alerts.location,
             channel=alerts.channel_of(table.name for table in failure.tables),
         )
-        return draft if first is None else _in_thread(alerts, instance, slack, draft, of=(failure, first), held=held)
+        if first is None:
+            return draft
+        return _in_thread(alerts, instance, slack, draft, of=(failure, first), held=held, log=log)
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
         log.error(f"run {run_id} cannot be described, got {type(error).__name__}: {error}")
         return Draft(lost_message(run_id, style=alerts.style()), location=alerts.location)
@@ -189,6 +191,7 @@ def _in_thread(
     *,
     of: tuple[RunFailure, dg.RunRecord],
     held: str,
+    log: logging.Logger,
 ) -> Draft:
     """Return the draft as a reply to the first message of its incident, if that is in the channel of today."""
     failure, first = of
@@ -200,7 +203,9 @@ def _in_thread(
         reply = repeats_message(failure, [failure.run_id, *draft.covered], style=style, count=count)
     else:
         reply = repeat_message(failure, style=style, count=count)
-    message = first_message(alerts, first.dagster_run, describe(alerts, instance, first), count=count)
+    told = describe_if_readable(alerts, instance, first, log=log)
+    # If its events cannot be read by now, it stays as it is, and the thread goes on.
+    message = None if told is None else first_message(alerts, first.dagster_run, told, count=count)
     where = slack.into(draft.channel)
     if entry.destination != destination_of(where) and entry.channel != where.channel:
         instance.add_run_tags(first_id, replace(entry, state="closed").tags(first_id))

@@ -8,10 +8,10 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import date_text, mentions, names_text, plain_message, say
 from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
-from run_elt_dagster.alerts.incidents import began_at, count_alike, describe, first_message, is_recovered, known_tables
+from run_elt_dagster.alerts.incidents import began_at, bring_up_to_date, count_alike, is_recovered, known_tables
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.notes import REASON_LIMIT, Acknowledgement
-from run_elt_dagster.alerts.posting import CHANNEL_ERRORS, Outcome, find_posted, is_gone, post, update
+from run_elt_dagster.alerts.posting import CHANNEL_ERRORS, Outcome, find_posted, is_gone, post
 from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import read_snoozes
@@ -121,7 +121,8 @@ def _page(
             outcome = post(client, slack.channel, message, run_id=key)
     if outcome.kind in ("delivered", "refused"):
         note_on_first(instance, run_id, paged_at=alerts.clock(), paged_for=words, page_tried_at=0)
-        _show(alerts, instance, slack, run_id)
+        # If Slack does not take it, the next repeat says it.
+        bring_up_to_date(alerts, instance, slack, instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)[0])
     elif not outcome.ambiguous:
         note_on_first(instance, run_id, page_tried_at=0)
     return outcome.kind in ("delivered", "refused")
@@ -131,14 +132,6 @@ def _posted_before(client: "WebClient", slack: Slack, entry: LedgerEntry, key: s
     """Look for a page whose answer was lost: in the thread's channel, and in that of the deployment."""
     found = (find_posted(client, channel, key, entry.ts) for channel in dict.fromkeys([entry.channel, slack.channel]))
     return next((each for each in found if each is not None), None)
-
-
-def _show(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, run_id: str) -> Outcome:
-    """Let the first message say that it pages. If Slack does not take it, the next repeat does."""
-    (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), limit=1)
-    entry, failure = LedgerEntry.of(record.dagster_run), describe(alerts, instance, record)
-    message = first_message(alerts, record.dagster_run, failure, count=count_alike(instance, run_id))
-    return update(slack.client(), entry.channel, entry.ts, message)
 
 
 def _text(alerts: Alerts, names: Sequence[str], words: str, *, began: float) -> str:

@@ -51,11 +51,21 @@ def describe_in_short(
     alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger
 ) -> RunFailure | None:
     """Return what failed in a run by its own events alone; None if it cannot be described."""
-    run = record.dagster_run
+    return _if_readable(record, lambda: _described(alerts, instance, record), log=log)
+
+
+def describe_if_readable(
+    alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger
+) -> RunFailure | None:
+    """Return what `describe` does; None if the events of the run cannot be read: one incident must not hold up the others."""
+    return _if_readable(record, lambda: describe(alerts, instance, record), log=log)
+
+
+def _if_readable(record: dg.RunRecord, read: Callable[[], RunFailure], *, log: logging.Logger) -> RunFailure | None:
     try:
-        return _described(alerts, instance, record)
+        return read()
     except Exception as error:  # noqa: BLE001 - an alert that says little is better than none
-        log.error(f"run {run.run_id} cannot be described, got {type(error).__name__}: {error}")
+        log.error(f"run {record.dagster_run.run_id} cannot be described, got {type(error).__name__}: {error}")
         return None
 
 
@@ -166,6 +176,16 @@ def first_message(
     return with_notes(failure_message(failure, style=style, count=count, state=state), first, style=style)
 
 
+def bring_up_to_date(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, first: dg.RunRecord) -> Outcome | None:
+    """Let the first message of an incident say how it stands by now; None if its events cannot be read: it stays as it is then."""
+    failure = describe_if_readable(alerts, instance, first, log=dg.get_dagster_logger())
+    if failure is None:
+        return None
+    run, entry = first.dagster_run, LedgerEntry.of(first.dagster_run)
+    message = first_message(alerts, run, failure, count=count_alike(instance, run.run_id))
+    return update(slack.client(), entry.channel, entry.ts, message)
+
+
 def tell_acknowledged(
     alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, firsts: Sequence[dg.RunRecord]
 ) -> None:
@@ -182,10 +202,9 @@ def tell_acknowledged(
         taken, entry = Acknowledgement.of(first), LedgerEntry.of(first)
         if taken is None or taken.at <= entry.acknowledged_at:
             continue
-        client, count = slack.client(), count_alike(instance, first.run_id)
-        message = first_message(alerts, first, describe(alerts, instance, record), count=count)
-        outcome = update(client, entry.channel, entry.ts, message)
-        if outcome.kind == "delivered" or outcome.error in FROZEN_ERRORS:
+        client = slack.client()
+        outcome = bring_up_to_date(alerts, instance, slack, record)
+        if outcome is None or outcome.kind == "delivered" or outcome.error in FROZEN_ERRORS:
             line = plain_message(
                 f":eyes: {taken.line(alerts.style())} No reply and no page follows until it is published again."
             )
@@ -232,7 +251,9 @@ def announce_recoveries(
         if alerts.quiet_until(names) and not LedgerEntry.of(record.dagster_run).paged_at:
             continue
         if is_recovered(alerts, instance, record.dagster_run, names):
-            failure = describe(alerts, instance, record)
+            failure = describe_if_readable(alerts, instance, record, log=dg.get_dagster_logger())
+            if failure is None:
+                continue
             outcome = _announce_recovery(alerts, instance, slack, record.dagster_run, failure)
             announced += outcome.kind == "delivered"
             if outcome.kind in ("transient", "rate limit"):
@@ -342,12 +363,15 @@ def _are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, first: dg
 def are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, members: Sequence[dg.RunRecord]) -> bool:
     """Return whether each partition, and each whole table, that failed in some runs was published after its run.
 
-    A partition of another day says nothing of the one that failed.
+    A partition of another day says nothing of the one that failed. Of a run whose events cannot be read nobody knows what it lacked:
+    it is not over.
     """
     counts, found = counting(alerts, instance), False
     for member in members:
-        since = ended_at_of(member)
-        for table in _described(alerts, instance, member).tables:
+        since, failure = ended_at_of(member), describe_in_short(alerts, instance, member, log=dg.get_dagster_logger())
+        if failure is None:
+            return False
+        for table in failure.tables:
             found = True
             if not _is_published_since(instance, table, counts, since=since):
                 return False

@@ -14,6 +14,7 @@ import sqlalchemy
 from run_elt_dagster.alerts.acknowledging import NotOpenError, acknowledge, list_incidents, snooze
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.holding import hold_back
+from run_elt_dagster.alerts.incidents import are_parts_published
 from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.notes import Acknowledgement
@@ -552,3 +553,24 @@ def test_incident_whose_events_cannot_be_read_keeps_no_other_from_paging(urgent:
     (page,) = [each for each in urgent.stand_in.messages if each.get("reply_broadcast")]
     assert "analytics.dau" in page["text"]
     assert [each.tables for each in list_incidents(urgent.alerts, urgent.instance)] == [(), ("analytics.dau",)]
+
+
+def test_incident_whose_events_cannot_be_read_is_acknowledged_and_goes_on(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    runs = [urgent.fail_only(name) for name in urgent.names]
+    for run in runs:
+        urgent.first_attempt(run)
+    make_unreadable(urgent, runs[0])
+    for run in runs:
+        acknowledge(urgent.alerts, urgent.instance, run, by="jane")
+    urgent.tick(30)
+    taken = [
+        each for each in urgent.stand_in.messages if "Acknowledged by jane" in each["text"] and "thread_ts" in each
+    ]
+    assert [each["thread_ts"] for each in taken] == [urgent.ledger(run).ts for run in runs]
+    again = urgent.fail_only("mau")
+    urgent.tick(30)
+    assert (urgent.ledger(again).status, urgent.ledger(again).first) == ("delivered", runs[0])
+    make_unreadable(urgent, runs[1])
+    partial = dg.RunsFilter(run_ids=runs[1:])
+    assert not are_parts_published(urgent.alerts, urgent.instance, urgent.instance.get_run_records(partial))
