@@ -5,31 +5,28 @@ run. What a run does once, people may do twice at the same moment: a table with 
 second swap would bring the old rows back.
 """
 
-import threading
-import time
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import (
-    ByHand,
-    Marker,
-    audited_at,
-    by_hand_in,
-    candidate_of,
-    is_candidate_of,
-    is_from_its_run,
-    target_of,
-)
+from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, target_of
 from run_elt_dagster.model.names import Relation, short_id
-from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.by_hand import (
+    NOTHING_CHANGED,
+    RAISE_THE_LIMIT,
+    ByHandDesk,
+    kept_candidates,
+    not_by_hand,
+    require_no_policies,
+    the_one_kept,
+    when_audited,
+)
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
@@ -37,13 +34,11 @@ from run_elt_dagster.publish.table_run import State, TableRun, clean_up
 from run_elt_dagster.publish.versions import at_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
-from run_elt_dagster.snowflake.session import Session, StatementError
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
 
-JOB = "run-elt publish"
 # It compares with what readers see. Whoever publishes by hand has seen what it found.
 _WAIVED_ANYWAY = "changes"
-_NOTHING_CHANGED = "Nothing was changed."
 
 
 @dataclass(frozen=True)
@@ -113,19 +108,14 @@ def kept_or_published(
         got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
         remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
         raise not_by_hand(table, "a table that is published by itself", got, remedy)
-    if table.policies is not None:
-        # A command that was killed may have left them on the candidate, and its checks would count what they show.
-        raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
+    require_no_policies(table)
     target = target_of(table, database=database)
     standing = inventory.at(target)
-    kept = [each for each in kept_candidates(table, inventory) if each[1].run_id.startswith(run)]
+    kept = kept_candidates(table, inventory, run)
     if standing is not None and _is_of_run(standing.marker, run):
         left = next((candidate_of(table, database=database, run_id=marker.run_id) for _, marker in kept), None)
         return Published(table, target, standing, by_hand_in(standing.comment), left)
-    if len(kept) != 1:
-        got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
-        raise not_by_hand(table, f"the candidate that run {run} has kept", got, LOOK.format(table.name))
-    version, marker = kept[0]
+    version, marker = the_one_kept(table, kept, run)
     _require_nothing_newer(table, marker, standing)
     taken_up = by_hand_in(version.comment)
     return Kept(table, marker, when_audited(table, marker, version), version, standing, taken_up)
@@ -141,51 +131,6 @@ def _require_nothing_newer(table: AnalyticsTable, marker: Marker, standing: Tabl
         return
     got = f"run {short_id(live.run_id)} with a newer snapshot, {standing.words}"
     raise not_by_hand(table, "that nothing newer was published since", got, "Materialize the table again.")
-
-
-def when_audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> str:
-    """Return when the audit of a rejected candidate had ended; of one, too, that a command was publishing when it was ended.
-
-    Raises:
-        PublishRefusedError: It was not rejected, or its audit has not ended.
-    """
-    when = audited_at(version.comment)
-    if when and (marker.state == "failed" or by_hand_in(version.comment) is not None):
-        return when
-    raise not_by_hand(
-        table,
-        f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
-        _NOT_REJECTED.get(marker.state, "one that the run has not ended with"),
-        "Wait for the run if it goes on. Otherwise materialize the table again.",
-    )
-
-
-_NOT_REJECTED = {
-    "failed": "one whose audit has not ended",
-    "preview": "a preview",
-    "withdrawn": "rows that a rollback took away",
-}
-LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
-RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
-
-
-def not_by_hand(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:
-    """Return why nothing of a table is published by hand; nothing was changed."""
-    return PublishRefusedError(
-        Refusal(f"publishing {table.name} by hand requires {rule}", got, remedy, seen=_NOTHING_CHANGED)
-    )
-
-
-def kept_candidates(table: AnalyticsTable, inventory: TargetInventory) -> list[tuple[TableVersion, Marker]]:
-    """Return the candidates of a table that runs have left, each with its marker."""
-    return [
-        (found, found.marker)
-        for (schema, name), found in inventory.tables.items()
-        if schema == table.stored_schema
-        and is_candidate_of(table, name)
-        and found.marker is not None
-        and is_from_its_run(name, found.marker)
-    ]
 
 
 class Person:
@@ -328,7 +273,7 @@ def require_checks(tables: Sequence[AnalyticsTable], names: Sequence[str]) -> No
     if others := [name for name in names if name not in known]:
         raise ValueError(
             f"run-elt publish --check requires checks of {', '.join(table.name for table in tables)}, got {', '.join(others)}. "
-            f"{_NOTHING_CHANGED} {'It has' if len(tables) == 1 else 'They have'} {', '.join(known)}."
+            f"{NOTHING_CHANGED} {'It has' if len(tables) == 1 else 'They have'} {', '.join(known)}."
         )
 
 
@@ -347,30 +292,8 @@ class ByHandOutcome:
     left: str | None = None
 
 
-class Publisher:
-    """Publishes kept candidates of one table in one session.
-
-    Args:
-        session: An open session.
-        table: The table.
-        options: How tables are published.
-        is_live: Whether a run goes on.
-        past: Returns what was published before; None where nobody knows.
-        patience: How long is waited for what may pass.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        table: AnalyticsTable,
-        *,
-        options: PublishOptions,
-        is_live: Callable[[str], bool] = lambda _: False,
-        past: Past | None = None,
-        patience: Patience | None = None,
-    ) -> None:
-        self._session, self._table, self._options, self._is_live = session, table, options, is_live
-        self._past, self._patience = past, patience
+class Publisher(ByHandDesk):
+    """Publishes kept candidates of one table in one session. The arguments are those of a `ByHandDesk`, with one table."""
 
     def find(self, run: str) -> Kept | Published:
         """Return the kept candidate of a run, or what is published already; nothing is changed.
@@ -379,27 +302,22 @@ class Publisher:
             PublishRefusedError: There is neither.
             StatementError: Snowflake does not answer.
         """
-        inventory = self._look(self._runner(self._session, run))
-        return kept_or_published(self._table, inventory, run, database=self._session.database)
+        (table,) = self._tables
+        return kept_or_published(table, self._look(self._runner(run)), run, database=self.database)
 
     def publish(
         self, kept: Kept, *, person: str, waived: Collection[str], entered: Callable[[State], None] = lambda _: None
     ) -> ByHandOutcome:
         """Publish a kept candidate, as far as it gets; its outcome says what readers see."""
-        run_id = kept.marker.run_id
-        with self._on_its_warehouse() as session:
-            runner = self._runner(session, run_id)
-            inventory, looked_at = self._look(runner), time.monotonic()
-
-            def clock() -> str:
-                return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
-
+        with self._on_its_warehouse(kept.table) as session:
+            runner = self._runner(kept.marker.run_id, session)
+            inventory, clock = self._look_with_clock(runner)
             run = KeptRun(
                 runner,
                 kept,
                 inventory,
                 clock,
-                database=session.database,
+                database=self.database,
                 options=self._options,
                 person=person,
                 waived=waived,
@@ -410,27 +328,9 @@ class Publisher:
 
     def drop_what_is_left(self, published: Published) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""
-        if published.candidate is None:
-            return None
-        outcome = TableOutcome(self._table, published.target, published.candidate)
-        return clean_up(self._runner(self._session, published.run_id), outcome)
+        return self._drop(published.table, published.candidate, published.run_id)
 
     def _look(self, runner: StatementRunner) -> TargetInventory:
-        return read_targets(
-            runner,
-            [by_clone(self._table)],
-            database=self._session.database,
-            check_policies=self._options.check_policies,
-        )
-
-    def _runner(self, session: Session, run_id: str) -> StatementRunner:
-        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
-        return StatementRunner(session, run, threading.Event(), patience=self._patience)
-
-    @contextmanager
-    def _on_its_warehouse(self) -> Generator[Session]:
-        if self._table.warehouse is None:
-            yield self._session
-            return
-        with self._session.on_warehouse(self._table.warehouse) as own:
-            yield own
+        (table,) = self._tables
+        check_policies = self._options.check_policies
+        return read_targets(runner, [by_clone(table)], database=self.database, check_policies=check_policies)

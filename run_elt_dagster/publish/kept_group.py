@@ -5,10 +5,7 @@ Each table goes the way of a kept candidate up to the end of its audit (`publish
 """
 
 import graphlib
-import threading
-import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from run_elt_dagster.model.candidate import ByHand
@@ -16,28 +13,19 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.by_hand import ByHandDesk, not_by_hand
 from run_elt_dagster.publish.group_lock import GroupNote, locks_in, operator
 from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.group_run import GroupRun, in_group
-from run_elt_dagster.publish.guards import TargetInventory, server_instant
-from run_elt_dagster.publish.kept import (
-    JOB,
-    ByHandOutcome,
-    Kept,
-    KeptRun,
-    Published,
-    kept_or_published,
-    not_by_hand,
-)
+from run_elt_dagster.publish.kept import ByHandOutcome, Kept, KeptRun, Published, kept_or_published
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.table_run import State, clean_up
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.runner import Patience, StatementRunner
 from run_elt_dagster.snowflake.session import Session
 
 
-class GroupPublisher:
+class GroupPublisher(ByHandDesk):
     """Publishes kept candidates of one group in one session.
 
     Args:
@@ -61,8 +49,8 @@ class GroupPublisher:
         past: Past | None = None,
         patience: Patience | None = None,
     ) -> None:
-        self._session, self._catalogue, self._options, self._is_live = session, catalogue, options, is_live
-        self._past, self._patience, self._tables = past, patience, tables
+        super().__init__(session, *tables, options=options, is_live=is_live, past=past, patience=patience)
+        self._catalogue = catalogue
 
     def find(self, run: str) -> list[Kept] | list[Published]:
         """Return the kept candidates of a run, or what is published already, in the order of the tables; nothing is changed.
@@ -71,8 +59,7 @@ class GroupPublisher:
             PublishRefusedError: A table has neither, or some are published and others are not.
             StatementError: Snowflake does not answer.
         """
-        database = self._session.database
-        inventory = self._look(self._runner(self._session, run))
+        database, inventory = self.database, self._look(self._runner(run))
         for lock, note in locks_in(inventory, database=database):
             if note.group == self._tables[0].publish_group:
                 got = f"{note.holder} that has {lock}"
@@ -96,12 +83,9 @@ class GroupPublisher:
         entered: Callable[[AnalyticsTable, State], None] = lambda _, __: None,
     ) -> list[ByHandOutcome]:
         """Publish all kept candidates or none; the outcomes say what readers see."""
-        run_id, database = kept[0].marker.run_id, self._session.database
-        runner = self._runner(self._session, run_id)
-        inventory, looked_at = self._look(runner), time.monotonic()
-
-        def clock() -> str:
-            return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+        run_id, database = kept[0].marker.run_id, self.database
+        runner = self._runner(run_id)
+        inventory, clock = self._look_with_clock(runner)
 
         def end(lock: Relation, note: GroupNote) -> None:
             end_exchange(runner, self._catalogue, lock, note, options=self._options)
@@ -114,7 +98,7 @@ class GroupPublisher:
         for key in self._parents_first(by_key):
             with self._on_its_warehouse(self._catalogue[key]) as session:
                 run = runs[key] = KeptRun(
-                    self._runner(session, run_id),
+                    self._runner(run_id, session),
                     self._redirected(by_key[key], list(by_key)),
                     inventory,
                     clock,
@@ -130,10 +114,7 @@ class GroupPublisher:
 
     def drop_what_is_left(self, published: Published) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""
-        if published.candidate is None:
-            return None
-        outcome = TableOutcome(published.table, published.target, published.candidate)
-        return clean_up(self._runner(self._session, published.run_id), outcome)
+        return self._drop(published.table, published.candidate, published.run_id)
 
     @staticmethod
     def _cleaned_up(runner: StatementRunner, outcome: TableOutcome, by_hand: ByHand | None) -> ByHandOutcome:
@@ -146,22 +127,6 @@ class GroupPublisher:
 
     def _redirected(self, kept: Kept, keys: Sequence[Key]) -> Kept:
         """Return a candidate whose checks read the candidates of the others."""
-        run_id, database = kept.marker.run_id, self._session.database
+        run_id, database = kept.marker.run_id, self.database
         table = in_group(self._catalogue, kept.table.key, keys, database=database, run_id=run_id)
         return replace(kept, table=table)
-
-    def _look(self, runner: StatementRunner) -> TargetInventory:
-        check_policies = self._options.check_policies
-        return read_targets(runner, self._tables, database=self._session.database, check_policies=check_policies)
-
-    def _runner(self, session: Session, run_id: str) -> StatementRunner:
-        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
-        return StatementRunner(session, run, threading.Event(), patience=self._patience)
-
-    @contextmanager
-    def _on_its_warehouse(self, table: AnalyticsTable) -> Generator[Session]:
-        if table.warehouse is None:
-            yield self._session
-            return
-        with self._session.on_warehouse(table.warehouse) as own:
-            yield own

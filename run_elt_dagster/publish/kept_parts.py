@@ -4,29 +4,32 @@ They go the way of a slice from the audit on (`publish.slice_run`). The notes in
 already, and which a newer run has published since. So a repeated command changes nothing.
 """
 
-import threading
-import time
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, pieces_in, target_of
+from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, pieces_in
 from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.partitions import Slice
-from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion, partition_words
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, server_instant
-from run_elt_dagster.publish.kept import JOB, LOOK, RAISE_THE_LIMIT, Person, kept_candidates, not_by_hand, when_audited
+from run_elt_dagster.publish.by_hand import (
+    ByHandDesk,
+    kept_candidates,
+    not_by_hand,
+    require_no_policies,
+    the_one_kept,
+    when_audited,
+)
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory
+from run_elt_dagster.publish.kept import Person
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import PublishedPartition, markers_of, notes_sql, published_sql
-from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.slice_run import SliceRun
 from run_elt_dagster.publish.table_run import State, clean_up
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
-from run_elt_dagster.snowflake.session import Session, StatementError
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster.snowflake.session import StatementError
 
 
 @dataclass(frozen=True)
@@ -195,30 +198,8 @@ class PartitionsByHand:
         return replace(self.by_hand, waived=tuple(dict.fromkeys(each.audit.name for each in audits if each.is_waived)))
 
 
-class PartitionPublisher:
-    """Publishes kept partitions of one table in one session.
-
-    Args:
-        session: An open session.
-        table: The table.
-        options: How tables are published.
-        is_live: Whether a run goes on.
-        past: Returns what was published before; None where nobody knows.
-        patience: How long is waited for what may pass.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        table: AnalyticsTable,
-        *,
-        options: PublishOptions,
-        is_live: Callable[[str], bool] = lambda _: False,
-        past: Past | None = None,
-        patience: Patience | None = None,
-    ) -> None:
-        self._session, self._table, self._options, self._is_live = session, table, options, is_live
-        self._past, self._patience = past, patience
+class PartitionPublisher(ByHandDesk):
+    """Publishes kept partitions of one table in one session. The arguments are those of a `ByHandDesk`, with one table."""
 
     def find(self, run: str) -> KeptPartitions | PublishedPartitions:
         """Return the kept partitions of a run, or what is published already; nothing is changed.
@@ -230,38 +211,34 @@ class PartitionPublisher:
             PublishRefusedError: There is neither, or no audit has rejected them, or newer runs have published all of them.
             StatementError: Snowflake does not answer.
         """
-        table, runner = self._table, self._runner(self._session, run)
-        if table.policies is not None:
-            # A look at who may read a candidate would put an empty table in its place.
-            raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
-        kept = [each for each in kept_candidates(table, self._look(runner)) if each[1].run_id.startswith(run)]
+        (table,), runner = self._tables, self._runner(run)
+        require_no_policies(table)
+        kept = kept_candidates(table, self._look(runner), run)
         if not kept and (noted := self._published(runner, run)):
-            return PublishedPartitions(table, self._target, noted[0].marker.run_id, noted)
-        if len(kept) != 1:
-            got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
-            raise not_by_hand(table, f"the candidate that run {run} has kept", got, LOOK.format(table.name))
-        found = self._kept(runner, *kept[0])
+            return PublishedPartitions(table, self._target(table), noted[0].marker.run_id, noted)
+        found = self._kept(runner, *the_one_kept(table, kept, run))
         if found.wanted:
             return found
         if found.published:
             noted = tuple(found.notes[key] for key in found.published)
             run_id = found.marker.run_id
-            return PublishedPartitions(table, self._target, run_id, noted, found.taken_up, found.candidate)
+            return PublishedPartitions(table, self._target(table), run_id, noted, found.taken_up, found.candidate)
         runs = ", ".join(sorted({short_id(run_id) for run_id in found.superseded.values()}))
         got = f"newer rows of {partition_words(found.part.keys)}, of run {runs}"
         raise not_by_hand(table, "that nothing newer was published since", got, "Materialize the partitions again.")
 
     def _kept(self, runner: StatementRunner, version: TableVersion, marker: Marker) -> KeptPartitions:
-        table = self._table
+        (table,) = self._tables
         audited_at, part = when_audited(table, marker, version), _slice_of(table, version)
-        candidate = candidate_of(table, database=self._session.database, run_id=marker.run_id)
-        noted = self._noted(runner, notes_sql(self._target, part.keys))
+        candidate = candidate_of(table, database=self.database, run_id=marker.run_id)
+        noted = self._noted(runner, notes_sql(self._target(table), part.keys))
         notes = {note.key: note for note in noted}
         return KeptPartitions(table, candidate, marker, audited_at, version, part, notes, by_hand_in(version.comment))
 
     def _published(self, runner: StatementRunner, run: str) -> tuple[PublishedPartition, ...]:
         """Return what readers see of a run that has left no candidate."""
-        noted = self._noted(runner, published_sql(self._target))
+        (table,) = self._tables
+        noted = self._noted(runner, published_sql(self._target(table)))
         return tuple(note for note in noted if note.marker.run_id.startswith(run))
 
     def publish(
@@ -273,19 +250,15 @@ class PartitionPublisher:
         entered: Callable[[State], None] = lambda _: None,
     ) -> PartitionsByHand:
         """Publish kept partitions, as far as they get; the outcome says what readers see."""
-        with self._on_its_warehouse() as session:
-            runner = self._runner(session, kept.marker.run_id)
-            inventory, looked_at = self._look(runner), time.monotonic()
-
-            def clock() -> str:
-                return server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
-
+        with self._on_its_warehouse(kept.table) as session:
+            runner = self._runner(kept.marker.run_id, session)
+            inventory, clock = self._look_with_clock(runner)
             run = KeptSliceRun(
                 runner,
                 kept,
                 inventory,
                 clock,
-                database=session.database,
+                database=self.database,
                 options=self._options,
                 person=person,
                 waived=waived,
@@ -297,39 +270,17 @@ class PartitionPublisher:
 
     def drop_what_is_left(self, published: PublishedPartitions) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""
-        if published.candidate is None:
-            return None
-        outcome = TableOutcome(self._table, published.target, published.candidate)
-        return clean_up(self._runner(self._session, published.run_id), outcome)
-
-    @property
-    def _target(self) -> Relation:
-        return target_of(self._table, database=self._session.database)
+        return self._drop(published.table, published.candidate, published.run_id)
 
     def _noted(self, runner: StatementRunner, sql: str) -> tuple[PublishedPartition, ...]:
+        (table,) = self._tables
         try:
-            rows = runner.send(sql, tag={"asset": "/".join(self._table.key), "stage": "inspect"}).rows
+            rows = runner.send(sql, tag={"asset": "/".join(table.key), "stage": "inspect"}).rows
         except StatementError as error:
             if error.errno != OBJECT_MISSING:
                 raise
             return ()
         return markers_of(rows).partitions
-
-    def _look(self, runner: StatementRunner) -> TargetInventory:
-        check_policies = self._options.check_policies
-        return read_targets(runner, [self._table], database=self._session.database, check_policies=check_policies)
-
-    def _runner(self, session: Session, run_id: str) -> StatementRunner:
-        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
-        return StatementRunner(session, run, threading.Event(), patience=self._patience)
-
-    @contextmanager
-    def _on_its_warehouse(self) -> Generator[Session]:
-        if self._table.warehouse is None:
-            yield self._session
-            return
-        with self._session.on_warehouse(self._table.warehouse) as own:
-            yield own
 
 
 def _slice_of(table: AnalyticsTable, version: TableVersion) -> Slice:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from run_elt_dagster.model.candidate import ByHand, Marker
 from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.kept import JOB, ByHandOutcome, Published
+from run_elt_dagster.publish.by_hand import JOB
+from run_elt_dagster.publish.kept import ByHandOutcome, Published
 from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
 from run_elt_dagster.publish.log import LoggedRun, PublishLog, Row, check_rows, found_row, publish_rows
 from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlan

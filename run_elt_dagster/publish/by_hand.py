@@ -1,0 +1,167 @@
+"""What all of `run-elt publish` have in common: the look for what a run has kept, the session, and what is dropped at the end."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from run_elt_dagster.model.candidate import (
+    Marker,
+    audited_at,
+    by_hand_in,
+    is_candidate_of,
+    is_from_its_run,
+    target_of,
+)
+from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.past import Past
+from run_elt_dagster.model.production import TableVersion
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.table_run import clean_up
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.session import Session
+
+JOB = "run-elt publish"
+NOTHING_CHANGED = "Nothing was changed."
+RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
+_LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
+_NOT_REJECTED = {
+    "failed": "one whose audit has not ended",
+    "preview": "a preview",
+    "withdrawn": "rows that a rollback took away",
+}
+
+
+def not_by_hand(table: AnalyticsTable, rule: str, got: str, remedy: str) -> PublishRefusedError:
+    """Return why nothing of a table is published by hand; nothing was changed."""
+    return PublishRefusedError(
+        Refusal(f"publishing {table.name} by hand requires {rule}", got, remedy, seen=NOTHING_CHANGED)
+    )
+
+
+def kept_candidates(table: AnalyticsTable, inventory: TargetInventory, run: str) -> list[tuple[TableVersion, Marker]]:
+    """Return the candidates of a table that a run has left, each with its marker.
+
+    Args:
+        table: The table.
+        inventory: What its schema holds.
+        run: The run's id, or how it begins.
+    """
+    return [
+        (found, found.marker)
+        for (schema, name), found in inventory.tables.items()
+        if schema == table.stored_schema
+        and is_candidate_of(table, name)
+        and found.marker is not None
+        and is_from_its_run(name, found.marker)
+        and found.marker.run_id.startswith(run)
+    ]
+
+
+def the_one_kept(
+    table: AnalyticsTable, kept: Sequence[tuple[TableVersion, Marker]], run: str
+) -> tuple[TableVersion, Marker]:
+    """Return the candidate of a run, of those that are kept.
+
+    Raises:
+        PublishRefusedError: There is none, or more runs begin so.
+    """
+    if len(kept) == 1:
+        return kept[0]
+    got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
+    raise not_by_hand(table, f"the candidate that run {run} has kept", got, _LOOK.format(table.name))
+
+
+def require_no_policies(table: AnalyticsTable) -> None:
+    """Require a table without policies in its file.
+
+    A command that was killed may have left them on the candidate, and its checks would count what they show. And a look at who may
+    read a candidate would put an empty table in its place.
+
+    Raises:
+        PublishRefusedError: It has some.
+    """
+    if table.policies is not None:
+        raise not_by_hand(table, "a table without policies in its file", "some", RAISE_THE_LIMIT)
+
+
+def when_audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -> str:
+    """Return when the audit of a rejected candidate had ended; of one, too, that a command was publishing when it was ended.
+
+    Raises:
+        PublishRefusedError: It was not rejected, or its audit has not ended.
+    """
+    when = audited_at(version.comment)
+    if when and (marker.state == "failed" or by_hand_in(version.comment) is not None):
+        return when
+    raise not_by_hand(
+        table,
+        f"a candidate that run {short_id(marker.run_id)} has audited and rejected",
+        _NOT_REJECTED.get(marker.state, "one that the run has not ended with"),
+        "Wait for the run if it goes on. Otherwise materialize the table again.",
+    )
+
+
+class ByHandDesk:
+    """Where a person publishes kept candidates of some tables: one session, and what is known besides.
+
+    Args:
+        session: An open session.
+        tables: The tables.
+        options: How tables are published.
+        is_live: Whether a run goes on.
+        past: Returns what was published before; None where nobody knows.
+        patience: How long is waited for what may pass.
+
+    Attributes:
+        database: Stored name of the session's database.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *tables: AnalyticsTable,
+        options: PublishOptions,
+        is_live: Callable[[str], bool] = lambda _: False,
+        past: Past | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._session, self._tables, self._options, self._is_live = session, tables, options, is_live
+        self._past, self._patience = past, patience
+        self.database = session.database
+
+    def _target(self, table: AnalyticsTable) -> Relation:
+        return target_of(table, database=self.database)
+
+    def _runner(self, run_id: str, session: Session | None = None) -> StatementRunner:
+        """Return what sends statements, under the id of the run that has built the candidates."""
+        run = RunContext(run_id, JOB, is_live=self._is_live, past=self._past)
+        return StatementRunner(session or self._session, run, threading.Event(), patience=self._patience)
+
+    def _look(self, runner: StatementRunner) -> TargetInventory:
+        """Return what the schemas of the tables hold."""
+        check_policies = self._options.check_policies
+        return read_targets(runner, self._tables, database=self.database, check_policies=check_policies)
+
+    def _look_with_clock(self, runner: StatementRunner) -> tuple[TargetInventory, Callable[[], str]]:
+        """Return what the schemas of the tables hold, and what returns Snowflake's time as markers have it."""
+        inventory, looked_at = self._look(runner), time.monotonic()
+        return inventory, lambda: server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+    @contextmanager
+    def _on_its_warehouse(self, table: AnalyticsTable) -> Generator[Session]:
+        if table.warehouse is None:
+            yield self._session
+            return
+        with self._session.on_warehouse(table.warehouse) as own:
+            yield own
+
+    def _drop(self, table: AnalyticsTable, candidate: Relation | None, run_id: str) -> str | None:
+        """Drop the candidate of rows that readers see already; return why it is still there."""
+        if candidate is None:
+            return None
+        return clean_up(self._runner(run_id), TableOutcome(table, self._target(table), candidate))
