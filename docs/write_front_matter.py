@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.checks import CHECK_MODELS, Check, Checks, ColumnContract
 from run_elt_dagster.model.freshness import FreshWithin
-from run_elt_dagster.model.governance import Masking, Policies, RowAccess
+from run_elt_dagster.model.governance import Aggregation, Join, Masking, Policies, RowAccess
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
@@ -36,7 +36,8 @@ EXAMPLES: Mapping[str, str] = {
     "transient": "transient: true",
     "cluster_by": "cluster_by: [order_id]",
     "data_retention_days": "data_retention_days: 1",
-    "policies": "policies: {row_access: {name: governance.by_order, on: order_id}, masking: {amount: governance.mask_amount}}",
+    "policies": "policies: {row_access: {name: governance.by_order, on: order_id}, masking: {amount: governance.mask_amount}, "
+    "projection: {amount: governance.no_amounts}, aggregation: {name: governance.in_groups, entity_key: order_id}, join: governance.joined}",
     "object_tags": "object_tags: {governance.domain: sales}",
     "partitions": "partitions: {by: day, column: ordered_on, start: 2024-01-01, lookback: 2}",
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
@@ -190,6 +191,8 @@ _MODELS: Mapping[str, type[BaseModel]] = {
         Policies,
         RowAccess,
         Masking,
+        Aggregation,
+        Join,
         Partitioning,
         Increment,
     )
@@ -287,7 +290,7 @@ def _parts(made: Mapping[str, Any]) -> Iterator[str]:
     definitions = made["$defs"]
     yield "## columns\n\n" + definitions["ColumnContract"]["description"] + "\n\n"
     yield _options(definitions["ColumnContract"], without=()) + "\n"
-    for title, name in (("policies", "Policies"), ("row_access", "RowAccess"), ("masking", "Masking")):
+    for title, name in _GOVERNING.items():
         level = "##" if name == "Policies" else "###"
         yield f"{level} {title}\n\n{definitions[name]['description']}\n\n{_options(definitions[name], without=())}\n"
     yield f"## partitions\n\n{definitions['Partitioning']['description']}\n\n{_options(definitions['Partitioning'], without=())}\n"
@@ -324,10 +327,19 @@ _KINDS = {
 }
 
 
+_GOVERNING = {
+    "policies": "Policies",
+    "row_access": "RowAccess",
+    "masking": "Masking",
+    "aggregation": "Aggregation",
+    "join": "Join",
+}
 _SECTIONS = {
     "Policies": "policies",
     "RowAccess": "row_access",
     "Masking": "masking",
+    "Aggregation": "aggregation",
+    "Join": "join",
     "Checks": "checks",
     "Partitioning": "partitions",
     "Increment": "increment",

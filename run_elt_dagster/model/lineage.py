@@ -207,6 +207,11 @@ class _Folder:
         )
         self._in_circles = {key for circle in circles for key in circle}
         self.problems += _circle_problems(circles, {table.key: table for table in tables}, self._lines)
+        if not circles and any(table.policies is not None and table.policies.projection for table in tables):
+            # It reads all columns of the SQL, so it is imported where a file asks for it.
+            from run_elt_dagster.model.projected import problems_of_projection  # noqa: PLC0415
+
+            self.problems += problems_of_projection(Catalogue(tables, self._upstream), self._lines)
 
     def catalogue(self) -> Catalogue:
         """Return the tables.

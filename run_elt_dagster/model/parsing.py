@@ -18,7 +18,7 @@ from run_elt_dagster.model.front_matter import (
     nearest_line,
     read_settings,
 )
-from run_elt_dagster.model.governance import Masking, Policies, RowAccess
+from run_elt_dagster.model.governance import Aggregation, Join, Masking, Policies, RowAccess
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.partitions import Partitioning
 from run_elt_dagster.model.problems import TableProblem, TableProblemsError
@@ -154,12 +154,13 @@ def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
     """Return the model whose unknown key a location is: that of its first part, or `checks` or `checks.<kind>...`."""
     first, *rest = map(str, location)
     if first == "policies" and len(rest) > 1:
-        return RowAccess if rest[0] == "row_access" else Masking
+        return _POLICIES.get(rest[0], Masking)
     if first in _MODELS:
         return _MODELS[first]
     return CHECK_MODELS.get(rest[0], Checks) if len(rest) > 1 else Checks
 
 
+_POLICIES: Mapping[str, type[BaseModel]] = {"row_access": RowAccess, "aggregation": Aggregation, "join": Join}
 _MODELS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnContract,
     "fresh_within": FreshWithin,

@@ -28,7 +28,10 @@ from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.session import StatementError
 
-ROW_ACCESS, MASKING = "ROW_ACCESS_POLICY", "MASKING_POLICY"
+ROW_ACCESS, MASKING, PROJECTION = "ROW_ACCESS_POLICY", "MASKING_POLICY", "PROJECTION_POLICY"
+AGGREGATION, JOIN = "AGGREGATION_POLICY", "JOIN_POLICY"
+# What the columns are for with which such a policy is set. Their order means nothing.
+_KEYS = {AGGREGATION: "ENTITY KEY", JOIN: "ALLOWED JOIN KEYS"}
 _REFERENCE = "POLICY_KIND, POLICY_DB, POLICY_SCHEMA, POLICY_NAME, REF_COLUMN_NAME, REF_ARG_COLUMN_NAMES, TAG_NAME"
 
 
@@ -39,8 +42,8 @@ class Attached:
     Attributes:
         kind: As the catalogue has it, ROW_ACCESS_POLICY for example.
         policy: The stored names of its database and schema, and its own.
-        column: The stored name of the masked column; empty for a policy of the table.
-        arguments: The stored names of the other columns that it is called with, in its order.
+        column: The stored name of the column that it protects; empty for a policy of the table.
+        arguments: The stored names of the other columns that it is called with, in its order; of a key, sorted.
         tag: The tag that brings it, empty if it was set on the table itself.
     """
 
@@ -78,7 +81,17 @@ def declared_policies(table: AnalyticsTable, *, database: str) -> list[Attached]
     for column, mask in table.policies.masking.items():
         using = tuple(map(stored_name, mask.using or ()))
         found.append(Attached(MASKING, _full(mask.name, database), stored_name(column), using))
+    for column, name in table.policies.projection.items():
+        found.append(Attached(PROJECTION, _full(name, database), stored_name(column)))
+    if (groups := table.policies.aggregation) is not None:
+        found.append(_by_key(AGGREGATION, _full(groups.name, database), groups.entity_key or ()))
+    if (joins := table.policies.join) is not None:
+        found.append(_by_key(JOIN, _full(joins.name, database), joins.allowed_keys or ()))
     return found
+
+
+def _by_key(kind: str, policy: tuple[str, ...], columns: Iterable[str]) -> Attached:
+    return Attached(kind, policy, arguments=tuple(sorted(map(stored_name, columns))))
 
 
 def _full(name: str, database: str) -> tuple[str, ...]:
@@ -94,9 +107,13 @@ def attach_sql(relation: Relation, attached: Attached) -> str:
     columns = ", ".join(map(quote_identifier, attached.arguments))
     if attached.kind == ROW_ACCESS:
         return f"ALTER TABLE {relation.sql} ADD ROW ACCESS POLICY {policy} ON ({columns})"
+    kind = attached.kind.replace("_", " ")
+    if attached.kind in _KEYS:
+        key = f" {_KEYS[attached.kind]} ({columns})" if columns else ""
+        return f"ALTER TABLE {relation.sql} SET {kind} {policy}{key}"
     own = quote_identifier(attached.column)
     using = f" USING ({own}, {columns})" if columns else ""
-    return f"ALTER TABLE {relation.sql} MODIFY COLUMN {own} SET MASKING POLICY {policy}{using}"
+    return f"ALTER TABLE {relation.sql} MODIFY COLUMN {own} SET {kind} {policy}{using}"
 
 
 def describe_sql(attached: Attached) -> str:
@@ -105,6 +122,20 @@ def describe_sql(attached: Attached) -> str:
     https://docs.snowflake.com/en/sql-reference/sql/desc-masking-policy
     """
     return f"DESCRIBE {attached.kind.replace('_', ' ')} {Relation(*attached.policy).sql}"
+
+
+def asks_for_exemption(table: AnalyticsTable) -> bool:
+    """Return whether a run has to ask that the policies of a table exempt its role: it compares new rows with those that stay."""
+    return table.is_in_parts and table.policies is not None and table.policies.restricts_queries
+
+
+def exemption_sql(relation: Relation) -> str:
+    """Return the query that Snowflake refuses where an aggregation or a join policy does not exempt the role.
+
+    https://docs.snowflake.com/en/user-guide/aggregation-policies and https://docs.snowflake.com/en/user-guide/join-policies: it neither
+    groups nor joins. It reads no value.
+    """
+    return f"SELECT 1 FROM {relation.sql} LIMIT 1"
 
 
 def references_sql(relation: Relation) -> str:
@@ -119,11 +150,16 @@ def references_in(rows: Iterable[Sequence[Any]]) -> frozenset[Attached]:
             str(kind),
             (str(database), str(schema), str(name)),
             str(column or ""),
-            tuple(map(str, json.loads(arguments))) if arguments else (),
+            _arguments(str(kind), arguments),
             str(tag or ""),
         )
         for kind, database, schema, name, column, arguments, tag in rows
     )
+
+
+def _arguments(kind: str, listed: str | None) -> tuple[str, ...]:
+    names = tuple(map(str, json.loads(listed))) if listed else ()
+    return tuple(sorted(names)) if kind in _KEYS else names
 
 
 def all_references_sql(relations: Sequence[Relation]) -> str:
@@ -207,6 +243,7 @@ def planned_before_build(
         return
     if exists:
         yield references_sql(target)
+        yield from _planned_exemption(table, target)
     yield probe_sql(candidate, marker)
     yield show_grants_sql(candidate)
     yield drop_sql(candidate)
@@ -228,6 +265,12 @@ def planned_before_exchange(table: AnalyticsTable, relation: Relation, *, stays:
         yield from _planned_tags(table, relation)
     if table.policies is not None:
         yield references_sql(relation)
+        yield from _planned_exemption(table, relation)
+
+
+def _planned_exemption(table: AnalyticsTable, relation: Relation) -> Iterator[str]:
+    if asks_for_exemption(table):
+        yield exemption_sql(relation)
 
 
 def planned_after_exchange(table: AnalyticsTable, target: Relation) -> Iterator[str]:
@@ -316,6 +359,36 @@ class Governance:
             )
         )
 
+    def require_exempt_role(self, relation: Relation) -> None:
+        """Require that the policies on a table let this role compare its rows. What is not built in parts asks for nothing.
+
+        Args:
+            relation: Has the policies, or will have those that are declared.
+
+        Raises:
+            PublishRefusedError: They do not.
+            StatementError: It could not be found out.
+        """
+        work = self._work
+        if not (self._declared and asks_for_exemption(work.table)):
+            return
+        try:
+            work.send(exemption_sql(relation))
+        except StatementError as error:
+            if not error.answered or error.transient or error.errno == OBJECT_MISSING:
+                raise
+            restricting = [each for each in self._declared if each.kind in _KEYS]
+            raise PublishRefusedError(
+                Refusal(
+                    f"{work.table.name} requires a role that {_listed(restricting)} exempts",
+                    f"{work.inventory.role or 'a role'} that may not read {relation}: {error} (query {error.query_id})",
+                    "Let the policy return NO_AGGREGATION_CONSTRAINT(), or JOIN_CONSTRAINT(JOIN_REQUIRED => FALSE), for the role of the runs.",
+                    consequence="New rows could not be compared with those that stay.",
+                    seen=work.production.words,
+                    reason=Reason.PARTITION_POLICIES,
+                )
+            ) from error
+
     def protect(self) -> None:
         """Give what readers are about to see its policies and tags, and look whether it has them. Safe to repeat.
 
@@ -354,6 +427,7 @@ class Governance:
             present = self._on(relation)
             if not self._declared <= present or (not is_in_place and present != self._declared):
                 raise self._refused(relation, present, self._wanted, "Readers would see more than they may, or less.")
+            self.require_exempt_role(relation)
 
     def look_after(self) -> None:
         """Look whether what readers see has its policies, and set its tags: a replaced table's values win over a clone's.

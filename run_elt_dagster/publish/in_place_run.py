@@ -93,6 +93,8 @@ class InPlaceRun(ABC):
         if refused is not None:
             work.stage = "publish"
             raise PublishRefusedError(refused)
+        if work.existing is not None:
+            governance.require_exempt_role(work.target)
         governance.require_no_other_readers()
 
     def _build(self) -> None:

@@ -18,6 +18,9 @@ from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalS
 MORE = """policies:
   row_access: {name: raw_data.filter, on: n}
   masking: {v: raw_data.mask}
+  projection: {v: raw_data.hide}
+  aggregation: {name: raw_data.groups, entity_key: [v, n]}
+  join: {name: raw_data.joined, allowed_keys: v}
 object_tags: {raw_data.domain: it's sales}
 cluster_by: [n, v]
 data_retention_days: 3"""
@@ -25,8 +28,20 @@ REFERENCES = (
     "select policy_schema, policy_name, ref_column_name, ref_arg_column_names from table(run_elt.information_schema."
     "policy_references(ref_entity_name => 'analytics.mau', ref_entity_domain => 'table')) order by policy_name"
 )
-DECLARED = [("RAW_DATA", "FILTER", None, '["N"]'), ("RAW_DATA", "MASK", "V", None)]
+DECLARED = [
+    ("RAW_DATA", "FILTER", None, '["N"]'),
+    ("RAW_DATA", "GROUPS", None, '["N", "V"]'),
+    ("RAW_DATA", "HIDE", "V", None),
+    ("RAW_DATA", "JOINED", None, '["V"]'),
+    ("RAW_DATA", "MASK", "V", None),
+]
 CLUSTERED = 'CREATE OR REPLACE TABLE "RUN_ELT"."ANALYTICS"."TEMP_MAU__00000000" CLUSTER BY ("N", "V") DATA_RETENTION_TIME_IN_DAYS = 3 COMMENT'
+# Policies without arguments.
+BARE = (
+    ("projection", "hide", "projection_constraint(allow => false)"),
+    ("aggregation", "groups", "aggregation_constraint(min_group_size => 5)"),
+    ("join", "joined", "join_constraint(join_required => true)"),
+)
 X = '"RUN_ELT"."ANALYTICS"."MAU"'
 RESUMED = [f"ALTER TABLE {X} RESUME RECLUSTER"]
 # What a table needs that the creating statement did not give it.
@@ -61,6 +76,8 @@ def policies(local_server: LocalServer) -> None:
     local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
     local_server.reader.sql("create masking policy raw_data.other as (v int) returns int -> 1")
     local_server.reader.sql("create row access policy raw_data.filter as (n int) returns boolean -> n > 0")
+    for kind, name, body in BARE:
+        local_server.reader.sql(f"create {kind} policy raw_data.{name} as () returns {kind}_constraint -> {body}")
 
 
 def governed(rows: int, value: int, publish: str, *, more: str = MORE) -> str:
@@ -148,7 +165,7 @@ def test_policies_are_on_before_the_exchange_and_after_the_audit(local_server: L
     with local_server.account.hooked(note):
         outcome = local_server.run("00000002", governed(5, 2, publish))
     assert outcome.published, outcome.failure
-    assert order == ["audit", "policy", "policy", "exchange"]
+    assert order == ["audit", *["policy"] * len(DECLARED), "exchange"]
 
 
 def test_policy_that_is_lost_at_the_exchange_is_set_again_and_told(local_server: LocalServer) -> None:

@@ -13,26 +13,41 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.planned import START, planned_statements
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.integration.test_governance import BARE as BODIES
 from run_elt_dagster_tests.integration.test_planned import RUN, as_planned, sent
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.increments import growing, run_increment
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.slices import Version, divided, run_slice, seen, states
 
-POLICIES = {"row_access": {"name": "raw_data.filter", "on": "n"}, "masking": {"v": "raw_data.mask"}}
+BARE = {
+    "masking": {"v": "raw_data.mask"},
+    "projection": {"v": "raw_data.hide"},
+    "aggregation": {"name": "raw_data.groups", "entity_key": "v"},
+    "join": "raw_data.joined",
+}
+POLICIES = {"row_access": {"name": "raw_data.filter", "on": "n"}, **BARE}
 TAGS = {"raw_data.domain": "it's sales", "raw_data.owner": "ana"}
 DIVISION = {"by": "day", "column": "day", "start": date(2024, 1, 1), "end": date(2024, 1, 3)}
 REFERENCES = (
     "select policy_name, ref_column_name, ref_arg_column_names from table(run_elt.information_schema.policy_references("
     "ref_entity_name => 'analytics.mau', ref_entity_domain => 'table')) order by policy_name"
 )
-DECLARED = [("FILTER", None, '["N"]'), ("MASK", "V", None)]
+DECLARED = [
+    ("FILTER", None, '["N"]'),
+    ("GROUPS", None, '["V"]'),
+    ("HIDE", "V", None),
+    ("JOINED", None, None),
+    ("MASK", "V", None),
+]
 
 
 @pytest.fixture(autouse=True)
 def policies(local_server: LocalServer) -> None:
     local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
     local_server.reader.sql("create row access policy raw_data.filter as (n int) returns boolean -> n > 0")
+    for kind, name, body in BODIES:
+        local_server.reader.sql(f"create {kind} policy raw_data.{name} as () returns {kind}_constraint -> {body}")
 
 
 def daily(version: Version, **more: Any) -> AnalyticsTable:
@@ -41,8 +56,7 @@ def daily(version: Version, **more: Any) -> AnalyticsTable:
 
 
 def orders(rows: dict[int, tuple[int, int]]) -> AnalyticsTable:
-    masking = {"masking": {"v": "raw_data.mask"}}
-    return growing(rows, table="mau", policies=masking, object_tags=TAGS, data_retention_days=1)
+    return growing(rows, table="mau", policies=BARE, object_tags=TAGS, data_retention_days=1)
 
 
 def tags(local_server: LocalServer) -> tuple[Any, ...]:
@@ -131,6 +145,34 @@ def test_table_of_some_partitions_of_a_governed_first_run_is_not_created(local_s
         with pytest.raises(PublishRefusedError, match="requires a table without policies in its file, got some"):
             publisher.find("0000000A")
     assert local_server.reader.sql("select count(*) from analytics.temp_mau__0000000a") == [(6,)]
+
+
+@pytest.mark.parametrize("kind", ["partitions", pytest.param("increment", marks=pytest.mark.thorough)])
+def test_role_that_may_only_group_rows_builds_nothing_in_parts(local_server: LocalServer, kind: str) -> None:
+    """The first run is refused before the table is created, each later one before the build."""
+    arguments, old = local_server.account.arguments, {1: (7, 1), 2: (7, 2)}
+
+    def run(value: int, run_id: str) -> TableOutcome:
+        if kind == "partitions":
+            return run_slice(arguments, daily(Version(3, value)), [1, 2], run_id)
+        return run_increment(arguments, orders({**old, 3: (value, 3)} if value != 7 else old), run_id)
+
+    # As an account does. The simulator enforces no policy.
+    def refuse(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("SELECT 1 FROM"):
+            raise SqlError("SQL compilation error: Aggregation Policy violation", errno=506035, sqlstate="23001")
+
+    with local_server.account.hooked(refuse):
+        first = message(run(7, "0000000A"))
+    said = "requires a role that aggregation policy RUN_ELT.RAW_DATA.GROUPS on V, join policy RUN_ELT.RAW_DATA.JOINED exempts, got "
+    assert said in first
+    assert "MAU" not in local_server.tables()
+    assert run(7, "0000000B").published
+    with local_server.account.hooked(refuse):
+        later = message(run(8, "0000000C"))
+    assert said in later
+    assert not any("generator" in record.sql and "0000000C" in record.sql for record in local_server.server.history)
+    assert local_server.reader.sql("select min(v), max(v) from analytics.mau") == [(7, 7)]
 
 
 @pytest.mark.parametrize("answer", ["comes", "is lost"])

@@ -1,4 +1,4 @@
-"""Masking and row access policies of the simulator: on which object they are set."""
+"""Policies of the simulator: on which object they are set."""
 
 from typing import Any
 
@@ -152,3 +152,33 @@ def test_policy_is_taken_away(policies: Session) -> None:
 def test_policy_that_is_not_there_or_does_not_fit_is_refused(policies: Session, statement: str, errno: int) -> None:
     assert policies.refused(statement) == errno
     assert references(policies) == []
+
+
+def test_policies_that_restrict_queries_are_set_once_with_their_key_and_cloned(policies: Session) -> None:
+    for kind in ("projection", "aggregation", "join"):
+        policies.sql(f"create {kind} policy p_{kind} as () returns {kind}_constraint -> {kind}_constraint()")
+        policies.sql(f"describe {kind} policy p_{kind}")
+    policies.sql("alter table x set aggregation policy p_aggregation entity key (a, b)")
+    policies.sql("alter table x set join policy p_join allowed join keys (b)")
+    policies.sql("alter table x modify column a set projection policy p_projection")
+    policies.sql("alter table x modify column a set masking policy mask")
+    expected = [
+        ("MASK", "A", None),
+        ("P_AGGREGATION", None, '["A", "B"]'),
+        ("P_JOIN", None, '["B"]'),
+        ("P_PROJECTION", "A", None),
+    ]
+    policies.sql("create table z clone x")
+    assert references(policies) == references(policies, "z") == expected
+    for refused in (
+        "alter table x set join policy p_join",
+        "alter table x modify column a set projection policy p_projection",
+        "alter table x add row access policy filter on (a, b)",
+        "create table w like x",
+        "drop join policy p_join",
+    ):
+        assert policies.refused(refused) in (2, 9999), refused
+    policies.sql("alter table x set join policy p_join force")
+    policies.sql("alter table x unset aggregation policy")
+    policies.sql("alter table x modify column a unset projection policy")
+    assert references(policies) == [("MASK", "A", None), ("P_JOIN", None, None)]

@@ -3,7 +3,7 @@
     server = SimulatedServer(directory, hook=hook)
 
 Each feature is one module, which plugs into the server by a `Feature`. Privileges are not enforced, but for GRANT and REVOKE
-in a managed access schema. Masking and row access policies are recorded and listed, not enforced; streams are recorded and
+in a managed access schema. Policies are recorded and listed, not enforced; streams are recorded and
 listed, not readable. Dynamic, external and Iceberg tables and materialized views are listed as such; their rows are those at
 their creation. AT and BEFORE know the rows that the last three INSERT OVERWRITE of a table replaced, and no others.
 
@@ -18,8 +18,8 @@ Transactions (https://docs.snowflake.com/en/sql-reference/transactions):
 
 QUERY_HISTORY lists the last 10,000 statements that have ended, to every role: query_history.py. There is no database SNOWFLAKE.
 
-CLONE gives a table its source's tags and policies. LIKE of a table with tags or masking policies is refused, since no page says
-whether they come along; a row access policy does not. Session parameters have their effect, change no value, or are refused.
+CLONE gives a table its source's tags and policies. LIKE of a table with tags or policies is refused, since no page says whether
+they come along; a row access policy does not. Session parameters have their effect, change no value, or are refused.
 """
 
 from run_elt_dagster_tests.simulator.server import DropAnswerError, Hook, SimulatedServer, StatementEvent

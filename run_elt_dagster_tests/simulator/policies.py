@@ -1,8 +1,9 @@
-"""Masking and row access policies: recorded and listed, never enforced.
+"""Masking, projection, row access, aggregation and join policies: recorded and listed, never enforced.
 
 A policy is set on an object, so a swap takes it along, a clone has it too, and a replaced table is without.
-https://docs.snowflake.com/en/user-guide/security-column-intro and
-https://docs.snowflake.com/en/user-guide/security-row-intro
+https://docs.snowflake.com/en/user-guide/security-column-intro, https://docs.snowflake.com/en/user-guide/projection-policies,
+https://docs.snowflake.com/en/user-guide/security-row-intro, https://docs.snowflake.com/en/user-guide/aggregation-policies and
+https://docs.snowflake.com/en/user-guide/join-policies
 """
 
 import json
@@ -20,8 +21,11 @@ from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster_tests.simulator.policy_references import references_sql
 from run_elt_dagster_tests.simulator.policy_statements import (
     HEADS,
+    KINDS,
     MASKING,
+    PROJECTION,
     ROW_ACCESS,
+    ConstrainTable,
     CreatePolicy,
     DescribePolicy,
     DropPolicy,
@@ -71,7 +75,7 @@ def describe_policy(session: EngineSession, statement: DescribePolicy) -> Result
 
 
 def mask_column(session: EngineSession, statement: MaskColumn) -> Result:
-    """Set a column's masking policy, or unset it: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
+    """Set a column's masking or projection policy, or unset it: https://docs.snowflake.com/en/sql-reference/sql/alter-table-column."""
     target = session.locate(statement.target)
     with session.atomically(ddl=True):
         known = _known(session, target, statement.if_exists)
@@ -79,23 +83,19 @@ def mask_column(session: EngineSession, statement: MaskColumn) -> Result:
             return status(SUCCESS)
         columns = (statement.column, *(column for column in statement.using if column != statement.column))
         _require_columns(session, target, columns)
-        part = session.register(target.database).part("policy_references")
-        if statement.policy is not None and not statement.force:
-            set_already = session.duck.execute(
-                f"SELECT 1 FROM {part} WHERE object_id = ? AND column_name = ?", [known.object_id, statement.column]
-            ).fetchone()
-            if set_already:
-                raise _refused(f"Specified column already attached to another masking policy: {statement.column}.")
-        session.duck.execute(
-            f"DELETE FROM {part} WHERE object_id = ? AND column_name = ?", [known.object_id, statement.column]
-        )
+        kind, is_new = statement.kind, statement.policy is not None and not statement.force
+        if is_new and _has(session, target, known, kind, statement.column):
+            words = _words(kind).lower()
+            raise _refused(f"Specified column already attached to another {words}: {statement.column}.")
+        _detach(session, target, known, kind, statement.column)
         if statement.policy is not None:
+            _require_apart(session, target, known, kind, columns)
             _refer(
                 session,
                 target,
                 known,
                 policy=statement.policy,
-                kind=MASKING,
+                kind=kind,
                 column=statement.column,
                 arguments=columns[1:],
             )
@@ -110,11 +110,9 @@ def restrict_rows(session: EngineSession, statement: RestrictRows) -> Result:
         if known is None:
             return status(SUCCESS)
         _require_columns(session, target, statement.columns)
-        part = session.register(target.database).part("policy_references")
-        if session.duck.execute(
-            f"SELECT 1 FROM {part} WHERE object_id = ? AND column_name IS NULL", [known.object_id]
-        ).fetchone():
+        if _has(session, target, known, ROW_ACCESS):
             raise _refused(f"Object {target.name} already has a ROW_ACCESS_POLICY.")
+        _require_apart(session, target, known, ROW_ACCESS, statement.columns)
         _refer(
             session,
             target,
@@ -134,14 +132,85 @@ def free_rows(session: EngineSession, statement: FreeRows) -> Result:
         known = _known(session, target, statement.if_exists)
         if known is None:
             return status(SUCCESS)
-        part = session.register(target.database).part("policy_references")
-        gone = session.duck.execute(
-            f"DELETE FROM {part} WHERE object_id = ? AND column_name IS NULL AND policy_id = coalesce(?, policy_id) RETURNING 1",
-            [known.object_id, statement.policy and _required(session, statement.policy, ROW_ACCESS)],
-        ).fetchall()
+        policy_id = statement.policy and _required(session, statement.policy, ROW_ACCESS)
+        gone = _detach(session, target, known, ROW_ACCESS, policy_id=policy_id)
         if statement.policy is not None and not gone:
             raise _refused(f"Policy {statement.policy} is not attached to {target.name}.")
     return status(SUCCESS)
+
+
+def constrain_table(session: EngineSession, statement: ConstrainTable) -> Result:
+    """Set a table's aggregation or join policy, of which it can have one each, or unset it.
+
+    https://docs.snowflake.com/en/sql-reference/sql/alter-table
+    """
+    target, kind = session.locate(statement.target), statement.kind
+    with session.atomically(ddl=True):
+        known = _known(session, target, statement.if_exists)
+        if known is None:
+            return status(SUCCESS)
+        _require_columns(session, target, statement.key)
+        if statement.policy is not None and not statement.force and _has(session, target, known, kind):
+            raise _refused(f"Object {target.name} already has a {kind}.")
+        _detach(session, target, known, kind)
+        if statement.policy is not None:
+            policy = statement.policy
+            _refer(session, target, known, policy=policy, kind=kind, column=None, arguments=statement.key)
+    return status(SUCCESS)
+
+
+def _has(session: EngineSession, target: Table, known: TableObject, kind: str, column: str | None = None) -> bool:
+    """Return whether an object, or a column of it, has a policy of a kind."""
+    register = session.register(target.database)
+    row = session.duck.execute(
+        f"""SELECT 1 FROM {register.part("policy_references")} AS refs JOIN {register.part("policies")} AS policies
+        ON policies.policy_id = refs.policy_id
+        WHERE object_id = ? AND kind = ? AND column_name IS NOT DISTINCT FROM ?""",
+        [known.object_id, kind, column],
+    ).fetchone()
+    return row is not None
+
+
+def _any_of(session: EngineSession, table: Table, object_id: str, kind: str) -> bool:
+    register = session.register(table.database)
+    row = session.duck.execute(
+        f"""SELECT 1 FROM {register.part("policy_references")} AS refs JOIN {register.part("policies")} AS policies
+        ON policies.policy_id = refs.policy_id WHERE object_id = ? AND kind = ?""",
+        [object_id, kind],
+    ).fetchone()
+    return row is not None
+
+
+def _detach(
+    session: EngineSession,
+    target: Table,
+    known: TableObject,
+    kind: str,
+    column: str | None = None,
+    *,
+    policy_id: str | None = None,
+) -> bool:
+    """Take a policy of a kind off an object or a column of it, and return whether there was one."""
+    register = session.register(target.database)
+    gone = session.duck.execute(
+        f"""DELETE FROM {register.part("policy_references")} WHERE object_id = ? AND column_name IS NOT DISTINCT FROM ?
+        AND policy_id IN (SELECT policy_id FROM {register.part("policies")} WHERE kind = ?)
+        AND policy_id = coalesce(?, policy_id) RETURNING 1""",
+        [known.object_id, column, kind, policy_id],
+    ).fetchall()
+    return bool(gone)
+
+
+def _require_apart(
+    session: EngineSession, target: Table, known: TableObject, kind: str, columns: tuple[str, ...]
+) -> None:
+    """Require that no masking or row access policy is called with a projection-constrained column.
+
+    https://docs.snowflake.com/en/user-guide/projection-policies: no row access policy, and no condition of a masking policy.
+    """
+    called = columns[1:] if kind == MASKING else columns
+    if kind != PROJECTION and any(_has(session, target, known, PROJECTION, column) for column in called):
+        raise _refused(f"A projection constrained column cannot be referenced by a {_words(kind).lower()}.")
 
 
 def _known(session: EngineSession, target: Table, if_exists: bool) -> TableObject | None:
@@ -237,10 +306,8 @@ def _on_create(session: EngineSession, table: Table, created: Created) -> None:
             f"INSERT INTO {references} SELECT policy_id, ?, column_name, arguments FROM {references} WHERE object_id = ?",
             [created.object_id, source],
         )
-    elif session.duck.execute(
-        f"SELECT 1 FROM {references} WHERE object_id = ? AND column_name IS NOT NULL", [source]
-    ).fetchone():
-        raise unsupported("tell whether LIKE takes masking policies along", str(table))
+    elif any(_any_of(session, table, source, kind) for kind in KINDS if kind != ROW_ACCESS):
+        raise unsupported("tell whether LIKE takes policies along", str(table))
 
 
 def _on_remove(register: Register, object_id: str) -> None:
@@ -264,6 +331,7 @@ POLICIES = Feature(
         DropPolicy: drop_policy,
         DescribePolicy: describe_policy,
         MaskColumn: mask_column,
+        ConstrainTable: constrain_table,
         RestrictRows: restrict_rows,
         FreeRows: free_rows,
     },

@@ -1,20 +1,26 @@
-"""The statements about masking and row access policies, as data, and their parsers.
+"""The statements about policies, as data, and their parsers.
 
-https://docs.snowflake.com/en/sql-reference/sql/create-masking-policy and
-https://docs.snowflake.com/en/sql-reference/sql/create-row-access-policy
+https://docs.snowflake.com/en/sql-reference/sql/create-masking-policy,
+https://docs.snowflake.com/en/sql-reference/sql/create-row-access-policy,
+https://docs.snowflake.com/en/sql-reference/sql/create-projection-policy,
+https://docs.snowflake.com/en/sql-reference/sql/create-aggregation-policy and
+https://docs.snowflake.com/en/sql-reference/sql/create-join-policy
 """
 
 from dataclasses import dataclass
 
 from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
 
-MASKING = "MASKING_POLICY"
-ROW_ACCESS = "ROW_ACCESS_POLICY"
+MASKING, PROJECTION = "MASKING_POLICY", "PROJECTION_POLICY"
+ROW_ACCESS, AGGREGATION, JOIN = "ROW_ACCESS_POLICY", "AGGREGATION_POLICY", "JOIN_POLICY"
+KINDS = (MASKING, PROJECTION, ROW_ACCESS, AGGREGATION, JOIN)
+# What stands before the columns of a policy that groups or joins.
+_KEYS = {AGGREGATION: ("ENTITY", "KEY"), JOIN: ("ALLOWED", "JOIN", "KEYS")}
 
 
 @dataclass(frozen=True)
 class CreatePolicy(Statement):
-    """CREATE MASKING POLICY and CREATE ROW ACCESS POLICY; the body is kept as it is written."""
+    """CREATE ... POLICY; the body is kept as it is written."""
 
     kind: str
     name: Name
@@ -25,7 +31,7 @@ class CreatePolicy(Statement):
 
 @dataclass(frozen=True)
 class DropPolicy(Statement):
-    """DROP MASKING POLICY and DROP ROW ACCESS POLICY."""
+    """DROP ... POLICY."""
 
     kind: str
     name: Name
@@ -34,12 +40,25 @@ class DropPolicy(Statement):
 
 @dataclass(frozen=True)
 class MaskColumn(Statement):
-    """ALTER TABLE ... MODIFY COLUMN ... SET MASKING POLICY; without a policy it is UNSET."""
+    """ALTER TABLE ... MODIFY COLUMN ... SET MASKING or PROJECTION POLICY; without a policy it is UNSET."""
 
     target: Name
     column: str
     policy: Name | None
     using: tuple[str, ...] = ()
+    force: bool = False
+    if_exists: bool = False
+    kind: str = MASKING
+
+
+@dataclass(frozen=True)
+class ConstrainTable(Statement):
+    """ALTER TABLE ... SET AGGREGATION or JOIN POLICY; without a policy it is UNSET."""
+
+    target: Name
+    kind: str
+    policy: Name | None
+    key: tuple[str, ...] = ()
     force: bool = False
     if_exists: bool = False
 
@@ -65,7 +84,7 @@ class FreeRows(Statement):
 
 @dataclass(frozen=True)
 class DescribePolicy(Statement):
-    """DESCRIBE MASKING POLICY and DESCRIBE ROW ACCESS POLICY."""
+    """DESCRIBE ... POLICY."""
 
     kind: str
     name: Name
@@ -94,13 +113,11 @@ def _alter_table(reader: Reader) -> Statement | None:
 
 def policy_kind(reader: Reader) -> str | None:
     """Read which kind of policy comes next, None if no policy does."""
-    if reader.accept("MASKING", "POLICY"):
-        return MASKING
-    return ROW_ACCESS if reader.accept("ROW", "ACCESS", "POLICY") else None
+    return next((kind for kind in KINDS if reader.accept(*kind.split("_"))), None)
 
 
 def read_create_policy(reader: Reader, kind: str, *, or_replace: bool) -> CreatePolicy:
-    """Read what follows CREATE MASKING POLICY or CREATE ROW ACCESS POLICY."""
+    """Read what follows CREATE ... POLICY."""
     if_not_exists = reader.accept("IF", "NOT", "EXISTS")
     name = reader.name()
     reader.expect("AS")
@@ -110,7 +127,7 @@ def read_create_policy(reader: Reader, kind: str, *, or_replace: bool) -> Create
 
 
 def read_drop_policy(reader: Reader, kind: str) -> DropPolicy:
-    """Read what follows DROP MASKING POLICY or DROP ROW ACCESS POLICY."""
+    """Read what follows DROP ... POLICY."""
     if_exists = reader.accept("IF", "EXISTS")
     return DropPolicy(kind, reader.name(), if_exists)
 
@@ -118,24 +135,47 @@ def read_drop_policy(reader: Reader, kind: str) -> DropPolicy:
 def read_table_policy(reader: Reader, target: Name, *, if_exists: bool) -> Statement | None:
     """Read a change of a table's policies; None, and nothing read, if something else comes next."""
     start = reader.position
+    for read in (_row_access, _column_policy, _query_policy):
+        reader.position = start
+        if (statement := read(reader, target, if_exists)) is not None:
+            return statement
+    reader.position = start
+    return None
+
+
+def _row_access(reader: Reader, target: Name, if_exists: bool) -> Statement | None:
     if reader.accept("ADD", "ROW", "ACCESS", "POLICY"):
         policy = reader.name()
         reader.expect("ON")
         return RestrictRows(target, policy, _columns(reader), if_exists)
     if reader.accept("DROP", "ROW", "ACCESS", "POLICY"):
         return FreeRows(target, reader.name(), if_exists)
-    if reader.accept("DROP", "ALL", "ROW", "ACCESS", "POLICIES"):
-        return FreeRows(target, None, if_exists)
-    if reader.accept("MODIFY") or reader.accept("ALTER"):
-        reader.accept("COLUMN")
-        column = reader.identifier()
-        if reader.accept("UNSET", "MASKING", "POLICY"):
-            return MaskColumn(target, column, None, if_exists=if_exists)
-        if reader.accept("SET", "MASKING", "POLICY"):
+    return FreeRows(target, None, if_exists) if reader.accept("DROP", "ALL", "ROW", "ACCESS", "POLICIES") else None
+
+
+def _column_policy(reader: Reader, target: Name, if_exists: bool) -> Statement | None:
+    if not (reader.accept("MODIFY") or reader.accept("ALTER")):
+        return None
+    reader.accept("COLUMN")
+    column = reader.identifier()
+    for kind in (MASKING, PROJECTION):
+        if reader.accept("UNSET", *kind.split("_")):
+            return MaskColumn(target, column, None, if_exists=if_exists, kind=kind)
+        if reader.accept("SET", *kind.split("_")):
             policy = reader.name()
-            using = _columns(reader) if reader.accept("USING") else ()
-            return MaskColumn(target, column, policy, using, reader.accept("FORCE"), if_exists)
-    reader.position = start
+            using = _columns(reader) if kind == MASKING and reader.accept("USING") else ()
+            return MaskColumn(target, column, policy, using, reader.accept("FORCE"), if_exists, kind)
+    return None
+
+
+def _query_policy(reader: Reader, target: Name, if_exists: bool) -> Statement | None:
+    for kind in (AGGREGATION, JOIN):
+        if reader.accept("UNSET", *kind.split("_")):
+            return ConstrainTable(target, kind, None, if_exists=if_exists)
+        if reader.accept("SET", *kind.split("_")):
+            policy = reader.name()
+            key = _columns(reader) if reader.accept(*_KEYS[kind]) else ()
+            return ConstrainTable(target, kind, policy, key, reader.accept("FORCE"), if_exists)
     return None
 
 

@@ -47,6 +47,29 @@ def created(table: OwnTable, session: Session, *, shown: str = "true") -> str:
     return f"policies:\n  row_access: {{name: {rows}, on: n}}\n  masking: {{v: {mask}}}\nobject_tags: {{{tag}: sales}}"
 
 
+def restricted(table: OwnTable, session: Session) -> str:
+    """Create policies that exempt nobody from grouping and joining, and return the front matter that declares them."""
+    place = f"{table.schema.database}.{table.schema.name}"
+    bodies = {
+        "projection": "projection_constraint(allow => false)",
+        "aggregation": "aggregation_constraint(min_group_size => 5)",
+        "join": "join_constraint(join_required => true)",
+    }
+    allowed(
+        session,
+        [
+            f"create {kind} policy {place}.{kind}_{table.name} as () returns {kind}_constraint -> {body}"
+            for kind, body in bodies.items()
+        ],
+    )
+    policy = {kind: f"{place}.{kind}_{table.name}" for kind in bodies}
+    return (
+        f"policies:\n  projection: {{v: {policy['projection']}}}\n"
+        f"  aggregation: {{name: {policy['aggregation']}, entity_key: [v, n]}}\n"
+        f"  join: {{name: {policy['join']}, allowed_keys: n}}"
+    )
+
+
 def references(table: OwnTable, session: Session) -> list[tuple[str, ...]]:
     target, _ = table.relations("0000000A")
     return session.sql(
@@ -65,6 +88,31 @@ def test_declared_policies_and_tags_are_on_each_version_of_the_table(table: OwnT
         assert outcome.warnings == ()
         assert references(table, session) == [(f"M_{table.name}", "V"), (f"R_{table.name}", None)]
         assert session.value(f"select system$get_tag('{names(table)[2]}', '{table.name}', 'table')") == "sales"
+
+
+@pytest.mark.parametrize("publish", METHODS)
+def test_policies_that_restrict_queries_hinder_no_way_of_publishing(table: OwnTable, publish: str) -> None:
+    """The role is none that they exempt."""
+    session = table.schema.session()
+    more = restricted(table, session)
+    for run_id, rows in (("0000000A", 3), ("0000000B", 5)):
+        outcome = table.publish(run_id, built(rows, 2, publish=publish, more=more))
+        assert outcome.warnings == ()
+        assert references(table, session) == [
+            (f"AGGREGATION_{table.name}", None),
+            (f"JOIN_{table.name}", None),
+            (f"PROJECTION_{table.name}", "V"),
+        ]
+
+
+@pytest.mark.only_an_account(NOT_ENFORCED)
+def test_table_in_parts_is_not_created_below_policies_that_exempt_nobody(table: OwnTable) -> None:
+    session = table.schema.session()
+    text = restricted(table, session)
+    failed = publish_days(table, daily(table, Version(3, 1), text=text), "0000000A").failure
+    assert failed is not None
+    assert "requires a role that aggregation policy" in failed.message
+    assert session.value(f"select count(*) from information_schema.tables where table_name = '{table.name}'") == 0
 
 
 @pytest.mark.only_an_account(NOT_ENFORCED)

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from run_elt_dagster.doctor.governance import GovernanceLook
+from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation
+from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.governance import all_references_sql
+from run_elt_dagster.publish.governance import all_references_sql, attach_sql, declared_policies, references_in
 from run_elt_dagster.publish.statements import after_rows_sql, stored_as_sql
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
@@ -87,3 +89,47 @@ def test_table_that_stays_is_given_what_the_catalogue_does_not_have() -> None:
         'ALTER TABLE "D"."A"."B" SET DATA_RETENTION_TIME_IN_DAYS = 3',
     ]
     assert stored_as_sql(a_table(), X) is None
+
+
+def test_policies_of_queries_are_set_by_their_documented_statements_and_found_with_their_key_in_any_order() -> None:
+    policies = {
+        "projection": {"v": "g.p"},
+        "aggregation": {"name": "g.a", "entity_key": ["v", "n"]},
+        "join": {"name": "g.j", "allowed_keys": "n"},
+    }
+    declared = declared_policies(a_table(policies=policies), database="D")
+    assert [attach_sql(X, each) for each in declared] == [
+        'ALTER TABLE "D"."A"."B" MODIFY COLUMN "V" SET PROJECTION POLICY "D"."G"."P"',
+        'ALTER TABLE "D"."A"."B" SET AGGREGATION POLICY "D"."G"."A" ENTITY KEY ("N", "V")',
+        'ALTER TABLE "D"."A"."B" SET JOIN POLICY "D"."G"."J" ALLOWED JOIN KEYS ("N")',
+    ]
+    assert references_in(
+        [
+            ("PROJECTION_POLICY", "D", "G", "P", "V", None, None),
+            ("AGGREGATION_POLICY", "D", "G", "A", None, '[ "V", "N" ]', None),
+            ("JOIN_POLICY", "D", "G", "J", None, '[ "N" ]', None),
+        ]
+    ) == set(declared)
+
+
+@pytest.mark.parametrize(
+    ("sql", "taken"),
+    [
+        ("select v from a.b", "got a.b.v for v"),
+        ("select * from a.b", "got a.b.v for v"),
+        ("select max(upper(v)) as most from a.b", "got a.b.v for most"),
+        ("select * from (select v as w, n from a.b) where n > 0", "got a.b.v for w"),
+        ("select n from a.b where v > 1", None),
+        ("select x.n from a.b as x join s.t on s.t.v = x.v", None),
+        ("select * exclude v from a.b", None),
+    ],
+)
+def test_column_that_may_not_be_selected_gives_no_value_to_another_table(sql: str, taken: str | None) -> None:
+    hidden = a_table(policies={"projection": {"v": "g.p"}}, object_tags={})
+    reader = a_table(table="r", sql=sql, policies=None, object_tags={})
+    if taken is None:
+        assert set(catalogue([hidden, reader])) == {("a", "b"), ("a", "r")}
+        return
+    with pytest.raises(TableProblemsError) as raised:
+        catalogue([hidden, reader])
+    assert [taken in each.message for each in raised.value.problems] == [True]

@@ -294,10 +294,31 @@ def test_changes_may_stand_beside_masked_columns_that_it_ignores() -> None:
             "policies:\n  masking: {a: mask}",
             "3: policies.masking.a.name: requires schema.name or database.schema.name, got mask.",
         ),
-        ("policies: {}", "2: policies: requires row_access or masking, got neither."),
         (
-            "policies:\n  projection: {a: s.p}",
-            "3: policies.projection: cannot be declared: a table that selects such a column",
+            "policies: {}",
+            "2: policies: requires one of row_access, masking, projection, aggregation and join, got none.",
+        ),
+        (
+            "policies:\n  row_access: {name: s.r, on: [A]}\n  projection: {a: s.p}",
+            "4: policies.projection.a: cannot name a column that another policy is called with",
+        ),
+        (
+            "policies:\n  masking: {b: {name: s.m, using: a}}\n  projection: {a: s.p}",
+            "4: policies.projection.a: cannot name a column that another policy is called with",
+        ),
+        ("policies:\n  projection: {a: s.p, A: s.q}", "3: policies.projection.A: requires columns that differ, got A"),
+        ("policies:\n  aggregation: {name: s.g, key: a}", "3: unknown key 'policies.aggregation.key'."),
+        (
+            "columns: {a: int}\npolicies:\n  join: {name: s.j, allowed_keys: b}",
+            "4: policies.join.allowed_keys: requires columns of the table, got b.",
+        ),
+        (
+            "policies:\n  aggregation: s.g\nchecks: {changes: {key: b, max_removed: 1}}",
+            "4: checks.changes: cannot stand beside an aggregation policy: it lets no row be compared, got s.g.",
+        ),
+        (
+            "policies:\n  projection: {a: s.p}\nincrement: {column: a, key: b}",
+            "3: policies.projection.a: cannot hide the column that an increment begins after of a table that is built in parts",
         ),
         (
             "policies:\n  row_access: {name: s.r, on: [A]}\n  masking:\n    b: {name: s.m, using: a}",
