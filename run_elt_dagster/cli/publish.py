@@ -16,13 +16,13 @@ from run_elt_dagster.cli.publish_partitions import publish_partitions
 from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.kept import events_of, report
 from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
 from run_elt_dagster.publish.log_by_hand import LogByHand
+from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.snowflake.session import StatementError
 
 

@@ -12,7 +12,6 @@ from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.kept import events_of, report
 from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
@@ -21,6 +20,7 @@ from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, require_checks
 from run_elt_dagster.publish.kept_group import GroupPublisher
 from run_elt_dagster.publish.log_by_hand import LogByHand
+from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.snowflake.session import StatementError
 
 

@@ -10,7 +10,6 @@ from run_elt_dagster.cli.publishing import may_be_waived, said
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import partition_words
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.orchestration.kept import (
     events_of_partitions,
     late_events_of_partitions,
@@ -26,6 +25,7 @@ from run_elt_dagster.publish.kept_parts import (
     PublishedPartitions,
 )
 from run_elt_dagster.publish.log_by_hand import LogByHand
+from run_elt_dagster.runs.live import is_live
 
 
 def publish_partitions(

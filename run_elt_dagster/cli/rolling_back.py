@@ -9,10 +9,10 @@ import dagster as dg
 from run_elt_dagster.cli.asking import person
 from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
-from run_elt_dagster.orchestration.assets import is_live
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.log_by_hand import ROLLBACK, LogByHand
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
+from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 
 

@@ -12,7 +12,7 @@ import dagster as dg
 from run_elt_dagster.doctor import account, channel, deployment, installation, receivers
 from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
-from run_elt_dagster.orchestration.assets import is_live
+from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.settings import Settings, secret_values
 
 __all__ = ["SECTIONS", "Finding", "examine", "summary"]

@@ -6,13 +6,17 @@ without their case.
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.model.names import key_part, stored_name
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.outcome import TableOutcome
+
+if TYPE_CHECKING:
+    # Loading the code location does without what only a run needs.
+    from run_elt_dagster.publish.outcome import TableOutcome
 
 COLUMN_SCHEMA = "dagster/column_schema"
 _ANY_TYPE = "any"
@@ -34,7 +38,7 @@ def declared_schema(table: AnalyticsTable) -> dict[str, dg.TableSchema]:
     return {COLUMN_SCHEMA: dg.TableSchema(columns)} if columns else {}
 
 
-def built_schema(outcome: TableOutcome) -> dict[str, dg.TableSchema]:
+def built_schema(outcome: "TableOutcome") -> dict[str, dg.TableSchema]:
     """Return metadata with the columns of a candidate, and what its checks have found to hold."""
     passed = {audit.audit.name for audit in outcome.audits if audit.passed}
     unique, never_null = set(_keys(outcome.table, passed)), set(_never_null(outcome.table, passed))

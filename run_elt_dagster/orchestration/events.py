@@ -1,7 +1,7 @@
 """What Dagster records of a table that a run has built: its materialization, and the results of its checks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
@@ -12,9 +12,12 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import NO_VERSION
 from run_elt_dagster.orchestration.column_schema import built_schema
 from run_elt_dagster.orchestration.links import Links
-from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.redaction import excerpt, redact
 from run_elt_dagster.settings import secret_values
+
+if TYPE_CHECKING:
+    # Loading the code location does without what only a run needs.
+    from run_elt_dagster.publish.outcome import TableOutcome
 
 # An error may have megabytes, and every event is kept: enough to see how it starts and ends.
 ERROR_LIMIT = 20_000
@@ -171,7 +174,7 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
     return metadata
 
 
-def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str, Any]:
+def materialization_metadata(outcome: "TableOutcome", links: Links) -> Mapping[str, Any]:
     """Return what Dagster shows of a published table. It plots the numbers over time."""
     return {
         "dagster/row_count": outcome.row_count,
@@ -192,7 +195,7 @@ def materialization_metadata(outcome: TableOutcome, links: Links) -> Mapping[str
     }
 
 
-def _increment(outcome: TableOutcome) -> Mapping[str, Any]:
+def _increment(outcome: "TableOutcome") -> Mapping[str, Any]:
     """Return what was merged into the table, and where it begins; nothing of a whole build."""
     increment = outcome.increment
     if increment is None or increment.start is None:
@@ -200,7 +203,7 @@ def _increment(outcome: TableOutcome) -> Mapping[str, Any]:
     return {"increment_rows": increment.rows, "increment_start": increment.start.words}
 
 
-def _findings(outcome: TableOutcome) -> Mapping[str, str]:
+def _findings(outcome: "TableOutcome") -> Mapping[str, str]:
     """Return what did not stop the publishing but should be looked at."""
     warned = ", ".join(audit.audit.name for audit in outcome.audits if not audit.passed)
     findings = {"checks_warned": warned, "schema_changes": "; ".join(outcome.schema_changes)}

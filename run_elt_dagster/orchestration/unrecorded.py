@@ -8,8 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from run_elt_dagster.runs.history_files import history_problems
-
 _KEPT = 50
 
 
@@ -55,6 +53,8 @@ class Recording:
         return False
 
     def _words(self, name: str) -> str:
+        from run_elt_dagster.runs.history_files import history_problems  # noqa: PLC0415 - an error is rare
+
         home = Path(self._instance.root_directory)
         problems = history_problems(home)
         cause = str(problems[0]) if problems else "Look at Dagster's storage."

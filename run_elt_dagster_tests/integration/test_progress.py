@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from run_elt_dagster.orchestration import assets, progress
+from run_elt_dagster.orchestration import progress, step
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
@@ -44,7 +44,7 @@ def test_log_says_what_is_at_work_while_statements_are_held_and_how_many_wait(
             if event.phase == "before" and re.match(pattern, event.sql, re.DOTALL):
                 assert seen[phase].wait(PATIENCE_SECONDS), phase
 
-    monkeypatch.setattr(assets, "ProgressLog", Watched)
+    monkeypatch.setattr(step, "ProgressLog", Watched)
     with running_server(tmp_path) as server, dg.DagsterInstance.ephemeral() as instance:
         resource = simulated_account(server)
         with resource.connect() as connection:

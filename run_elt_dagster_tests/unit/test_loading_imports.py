@@ -26,6 +26,7 @@ HEAVY = (
     *("run_elt_dagster.alerts.drafts", "run_elt_dagster.alerts.health", "run_elt_dagster.environments.databases"),
     "run_elt_dagster.alerts.receivers_delivery",
     *("run_elt_dagster.audit.runner", "run_elt_dagster.publish.log", "run_elt_dagster.publish.run"),
+    *("run_elt_dagster.orchestration.step", "run_elt_dagster.publish.outcome", "run_elt_dagster.runs.history_files"),
 )
 # As Dagster does for `-m run_elt_dagster`, and `dg` for components: each looks at all names of the module.
 _LOAD = f"""
