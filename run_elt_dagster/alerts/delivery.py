@@ -259,25 +259,15 @@ def _attempt(
     entry: LedgerEntry,
     draft: Draft,
 ) -> LedgerEntry:
-    config = config_of(slack)
-    if entry.status == "undeliverable" and entry.config != config:
-        entry = replace(entry, attempts=0)
-    # A process that died while posting left this mark; Slack may have taken the message.
-    ambiguous = entry.ambiguous or entry.status == "posting"
-    entry = replace(
+    entry = replace(entry, covers=tuple(map(start_of, draft.covered)), listed=draft.listed)
+    entry, _ = attempt(
+        slack,
         entry,
-        ambiguous=ambiguous,
-        thread_ts=draft.thread.ts if draft.thread else "",
-        covers=tuple(map(start_of, draft.covered)),
-        listed=draft.listed,
-        destination=destination_of(slack.into(draft.channel)),
-        location=draft.location,
+        draft,
+        run_id,
+        clock=clock,
+        keep=lambda posting: instance.add_run_tags(run_id, posting.tags(run_id)),
     )
-    posting = replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config)
-    instance.add_run_tags(run_id, posting.tags(run_id))
-    client = slack.client()
-    outcome = send(client, slack, entry, draft, run_id)
-    entry = after(entry, outcome, now=clock(), config=config)
     if entry.status == "delivered":
         entry = _settle(instance, run_id, entry, draft)
     # One write: killed between two, the next failure of this kind would not find its thread.
@@ -330,16 +320,44 @@ def _note_on_first(instance: dg.DagsterInstance, first_id: str, failed_at: float
     instance.add_run_tags(first_id, entry.tags(first_id))
 
 
-def send(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
-    """Post a message once, or find it where an attempt before may have posted it; and say whether Slack answers at all.
+def attempt(
+    slack: Slack,
+    entry: LedgerEntry,
+    draft: Draft,
+    key: str,
+    *,
+    clock: Clock,
+    keep: Callable[[LedgerEntry], None],
+) -> tuple[LedgerEntry, Outcome]:
+    """Make one attempt to send a message, whatever ledger its entry is in; and return the entry afterwards.
+
+    The ledger says `posting` before Slack is asked: an attempt whose process was killed is seen by it.
 
     Args:
-        client: Of Slack.
         slack: Where to.
         entry: How the message stands.
         draft: The message.
-        run_id: What the message is found again by: the id of its run, or of what else it is about.
+        key: What it is found again by: the id of its run, or of what else it is about.
+        clock: The time in seconds since the epoch.
+        keep: Writes an entry into the ledger.
     """
+    config = config_of(slack)
+    entry = replace(
+        entry,
+        attempts=0 if entry.status == "undeliverable" and entry.config != config else entry.attempts,
+        # A process that died while posting left this mark; Slack may have taken the message.
+        ambiguous=entry.ambiguous or entry.status == "posting",
+        thread_ts=draft.thread.ts if draft.thread else "",
+        destination=destination_of(slack.into(draft.channel)),
+        location=draft.location,
+    )
+    keep(replace(entry, status="posting", next_at=clock() + POSTING_SECONDS, config=config))
+    outcome = _sent(slack.client(), slack, entry, draft, key)
+    return after(entry, outcome, now=clock(), config=config), outcome
+
+
+def _sent(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft, run_id: str) -> Outcome:
+    """Post a message once, or find it where an attempt before may have posted it; and say whether Slack answers at all."""
     outcome = _outcome(client, slack, entry, draft, run_id)
     return replace(outcome, remedy=slack.named(outcome.remedy), down=_is_down(client, entry, outcome))
 

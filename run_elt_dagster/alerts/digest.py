@@ -12,7 +12,7 @@ import dagster as dg
 
 from run_elt_dagster.alerts.blocks import Message
 from run_elt_dagster.alerts.causes import causes_of, groups_of, headline
-from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, after, let_out, missing, send, take_into_digest
+from run_elt_dagster.alerts.delivery import Draft, attempt, let_out, missing, take_into_digest
 from run_elt_dagster.alerts.digest_ledger import Digest, DigestLedger, Line, read_digests, write_digests
 from run_elt_dagster.alerts.digest_message import digest_message
 from run_elt_dagster.alerts.failed_runs import PAGE, ended_at_of, events_of, is_ours, records_of
@@ -26,7 +26,7 @@ from run_elt_dagster.alerts.incidents import (
     names_published_since,
 )
 from run_elt_dagster.alerts.late_ledger import read_ledger
-from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of, start_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
@@ -359,21 +359,16 @@ class _Delivery:
         return digest_message(digest, self._alerts.owners, style=style)
 
     def _post(self, digest: Digest) -> bool:
-        slack, now, config = self._slack, self._alerts.clock(), config_of(self._slack)
-        digest = replace(digest, shown="")
-        entry, message = digest.entry, self._message(digest)
-        entry = replace(
-            entry,
-            attempts=0 if entry.status == "undeliverable" and entry.config != config else entry.attempts,
-            ambiguous=entry.ambiguous or entry.status == "posting",
-            destination=destination_of(slack.into(digest.route)),
-            location=self._alerts.location,
+        digest, message = replace(digest, shown=""), self._message(digest)
+        was_sent = digest.entry.ambiguous or digest.entry.status == "posting"
+        entry, outcome = attempt(
+            self._slack,
+            digest.entry,
+            Draft(message, location=self._alerts.location, channel=digest.route),
+            digest.id,
+            clock=self._alerts.clock,
+            keep=lambda posting: self._keep(replace(digest, entry=posting)),
         )
-        self._keep(
-            replace(digest, entry=replace(entry, status="posting", next_at=now + POSTING_SECONDS, config=config))
-        )
-        outcome = send(slack.client(), slack, entry, Draft(message, channel=digest.route), digest.id)
-        was_sent, entry = entry.ambiguous, after(entry, outcome, now=self._alerts.clock(), config=config)
         if entry.status == "delivered" and not was_sent:
             due_at = _last_due(self._alerts, digest.due_at)
             digest = replace(digest, due_at=due_at, shown=_fingerprint(message))

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from run_elt_dagster.alerts.delivery import POSTING_SECONDS, Draft, Thread, after, missing, send
+from run_elt_dagster.alerts.delivery import Draft, Thread, attempt, missing
 from run_elt_dagster.alerts.failed_runs import KEPT
 from run_elt_dagster.alerts.incidents import counting
 from run_elt_dagster.alerts.late_causes import AHEAD, HEARTBEAT_SECONDS, Cause, Outside, cause_of, read_outside
 from run_elt_dagster.alerts.late_ledger import LateLedger, Lateness, LateTable, Telling, read_ledger, write_ledger
 from run_elt_dagster.alerts.late_message import failed_and_late_message, fresh_message, late_message, more_message
-from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, destination_of
+from run_elt_dagster.alerts.ledger import LedgerEntry, config_of
 from run_elt_dagster.alerts.scope import Alerts, KnownRows
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.freshness import Rows, Watched, first_tried_at, published_rows
@@ -287,23 +287,16 @@ class _Delivery:
         return self.ledger
 
     def _is_delivered(self, id_: str, number: int) -> bool:
-        """Make one attempt. The ledger says `posting` before Slack is asked, so an attempt whose process was killed is seen."""
+        """Make one attempt."""
         lateness = self.ledger.of(id_)
-        entry, config = lateness.tellings[number].entry, config_of(self._slack)
-        if entry.status == "undeliverable" and entry.config != config:
-            entry = replace(entry, attempts=0)
-        entry = replace(
-            entry,
-            ambiguous=entry.ambiguous or entry.status == "posting",
-            thread_ts=lateness.ts,
-            destination=destination_of(self._slack.into(lateness.route)),
-            location=self._alerts.location,
+        entry, _ = attempt(
+            self._slack,
+            lateness.tellings[number].entry,
+            _draft(self._alerts, lateness, number),
+            f"{lateness.id}/{number}",
+            clock=self._alerts.clock,
+            keep=lambda posting: self._keep(lateness.with_entry(number, posting)),
         )
-        posting = replace(entry, status="posting", next_at=self._alerts.clock() + POSTING_SECONDS, config=config)
-        self._keep(lateness.with_entry(number, posting))
-        draft = _draft(self._alerts, lateness, number)
-        outcome = send(self._slack.client(), self._slack, entry, draft, f"{lateness.id}/{number}")
-        entry = after(entry, outcome, now=self._alerts.clock(), config=config)
         changed = lateness.with_entry(number, entry)
         if entry.status == "delivered" and entry.thread_ts == entry.ts:
             # A first message, also where the thread that it belonged into is gone.
@@ -337,7 +330,7 @@ def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     watched = {table.name: table for table in alerts.watched}
     whole = late_message(lateness, watched, style=style)
     if not lateness.ts:
-        return Draft(whole, channel=lateness.route)
+        return Draft(whole, location=alerts.location, channel=lateness.route)
     if telling.what == "fresh":
         reply = fresh_message(lateness, watched, style=style)
     elif telling.what == "more":
@@ -345,4 +338,5 @@ def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     else:
         reply = failed_and_late_message(lateness, watched, style=style)
     first = whole if lateness.is_own else None
-    return Draft(whole, Thread(lateness.id, lateness.channel, lateness.ts, first, reply), channel=lateness.route)
+    thread = Thread(lateness.id, lateness.channel, lateness.ts, first, reply)
+    return Draft(whole, thread, location=alerts.location, channel=lateness.route)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -137,43 +138,55 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
 def _late_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     known = KnownRows()
 
-    @dg.sensor(
+    def look(alerts: Alerts, context: dg.SensorEvaluationContext, channel: Slack) -> tuple[str, str]:
+        from run_elt_dagster.alerts.late_tables import look_for_late_tables  # noqa: PLC0415 - only a tick needs it
+
+        return look_for_late_tables(alerts, context.instance, channel, context.cursor, log=context.log, known=known)
+
+    return _looking_sensor(
+        located,
+        look,
         name=LATE_SENSOR,
         default_status=status,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Posts to Slack when a table is older than its `fresh_within` allows, and when it is in time again.",
     )
-    def slack_alert_late_tables(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
-        from run_elt_dagster.alerts.late_tables import look_for_late_tables  # noqa: PLC0415 - only a tick needs it
-
-        alerts = at_location(located[0], context.instance, this_location(context, located[0].place))
-        channel = Slack.of(slack, alerts.settings)
-        # It raises nothing of Slack: after a failed tick Dagster keeps the cursor as it was.
-        cursor, said = look_for_late_tables(
-            alerts, context.instance, channel, context.cursor, log=context.log, known=known
-        )
-        context.update_cursor(cursor)
-        return dg.SkipReason(said)
-
-    return slack_alert_late_tables
 
 
 def _digest_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
-    @dg.sensor(
+    def look(alerts: Alerts, context: dg.SensorEvaluationContext, channel: Slack) -> tuple[str, str]:
+        from run_elt_dagster.alerts.digest import look_for_digest  # noqa: PLC0415 - only a tick needs it
+
+        if channel.is_left_out(alerts.settings):
+            return context.cursor or "", _LEFT_OUT
+        return look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log)
+
+    return _looking_sensor(
+        located,
+        look,
         name=DIGEST_SENSOR,
         default_status=status,
         minimum_interval_seconds=DIGEST_INTERVAL_SECONDS,
         description="Posts the daily digest to Slack: what need not be told at once, and warnings. Brings it up to date.",
     )
-    def slack_alert_digest(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
-        from run_elt_dagster.alerts.digest import look_for_digest  # noqa: PLC0415 - only a tick needs it
 
+
+def _looking_sensor(
+    located: list[Alerts],
+    look: Callable[[Alerts, dg.SensorEvaluationContext, Slack], tuple[str, str]],
+    **more: Any,
+) -> dg.SensorDefinition:
+    """Return a sensor that launches nothing; a look returns the next cursor, and what the tick says.
+
+    A look raises nothing of Slack: after a failed tick Dagster keeps the cursor as it was.
+    """
+
+    @dg.sensor(**more)
+    def looking(context: dg.SensorEvaluationContext, slack: dg.ResourceParam[Any]) -> dg.SkipReason:
         alerts = at_location(located[0], context.instance, this_location(context, located[0].place))
-        channel = Slack.of(slack, alerts.settings)
-        if channel.is_left_out(alerts.settings):
-            return dg.SkipReason(_LEFT_OUT)
-        cursor, said = look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log)
-        context.update_cursor(cursor)
+        cursor, said = look(alerts, context, Slack.of(slack, alerts.settings))
+        if cursor:
+            context.update_cursor(cursor)
         return dg.SkipReason(said)
 
-    return slack_alert_digest
+    return looking

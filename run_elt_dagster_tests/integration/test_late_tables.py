@@ -14,7 +14,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from run_elt_dagster.alerts import late_tables
+from run_elt_dagster.alerts import delivery
 from run_elt_dagster.alerts.all_is_well import HeartbeatError, call_address, problems
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_ledger import read_ledger
@@ -209,7 +209,7 @@ def test_process_that_is_killed_after_slack_took_a_message_posts_no_second_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(late_tables, "after", killed)
+        patched.setattr(delivery, "after", killed)
         with pytest.raises(KeyboardInterrupt):
             late.look(hours_later=26.1)
     assert len(late.stand_in.messages) == 1
