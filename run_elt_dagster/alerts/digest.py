@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from run_elt_dagster.alerts.holding import LONGEST_SECONDS
 from run_elt_dagster.alerts.incidents import (
     are_parts_published,
     are_published_since,
+    declared_of,
     describe_in_short,
     is_in_parts,
     names_published_since,
@@ -39,6 +40,7 @@ from run_elt_dagster.runs.tags import ALERT
 RUNS_READ = 500
 # Of one look with the next: clocks of several machines differ.
 OVERLAP_SECONDS = 300
+Checks = Callable[[], Collection[tuple[str, str]]]
 _EVALUATED = {dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
@@ -57,7 +59,13 @@ class Verdict:
 
 
 def look_for_digest(
-    alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, cursor: str | None, *, log: logging.Logger
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    cursor: str | None,
+    *,
+    log: logging.Logger,
+    checks: Checks | None = None,
 ) -> tuple[str, str]:
     """Add to the digests what is new, post those that are due, and bring the posted ones up to date. Safe to repeat.
 
@@ -67,6 +75,7 @@ def look_for_digest(
         slack: Where to.
         cursor: What the last look has returned.
         log: Of the tick.
+        checks: Returns the checks of the code location, by table and name; None if they are not known.
 
     Returns:
         The next cursor, and what was found, for the tick.
@@ -76,7 +85,7 @@ def look_for_digest(
     queued = _queued(alerts, instance)
     lines = [*_failed_lines(alerts, instance, queued, log=log), *_late_lines(alerts, instance, before)]
     lines += [verdict.line for verdict in verdicts if not verdict.passed]
-    ledger = _added(alerts, _rolled_over(alerts, before), lines)
+    ledger = _added(alerts, _rolled_over(alerts, before, checks), lines)
     ledger = _over(alerts, instance, ledger, verdicts, log=log)
     if ledger != before:
         write_digests(instance, alerts.location, ledger)
@@ -91,22 +100,34 @@ def look_for_digest(
     return following, words.strip()
 
 
-def _rolled_over(alerts: Alerts, ledger: DigestLedger) -> DigestLedger:
+def checks_of(repository: dg.RepositoryDefinition) -> frozenset[tuple[str, str]]:
+    """Return the checks that a code location defines, by table and name: those of files, and those of people's own code."""
+    specs = (
+        spec.key
+        for each in {id(each): each for each in repository.assets_defs_by_key.values()}.values()
+        for spec in each.check_specs
+    )
+    return frozenset((".".join(key.asset_key.path), key.name) for key in (*specs, *repository.asset_checks_defs_by_key))
+
+
+def _rolled_over(alerts: Alerts, ledger: DigestLedger, checks: Checks | None) -> DigestLedger:
     """Return the ledger of today: a digest that was posted on another day is followed by one with what is not over."""
     digests: list[Digest] = []
     for digest in ledger.digests:
         due_at = _last_due(alerts, digest.due_at) if digest.is_posted else digest.due_at
         if due_at == digest.due_at:
             digests.append(digest)
-        elif left := tuple(line for line in digest.lines if not line.over_at and _can_end(alerts, line)):
+        elif left := tuple(line for line in digest.lines if not line.over_at and _can_end(alerts, line, checks)):
             digests.append(Digest(uuid.uuid4().hex, digest.route, due_at, left))
     return DigestLedger(tuple(digests))
 
 
-def _can_end(alerts: Alerts, line: Line) -> bool:
-    """Return whether it can be seen that a line is over: not of a table without a file any more. Such a line is told once."""
-    known = alerts.rules if line.what == "warned" else alerts.owners
-    return any(name in known for name in line.tables)
+def _can_end(alerts: Alerts, line: Line, checks: Checks | None) -> bool:
+    """Return whether it can be seen that a line is over: not of a table, or of a check, that is gone. Such a line is told once."""
+    if line.what != "warned":
+        return any(name in alerts.owners for name in line.tables)
+    (name,) = line.tables
+    return name in alerts.rules and (checks is None or (name, line.key.split("|")[-1]) in checks())
 
 
 def _last_due(alerts: Alerts, due_at: float) -> float:
@@ -298,9 +319,12 @@ def _published_again(
 ) -> Iterator[Line]:
     """Yield the failures that are over. One query says of all which may be; only these are looked at."""
     failed = [line for line in lines if line.what == "failed" and line.tables]
-    names = list(dict.fromkeys(name for line in failed for name in line.tables))
+    asked = {line.key: declared_of(alerts, line.tables) for line in failed}
+    names = list(dict.fromkeys(name for each in asked.values() for name in each))
     at = last_materialized_at(instance, [name.split(".") for name in names]) if names else {}
-    maybe = [line for line in failed if all(at.get(tuple(name.split(".")), 0) > line.last_at for name in line.tables)]
+    maybe = [
+        line for line in failed if all(at.get(tuple(name.split(".")), 0) > line.last_at for name in asked[line.key])
+    ]
     records = {record.dagster_run.run_id: record for record in records_of(instance, [line.run_id for line in maybe])}
     for line in maybe:
         record = records.get(line.run_id)

@@ -215,10 +215,11 @@ def tell_acknowledged(
 
 
 def tables_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord) -> tuple[str, ...]:
-    """Return the tables that failed in a run, each once; none if its events cannot be read: what is asked of the others is answered."""
+    """Return the tables that failed in a run and have files, each once; none if its events cannot be read: what is asked of the others is answered."""
     failure = describe_in_short(alerts, instance, record, log=dg.get_dagster_logger())
     # Interned: many incidents have the same tables.
-    return tuple(dict.fromkeys(sys.intern(table.name) for table in failure.tables)) if failure else ()
+    names = dict.fromkeys(sys.intern(table.name) for table in failure.tables) if failure else {}
+    return declared_of(alerts, tuple(names))
 
 
 def announce_recoveries(
@@ -299,7 +300,7 @@ def _announce_recovery(
 ) -> Outcome:
     entry, client = LedgerEntry.of(first), slack.client()
     green = first_message(alerts, first, failure, count=count_alike(instance, first.run_id), state="recovered")
-    message = recovery_message(failure, style=alerts.style())
+    message = recovery_message(replace(failure, tables=_declared(alerts, failure)), style=alerts.style())
     outcome = update(client, entry.channel, entry.ts, green)
     if outcome.kind == "delivered":
         outcome = post(client, entry.channel, message, run_id=first.run_id, thread_ts=entry.ts)
@@ -332,16 +333,26 @@ def is_in_row(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord
 def names_published_since(alerts: Alerts, instance: dg.DagsterInstance, names: Sequence[str], *, since: float) -> bool:
     """Return whether runs of this location have published each of some tables since a moment, in seconds since the epoch."""
     counts = counting(alerts, instance)
-    keys = [name.split(".") for name in dict.fromkeys(names)]
+    keys = [name.split(".") for name in declared_of(alerts, tuple(dict.fromkeys(names)))]
     parts = (keys[begin : begin + RECOVERY_PART] for begin in range(0, len(keys), RECOVERY_PART))
     return bool(keys) and all(_are_published(instance, part, counts, since=since) for part in parts)
+
+
+def declared_of(alerts: Alerts, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of some tables that have files; all if none has one. Nobody publishes one without, and the others do not wait for it."""
+    return tuple(name for name in names if name in alerts.owners) or tuple(names)
+
+
+def _declared(alerts: Alerts, failure: RunFailure) -> tuple[FailedTable, ...]:
+    names = declared_of(alerts, [table.name for table in failure.tables])
+    return tuple(table for table in failure.tables if table.name in names)
 
 
 def are_published_since(alerts: Alerts, instance: dg.DagsterInstance, failure: RunFailure, *, since: float) -> bool:
     """Return whether all that failed in a run was published after a moment in seconds since the epoch."""
     counts = counting(alerts, instance)
     return bool(failure.tables) and all(
-        _is_published_since(instance, table, counts, since=since) for table in failure.tables
+        _is_published_since(instance, table, counts, since=since) for table in _declared(alerts, failure)
     )
 
 
@@ -371,7 +382,7 @@ def are_parts_published(alerts: Alerts, instance: dg.DagsterInstance, members: S
         since, failure = ended_at_of(member), describe_in_short(alerts, instance, member, log=dg.get_dagster_logger())
         if failure is None:
             return False
-        for table in failure.tables:
+        for table in _declared(alerts, failure):
             found = True
             if not _is_published_since(instance, table, counts, since=since):
                 return False

@@ -25,6 +25,7 @@ from run_elt_dagster.alerts.incidents import (
     INCIDENTS_DESCRIBED,
     RECOVERY_PART,
     are_parts_published,
+    declared_of,
     describe,
     describe_in_short,
     describe_verified,
@@ -214,8 +215,8 @@ class Newsroom:
         unknown = [each.run_id for each in incidents if each.run_id not in self._seen.tables][-INCIDENTS_DESCRIBED:]
         for record in records_of(self._instance, unknown):
             failure = describe_in_short(self._alerts, self._instance, record, log=self._log)
-            names = tuple(dict.fromkeys(table.name for table in failure.tables)) if failure else ()
-            self._seen.tables[record.dagster_run.run_id] = names
+            names = dict.fromkeys(table.name for table in failure.tables) if failure else {}
+            self._seen.tables[record.dagster_run.run_id] = declared_of(self._alerts, tuple(names))
         open_ = {each.run_id for each in self.ledger.incidents}
         self._seen.tables = {run_id: names for run_id, names in self._seen.tables.items() if run_id in open_}
         return self._seen.tables

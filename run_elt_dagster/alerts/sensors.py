@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -155,11 +156,12 @@ def _late_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.Se
 
 def _digest_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     def look(alerts: Alerts, context: dg.SensorEvaluationContext, channel: Slack) -> tuple[str, str]:
-        from run_elt_dagster.alerts.digest import look_for_digest  # noqa: PLC0415 - only a tick needs it
+        from run_elt_dagster.alerts.digest import checks_of, look_for_digest  # noqa: PLC0415 - only a tick needs it
 
         if channel.is_left_out(alerts.settings):
             return context.cursor or "", _LEFT_OUT
-        return look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log)
+        checks = partial(checks_of, context.repository_def) if context.repository_def is not None else None
+        return look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log, checks=checks)
 
     return _looking_sensor(
         located,

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.alerts.acknowledging import list_digest
-from run_elt_dagster.alerts.digest import look_for_digest
+from run_elt_dagster.alerts.digest import checks_of, look_for_digest
 from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import look_for_late_tables
@@ -36,6 +36,7 @@ class Daily(AlertHarness):
     channels: dict[str, str] = field(default_factory=dict[str, str])
     watched: tuple[Watched, ...] = ()
     cursor: str | None = None
+    checks: list[tuple[str, str]] | None = None
 
     @property
     def alerts(self) -> Alerts:
@@ -46,7 +47,10 @@ class Daily(AlertHarness):
     def look(self, seconds_later: float = 60) -> str:
         """Let both sensors look."""
         self.tick(seconds_later)
-        self.cursor, words = look_for_digest(self.alerts, self.instance, self.slack, self.cursor, log=LOG)
+        checks = None if self.checks is None else lambda: self.checks or ()
+        self.cursor, words = look_for_digest(
+            self.alerts, self.instance, self.slack, self.cursor, log=LOG, checks=checks
+        )
         return words
 
     def look_at_the_hour(self) -> str:
@@ -323,6 +327,39 @@ def test_line_of_a_table_without_a_file_is_in_no_further_digest(daily: Daily) ->
     daily.names = ("dau",)
     daily.look(DAY)
     assert (daily.posts(), read_digests(daily.instance, "").digests) == (1, ())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_warning_of_a_check_that_is_gone_is_told_once(daily: Daily, kept: bool) -> None:
+    daily.check(passed=False)
+    daily.look()
+    daily.look_at_the_hour()
+    daily.checks = [("analytics.mau", "nulls" if kept else "rows")]
+    daily.look(DAY)
+    assert (daily.posts(), len(read_digests(daily.instance, "").digests)) == ((2, 1) if kept else (1, 0))
+
+
+def test_checks_are_those_of_assets_and_of_code_beside_them() -> None:
+    @dg.asset(key=["analytics", "mau"], check_specs=[dg.AssetCheckSpec("own", asset=dg.AssetKey(["analytics", "mau"]))])
+    def mau() -> Iterator[dg.MaterializeResult[Any]]:
+        yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="own", passed=True)])
+
+    @dg.asset_check(asset=["analytics", "mau"])
+    def beside() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    location = dg.Definitions(assets=[mau], asset_checks=[beside]).get_repository_def()
+    assert checks_of(location) == {("analytics.mau", "own"), ("analytics.mau", "beside")}
+
+
+def test_failure_is_over_though_one_of_its_tables_has_no_file_any_more(daily: Daily) -> None:
+    daily.names = ("mau", "dau")
+    daily.fail()
+    daily.look()
+    daily.names = ("mau",)
+    daily.publish()
+    daily.look()
+    assert [bool(line.over_at) for line in read_digests(daily.instance, "").lines] == [True]
 
 
 def test_digest_that_cannot_be_changed_is_posted_anew(daily: Daily) -> None:

@@ -574,3 +574,12 @@ def test_incident_whose_events_cannot_be_read_is_acknowledged_and_goes_on(urgent
     make_unreadable(urgent, runs[1])
     partial = dg.RunsFilter(run_ids=runs[1:])
     assert not are_parts_published(urgent.alerts, urgent.instance, urgent.instance.get_run_records(partial))
+
+
+def test_incident_is_over_though_one_of_its_tables_has_no_file_any_more(urgent: Urgent) -> None:
+    urgent.names = ("mau", "dau")
+    urgent.first_attempt(urgent.fail())
+    urgent.names = ("mau",)
+    urgent.publish()
+    urgent.tick(30)
+    assert urgent.stand_in.messages[-1]["text"].startswith(":large_green_circle: Published again: analytics.mau.")
