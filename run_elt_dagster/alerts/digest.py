@@ -81,7 +81,7 @@ def look_for_digest(
         The next cursor, and what was found, for the tick.
     """
     before = read_digests(instance, alerts.location)
-    verdicts, following = _verdicts(alerts, instance, cursor, log=log)
+    verdicts, following = _verdicts(alerts, instance, cursor, log=log) if alerts.rules else ([], cursor or "")
     queued = _queued(alerts, instance)
     lines = [*_failed_lines(alerts, instance, queued, log=log), *_late_lines(alerts, instance, before)]
     lines += [verdict.line for verdict in verdicts if not verdict.passed]
@@ -100,6 +100,18 @@ def look_for_digest(
     return following, words.strip()
 
 
+def end_digests(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack, *, log: logging.Logger) -> bool:
+    """Post at once what waits for a digest, since no file declares a severity any more; return whether there was something left.
+
+    What is posted goes on being brought up to date until its day is over. Safe to repeat.
+    """
+    before, queued = read_digests(instance, alerts.location), _queued(alerts, instance)
+    if not before.digests and not queued:
+        return False
+    look_for_digest(alerts, instance, slack, None, log=log)
+    return True
+
+
 def checks_of(repository: dg.RepositoryDefinition) -> frozenset[tuple[str, str]]:
     """Return the checks that a code location defines, by table and name: those of files, and those of people's own code."""
     specs = (
@@ -112,6 +124,8 @@ def checks_of(repository: dg.RepositoryDefinition) -> frozenset[tuple[str, str]]
 
 def _rolled_over(alerts: Alerts, ledger: DigestLedger, checks: Checks | None) -> DigestLedger:
     """Return the ledger of today: a digest that was posted on another day is followed by one with what is not over."""
+    if not alerts.rules:
+        return _last_ones(alerts, ledger)
     digests: list[Digest] = []
     for digest in ledger.digests:
         due_at = _last_due(alerts, digest.due_at) if digest.is_posted else digest.due_at
@@ -120,6 +134,22 @@ def _rolled_over(alerts: Alerts, ledger: DigestLedger, checks: Checks | None) ->
         elif left := tuple(line for line in digest.lines if not line.over_at and _can_end(alerts, line, checks)):
             digests.append(Digest(uuid.uuid4().hex, digest.route, due_at, left))
     return DigestLedger(tuple(digests))
+
+
+def _last_ones(alerts: Alerts, ledger: DigestLedger) -> DigestLedger:
+    """Return the ledger after the last severity is gone: what waits is due now, and no digest follows one that was posted.
+
+    A late table has a message of its own from then on.
+    """
+    watched = {table.name for table in alerts.watched}
+    of_today = [each for each in ledger.digests if each.is_posted and _last_due(alerts, each.due_at) == each.due_at]
+    waiting = [
+        replace(each, due_at=min(each.due_at, alerts.clock()), lines=lines)
+        for each in ledger.digests
+        if not each.is_posted
+        and (lines := tuple(one for one in each.lines if one.what != "late" or one.tables[0] not in watched))
+    ]
+    return DigestLedger((*of_today, *waiting))
 
 
 def _can_end(alerts: Alerts, line: Line, checks: Checks | None) -> bool:
@@ -146,7 +176,8 @@ def _added(alerts: Alerts, ledger: DigestLedger, lines: Sequence[Line]) -> Diges
     at = TimeOfDay.of(alerts.settings.digest_at)
     for line in lines:
         route = alerts.channel_of(line.tables)
-        digest = ledger.of(route) or Digest(uuid.uuid4().hex, route, _next(at, alerts.clock()))
+        due_at = _next(at, alerts.clock()) if alerts.rules else alerts.clock()
+        digest = ledger.of(route) or Digest(uuid.uuid4().hex, route, due_at)
         ledger = ledger.with_digest(digest.with_line(line))
     return ledger
 

@@ -158,7 +158,8 @@ def health_of(
     }
     known.last_delivered_at = _last_delivery_known(alerts, instance, known)
     backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))
-    waiting_late = read_ledger(instance, alerts.location).waiting if alerts.watched else ()
+    has_leftovers = known.looks_for_leftovers(alerts.clock())
+    waiting_late = read_ledger(instance, alerts.location).waiting if alerts.watched or has_leftovers else ()
     late = sum(not alerts.quiet_until(lateness.tables) for lateness, _ in waiting_late)
     return Health(
         waiting,
@@ -167,7 +168,7 @@ def health_of(
         location=alerts.location,
         backfills=backfills,
         late=late,
-        digests=len(read_digests(instance, alerts.location).waiting) if alerts.rules else 0,
+        digests=len(read_digests(instance, alerts.location).waiting) if alerts.rules or has_leftovers else 0,
     )
 
 

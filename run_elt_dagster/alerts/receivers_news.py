@@ -97,7 +97,7 @@ class Newsroom:
         self._take_failures(surely_ours=surely_ours)
         # What failed and is published again by now is one alert.
         self._take_recoveries([each for each in self.ledger.incidents if each.run_id not in known])
-        if self._alerts.watched:
+        if self._alerts.watched or self.ledger.late:
             self._take_late_tables()
         self._take_backfills()
         return self.ledger

@@ -37,6 +37,9 @@ DIGEST_ASSET = ("alerts", "digest")
 # The asset that keeps what the other receivers still have to get, and their sensor.
 RECEIVERS_ASSET, RECEIVERS_SENSOR = ("alerts", "receivers"), "alert_receivers"
 
+# A process looks so long for what is left of settings that its files have not any more: the one before it may be in a tick still.
+LEFTOVERS_SECONDS = 120
+
 
 @dataclass
 class Sweep:
@@ -75,12 +78,25 @@ class Known:
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; 0 for never, None before the first look.
         counts: When the last run of an open incident had failed, how many had, and when the first one did, by the id of the run that its
             message is kept with.
+        leftovers_until: Until when it is asked what is left to tell of what no file asks for any more, in seconds since the epoch; None
+            before the first look.
     """
 
     counts: dict[str, tuple[float, int, float]] = field(default_factory=dict[str, tuple[float, int, float]])
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     cleared_until: float | None = None
     last_delivered_at: float | None = None
+    leftovers_until: float | None = None
+
+    def looks_for_leftovers(self, now: float) -> bool:
+        """Return whether it is asked now what is left to tell of what no file asks for any more."""
+        if self.leftovers_until is None:
+            self.found_leftovers(now)
+        return now <= (self.leftovers_until or 0)
+
+    def found_leftovers(self, now: float) -> None:
+        """Let the next looks ask again."""
+        self.leftovers_until = now + LEFTOVERS_SECONDS
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         # Only a tick needs them.
         from run_elt_dagster.alerts.failed_runs import undelivered  # noqa: PLC0415
         from run_elt_dagster.alerts.health import health_of, report_if_changed  # noqa: PLC0415
+        from run_elt_dagster.alerts.leftovers import tell_leftovers  # noqa: PLC0415
         from run_elt_dagster.alerts.reconciliation import reconcile  # noqa: PLC0415
 
         alerts = located[0] = at_location(located[0], context.instance, this_location(context, located[0].place))
@@ -101,6 +102,7 @@ def _reconciling_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -
         if alerts.here is not None:
             context.update_cursor(to_cursor(alerts.here, now=time.time()))
         channel = Slack.of(slack, alerts.settings)
+        tell_leftovers(alerts, context.instance, channel, known, log=context.log)
         if channel.is_left_out(alerts.settings):
             return dg.SkipReason(_LEFT_OUT)
         looked_at: list[dg.RunRecord] = []

@@ -14,6 +14,7 @@ from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import look_for_late_tables
 from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.runs.code_location import CodeLocation
@@ -40,8 +41,8 @@ class Daily(AlertHarness):
 
     @property
     def alerts(self) -> Alerts:
-        rule = AlertRule.model_validate({"severity": self.severity, "page_after": self.page_after})
-        rules = {f"analytics.{name}": rule for name in self.names}
+        rule = AlertRule.model_validate({"severity": self.severity or None, "page_after": self.page_after})
+        rules = {f"analytics.{name}": rule for name in self.names} if self.severity else {}
         return replace(super().alerts, rules=rules, channels=self.channels, watched=self.watched)
 
     def look(self, seconds_later: float = 60) -> str:
@@ -433,3 +434,48 @@ def test_digest_that_slack_refuses_for_what_it_says_is_tried_again_the_next_day(
     daily.look(DAY)
     assert daily.posts() == 2
     assert read_digests(daily.instance, "").digests[0].is_posted
+
+
+def tick_of_retries(harness: AlertHarness) -> None:
+    """Let the sensor tick that is built whatever the files declare."""
+    (sensor,) = (each for each in alert_sensors(harness.alerts) if each.name == "slack_alert_retries")
+    with dg.build_sensor_context(harness.instance, resources={"slack": harness.slack}) as context:
+        sensor(context)
+
+
+def test_what_waits_is_told_after_the_last_severity_is_gone(daily: Daily) -> None:
+    runs = [daily.fail()]
+    daily.look()
+    runs.append(daily.fail())
+    daily.tick(30)
+    daily.check(passed=False)
+    assert [daily.ledger(run).status for run in runs] == ["digest", "queued"]
+    daily.severity = ""
+    assert "slack_alert_digest" not in [sensor.name for sensor in alert_sensors(daily.alerts)]
+    daily.stand_in.faults.append(Fault(status=503, method="", times=1))
+    for _ in range(3):
+        daily.now += 61
+        tick_of_retries(daily)
+    (message,) = daily.stand_in.messages
+    assert " · 2 times since " in message["text"]
+    daily.publish()
+    tick_of_retries(daily)
+    assert message["text"].startswith("*🟢 Digest: all is over by now*")
+    daily.now += DAY
+    tick_of_retries(daily)
+    tick_of_retries(daily)
+    assert (read_digests(daily.instance, "").digests, len(daily.stand_in.messages)) == ((), 1)
+
+
+def test_late_table_is_told_to_be_watched_no_more_after_the_last_rule_is_gone(daily: Daily) -> None:
+    daily.severity = ""
+    daily.publish()
+    daily.watched = (Watched("analytics.mau", FreshWithin(fail="26h"), schedule="daily"),)  # type: ignore[arg-type]
+    cursor = None
+    for seconds in (0, 27 * 3600):
+        daily.now += seconds
+        cursor, _ = look_for_late_tables(daily.alerts, daily.instance, daily.slack, cursor, log=LOG)
+    daily.watched = ()
+    tick_of_retries(daily)
+    late, gone = daily.stand_in.messages
+    assert (gone["thread_ts"], "Without `fresh_within` by now: analytics.mau" in gone["text"]) == (late["ts"], True)
