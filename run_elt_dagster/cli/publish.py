@@ -16,11 +16,12 @@ from run_elt_dagster.cli.publish_partitions import publish_partitions
 from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.orchestration.kept import events_of, report
+from run_elt_dagster.orchestration.kept import events_of, report, tags_of_part
 from run_elt_dagster.orchestration.past import past_of
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
+from run_elt_dagster.publish.kept_increment import IncrementPublisher
 from run_elt_dagster.publish.log_by_hand import LogByHand
 from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.snowflake.session import StatementError
@@ -55,7 +56,8 @@ def command(
       run-elt publish analytics.orders --run 8f3a01c2 --check row_count_change
       run-elt publish --group finance --run 8f3a01c2
 
-    Of a table with partitions, it publishes those that the run has rejected. Of a group, it publishes all tables or none.
+    Of a table with partitions, it publishes those that the run has rejected. An increment is merged into the rows that readers see. Of a
+    group, it publishes all tables or none.
 
     All checks are asked again. The check changes may fail, and so may those that you name. Whoever publishes, when, and which checks
     were waived stands in the table's comment and in Dagster's history. A repeated command changes nothing.
@@ -81,7 +83,8 @@ def command(
 
 def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple[str, ...], *, is_agreed: bool) -> int:
     with dagster_instance() as instance, signed_in(project) as session:
-        publisher = Publisher(
+        # An increment is merged into the rows of other runs.
+        publisher = (Publisher if declared.increment is None else IncrementPublisher)(
             session,
             declared,
             options=project.settings.publishing,
@@ -143,7 +146,8 @@ def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept, log: Lo
             f"{outcome.table.name} requires that nothing newer is published meanwhile, got run {short_id(outcome.superseded_by or '')}. "
             "Readers see its rows. Nothing is left to do."
         )
-    left = [done.left, report(instance, events_of(done, kept.marker.run_id))]
+    tags = tags_of_part(instance, kept.table) if kept.start is not None else None
+    left = [done.left, report(instance, events_of(done, kept.marker.run_id, tags=tags))]
     log.published([done], kept.marker.run_id)
     print(
         f"{outcome.table.name}: {outcome.row_count:,} rows of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."

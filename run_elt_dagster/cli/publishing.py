@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from run_elt_dagster.cli.printing import say_on_stderr
-from run_elt_dagster.orchestration.kept import is_recorded, late_event, report
+from run_elt_dagster.orchestration.kept import is_recorded, late_event, report, tags_of_part
 from run_elt_dagster.publish.kept import Published
 
 
@@ -26,4 +26,7 @@ def say_published(instance: dg.DagsterInstance, found: Published) -> str | None:
     """Say that readers see rows already, and note it in Dagster if it is not noted; return why it could not be noted."""
     who = f", {found.by_hand.words}" if found.by_hand is not None else ""
     print(f"{found.table.name} is published already: {found.version.words}{who}. What readers see was not changed.")
-    return None if is_recorded(instance, found) else report(instance, [late_event(found)])
+    if is_recorded(instance, found):
+        return None
+    tags = tags_of_part(instance, found.table) if found.is_part else None
+    return report(instance, [late_event(found, tags=tags)])

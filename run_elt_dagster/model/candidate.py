@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from run_elt_dagster.model.increment import Start
+from run_elt_dagster.model.increment import Start, start_of
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
@@ -29,6 +29,8 @@ _INSTANT = r"[\d:TZ-]+"
 _ROWS = re.compile(rf"\[run_elt rows ({_INSTANT}\.\.{_INSTANT}(?: {_INSTANT}\.\.{_INSTANT})*)\]")
 _AUDITED = re.compile(r"\[run_elt audited ([^\s\]]+)\]")
 _BY_HAND = re.compile(r"\[run_elt published by ([^\s\]]+) at ([^\s\]]+)(?: waiving ([^\s\]]+))?\]")
+_SINCE = re.compile(r"\[run_elt increment since ([\d: +-]+)\]")
+_AFTER = re.compile(r"\[run_elt increment after ([^\s\]]+) at ([^\s\]]*)\]")
 _TAKEN_BACK = re.compile(r"\[run_elt taken back at ([^\s\]]+)\]")
 _NO_NAME = "unknown"
 _UNKNOWN_TIME = ""
@@ -195,6 +197,23 @@ def audited_at(comment: str | None) -> str:
     return found[1] if found else ""
 
 
+def after_note(base: Marker) -> str:
+    """Return what the comment of a rejected increment says of the rows that readers saw when it began: it is merged into no others."""
+    return f"[run_elt increment after {base.run_id} at {base.at}]"
+
+
+def base_in(comment: str | None) -> Marker | None:
+    """Return the run of those rows, None where a comment does not name it."""
+    found = _AFTER.search(comment or "")
+    return Marker("run", found[1], found[2]) if found else None
+
+
+def start_in(comment: str | None) -> Start | None:
+    """Return where the increment of a comment begins, None if it names none: then the run built the whole table."""
+    found = _SINCE.search(comment or "")
+    return start_of(found[1]) if found else None
+
+
 def taken_back_note(at: str) -> str:
     """Return what the comment of withdrawn rows says of the moment when a rollback took them, by Snowflake's clock."""
     return f"[run_elt taken back at {at}]" if at else ""
@@ -221,7 +240,7 @@ def comment_of(
         marker: The run.
         pieces: The time of a slice.
         start: Where an increment begins.
-        notes: What else it says: `audited_note`, `taken_back_note`, a `ByHand`.
+        notes: What else it says: `audited_note`, `after_note`, `taken_back_note`, a `ByHand`.
     """
     rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
     rows = f"[run_elt increment since {start.words}]" if start is not None else rows

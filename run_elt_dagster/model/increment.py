@@ -12,6 +12,8 @@ from run_elt_dagster.model.time_literals import NTZ, TIMES, time_literal
 
 # What `{increment_start}` is where all rows are built: the first moment that Snowflake and Python both have.
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+# Behind the words of a start of a column with a time zone.
+_ZONE = " +00:00"
 # More than ten years.
 MOST_HOURS = 100_000
 
@@ -78,6 +80,18 @@ class Increment(Strict):
             latest = min(latest, snapshot_at)
         lookback = min(timedelta(hours=self.lookback_hours), latest - BEGINNING)
         return Start((latest - lookback).replace(microsecond=0), kind)
+
+
+def start_of(words: str) -> Start:
+    """Return a start by its words.
+
+    Raises:
+        ValueError: They are none.
+    """
+    digits, zone, _ = words.partition(_ZONE)
+    moment = datetime.fromisoformat(digits).replace(tzinfo=UTC)
+    kind = TIMES[2] if zone else NTZ
+    return Start(moment, kind if " " in digits else TIMES[0])
 
 
 def start_at(moment: date | datetime) -> Start:

@@ -42,9 +42,16 @@ def built_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
 
     A materialization of an increment has that of the last whole build: most of its rows are of that code.
     """
+    return built_tags(instance, key).get(_CODE_VERSION)
+
+
+def built_tags(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
+    """Return the tags of a table's last materialization that `version_tags` has given it; none of one that a person has reported."""
     event = instance.get_latest_materialization_event(key)
     built = event.asset_materialization if event is not None else None
-    return built.tags.get(_CODE_VERSION) if built is not None and built.tags else None
+    tags = (built.tags if built is not None else None) or {}
+    names = (f"{_INPUT_VERSION}/", f"{_INPUT_EVENT}/")
+    return {name: value for name, value in tags.items() if name == _CODE_VERSION or name.startswith(names)}
 
 
 def version_tags(

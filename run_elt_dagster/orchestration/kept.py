@@ -7,6 +7,7 @@ import dagster as dg
 
 from run_elt_dagster.model.candidate import ByHand
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import built_tags
 from run_elt_dagster.orchestration.events import evaluation_of, materialization_metadata
 from run_elt_dagster.orchestration.partition_events import ROWS_OF_PARTITION
 from run_elt_dagster.orchestration.specs import NO_LINKS
@@ -19,7 +20,12 @@ _EVENTS_READ = 50
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
-def events_of(published: ByHandOutcome, run_id: str) -> Sequence[Event]:
+def tags_of_part(instance: dg.DagsterInstance, table: AnalyticsTable) -> Mapping[str, str]:
+    """Return the tags of the materialization of an increment: most rows are of the code of before, so they stay those of before."""
+    return built_tags(instance, _asset_key(table))
+
+
+def events_of(published: ByHandOutcome, run_id: str, *, tags: Mapping[str, str] | None = None) -> Sequence[Event]:
     """Return the materialization of a published candidate, and the results of its checks as they are now.
 
     The code of the rows is not known: the file may have changed since the run. So they have no version, and Dagster does not call them
@@ -28,25 +34,26 @@ def events_of(published: ByHandOutcome, run_id: str) -> Sequence[Event]:
     Args:
         published: What became of the candidate.
         run_id: The run that had built it.
+        tags: Those of the materialization of an increment, as `tags_of_part` returns them.
     """
     outcome = published.outcome
     key = dg.AssetKey(list(outcome.table.asset_path))
     metadata = {**materialization_metadata(outcome, NO_LINKS), **_by_hand(published.by_hand, run_id)}
     return [
-        dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand)),
+        dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand), tags=tags),
         *(evaluation_of(key, audit, audited=outcome.candidate, links=NO_LINKS) for audit in outcome.audits),
     ]
 
 
-def late_event(published: Published) -> dg.AssetMaterialization:
-    """Return the materialization of a table that was published without being recorded, by its comment."""
+def late_event(published: Published, *, tags: Mapping[str, str] | None = None) -> dg.AssetMaterialization:
+    """Return the materialization of a table that was published without being recorded, by its comment. The tags are as in `events_of`."""
     metadata = {
         "dagster/row_count": published.version.rows,
         "dagster/table_name": str(published.target),
         **_by_hand(published.by_hand, published.run_id),
     }
     key = dg.AssetKey(list(published.table.asset_path))
-    return dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand))
+    return dg.AssetMaterialization(key, metadata=metadata, description=_words(published.by_hand), tags=tags)
 
 
 def events_of_partitions(published: PartitionsByHand, run_id: str) -> Sequence[Event]:

@@ -17,13 +17,14 @@ from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory, server_instant
 from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.partitions import Markers, markers_of
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.table_run import clean_up
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
-from run_elt_dagster.snowflake.session import Session
+from run_elt_dagster.snowflake.session import Session, StatementError
 
 JOB = "run-elt publish"
 NOTHING_CHANGED = "Nothing was changed."
@@ -74,6 +75,18 @@ def the_one_kept(
         return kept[0]
     got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
     raise not_by_hand(table, f"the candidate that run {run} has kept", got, _LOOK.format(table.name))
+
+
+def require_alone(table: AnalyticsTable, run: str) -> None:
+    """Require a table that changes by itself.
+
+    Raises:
+        PublishRefusedError: It is one of a group.
+    """
+    if table.publish_group is not None:
+        got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
+        remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
+        raise not_by_hand(table, "a table that is published by itself", got, remedy)
 
 
 def require_no_policies(table: AnalyticsTable) -> None:
@@ -151,6 +164,15 @@ class ByHandDesk:
         """Return what the schemas of the tables hold, and what returns Snowflake's time as markers have it."""
         inventory, looked_at = self._look(runner), time.monotonic()
         return inventory, lambda: server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+    def _noted(self, runner: StatementRunner, table: AnalyticsTable, sql: str) -> Markers:
+        """Return what a query for the notes of a table says; nothing where nobody has noted anything in its schema."""
+        try:
+            return markers_of(runner.send(sql, tag={"asset": "/".join(table.key), "stage": "inspect"}).rows)
+        except StatementError as error:
+            if error.errno != OBJECT_MISSING:
+                raise
+            return Markers(None, ())
 
     @contextmanager
     def _on_its_warehouse(self, table: AnalyticsTable) -> Generator[Session]:

@@ -32,10 +32,12 @@ class MergedRows:
     Attributes:
         total: Rows of the table that readers see now.
         superseded_by: The run with a newer snapshot, if that has published before; readers see its rows then.
+        is_found: Whether somebody else has merged the same candidate before.
     """
 
     total: int
     superseded_by: str | None = None
+    is_found: bool = False
 
 
 def newest_sql(table: AnalyticsTable, target: Relation) -> str:
@@ -88,15 +90,16 @@ class IncrementExchange(RowExchange[MergedRows]):
     Args:
         work: The table, with its audited candidate.
         audits: The verdicts on the candidate.
-        base: The run of the newest rows that readers saw when the increment began; None where it is not known.
     """
 
-    def __init__(self, work: TableWork, audits: Sequence[AuditOutcome], base: Marker | None) -> None:
+    def __init__(self, work: TableWork, audits: Sequence[AuditOutcome]) -> None:
         super().__init__(work)
         if work.table.increment is None:
             raise ValueError(f"{work.table.name} requires increment in its front matter for a merge, got none.")
         self._key = work.table.increment.stored_key
-        self._rows, self._base = rows_to_merge(audits), base
+        self._rows = rows_to_merge(audits)
+        # Whether a transaction of this exchange has noted it, whether its COMMIT was answered or not.
+        self._has_noted = False
         asked = [outcome.audit for outcome in audits if outcome.audit.severity == "error"]
         self._keys = [audit for audit in asked if isinstance(audit, KeyAudit)] if work.start is not None else []
 
@@ -124,15 +127,19 @@ class IncrementExchange(RowExchange[MergedRows]):
         if newest is not None and newest.order > work.marker().order:
             return MergedRows(self._total(fresh), newest.run_id)
         if _is_noted(work.marker(), markers):
-            return MergedRows(self._total(fresh))
+            return self._found(fresh)
         self._require_base(newest)
         # What the first statement has published needs its note alone.
         total, query_id = (self._rows, None) if self._is_own else self._merge(fresh)
         self._note(fresh, query_id)
+        self._has_noted = True
         return MergedRows(total)
 
     def _found_done(self, markers: Markers, fresh: StatementRunner) -> MergedRows | None:
-        return MergedRows(self._total(fresh)) if _is_noted(self._work.marker(), markers) else None
+        return self._found(fresh) if _is_noted(self._work.marker(), markers) else None
+
+    def _found(self, fresh: StatementRunner) -> MergedRows:
+        return MergedRows(self._total(fresh), is_found=not self._has_noted)
 
     def _merge(self, fresh: StatementRunner) -> tuple[int, str]:
         """Exchange the rows.
@@ -169,9 +176,7 @@ class IncrementExchange(RowExchange[MergedRows]):
 
         Somebody may have dropped the table, and an older run have created it. The rows in between would be missing.
         """
-        if self._work.start is None or self._base is None:
-            return
-        if newest is None or newest.order < self._base.order:
+        if self._work.start is not None and not is_base_there(newest, self._work.base):
             raise self._gone("an older one")
 
     def _gone(self, got: str) -> PublishRefusedError:
@@ -184,6 +189,18 @@ class IncrementExchange(RowExchange[MergedRows]):
                 reason=Reason.TARGET_CHANGES,
             )
         )
+
+
+def is_base_there(newest: Marker | None, base: Marker | None) -> bool:
+    """Return whether readers still see the rows after which an increment begins, or newer ones.
+
+    Args:
+        newest: The run of the newest rows that they see. Where a rollback has put these back, nobody knows how old they are.
+        base: That run when the increment began; None where it was not known.
+    """
+    if base is None or newest == base:
+        return True
+    return newest is not None and not newest.is_rolled_back and newest.order > base.order
 
 
 def _is_noted(own: Marker, markers: Markers) -> bool:

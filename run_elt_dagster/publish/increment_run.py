@@ -7,7 +7,7 @@ from datetime import date
 from run_elt_dagster.audit.increment import IncrementAuditRunner, rows_to_merge
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes, with_keys_elsewhere
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.candidate import Marker, instant
 from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_audit
@@ -50,14 +50,13 @@ class IncrementRun(InPlaceRun):
     ) -> None:
         super().__init__(runner, table, inventory, clock, database=database, options=options)
         self._is_whole = is_whole
-        self._base: Marker | None = None
         self._audits: tuple[AuditOutcome, ...] = ()
         self._exchange: IncrementExchange | None = None
         self._merged: MergedRows | None = None
 
     def _build(self) -> None:
         if not self._is_whole:
-            self._base = find_start(self._work)
+            find_start(self._work)
         super()._build()
 
     def _audit(self) -> None:
@@ -70,6 +69,9 @@ class IncrementRun(InPlaceRun):
             self._audits = auditor.unanswered(error)
             raise
         work.standing = work.inspection.target
+        asked_at = work.inspection.asked_at
+        # A kept candidate has the moment of its first audit.
+        work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
         warned = [each for each in self._audits if not each.passed and not each.blocks]
         work.warnings += [f"{work.table.name}: {each}" for each in warned]
 
@@ -84,7 +86,7 @@ class IncrementRun(InPlaceRun):
             self._protect()
             return
         work.stage = "publish"
-        self._exchange = IncrementExchange(work, self._audits, self._base)
+        self._exchange = IncrementExchange(work, self._audits)
         try:
             self._merged = self._exchange.publish()
         except KeyElsewhereError as error:
@@ -121,7 +123,7 @@ class IncrementRun(InPlaceRun):
             return Production("unknown", run_id=work.run.run_id, target=str(noted))
         if self._exchange is not None and (self._exchange.is_created or self._exchange.done is not None):
             return Production("new", work.standing)
-        return Production.of(_with_marker(work.standing, self._base))
+        return Production.of(with_marker(work.standing, work.base))
 
     def _outcome(self) -> TableOutcome:
         work, merged = self._work, self._merged
@@ -143,24 +145,20 @@ class IncrementRun(InPlaceRun):
         )
 
 
-def find_start(work: TableWork) -> Marker | None:
+def find_start(work: TableWork) -> None:
     """Note where the increment of a table begins: after what is published, less its lookback. Without any rows, nowhere.
-
-    Returns:
-        The run of the newest rows that readers see; None where it is not known.
 
     Raises:
         StatementError: Snowflake does not say.
     """
     increment = work.table.increment
     if increment is None or work.existing is None:
-        return None
+        return
     # The notes first: a run that publishes in between moves the start back and not forth.
-    base = newest_of(_noted(work), work.existing)
+    base = work.base = newest_of(_noted(work), work.existing)
     newest = work.send(newest_sql(work.table, work.target)).rows[0][0]
     if isinstance(newest, date):
         work.start = increment.start(newest, snapshot_at=base.read_at if base is not None else None)
-    return base
 
 
 def increment_auditor(work: TableWork) -> AuditRunner | IncrementAuditRunner:
@@ -179,7 +177,8 @@ def _noted(work: TableWork) -> Markers:
         return Markers(None, ())
 
 
-def _with_marker(standing: TableVersion | None, marker: Marker | None) -> TableVersion | None:
+def with_marker(standing: TableVersion | None, marker: Marker | None) -> TableVersion | None:
+    """Return what readers see with the run of its newest rows: its comment names the run that has created it."""
     return replace(standing, comment=str(marker)) if standing is not None and marker is not None else standing
 
 

@@ -7,12 +7,14 @@ second swap would bring the old rows back.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, candidate_of, target_of
+from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -22,6 +24,7 @@ from run_elt_dagster.publish.by_hand import (
     ByHandDesk,
     kept_candidates,
     not_by_hand,
+    require_alone,
     require_no_policies,
     the_one_kept,
     when_audited,
@@ -52,6 +55,8 @@ class Kept:
         version: What stands there.
         standing: What readers see.
         taken_up: Who was publishing it when a command was ended; None where nobody was.
+        start: Where the increment begins that it has; None of a whole table.
+        base: The run of the rows that the increment begins after; None where it is not known, and of a whole table.
     """
 
     table: AnalyticsTable
@@ -60,6 +65,8 @@ class Kept:
     version: TableVersion
     standing: TableVersion | None
     taken_up: ByHand | None = None
+    start: Start | None = None
+    base: Marker | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Published:
         version: What stands there.
         by_hand: Who has published it; None where its run has.
         candidate: What is left of the run's candidate; None where it is gone.
+        is_part: Whether the rows were merged into those of other runs.
     """
 
     table: AnalyticsTable
@@ -79,6 +87,7 @@ class Published:
     version: TableVersion
     by_hand: ByHand | None
     candidate: Relation | None = None
+    is_part: bool = False
 
     @property
     def run_id(self) -> str:
@@ -102,12 +111,11 @@ def kept_or_published(
         PublishRefusedError: There is neither, or the candidate was not rejected by an audit, or something newer is published.
     """
     if table.is_in_parts:
+        # Its comment does not say whose rows readers see.
         got = f"one whose {table.method}s are exchanged in place"
         raise not_by_hand(table, "a table that is built whole", got, RAISE_THE_LIMIT)
-    if table.publish_group is not None and not with_group:
-        got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
-        remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
-        raise not_by_hand(table, "a table that is published by itself", got, remedy)
+    if not with_group:
+        require_alone(table, run)
     require_no_policies(table)
     target = target_of(table, database=database)
     standing = inventory.at(target)
@@ -312,19 +320,23 @@ class Publisher(ByHandDesk):
         with self._on_its_warehouse(kept.table) as session:
             runner = self._runner(kept.marker.run_id, session)
             inventory, clock = self._look_with_clock(runner)
-            run = KeptRun(
-                runner,
-                kept,
-                inventory,
-                clock,
-                database=self.database,
-                options=self._options,
-                person=person,
-                waived=waived,
-            )
-            outcome = run.run(lambda: None, entered)
-            by_hand = run.by_hand if outcome.published else None
-            return ByHandOutcome(outcome, by_hand, clean_up(runner, outcome) if outcome.in_production else None)
+            given = {"database": self.database, "options": self._options, "person": person, "waived": waived}
+            outcome, by_hand = self._taken(runner, kept, inventory, clock, entered, **given)
+            left = clean_up(runner, outcome) if outcome.in_production else None
+            return ByHandOutcome(outcome, by_hand if outcome.published else None, left)
+
+    def _taken(
+        self,
+        runner: StatementRunner,
+        kept: Kept,
+        inventory: TargetInventory,
+        clock: Callable[[], str],
+        entered: Callable[[State], None],
+        **given: Any,
+    ) -> tuple[TableOutcome, ByHand | None]:
+        """Take a kept candidate as far as it gets, and return who has published it."""
+        run = KeptRun(runner, kept, inventory, clock, **given)
+        return run.run(lambda: None, entered), run.by_hand
 
     def drop_what_is_left(self, published: Published) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""

@@ -21,15 +21,14 @@ from run_elt_dagster.publish.by_hand import (
     the_one_kept,
     when_audited,
 )
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory
+from run_elt_dagster.publish.guards import TargetInventory
 from run_elt_dagster.publish.kept import Person
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.publish.partitions import PublishedPartition, markers_of, notes_sql, published_sql
+from run_elt_dagster.publish.partitions import PublishedPartition, notes_sql, published_sql
 from run_elt_dagster.publish.slice_run import SliceRun
 from run_elt_dagster.publish.table_run import State, clean_up
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
-from run_elt_dagster.snowflake.session import StatementError
 
 
 @dataclass(frozen=True)
@@ -231,14 +230,14 @@ class PartitionPublisher(ByHandDesk):
         (table,) = self._tables
         audited_at, part = when_audited(table, marker, version), _slice_of(table, version)
         candidate = candidate_of(table, database=self.database, run_id=marker.run_id)
-        noted = self._noted(runner, notes_sql(self._target(table), part.keys))
-        notes = {note.key: note for note in noted}
+        noted = self._noted(runner, table, notes_sql(self._target(table), part.keys))
+        notes = {note.key: note for note in noted.partitions}
         return KeptPartitions(table, candidate, marker, audited_at, version, part, notes, by_hand_in(version.comment))
 
     def _published(self, runner: StatementRunner, run: str) -> tuple[PublishedPartition, ...]:
         """Return what readers see of a run that has left no candidate."""
         (table,) = self._tables
-        noted = self._noted(runner, published_sql(self._target(table)))
+        noted = self._noted(runner, table, published_sql(self._target(table))).partitions
         return tuple(note for note in noted if note.marker.run_id.startswith(run))
 
     def publish(
@@ -271,16 +270,6 @@ class PartitionPublisher(ByHandDesk):
     def drop_what_is_left(self, published: PublishedPartitions) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""
         return self._drop(published.table, published.candidate, published.run_id)
-
-    def _noted(self, runner: StatementRunner, sql: str) -> tuple[PublishedPartition, ...]:
-        (table,) = self._tables
-        try:
-            rows = runner.send(sql, tag={"asset": "/".join(table.key), "stage": "inspect"}).rows
-        except StatementError as error:
-            if error.errno != OBJECT_MISSING:
-                raise
-            return ()
-        return markers_of(rows).partitions
 
 
 def _slice_of(table: AnalyticsTable, version: TableVersion) -> Slice:

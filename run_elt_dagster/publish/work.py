@@ -7,7 +7,16 @@ from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.runner import AuditRunner
-from run_elt_dagster.model.candidate import ByHand, Marker, State, audited_note, candidate_of, comment_of, target_of
+from run_elt_dagster.model.candidate import (
+    ByHand,
+    Marker,
+    State,
+    after_note,
+    audited_note,
+    candidate_of,
+    comment_of,
+    target_of,
+)
 from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, TableVersion
@@ -33,13 +42,14 @@ class TableWork:
         options: How tables are published.
         part: The partitions that are built; None for a table without them.
         start: Where the increment begins that is built; None for the whole table.
+        base: The run of the newest rows that readers saw when the increment began; None where it is not known.
         inventory: What the target schemas held when it was looked at last.
         existing: What stood under the target's name then; it decides between the first publish and another.
         inspection: What the catalogue said when it was asked last, with the other candidates.
         standing: What readers see by the last look at the catalogue.
         is_unknown: Whether that is unknown, since no look was possible.
         snapshot_at: When the build began, by Snowflake's clock; empty before.
-        audited_at: When its audit had ended, by Snowflake's clock; empty before, and of an increment.
+        audited_at: When its audit had ended, by Snowflake's clock; empty before.
         by_hand: Who publishes what its run had rejected; None in a run.
         is_read_in_group: Whether another table of its group reads it. Where it is rejected, that one is not built.
         stage: Where the table is, for the tag on its queries.
@@ -60,6 +70,7 @@ class TableWork:
     ) -> None:
         self.part = part
         self.start: Start | None = None
+        self.base: Marker | None = None
         self.runner, self.run, self.patience = runner, runner.run, runner.patience
         self.table, self.options = table, options
         self.target = target_of(table, database=database)
@@ -118,9 +129,10 @@ class TableWork:
     def comment(self, state: State = "run") -> str:
         """Return the comment of this run's rows; that of rejected ones says when their audit had ended."""
         notes = [audited_note(self.audited_at)] if state == "failed" or self.by_hand else []
+        notes += [after_note(self.base)] if self.start is not None and self.base is not None else []
         notes += [str(self.by_hand)] if self.by_hand is not None and state != "failed" else []
         pieces = [(self.part.start, self.part.end)] if self.part is not None else []
-        return comment_of(self.table, self.marker(state), pieces, notes=notes)
+        return comment_of(self.table, self.marker(state), pieces, start=self.start, notes=notes)
 
     def auditor(self, runner: StatementRunner | None = None) -> AuditRunner:
         """Return what asks the candidate and the catalogue."""

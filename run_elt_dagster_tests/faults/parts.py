@@ -2,7 +2,7 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class PartCell(Cell, ABC):
         """Return what readers see when a version is published."""
 
     @abstractmethod
-    def statements_before(self) -> Sequence[str]:
+    def statements_before(self) -> Iterable[str]:
         """Return what leaves the table as an earlier run would have left it."""
 
     @abstractmethod
@@ -147,6 +147,7 @@ def try_fault(lab: FaultLab, make: Callable[..., PartCell], fault: str) -> None:
                 assert outcome is not None
                 assert outcome.published, (each, outcome.failure)
             assert problems_of(each, outcome, each.seen(lab)) == [], each
+            each.index = -1
             # The next run is clean: it publishes, and nobody waits for what the fault has left behind.
             function, arguments = each.task(lab.account.arguments, each.next, f"{each.number:07d}C")
             after = function(*arguments)

@@ -10,7 +10,16 @@ from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.increment import keys_that_stay_sql, merged
 from run_elt_dagster.audit.plan import Audit, Audited, KeyAudit, Numbers
-from run_elt_dagster.model.candidate import Marker, comment_of, marker_in, pieces_in
+from run_elt_dagster.model.candidate import (
+    Marker,
+    after_note,
+    base_in,
+    comment_of,
+    marker_in,
+    pieces_in,
+    rolled_back_marker,
+    start_in,
+)
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.parsing import parse_table_file
@@ -268,3 +277,35 @@ def test_table_that_needs_no_rebuild_is_refused_with_what_to_do(front_matter: st
     with pytest.raises(ValueError, match="run-elt rebuild requires a table with increments, got") as caught:
         require_increment(parse(front_matter), ("-m", "run_elt_dagster"))
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP_NTZ", "TIMESTAMP_TZ"])
+def test_comment_of_a_rejected_increment_is_read_back(kind: str) -> None:
+    moment = datetime(2024, 1, 31, tzinfo=UTC) if kind == "DATE" else datetime(2024, 1, 31, 7, 30, tzinfo=UTC)
+    start, base = Start(moment, kind), Marker("run", "0000000A", "2024-01-30T00:00:00.000000Z")
+    comment = comment_of(parse(), Marker("failed", "0000000B", "2024-02-01"), start=start, notes=[after_note(base)])
+    assert (start_in(comment), base_in(comment)) == (start, base)
+    assert (start_in("whole"), base_in("whole")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("newest", "is_there"),
+    [
+        (Marker("run", "B", "2"), True),
+        (Marker("run", "C", "3"), True),
+        (Marker("run", "A", "1"), False),
+        (None, False),
+        (rolled_back_marker(Marker("run", "B", "2")), False),
+        (rolled_back_marker(Marker("run", "C", "3")), False),
+    ],
+)
+def test_increment_goes_on_from_the_rows_that_it_began_after_or_newer_ones(
+    newest: Marker | None, is_there: bool
+) -> None:
+    assert increment_exchange.is_base_there(newest, Marker("run", "B", "2")) is is_there
+    assert increment_exchange.is_base_there(newest, None)
+
+
+def test_increment_goes_on_from_rows_that_were_put_back_before_it_began() -> None:
+    base = rolled_back_marker(Marker("run", "B", "2"))
+    assert increment_exchange.is_base_there(base, base)

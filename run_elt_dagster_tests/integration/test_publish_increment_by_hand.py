@@ -1,0 +1,280 @@
+"""`run-elt publish` of a table with increments: what a run has rejected is merged by a person, once, or not at all."""
+
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.candidate import Marker, after_note, audited_note, candidate_of, comment_of
+from run_elt_dagster.model.increment import start_of
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.code_versions import built_version
+from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published
+from run_elt_dagster.publish.kept_increment import IncrementPublisher
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.part_rollback import put_back
+from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlanner, last_increment
+from run_elt_dagster.publish.table_run import State
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import Patience, StatementRunner
+from run_elt_dagster_tests.faults.increments import NEW, IncrementCell
+from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory, open_session
+from run_elt_dagster_tests.faults.parts import Task, try_fault
+from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.increments import Rows, growing, note, run_increment, seen
+from run_elt_dagster_tests.support.local_server import LocalServer
+from run_elt_dagster_tests.support.run_arguments import run_arguments
+
+RUN = "8f3a01c2-1111-4222-8333-444455556666"
+PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
+# An answer before, one after, one that never comes, and no one any more who waits for it.
+EACH = ("failed", "answer lost", "reported as refused", "session lost from here on", "killed")
+NEXT: Rows = {2: (2, 4), 3: (3, 5)}
+MERGED: Rows = {1: (1, 1), **NEXT}
+
+
+def rejecting(source: Rows, **changes: Any) -> AnalyticsTable:
+    checks = {"changes": {"max_changed": 0}, "row_count": {"max": 9}}
+    return growing(source, **{"checks": checks, **changes})
+
+
+@contextmanager
+def publishing(arguments: Mapping[str, Any], table: AnalyticsTable | None = None) -> Generator[IncrementPublisher]:
+    with open_session(arguments) as session:
+        chosen = table or rejecting({})
+        yield IncrementPublisher(session, chosen, options=PublishOptions(), patience=PATIENCE)
+
+
+def by_hand(publisher: IncrementPublisher, *waived: str) -> ByHandOutcome:
+    found = publisher.find(RUN[:8])
+    assert isinstance(found, Kept)
+    return publisher.publish(found, person="ana", waived=waived)
+
+
+def rejected(local_server: LocalServer) -> None:
+    """Publish two rows, and let a run reject an increment that changes one of them."""
+    arguments = local_server.account.arguments
+    assert run_increment(arguments, growing({1: (1, 1), 2: (1, 2)}), "0000000A").published
+    outcome = run_increment(arguments, rejecting(NEXT), RUN)
+    assert outcome.failure is not None
+    assert outcome.failure.if_wanted == f"run-elt publish analytics.orders --run {RUN[:8]}"
+
+
+def roll_back(local_server: LocalServer) -> None:
+    with open_session(local_server.account.arguments) as session:
+        given = run_arguments("rollback", retry_seconds=(0, 0, 0))
+        runner = StatementRunner(session, given["run"], threading.Event(), patience=given["patience"])
+        planner = PartRollbackPlanner(runner, growing({}), last_increment(), database="RUN_ELT")
+        put_back(runner, planner.plan())
+
+
+def test_kept_increment_is_merged_once_and_the_other_rows_stay(local_server: LocalServer) -> None:
+    rejected(local_server)
+    with publishing(local_server.account.arguments) as publisher:
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, Kept)
+        assert found.start is not None
+        assert found.start.words == "2024-01-01 02:00:00"
+        assert found.base is not None
+        assert found.base.run_id == "0000000A"
+        done = by_hand(publisher)
+        assert done.outcome.failure is None, done.outcome.failure
+        assert done.by_hand is not None
+        assert (done.by_hand.person, done.by_hand.waived) == ("ana", ("changes",))
+        assert seen(local_server.reader) == MERGED
+        assert note(local_server.reader, rejecting({}))[0] == RUN
+        assert local_server.tables() == {"ORDERS", "RUN_ELT_PARTITIONS"}
+        again = publisher.find(RUN[:8])
+        assert isinstance(again, Published)
+        assert (again.run_id, again.version.rows, again.is_part) == (RUN, 3, True)
+
+
+def test_increment_is_refused_after_a_newer_publish_and_after_another_failed_check(
+    local_server: LocalServer,
+) -> None:
+    rejected(local_server)
+    arguments = local_server.account.arguments
+    with publishing(arguments, rejecting({}, checks={"changes": {"max_changed": 0}, "row_count": {"max": 2}})) as other:
+        failed = by_hand(other)
+        assert failed.by_hand is None
+        assert failed.outcome.failure is not None
+        assert "check row_count" in failed.outcome.failure.problem
+    with publishing(arguments) as publisher:
+        early = publisher.find(RUN[:8])
+        assert isinstance(early, Kept)
+        assert run_increment(arguments, growing({4: (4, 6)}), "0000000C").published
+        with pytest.raises(PublishRefusedError, match="that nothing newer was published since, got run 0000000C"):
+            publisher.find(RUN[:8])
+        late = publisher.publish(early, person="ana", waived=())
+        assert (late.by_hand, late.outcome.superseded_by) == (None, "0000000C")
+    assert seen(local_server.reader) == {1: (1, 1), 2: (1, 2), 4: (4, 6)}
+
+
+@pytest.mark.thorough
+def test_increment_after_rows_that_were_taken_back_is_refused(local_server: LocalServer) -> None:
+    """Merged into older rows, it would leave a gap that no later run fills."""
+    arguments = local_server.account.arguments
+    assert run_increment(arguments, growing({1: (1, 1)}), "0000000A").published
+    assert run_increment(arguments, growing({2: (1, 2)}), "0000000B").published
+    assert run_increment(arguments, rejecting(NEXT), RUN).failure is not None
+    roll_back(local_server)
+    refused = r"the rows that the increment begins after, built .* by run 0000000B"
+    with publishing(arguments) as publisher, pytest.raises(PublishRefusedError, match=refused):
+        publisher.find(RUN[:8])
+    assert seen(local_server.reader) == {1: (1, 1)}
+
+
+@pytest.mark.thorough
+def test_whole_build_that_was_rejected_comes_in_the_place_of_all_rows(local_server: LocalServer) -> None:
+    arguments = local_server.account.arguments
+    assert run_increment(arguments, growing({1: (1, 1), 2: (1, 2)}), "0000000A").published
+    assert run_increment(arguments, rejecting(NEXT), RUN, is_whole=True).failure is not None
+    with publishing(arguments) as publisher:
+        assert by_hand(publisher).by_hand is not None
+        again = publisher.find(RUN[:8])
+        assert isinstance(again, Published)
+        assert not again.is_part
+    assert seen(local_server.reader) == NEXT
+
+
+@pytest.mark.thorough
+def test_of_two_people_at_the_same_time_the_first_one_has_published(local_server: LocalServer) -> None:
+    rejected(local_server)
+    arguments, firsts = local_server.account.arguments, list[ByHandOutcome]()
+
+    def keeps_the_candidate(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
+            raise SqlError("refused", errno=3001, sqlstate="42501")
+
+    def publishes_first(state: State) -> None:
+        if state is State.EXCHANGE:
+            with local_server.account.hooked(keeps_the_candidate), publishing(arguments) as other:
+                firsts.append(by_hand(other))
+
+    with publishing(arguments) as publisher:
+        found = publisher.find(RUN[:8])
+        assert isinstance(found, Kept)
+        second = publisher.publish(found, person="ben", waived=(), entered=publishes_first)
+        assert firsts[0].by_hand is not None
+        assert second.by_hand is None
+        assert second.outcome.failure is not None
+        assert "that nobody else does at the same time" in second.outcome.failure.message
+        assert isinstance(publisher.find(RUN[:8]), Published)
+    assert seen(local_server.reader) == MERGED
+
+
+@pytest.mark.thorough
+def test_increment_without_rows_is_refused_since_nothing_would_be_published(local_server: LocalServer) -> None:
+    arguments = local_server.account.arguments
+    assert run_increment(arguments, growing({1: (1, 1)}), "0000000A").published
+    few = growing({}, checks={"row_count": {"min": 5}})
+    assert run_increment(arguments, few, RUN).failure is not None
+    with publishing(arguments, few) as publisher:
+        done = by_hand(publisher, "row_count")
+    assert done.by_hand is None
+    assert done.outcome.failure is not None
+    assert "requires an increment with rows, got an empty one" in done.outcome.failure.message
+
+
+@pytest.mark.thorough
+def test_command_publishes_records_and_logs_with_the_code_of_the_rows_that_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    asset = dg.AssetKey(["analytics", "orders"])
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
+        project = DagsterProject(tmp_path, connection, resource, instance)
+        head = "/* elt\nincrement: {column: at, key: [id]}\nchecks: {changes: {max_changed: 0}}\nelt */ "
+        for value in (1, 2):
+            project.declare(orders=f"{head}select 1 as id, {value} as v, '2024-01-01'::date as at")
+            run_id = project.materialize().run_id
+            built = built_version(instance, asset)
+        capsys.readouterr()
+        arguments = ["publish", "analytics.orders", "--run", run_id[:8]]
+        assert main(arguments) == 1
+        assert "Pass --yes" in capsys.readouterr().err
+        assert main([*arguments, "--yes"]) == 0
+        assert f"analytics.orders: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
+        assert project.sql("select v from analytics.orders") == [(2,)]
+        (record,) = instance.fetch_materializations(asset, limit=1).records
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.metadata["checks_waived"].value == "changes"
+        assert record.asset_materialization.metadata["increment_start"].value == "2024-01-01"
+        assert built is not None
+        assert built_version(instance, asset) == built
+        assert main([*arguments, "--yes"]) == 0
+        assert "is published already" in capsys.readouterr().out
+        assert len(instance.fetch_materializations(asset, limit=9).records) == 2
+        logged = "select job, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
+        assert project.sql(logged) == [("run-elt publish", "published", 1, "changes", run_id)]
+
+
+@dataclass
+class KeptCell(IncrementCell):
+    """A command that meets one fault, and after it the same command and a run."""
+
+    def statements_before(self) -> Iterable[str]:
+        yield from super().statements_before()
+        table, start, at = self.declared(NEW), start_of("2024-01-01 04:00:00"), "2026-02-01T00:00:00.000000Z"
+        candidate = candidate_of(table, database="RUN_ELT", run_id=self.run_id).sql
+        yield f"create table {candidate} as select * from ({table.sql}) where at >= {start.literal}"
+        # As its run would have left it: its audit had ended when it was there.
+        notes = [audited_note(datetime.now(UTC).isoformat()), after_note(Marker("run", "0", "2026-01-01"))]
+        comment = comment_of(table, Marker("failed", self.run_id, at), start=start, notes=notes)
+        yield f"comment on table {candidate} is '{comment}'"
+
+    def task(self, arguments: Any, version: Rows, run_id: str) -> Task:
+        kept = rejecting(NEW, table=self.table)
+        if version is NEW:
+            return publish_kept, (arguments, kept, run_id)
+        return repeat_and_run, (arguments, kept, self.declared(version), self.run_id, run_id)
+
+
+def publish_kept(arguments: Mapping[str, Any], table: AnalyticsTable, run_id: str) -> TableOutcome:
+    with publishing(arguments, table) as publisher:
+        found = publisher.find(run_id)
+        assert isinstance(found, Kept)
+        return publisher.publish(found, person="ana", waived=()).outcome
+
+
+def repeat_and_run(
+    arguments: Mapping[str, Any], kept: AnalyticsTable, table: AnalyticsTable, run_id: str, next_run: str
+) -> TableOutcome:
+    with publishing(arguments, kept) as publisher:
+        found = publisher.find(run_id)
+        if isinstance(found, Kept):
+            assert publisher.publish(found, person="ana", waived=()).by_hand is not None
+        else:
+            assert publisher.drop_what_is_left(found) is None
+    return run_increment(arguments, table, next_run)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with open_laboratory(tmp_path_factory.mktemp("increments")) as laboratory:
+        yield laboratory
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("fault", EACH)
+def test_fault_at_any_statement_leaves_all_or_nothing_and_the_repeated_command_ends_it(
+    lab: FaultLab, fault: str
+) -> None:
+    try_fault(lab, partial(KeptCell, publish="clone", first=False, way="next"), fault)
