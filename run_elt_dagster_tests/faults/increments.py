@@ -1,6 +1,6 @@
 """Runs of a table with increments that meet faults."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ class IncrementCell(PartCell):
     def declared(self, version: Rows) -> AnalyticsTable:
         return growing(version, table=self.table)
 
-    def statements_before(self) -> Sequence[str]:
+    def statements_before(self) -> Iterable[str]:
         """Return what leaves a table as a run of long ago would have left it, with a grant to a consumer."""
         if not self.before:
             return []

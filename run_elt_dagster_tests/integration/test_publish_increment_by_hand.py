@@ -39,16 +39,15 @@ from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
 RUN = "8f3a01c2-1111-4222-8333-444455556666"
-PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
+PATIENCE = Patience(retry_seconds=(0, 0, 0), poll_seconds=0.02)
 # An answer before, one after, one that never comes, and no one any more who waits for it.
 EACH = ("failed", "answer lost", "reported as refused", "session lost from here on", "killed")
 NEXT: Rows = {2: (2, 4), 3: (3, 5)}
 MERGED: Rows = {1: (1, 1), **NEXT}
 
 
-def rejecting(source: Rows, **changes: Any) -> AnalyticsTable:
-    checks = {"changes": {"max_changed": 0}, "row_count": {"max": 9}}
-    return growing(source, **{"checks": checks, **changes})
+def rejecting(source: Rows, *, most_rows: int = 9, table: str = "orders") -> AnalyticsTable:
+    return growing(source, table=table, checks={"changes": {"max_changed": 0}, "row_count": {"max": most_rows}})
 
 
 @contextmanager
@@ -107,7 +106,7 @@ def test_increment_is_refused_after_a_newer_publish_and_after_another_failed_che
 ) -> None:
     rejected(local_server)
     arguments = local_server.account.arguments
-    with publishing(arguments, rejecting({}, checks={"changes": {"max_changed": 0}, "row_count": {"max": 2}})) as other:
+    with publishing(arguments, rejecting({}, most_rows=2)) as other:
         failed = by_hand(other)
         assert failed.by_hand is None
         assert failed.outcome.failure is not None
