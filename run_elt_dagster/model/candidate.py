@@ -31,7 +31,7 @@ _AUDITED = re.compile(r"\[run_elt audited ([^\s\]]+)\]")
 _BY_HAND = re.compile(r"\[run_elt published by ([^\s\]]+) at ([^\s\]]+)(?: waiving ([^\s\]]+))?\]")
 _SINCE = re.compile(r"\[run_elt increment since ([\d: +-]+)\]")
 _AFTER = re.compile(r"\[run_elt increment after ([^\s\]]+) at ([^\s\]]*)\]")
-_TAKEN_BACK = re.compile(r"\[run_elt taken back at ([^\s\]]+)\]")
+_PUT_BACK = re.compile(r"\[run_elt put back from ([^\s\]]+) of ([^\s\]]*)\] ?")
 _NO_NAME = "unknown"
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
@@ -214,15 +214,20 @@ def start_in(comment: str | None) -> Start | None:
     return start_of(found[1]) if found else None
 
 
-def taken_back_note(at: str) -> str:
-    """Return what the comment of withdrawn rows says of the moment when a rollback took them, by Snowflake's clock."""
-    return f"[run_elt taken back at {at}]" if at else ""
+def put_back_comment(comment: str, taken_back: Marker) -> str:
+    """Return the comment of a version that a rollback has put back: it names the run whose rows were taken away.
+
+    Args:
+        comment: Of the version as readers saw it before.
+        taken_back: That run.
+    """
+    return f"[run_elt put back from {taken_back.run_id} of {taken_back.at}] {_PUT_BACK.sub('', comment)}".rstrip()
 
 
-def taken_back_at(comment: str | None) -> str:
-    """Return that moment, empty where a comment does not name it."""
-    found = _TAKEN_BACK.search(comment or "")
-    return found[1] if found else ""
+def put_back_from(comment: str | None) -> Marker | None:
+    """Return that run, None if no rollback has put these rows back."""
+    found = _PUT_BACK.search(comment or "")
+    return Marker("withdrawn", found[1], found[2]) if found else None
 
 
 def comment_of(
@@ -240,7 +245,7 @@ def comment_of(
         marker: The run.
         pieces: The time of a slice.
         start: Where an increment begins.
-        notes: What else it says: `audited_note`, `after_note`, `taken_back_note`, a `ByHand`.
+        notes: What else it says: `audited_note`, `after_note`, a `ByHand`.
     """
     rows = f"[run_elt rows {' '.join(map(_piece_text, pieces))}]" if pieces else ""
     rows = f"[run_elt increment since {start.words}]" if start is not None else rows

@@ -7,8 +7,8 @@ from dataclasses import replace
 from run_elt_dagster.model.candidate import (
     by_hand_in,
     comment_of,
+    put_back_comment,
     rolled_back_marker,
-    taken_back_note,
     target_of,
 )
 from run_elt_dagster.model.names import Relation
@@ -160,10 +160,11 @@ class Rollback:
                 yield f"The grants of {plan.aside} are not carried over to it, got: {error}. {_FINISH}"
                 return
         if plan.aside is not None and (marker := plan.taken_back):
-            # Which of several rollbacks was the last one, the order of the runs does not tell.
-            notes = [taken_back_note(plan.planned_at)]
-            rejected = comment_of(self._table, replace(marker, state="withdrawn"), notes=notes)
-            yield from self._commented(plan.aside, rejected)
+            # What was taken away may be dropped long before the command is repeated.
+            problems = list(self._commented(self._target, put_back_comment(plan.previous.comment, marker)))
+            yield from problems
+            if not problems:
+                yield from self._commented(plan.aside, comment_of(self._table, replace(marker, state="withdrawn")))
 
     def _commented(self, relation: Relation, comment: str) -> Iterator[str]:
         """Comment a table, and look whether that took effect where Snowflake says that it failed."""

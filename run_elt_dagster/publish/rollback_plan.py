@@ -1,21 +1,20 @@
 """Which version of a table readers saw before the present one, how it comes back, and whether anything forbids it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from run_elt_dagster.model.candidate import (
     Marker,
-    by_hand_in,
     candidate_of,
     is_candidate_of,
-    taken_back_at,
+    put_back_from,
     target_of,
 )
 from run_elt_dagster.model.names import Relation, quote_identifier, short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.guards import InventoryTable, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.versions import (
@@ -50,8 +49,7 @@ class RollbackPlan:
         moved: Whose rows an earlier command has moved to `aside` already; None if it has not.
         read_at: For time travel: the moment of the rows that are read, ISO 8601 in UTC.
         columns: The present columns in order, for time travel.
-        withdrawn: Whose rows an earlier command has taken away, where that is done. After several, it is the last one.
-        planned_at: When the catalogue said so, by Snowflake's clock.
+        withdrawn: Whose rows an earlier command has taken away, where that is done.
     """
 
     table: AnalyticsTable
@@ -65,7 +63,6 @@ class RollbackPlan:
     read_at: str = ""
     columns: tuple[str, ...] = ()
     withdrawn: Marker | None = None
-    planned_at: str = field(default="", compare=False)
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -158,24 +155,13 @@ class RollbackPlanner:
             # The previous version may lack them, and rows that are read through them would be stored masked.
             raise self._refused("one whose file declares policies")
         inventory, candidates = self.look()
-        plan = self._planned(inventory, candidates, further=further, begun=begun)
-        return replace(plan, planned_at=server_instant(inventory, elapsed_seconds=0))
-
-    def _planned(
-        self,
-        inventory: TargetInventory,
-        candidates: Mapping[str, InventoryTable],
-        *,
-        further: bool,
-        begun: tuple[str, str] | None,
-    ) -> RollbackPlan:
         existing = inventory.at(self._target)
         moved = self._moved_aside(candidates, existing)
         if existing is not None and moved is not None:
             return RollbackPlan(self._table, self._target, "clean-up", existing, existing, moved[0], moved=moved[1])
         if existing is not None and (taken := _withdrawn_of(candidates, begun)) is not None:
             return RollbackPlan(self._table, self._target, "done", existing, existing, withdrawn=taken)
-        if existing is not None and not further and (taken := self._taken_back(candidates, existing)) is not None:
+        if existing is not None and not further and (taken := self._taken_back(existing)) is not None:
             return RollbackPlan(self._table, self._target, "done", existing, existing, withdrawn=taken)
         plan = self._plan(existing, moved)
         if not plan.previous.rows:
@@ -296,20 +282,13 @@ class RollbackPlanner:
                 return Relation(self._target.database, self._target.schema, name), marker
         return None
 
-    def _taken_back(self, candidates: Mapping[str, InventoryTable], existing: InventoryTable) -> Marker | None:
+    @staticmethod
+    def _taken_back(existing: InventoryTable) -> Marker | None:
         """Return whose rows a command has taken away to put this version back; None where a run has published it, or since."""
         present = existing.marker
-        if present is None or present.is_rolled_back:
+        if present is not None and present.is_rolled_back:
             return present
-        by_hand = by_hand_in(existing.comment)
-        taken_back = [
-            (taken_back_at(found.comment), marker.order, marker)
-            for found in candidates.values()
-            if (marker := found.marker) is not None and marker.state == "withdrawn" and present.order < marker.order
-        ]
-        # What a person publishes may be older than what was taken back before.
-        since = [each for each in taken_back if by_hand is None or not each[0] or by_hand.at < each[0]]
-        return max(since)[-1] if since else None
+        return put_back_from(existing.comment)
 
     def _refused(self, got: str) -> PublishRefusedError:
         return PublishRefusedError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.model.candidate import ByHand, Marker, candidate_of, taken_back_note
+from run_elt_dagster.model.candidate import Marker, candidate_of, marker_in, put_back_comment, put_back_from
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -190,40 +190,24 @@ def test_mark_of_a_command_that_came_before_the_present_version_is_not_taken_up(
 
 
 def test_complete_rollback_is_not_repeated_unless_it_is_to_go_further() -> None:
+    """Whether what was taken away is still there or not."""
     back, aside = standing(OLD, rows=3), standing(TAKEN_BACK, name=ASIDE.name)
-    account = Account(aside, back, dropped={"MAU": [OLD_ONE]})
-    assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back, withdrawn=TAKEN_BACK)
-    assert plan_of(account, further=True).method == "undrop"
-    # A person has brought the taken version back.
-    assert plan_of(Account(aside, standing(NEW), dropped={"MAU": [OLD_ONE]})).method == "undrop"
-    # A run has published since.
-    published = standing(NEWER, created_at=day(24))
-    assert plan_of(Account(aside, published, dropped={"MAU": [OLD_ONE]})).method == "undrop"
+    back = replace(back, comment=put_back_comment(back.comment, NEW))
+    for beside in ([aside], []):
+        account = Account(*beside, back, dropped={"MAU": [OLD_ONE]})
+        assert plan_of(account) == RollbackPlan(TABLE, MAU, "done", back, back, withdrawn=TAKEN_BACK)
+        assert plan_of(account, further=True).method == "undrop"
+    # Somebody has published since: a person an older candidate, or a run.
+    for present in (standing(OLD), standing(NEW), standing(NEWER, created_at=day(24))):
+        assert plan_of(Account(aside, present, dropped={"MAU": [OLD_ONE]})).method == "undrop"
 
 
-def withdrawn(marker: Marker, at: str) -> InventoryTable:
-    """Return the candidate with rows that a rollback has taken away at a moment."""
-    name = candidate_of(TABLE, database="PROD", run_id=marker.run_id).name
-    gone = standing(replace(marker, state="withdrawn"), name=name)
-    return replace(gone, comment=f"{taken_back_note(at)} {gone.comment}")
-
-
-def test_rows_that_the_last_of_several_commands_has_taken_away_are_told() -> None:
-    first, second = "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z"
-    back = standing(OLD, rows=3)
-    # A rollback that went further, and one of a run that was published after a rollback.
-    for newest, newer, last in ((first, second, NEW), (second, first, NEWER)):
-        plan = plan_of(Account(withdrawn(NEWER, newest), withdrawn(NEW, newer), back))
-        assert plan == RollbackPlan(TABLE, MAU, "done", back, back, withdrawn=replace(last, state="withdrawn"))
-        assert plan.planned_at.startswith("2026-11-27T00:05")
-
-
-def test_rows_that_a_person_has_published_after_a_rollback_can_be_rolled_back() -> None:
-    taken = withdrawn(NEWER, "2026-11-24T00:00:00Z")
-    for at, method in (("2026-11-25T00:00:00Z", "undrop"), ("2026-11-23T00:00:00Z", "done")):
-        present = standing(NEW, created_at=day(23))
-        present = replace(present, comment=f"{ByHand('ana', at)} {present.comment}")
-        assert plan_of(Account(taken, present, dropped={"MAU": [OLD_ONE]})).method == method
+def test_version_that_is_put_back_names_the_last_run_that_was_taken_back() -> None:
+    first = put_back_comment(f"Users. {OLD}", NEWER)
+    assert put_back_comment(first, NEW) == f"[run_elt put back from {NEW.run_id} of {NEW.at}] Users. {OLD}"
+    assert put_back_from(first) == replace(NEWER, state="withdrawn")
+    assert marker_in(first) == OLD
+    assert put_back_from(f"Users. {OLD}") is None
 
 
 ROLLED_BACK = Marker("run", "rollback-of-0000000B", NEW.at)
