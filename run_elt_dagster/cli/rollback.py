@@ -74,16 +74,18 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
                 f"The other tables of publish_group {table.publish_group} stay as they are. All of them go back by "
                 f"run-elt rollback --group {table.publish_group}"
             )
-        if plan.method == "done":
-            return 0
-        if not is_agreed and not agrees("rolling back", "Roll back?"):
+        is_done = plan.method == "done"
+        if not (is_done or is_agreed or agrees("rolling back", "Roll back?")):
             return 1
+        # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = list(rollback.carry_out(plan))
-        left += noted(instance, [observation(plan)])
-        log.rolled_back([plan])
-    print(
-        f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."
-    )
+        if not is_done:
+            left += noted(instance, [observation(plan)])
+            log.rolled_back([plan])
+    if not is_done:
+        print(
+            f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."
+        )
     for problem in left:
         say_on_stderr(problem)
     return 1 if left else 0

@@ -56,11 +56,18 @@ class GroupNote:
         return self.act == "rolls back"
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether a person rolls one table of it back by itself."""
+        return self.is_rollback and len(self.tables) == 1
+
+    @property
     def holder(self) -> str:
         """Who has the lock, in words."""
         if not self.by:
             return f"run {self.run_id}"
         command = f"run-elt {'rollback' if self.is_rollback else 'publish'} --group {self.group}"
+        if self.is_of_one:
+            command = f"run-elt rollback {self.tables[0]}"
         return f"{command} of {self.by}, begun {self.since[:16].replace('T', ' ')} UTC,"
 
     def is_over(self, is_live: Callable[[str], bool], *, now: str = "") -> bool:
@@ -127,7 +134,12 @@ def note_in(comment: str | None) -> GroupNote | None:
 def lock_of(group: str, tables: Sequence[AnalyticsTable], *, database: str) -> Relation:
     """Return the lock of a group: it stands in the schema of the first of its tables."""
     schema = min(table.stored_schema for table in tables)
-    return Relation(database, schema, f"{GROUP_LOCK_PREFIX}{group.upper()}")
+    return Relation(database, schema, lock_name(group))
+
+
+def lock_name(group: str) -> str:
+    """Return the stored name of the lock of a group."""
+    return f"{GROUP_LOCK_PREFIX}{group.upper()}"
 
 
 def create_lock_sql(lock: Relation, note: GroupNote) -> str:

@@ -38,6 +38,8 @@ class EndedExchange:
     def words(self) -> str:
         """It in sentences."""
         note = self.note
+        if note.is_of_one:
+            return f"{note.holder} has not ended. Repeat the command: it ends what was begun."
         if note.is_rollback:
             return (
                 f"{note.holder} has not ended. Where it was killed, readers may see the version of before in some of {', '.join(note.tables)} "

@@ -9,9 +9,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.lineage import Catalogue
-from run_elt_dagster.model.names import short_id
-from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
-from run_elt_dagster.publish.group_lock import COMMAND_HOURS, GroupLock, GroupNote, lock_of, locks_in, operator
+from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import (
+    COMMAND_HOURS,
+    GroupLock,
+    GroupNote,
+    lock_name,
+    lock_of,
+    locks_in,
+    operator,
+)
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, inventory_of, inventory_sql, server_instant
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
@@ -171,12 +179,12 @@ class GroupRollback:
         except BaseException as error:
             is_back = not plan.is_half_done and self._is_put_back(due)
             if is_back:
-                self._release(lock)
+                _release(lock)
             if isinstance(error, (StatementError, PublishRefusedError)):
                 raise self._told(error, due, is_back=is_back) from error
             raise
         left = [problem for rollback, each in due for problem in rollback.clean_up(each)]
-        return (*left, *self._release(lock))
+        return (*left, *_release(lock))
 
     def _plans(self, *, further: bool, begun: tuple[str, str] | None) -> list[RollbackPlan]:
         plans, refused = list[RollbackPlan](), list[str]()
@@ -227,11 +235,7 @@ class GroupRollback:
         (run, at), names = _run_of(plan.plans[0]), tuple(table.name for table in self._tables)
         note = GroupNote(self._group, run or "unknown", at or "unknown", names, "rolls back", operator(), now)
         lock = GroupLock(self._runner, self._relation, note)
-        while (holder := lock.take()) is not None:
-            self._require_over(holder, now)
-            # Another command may have done so a moment before, and have it now.
-            if lock.holder() == holder:
-                lock.release()
+        _take_over(lock, lambda holder: self._require_over(holder, now))
         return lock
 
     def _exchange(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> None:
@@ -292,13 +296,6 @@ class GroupRollback:
             return False
         return all(looks)
 
-    def _release(self, lock: GroupLock) -> list[str]:
-        try:
-            lock.release()
-        except StatementError as error:
-            return [f"{lock.relation} could not be dropped, got: {error}. Repeat the command: it drops it."]
-        return []
-
     def _told(
         self, error: Exception, due: Sequence[tuple[Rollback, RollbackPlan]], *, is_back: bool
     ) -> GroupRollbackError:
@@ -326,13 +323,13 @@ class GroupRollback:
 class RollbackOfOne(Rollback):
     """Puts the previous version of one table of a group back, and leaves the others as they are.
 
-    Where an exchange of the group is under way or was left half done, nobody could tell afterwards which rows readers are to see in all of
-    its tables. So it is ended first.
+    It has the lock of the group meanwhile. Where an exchange of the group is under way or was left half done, nobody could tell afterwards
+    which rows readers are to see in all of its tables. So it is ended first.
 
     Args:
         runner: Sends its statements.
         table: The table.
-        schemas: The stored schemas of the tables of its group. The lock stands in one of them.
+        schemas: The stored schemas of the tables of its group. The lock stands in the first of them.
         database: The stored name of its database.
         check_policies: Whether to ask for the policies on the present version.
     """
@@ -348,27 +345,95 @@ class RollbackOfOne(Rollback):
     ) -> None:
         super().__init__(runner, table, database=database, check_policies=check_policies)
         self._group, self._schemas, self._database = table.publish_group or "", schemas, database
+        self._lock: GroupLock | None = None
 
     def plan(self, *, further: bool = False, begun: tuple[str, str] | None = None) -> RollbackPlan:
-        """Return what to do, as `RollbackPlanner.plan` does.
+        """Return what to do, as `RollbackPlanner.plan` does. A command that was killed has noted in the lock what it had begun.
 
         Raises:
             PublishRefusedError: Somebody exchanges the group, besides.
         """
-        self._require_no_exchange()
+        holder, now = self._look()
+        if holder is not None:
+            self._require_own(holder, now=now)
+            begun = begun or (holder.run_id, holder.at)
         return super().plan(further=further, begun=begun)
 
+    def carry_out(self, plan: RollbackPlan) -> tuple[str, ...]:
+        """Put the previous version back, as `Rollback` does, under the lock of the group.
+
+        With nothing left to do, it gives back a lock that a killed command has left.
+
+        Raises:
+            PublishRefusedError: Somebody exchanges the group, besides.
+        """
+        holder, now = self._look()
+        if plan.method == "done" and holder is None:
+            return ()
+        self._lock = self._taken(plan, now=now)
+        try:
+            left = super().carry_out(plan)
+        except BaseException:
+            # What was begun, the comments say. A repeated command takes it up, and a run of the group publishes anew.
+            _release(self._lock)
+            raise
+        return (*left, *_release(self._lock))
+
     def require_nobody_published(self, plan: RollbackPlan) -> None:
-        """Look again, as `Rollback` does, and at the lock of the group."""
-        self._require_no_exchange()
+        """Look again, as `Rollback` does, and whether it has the lock of the group alone."""
+        holder, now = self._look()
+        if holder is not None and (self._lock is None or holder != self._lock.note):
+            self._require_own(holder, now=now)
         super().require_nobody_published(plan)
 
-    def _require_no_exchange(self) -> None:
-        holder, now = _look_at_lock(self._runner, self._group, self._schemas, database=self._database)
-        remedy = _remedy_beside(holder, self._runner.run.is_live, now=now) if holder is not None else ""
-        if holder is not None and remedy:
+    def _taken(self, plan: RollbackPlan, *, now: str) -> GroupLock:
+        run, at = _run_of(plan)
+        note = GroupNote(
+            self._group, run or "unknown", at or "unknown", (self._table.name,), "rolls back", operator(), now
+        )
+        relation = Relation(self._database, min(self._schemas), lock_name(self._group))
+        lock = GroupLock(self._runner, relation, note)
+        _take_over(lock, lambda holder: self._require_own(holder, now=now))
+        return lock
+
+    def _look(self) -> tuple[GroupNote | None, str]:
+        return _look_at_lock(self._runner, self._group, self._schemas, database=self._database)
+
+    def _require_own(self, holder: GroupNote, *, now: str) -> None:
+        """Require that whoever has the lock is over, and has rolled this table back alone.
+
+        Raises:
+            PublishRefusedError: Somebody exchanges the group, or has left that half done.
+        """
+        remedy = _remedy_beside(holder, self._runner.run.is_live, now=now)
+        if not remedy and holder.tables != (self._table.name,):
+            remedy = "It has not ended: repeat it first."
+        if remedy:
             rule = f"rolling back {self._table.name} requires that nobody exchanges publish_group {self._group}"
             raise PublishRefusedError(Refusal(rule, f"{holder.holder} that does", remedy, seen=_NOTHING_CHANGED))
+
+
+def _take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> None:
+    """Take a lock, also that of a command that is over.
+
+    Args:
+        lock: The lock.
+        require_over: Raises where who has it is not over.
+    """
+    while (holder := lock.take()) is not None:
+        require_over(holder)
+        # Another command may have done so a moment before, and have it now.
+        if lock.holder() == holder:
+            lock.release()
+
+
+def _release(lock: GroupLock) -> list[str]:
+    """Give a lock back, and return what is left to do, in words."""
+    try:
+        lock.release()
+    except StatementError as error:
+        return [f"{lock.relation} could not be dropped, got: {error}. Repeat the command: it drops it."]
+    return []
 
 
 def schemas_of_group(catalogue: Catalogue, group: str) -> list[str]:
@@ -383,8 +448,7 @@ def _look_at_lock(
     """Return who has the lock of a group, and Snowflake's time."""
     tag = {"group": group, "stage": "rollback"}
     inventory = inventory_of(runner.send(inventory_sql(database, schemas), tag=tag).rows)
-    name = f"{GROUP_LOCK_PREFIX}{group.upper()}"
-    holders = [note for lock, note in locks_in(inventory, database=database) if lock.name == name]
+    holders = [note for lock, note in locks_in(inventory, database=database) if lock.name == lock_name(group)]
     return next(iter(holders), None), server_instant(inventory, elapsed_seconds=0)
 
 

@@ -220,7 +220,9 @@ def test_lock_of_another_command_or_run_is_respected(lab: FaultLab) -> None:
 
 def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: FaultLab) -> None:
     group, began = published(lab, "overwrite"), "2026-01-01T00:00:00Z"
-    killed = GroupNote(group.group, "0000000B", began, ("analytics.a",), "rolls back", "ana@elsewhere:7", began)
+    killed = GroupNote(
+        group.group, "0000000B", began, ("analytics.a", "analytics.b"), "rolls back", "ana@elsewhere:7", began
+    )
     lab.sql(f"create table analytics.{group.lock} (run_id varchar) comment = '{killed}'")
     now = lab.sql("select to_varchar(sysdate(), 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6Z')")[0][0]
     other = replace(killed, by="ben@elsewhere:8", since=now)
@@ -261,6 +263,35 @@ def test_table_is_not_rolled_back_alone_while_an_exchange_of_its_group_is_left(l
     assert locks(lab, group) == [str(note)]
     publish_again(lab, group, 3, "0000000C")
     assert locks(lab, group) == []
+
+
+def test_table_that_is_rolled_back_alone_has_the_lock_of_its_group(lab: FaultLab) -> None:
+    group, told = published(lab, "swap"), list[str]()
+    first, second = group.declared(2)
+
+    def alone(runner: StatementRunner, table: AnalyticsTable) -> RollbackOfOne:
+        return RollbackOfOne(runner, table, ["ANALYTICS"], database="RUN_ELT")
+
+    def looks(event: StatementEvent) -> None:
+        if event.phase == "before" and " SWAP WITH " in event.sql and not told:
+            # The process of the command is this one, and lives.
+            told.extend(locks(lab, group))
+
+    with open_session(lab.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        with lab.account.hooked(looks):
+            assert alone(runner, first).carry_out(alone(runner, first).plan()) == ()
+        (note,) = told
+        assert f"rolls back {first.name}]" in note
+        assert (seen_of_group(lab, group), locks(lab, group)) == ((1, 2), [])
+        # As a command leaves it that was killed at its end.
+        lab.sql(f"create table analytics.{group.lock} (run_id varchar) comment = '{note}'")
+        with pytest.raises(PublishRefusedError, match=f"got run-elt rollback {first.name} of .* repeat it first"):
+            alone(runner, second).plan()
+        done = alone(runner, first).plan(further=True)
+        assert done.method == "done"
+        assert alone(runner, first).carry_out(done) == ()
+    assert (seen_of_group(lab, group), locks(lab, group)) == ((1, 2), [])
 
 
 @pytest.mark.thorough
