@@ -4,7 +4,7 @@ import contextlib
 
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING
-from run_elt_dagster.publish.statements import build_sql, column_comments_sql, comment_sql, file_position
+from run_elt_dagster.publish.statements import BARE, build_sql, column_comments_sql, comment_sql, file_position
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError
 from run_elt_dagster.snowflake.session import StatementError
@@ -16,7 +16,10 @@ def build(work: TableWork) -> None:
     Raises:
         StatementError: It could not be built. The error has its place in the table's file, where Snowflake names one.
     """
-    statement = build_sql(work.table, work.candidate, marker=work.marker(), part=work.part, start=work.start)
+    protection = work.protection or BARE
+    statement = build_sql(
+        work.table, work.candidate, marker=work.marker(), part=work.part, start=work.start, protection=protection
+    )
     try:
         work.send(statement)
     except StatementError as error:

@@ -1,6 +1,7 @@
 """The declared policies and tags of a table: on what readers are about to see before they can, and looked up afterwards.
 
-An audit counts true rows: the policies come when it is over, and nobody but the role of the run can read the candidate until then.
+An audit counts true rows: the policies come when it is over, and nobody but the role of the run can read the candidate until then. Where
+others could, `publish.creating` has them from the beginning.
 https://docs.snowflake.com/en/user-guide/security-column-intro and https://docs.snowflake.com/en/user-guide/security-row-intro
 """
 
@@ -114,6 +115,21 @@ def attach_sql(relation: Relation, attached: Attached) -> str:
     own = quote_identifier(attached.column)
     using = f" USING ({own}, {columns})" if columns else ""
     return f"ALTER TABLE {relation.sql} MODIFY COLUMN {own} SET {kind} {policy}{using}"
+
+
+def clause_sql(attached: Attached) -> str:
+    """Return the clause of CREATE TABLE that sets a policy: of the table, or behind the type of its column.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-table
+    """
+    policy = Relation(*attached.policy).sql
+    columns = ", ".join(map(quote_identifier, attached.arguments))
+    words = f"WITH {attached.kind.replace('_', ' ')} {policy}"
+    if attached.kind == ROW_ACCESS:
+        return f"{words} ON ({columns})"
+    if attached.kind in _KEYS:
+        return f"{words} {_KEYS[attached.kind]} ({columns})" if columns else words
+    return f"{words} USING ({quote_identifier(attached.column)}, {columns})" if columns else words
 
 
 def describe_sql(attached: Attached) -> str:
@@ -329,35 +345,63 @@ class Governance:
             return existing
         return replace(existing, policies=self.undeclared())
 
-    def require_no_other_readers(self) -> None:
-        """Look before the build whether somebody else could read a candidate. Its policies come after its audit.
+    @property
+    def declared(self) -> frozenset[Attached]:
+        """The policies that the file declares, if they are applied."""
+        return self._declared
+
+    def other_readers(self) -> list[str]:
+        """Look before the build who else could read a candidate at once, in words. Its policies come after its audit.
 
         Grants on future tables of the schema or the database would let them. An empty table has the same ones.
 
         Raises:
-            PublishRefusedError: Somebody could.
             StatementError: It could not be found out.
         """
         if not self._declared:
-            return
+            return []
         work = self._work
         marker = Marker("failed", work.run.run_id, server_instant(work.inventory, elapsed_seconds=0))
         work.send(probe_sql(work.candidate, marker))
         grants = grants_in(work.send(show_grants_sql(work.candidate)).rows, role=work.inventory.role)
         work.send(drop_sql(work.candidate))
-        if not grants:
-            return
+        return grants
+
+    def require_no_other_readers(self) -> None:
+        """Require that nobody else could read a candidate before its policies are on.
+
+        Raises:
+            PublishRefusedError: Somebody could.
+            StatementError: It could not be found out.
+        """
+        if grants := self.other_readers():
+            raise self.others_can_read(grants)
+
+    def others_can_read(self, grants: Sequence[str]) -> PublishRefusedError:
+        """Return why a candidate is not built that others could read, and that must not have its policies from the beginning."""
+        work = self._work
         work.stage = "publish"
-        raise PublishRefusedError(
+        return PublishRefusedError(
             Refusal(
                 f"{work.table.name} with policies requires a schema without grants on future tables",
                 ", ".join(grants),
                 f"Revoke the grants on future tables of the schema or the database, and grant on {work.target} itself: publishing keeps that.",
-                consequence="Its candidate could be read before it has its policies.",
+                consequence="Its candidate could be read before it has its policies. Rows are copied from it, so it has none from the beginning.",
                 seen=work.production.words,
                 reason=Reason.POLICIES,
             )
         )
+
+    def require_declared(self) -> None:
+        """Require that the candidate has the declared policies and no others.
+
+        Raises:
+            PublishRefusedError: It has others.
+            StatementError: They could not be listed.
+        """
+        work = self._work
+        if (present := self._on(work.candidate)) != self._declared:
+            raise self._refused(work.candidate, present, self._wanted, "Others could have read it without them.")
 
     def require_exempt_role(self, relation: Relation) -> None:
         """Require that the policies on a table let this role compare its rows. What is not built in parts asks for nothing.

@@ -1,8 +1,9 @@
 """The statements that a run would send for one table as things stand, as data: nothing is sent. `publish.planned_group` has those of a group.
 
-A run sends more where something is in its way: other candidates of the table, grants that differ, an answer that is lost. Of a
-partitioned table, they are those for the newest partition that is over. Of one with increments, START stands for where one begins. The
-check `changes` compares values by their types, and these are not looked up here: they are compared as text would be.
+A run sends more where something is in its way: other candidates of the table, grants that differ, grants on future tables that let others
+read a candidate of a table with policies, an answer that is lost. Of a partitioned table, they are those for the newest partition that is
+over. Of one with increments, START stands for where one begins. The check `changes` compares values by their types, and these are not
+looked up here: they are compared as text would be.
 """
 
 from collections.abc import Iterator, Sequence

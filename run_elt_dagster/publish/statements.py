@@ -1,12 +1,40 @@
 """The statements that build a candidate, comment and drop it. Pure: `publish.table_run` sends them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from run_elt_dagster.model.candidate import Marker, comment_of
 from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a creating statement says of policies and tags.
+
+    Attributes:
+        clauses: Those of the table.
+        columns: All columns as SQL takes them, in order; none where no policy is on a column.
+        defined: The same, each with its type and its policies if it has some.
+    """
+
+    clauses: str = ""
+    columns: tuple[str, ...] = ()
+    defined: tuple[str, ...] = ()
+
+    @property
+    def column_list(self) -> str:
+        """The list of columns behind the name of the table; empty without one."""
+        return f"({', '.join(self.defined)})" if self.defined else ""
+
+    def named(self, sql: str) -> str:
+        """Return a query with the columns in the order of the list, which goes by position."""
+        return f"SELECT {', '.join(self.columns)} FROM (\n{sql}\n)" if self.columns else sql
+
+
+BARE = Protection()
 
 
 def build_sql(
@@ -16,6 +44,7 @@ def build_sql(
     marker: Marker,
     part: Slice | None = None,
     start: Start | None = None,
+    protection: Protection = BARE,
 ) -> str:
     """Return the CTAS of the candidate.
 
@@ -28,13 +57,15 @@ def build_sql(
         marker: The run that builds it.
         part: The partitions that are built; None for a table without them.
         start: Where the increment begins that is built; None for the whole table.
+        protection: The policies and tags that it has from its first moment.
     """
     sql, pieces = (table.whole_sql, ()) if part is None else (table.sliced_sql(part), [(part.start, part.end)])
     if start is not None:
         sql = table.increment_sql(start)
     comment = quote_literal(comment_of(table, marker, pieces, start=start))
-    clauses = " ".join(filter(None, (cluster_by_sql(table), retention_sql(table), "COMMENT")))
-    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} {clauses} = {comment} AS (\n{sql}\n)"
+    before, after = (protection.column_list, cluster_by_sql(table), retention_sql(table)), protection.clauses
+    clauses = " ".join(filter(None, (*before, f"COMMENT = {comment}", after)))
+    return f"CREATE OR REPLACE {table_kind(table)} {candidate.sql} {clauses} AS (\n{protection.named(sql)}\n)"
 
 
 def cluster_by_sql(table: AnalyticsTable) -> str:

@@ -11,10 +11,11 @@ from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
+from run_elt_dagster.publish.creating import Creation, require_all_rows
 from run_elt_dagster.publish.failures import failed_audit, failure_of
 from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
-from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal
+from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal, replaces_object
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.rivals import SupersededError, drop_older, wait_for_newer_builds
@@ -159,8 +160,13 @@ class TableRun:
 
     def _check_target(self) -> State:
         """Look before the build, because the build costs money: what hangs on the target forbids every publish by this method."""
-        refuse_what_would_be_lost(self.work)
-        self._governance.require_no_other_readers()
+        work = self.work
+        refuse_what_would_be_lost(work)
+        if readers := self._governance.other_readers():
+            # What reads the candidate would store what its policies leave of it.
+            if not replaces_object(work.table) or work.is_read_in_group:
+                raise self._governance.others_can_read(readers)
+            work.protection = Creation(work, self._governance, readers).proven()
         return State.BUILD
 
     def _build(self) -> State:
@@ -169,6 +175,8 @@ class TableRun:
         work.snapshot_at = self._clock()
         build(work)
         self._is_built = True
+        if work.protection is not None:
+            self._governance.require_declared()
         comment_columns(work)
         return State.AUDIT
 
@@ -188,6 +196,8 @@ class TableRun:
         work.standing = work.inspection.target
         self._require_a_candidate()
         self._warn_of_findings()
+        if self._governance.has_policies:
+            require_all_rows(work, _row_count(self._audits))
         self._failure = failed_audit(work, self._audits)
         if self._failure is not None:
             return State.FAILED

@@ -23,7 +23,7 @@ from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
 from run_elt_dagster.publish.outcome import Stage
-from run_elt_dagster.publish.statements import after_clone_sql, after_rows_sql, stored_as_sql
+from run_elt_dagster.publish.statements import Protection, after_clone_sql, after_rows_sql, stored_as_sql
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
@@ -51,6 +51,7 @@ class TableWork:
         snapshot_at: When the build began, by Snowflake's clock; empty before.
         audited_at: When its audit had ended, by Snowflake's clock; empty before.
         by_hand: Who publishes what its run had rejected; None in a run.
+        protection: The policies and tags that the creating statement sets; None where they come after the audit.
         is_read_in_group: Whether another table of its group reads it. Where it is rejected, that one is not built.
         stage: Where the table is, for the tag on its queries.
         seconds: Duration of each stage.
@@ -80,6 +81,7 @@ class TableWork:
         self.snapshot_at = ""
         self.audited_at = ""
         self.by_hand: ByHand | None = None
+        self.protection: Protection | None = None
         self.is_read_in_group = False
         self.stage: Stage = "build"
         self.seconds: dict[str, float] = {}

@@ -1,6 +1,7 @@
 """Declared policies and tags stand on a table before readers see it, on the simulator over the real connector."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -211,21 +212,101 @@ def test_undeclared_policy_is_refused_beside_declared_ones(local_server: LocalSe
     assert local_server.seen() == OLD
 
 
-def test_candidate_that_others_could_read_is_refused_before_the_build(local_server: LocalServer) -> None:
-    assert local_server.run("00000001", governed(3, 1, "clone")).published
+@pytest.fixture
+def granted(local_server: LocalServer) -> Callable[[StatementEvent], None]:
+    """Return a hook that lets others read what the second run creates, as grants on future tables do."""
     local_server.reader.sql("create role reader")
 
     def grant(event: StatementEvent) -> None:
-        # As grants on future tables do.
-        if event.phase == "after" and event.sql.startswith("CREATE OR REPLACE TRANSIENT TABLE"):
-            local_server.account.server.hook = None
+        if event.phase == "after" and event.sql.startswith("CREATE OR REPLACE") and "TEMP_MAU__00000002" in event.sql:
             local_server.account.session().sql("grant select on table analytics.temp_mau__00000002 to role reader")
 
-    with local_server.account.hooked(grant):
-        outcome = local_server.run("00000002", governed(5, 2, "clone"))
+    return grant
+
+
+def test_candidate_whose_rows_are_copied_is_not_built_where_others_could_read_it(
+    local_server: LocalServer, granted: Callable[[StatementEvent], None]
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, "overwrite")).published
+    with local_server.account.hooked(granted):
+        outcome = local_server.run("00000002", governed(5, 2, "overwrite"))
     assert "requires a schema without grants on future tables, got SELECT to READER" in message(outcome)
     assert (local_server.seen(), local_server.tables()) == (OLD, {"MAU"})
     assert not any("generator" in record.sql for record in local_server.server.history if "00000002" in record.sql)
+
+
+@pytest.mark.parametrize("publish", ["clone", *FURTHER[:1]])
+def test_candidate_that_others_can_read_has_its_policies_from_its_first_moment(
+    local_server: LocalServer, granted: Callable[[StatementEvent], None], publish: str
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, publish)).published
+    at_once: list[object] = []
+
+    def look(event: StatementEvent) -> None:
+        granted(event)
+        if event.phase == "after" and event.sql.startswith("CREATE OR REPLACE TABLE") and "generator" in event.sql:
+            at_once.append(local_server.account.session().sql(REFERENCES.replace(".mau", ".temp_mau__00000002")))
+
+    with local_server.account.hooked(look):
+        outcome = local_server.run("00000002", governed(5, 2, publish))
+    assert outcome.published, outcome.failure
+    assert outcome.warnings == ()
+    assert at_once == [DECLARED]
+    assert (local_server.seen(), found(local_server)) == (NEW, (DECLARED, "it's sales"))
+    assert not any(
+        " POLICY " in each.sql for each in local_server.server.history if "ALTER" in each.sql and "00000002" in each.sql
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ("update {proof} set v = 0", "got other values than it wrote."),
+        pytest.param("delete from {proof} where n = 1", "got 1 of 2 rows that it wrote.", marks=pytest.mark.thorough),
+        pytest.param("refuse", "got an error where it reads through them", marks=pytest.mark.thorough),
+    ],
+)
+def test_role_that_its_policies_do_not_exempt_builds_no_candidate_that_others_can_read(
+    local_server: LocalServer, granted: Callable[[StatementEvent], None], change: str, got: str
+) -> None:
+    """What a policy would leave is left in its place. The simulator enforces none."""
+    first = mau(3, 1) if change == "refuse" else governed(3, 1, "clone")
+    assert local_server.run("00000001", first).published
+
+    def enforce(event: StatementEvent) -> None:
+        granted(event)
+        if (
+            event.phase == "after"
+            and "UNION ALL" in event.sql
+            and event.sql.startswith("CREATE")
+            and change != "refuse"
+        ):
+            local_server.account.session().sql(change.format(proof="analytics.temp_mau__00000002"))
+        if event.phase == "before" and event.sql.startswith("SELECT TRUE") and change == "refuse":
+            raise SqlError("SQL compilation error: Join Policy violation", errno=506037, sqlstate="23001")
+
+    with local_server.account.hooked(enforce):
+        more = "policies: {join: raw_data.joined}" if change == "refuse" else MORE
+        failed = message(local_server.run("00000002", governed(5, 2, "clone", more=more)))
+    assert "requires a role that all of its policies exempt, since SELECT to READER would let others read" in failed
+    assert got in failed
+    assert (local_server.seen(), local_server.tables()) == (OLD, {"MAU"})
+
+
+def test_candidate_that_lacks_a_policy_of_its_creating_statement_is_not_published(
+    local_server: LocalServer, granted: Callable[[StatementEvent], None]
+) -> None:
+    assert local_server.run("00000001", governed(3, 1, "clone")).published
+
+    def lose(event: StatementEvent) -> None:
+        granted(event)
+        if event.phase == "after" and event.sql.startswith("CREATE OR REPLACE TABLE"):
+            local_server.account.session().sql("alter table analytics.temp_mau__00000002 unset join policy")
+
+    with local_server.account.hooked(lose):
+        failed = message(local_server.run("00000002", governed(5, 2, "clone")))
+    assert "Others could have read it without them." in failed
+    assert local_server.seen() == OLD
 
 
 @pytest.mark.parametrize("publish", ["clone", *FURTHER])

@@ -108,14 +108,31 @@ def test_like_of_a_table_with_a_masking_policy_is_refused(policies: Session) -> 
     assert policies.value("select a from y") == "a"
 
 
-@pytest.mark.parametrize("column", ["a", "a varchar"])
 @pytest.mark.parametrize(
-    "clause", ["masking policy mask", "masking policy nowhere", "projection policy p", "tag (t = 'v')"]
+    ("column", "errno"),
+    [
+        ("a with masking policy mask", 2),
+        ("a varchar with tag (t = 'v')", 2),
+        ("a varchar with masking policy nowhere, b", 2003),
+        ("a varchar with masking policy mask, b int) with row access policy nowhere on (a", 2003),
+    ],
 )
-def test_clause_of_a_column_is_refused_and_not_left_out(policies: Session, column: str, clause: str) -> None:
-    statement = f"create table z ({column} with {clause}) as select 'a'"
-    assert policies.refused(statement) == 2
+def test_clause_of_a_creating_statement_is_refused_and_not_left_out(policies: Session, column: str, errno: int) -> None:
+    assert policies.refused(f"create table z ({column}) as select 'a' as a, 1 as b") == errno
     assert policies.refused("select * from z") == 2003
+
+
+def test_policies_of_a_creating_statement_are_on_the_table(policies: Session) -> None:
+    policies.sql(
+        "create projection policy p as () returns projection_constraint -> projection_constraint(allow => true)"
+    )
+    policies.sql(
+        "create or replace table z (c, a varchar(10) with masking policy mask using (a, b) with projection policy p, b) comment = 'x' "
+        "with row access policy filter on (c, b) as select 'c' as c, 'a' as a, 1 as b"
+    )
+    expected = [("FILTER", None, '["C", "B"]'), ("MASK", "A", '["B"]'), ("P", "A", None)]
+    assert references(policies, "z") == expected
+    assert policies.sql("select * from z") == [("c", "a", 1)]
 
 
 def test_policy_is_taken_away(policies: Session) -> None:

@@ -8,6 +8,7 @@ https://docs.snowflake.com/en/user-guide/join-policies
 
 import json
 import uuid
+from typing import Any
 
 from sqlglot import exp
 
@@ -20,11 +21,13 @@ from run_elt_dagster.embedded.reader import Name
 from run_elt_dagster.embedded.results import Result, status
 from run_elt_dagster_tests.simulator.policy_references import references_sql
 from run_elt_dagster_tests.simulator.policy_statements import (
+    CLAUSES,
     HEADS,
     KINDS,
     MASKING,
     PROJECTION,
     ROW_ACCESS,
+    ColumnPolicy,
     ConstrainTable,
     CreatePolicy,
     DescribePolicy,
@@ -32,6 +35,7 @@ from run_elt_dagster_tests.simulator.policy_statements import (
     FreeRows,
     MaskColumn,
     RestrictRows,
+    TablePolicy,
 )
 from run_elt_dagster_tests.simulator.schemas import forget_in_lost_schemas
 
@@ -294,10 +298,12 @@ def _references(session: EngineSession, call: exp.Anonymous) -> str:
 
 
 def _on_create(session: EngineSession, table: Table, created: Created) -> None:
-    """Give a clone its source's policies; LIKE takes no row access policy along.
+    """Give a new table the policies of its statement, and a clone its source's; LIKE takes no row access policy along.
 
     https://docs.snowflake.com/en/user-guide/security-row-intro
     """
+    for clause in created.creation.clauses:
+        _attach(session, table, created.object_id, clause)
     if created.origin is None:
         return
     references, source = session.register(table.database).part("policy_references"), created.origin.object_id
@@ -308,6 +314,24 @@ def _on_create(session: EngineSession, table: Table, created: Created) -> None:
         )
     elif any(_any_of(session, table, source, kind) for kind in KINDS if kind != ROW_ACCESS):
         raise unsupported("tell whether LIKE takes policies along", str(table))
+
+
+def _attach(session: EngineSession, table: Table, object_id: str, clause: Any) -> None:
+    """Set the policy of a clause of CREATE TABLE, if it is one."""
+    known = session.register(table.database).find(table)
+    if isinstance(clause, TablePolicy):
+        column, columns = None, clause.columns
+    elif isinstance(clause, ColumnPolicy):
+        column, columns = clause.column, (clause.column, *(each for each in clause.using if each != clause.column))
+    else:
+        return
+    assert known is not None
+    assert known.object_id == object_id
+    _require_columns(session, table, columns)
+    if _has(session, table, known, clause.kind, column):
+        raise _refused(f"Object {table.name} already has a {clause.kind}.")
+    arguments = columns if column is None else columns[1:]
+    _refer(session, table, known, policy=clause.policy, kind=clause.kind, column=column, arguments=arguments)
 
 
 def _on_remove(register: Register, object_id: str) -> None:
@@ -326,6 +350,7 @@ def _register_sql(database: str) -> list[str]:
 
 POLICIES = Feature(
     heads=HEADS,
+    clauses=CLAUSES,
     handlers={
         CreatePolicy: create_policy,
         DropPolicy: drop_policy,

@@ -7,9 +7,13 @@ https://docs.snowflake.com/en/sql-reference/sql/create-aggregation-policy and
 https://docs.snowflake.com/en/sql-reference/sql/create-join-policy
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from run_elt_dagster.embedded.reader import Head, Name, Reader, Statement
+from run_elt_dagster.dialect.lexer import keyword_of
+from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.embedded.reader import Clause, Head, Name, Reader, Statement
+from run_elt_dagster.embedded.statements import CreateTable, parse
 
 MASKING, PROJECTION = "MASKING_POLICY", "PROJECTION_POLICY"
 ROW_ACCESS, AGGREGATION, JOIN = "ROW_ACCESS_POLICY", "AGGREGATION_POLICY", "JOIN_POLICY"
@@ -64,6 +68,25 @@ class ConstrainTable(Statement):
 
 
 @dataclass(frozen=True)
+class ColumnPolicy:
+    """The policy of a column in CREATE TABLE ... AS, behind the column's type."""
+
+    kind: str
+    column: str
+    policy: Name
+    using: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TablePolicy:
+    """The policy of a table in CREATE TABLE."""
+
+    kind: str
+    policy: Name
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RestrictRows(Statement):
     """ALTER TABLE ... ADD ROW ACCESS POLICY."""
 
@@ -98,7 +121,72 @@ def _describe(reader: Reader) -> Statement | None:
 def _create(reader: Reader) -> Statement | None:
     or_replace = reader.accept("OR", "REPLACE")
     kind = policy_kind(reader)
-    return None if kind is None else read_create_policy(reader, kind, or_replace=or_replace)
+    if kind is not None:
+        return read_create_policy(reader, kind, or_replace=or_replace)
+    reader.accept("TRANSIENT")
+    return _create_protected(reader) if reader.accept("TABLE") else None
+
+
+def _create_protected(reader: Reader) -> Statement | None:
+    """Read CREATE TABLE ... AS whose list of columns has policies; None where it has none.
+
+    A policy stands behind the type of its column: https://docs.snowflake.com/en/sql-reference/sql/create-table. The types are those
+    of the query, so the server is told the names alone.
+    """
+    reader.name()
+    first = reader.position
+    if reader.keyword != "(":
+        return None
+    reader.parenthesised()
+    end = reader.position
+    if not any(keyword_of(token) == "POLICY" for token in reader.tokens[first:end]):
+        return None
+    reader.position = first + 1
+    found: list[ColumnPolicy] = []
+    names = reader.listed(lambda: _protected_column(reader, found))
+    reader.expect(")")
+    listed = ", ".join(map(quoted, names))
+    sql = f"{reader.sql[: reader.tokens[first].start]}({listed}){reader.sql[reader.tokens[end - 1].end + 1 :]}"
+    statement = parse(sql, (), reader.clauses)
+    reader.rest()
+    if not isinstance(statement, CreateTable) or statement.query_sql is None:
+        raise reader.refusal("create a table with policies on its columns, but for one AS a query")
+    creation = replace(statement.creation, clauses=(*statement.creation.clauses, *found))
+    return replace(statement, creation=creation)
+
+
+def _protected_column(reader: Reader, found: list[ColumnPolicy]) -> str:
+    """Read a column with its type and its policies, and return its name."""
+    column, start = reader.identifier(), reader.position
+    while reader.keyword not in {",", ")", "WITH", "MASKING", "PROJECTION"}:
+        if reader.keyword == "(":
+            reader.parenthesised()
+        else:
+            reader.next()
+    is_typed = reader.position > start
+    while reader.keyword not in {",", ")"}:
+        reader.accept("WITH")
+        kind = next((kind for kind in (MASKING, PROJECTION) if reader.accept(*kind.split("_"))), None)
+        if kind is None or not is_typed:
+            raise reader.refusal("set this policy in the list of columns, or one of a column without a type")
+        policy = reader.name()
+        using = _columns(reader) if kind == MASKING and reader.accept("USING") else ()
+        found.append(ColumnPolicy(kind, column, policy, using))
+    return column
+
+
+def _row_access_clause(reader: Reader) -> TablePolicy:
+    policy = reader.name()
+    reader.expect("ON")
+    return TablePolicy(ROW_ACCESS, policy, _columns(reader))
+
+
+def _query_clause(kind: str) -> Callable[[Reader], TablePolicy]:
+    def read(reader: Reader) -> TablePolicy:
+        policy = reader.name()
+        return TablePolicy(kind, policy, _columns(reader) if reader.accept(*_KEYS[kind]) else ())
+
+    return read
 
 
 def _drop(reader: Reader) -> Statement | None:
@@ -186,6 +274,14 @@ def _columns(reader: Reader) -> tuple[str, ...]:
     return tuple(columns)
 
 
+_TABLE_CLAUSES: tuple[Clause, ...] = (
+    (("ROW", "ACCESS", "POLICY"), _row_access_clause),
+    (("AGGREGATION", "POLICY"), _query_clause(AGGREGATION)),
+    (("JOIN", "POLICY"), _query_clause(JOIN)),
+)
+CLAUSES: tuple[Clause, ...] = tuple(
+    (words, read) for keywords, read in _TABLE_CLAUSES for words in (keywords, ("WITH", *keywords))
+)
 HEADS: tuple[Head, ...] = (
     (("CREATE",), _create),
     (("DROP",), _drop),

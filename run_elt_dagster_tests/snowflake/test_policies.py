@@ -184,3 +184,36 @@ def test_doctor_and_the_looks_at_clustering_read_what_an_account_lists(table: Ow
     assert len(list(look(more.replace(": sales", ": finance")).drift(lambda _: True))) == 1
     ((problem, _),) = look(more.replace(".T_", ".NO_T_")).problems()
     assert "got none that the role may apply" in problem
+
+
+@pytest.mark.only_an_account("has no grants on future tables")
+@pytest.mark.parametrize("publish", ["clone", "swap"])
+def test_candidate_that_others_can_read_at_once_has_its_policies_from_its_creating_statement(
+    table: OwnTable, publish: str
+) -> None:
+    """The second version, by a role that its policies do not exempt any more, is refused before its build."""
+    session = table.schema.session()
+    place, role = f"{table.schema.database}.{table.schema.name}", session.value("select current_role()")
+    exempt = f"current_role() = '{role}'"
+    mask, rows, tag = names(table)
+    allowed(
+        session,
+        [
+            f"grant select on future tables in schema {place} to role public",
+            f"create masking policy {mask} as (val number) returns number -> iff({exempt}, val, -1)",
+            f"create row access policy {rows} as (val number) returns boolean -> {exempt}",
+            f"create tag {tag}",
+        ],
+    )
+    more = (
+        f"policies:\n  row_access: {{name: {rows}, on: n}}\n  masking: {{v: {mask}}}\nobject_tags: {{{tag}: sales}}\n"
+        "checks: {range: {v: {min: 1}}}"
+    )
+    outcome = table.publish("0000000A", built(3, 2, publish=publish, more=more))
+    assert outcome.warnings == ()
+    assert references(table, session) == [(f"M_{table.name}", "V"), (f"R_{table.name}", None)]
+    assert table.seen(session) == (3, 2, 2)
+    session.sql(f"alter masking policy {mask} set body -> -1")
+    failure = table.run("0000000B", built(5, 2, publish=publish, more=more)).failure
+    assert failure is not None
+    assert "got other values than it wrote" in failure.message

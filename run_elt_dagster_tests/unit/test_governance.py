@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.doctor.governance import GovernanceLook
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.creating import proof_rows_sql, proof_sql, protection_of, rows_unread
 from run_elt_dagster.publish.governance import all_references_sql, attach_sql, declared_policies, references_in
-from run_elt_dagster.publish.statements import after_rows_sql, stored_as_sql
+from run_elt_dagster.publish.statements import after_rows_sql, build_sql, stored_as_sql
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 X = Relation("D", "A", "B")
@@ -133,3 +136,61 @@ def test_column_that_may_not_be_selected_gives_no_value_to_another_table(sql: st
     with pytest.raises(TableProblemsError) as raised:
         catalogue([hidden, reader])
     assert [taken in each.message for each in raised.value.problems] == [True]
+
+
+EVERY = {
+    "row_access": {"name": "g.r", "on": "n"},
+    "masking": {"v": {"name": "g.m", "using": "w"}},
+    "projection": {"v": "g.p"},
+    "aggregation": {"name": "g.a", "entity_key": "n"},
+    "join": "g.j",
+}
+COLUMNS = (Column("N", "TEXT", length=1), Column("V", "NUMBER", 10, 2), Column("W", "BOOLEAN"), Column("x y", "DATE"))
+MARKER = Marker("failed", "8f3a01c2")
+
+
+def test_creating_statement_has_the_documented_clauses_and_takes_columns_by_name() -> None:
+    table = a_table(policies=EVERY, sql="select 'a' as n", description="B", cluster_by="n", data_retention_days=1)
+    protection = protection_of(table, declared_policies(table, database="D"), COLUMNS, database="D")
+    assert build_sql(table, X, marker=MARKER, protection=protection) == (
+        'CREATE OR REPLACE TABLE "D"."A"."B" ("N", "V" NUMBER(10,2) WITH MASKING POLICY "D"."G"."M" USING ("V", "W") '
+        'WITH PROJECTION POLICY "D"."G"."P", "W", "x y") CLUSTER BY ("N") DATA_RETENTION_TIME_IN_DAYS = 1 '
+        f"""COMMENT = 'B {MARKER}' WITH ROW ACCESS POLICY "D"."G"."R" ON ("N") """
+        'WITH AGGREGATION POLICY "D"."G"."A" ENTITY KEY ("N") WITH JOIN POLICY "D"."G"."J" WITH TAG ("D"."G"."DOMAIN" = \'sales\') '
+        'AS (\nSELECT "N", "V", "W", "x y" FROM (\nselect \'a\' as n\n)\n)'
+    )
+
+
+def test_creating_statement_without_a_policy_on_a_column_names_none() -> None:
+    table = a_table(policies={"row_access": EVERY["row_access"]}, object_tags={})
+    protection = protection_of(table, declared_policies(table, database="D"), COLUMNS, database="D")
+    statement = build_sql(table, X, marker=MARKER, protection=protection)
+    assert statement.startswith('CREATE OR REPLACE TABLE "D"."A"."B" COMMENT = ')
+    assert statement.endswith(f' WITH ROW ACCESS POLICY "D"."G"."R" ON ("N") AS (\n{table.sql}\n)')
+
+
+def test_proof_has_two_rows_that_no_constant_mask_leaves_as_they_are() -> None:
+    named = COLUMNS[:3]
+    table = a_table(policies=EVERY, object_tags={})
+    columns = [Column("run_elt row", "NUMBER"), *named]
+    protection = protection_of(table, declared_policies(table, database="D"), columns, database="D")
+    assert proof_sql(X, protection, named, MARKER).endswith(
+        'AS (\nSELECT 1 AS "run_elt row", CAST(\'1\' AS VARCHAR(1)) AS "N", CAST(1E-2 AS NUMBER(10,2)) AS "V", CAST(TRUE AS BOOLEAN) AS "W" '
+        "UNION ALL SELECT 2, CAST('2' AS VARCHAR(1)), CAST(2E-2 AS NUMBER(10,2)), CAST(FALSE AS BOOLEAN)\n)"
+    )
+    assert proof_rows_sql(X, named[1:]) == (
+        'SELECT ("V" = IFF("run_elt row" = 1, CAST(1E-2 AS NUMBER(10,2)), CAST(2E-2 AS NUMBER(10,2)))) AND '
+        '("W" = IFF("run_elt row" = 1, CAST(TRUE AS BOOLEAN), CAST(FALSE AS BOOLEAN))) FROM "D"."A"."B"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "got"), [(5, None), (1000, "got 5 of 1,000."), (None, "got 5 of an unknown number.")]
+)
+def test_checks_that_did_not_read_every_row_of_the_catalogue_do_not_count(there: int | None, got: str | None) -> None:
+    refused = rows_unread(a_table(), X, counted=5, there=there, role="ELT")
+    assert (refused.message if refused is not None else None) == (
+        got
+        and f"a.b requires that its checks read all rows of D.A.B, {got} They were asked through its policies. "
+        "Let its row access policy exempt role ELT, then materialize again."
+    )
