@@ -74,6 +74,9 @@ _LISTINGS = (
     ),
 )
 
+# Statements without a recorded answer that the log of a measured run names.
+_NAMED = 5
+
 
 class RecordingServer(SimulatedServer):
     """An embedded Snowflake that can answer what it has answered before.
@@ -108,10 +111,17 @@ class RecordingServer(SimulatedServer):
             self._tell("before", statement)
             before, result = self._recorded[key]
             return relabelled(result, dict(zip(before, labels, strict=True)))
-        self.missed += self.mode != "record"
+        self._note_missed(statement.sql)
         result = super()._result(statement, body)
         self._recorded[key] = (labels, result)
         return result
+
+    def _note_missed(self, sql: str) -> None:
+        if self.mode == "record":
+            return
+        self.missed += 1
+        if self.missed <= _NAMED:
+            print(f"without a recorded answer: {timeless(sql)[:500]}", file=sys.stderr, flush=True)
 
     def _labels(self, database: str | None, sql: str) -> tuple[str, ...]:
         """Return what tells the run of a statement from others: its candidate's marker, and the end of the candidate's name.

@@ -60,7 +60,9 @@ def alike(directory: Path) -> Generator[tuple[RecordingServer, SnowflakeCursor]]
         yield server, connection.cursor()
 
 
-def test_answer_for_one_table_serves_every_other_one_under_its_name(tmp_path: Path) -> None:
+def test_answer_for_one_table_serves_every_other_one_under_its_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with alike(tmp_path) as (server, cursor):
         server.mode = "record"
         cursor.execute("select 'T_00000' as name, 1 as n from (select 0 as id)")
@@ -70,6 +72,7 @@ def test_answer_for_one_table_serves_every_other_one_under_its_name(tmp_path: Pa
         assert server.missed == 0
         cursor.execute("select 'T_04711' as name, 2 as n from (select 4711 as id)")
         assert server.missed == 1
+        assert "without a recorded answer: select 'T_04711' as name, 2 as n" in capfd.readouterr().err
 
 
 def test_tables_can_be_refused(tmp_path: Path) -> None:
