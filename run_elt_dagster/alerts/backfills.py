@@ -84,12 +84,24 @@ def failed_backfills(
         if each.status.value not in _FAILED or ended < oldest or states.get(each.backfill_id) == "told":
             continue
         tables = _tables_of(alerts, each)
-        if alerts.quiet_until(tables):
+        if alerts.quiet_until(tables) and not pages_by_now(alerts, tables, ended):
             continue
         runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL: each.backfill_id}), limit=RUNS_READ)
         if tables and not _alerts_by_itself(alerts, instance, runs):
             cause = str(each.error.message).strip() if each.error is not None else ""
             yield FailedBackfill(each.backfill_id, tables, len(runs), cause, utc(ended))
+
+
+def pages_by_now(alerts: Alerts, tables: Sequence[str], failed_at: float) -> bool:
+    """Return whether a failed backfill that nobody was told of pages: its tables ask for that after a time, and it is over.
+
+    Args:
+        alerts: Whose tables.
+        tables: Those of the backfill.
+        failed_at: When it failed, in seconds since the epoch.
+    """
+    times = [rule.time for rule in alerts.escalations_of(tables).values() if rule.time is not None]
+    return bool(times) and alerts.clock() - failed_at >= min(times).total_seconds()
 
 
 def waiting_backfills(alerts: Alerts, instance: dg.DagsterInstance) -> list[FailedBackfill]:
@@ -124,7 +136,9 @@ def _alerts_by_itself(alerts: Alerts, instance: dg.DagsterInstance, runs: Sequen
 
 def _told(alerts: Alerts, slack: Slack, backfill: FailedBackfill, state: str, *, log: logging.Logger) -> str:
     """Make one attempt, and return how the alert stands: told, logged, or doubtful where an answer was lost."""
-    message = backfill_message(backfill, alerts=alerts, style=alerts.style(backfill.tables))
+    has_waited = pages_by_now(alerts, backfill.tables, backfill.failed_at.timestamp())
+    style = alerts.style(() if has_waited else backfill.tables)
+    message = backfill_message(backfill, alerts=alerts, style=style)
     if slack.missing:
         if state != "logged":
             log.error(f"{slack.missing} not set. This alert goes to the log only:\n{message.text}")

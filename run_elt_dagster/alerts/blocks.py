@@ -131,6 +131,11 @@ def mentions(of: Sequence[str], style: Style) -> str:
     return f"*Owner{'' if len(owners) == 1 else 's'}:* {shown}" if owners else ""
 
 
+def everybody(owners: Sequence[str], style: Style) -> str:
+    """Return what calls who is in the channel, for a page without an owner that Slack knows: it is to wake a person."""
+    return "" if any(owner in style.mentions for owner in owners) else "<!here> "
+
+
 def _mention(owner: str, style: Style) -> str:
     """Return a mention that notifies, or the bare name of an owner that the configuration does not list.
 

@@ -10,6 +10,7 @@ import dagster as dg
 from run_elt_dagster.alerts.blocks import Message
 from run_elt_dagster.alerts.ledger import LedgerEntry, State, Status, config_of, destination_of, start_of
 from run_elt_dagster.alerts.posting import (
+    CHANNEL_ERRORS,
     FROZEN_ERRORS,
     Outcome,
     answers,
@@ -51,6 +52,7 @@ class Thread:
         ts: Slack's id of the first message.
         message: The first message, the repeat counted; None where it is about something else, and stays as it is.
         reply: What to say in the thread; None where the first message alone is to count it, since a person has acknowledged it.
+        is_broadcast: Whether the channel shows the reply too, since it pages.
     """
 
     run_id: str
@@ -58,6 +60,7 @@ class Thread:
     ts: str
     message: Message | None
     reply: Message | None
+    is_broadcast: bool = False
 
 
 @dataclass(frozen=True)
@@ -371,7 +374,8 @@ def _outcome(client: "WebClient", slack: Slack, entry: LedgerEntry, draft: Draft
     if draft.thread is None:
         return outcome or post_where(client, slack, draft.channel, draft.message, run_id=run_id)
     outcome = outcome or _reply(client, draft.thread, run_id, draft.thread.channel if draft.channel else slack.channel)
-    if is_gone(outcome):
+    if is_gone(outcome) or (draft.thread.is_broadcast and outcome.error in CHANNEL_ERRORS):
+        # A page does not wait for a person to correct its channel.
         return post_where(client, slack, draft.channel, draft.message, run_id=run_id)
     if outcome.kind == "delivered" and not outcome.thread_ts:
         # Slack makes a reply to a message that was deleted meanwhile a message of its own, and does not fail:
@@ -418,5 +422,5 @@ def _reply(client: "WebClient", thread: Thread, run_id: str, channel: str) -> Ou
             return counted
     if thread.reply is None:
         return Outcome("delivered", channel=thread.channel, thread_ts=thread.ts)
-    outcome = post(client, channel, thread.reply, run_id=run_id, thread_ts=thread.ts)
+    outcome = post(client, channel, thread.reply, run_id=run_id, thread_ts=thread.ts, is_broadcast=thread.is_broadcast)
     return replace(outcome, thread_ts=thread.ts) if outcome.thread_ts is None else outcome

@@ -26,7 +26,7 @@ from run_elt_dagster.alerts.incidents import (
     is_in_parts,
     names_published_since,
 )
-from run_elt_dagster.alerts.late_ledger import read_ledger
+from run_elt_dagster.alerts.late_ledger import LateLedger, read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
@@ -289,12 +289,14 @@ def _over(
     over = {v.line.key: v.line.last_at for v in verdicts if v.passed}
     open_ = [line for line in ledger.lines if not line.over_at]
     # Whatever its file says by now: with another severity it has a message of its own, and is not over.
-    late = read_ledger(instance, alerts.location).late if any(line.what == "late" for line in open_) else {}
-    over |= {line.key: alerts.clock() for line in open_ if line.what == "late" and line.tables[0] not in late}
+    has_late = any(line.what == "late" for line in open_)
+    lateness = read_ledger(instance, alerts.location) if has_late else LateLedger()
+    over |= {line.key: alerts.clock() for line in open_ if line.what == "late" and line.tables[0] not in lateness.late}
+    paged = {f"late|{name}": each.paged_at for each in lateness.latenesses for name in each.late if each.paged_at}
     over |= {line.key: alerts.clock() for line in _published_again(alerts, instance, open_, log=log)}
 
     def looked_at(line: Line) -> Line:
-        ended = over.get(line.key, 0)
+        ended, line = over.get(line.key, 0), replace(line, paged_at=paged.get(line.key, line.paged_at))
         return replace(line, over_at=ended) if ended > line.last_at and not line.over_at else line
 
     digests = (replace(each, lines=tuple(map(looked_at, each.lines))) for each in ledger.digests)

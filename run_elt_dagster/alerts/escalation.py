@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from run_elt_dagster.alerts.blocks import date_text, mentions, names_text, plain_message, say
+from run_elt_dagster.alerts.blocks import date_text, everybody, mentions, names_text, plain_message, say
 from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
 from run_elt_dagster.alerts.incidents import began_at, bring_up_to_date, count_alike, is_recovered, known_tables
 from run_elt_dagster.alerts.ledger import LedgerEntry
@@ -137,14 +137,12 @@ def _posted_before(client: "WebClient", slack: Slack, entry: LedgerEntry, key: s
 def _text(alerts: Alerts, names: Sequence[str], words: str, *, began: float) -> str:
     style = alerts.style()
     owners = list(dict.fromkeys(owner for name in names for owner in alerts.owners.get(name, ())))
-    # A page wakes a person: without an owner that Slack knows, who is in the channel.
-    everybody = "" if any(owner in style.mentions for owner in owners) else "<!here> "
     since = date_text(datetime.fromtimestamp(began, UTC))
     return "\n".join(
         filter(
             None,
             [
-                f":rotating_light: {everybody}*Still not published: {names_text(names, style)}*",
+                f":rotating_light: {everybody(owners, style)}*Still not published: {names_text(names, style)}*",
                 f"It pages: {say(words, style, REASON_LIMIT)}. The first failure: {since}.",
                 mentions(owners, style),
             ],

@@ -10,6 +10,7 @@ from run_elt_dagster.alerts.backfills import waiting_backfills
 from run_elt_dagster.alerts.digest_ledger import read_digests
 from run_elt_dagster.alerts.failed_runs import WAITING_READ, read_again, undelivered
 from run_elt_dagster.alerts.late_ledger import read_ledger
+from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import ASSET, CHECK, Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
@@ -160,7 +161,7 @@ def health_of(
     backfills = tuple(backfill.id for backfill in waiting_backfills(alerts, instance))
     has_leftovers = known.looks_for_leftovers(alerts.clock())
     waiting_late = read_ledger(instance, alerts.location).waiting if alerts.watched or has_leftovers else ()
-    late = sum(not alerts.quiet_until(lateness.tables) for lateness, _ in waiting_late)
+    late = sum(not is_quiet(alerts, lateness) for lateness, _ in waiting_late)
     return Health(
         waiting,
         known.last_delivered_at or None,

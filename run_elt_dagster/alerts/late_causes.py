@@ -90,6 +90,11 @@ class Cause:
         return NEXT[self.kind]
 
 
+def run_of_cause(key: str) -> str:
+    """Return the id of the run that a cause is about, by its key; something else, or nothing, if it is about none."""
+    return key.partition("|")[2]
+
+
 @dataclass(frozen=True)
 class Outside:
     """What is read once for all late tables of a look.

@@ -17,7 +17,7 @@ from run_elt_dagster.alerts.scope import LATE_ASSET as ASSET
 _LEDGER, _NOWHERE = "ledger", "-"
 NAMES_SHOWN = 20
 
-What = Literal["late", "more", "fresh"]
+What = Literal["late", "more", "fresh", "page"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Telling:
     """A message about a lateness, sent or not.
 
     Attributes:
-        what: The first message, more tables of the same cause, or that all are fresh again.
+        what: The first message, more tables of the same cause, that all are fresh again, or that they page by now.
         tables: Which tables it is about.
         at: When there was a reason for it, in seconds since the epoch.
         entry: How it stands.
@@ -70,6 +70,8 @@ class Lateness:
         is_own: Whether that message is about the lateness, and not about the failed run that caused it.
         route: The channel of its tables, empty for that of the deployment.
         is_told: Whether it has messages of its own; otherwise the daily digest tells of it.
+        paged_at: Since when it pages although its tables do not, in seconds since the epoch; 0 if it does not.
+        paged_for: Why it pages.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Lateness:
     is_own: bool = True
     route: str = ""
     is_told: bool = True
+    paged_at: float = 0
+    paged_for: str = ""
 
     @property
     def late(self) -> tuple[str, ...]:
@@ -184,7 +188,19 @@ def _to_json(ledger: LateLedger) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("id", "cause", "words", "next_step", "channel", "ts", "is_own", "route", "is_told")
+_PLAIN = (
+    "id",
+    "cause",
+    "words",
+    "next_step",
+    "channel",
+    "ts",
+    "is_own",
+    "route",
+    "is_told",
+    "paged_at",
+    "paged_for",
+)
 
 
 def _brief(value: Any, default: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The messages about late tables. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from run_elt_dagster.alerts.blocks import (
     cut,
     date_text,
     escape,
+    everybody,
     in_brackets,
     mentions,
     name_text,
@@ -42,8 +43,9 @@ def late_message(lateness: Lateness, watched: Mapping[str, Watched], *, style: S
     """
     is_open = bool(lateness.late)
     title = clean(_title(lateness))
-    owners = [owner for name in lateness.tables if name in watched for owner in watched[name].owners]
+    owners = _owners(lateness.tables, watched)
     lines = [
+        _paged_line(lateness, owners, style),
         *_table_lines(lateness, watched, style),
         f"*Cause:* {say(lateness.words, style, _WORDS_LIMIT)}.",
         mentions(owners, style) if is_open else "",
@@ -70,6 +72,18 @@ def more_message(lateness: Lateness, tables: Sequence[str], watched: Mapping[str
     )
     text += f"{len(lateness.tables):,} by now: {names_text(tables, style)}.{in_brackets(style)}"
     return plain_message("\n".join(filter(None, [text, mentions(owners, style)])))
+
+
+def page_message(lateness: Lateness, watched: Mapping[str, Watched], *, style: Style) -> Message:
+    """Return the reply that pages, for the channel too: tables have been late for as long as their files allow."""
+    owners = _owners(lateness.late, watched)
+    since = min(lateness.tables[name].since for name in lateness.late)
+    lines = [
+        f":rotating_light: {everybody(owners, style)}*Still late: {names_text(lateness.late, style)}*",
+        f"It pages: {say(lateness.paged_for, style, _WORDS_LIMIT)}. Late since {_date(since)}.",
+        mentions(owners, style),
+    ]
+    return plain_message("\n".join(filter(None, lines)) + in_brackets(style))
 
 
 def failed_and_late_message(lateness: Lateness, watched: Mapping[str, Watched], *, style: Style) -> Message:
@@ -106,6 +120,19 @@ def _words(lateness: Lateness) -> str:
 def _named(lateness: Lateness) -> str:
     first, *others = lateness.tables
     return f"{first} and {len(others):,} more" if others else first
+
+
+def _owners(names: Iterable[str], watched: Mapping[str, Watched]) -> list[str]:
+    return [owner for name in names if name in watched for owner in watched[name].owners]
+
+
+def _paged_line(lateness: Lateness, owners: Sequence[str], style: Style) -> str:
+    """Return since when it pages; empty if it does not."""
+    if not lateness.paged_at:
+        return ""
+    called = everybody(owners, style) if lateness.late else ""
+    since = _date(lateness.paged_at)
+    return f":rotating_light: {called}Pages since {since}: {say(lateness.paged_for, style, _WORDS_LIMIT)}."
 
 
 def _table_lines(lateness: Lateness, watched: Mapping[str, Watched], style: Style) -> Iterator[str]:

@@ -14,7 +14,14 @@ from run_elt_dagster.alerts.failed_runs import KEPT
 from run_elt_dagster.alerts.incidents import counting
 from run_elt_dagster.alerts.late_causes import AHEAD, HEARTBEAT_SECONDS, Cause, Outside, cause_of, read_outside
 from run_elt_dagster.alerts.late_ledger import LateLedger, Lateness, LateTable, Telling, read_ledger, write_ledger
-from run_elt_dagster.alerts.late_message import failed_and_late_message, fresh_message, late_message, more_message
+from run_elt_dagster.alerts.late_message import (
+    failed_and_late_message,
+    fresh_message,
+    late_message,
+    more_message,
+    page_message,
+)
+from run_elt_dagster.alerts.late_pages import is_quiet, with_pages
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of
 from run_elt_dagster.alerts.scope import Alerts, KnownRows
 from run_elt_dagster.alerts.slack import Slack
@@ -58,6 +65,7 @@ def look_for_late_tables(
     late, rows = late_now(alerts, instance, ledger, known, now)
     ledger = _told(alerts, _over(ledger, late, now=alerts.clock()))
     ledger = _with_new(alerts, instance, ledger, late, rows, now=now, away=away)
+    ledger = with_pages(alerts, instance, ledger)
     if ledger != before:
         write_ledger(instance, alerts.location, ledger)
     ledger = _Delivery(alerts, instance, slack, ledger, log=log).run()
@@ -172,10 +180,15 @@ def _over(ledger: LateLedger, late: Mapping[str, datetime], *, now: float) -> La
         }
         one = replace(each, tables=tables)
         if one.is_told and not one.late and not any(telling.what == "fresh" for telling in one.tellings):
-            one = replace(one, tellings=(*one.tellings, Telling("fresh", tuple(tables), now)))
+            one = replace(one, tellings=(*map(_unless_it_pages, one.tellings), Telling("fresh", tuple(tables), now)))
         changed.append(one)
     oldest = now - KEPT.total_seconds()
     return replace(ledger, latenesses=tuple(each for each in changed if not each.is_done(oldest=oldest)))
+
+
+def _unless_it_pages(telling: Telling) -> Telling:
+    """Return a message of a lateness that is over; a page that waits for Slack wakes nobody any more."""
+    return replace(telling, entry=replace(telling.entry, status="delivered")) if telling.what == "page" else telling
 
 
 def _told(alerts: Alerts, ledger: LateLedger) -> LateLedger:
@@ -262,7 +275,7 @@ class _Delivery:
         if self._slack.is_left_out(self._alerts.settings):
             return self._without_slack()
         for lateness in self.ledger.latenesses:
-            if self._alerts.quiet_until(lateness.tables):
+            if is_quiet(self._alerts, lateness):
                 continue
             for number, telling in enumerate(lateness.tellings):
                 if telling.entry.status == "delivered":
@@ -326,7 +339,7 @@ class _Delivery:
 
 def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
     """Return a message: the first, or a reply that also brings the first up to date where that is its own."""
-    style, telling = alerts.style(lateness.tables), lateness.tellings[number]
+    style, telling = alerts.style(() if lateness.paged_at else lateness.tables), lateness.tellings[number]
     watched = {table.name: table for table in alerts.watched}
     whole = late_message(lateness, watched, style=style)
     if not lateness.ts:
@@ -335,8 +348,11 @@ def _draft(alerts: Alerts, lateness: Lateness, number: int) -> Draft:
         reply = fresh_message(lateness, watched, style=style)
     elif telling.what == "more":
         reply = more_message(lateness, telling.tables, watched, style=style)
+    elif telling.what == "page":
+        reply = page_message(lateness, watched, style=style)
     else:
         reply = failed_and_late_message(lateness, watched, style=style)
     first = whole if lateness.is_own else None
-    thread = Thread(lateness.id, lateness.channel, lateness.ts, first, reply)
+    is_broadcast = telling.what == "page"
+    thread = Thread(lateness.id, lateness.channel, lateness.ts, first, reply, is_broadcast=is_broadcast)
     return Draft(whole, thread, location=alerts.location, channel=lateness.route)

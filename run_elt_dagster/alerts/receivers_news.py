@@ -34,6 +34,7 @@ from run_elt_dagster.alerts.incidents import (
 )
 from run_elt_dagster.alerts.late_ledger import Lateness, Telling, read_ledger
 from run_elt_dagster.alerts.late_message import fresh_message, late_message, more_message
+from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.message import failure_message, lost_message, repeat_message
 from run_elt_dagster.alerts.notes import Acknowledgement
@@ -257,7 +258,7 @@ class Newsroom:
         for lateness in found.values():
             # What waits for the digest is told there; without Slack there is none.
             is_told = lateness.is_told or self._is_without_slack
-            if is_told and self._alerts.quiet_until(lateness.tables) <= self._now:
+            if is_told and not is_quiet(self._alerts, lateness):
                 self._take_lateness(lateness)
         for id_, (_, title) in self.ledger.late.items():
             if id_ not in found and title:
@@ -272,6 +273,9 @@ class Newsroom:
         taken, title = self.ledger.late.get(lateness.id, (0, ""))
         tellings = lateness.tellings or (Telling("late", tuple(lateness.tables), self._now),)
         for telling in tellings[taken:]:
+            if telling.what == "page":
+                # A receiver has the alert already.
+                continue
             message: Message
             if telling.what == "fresh":
                 message = fresh_message(lateness, watched, style=self._style)

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,20 @@ def test_backfill_that_failed_without_a_failed_run_is_told_once_and_again_until_
     assert "*Backfill `kqwzabcd` failed, and it launched no run*" in text
     assert "*Tables:* analytics.days" in text
     assert "team:a" in text
+
+
+def test_failed_backfill_waits_in_quiet_hours_until_its_tables_page(channel: Channel) -> None:
+    channel.now = 3600
+    channel.project.instance.add_backfill(a_backfill("COMPLETED_FAILED", at=channel.now))
+    rule = AlertRule(severity="notify", quiet="00:00-06:00", page_after="2h")
+    settings = AlertSettings(owners={"team:a": "S0123456789"})
+    cursor, said = None, list[bool]()
+    for hour in (2, 3.1, 4):
+        channel.now = hour * 3600
+        alerts = replace(channel.alerts, rules={"analytics.days": rule}, settings=settings)
+        cursor = tell_failed_backfills(alerts, channel.project.instance, channel.slack, cursor, log=LOG)
+        said.append(any("<!subteam^S0123456789>" in text for text, _ in channel.said))
+    assert (said, len(channel.said)) == ([False, True, True], 1)
 
 
 def test_failed_backfill_waits_on_the_page_of_the_alerts_until_it_is_told(channel: Channel, tmp_path: Path) -> None:

@@ -583,3 +583,84 @@ def test_incident_is_over_though_one_of_its_tables_has_no_file_any_more(urgent: 
     urgent.publish()
     urgent.tick(30)
     assert urgent.stand_in.messages[-1]["text"].startswith(":large_green_circle: Published again: analytics.mau.")
+
+
+@dataclass
+class LateLook:
+    """Looks at a table that may be 3 h old, with one cursor."""
+
+    urgent: Urgent
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        self.urgent.publish()
+        within = FreshWithin.model_validate({"fail": "3h"})
+        self.urgent.watched = (Watched("analytics.mau", within, schedule="daily", owners=("team:analytics",)),)
+        self.after(hours=0)
+
+    def after(self, *, hours: float) -> list[dict[str, Any]]:
+        """Return the messages that Slack has got since."""
+        before = len(self.urgent.stand_in.messages)
+        self.urgent.now += hours * 3600
+        self.cursor, _ = look_for_late_tables(
+            self.urgent.alerts, self.urgent.instance, self.urgent.slack, self.cursor, log=LOG
+        )
+        return self.urgent.stand_in.messages[before:]
+
+
+def test_late_table_that_notifies_pages_once_after_its_time(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="3 failures or 2h")}
+    look = LateLook(urgent)
+    (first,) = look.after(hours=3.1)
+    assert MENTION not in str(first)
+    assert look.after(hours=1.5) == []
+    urgent.stand_in.faults = [Fault(status=503, times=1)]
+    assert look.after(hours=0.5) == []
+    (page,) = look.after(hours=0.1)
+    assert (page["thread_ts"], page["reply_broadcast"]) == (first["ts"], True)
+    assert "Still late: analytics.mau" in page["text"]
+    assert "It pages: late for 2 h." in page["text"]
+    assert MENTION in page["text"]
+    assert MENTION in str(urgent.stand_in.messages[0])
+    assert look.after(hours=3) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["quiet", pytest.param("digest", marks=pytest.mark.thorough), pytest.param("snoozed", marks=pytest.mark.thorough)],
+)
+def test_late_table_that_was_not_told_of_pages_by_its_first_message(urgent: Urgent, said: str) -> None:
+    look = LateLook(urgent)
+    urgent.now += 3 * 3600
+    until = datetime.fromtimestamp(urgent.now, UTC) + timedelta(hours=6)
+    quiet = f"{until - timedelta(hours=7):%H:%M}-{until:%H:%M}"
+    is_digest = said == "digest"
+    urgent.rules = {
+        "mau": rule(severity="digest", page_after="2h")
+        if is_digest
+        else rule(severity="notify", quiet=quiet, page_after="2h")
+    }
+    assert look.after(hours=0.1) == []
+    if said == "snoozed":
+        snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3 * 3600, by="jane")
+        assert look.after(hours=2) == []
+    (message,) = look.after(hours=2)
+    assert "thread_ts" not in message
+    assert "analytics.mau is late, and readers see old rows" in message["text"]
+    assert "Pages since " in message["text"]
+    assert MENTION in message["text"]
+    assert health_of(urgent.alerts, urgent.instance, urgent.slack).is_well
+    assert look.after(hours=1) == []
+
+
+def test_lateness_in_the_thread_of_an_incident_that_was_taken_does_not_page(urgent: Urgent) -> None:
+    urgent.rules = {"mau": rule(severity="notify", page_after="2h")}
+    look = LateLook(urgent)
+    run = urgent.fail()
+    urgent.first_attempt(run)
+    assert [each["thread_ts"] for each in look.after(hours=3.1)] == [urgent.ledger(run).ts]
+    acknowledge(urgent.alerts, urgent.instance, run, by="jane")
+    assert look.after(hours=2) == []
+    urgent.instance.add_run_tags(run, dict.fromkeys(Acknowledgement("", 0).tags(run), ""))
+    (page,) = look.after(hours=0.1)
+    assert (page["thread_ts"], page["reply_broadcast"]) == (urgent.ledger(run).ts, True)
