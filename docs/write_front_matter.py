@@ -43,7 +43,7 @@ EXAMPLES: Mapping[str, str] = {
     "increment": "increment: {column: updated_at, key: [order_id], lookback_hours: 3}",
     "warehouse": "warehouse: RUN_ELT_LARGE",
     "fresh_within": "fresh_within: {fail: 26h, warn: 25h}",
-    "alerts": "alerts: {channel: C0123456789, owners: [team:finance], severity: notify, quiet: 22:00-07:00 Europe/Berlin, page_after: 3 failures or 2h}",
+    "alerts": "alerts: {channel: C0123456789, owners: [team:finance], severity: notify, quiet: 22:00-07:00 Europe/Berlin, page_after: 3 failures or 2h, receivers: [oncall]}",
     "checks": "checks: {row_count: {min: 1000}, not_null: [order_id]}",
     "upstream": "upstream: [raw_data.orders]",
 }

@@ -45,7 +45,14 @@ from run_elt_dagster.orchestration.rebuild import op_name
 from run_elt_dagster.orchestration.schedule import schedule_of
 from run_elt_dagster.orchestration.sources import JOB_NAME as OBSERVE_NAME
 from run_elt_dagster.orchestration.sources import observe_sources_job
-from run_elt_dagster.orchestration.specs import asset_key, channels_of, owners_of, rules_of, source_assets
+from run_elt_dagster.orchestration.specs import (
+    asset_key,
+    channels_of,
+    owners_of,
+    receivers_of,
+    rules_of,
+    source_assets,
+)
 from run_elt_dagster.orchestration.unrecorded import say_on_stderr
 from run_elt_dagster.runs.code_location import Place, embedded_target
 from run_elt_dagster.settings import EMBEDDED_DATABASE, PublishOptions, Settings, is_validation
@@ -480,6 +487,7 @@ def alerts_of(loaded: Sequence[Loaded], settings: Settings, place: Place) -> Ale
             update={"deployment": settings.deployment, "database": ", ".join(databases)}
         ),
         channels={name: channel for each in loaded for name, channel in channels_of(each.tables).items()},
+        receivers={name: named for each in loaded for name, named in receivers_of(each.tables).items()},
         rules={name: rule for each in loaded for name, rule in rules_of(each.tables).items()},
         owners={name: owners for each in loaded for name, owners in owners_of(each.tables).items()},
         jobs=tuple(job.name for each in loaded for job in jobs_of(each.tables, each.folder.timetable)),

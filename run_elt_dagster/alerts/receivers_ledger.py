@@ -66,6 +66,7 @@ class Incident:
         title: What failed, in one line.
         count: How many runs failed.
         members: Runs that may lack different partitions, the newest; empty where tables are built whole.
+        to: The receivers that get what becomes of it; empty for all.
     """
 
     run_id: str
@@ -76,6 +77,7 @@ class Incident:
     title: str
     count: int = 1
     members: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class ReceiverLedger:
         news: The alerts that some receiver has not got, the oldest first.
         incidents: Those that are open, the oldest first.
         standings: By the name of the receiver.
-        late: Of each lateness by its id, how many of its messages became alerts, and its title.
+        late: Of each lateness by its id, how many of its messages became alerts, its title, and the receivers that got it; none for all.
         backfills: Those that were told of.
         taking: Runs that are in it, and may not have the tag yet that says so.
     """
@@ -127,7 +129,9 @@ class ReceiverLedger:
     news: tuple[News, ...] = ()
     incidents: tuple[Incident, ...] = ()
     standings: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
-    late: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    late: Mapping[str, tuple[int, str, tuple[str, ...]]] = field(
+        default_factory=dict[str, tuple[int, str, tuple[str, ...]]]
+    )
     backfills: tuple[str, ...] = ()
     taking: tuple[str, ...] = ()
 
@@ -239,7 +243,7 @@ def _from_json(kept: Any) -> ReceiverLedger:
         news=tuple(News(**_known(News, each)) for each in kept["news"]),
         incidents=tuple(Incident(**_known(Incident, each)) for each in kept["incidents"]),
         standings={name: Standing(**_known(Standing, each)) for name, each in kept["standings"].items()},
-        late={id_: (int(each[0]), str(each[1])) for id_, each in kept["late"].items()},
+        late={id_: (int(each[0]), str(each[1]), tuple(each[2:] and each[2])) for id_, each in kept["late"].items()},
         backfills=tuple(kept["backfills"]),
         taking=tuple(kept["taking"]),
     )
@@ -249,7 +253,7 @@ def _known(of: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what a later release has kept besides."""
     names = {each.name for each in fields(of)}
     return {
-        name: tuple(value) if isinstance(value, list) and name in ("left", "members", "sending") else value
+        name: tuple(value) if isinstance(value, list) and name in ("left", "members", "sending", "to") else value
         for name, value in kept.items()
         if name in names
     }

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
@@ -121,11 +121,24 @@ class Newsroom:
                 self._log.error(f"the alert {each.id} was not sent to the receiver {name} within 48 h: {each.title}")
         return replace(ledger, news=tuple(news), standings=standings)
 
-    def _add(self, what: What, of: str, message: tuple[str, str], *, at: float | None = None) -> None:
+    def _add(
+        self, what: What, of: str, message: tuple[str, str], *, at: float | None = None, to: Sequence[str] = ()
+    ) -> None:
         title, body = message
         id_ = uuid4().hex[:_ID_CHARACTERS]
         at = self._now if at is None else at
-        self.ledger = self.ledger.added(News(id_, what, of, at, title, body, self._receivers))
+        left = tuple(name for name in self._receivers if name in to or not to)
+        self.ledger = self.ledger.added(News(id_, what, of, at, title, body, left))
+
+    def _to(self, names: Iterable[str], *, told: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return which receivers get an alert about some tables, and those that were told before: who got the first hears of the end.
+
+        Args:
+            names: The tables.
+            told: The receivers of what was told before, empty for all; None if nothing was.
+        """
+        to = self._alerts.receivers_of(names, self._receivers)
+        return to if told is None else tuple(name for name in self._receivers if name in (*to, *told) or not told)
 
     def _take_failures(self, *, surely_ours: bool) -> None:
         started, here = time.monotonic(), self._alerts.here
@@ -164,12 +177,12 @@ class Newsroom:
         incident = next((one for one in self.ledger.incidents if one.fingerprint == failure.fingerprint), None)
         if incident is not None:
             return self._repeat(incident, failure, record)
-        message = plain_text(failure_message(failure, style=self._style))
-        self._add("failed", run_id, message, at=ended_at_of(record))
+        message, to = plain_text(failure_message(failure, style=self._style)), self._to(_names(failure))
+        self._add("failed", run_id, message, at=ended_at_of(record), to=to)
         if failure.tables:
             members = (run_id,) if is_in_parts(record.dagster_run) else ()
             at = ended_at_of(record)
-            one = Incident(run_id, failure.fingerprint, at, at, self._now, message[0], members=members)
+            one = Incident(run_id, failure.fingerprint, at, at, self._now, message[0], members=members, to=to)
             self.ledger = replace(self.ledger, incidents=(*self.ledger.incidents, one)[-MOST_INCIDENTS:])
         return None
 
@@ -185,13 +198,14 @@ class Newsroom:
 
     def _repeat(self, incident: Incident, failure: RunFailure, record: dg.RunRecord) -> None:
         at, count, run_id = ended_at_of(record), incident.count + 1, record.dagster_run.run_id
+        to = self._to(_names(failure), told=incident.to)
         one = replace(incident, count=count, last_failed_at=max(incident.last_failed_at, at))
         if incident.members:
             one = replace(one, members=(*incident.members, run_id)[-MOST_MEMBERS:])
         if self._now - incident.told_at >= AGAIN_SECONDS and not self._is_acknowledged(incident):
             title, body = plain_text(repeat_message(failure, style=self._style, count=count))
-            self._add("again", incident.run_id, (incident.title, f"{title}\n{body}"), at=at)
-            one = replace(one, told_at=self._now)
+            self._add("again", incident.run_id, (incident.title, f"{title}\n{body}"), at=at, to=to)
+            one = replace(one, told_at=self._now, to=to)
         self._keep(one)
 
     def _is_acknowledged(self, incident: Incident) -> bool:
@@ -205,9 +219,11 @@ class Newsroom:
     def _take_recoveries(self, incidents: Sequence[Incident]) -> None:
         tables = self._tables_of(incidents)
         for incident in self._materialized_since(incidents, tables):
-            if self._is_over(incident, tables[incident.run_id]):
+            names = tables[incident.run_id]
+            if self._is_over(incident, names):
                 self._forget_untold(incident.run_id)
-                self._add("recovered", incident.run_id, _recovery(incident, tables[incident.run_id]))
+                to = self._to(names, told=incident.to)
+                self._add("recovered", incident.run_id, _recovery(incident, names), to=to)
                 left = tuple(each for each in self.ledger.incidents if each.run_id != incident.run_id)
                 self.ledger = replace(self.ledger, incidents=left)
 
@@ -260,17 +276,18 @@ class Newsroom:
             is_told = lateness.is_told or self._is_without_slack
             if is_told and not is_quiet(self._alerts, lateness):
                 self._take_lateness(lateness)
-        for id_, (_, title) in self.ledger.late.items():
+        for id_, (_, title, to) in self.ledger.late.items():
             if id_ not in found and title:
                 # Its end was told to Slack, and dropped, between two looks.
                 self._forget_untold(id_)
-                self._add("fresh", id_, (f"In time again: {title}"[:200], title))
+                self._add("fresh", id_, (f"In time again: {title}"[:200], title), to=to)
         kept = {id_: each for id_, each in self.ledger.late.items() if id_ in found}
         self.ledger = replace(self.ledger, late=kept)
 
     def _take_lateness(self, lateness: Lateness) -> None:
         watched = {table.name: table for table in self._alerts.watched}
-        taken, title = self.ledger.late.get(lateness.id, (0, ""))
+        taken, title, told = self.ledger.late.get(lateness.id, (0, "", None))
+        to = self._to(lateness.tables, told=told)
         tellings = lateness.tellings or (Telling("late", tuple(lateness.tables), self._now),)
         for telling in tellings[taken:]:
             if telling.what == "page":
@@ -287,9 +304,9 @@ class Newsroom:
             made = plain_text(message)
             # Told: a lateness that is gone from the other ledger later is no news any more.
             title = "" if telling.what == "fresh" else title or made[0]
-            self._add("fresh" if telling.what == "fresh" else "late", lateness.id, made, at=telling.at)
+            self._add("fresh" if telling.what == "fresh" else "late", lateness.id, made, at=telling.at, to=to)
         if len(tellings) != taken:
-            late = {**self.ledger.late, lateness.id: (len(tellings), title)}
+            late = {**self.ledger.late, lateness.id: (len(tellings), title, to)}
             self.ledger = replace(self.ledger, late=late)
 
     def _take_backfills(self) -> None:
@@ -297,7 +314,7 @@ class Newsroom:
             if backfill.failed_at.timestamp() < self.ledger.began_at:
                 continue
             message = plain_text(backfill_message(backfill, alerts=self._alerts, style=self._style))
-            self._add("backfill", backfill.id, message, at=backfill.failed_at.timestamp())
+            self._add("backfill", backfill.id, message, at=backfill.failed_at.timestamp(), to=self._to(backfill.tables))
             told = (*self.ledger.backfills, backfill.id)[-MOST_BACKFILLS:]
             self.ledger = replace(self.ledger, backfills=told)
 
@@ -314,6 +331,10 @@ def mark_taken(instance: dg.DagsterInstance, ledger: ReceiverLedger) -> Receiver
         if own(run, RECEIVERS) is None:
             instance.add_run_tags(run.run_id, {RECEIVERS: bound(run.run_id, "taken")})
     return replace(ledger, taking=())
+
+
+def _names(failure: RunFailure) -> list[str]:
+    return [table.name for table in failure.tables]
 
 
 def _recovery(incident: Incident, names: Sequence[str]) -> tuple[str, str]:

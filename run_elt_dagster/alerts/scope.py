@@ -117,6 +117,7 @@ class Alerts:
         watched: The tables that declare how old their rows may be.
         is_automated: Whether schedules and sensors run unless a person switches them off.
         channels: The channels of the tables whose alerts have one of their own, by the same keys.
+        receivers: The names of the receivers besides Slack, of the tables whose alerts do not go to all of them, by the same keys.
         rules: How urgent the alerts of the tables are whose files say it, by the same keys.
     """
 
@@ -133,6 +134,19 @@ class Alerts:
     is_automated: bool = True
     channels: Mapping[str, str] = field(default_factory=dict[str, str])
     rules: Mapping[str, AlertRule] = field(default_factory=dict[str, "AlertRule"])
+    receivers: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+
+    def receivers_of(self, names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+        """Return which receivers get an alert about some tables: those of each of them. An alert without a table goes to all.
+
+        Args:
+            names: The tables.
+            known: The names of the receivers of this deployment. A table whose file names none of them alerts all: no alert is lost by a name.
+        """
+        found = set[str]()
+        for name in names:
+            found.update({*self.receivers.get(name, ())} & {*known} or known)
+        return tuple(each for each in known if each in found or not found)
 
     def channel_of(self, names: Iterable[str]) -> str:
         """Return the channel that all of some tables have; empty for that of the deployment: tables of several share it."""

@@ -12,6 +12,7 @@ import dagster as dg
 from run_elt_dagster.doctor import account, channel, deployment, installation, receivers
 from run_elt_dagster.doctor.finding import Finding, skipped, summary, within
 from run_elt_dagster.doctor.installation import check_versions, read_settings, read_tables
+from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.settings import Settings, secret_values
 
@@ -46,9 +47,9 @@ def _is_live(open_instance: Callable[[], dg.DagsterInstance], start: str) -> boo
         return True
 
 
-def _alert_findings(settings: Settings) -> Iterator[Finding]:
+def _alert_findings(settings: Settings, tables: Catalogue | None) -> Iterator[Finding]:
     yield from channel.check_slack(settings)
-    yield from receivers.check_receivers(settings)
+    yield from receivers.check_receivers(settings, tables)
 
 
 def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection[str]) -> Iterator[tuple[str, Finding]]:
@@ -69,7 +70,7 @@ def _looks(open_instance: Callable[[], dg.DagsterInstance], sections: Collection
         ),
         "slack": (
             channel.LIMIT_SECONDS,
-            lambda: _alert_findings(settings) if settings else skipped(tuple(channel.Check), _NO_SETTINGS),
+            lambda: _alert_findings(settings, tables) if settings else skipped(tuple(channel.Check), _NO_SETTINGS),
         ),
         "dagster": (
             deployment.LIMIT_SECONDS,

@@ -30,6 +30,8 @@ _LONGEST = timedelta(days=1)
 _PAGE_AFTER = re.compile(
     r"(?P<failures>[2-9]|[1-9][0-9]{1,2}) failures(?: or (?P<time>[1-9][0-9]{0,4} ?[mhd]))?|(?P<only>[1-9][0-9]{0,4} ?[mhd])"
 )
+# As RUN_ELT_ALERT_RECEIVERS has them.
+_RECEIVER = re.compile(r"[a-z][a-z0-9_-]{0,29}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -48,6 +50,15 @@ def _owners(value: tuple[str, ...]) -> tuple[str, ...]:
     for owner in value:
         if not is_owner(owner):
             raise ValueError(f"requires e-mail addresses or team:<name>, got {owner[:100]}")
+    return value
+
+
+def _receivers(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("requires one name at least: an alert without a receiver could be lost")
+    for name in value:
+        if not _RECEIVER.fullmatch(name):
+            raise ValueError(f"requires names of receivers, as RUN_ELT_ALERT_RECEIVERS has them, got {name[:100]}")
     return value
 
 
@@ -114,6 +125,7 @@ class AlertRule(Strict):
             without a zone.
         page_after: When an alert of severity `notify` or `digest` pages all the same: `3 failures` in a row, `2h` of failing, or
             `3 failures or 2h`.
+        receivers: Which receivers of `RUN_ELT_ALERT_RECEIVERS` get its alerts, by name. Without it, all of them.
     """
 
     channel: Annotated[str, AfterValidator(_channel)] | None = None
@@ -125,6 +137,14 @@ class AlertRule(Strict):
     severity: Severity | None = None
     quiet: Annotated[str, AfterValidator(_quiet)] | None = None
     page_after: Annotated[str, AfterValidator(_page_after)] | None = None
+    receivers: (
+        Annotated[
+            tuple[str, ...],
+            BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
+            AfterValidator(_receivers),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _is_of_its_severity(self) -> "AlertRule":

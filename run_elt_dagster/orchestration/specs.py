@@ -132,6 +132,11 @@ def channels_of(tables: Catalogue) -> dict[str, str]:
     return {_name_of(tables, key): table.alerts.channel for key, table in tables.items() if table.alerts.channel}
 
 
+def receivers_of(tables: Catalogue) -> dict[str, tuple[str, ...]]:
+    """Return the names of the receivers of the assets whose alerts do not go to all of them, by their keys with dots."""
+    return {_name_of(tables, key): table.alerts.receivers for key, table in tables.items() if table.alerts.receivers}
+
+
 def rules_of(tables: Catalogue) -> dict[str, AlertRule]:
     """Return the rules of the assets whose alerts have an urgency of their own, by their keys with dots."""
     return {_name_of(tables, key): table.alerts for key, table in tables.items() if table.alerts.has_urgency}

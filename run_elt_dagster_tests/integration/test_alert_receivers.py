@@ -47,12 +47,14 @@ class Receiving(AlertHarness):
     watches: bool = False
     rules: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
     is_without_slack: bool = False
+    named: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     @property
     def alerts(self) -> Alerts:
         rule = FreshWithin(fail="26h")  # type: ignore[arg-type]
         watched = [Watched(f"analytics.{name}", rule, schedule="daily", owners=()) for name in self.names]
-        return replace(super().alerts, watched=tuple(watched) if self.watches else (), rules=self.rules)
+        watched = watched if self.watches else []
+        return replace(super().alerts, watched=tuple(watched), rules=self.rules, receivers=self.named)
 
     def tell(self, seconds_later: float = 0, *, answer_seconds: float = PATIENCE_SECONDS) -> str:
         self.now += seconds_later
@@ -469,3 +471,62 @@ def test_alert_for_a_receiver_that_is_not_set_any_more_is_in_the_log(
     receiving.tell(60)
     assert caplog.text.count("that is not set any more") == 1, "in the first look alone"
     assert "hook-" not in caplog.text
+
+
+def test_alert_goes_to_the_receivers_of_its_tables_and_its_end_to_who_was_told(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    receiving.names = ("mau", "dau")
+    receiving.named = {"analytics.mau": ("hook",), "analytics.dau": ("elsewhere",)}
+    receiving.publish()
+    receiving.fail_only("mau")
+    receiving.tell()
+    assert (len(hook.taken), len(mail.taken)) == (1, 0)
+    receiving.fail_only("dau")
+    receiving.tell(15)
+    assert (len(hook.taken), len(mail.taken)) == (2, 1), "no receiver of that name: all get it"
+    receiving.named = {"analytics.mau": ("mail",), "analytics.dau": ("hook",)}
+    receiving.publish()
+    receiving.tell(15)
+    receiving.tell(15)
+    ends = [[each["title"] for each in hook.taken[2:]], [str(each["Subject"]) for each in mail.taken[1:]]]
+    assert ends == [["2 alerts, the newest: Published again: analytics.dau"]] * 2
+
+
+def test_late_table_goes_to_the_receivers_of_its_file(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    receiving.publish()
+    receiving.watches, receiving.named = True, {"analytics.mau": ("mail",)}
+    look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+    receiving.now += 27 * HOUR
+    look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+    receiving.tell()
+    receiving.named = {}
+    receiving.publish_now()
+    look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+    receiving.tell(15)
+    assert ([str(each["Subject"])[:12] for each in mail.taken], len(hook.taken)) == (
+        ["analytics.ma", "In time agai"],
+        1,
+    )
+
+
+def test_ledger_of_a_release_without_named_receivers_is_read() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        kept = {
+            "began_at": 1.0,
+            "news": [],
+            "incidents": [
+                {"run_id": "r", "fingerprint": "f", "failed_at": 1, "last_failed_at": 1, "told_at": 1, "title": "t"}
+            ],
+            "standings": {},
+            "late": {"l": [1, "title"]},
+            "backfills": [],
+            "taking": [],
+        }
+        key = dg.AssetKey(["alerts", "receivers"])
+        instance.report_runless_asset_event(dg.AssetObservation(key, partition="-", metadata={"ledger": kept}))
+        ledger = read_ledger(instance, "")
+    assert ledger is not None
+    assert (ledger.late, ledger.incidents[0].to) == ({"l": (1, "title", ())}, ())

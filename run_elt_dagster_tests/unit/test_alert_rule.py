@@ -9,7 +9,7 @@ from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.model.table_files import load_table
 from run_elt_dagster.orchestration.code_versions import code_version
-from run_elt_dagster.orchestration.specs import channels_of, owners_of, rules_of
+from run_elt_dagster.orchestration.specs import channels_of, owners_of, receivers_of, rules_of
 
 
 def folder(directory: Path, **files: str) -> Path:
@@ -26,11 +26,12 @@ def test_what_is_nearer_to_the_table_counts_key_by_key(tmp_path: Path) -> None:
         tmp_path,
         a="/* elt\nowner: team:sales\nalerts: {owners: [jane@example.com, team:sales]}\nelt */ select 1 as n",
         b="select 1 as n",
-        whole="channel: C0ALL\nowners: [team:data]\n",
+        whole="channel: C0ALL\nowners: [team:data]\nreceivers: oncall\n",
         sales="channel: C0SALES\n",
     )
     tables = load_tables(directory)
     assert channels_of(tables) == {"sales.a": "C0SALES", "sales.b": "C0SALES"}
+    assert receivers_of(tables) == {"sales.a": ("oncall",), "sales.b": ("oncall",)}
     assert owners_of(tables) == {"sales.a": ["team:sales", "jane@example.com"], "sales.b": ["team:data"]}
     assert load_table(directory, "sales.b").alerts == tables[("sales", "b")].alerts
 
@@ -49,7 +50,7 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
         (
             "owners: [team:a]\nchanel: C0A\n",
             2,
-            "unknown key 'chanel'. Known keys: channel, owners, severity, quiet, page_after.",
+            "unknown key 'chanel'. Known keys: channel, owners, severity, quiet, page_after, receivers.",
         ),
         ("owners:\n- Jane Doe\n", 1, "owners: requires e-mail addresses or team:<name>, got Jane Doe"),
         ("channel: C0A\nchannel: C0B\n", 2, "channel"),
@@ -61,6 +62,8 @@ def test_whom_the_alerts_concern_puts_no_table_out_of_date(tmp_path: Path) -> No
         ("severity: notify\npage_after: 1 failures\n", 2, "page_after: requires two failures or more"),
         ("severity: notify\npage_after: 2d\n", 2, "page_after: requires a day at most, got '2d'"),
         ("channel: C0A\nseverity: low\n", 2, "severity: requires 'page', 'notify' or 'digest', got 'low'."),
+        ("receivers: []\n", 1, "receivers: requires one name at least: an alert without a receiver could be lost"),
+        ("receivers: [on call]\n", 1, "receivers: requires names of receivers, as RUN_ELT_ALERT_RECEIVERS has them"),
         ("- C0A\n", 1, "alerts.yaml requires"),
     ],
 )

@@ -1,6 +1,7 @@
 """The receivers' addresses and texts."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,6 +11,9 @@ from run_elt_dagster.alerts.receivers import Receiver, problem_of, receivers_of
 from run_elt_dagster.alerts.receivers_delivery import Desk
 from run_elt_dagster.alerts.receivers_ledger import MOST_NEWS, News, ReceiverLedger, Standing
 from run_elt_dagster.alerts.receivers_text import BODY_LIMIT, letter_of, plain_text
+from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.doctor.receivers import check_receivers
+from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.settings import AlertSettings, Settings, SettingsError, secret_values
 
 SECRET = "pager=pagerduty://integration-key@api-key-0123 hook=json://user:pass-word@example.com/path?x=1"
@@ -135,3 +139,25 @@ def test_settings_without_receivers_have_none() -> None:
 def test_other_locations_stay_known_though_each_tick_fails_and_keeps_no_cursor() -> None:
     desk = Desk()
     assert [desk.knows_others(None, now=now) for now in (1e9, 1e9 + 15, 1e9 + 5000)] == [False, True, False]
+
+
+def test_doctor_names_the_receivers_that_files_name_in_vain(tmp_path: Path) -> None:
+    (tmp_path / "sales").mkdir()
+    (tmp_path / "sales" / "a.sql").write_text(
+        "/* elt\nalerts: {receivers: [hook, oncal]}\nelt */ select 1 as n", encoding="utf-8"
+    )
+    tables = load_tables(tmp_path)
+    settings = Settings(alerts=AlertSettings(receivers=SecretStr("hook=json://example.com")))
+    (unknown, _) = check_receivers(settings, tables)
+    assert "alerts.receivers of sales.a requires receivers of RUN_ELT_ALERT_RECEIVERS (hook), got oncal." in str(
+        unknown
+    )
+    assert list(check_receivers(Settings(), tables)) == []
+
+
+def test_alert_goes_to_the_receivers_that_its_tables_name() -> None:
+    alerts = Alerts(AlertSettings(), {}, (), receivers={"s.a": ("x",), "s.b": ("y", "gone"), "s.c": ("gone",)})
+    known = ("x", "y", "z")
+    named = [["s.a"], ["s.b"], ["s.a", "s.b"], ["s.c"], ["s.a", "s.d"], []]
+    got = [alerts.receivers_of(names, known) for names in named]
+    assert got == [("x",), ("y",), ("x", "y"), known, known, known]
