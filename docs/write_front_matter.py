@@ -253,8 +253,6 @@ def _page() -> str:
 
 
 _IN_PARTS = ("partitions", "increment")
-# Neither stands beside `publish_group`.
-_GOVERNED = ("policies", "object_tags")
 
 
 def _table_of_keys(made: Mapping[str, Any]) -> str:
@@ -262,8 +260,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
         f"| `{key}` | {made['properties'][key]['description']} | {_kind(part)} | {_default(part)} |"
         for key, part in made["properties"].items()
     ]
-    whole = "\n".join(_example(EXAMPLES, key) for key in made["properties"] if key not in (*_IN_PARTS, *_GOVERNED))
-    governed = "\n".join(_example(EXAMPLES, key) for key in _GOVERNED)
+    whole = "\n".join(_example(EXAMPLES, key) for key in made["properties"] if key not in _IN_PARTS)
     parts = "".join(f"```yaml\n{_example(EXAMPLES, key)}\n```\n\n" for key in _IN_PARTS)
     return (
         "\n".join(
@@ -276,7 +273,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is in no group may have these too:\n\n```yaml\n{governed}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
     )
 
 

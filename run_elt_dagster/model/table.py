@@ -333,13 +333,6 @@ class AnalyticsTable(Strict):
 
     @model_validator(mode="after")
     def _policies_suit_the_table(self) -> "AnalyticsTable":
-        for name in ("policies", "object_tags") if self.publish_group is not None else ():
-            if getattr(self, name):
-                raise LocatedError(
-                    f"cannot stand beside publish_group: what is put back where a group fails could lack them, got {self.publish_group}. "
-                    "Remove one of them",
-                    location=(name,),
-                )
         if self.policies is None:
             return self
         require_true_differences(self)

@@ -10,8 +10,10 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 
 from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.reason import Reason
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.group_lock import GroupLock
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 from run_elt_dagster.publish.methods import (
@@ -74,6 +76,7 @@ class GroupExchange:
 
     Attributes:
         is_open: Whether some tables may be exchanged and others not. Then the lock has to stay.
+        unprotected: For a table that readers see without its policies, why.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class GroupExchange:
         self._works = sorted(works, key=lambda work: work in firsts)
         self._done: list[TableWork] = [work for work in self._works if work in done]
         self.is_open = bool(self._done)
+        self.unprotected: dict[Key, PublishRefusedError] = {}
 
     def publish(self) -> None:
         """Exchange all tables that are not exchanged yet.
@@ -109,6 +113,8 @@ class GroupExchange:
             for work in waiting:
                 prepared.append(work)
                 with about(work):
+                    # Before all else: what comes next may let readers see it. All checks are over, and all tables are built.
+                    Governance(work).protect()
                     self._by(work).prepare(work)
             self._exchange(waiting)
         except BaseException:
@@ -118,6 +124,10 @@ class GroupExchange:
         self.is_open = False
         for work in self._works:
             self._by(work).finish(work)
+            try:
+                Governance(work).look_after()
+            except PublishRefusedError as error:
+                self.unprotected[work.table.key] = error
         self.drop_kept()
 
     def put_back(self) -> None:

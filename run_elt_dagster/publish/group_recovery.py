@@ -27,7 +27,7 @@ class EndedExchange:
         note: The run, and the tables.
         state: `forward` where readers see its rows in all tables, `back` where they see those of before in all, `open` where it could not
             be ended.
-        problem: Why it is not `forward`; empty if it is.
+        problem: Why it is not `forward`, or what readers' tables lack though it is; empty otherwise.
     """
 
     note: GroupNote
@@ -52,7 +52,9 @@ class EndedExchange:
             passed = "All tables had passed their checks"
             passed += ", or these were waived" if note.by else ""
             repeat = " Repeat the command: it notes and logs who has published." if note.by else ""
-            return f"{begun} {passed}, so the exchange is done now: readers see the new rows in all of them.{repeat}"
+            return (
+                f"{begun} {passed}, so the exchange is done now: readers see the new rows in all of them.{why}{repeat}"
+            )
         if self.state == "back":
             return f"{begun} Readers see in all of them what they saw before.{why}"
         return f"{begun} Readers may see new rows in some and old ones in others.{why} Materialize all tables of the group."
@@ -174,7 +176,8 @@ class _Left:
         if problem:
             return EndedExchange(self._note, "back", problem)
         self._drop_candidates()
-        return EndedExchange(self._note, "forward")
+        lacking = " ".join(error.refusal.problem for error in exchange.unprotected.values())
+        return EndedExchange(self._note, "forward", lacking)
 
     def _is_taken_back(self, work: TableWork) -> bool:
         """Return whether a person has written the rows of before over those of the run. Only a person knows which of them are wanted."""

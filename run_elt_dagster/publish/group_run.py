@@ -84,6 +84,7 @@ class GroupRun:
         self._ended: dict[Key, TableOutcome] = {}
         self._end_exchange = end_exchange
         # Broken files of the group: none of its tables is published while one of them cannot be built.
+        self._unprotected: Mapping[Key, PublishRefusedError] = {}
         self._broken = tuple(key for key, broken in catalogue.broken.items() if broken.publish_group == self.name)
 
     def clock(self) -> str:
@@ -161,9 +162,18 @@ class GroupRun:
         except Exception as error:  # noqa: BLE001 - it crosses to the main thread; lost here, the run would wait for ever
             return self._failed(TableOfGroupError(works[0], error))
         return [
-            replace(outcome, superseded_by=superseded[key].run_id if key in superseded else None)
+            replace(
+                outcome,
+                superseded_by=superseded[key].run_id if key in superseded else None,
+                failure=self._failure_after(key),
+            )
             for key, outcome in self._outcomes().items()
         ]
+
+    def _failure_after(self, key: Key) -> Failure | None:
+        """Return the failure of a table that was published, and lacks its policies."""
+        error = self._unprotected.get(key)
+        return failure_of(self._held[key].work, error) if error is not None else None
 
     def _blamed(self) -> tuple[Key, ...]:
         """Return the failed tables and the broken files that keep the group from being published."""
@@ -270,7 +280,7 @@ class GroupRun:
         try:
             exchange.publish()
         finally:
-            self._is_open = exchange.is_open
+            self._is_open, self._unprotected = exchange.is_open, exchange.unprotected
 
     # Whether some tables may be exchanged and others not.
     _is_open = False

@@ -238,11 +238,7 @@ class PlannedTable:
         if self.table.increment is not None:
             yield from self._merge_increment()
             return
-        stays = self.existing is not None and not replaces_object(self.table)
-        if self._options.applies_policies and stays and self.table.policies is not None:
-            yield references_sql(self.candidate)
-        if self._options.applies_policies:
-            yield from planned_before_exchange(self.table, self.target if stays else self.candidate, stays=stays)
+        yield from self.protect()
         names_run = self.table.publish == "overwrite" and self.existing is not None and self.is_owner
         if self.table.publish == "swap" and self.existing is not None:
             yield from map(show_grants_sql, (self.target, self.candidate))
@@ -250,8 +246,15 @@ class PlannedTable:
             yield comment_sql(self.target, self.comment("publishing"))
         yield self.exchange()
         yield from self.finish(names_run=names_run)
-        if self._options.applies_policies:
-            yield from planned_after_exchange(self.table, self.target)
+
+    def protect(self) -> Iterator[str]:
+        """Yield what protects a table which is built whole, before its exchange."""
+        if not self._options.applies_policies:
+            return
+        stays = self.existing is not None and not replaces_object(self.table)
+        if stays and self.table.policies is not None:
+            yield references_sql(self.candidate)
+        yield from planned_before_exchange(self.table, self.target if stays else self.candidate, stays=stays)
 
     def exchange(self) -> str:
         """Return the one statement that publishes a table which is built whole."""
@@ -265,7 +268,7 @@ class PlannedTable:
         )
 
     def finish(self, *, names_run: bool) -> Iterator[str]:
-        """Yield what follows it.
+        """Yield what follows it, the look at its policies and tags last.
 
         Args:
             names_run: Whether the comment of the table names the run afterwards.
@@ -275,6 +278,7 @@ class PlannedTable:
             yield from filter(None, [column_comments_sql(self.table, self.target)])
         if self._options.applies_policies:
             yield from self._settle(names_run=names_run)
+            yield from planned_after_exchange(self.table, self.target)
 
     def _settle(self, *, names_run: bool) -> Iterator[str]:
         """Yield what gives the published table its clustering and retention where the exchange does not."""

@@ -184,6 +184,7 @@ class _Exchange:
             yield keep_sql(each.target, each.candidate, is_transient=each.table.transient)
 
     def _prepare(self, each: PlannedTable) -> Iterator[str]:
+        yield from each.protect()
         if each.table.publish == "swap" and each.existing is not None:
             yield from map(show_grants_sql, (each.target, each.candidate))
         if self._names_run(each):

@@ -9,6 +9,9 @@ from run_elt_dagster_tests.faults.laboratory import Cell, FaultLab
 from run_elt_dagster_tests.simulator import StatementEvent
 
 Seen = tuple[int | None, ...]
+GOVERNED = (
+    "policies: {masking: {v: raw_data.group_mask}, join: raw_data.group_join}\nobject_tags: {raw_data.domain: sales}\n"
+)
 
 
 @dataclass
@@ -17,10 +20,12 @@ class GroupCell(Cell):
 
     Attributes:
         stage: The stage.
+        governed: Whether both tables have policies and tags, those of before too.
         sent: Its statements.
     """
 
     stage: str = "publish"
+    governed: bool = False
     sent: list[str] = field(default_factory=list)
 
     @property
@@ -39,6 +44,7 @@ class GroupCell(Cell):
         orders, totals = self.names
         texts = {orders: f"select {value} as v, 1 as n", totals: f"select v, n from analytics.{orders}"}
         setting = f"publish_group: {self.group}\n" if in_group else ""
+        setting += GOVERNED if self.governed else ""
         head = f"/* elt\n{setting}publish: {self.publish}\nelt */ "
         return [
             parse_table_file(Path(f"{name}.sql"), head + text, schema="analytics", table=name)
@@ -58,6 +64,28 @@ def publish_old_group(lab: FaultLab, cell: GroupCell) -> None:
         lab.sql(
             f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01T00:00:00Z]' as select 1 as v, 1 as n"
         )
+        if cell.governed:
+            lab.sql(f"alter table analytics.{name} modify column v set masking policy raw_data.group_mask")
+            lab.sql(f"alter table analytics.{name} set join policy raw_data.group_join")
+
+
+def create_policies(lab: FaultLab) -> None:
+    """Create the policies that governed groups declare."""
+    lab.sql("create masking policy if not exists raw_data.group_mask as (v int) returns int -> 0")
+    lab.sql("create join policy if not exists raw_data.group_join as () returns join_constraint -> join_constraint()")
+
+
+def policies_of_group(lab: FaultLab, cell: GroupCell) -> list[int]:
+    """Return how many policies each table has."""
+    return [
+        len(
+            lab.sql(
+                "select 1 from table(run_elt.information_schema.policy_references("
+                f"ref_entity_name => 'analytics.{name}', ref_entity_domain => 'table'))"
+            )
+        )
+        for name in cell.names
+    ]
 
 
 def seen_of_group(lab: FaultLab, cell: GroupCell) -> Seen:

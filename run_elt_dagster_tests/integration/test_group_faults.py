@@ -14,7 +14,14 @@ from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
-from run_elt_dagster_tests.faults.groups import GroupCell, Seen, publish_old_group, seen_of_group
+from run_elt_dagster_tests.faults.groups import (
+    GroupCell,
+    Seen,
+    create_policies,
+    policies_of_group,
+    publish_old_group,
+    seen_of_group,
+)
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED
 from run_elt_dagster_tests.faults.laboratory import (
     METHODS,
@@ -29,7 +36,11 @@ from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 NEW: Seen = (2, 2)
 # At the statements that readers notice alone; the matrix has all faults at all statements.
-USUAL = {("clone", "killed"), ("overwrite", "answer dropped")}
+USUAL = (
+    ("clone", "killed", False),
+    ("overwrite", "answer dropped", False),
+    pytest.param("clone", "answer dropped", True, marks=pytest.mark.thorough),
+)
 EXCHANGES = ("CREATE OR REPLACE TABLE", "ALTER TABLE", "INSERT OVERWRITE", "COMMIT")
 
 
@@ -42,9 +53,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
 NUMBERS = itertools.count(1)
 
 
-def run_cell(lab: FaultLab, publish: str, fault: str = "failed", *, index: int = -1, first: bool = False) -> GroupCell:
+def run_cell(
+    lab: FaultLab, publish: str, fault: str = "failed", *, index: int = -1, first: bool = False, governed: bool = False
+) -> GroupCell:
     """Run a cell on tables of its own, and check what readers see and what is said."""
-    cell = GroupCell(next(NUMBERS), publish, first, fault=fault, index=index)
+    cell = GroupCell(next(NUMBERS), publish, first, fault=fault, index=index, governed=governed)
+    if governed:
+        create_policies(lab)
     if not first:
         publish_old_group(lab, cell)
     lab.cells[cell.run_id] = cell
@@ -104,29 +119,37 @@ def check(lab: FaultLab, cell: GroupCell, outcomes: Sequence[TableOutcome]) -> N
     ), where
     assert not left_behind(lab, cell) or any(outcome.warnings for outcome in outcomes), where
     assert lock not in left_behind(lab, cell), where
+    if cell.governed and None not in seen_of_group(lab, cell):
+        # Old rows and new ones alike.
+        assert policies_of_group(lab, cell) == [2, 2], where
 
 
-@pytest.mark.parametrize(("publish", "fault"), sorted(USUAL))
-def test_fault_in_the_exchange_leaves_all_tables_old_or_all_new(lab: FaultLab, publish: str, fault: str) -> None:
-    clean = run_cell(lab, publish)
+@pytest.mark.parametrize(("publish", "fault", "governed"), USUAL)
+def test_fault_in_the_exchange_leaves_all_tables_old_or_all_new(
+    lab: FaultLab, publish: str, fault: str, *, governed: bool
+) -> None:
+    clean = run_cell(lab, publish, governed=governed)
     assert seen_of_group(lab, clean) == NEW
     exchanges = [
         index
         for index, sql in enumerate(clean.sent)
-        if sql.startswith(EXCHANGES) and '."KEPT_' not in sql.split(" CLONE ")[0]
+        if sql.startswith(EXCHANGES) and '."KEPT_' not in sql.split(" CLONE ")[0] and " SET " not in sql
     ]
     assert len(exchanges) == (3 if publish == "overwrite" else 2)
     for index in exchanges:
-        assert run_cell(lab, publish, fault, index=index).met.is_set()
+        assert run_cell(lab, publish, fault, index=index, governed=governed).met.is_set()
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("governed", [False, True], ids=["bare", "governed"])
 @pytest.mark.parametrize("first", [False, True], ids=["again", "first"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("publish", METHODS)
-def test_fault_at_any_statement_of_the_exchange(lab: FaultLab, publish: str, fault: str, *, first: bool) -> None:
+def test_fault_at_any_statement_of_the_exchange(
+    lab: FaultLab, publish: str, fault: str, *, first: bool, governed: bool
+) -> None:
     for index in itertools.count():
-        if not run_cell(lab, publish, fault, index=index, first=first).met.is_set():
+        if not run_cell(lab, publish, fault, index=index, first=first, governed=governed).met.is_set():
             assert index > 3
             return
 

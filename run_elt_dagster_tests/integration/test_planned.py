@@ -114,9 +114,11 @@ def as_planned(sql: str) -> str:
 )
 def test_planned_statements_of_a_group_are_those_that_a_run_sends(local_server: LocalServer, publish: str) -> None:
     head = f"/* elt\npublish_group: finance\npublish: {publish}\n{{}}\nelt */ "
+    local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
+    governed = "policies: {masking: {v: raw_data.mask}}\nobject_tags: {raw_data.domain: sales}\n"
     texts = {
         # The parent's name is the later one.
-        "mau": head.format("checks: {relationship: {n: analytics.source.n}}")
+        "mau": head.format(f"{governed}checks: {{relationship: {{n: analytics.source.n}}}}")
         + "select n, 2 as v from analytics.source",
         "source": head.format("columns: {n: {type: int, description: A number.}}") + "select 1::int as n",
     }

@@ -340,7 +340,6 @@ def test_changes_may_stand_beside_masked_columns_that_it_ignores() -> None:
             "policies:\n  row_access: {name: s.r, on: a}\nchecks: {changes: {key: b, max_removed: 1}}",
             "4: checks.changes: cannot stand beside a row access policy: rows that it hides would count as added, got s.r.",
         ),
-        ("policies: {masking: {a: s.m}}\npublish_group: g", "2: policies: cannot stand beside publish_group"),
         (
             "policies:\n  masking: {a: s.m}\nincrement: {column: a, key: b}",
             "3: policies.masking.a: cannot mask the column that an increment begins after of a table that is built in parts",
