@@ -6,6 +6,7 @@ second swap would bring the old rows back.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -322,8 +323,21 @@ class Publisher(ByHandDesk):
             inventory, clock = self._look_with_clock(runner)
             given = {"database": self.database, "options": self._options, "person": person, "waived": waived}
             outcome, by_hand = self._taken(runner, kept, inventory, clock, entered, **given)
+            if outcome.published and kept.start is None:
+                by_hand = self._named_to_readers(runner, kept) or by_hand
             left = clean_up(runner, outcome) if outcome.in_production else None
             return ByHandOutcome(outcome, by_hand if outcome.published else None, left)
+
+    def _named_to_readers(self, runner: StatementRunner, kept: Kept) -> ByHand | None:
+        """Return who has published the rows by the comment that readers see; None if Snowflake does not tell.
+
+        Two people may sign one candidate. The exchange of the one then carries the name of the other, and the log would have both.
+        """
+        with suppress(StatementError):
+            standing = self._look(runner).at(self._target(kept.table))
+            if standing is not None and _is_of_run(standing.marker, kept.marker.run_id):
+                return by_hand_in(standing.comment)
+        return None
 
     def _taken(
         self,

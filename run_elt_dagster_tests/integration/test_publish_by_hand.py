@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import by_hand_in, marker_in
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
 from run_elt_dagster.publish.rollback import Rollback
+from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster_tests.faults.laboratory import open_session
+from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
@@ -165,6 +168,31 @@ def test_two_people_at_once_publish_the_same_rows(local_server: LocalServer) -> 
         assert other.publish(second, person="ben", waived=()).by_hand is None
         assert isinstance(other.find(RUN), Published)
         assert local_server.seen() == [(4, 2, 2)]
+
+
+def test_of_two_people_at_the_same_time_readers_and_both_commands_name_one(local_server: LocalServer) -> None:
+    """The second one signs the candidate after the first, and its command ends before it drops it."""
+    assert local_server.run("0000000A", text(3, 1)).published
+    assert local_server.run(RUN, text(4, 2)).failure is not None
+    others: list[ByHandOutcome] = []
+
+    def keeps_the_candidate(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
+            raise SqlError("refused", errno=3001, sqlstate="42501")
+
+    def is_overtaken(state: State) -> None:
+        if state is State.EXCHANGE:
+            with local_server.account.hooked(keeps_the_candidate), publishing(local_server) as other:
+                others.append(by_hand(other))
+
+    with publishing(local_server) as publisher:
+        found = publisher.find(RUN)
+        assert isinstance(found, Kept)
+        done = publisher.publish(found, person="ben", waived=(), entered=is_overtaken)
+        seen = publisher.find(RUN)
+    assert isinstance(seen, Published)
+    assert seen.by_hand is not None
+    assert [done.by_hand, others[0].by_hand] == [seen.by_hand] * 2
 
 
 def test_table_in_parts_and_other_names_of_checks_are_refused(local_server: LocalServer) -> None:
