@@ -22,6 +22,7 @@ from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.runs.history_files import FILES, history_problems
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.storage.idle import IDLE
 from run_elt_dagster_tests.integration.test_embedded_directory import change, value
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.history import lay_empty_history
@@ -280,6 +281,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if mounted != 0:
         pytest.skip("requires the right to mount a file system")
     yield disk
+    IDLE.close()
     subprocess.run(["umount", disk], check=True)
 
 
@@ -326,4 +328,6 @@ def test_embedded_snowflake_on_a_read_only_disk_says_so_and_keeps_its_tables(dis
 
 
 def change_disk(disk: Path, mode: str) -> None:
+    # The kernel refuses while a file of the disk is open for writing: this process keeps connections to the storage.
+    IDLE.close()
     subprocess.run(["mount", "-o", f"remount,{mode}", disk], check=True)
