@@ -293,6 +293,7 @@ def test_role_that_its_policies_do_not_exempt_builds_no_candidate_that_others_ca
     assert (local_server.seen(), local_server.tables()) == (OLD, {"MAU"})
 
 
+@pytest.mark.thorough
 def test_candidate_that_lacks_a_policy_of_its_creating_statement_is_not_published(
     local_server: LocalServer, granted: Callable[[StatementEvent], None]
 ) -> None:

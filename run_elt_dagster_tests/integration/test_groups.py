@@ -167,49 +167,61 @@ def policies_of(server: LocalServer, table: str) -> list[str]:
     return [name for (name,) in found]
 
 
-@pytest.mark.parametrize("publish", cases(METHODS, usual=["clone"]))
-def test_policies_of_a_group_come_after_all_builds_and_before_the_first_exchange(
-    local_server: LocalServer, publish: str
-) -> None:
-    """The table that reads another one reads its candidate without policies. A table that loses them is told, and no other."""
+@pytest.fixture
+def policies(local_server: LocalServer) -> None:
     local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
     local_server.reader.sql(
         "create aggregation policy raw_data.groups as () returns aggregation_constraint -> no_aggregation_constraint()"
     )
+
+
+@pytest.mark.usefixtures("policies")
+@pytest.mark.parametrize("publish", cases(METHODS, usual=["clone"]))
+def test_policies_of_a_group_come_after_all_builds_and_before_the_first_exchange(
+    local_server: LocalServer, publish: str
+) -> None:
+    """The table that reads another one reads its candidate without policies."""
     order: list[str] = []
 
     def note(event: StatementEvent) -> None:
-        if event.phase == "before" and " generator" not in event.sql:
-            kind = "policy" if "SET MASKING POLICY" in event.sql or "SET AGGREGATION POLICY" in event.sql else ""
-            kind = kind or (
-                "build" if event.sql.startswith("CREATE OR REPLACE TABLE") and "AS (\n" in event.sql else ""
-            )
-            is_exchange = event.sql.startswith(("CREATE TABLE", "ALTER TABLE")) and (
-                " RENAME TO " in event.sql or "CLONE" in event.sql
-            )
-            order.append(kind or ("exchange" if is_exchange else ""))
+        if event.phase == "after":
+            return
+        if "SET MASKING POLICY" in event.sql or "SET AGGREGATION POLICY" in event.sql:
+            order.append("policy")
+        elif event.sql.startswith("CREATE OR REPLACE TABLE") and "AS (\n" in event.sql:
+            order.append("build")
+        elif event.sql.startswith(("CREATE TABLE", "ALTER TABLE")) and (
+            " RENAME TO " in event.sql or "CLONE" in event.sql
+        ):
+            order.append("exchange")
 
-    texts = group(1, publish, orders=GOVERNED, totals=GOVERNED)
     with local_server.account.hooked(note):
-        outcomes = local_server.run_all("00000001", texts)
+        outcomes = local_server.run_all("00000001", group(1, publish, orders=GOVERNED, totals=GOVERNED))
     assert all(outcome.published for outcome in outcomes.values()), outcomes
-    assert [kind for kind in order if kind] == ["build"] * 3 + ["policy"] * 4 + ["exchange"] * 3
+    assert order == ["build"] * 3 + ["policy"] * 4 + ["exchange"] * 3
+    assert [policies_of(local_server, name) for name in NAMES] == [["GROUPS", "MASK"], [], ["GROUPS", "MASK"]]
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("policies")
+@pytest.mark.parametrize("publish", ["clone", "swap"])
+def test_table_of_a_group_that_lost_its_policies_fails_and_no_other(local_server: LocalServer, publish: str) -> None:
+    assert local_server.run_all("00000001", group(1, publish))["orders"].published
 
     def lose(event: StatementEvent) -> None:
-        if event.phase == "after" and event.sql.startswith(("CREATE OR REPLACE TABLE", "ALTER TABLE", "COMMIT")):
+        if event.phase == "after" and event.sql.startswith(("CREATE OR REPLACE TABLE", "ALTER TABLE")):
             session = local_server.account.session()
             session.sql("alter table if exists analytics.orders modify column v unset masking policy")
         if event.phase == "before" and "SET MASKING POLICY" in event.sql and '"ORDERS"' in event.sql:
             raise SqlError("SQL compilation error:\nrefused", errno=3001, sqlstate="42501")
 
     texts = group(2, publish, orders=GOVERNED, totals=GOVERNED)
-    if publish != "overwrite":
-        with local_server.account.hooked(lose):
-            outcomes = local_server.run_all("00000002", texts)
-        assert {name for name, outcome in outcomes.items() if not outcome.published} == {"orders"}
-        assert outcomes["orders"].failure is not None
-        assert "The table was published, and lacks its policies" in outcomes["orders"].failure.message
-        assert seen(local_server) == (2, 2, 2)
+    with local_server.account.hooked(lose):
+        outcomes = local_server.run_all("00000002", texts)
+    assert {name for name, outcome in outcomes.items() if not outcome.published} == {"orders"}
+    assert outcomes["orders"].failure is not None
+    assert "The table was published, and lacks its policies" in outcomes["orders"].failure.message
+    assert seen(local_server) == (2, 2, 2)
     assert all(each.published for each in local_server.run_all("00000003", texts).values())
     assert [policies_of(local_server, name) for name in NAMES] == [["GROUPS", "MASK"], [], ["GROUPS", "MASK"]]
     # After a swap, the table of before is kept under the candidate's name where its table has failed.
