@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 
 import dagster as dg
 
@@ -23,13 +24,15 @@ from run_elt_dagster.alerts.incidents import (
     are_published_since,
     declared_of,
     describe_in_short,
+    failures_told,
     is_in_parts,
     names_published_since,
+    open_firsts,
 )
 from run_elt_dagster.alerts.late_ledger import LateLedger, read_ledger
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of, start_of
 from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
-from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
+from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import read_snoozes
 from run_elt_dagster.model.local_time import TimeOfDay
@@ -66,6 +69,7 @@ def look_for_digest(
     *,
     log: logging.Logger,
     checks: Checks | None = None,
+    known: Known | None = None,
 ) -> tuple[str, str]:
     """Add to the digests what is new, post those that are due, and bring the posted ones up to date. Safe to repeat.
 
@@ -76,6 +80,7 @@ def look_for_digest(
         cursor: What the last look has returned.
         log: Of the tick.
         checks: Returns the checks of the code location, by table and name; None if they are not known.
+        known: What the looks before have read of the open incidents.
 
     Returns:
         The next cursor, and what was found, for the tick.
@@ -91,7 +96,7 @@ def look_for_digest(
         write_digests(instance, alerts.location, ledger)
     for record in queued:
         take_into_digest(instance, record.dagster_run.run_id)
-    paged = _paged(alerts, instance, ledger)
+    paged = _paged(alerts, instance, ledger, known or Known())
     if paged != ledger:
         write_digests(instance, alerts.location, paged)
     ledger = _Delivery(alerts, instance, slack, paged, log=log).run()
@@ -303,17 +308,28 @@ def _over(
     return DigestLedger(tuple(digests))
 
 
-def _paged(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger) -> DigestLedger:
+def _paged(alerts: Alerts, instance: dg.DagsterInstance, ledger: DigestLedger, known: Known) -> DigestLedger:
     """Let out the failures whose tables page by now: the last run of the line alerts, as one of a table that pages."""
+
+    @cache
+    def firsts() -> Sequence[dg.RunRecord]:
+        return open_firsts(alerts, instance)
+
+    def failures(line: Line, name: str, least: int | None) -> int:
+        """Return how often a table has failed in a row by the last run of a line: alone, and beside tables that are more urgent."""
+        row = [each for each in in_row if name in each.tables]
+        count = sum(each.row for each in row)
+        if least is None or count >= least:
+            return count
+        told = failures_told(alerts, instance, name, firsts(), until=line.last_at, known=known)
+        return max(count, told + sum(each.row_untold for each in row))
+
     in_row = [line for line in ledger.lines if line.what == "failed" and not line.over_at]
     failing = [line for line in in_row if not line.paged_at]
 
     def words(line: Line) -> str:
         found = (
-            rule.words(
-                failures=sum(each.row for each in in_row if name in each.tables),
-                seconds=alerts.clock() - line.row_at,
-            )
+            rule.words(failures=failures(line, name, rule.failures), seconds=alerts.clock() - line.row_at)
             for name, rule in alerts.escalations_of(line.tables).items()
         )
         return next(filter(None, found), "")

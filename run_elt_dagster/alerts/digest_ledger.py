@@ -55,6 +55,11 @@ class Line:
     row_at: float = 0
     paged_at: float = 0
 
+    @property
+    def row_untold(self) -> int:
+        """How many failures of its row have no message of their own: of one that pages, the last run has."""
+        return self.row - bool(self.paged_at)
+
     def again(self, other: "Line") -> "Line":
         """Return it with one more occurrence; itself if it knows that one."""
         if not other.runs or other.runs[0] in self.runs:

@@ -1,14 +1,23 @@
 """Escalation: an alert that did not page does, after some failures in a row or some time, unless a person has taken it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from run_elt_dagster.alerts.blocks import date_text, everybody, mentions, names_text, plain_message, say
 from run_elt_dagster.alerts.delivery import DOUBTFUL_PROBE_SECONDS, note_on_first
-from run_elt_dagster.alerts.incidents import began_at, bring_up_to_date, count_alike, is_recovered, known_tables
+from run_elt_dagster.alerts.digest_ledger import Line, read_digests
+from run_elt_dagster.alerts.incidents import (
+    began_at,
+    bring_up_to_date,
+    count_alike,
+    is_recovered,
+    known_tables,
+    names_published_since,
+)
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.notes import REASON_LIMIT, Acknowledgement
 from run_elt_dagster.alerts.posting import CHANNEL_ERRORS, Outcome, find_posted, is_gone, post
@@ -38,8 +47,11 @@ def escalate(
         return
     tables = known_tables(alerts, instance, firsts, known)
     known.counts = {run_id: count for run_id, count in known.counts.items() if run_id in tables}
+    lines = cache(lambda: tuple(read_digests(instance, alerts.location).lines))
     due = [
-        (record, words) for record in firsts if (words := _reason(alerts, instance, record, firsts=firsts, known=known))
+        (record, words)
+        for record in firsts
+        if (words := _reason(alerts, instance, record, firsts=firsts, lines=lines, known=known))
     ]
     snoozes = read_snoozes(alerts, instance) if due else {}
     for record, words in due:
@@ -64,6 +76,7 @@ def _reason(
     record: dg.RunRecord,
     *,
     firsts: Sequence[dg.RunRecord],
+    lines: Callable[[], Sequence[Line]],
     known: Known,
 ) -> str:
     """Return why an incident pages now; empty if it does not, or has."""
@@ -75,14 +88,26 @@ def _reason(
             [each for each in firsts if name in known.tables.get(each.dagster_run.run_id, ())] if rule.failures else []
         )
         failures = sum(_row(instance, each, known)[0] for each in alike)
+        in_digest = 0
+        if rule.failures is not None and failures < rule.failures:
+            in_digest = _in_digest(alerts, instance, name, lines(), until=LedgerEntry.of(first).last_failed_at)
+            failures += in_digest
         if rule.failures is not None and failures >= rule.failures:
             # One that is over stays open until its recovery is told, and is no failure in this row.
             rest = [each for each in alike if not is_recovered(alerts, instance, each.dagster_run, [name])]
-            failures = sum(_row(instance, each, known)[0] for each in rest)
+            failures = in_digest + sum(_row(instance, each, known)[0] for each in rest)
         began = _row(instance, record, known)[1] if rule.time is not None else alerts.clock()
         if words := rule.words(failures=failures, seconds=alerts.clock() - began):
             return words
     return ""
+
+
+def _in_digest(alerts: Alerts, instance: dg.DagsterInstance, name: str, lines: Sequence[Line], *, until: float) -> int:
+    """Return how often a table had failed in its row, before a moment, in runs that the digest tells of."""
+    alike = [line for line in lines if line.what == "failed" and not line.over_at and name in line.tables]
+    earlier = [line for line in alike if line.last_at <= until]
+    in_row = [line for line in earlier if not names_published_since(alerts, instance, [name], since=line.last_at)]
+    return sum(line.row_untold for line in in_row)
 
 
 def _row(instance: dg.DagsterInstance, record: dg.RunRecord, known: Known) -> tuple[int, float]:

@@ -273,6 +273,32 @@ def known_tables(
     return known.tables
 
 
+def failures_told(
+    alerts: Alerts,
+    instance: dg.DagsterInstance,
+    name: str,
+    firsts: Sequence[dg.RunRecord],
+    *,
+    until: float,
+    known: Known,
+) -> int:
+    """Return how many runs of open incidents failed in the row of failures of a table: since it was published last.
+
+    Args:
+        alerts: Whose incidents.
+        instance: Where they are.
+        name: The table.
+        firsts: As `open_firsts` returns them.
+        until: Not incidents that failed after this moment, in seconds since the epoch.
+        known: What the looks before have read.
+    """
+    tables = known_tables(alerts, instance, firsts, known)
+    earlier = [each for each in firsts if LedgerEntry.of(each.dagster_run).last_failed_at <= until]
+    of_table = [each for each in earlier if name in tables.get(each.dagster_run.run_id, ())]
+    in_row = [each for each in of_table if not is_recovered(alerts, instance, each.dagster_run, [name])]
+    return sum(count_alike(instance, each.dagster_run.run_id) for each in in_row)
+
+
 def _materialized_since(
     instance: dg.DagsterInstance, firsts: Sequence[dg.RunRecord], tables: Mapping[str, Sequence[str]]
 ) -> list[dg.RunRecord]:

@@ -157,13 +157,17 @@ def _late_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.Se
 
 
 def _digest_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    known = Known()
+
     def look(alerts: Alerts, context: dg.SensorEvaluationContext, channel: Slack) -> tuple[str, str]:
         from run_elt_dagster.alerts.digest import checks_of, look_for_digest  # noqa: PLC0415 - only a tick needs it
 
         if channel.is_left_out(alerts.settings):
             return context.cursor or "", _LEFT_OUT
         checks = partial(checks_of, context.repository_def) if context.repository_def is not None else None
-        return look_for_digest(alerts, context.instance, channel, context.cursor, log=context.log, checks=checks)
+        return look_for_digest(
+            alerts, context.instance, channel, context.cursor, log=context.log, checks=checks, known=known
+        )
 
     return _looking_sensor(
         located,

@@ -38,11 +38,13 @@ class Daily(AlertHarness):
     watched: tuple[Watched, ...] = ()
     cursor: str | None = None
     checks: list[tuple[str, str]] | None = None
+    others: dict[str, AlertRule] = field(default_factory=dict[str, AlertRule])
 
     @property
     def alerts(self) -> Alerts:
         rule = AlertRule.model_validate({"severity": self.severity or None, "page_after": self.page_after})
         rules = {f"analytics.{name}": rule for name in self.names} if self.severity else {}
+        rules |= self.others
         return replace(super().alerts, rules=rules, channels=self.channels, watched=self.watched)
 
     def look(self, seconds_later: float = 60) -> str:
@@ -479,3 +481,23 @@ def test_late_table_is_told_to_be_watched_no_more_after_the_last_rule_is_gone(da
     tick_of_retries(daily)
     late, gone = daily.stand_in.messages
     assert (gone["thread_ts"], "Without `fresh_within` by now: analytics.mau" in gone["text"]) == (late["ts"], True)
+
+
+@pytest.mark.parametrize("is_alone_last", [True, pytest.param(False, marks=pytest.mark.thorough)])
+def test_failures_beside_a_more_urgent_table_count_in_the_row_of_the_digest(daily: Daily, is_alone_last: bool) -> None:
+    daily.names, daily.page_after = ("mau", "dau"), "3 failures"
+    daily.others = {"analytics.dau": AlertRule(severity="notify")}
+    for is_alone in (False, True, True) if is_alone_last else (True, True, False):
+        daily.fail_only("mau") if is_alone else daily.fail()
+        daily.look()
+    daily.look()
+    paged = [each["text"] for each in daily.stand_in.messages if "3 failures in a row" in each["text"]]
+    assert len([text for text in paged if "<!subteam^S0123456789>" in text]) == (1 if is_alone_last else 2)
+    assert daily.ledger(daily.instance.get_runs(limit=1)[0].run_id).paged_at
+    daily.publish()
+    daily.look()
+    daily.fail()
+    posts = len([each for each in daily.stand_in.messages if "in a row" in each["text"]])
+    daily.look()
+    daily.look()
+    assert len([each for each in daily.stand_in.messages if "in a row" in each["text"]]) == posts
