@@ -278,9 +278,9 @@ class Newsroom:
                 self._take_lateness(lateness)
         for id_, (_, title, to) in self.ledger.late.items():
             if id_ not in found and title:
-                # Its end was told to Slack, and dropped, between two looks.
+                # Its end was told to Slack, and dropped, between two looks: in time again, or not watched any more.
                 self._forget_untold(id_)
-                self._add("fresh", id_, (f"In time again: {title}"[:200], title), to=to)
+                self._add("fresh", id_, (f"Over: {title}"[:200], title), to=to)
         kept = {id_: each for id_, each in self.ledger.late.items() if id_ in found}
         self.ledger = replace(self.ledger, late=kept)
 

@@ -18,11 +18,12 @@ from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
 from run_elt_dagster.alerts.late_tables import GRACE, look_for_late_tables
+from run_elt_dagster.alerts.leftovers import tell_leftovers
 from run_elt_dagster.alerts.receivers import NOT_INSTALLED, TEXT_LIMIT
 from run_elt_dagster.alerts.receivers_delivery import Desk, ReceiversUnusableError, tell_receivers
 from run_elt_dagster.alerts.receivers_ledger import ReceiverLedger, read_ledger
 from run_elt_dagster.alerts.receivers_sensor import receivers_asset, receivers_delivered
-from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.sensors import alert_sensors
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.freshness import FreshWithin
@@ -337,6 +338,24 @@ def test_late_table_is_told_without_slack_which_is_then_left_out(receiving: Rece
     assert [each["title"] for each in hook.taken[1:]] == [
         "In time again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
     ]
+
+
+def test_lateness_is_over_for_the_receivers_after_the_last_rule_is_gone(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    receiving.publish()
+    receiving.watches, known = True, Known()
+    for hours in (0, 27):
+        receiving.now += hours * HOUR
+        look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+    receiving.tell()
+    receiving.watches = False
+    for _ in range(2):
+        tell_leftovers(receiving.alerts, receiving.instance, receiving.slack, known, log=LOG)
+    receiving.tell(15)
+    receiving.tell(15)
+    late = "analytics.mau is late, and readers see old rows"
+    assert [each["title"] for each in hook.taken] == [late, f"Over: {late}"]
 
 
 def test_sensor_tells_the_receivers_and_slack_is_left_out_where_it_is_not_set(
