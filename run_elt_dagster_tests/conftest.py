@@ -43,7 +43,7 @@ def pytest_collection() -> Iterator[None]:
     gc.freeze()
 
 
-# How long a thorough test may take that says nothing else; the others: pyproject.toml.
+# How long a test may take in a thorough run that says nothing else: many do more there. Elsewhere: pyproject.toml.
 THOROUGH_SECONDS = 1800
 
 
@@ -54,9 +54,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    for item in items:
-        if item.get_closest_marker("thorough") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(THOROUGH_SECONDS))
+    else:
+        for item in items:
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(THOROUGH_SECONDS))
     ranks = {item: next((n for n, part in enumerate(WAITING) if part in item.nodeid), None) for item in items}
     slow = sorted((item for item, rank in ranks.items() if rank is not None), key=lambda item: ranks[item] or 0)
     others = [item for item, rank in ranks.items() if rank is None]
