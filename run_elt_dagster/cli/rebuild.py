@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import replace
 
 import click
 
@@ -11,11 +12,12 @@ from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import print_table
 from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.groups import groups_of
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.rebuild import RebuildPlan, plan_of, require_increment
+from run_elt_dagster.orchestration.show import Shown, planned_for
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
-from run_elt_dagster.publish.planned import planned_statements
 
 
 @click.command("rebuild")
@@ -52,14 +54,23 @@ def _plan(project: Project, table: AnalyticsTable) -> RebuildPlan:
         columns = (
             session.execute(f"SELECT * FROM {target.sql} LIMIT 0", tag={"stage": "inspect"}).columns if existing else ()
         )
-        statements = planned_statements(
-            table, inventory, database=database, columns=columns, options=project.settings.publishing, is_whole=True
+        tables, shown = (
+            project.tables(keeps_broken=True),
+            Shown(table.name, target, existing, table, inventory=inventory),
         )
-        return plan_of(instance, table, statements, rows=existing.rows if existing is not None else None)
+        statements = planned_for(
+            session, tables, shown, columns=columns, options=project.settings.publishing, is_whole=True
+        )
+        plan = plan_of(instance, table, statements, rows=existing.rows if existing is not None else None)
+        group = groups_of(tables.values()).get(table.publish_group or "", ())
+        return replace(plan, others=tuple(tuple(tables.asset_path(key)) for key in group if key != table.key))
 
 
 def _print(plan: RebuildPlan) -> None:
     print(f"{plan.table.name}, built whole:")
+    if plan.others:
+        others = ", ".join(".".join(path) for path in plan.others)
+        print(f"With it, the run builds the others of publish_group {plan.table.publish_group}: {others}.")
     last = f"{plan.last_whole_at:%Y-%m-%d %H:%M} UTC" if plan.last_whole_at is not None else "not known here"
     took = f", in {plan.last_seconds:,.1f} s" if plan.last_seconds is not None else ""
     changed = {True: "changed since then", False: "as it was then", None: "not known here"}[plan.is_outdated]

@@ -28,7 +28,7 @@ from run_elt_dagster.snowflake.runner import StatementRunner
 @click.option(
     "--partition",
     metavar="KEY",
-    help="The partition to roll back, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table requires it.",
+    help="The partition to roll back, as in 2024-01-31, or a range, FIRST...LAST. A partitioned table, or a group of them, requires it.",
 )
 def command(
     project: Project, table: str | None, *, group: str | None, is_agreed: bool, further: bool, partition: str | None
@@ -39,14 +39,15 @@ def command(
       run-elt rollback analytics.orders
       run-elt rollback analytics.orders_daily --partition 2024-01-31
       run-elt rollback --group finance
+      run-elt rollback --group orders_by_day --partition 2024-01-31
 
     It first prints what readers see now, what they will see and by which statement, and asks.
     """
-    if (table is None) == (group is None) or (group is not None and partition is not None):
-        raise click.UsageError("run-elt rollback requires SCHEMA.TABLE, or --group NAME without --partition.")
+    if (table is None) == (group is None):
+        raise click.UsageError("run-elt rollback requires either SCHEMA.TABLE or --group NAME.")
     try:
         if group is not None:
-            return roll_back_group(project, group, is_agreed=is_agreed, further=further)
+            return roll_back_group(project, group, partition, is_agreed=is_agreed, further=further)
         return _roll_back_one(project, table or "", partition, is_agreed=is_agreed, further=further)
     except KeyboardInterrupt:
         told = f"of {table} is unknown if its exchange was under way: run-elt show {table}"

@@ -6,11 +6,12 @@ import dagster as dg
 
 from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
-from run_elt_dagster.cli.rolling_back import noted, rolling_back
+from run_elt_dagster.cli.rolling_back import lock_of_one, noted, rolling_back
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.group_rollback import LockOfOne, alone_in_group
 from run_elt_dagster.publish.part_rollback import put_back
 from run_elt_dagster.publish.part_rollback_plan import (
     PartRollbackPlan,
@@ -49,18 +50,30 @@ def _roll_back(
         parts = parts_in(database)
         policies = project.settings.check_policies
         planner = PartRollbackPlanner(runner, table, parts, database=database, check_policies=policies)
-        plan = planner.plan(further=further)
+        of_one = lock_of_one(project, runner, table, database)
+        killed = of_one.left_by_one() if of_one is not None else None
+        plan = planner.plan(further=further, begun_at=killed.began_at if killed is not None else None)
         _print(plan)
         if not plan.versions:
-            return 0
+            # A command that was killed at its end has left the lock of the group.
+            return _given_back(of_one) if killed is not None else 0
         if not is_agreed and not agrees("rolling back", "Roll back?"):
             return 1
-        put_back(runner, plan)
-        left = noted(instance, _observations(plan))
+        with alone_in_group(of_one) as left:
+            put_back(runner, plan)
+        left += noted(instance, observations(plan))
         log.parts_rolled_back(plan)
     print(
         f"{plan.target}{_seen(plan)} ({plan.rows:,} rows). The next run that builds them publishes again: fix the SQL first."
     )
+    for problem in left:
+        say_on_stderr(problem)
+    return 1 if left else 0
+
+
+def _given_back(of_one: LockOfOne | None) -> int:
+    with alone_in_group(of_one) as left:
+        pass
     for problem in left:
         say_on_stderr(problem)
     return 1 if left else 0
@@ -89,11 +102,17 @@ def _print(plan: PartRollbackPlan) -> None:
         )
 
 
-def _observations(plan: PartRollbackPlan) -> Iterator[dg.AssetObservation]:
+def observations(plan: PartRollbackPlan, **more: str) -> Iterator[dg.AssetObservation]:
+    """Yield what the page of a table shows of its rollback.
+
+    Args:
+        plan: What was done.
+        more: What else the metadata says.
+    """
     for key, version in plan.versions.items():
         yield dg.AssetObservation(
             list(plan.table.asset_path),
             partition=key if plan.parts.is_partition else None,
             description=f"Rolled back to the previous version: {version.words}.",
-            metadata={"rolled_back_to": version.words, "rolled_back_from": version.present_words},
+            metadata={"rolled_back_to": version.words, "rolled_back_from": version.present_words, **more},
         )

@@ -9,7 +9,9 @@ import dagster as dg
 from run_elt_dagster.cli.asking import person
 from run_elt_dagster.cli.opening import dagster_instance, in_words
 from run_elt_dagster.cli.printing import say_on_stderr
+from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
+from run_elt_dagster.publish.group_rollback import LockOfOne, schemas_of_group
 from run_elt_dagster.publish.log_by_hand import ROLLBACK, LogByHand
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.runs.live import is_live
@@ -24,6 +26,18 @@ def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, Statem
         run = RunContext("rollback", ROLLBACK, is_live=lambda start: is_live(instance, start))
         log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
         yield instance, StatementRunner(session, run, threading.Event()), session.database, log
+
+
+def lock_of_one(project: Project, runner: StatementRunner, table: AnalyticsTable, database: str) -> LockOfOne | None:
+    """Return the lock of the group of a table that is rolled back by itself, and say that the others stay; None without a group."""
+    group = table.publish_group
+    if group is None:
+        return None
+    say_on_stderr(
+        f"The other tables of publish_group {group} stay as they are. All of them go back by run-elt rollback --group {group}"
+    )
+    schemas = schemas_of_group(project.tables(keeps_broken=True), group)
+    return LockOfOne(runner, table, schemas, database=database)
 
 
 def noted(instance: dg.DagsterInstance, observations: Iterable[dg.AssetObservation]) -> Sequence[str]:

@@ -43,19 +43,77 @@ def problems_of_groups(
     groups = groups_of(tables.values())
     for name, keys in groups.items():
         yield from _mixed_ways(name, [tables[key] for key in keys])
+        yield from _mixed_partitions(name, [tables[key] for key in keys])
+        yield from _reads_of_parts(name, keys, tables, reads)
     yield from _tables_between(groups, tables, reads)
 
 
 def _mixed_ways(name: str, tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
     """Yield the tables that are written in a transaction, where others are not: one exchange cannot have both."""
-    others = [table.name for table in tables if table.publish != "overwrite"]
+    others = [table.name for table in tables if not _is_written(table)]
     for table in tables if others else ():
-        if table.publish == "overwrite":
+        if _is_written(table):
             message = (
-                f"publish_group {name} requires publish: overwrite of all its tables or of none, got overwrite here and another way in "
-                f"{', '.join(others)}. They could not change together. Choose one way for all of them."
+                f"publish_group {name} requires publish: overwrite, partitions or an increment of all its tables or of none, got "
+                f"{_way_of(table)} here and publish: {_ways(tables)} in {', '.join(others)}. They could not change together. "
+                "Choose publish: overwrite for the tables that are built whole."
             )
-            yield TableProblem(table.path, table.line_of("publish"), message)
+            yield TableProblem(table.path, table.line_of(_setting_of(table)), message)
+
+
+def _is_written(table: AnalyticsTable) -> bool:
+    """Return whether its rows are written into the table that readers see, in a transaction."""
+    return table.is_in_parts or table.publish == "overwrite"
+
+
+def _ways(tables: Sequence[AnalyticsTable]) -> str:
+    return " or ".join(sorted({table.publish for table in tables if not _is_written(table)}))
+
+
+def _setting_of(table: AnalyticsTable) -> str:
+    return "partitions" if table.partitions is not None else "increment" if table.increment is not None else "publish"
+
+
+def _way_of(table: AnalyticsTable) -> str:
+    return _setting_of(table) if table.is_in_parts else f"publish: {table.publish}"
+
+
+def _mixed_partitions(name: str, tables: Sequence[AnalyticsTable]) -> Iterator[TableProblem]:
+    """Yield the tables that have other partitions than the first one that has some: a run has one range of partitions."""
+    model = next((table for table in tables if table.partitions is not None), None)
+    for table in tables if model is not None else ():
+        if model is not None and _periods(table) != (wanted := _periods(model)):
+            message = (
+                f"publish_group {name} requires the same partitions of all its tables or of none, got {_periods(table) or 'none'} here and "
+                f"{wanted} in {model.name}. A backfill would build them in different runs. Give all of them the same by, start and end, "
+                "or take the table out of the group."
+            )
+            setting = "partitions" if table.partitions is not None else "publish_group"
+            yield TableProblem(table.path, table.line_of(setting), message)
+
+
+def _periods(table: AnalyticsTable) -> str:
+    """Return which partitions a table has, in words; empty if it has none."""
+    found = table.partitions
+    if found is None:
+        return ""
+    start, end = (each.strftime(found.key_format) if each is not None else "" for each in (found.start, found.end))
+    return f"by {found.by} from {start}{f' to {end}' if end else ''}"
+
+
+def _reads_of_parts(
+    name: str, keys: Sequence[Key], tables: Mapping[Key, AnalyticsTable], reads: Mapping[Key, Mapping[Key, int]]
+) -> Iterator[TableProblem]:
+    """Yield the reads of a table in parts by another one of its group: its candidate has some of its rows alone."""
+    for key in keys:
+        for read, line in reads[key].items():
+            if read in keys and tables[read].is_in_parts:
+                message = (
+                    f"publish_group {name} requires that none of its tables reads one in parts, got {'.'.join(read)} with "
+                    f"{_setting_of(tables[read])}. Its candidate has the new rows alone, and the others would be missing. Read what it reads, "
+                    "or take one of the two out of the group."
+                )
+                yield TableProblem(tables[key].path, line, message)
 
 
 def _tables_between(

@@ -98,7 +98,7 @@ class AnalyticsTable(Strict):
         tags: Labels to filter by in the UI: letters, digits, `_`, `-` and `.`, 63 characters at most.
         publish: How the candidate becomes the table that readers see.
         publish_group: A name. Readers see all tables with this name change together: none is published before all have passed. A run builds
-            all of them or none. They may read each other. Not for a table with `partitions` or an `increment`.
+            all of them or none. They may read each other, but not one with `partitions` or an `increment`.
         transient: Without fail-safe, for tables that can always be built again.
         cluster_by: Columns of the clustering key, in its order.
         data_retention_days: How many days Snowflake keeps the rows of before, 90 at most, 1 with `transient`.
@@ -573,7 +573,6 @@ class AnalyticsTable(Strict):
 
 # What a table that is built in parts cannot say, and why. The third value of schema_change is its own.
 _NOT_IN_PARTS: Mapping[str, str] = {
-    "publish_group": "cannot be chosen for a table that is built in parts: its rows are exchanged in a transaction of its own",
     "publish": "cannot be chosen for a table that is built in parts: its rows are exchanged in one transaction",
     "schema_change": "requires fail or add for a table that is built in parts: its old rows stay, with their columns",
 }

@@ -74,6 +74,7 @@ class RebuildPlan:
         last_whole_at: When it was built whole last, aware, UTC; None where Dagster's history does not say.
         last_seconds: How long that took.
         is_outdated: Whether its file has changed since; None where Dagster's history does not say.
+        others: The keys of the assets of the other tables of its group: a run builds all of them.
     """
 
     table: AnalyticsTable
@@ -82,6 +83,7 @@ class RebuildPlan:
     last_whole_at: datetime | None
     last_seconds: float | None
     is_outdated: bool | None
+    others: tuple[tuple[str, ...], ...] = ()
 
     def command(self, target: Sequence[str], *, folder: str = "") -> list[str]:
         """Return the arguments of `dagster` that rebuild it.
@@ -91,7 +93,8 @@ class RebuildPlan:
             folder: Name of its folder, which its op is named after.
         """
         config = {"ops": {op_name(folder): {"config": {"rebuild": [self.table.name]}}}}
-        select = "/".join(self.table.asset_path)
+        select = " or ".join(f'key:"{"/".join(path)}"' for path in (self.table.asset_path, *self.others))
+        select = select if self.others else "/".join(self.table.asset_path)
         return [
             "asset",
             "materialize",

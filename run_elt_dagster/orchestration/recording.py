@@ -161,6 +161,8 @@ def _recorded_partitions(
     is_awaited: bool,
 ) -> Iterator[Event]:
     """Record the partitions of a table: those that were published, and what the checks say of each."""
+    if outcome.held_back_by:
+        log_event(context, held_back_observation(outcome, outcome.table.asset_path, broken=record.broken))
     published = published_partitions(outcome)
     if published:
         record.progress.tell(_published_partitions_line(outcome, published))

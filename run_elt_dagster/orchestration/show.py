@@ -213,6 +213,7 @@ def planned_for(
     columns: Sequence[str],
     options: PublishOptions,
     part: Slice | None = None,
+    is_whole: bool = False,
 ) -> Sequence[PlannedStatement]:
     """Return what a run would send for a declared table; of one of a group, what it would send for all tables of the group.
 
@@ -223,6 +224,7 @@ def planned_for(
         columns: Stored names of the columns of what stands there.
         options: How tables are published.
         part: The partitions that are built; None for the newest one.
+        is_whole: Whether the table is built whole, though it has an increment.
 
     Raises:
         StatementError: Snowflake does not answer.
@@ -232,13 +234,28 @@ def planned_for(
         return ()
     if table.publish_group is None or table.key not in catalogue:
         return planned_statements(
-            table, shown.inventory, database=database, columns=columns, options=options, part=part
+            table,
+            shown.inventory,
+            database=database,
+            columns=columns,
+            options=options,
+            part=part,
+            is_whole=is_whole,
         )
     others = [each for each in catalogue.values() if each.publish_group == table.publish_group]
     schemas = sorted({each.stored_schema for each in others})
     inventory = inventory_of(session.execute(inventory_sql(database, schemas), tag=_TAG).rows)
     there = columns_there(session, schemas, tag=_TAG)
-    group = planned_group(catalogue, table.publish_group, inventory, database=database, columns=there, options=options)
+    group = planned_group(
+        catalogue,
+        table.publish_group,
+        inventory,
+        database=database,
+        columns=there,
+        options=options,
+        part=part,
+        whole=[table.key] if is_whole else [],
+    )
     return group.statements
 
 

@@ -86,6 +86,8 @@ def require_alone(table: AnalyticsTable, run: str) -> None:
     if table.publish_group is not None:
         got = f"one of publish_group {table.publish_group}, whose other tables would keep the rows of another run"
         remedy = f"Publish all of them: run-elt publish --group {table.publish_group} --run {run}"
+        # All rows of such a group are exchanged in one transaction, and no command does that.
+        remedy = RAISE_THE_LIMIT if table.is_in_parts else remedy
         raise not_by_hand(table, "a table that is published by itself", got, remedy)
 
 

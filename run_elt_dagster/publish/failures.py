@@ -49,7 +49,11 @@ def failed_audit(work: TableWork, audits: Sequence[AuditOutcome]) -> Failure | N
 
 def if_wanted(work: TableWork, failed: Sequence[AuditOutcome]) -> str:
     """Return the command that publishes a difference which is no mistake; empty where something else has failed too, or it would refuse."""
-    if work.is_read_in_group or any(outcome.audit.kind != "changes" for outcome in failed):
+    if (
+        work.is_read_in_group
+        or work.is_in_one_transaction
+        or any(outcome.audit.kind != "changes" for outcome in failed)
+    ):
         return ""
     group = work.table.publish_group
     what = work.table.name if group is None else f"--group {group}"

@@ -8,7 +8,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -20,10 +20,11 @@ from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
-Act = Literal["exchanges", "rolls back"]
+Act = Literal["exchanges", "writes", "rolls back"]
 _NOTE = re.compile(
-    r"\[run_elt group (\S+) run (\S+) at (\S+)(?: by (\S+) since (\S+))? (exchanges|rolls back) ([^\]]+)\]"
+    r"\[run_elt group (\S+) run (\S+) at (\S+)(?: by (\S+) since (\S+))? (exchanges|writes|rolls back) ([^\]]+)\]"
 )
+_ACTS: Mapping[str, Act] = {"exchanges": "exchanges", "writes": "writes", "rolls back": "rolls back"}
 # A command takes seconds, or minutes where rows are written. Nobody can ask whether one of another machine still runs.
 COMMAND_HOURS = 1
 
@@ -37,7 +38,7 @@ class GroupNote:
         run_id: The run of the rows that readers see then, or that are taken from them. All tables have passed their audits.
         at: The snapshot of these rows, as their markers have it.
         tables: `schema.table` of each, as its file is named.
-        act: What is done to them.
+        act: What is done to them. `writes`: their rows are exchanged in one transaction.
         by: Who does it by hand, as `operator` returns it; empty for the run itself.
         since: When that began, by Snowflake's clock; empty for the run itself.
     """
@@ -54,6 +55,11 @@ class GroupNote:
     def is_rollback(self) -> bool:
         """Whether a person rolls the group back."""
         return self.act == "rolls back"
+
+    @property
+    def began_at(self) -> datetime | None:
+        """When a command began, aware, UTC; None for the run itself."""
+        return datetime.fromisoformat(self.since).astimezone(UTC) if self.since else None
 
     @property
     def is_of_one(self) -> bool:
@@ -127,8 +133,7 @@ def note_in(comment: str | None) -> GroupNote | None:
     if found is None:
         return None
     group, run_id, at, by, since, found_act, tables = found.groups()
-    act: Act = "rolls back" if found_act == "rolls back" else "exchanges"
-    return GroupNote(group, run_id, at, tuple(tables.split(" ")), act, by or "", since or "")
+    return GroupNote(group, run_id, at, tuple(tables.split(" ")), _ACTS[found_act], by or "", since or "")
 
 
 def lock_of(group: str, tables: Sequence[AnalyticsTable], *, database: str) -> Relation:

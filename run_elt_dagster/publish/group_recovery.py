@@ -10,8 +10,11 @@ from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged
 from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, locks_in
-from run_elt_dagster.publish.guards import TargetInventory, inventory_of, inventory_sql
-from run_elt_dagster.publish.methods import kept_of
+from run_elt_dagster.publish.group_transaction import drop_new, in_order, is_in_one_transaction
+from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.publish.methods import kept_of, method_of
+from run_elt_dagster.publish.partitions import all_markers_sql, lock_sql, markers_of
+from run_elt_dagster.publish.row_exchange import begin_sql, exchange_parameters
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
@@ -57,7 +60,10 @@ class EndedExchange:
             )
         if self.state == "back":
             return f"{begun} Readers see in all of them what they saw before.{why}"
-        return f"{begun} Readers may see new rows in some and old ones in others.{why} Materialize all tables of the group."
+        seen = "Readers may see new rows in some and old ones in others."
+        if note.act == "writes":
+            seen = "Readers see the new rows in all of them, or what they saw before."
+        return f"{begun} {seen}{why} Materialize all tables of the group."
 
 
 def end_left_exchanges(
@@ -108,8 +114,13 @@ def end_exchange(
     keys: list[Key] = [tuple(name.split(".")) for name in note.tables]
     if undeclared := [".".join(key) for key in keys if key not in tables]:
         return EndedExchange(note, "open", f"No file declares {', '.join(undeclared)} any more.")
+    found = [tables[key] for key in keys]
+    if note.act == "exchanges" and is_in_one_transaction(found):
+        # Their candidates have other rows than those of a table in parts.
+        return EndedExchange(note, "open", "Since then, the files of the group declare partitions or increments.")
     try:
-        return _Left(runner, [tables[key] for key in keys], lock, note, options).end()
+        left = _Left(runner, found, lock, note, options)
+        return left.end_transaction() if note.act == "writes" else left.end()
     except StatementError as error:
         return EndedExchange(note, "open", f"Snowflake does not say what readers see: {error}.")
 
@@ -171,13 +182,53 @@ class _Left:
             problem = f"{error}."
         if exchange.is_open:
             return EndedExchange(self._note, "open", problem or "Snowflake did not answer.")
-        with contextlib.suppress(StatementError):
-            self._lock.release()
+        self._release()
         if problem:
             return EndedExchange(self._note, "back", problem)
         self._drop_candidates()
         lacking = " ".join(error.refusal.problem for error in exchange.unprotected.values())
         return EndedExchange(self._note, "forward", lacking)
+
+    def end_transaction(self) -> EndedExchange:
+        """End it where all tables are exchanged in one transaction: it was committed, or has done nothing.
+
+        Raises:
+            StatementError: Snowflake does not say what readers see.
+        """
+        if self._is_committed(in_order(self._works)[0]):
+            for work in self._works:
+                if not work.table.is_in_parts:
+                    method_of(work.table).exchange(exists=not self._is_first(work)).finish(work)
+            self._release()
+            self._drop_candidates()
+            return EndedExchange(self._note, "forward")
+        with self._runner.fresh() as fresh:
+            for work in self._works:
+                drop_new(work, fresh)
+        self._release()
+        return EndedExchange(self._note, "back", "Its transaction was not committed.")
+
+    def _is_committed(self, work: TableWork) -> bool:
+        """Return whether the note of a table names the run, once no transaction has its lock."""
+        work.stage = "publish"
+        with self._runner.fresh(exchange_parameters(work.patience)) as fresh:
+            work.send(begin_sql(self._note.run_id), once=True, runner=fresh)
+            try:
+                work.send(lock_sql(work.target), once=True, runner=fresh)
+                noted = markers_of(work.send(all_markers_sql(work.target), once=True, runner=fresh).rows)
+            except StatementError as error:
+                # Without the table of notes, there was no transaction.
+                if error.errno != OBJECT_MISSING:
+                    raise
+                return False
+            finally:
+                with contextlib.suppress(StatementError):
+                    work.send("ROLLBACK", once=True, runner=fresh)
+        return any(each.marker == work.marker() for each in noted.partitions)
+
+    def _release(self) -> None:
+        with contextlib.suppress(StatementError):
+            self._lock.release()
 
     def _is_taken_back(self, work: TableWork) -> bool:
         """Return whether a person has written the rows of before over those of the run. Only a person knows which of them are wanted."""

@@ -5,7 +5,8 @@ ends: the lock says that it has begun.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from run_elt_dagster.model.lineage import Catalogue
@@ -179,12 +180,12 @@ class GroupRollback:
         except BaseException as error:
             is_back = not plan.is_half_done and self._is_put_back(due)
             if is_back:
-                _release(lock)
+                release(lock)
             if isinstance(error, (StatementError, PublishRefusedError)):
                 raise self._told(error, due, is_back=is_back) from error
             raise
         left = [problem for rollback, each in due for problem in rollback.clean_up(each)]
-        return (*left, *_release(lock))
+        return (*left, *release(lock))
 
     def _plans(self, *, further: bool, begun: tuple[str, str] | None) -> list[RollbackPlan]:
         plans, refused = list[RollbackPlan](), list[str]()
@@ -219,7 +220,7 @@ class GroupRollback:
     def _look(self) -> tuple[GroupNote | None, str]:
         """Return who has the lock of the group, and Snowflake's time."""
         schemas = [table.stored_schema for table in self._tables]
-        return _look_at_lock(self._runner, self._group, schemas, database=self._database)
+        return look_at_lock(self._runner, self._group, schemas, database=self._database)
 
     def _require_over(self, holder: GroupNote, now: str) -> None:
         """Require that whoever has the lock is over, and a command: what a run has left, another look ends forwards.
@@ -227,7 +228,7 @@ class GroupRollback:
         Raises:
             PublishRefusedError: It is not.
         """
-        if remedy := _remedy_beside(holder, self._runner.run.is_live, now=now):
+        if remedy := remedy_beside(holder, self._runner.run.is_live, now=now):
             raise self._refused("that nobody exchanges its tables", f"{holder.holder} that does", remedy)
 
     def _take_lock(self, plan: GroupRollbackPlan) -> GroupLock:
@@ -235,7 +236,7 @@ class GroupRollback:
         (run, at), names = _run_of(plan.plans[0]), tuple(table.name for table in self._tables)
         note = GroupNote(self._group, run or "unknown", at or "unknown", names, "rolls back", operator(), now)
         lock = GroupLock(self._runner, self._relation, note)
-        _take_over(lock, lambda holder: self._require_over(holder, now))
+        take_over(lock, lambda holder: self._require_over(holder, now))
         return lock
 
     def _exchange(self, due: Sequence[tuple[Rollback, RollbackPlan]]) -> None:
@@ -344,7 +345,7 @@ class RollbackOfOne(Rollback):
         check_policies: bool = True,
     ) -> None:
         super().__init__(runner, table, database=database, check_policies=check_policies)
-        self._group, self._schemas, self._database = table.publish_group or "", schemas, database
+        self._of_one = LockOfOne(runner, table, schemas, database=database)
         self._lock: GroupLock | None = None
 
     def plan(self, *, further: bool = False, begun: tuple[str, str] | None = None) -> RollbackPlan:
@@ -353,9 +354,8 @@ class RollbackOfOne(Rollback):
         Raises:
             PublishRefusedError: Somebody exchanges the group, besides.
         """
-        holder, now = self._look()
+        holder = self._of_one.left_by_one()
         if holder is not None:
-            self._require_own(holder, now=now)
             begun = begun or (holder.run_id, holder.at)
         return super().plan(further=further, begun=begun)
 
@@ -367,37 +367,75 @@ class RollbackOfOne(Rollback):
         Raises:
             PublishRefusedError: Somebody exchanges the group, besides.
         """
-        holder, now = self._look()
-        if plan.method == "done" and holder is None:
+        if plan.method == "done" and self._of_one.left_by_one() is None:
             return ()
-        self._lock = self._taken(plan, now=now)
+        self._lock = self._of_one.taken(*_run_of(plan))
         try:
             left = super().carry_out(plan)
         except BaseException:
             # What was begun, the comments say. A repeated command takes it up, and a run of the group publishes anew.
-            _release(self._lock)
+            release(self._lock)
             raise
-        return (*left, *_release(self._lock))
+        return (*left, *release(self._lock))
 
     def require_nobody_published(self, plan: RollbackPlan) -> None:
         """Look again, as `Rollback` does, and whether it has the lock of the group alone."""
-        holder, now = self._look()
-        if holder is not None and (self._lock is None or holder != self._lock.note):
-            self._require_own(holder, now=now)
+        self._of_one.left_by_one(besides=self._lock)
         super().require_nobody_published(plan)
 
-    def _taken(self, plan: RollbackPlan, *, now: str) -> GroupLock:
-        run, at = _run_of(plan)
+
+class LockOfOne:
+    """The lock of a group for one of its tables that goes back by itself.
+
+    Args:
+        runner: Sends its statements.
+        table: The table.
+        schemas: The stored schemas of the tables of its group. The lock stands in the first of them.
+        database: The stored name of its database.
+    """
+
+    def __init__(
+        self, runner: StatementRunner, table: AnalyticsTable, schemas: Collection[str], *, database: str
+    ) -> None:
+        self._runner, self._table, self._schemas, self._database = runner, table, schemas, database
+        self._group = table.publish_group or ""
+
+    def left_by_one(self, *, besides: GroupLock | None = None) -> GroupNote | None:
+        """Return the note of a command that was killed while it rolled this table back; None where nobody has the lock.
+
+        Args:
+            besides: The lock of this command itself.
+
+        Raises:
+            PublishRefusedError: Somebody else has the lock.
+        """
+        holder, now = self._look()
+        if holder is None or (besides is not None and holder == besides.note):
+            return None
+        self._require_own(holder, now=now)
+        return holder
+
+    def taken(self, run: str = "", at: str = "") -> GroupLock:
+        """Take the lock, also that of a killed command.
+
+        Args:
+            run: The start of the id of the run that is taken back; empty where that is unknown.
+            at: The snapshot of its rows.
+
+        Raises:
+            PublishRefusedError: Somebody else has the lock.
+        """
+        _, now = self._look()
         note = GroupNote(
             self._group, run or "unknown", at or "unknown", (self._table.name,), "rolls back", operator(), now
         )
         relation = Relation(self._database, min(self._schemas), lock_name(self._group))
         lock = GroupLock(self._runner, relation, note)
-        _take_over(lock, lambda holder: self._require_own(holder, now=now))
+        take_over(lock, lambda holder: self._require_own(holder, now=now))
         return lock
 
     def _look(self) -> tuple[GroupNote | None, str]:
-        return _look_at_lock(self._runner, self._group, self._schemas, database=self._database)
+        return look_at_lock(self._runner, self._group, self._schemas, database=self._database)
 
     def _require_own(self, holder: GroupNote, *, now: str) -> None:
         """Require that whoever has the lock is over, and has rolled this table back alone.
@@ -405,7 +443,7 @@ class RollbackOfOne(Rollback):
         Raises:
             PublishRefusedError: Somebody exchanges the group, or has left that half done.
         """
-        remedy = _remedy_beside(holder, self._runner.run.is_live, now=now)
+        remedy = remedy_beside(holder, self._runner.run.is_live, now=now)
         if not remedy and holder.tables != (self._table.name,):
             remedy = "It has not ended: repeat it first."
         if remedy:
@@ -413,7 +451,28 @@ class RollbackOfOne(Rollback):
             raise PublishRefusedError(Refusal(rule, f"{holder.holder} that does", remedy, seen=_NOTHING_CHANGED))
 
 
-def _take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> None:
+@contextmanager
+def alone_in_group(of_one: LockOfOne | None) -> Generator[list[str]]:
+    """Have the lock of a group while parts of one of its tables go back; without a group, do nothing.
+
+    Args:
+        of_one: The lock; None for a table without a group.
+
+    Yields:
+        What is left to do afterwards, in words.
+
+    Raises:
+        PublishRefusedError: Somebody else has the lock.
+    """
+    left = list[str]()
+    lock = of_one.taken() if of_one is not None else None
+    try:
+        yield left
+    finally:
+        left += release(lock) if lock is not None else []
+
+
+def take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> None:
     """Take a lock, also that of a command that is over.
 
     Args:
@@ -427,7 +486,7 @@ def _take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> No
             lock.release()
 
 
-def _release(lock: GroupLock) -> list[str]:
+def release(lock: GroupLock) -> list[str]:
     """Give a lock back, and return what is left to do, in words."""
     try:
         lock.release()
@@ -442,7 +501,7 @@ def schemas_of_group(catalogue: Catalogue, group: str) -> list[str]:
     return sorted(found | {key[0].upper() for key, each in catalogue.broken.items() if each.publish_group == group})
 
 
-def _look_at_lock(
+def look_at_lock(
     runner: StatementRunner, group: str, schemas: Collection[str], *, database: str
 ) -> tuple[GroupNote | None, str]:
     """Return who has the lock of a group, and Snowflake's time."""
@@ -452,7 +511,7 @@ def _look_at_lock(
     return next(iter(holders), None), server_instant(inventory, elapsed_seconds=0)
 
 
-def _remedy_beside(holder: GroupNote, is_live: Callable[[str], bool], *, now: str) -> str:
+def remedy_beside(holder: GroupNote, is_live: Callable[[str], bool], *, now: str) -> str:
     """Return what to do about who has the lock before anything is rolled back; empty for a rollback that is over."""
     is_over = holder.is_over(is_live, now=now)
     if holder.is_rollback:

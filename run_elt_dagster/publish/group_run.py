@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from run_elt_dagster.model.candidate import Marker, candidate_of
 from run_elt_dagster.model.groups import reading_candidates
 from run_elt_dagster.model.lineage import Catalogue, own_key
 from run_elt_dagster.model.names import Key
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import mark_as_failed
@@ -19,17 +21,23 @@ from run_elt_dagster.publish.group_exchange import (
     is_exchanged,
     of_another_run,
 )
-from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, lock_of
+from run_elt_dagster.publish.group_lock import Act, GroupLock, GroupNote, lock_of
 from run_elt_dagster.publish.group_recovery import EndExchange
+from run_elt_dagster.publish.group_transaction import GroupTransaction, is_in_one_transaction
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.increment_run import IncrementRun
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.rivals import SupersededError, newer_builds, wait_for_newer_builds
+from run_elt_dagster.publish.slice_run import SliceRun, run_slice
 from run_elt_dagster.publish.sources import held_back
 from run_elt_dagster.publish.table_run import EXCHANGES, State, TableRun, take_another_target
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
+
+Held = TableRun | SliceRun | IncrementRun
+"""A table that is audited, and waits for the others."""
 
 
 def in_group(catalogue: Catalogue, key: Key, group: Sequence[Key], *, database: str, run_id: str) -> AnalyticsTable:
@@ -80,7 +88,8 @@ class GroupRun:
         self.name = self._tables[0].publish_group or ""
         self._clock, self._began_at = clock, ""
         self._lock = threading.Lock()
-        self._held: dict[Key, TableRun] = {}
+        self._held: dict[Key, Held] = {}
+        self._is_in_one_transaction = is_in_one_transaction(self._tables)
         self._ended: dict[Key, TableOutcome] = {}
         self._end_exchange = end_exchange
         # Broken files of the group: none of its tables is published while one of them cannot be built.
@@ -110,8 +119,19 @@ class GroupRun:
         *,
         options: PublishOptions,
         entered: Callable[[State], None],
+        part: Slice | None = None,
+        is_whole: bool = False,
     ) -> TableOutcome | None:
         """Build and audit a table, and hold it for the others.
+
+        Args:
+            key: The table.
+            runner: Sends its statements.
+            inventory: What the target schemas hold.
+            options: How tables are published.
+            entered: Called with each state that is no end, as it begins.
+            part: Its partitions that are built; None for a table without partitions.
+            is_whole: Whether a table with increments is built whole.
 
         Returns:
             What became of it where it cannot be published; None where it is held.
@@ -121,16 +141,36 @@ class GroupRun:
         except ValueError as error:
             table, problem = self._catalogue[key], error
         if held := held_back(
-            TableWork(runner, self._catalogue[key], inventory, database=self._database, options=options)
+            TableWork(runner, self._catalogue[key], inventory, database=self._database, options=options, part=part)
         ):
             return held
-        run = TableRun(runner, table, inventory, self.clock, database=self._database, options=options)
+        given: dict[str, Any] = {"database": self._database, "options": options}
+        if table.partitions is not None and part is None:
+            return run_slice(runner, table, None, inventory, self.clock, **given)
+        run = self._run(table, runner, inventory, part=part, is_whole=is_whole, **given)
         run.work.is_read_in_group = any(key in self._catalogue.parents(other.key) for other in self._tables)
+        run.work.is_in_one_transaction = self._is_in_one_transaction
         if problem is not None:
             return replace(run.outcome(), failure=failure_of(run.work, problem))
         return self.hold(key, run, entered)
 
-    def hold(self, key: Key, run: TableRun, entered: Callable[[State], None]) -> TableOutcome | None:
+    def _run(
+        self,
+        table: AnalyticsTable,
+        runner: StatementRunner,
+        inventory: TargetInventory,
+        *,
+        part: Slice | None,
+        is_whole: bool,
+        **given: Any,
+    ) -> Held:
+        if part is not None:
+            return SliceRun(runner, table, part, inventory, self.clock, **given)
+        if table.increment is not None:
+            return IncrementRun(runner, table, inventory, self.clock, is_whole=is_whole, **given)
+        return TableRun(runner, table, inventory, self.clock, **given)
+
+    def hold(self, key: Key, run: Held, entered: Callable[[State], None]) -> TableOutcome | None:
         """Take a table to the end of its audit, and hold it for the others. It returns what `take` does."""
         outcome = run.hold(entered)
         if outcome is None:
@@ -156,6 +196,9 @@ class GroupRun:
         if blamed := self._blamed():
             return self._held_back(blamed)
         try:
+            if self._is_in_one_transaction:
+                self._publish_in_one_transaction(works)
+                return list(self._outcomes().values())
             superseded = self._publish(works)
         except TableOfGroupError as error:
             return self._failed(error)
@@ -189,14 +232,10 @@ class GroupRun:
         Raises:
             TableOfGroupError: One of them could not be published.
         """
-        waited = 0.0
         for _ in range(EXCHANGES):
             if superseded := self._let_newer_go_first(works):
                 return superseded
-            lock = self._new_lock(works[0])
-            with about(works[0]):
-                while (holder := lock.take()) is not None:
-                    waited = self._give_way(works[0], lock, holder, waited=waited)
+            lock = self._taken_lock(works[0])
             try:
                 if self._stand_still(works):
                     self._exchange(works, lock)
@@ -204,6 +243,22 @@ class GroupRun:
             finally:
                 self._release(lock, works)
         raise TableOfGroupError(works[0], self._moving(works[0]))
+
+    def _publish_in_one_transaction(self, works: Sequence[TableWork]) -> None:
+        """Publish tables whose rows are exchanged in one transaction. Their notes keep the order of runs, so nobody waits for a newer one.
+
+        Raises:
+            TableOfGroupError: They could not be published.
+        """
+        if newer := next((each.superseded_by for each in self._ended.values() if each.superseded_by), None):
+            raise TableOfGroupError(works[0], of_another_run(works[0], Marker("run", newer)))
+        lock = self._taken_lock(works[0])
+        exchange = GroupTransaction(self._runner.unstoppable(), list(self._held.values()))
+        try:
+            exchange.publish()
+        finally:
+            self._is_open = exchange.is_open
+            self._release(lock, works)
 
     def _let_newer_go_first(self, works: Sequence[TableWork]) -> dict[Key, Marker]:
         superseded: dict[Key, Marker] = {}
@@ -221,10 +276,26 @@ class GroupRun:
             raise TableOfGroupError(left[0], of_another_run(left[0], newer))
         return superseded
 
+    def _taken_lock(self, work: TableWork) -> GroupLock:
+        """Take the lock of the group, as soon as nobody else has it.
+
+        Raises:
+            TableOfGroupError: Somebody does not give it back.
+        """
+        lock = self._new_lock(work)
+        with about(work):
+            while (holder := lock.take()) is not None:
+                self._waited = self._give_way(work, lock, holder, waited=self._waited)
+        return lock
+
+    # How long all of it was waited for the lock, in seconds.
+    _waited = 0.0
+
     def _new_lock(self, work: TableWork) -> GroupLock:
         names = tuple(table.name for table in self._tables)
         since = self._clock() if self._by else ""
-        note = GroupNote(self.name, self._runner.run.run_id, work.snapshot_at, names, by=self._by, since=since)
+        act: Act = "writes" if self._is_in_one_transaction else "exchanges"
+        note = GroupNote(self.name, self._runner.run.run_id, work.snapshot_at, names, act, self._by, since)
         relation = lock_of(self.name, self._tables, database=self._database)
         return GroupLock(self._runner.unstoppable(), relation, note)
 
@@ -332,28 +403,30 @@ class GroupRun:
         for held in self._held.values():
             mark_as_failed(held.work)
         return [
-            replace(outcome, held_back_by=blamed, production=self._held[key].work.production)
+            replace(outcome, held_back_by=blamed, production=self._held[key].production)
             for key, outcome in self._outcomes().items()
         ]
 
     def _failed(self, error: TableOfGroupError) -> list[TableOutcome]:
         """Return the outcomes after an exchange that failed: the failure of one table, and the others held back because of it."""
         blamed = error.work.table.key
-        failure = failure_of(error.work, error.cause)
+        failure = self._held[blamed].failed_by(error.cause)
         if self._is_open:
             # Their candidates are what the next look goes on with.
             return [
-                replace(outcome, failure=self._half(self._held[key].work, failure))
+                replace(outcome, failure=self._half(self._held[key], failure))
                 for key, outcome in self._outcomes().items()
             ]
         outcomes = {outcome.table.key: outcome for outcome in self._held_back((blamed,))}
         outcomes[blamed] = replace(outcomes[blamed], failure=failure, held_back_by=(), production=None)
         return list(outcomes.values())
 
-    def _half(self, work: TableWork, failure: Failure) -> Failure:
-        seen = work.production
+    def _half(self, held: Held, failure: Failure) -> Failure:
+        work, seen = held.work, held.production
         done = "is published" if is_exchanged(work) else "is not published, or may not be"
         problem = f"publish_group {self.name} is published in part, and {work.table.name} {done}: {failure.problem}"
+        if self._is_in_one_transaction:
+            problem = f"publish_group {self.name} is published in one transaction, and whether it was committed is unknown: {failure.problem}"
         remedy = "The next run, the next look of the daemon or run-elt doctor ends it: all tables passed their checks."
         return replace(
             failure,

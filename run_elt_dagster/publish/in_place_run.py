@@ -3,22 +3,25 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
-from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly
+from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly, failure_of
 from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import PublishRefusedError, TargetInventory, policies_refusal
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.publish.row_exchange import KeyElsewhereError
+from run_elt_dagster.publish.row_exchange import KeyElsewhereError, RowExchange
 from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
+
+Step = tuple[State, Callable[[], None]]
 
 
 class InPlaceRun(ABC):
@@ -60,12 +63,61 @@ class InPlaceRun(ABC):
         Args:
             entered: Called with each state that is no end, as it begins.
         """
-        steps: Sequence[tuple[State, Callable[[], None]]] = (
+        self._go_on((*self._steps, (State.EXCHANGE, self._publish)), entered)
+        return self._outcome()
+
+    def hold(self, entered: Callable[[State], None] = lambda _: None) -> TableOutcome | None:
+        """Build and audit the table, and leave it to its group to publish it: all that was built, or nothing.
+
+        Returns:
+            What became of it where it cannot be published; None where it can.
+        """
+        self._go_on(self._steps, entered)
+        if self._failure is None:
+            self._failure = self._failed_checks()
+            if self._failure is not None:
+                mark_as_failed(self._work)
+        return None if self._failure is None else self._outcome()
+
+    @property
+    def work(self) -> TableWork:
+        """What is known of the table."""
+        return self._work
+
+    @property
+    def production(self) -> Production:
+        """What readers see of what this run did not publish."""
+        return self._production
+
+    def outcome(self) -> TableOutcome:
+        """Return what became of the table so far."""
+        return self._outcome()
+
+    @abstractmethod
+    def begin_exchange(self) -> RowExchange[Any]:
+        """Return what exchanges all that was built, for its group."""
+
+    @abstractmethod
+    def end_exchange(self, done: Any) -> None:
+        """Note what its group has exchanged, as the exchange returns it."""
+
+    def failed_by(self, error: Exception) -> Failure:
+        """Return the failure of the table by what its group has met, and note it."""
+        if isinstance(error, KeyElsewhereError):
+            self._note_broken_key(error)
+            self._failure = self._failed_checks()
+        self._failure = self._failure or self._failed(failure_of(self._work, error))
+        return self._failure
+
+    @property
+    def _steps(self) -> Sequence[Step]:
+        return (
             (State.CHECK_TARGET, self._check_target),
             (State.BUILD, self._build),
             (State.AUDIT, self._audit),
-            (State.EXCHANGE, self._publish),
         )
+
+    def _go_on(self, steps: Sequence[Step], entered: Callable[[State], None]) -> None:
         work = self._work
         try:
             for state, step in steps:
@@ -79,7 +131,6 @@ class InPlaceRun(ABC):
             self._failure = self._failed(failed_unexpectedly(work, error, after=None))
         if self._failure is not None and self._is_built:
             mark_as_failed(work)
-        return self._outcome()
 
     def _check_target(self) -> None:
         """Look before the build, because the build costs money."""
@@ -107,6 +158,14 @@ class InPlaceRun(ABC):
     @abstractmethod
     def _audit(self) -> None:
         """Ask the candidate."""
+
+    @abstractmethod
+    def _failed_checks(self) -> Failure | None:
+        """Return the failure of a candidate that has not passed all of its checks; None of one that has."""
+
+    @abstractmethod
+    def _note_broken_key(self, error: KeyElsewhereError) -> None:
+        """Note that a check of a key has failed in the exchange."""
 
     @abstractmethod
     def _publish(self) -> None:

@@ -20,7 +20,7 @@ from run_elt_dagster.publish.partitions import (
     newest_of,
     record_sql,
 )
-from run_elt_dagster.publish.row_exchange import RowExchange, insert_rows_sql
+from run_elt_dagster.publish.row_exchange import RowExchange, Superseding, insert_rows_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import StatementRunner
 
@@ -121,11 +121,17 @@ class IncrementExchange(RowExchange[MergedRows]):
     def _created(self) -> MergedRows:
         return MergedRows(self._rows)
 
-    def _exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> MergedRows:
+    def superseding(self, markers: Markers) -> Superseding | None:
+        """Return the newer run that has published the table."""
+        newest = newest_of(markers, self._work.standing)
+        return Superseding(newest) if newest is not None and newest.order > self._work.marker().order else None
+
+    def exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> MergedRows:
+        """Merge the candidate, unless readers see newer rows."""
         work = self._work
         newest = newest_of(markers, work.standing)
-        if newest is not None and newest.order > work.marker().order:
-            return MergedRows(self._total(fresh), newest.run_id)
+        if (newer := self.superseding(markers)) is not None:
+            return MergedRows(self._total(fresh), newer.marker.run_id)
         if _is_noted(work.marker(), markers):
             return self._found(fresh)
         self._require_base(newest)
@@ -135,7 +141,8 @@ class IncrementExchange(RowExchange[MergedRows]):
         self._has_noted = True
         return MergedRows(total)
 
-    def _found_done(self, markers: Markers, fresh: StatementRunner) -> MergedRows | None:
+    def found_done(self, markers: Markers, fresh: StatementRunner) -> MergedRows | None:
+        """Return what was merged, if it is noted."""
         return self._found(fresh) if _is_noted(self._work.marker(), markers) else None
 
     def _found(self, fresh: StatementRunner) -> MergedRows:

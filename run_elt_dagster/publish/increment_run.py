@@ -76,7 +76,7 @@ class IncrementRun(InPlaceRun):
         work.warnings += [f"{work.table.name}: {each}" for each in warned]
 
     def _publish(self) -> None:
-        self._failure = self._failed_audit()
+        self._failure = self._failed_checks()
         if self._failure is not None:
             return
         work = self._work
@@ -86,18 +86,16 @@ class IncrementRun(InPlaceRun):
             self._protect()
             return
         work.stage = "publish"
-        self._exchange = IncrementExchange(work, self._audits)
+        exchange = self.begin_exchange()
         try:
-            self._merged = self._exchange.publish()
+            self._merged = exchange.publish()
         except KeyElsewhereError as error:
-            self._audits = tuple(
-                with_keys_elsewhere(each, error.rows) if each.audit == error.audit else each for each in self._audits
-            )
-            self._failure = self._failed_audit()
+            self._note_broken_key(error)
+            self._failure = self._failed_checks()
         except Exception:
-            if self._exchange.done is not None:
-                self._merged = self._exchange.done
-            elif self._exchange.is_created:
+            if exchange.done is not None:
+                self._merged = exchange.done
+            elif exchange.is_created:
                 # Readers see the rows of the first statement, whatever has failed since.
                 self._merged = MergedRows(rows_to_merge(self._audits))
             raise
@@ -109,7 +107,21 @@ class IncrementRun(InPlaceRun):
         governance.protect_object(is_in_place=True)
         governance.look_after()
 
-    def _failed_audit(self) -> Failure | None:
+    def begin_exchange(self) -> IncrementExchange:
+        """Return what merges the candidate; in a group also one without rows, so the notes of all tables name one run."""
+        self._exchange = IncrementExchange(self._work, self._audits)
+        return self._exchange
+
+    def end_exchange(self, done: MergedRows) -> None:
+        """Note what was merged."""
+        self._merged = done
+
+    def _note_broken_key(self, error: KeyElsewhereError) -> None:
+        self._audits = tuple(
+            with_keys_elsewhere(each, error.rows) if each.audit == error.audit else each for each in self._audits
+        )
+
+    def _failed_checks(self) -> Failure | None:
         failure = failed_audit(self._work, self._audits)
         return failure and self._failed(failure)
 

@@ -13,10 +13,11 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.by_hand import ByHandDesk, not_by_hand
+from run_elt_dagster.publish.by_hand import RAISE_THE_LIMIT, ByHandDesk, not_by_hand
 from run_elt_dagster.publish.group_lock import GroupNote, locks_in, operator
 from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.group_run import GroupRun, in_group
+from run_elt_dagster.publish.group_transaction import is_in_one_transaction
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, KeptRun, Published, kept_or_published
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import State, clean_up
@@ -59,6 +60,11 @@ class GroupPublisher(ByHandDesk):
             PublishRefusedError: A table has neither, or some are published and others are not.
             StatementError: Snowflake does not answer.
         """
+        if is_in_one_transaction(self._tables):
+            # The candidate of a part says too little of itself to be exchanged with others days later.
+            parts = next(table for table in self._tables if table.is_in_parts)
+            got = f"{parts.name}, whose {parts.method}s are exchanged in place"
+            raise not_by_hand(self._tables[0], "a group whose tables are all built whole", got, RAISE_THE_LIMIT)
         database, inventory = self.database, self._look(self._runner(run))
         for lock, note in locks_in(inventory, database=database):
             if note.group == self._tables[0].publish_group:

@@ -17,6 +17,7 @@ from run_elt_dagster.publish.by_hand import (
     ByHandDesk,
     kept_candidates,
     not_by_hand,
+    require_alone,
     require_no_policies,
     the_one_kept,
     when_audited,
@@ -211,6 +212,7 @@ class PartitionPublisher(ByHandDesk):
             StatementError: Snowflake does not answer.
         """
         (table,), runner = self._tables, self._runner(run)
+        require_alone(table, run)
         require_no_policies(table)
         kept = kept_candidates(table, self._look(runner), run)
         if not kept and (noted := self._published(runner, run)):

@@ -5,7 +5,8 @@ has the rows, and the notes, as they were just before it. https://docs.snowflake
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from run_elt_dagster.audit.declared import audits_of
@@ -27,6 +28,7 @@ from run_elt_dagster.publish.guards import (
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.partitions import (
     INCREMENT_KEY,
+    WHOLE_KEY,
     Markers,
     PublishedPartition,
     markers_of,
@@ -100,6 +102,15 @@ def last_increment() -> Parts:
     )
 
 
+def last_exchange() -> Parts:
+    """Return all rows of a table that its group has written whole."""
+
+    def named(_: Sequence[str]) -> str:
+        return "the last exchange"
+
+    return replace(last_increment(), keys=(WHOLE_KEY,), named=named)
+
+
 @dataclass(frozen=True)
 class PartVersion:
     """What one part has now, and what it had before.
@@ -147,6 +158,7 @@ class PartRollbackPlan:
         versions: The parts whose rows come back, by the key.
         done: The keys of those that an earlier command has put back.
         columns: The columns in order.
+        notes: What is noted of all parts that were asked for, by the key.
     """
 
     table: AnalyticsTable
@@ -155,6 +167,7 @@ class PartRollbackPlan:
     versions: Mapping[str, PartVersion]
     done: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    notes: Mapping[str, PublishedPartition] = field(default_factory=dict[str, PublishedPartition])
 
     @property
     def rows(self) -> int:
@@ -195,6 +208,11 @@ def by_query(notes: Any) -> dict[str, list[str]]:
     return found
 
 
+def _is_put_back(note: PublishedPartition, *, further: bool, begun_at: datetime | None) -> bool:
+    """Return whether an earlier command has put a part back, and the person does not ask for the version before it."""
+    return note.marker.is_rolled_back and (not further or (begun_at is not None and note.published_at >= begun_at))
+
+
 class PartRollbackPlanner:
     """Finds out how the rows of before come back; nothing is changed.
 
@@ -219,7 +237,7 @@ class PartRollbackPlanner:
         self._target = target_of(table, database=database)
         self._check_policies, self._tag = check_policies, rollback_tag(table)
 
-    def plan(self, *, further: bool = False) -> PartRollbackPlan:
+    def plan(self, *, further: bool = False, begun_at: datetime | None = None) -> PartRollbackPlan:
         """Look which rows there are to go back to, and whether anything forbids it.
 
         A person may repeat the command because its answer was lost. So rows that an earlier command has put back stay, unless the
@@ -227,6 +245,7 @@ class PartRollbackPlanner:
 
         Args:
             further: Go back one version more than an earlier command has.
+            begun_at: When a killed command began. What it has put back stays, `further` or not.
 
         Raises:
             PublishRefusedError: There are none, or something forbids it.
@@ -237,7 +256,7 @@ class PartRollbackPlanner:
         )
         existing = self._existing(inventory)
         notes = self._notes(existing)
-        done = () if further else tuple(note.key for note in notes if note.marker.is_rolled_back)
+        done = tuple(note.key for note in notes if _is_put_back(note, further=further, begun_at=begun_at))
         due = [note for note in notes if note.key not in done]
         columns = tuple(str(name) for (name,) in self._send(columns_sql(self._target)).rows) if due else ()
         versions = {
@@ -245,7 +264,8 @@ class PartRollbackPlanner:
             for query_id, keys in by_query(self._with_something_before(due)).items()
             for key, version in self._versions(query_id, keys, {note.key: note for note in due}, columns).items()
         }
-        return PartRollbackPlan(self._table, self._target, self._parts, versions, done, columns)
+        by_key = {note.key: note for note in notes}
+        return PartRollbackPlan(self._table, self._target, self._parts, versions, done, columns, by_key)
 
     def _existing(self, inventory: TargetInventory) -> InventoryTable:
         """Return the table.

@@ -31,6 +31,8 @@ PARTITIONS_COMPARED = 7
 PARTITIONS_LISTED = 4000
 # The key of the row of the last increment, and the end of its time.
 INCREMENT_KEY = "increment"
+# The key of the row of a table that is written whole in the transaction of its group.
+WHOLE_KEY = "whole"
 _END = datetime(9999, 12, 31, tzinfo=UTC)
 # In UTC, whatever the session's time zone is.
 _NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
@@ -132,6 +134,11 @@ def increment_note(start: Start | None) -> Partition:
         start: Where its increment began; None if it has published the whole table.
     """
     return Partition(INCREMENT_KEY, start.at if start is not None else BEGINNING, _END)
+
+
+def whole_note() -> Partition:
+    """Return what is noted of a table that its group has written whole."""
+    return Partition(WHOLE_KEY, BEGINNING, _END)
 
 
 def newest_of(markers: Markers, standing: TableVersion | None) -> Marker | None:

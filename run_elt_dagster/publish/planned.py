@@ -49,6 +49,7 @@ from run_elt_dagster.publish.increment_exchange import delete_all_sql, delete_re
 from run_elt_dagster.publish.methods import exchange_sql, replaces_object
 from run_elt_dagster.publish.partitions import (
     INCREMENT_KEY,
+    WHOLE_KEY,
     all_markers_sql,
     earlier_sql,
     forget_all_sql,
@@ -58,6 +59,7 @@ from run_elt_dagster.publish.partitions import (
     partitions_table,
     record_sql,
     seen_and_noted_sql,
+    whole_note,
 )
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql
@@ -118,7 +120,7 @@ def planned_statements(
         is_whole: Whether a table with increments is built whole.
         part: The partitions that are built; None for the newest one.
     """
-    chosen = part or _newest(table)
+    chosen = part or newest_part(table)
     planned = PlannedTable(
         table, inventory, database=database, columns=columns, options=options, is_whole=is_whole, part=chosen
     )
@@ -232,11 +234,8 @@ class PlannedTable:
 
     def publish(self) -> Iterator[str]:
         """Yield the one statement that publishes, or the transaction that does, with what goes before and after it."""
-        if self._part is not None:
-            yield from self._exchange_slice(self._part)
-            return
-        if self.table.increment is not None:
-            yield from self._merge_increment()
+        if self.table.is_in_parts:
+            yield from self._in_a_transaction()
             return
         yield from self.protect()
         names_run = self.table.publish == "overwrite" and self.existing is not None and self.is_owner
@@ -287,10 +286,48 @@ class PlannedTable:
         elif self.table.publish == "clone" or (self.table.publish == "overwrite" and self.existing is None):
             yield from after_clone_sql(self.table, self.target)
 
-    def _begin(self, first: str) -> Iterator[str]:
-        """Yield what goes before a transaction, and its first statements."""
+    def before_rows(self) -> Iterator[str]:
+        """Yield what goes before the transaction that exchanges the rows."""
+        if self._part is not None:
+            pieces, marker = self._pieces(self._part), _marker("run")
+            yield from self._ready(
+                first_sql(self.table, self.target, self.candidate, marker=marker, pieces=pieces, whole=True)
+            )
+            return
+        yield from self._ready(exchange_sql(self.table, target=self.target, candidate=self.candidate, exists=False))
+
+    def noted_rows(self) -> str:
+        """Return the query for what is noted of the rows, in the transaction."""
+        return (
+            markers_sql(self.target, self._pieces(self._part))
+            if self._part is not None
+            else all_markers_sql(self.target)
+        )
+
+    def rows(self) -> Iterator[str]:
+        """Yield what exchanges the rows and notes them, in the transaction."""
+        if self._part is not None:
+            yield from self._slice_rows(self._part)
+        elif self.table.increment is not None:
+            yield from self._increment_rows()
+        else:
+            if self.existing is not None:
+                yield self.exchange()
+            query_id = QUERY_ID if self.existing is not None else None
+            yield forget_all_sql(self.target)
+            yield record_sql(self.target, [whole_note()], {WHOLE_KEY: 0}, _marker("run"), query_id=query_id)
+
+    def after_rows(self) -> Iterator[str]:
+        """Yield what follows the transaction."""
+        if self.table.is_in_parts:
+            yield from self._after_rows()
+        else:
+            yield from self.finish(names_run=self.existing is not None and self.is_owner)
+
+    def _ready(self, first: str) -> Iterator[str]:
         is_governed = self._options.applies_policies and self.table.policies is not None
-        has_policies_looked_up = self.existing is not None and self._options.check_policies and not is_governed
+        is_asked = self.table.is_in_parts and self._options.check_policies
+        has_policies_looked_up = self.existing is not None and is_asked and not is_governed
         yield self.look(*([policies_column_sql(self.target)] if has_policies_looked_up else []))
         if self.existing is None:
             if self._options.applies_policies:
@@ -301,8 +338,15 @@ class PlannedTable:
             yield references_sql(self.target)
             yield references_sql(self.candidate)
             yield from planned_before_exchange(self.table, self.target, stays=True)
+
+    def _in_a_transaction(self) -> Iterator[str]:
+        yield from self.before_rows()
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
+        yield self.noted_rows()
+        yield from self.rows()
+        yield "COMMIT"
+        yield from self._after_rows()
 
     def _after_rows(self) -> Iterator[str]:
         """Yield the looks after a transaction."""
@@ -314,10 +358,8 @@ class PlannedTable:
             yield from filter(None, [stored_as_sql(self.table, self.target)])
         yield from planned_after_exchange(self.table, self.target)
 
-    def _merge_increment(self) -> Iterator[str]:
+    def _increment_rows(self) -> Iterator[str]:
         target, candidate = self.target, self.candidate
-        yield from self._begin(exchange_sql(self.table, target=target, candidate=candidate, exists=False))
-        yield all_markers_sql(target)
         if self.existing is not None:
             is_whole = self._start is None
             yield delete_all_sql(target) if is_whole else delete_replaced_sql(target, candidate, key=self._key)
@@ -329,17 +371,13 @@ class PlannedTable:
         yield forget_all_sql(target)
         query_id = QUERY_ID if self.existing is not None else None
         yield record_sql(target, [increment_note(self._start)], {INCREMENT_KEY: 0}, _marker("run"), query_id=query_id)
-        yield "COMMIT"
-        yield from self._after_rows()
 
     @property
     def _key(self) -> Sequence[str]:
         return self.table.increment.stored_key if self.table.increment is not None else ()
 
-    def _exchange_slice(self, part: Slice) -> Iterator[str]:
+    def _slice_rows(self, part: Slice) -> Iterator[str]:
         table, target, candidate, pieces = self.table, self.target, self.candidate, self._pieces(part)
-        yield from self._begin(first_sql(table, target, candidate, marker=_marker("run"), pieces=pieces, whole=True))
-        yield markers_sql(target, pieces)
         if self.existing is not None:
             if self._options.applies_policies and table.policies is not None and table.policies.row_access is not None:
                 yield seen_and_noted_sql(target)
@@ -350,8 +388,6 @@ class PlannedTable:
         condition = exchanged_sql(table, target, pieces, rows=0, keys=keys) if query_id is not None else ""
         rows = dict.fromkeys(part.keys, 0)
         yield record_sql(target, part.partitions, rows, _marker("run"), query_id=query_id, condition=condition)
-        yield "COMMIT"
-        yield from self._after_rows()
 
     def _key_looks(self, part: Slice, number: str) -> Iterator[str]:
         """Yield the query for keys that other partitions have too, if a check asks for them."""
@@ -410,7 +446,7 @@ def _queries(audits: Sequence[Audit], audited: Audited) -> Iterator[str]:
             yield query
 
 
-def _newest(table: AnalyticsTable) -> Slice | None:
+def newest_part(table: AnalyticsTable) -> Slice | None:
     """Return the newest partition that is over, the first one where none is; None of a table without partitions."""
     if table.partitions is None:
         return None

@@ -4,19 +4,23 @@ Tables that do not read each other may be built in any order, and at the same ti
 """
 
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.groups import groups_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, quote_identifier, quote_literal
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import show_grants_sql
-from run_elt_dagster.publish.group_lock import GroupNote, create_lock_sql, lock_of
+from run_elt_dagster.publish.group_lock import Act, GroupNote, create_lock_sql, lock_of
 from run_elt_dagster.publish.group_run import in_group
+from run_elt_dagster.publish.group_transaction import is_in_one_transaction
 from run_elt_dagster.publish.guards import STREAMS_SQL, TargetInventory, inventory_sql, policies_sql
 from run_elt_dagster.publish.methods import is_transient_sql, keep_sql, kept_of, replaces_object
-from run_elt_dagster.publish.planned import RUN_ID, SNAPSHOT_AT, PlannedStatement, PlannedTable
+from run_elt_dagster.publish.partitions import create_lock_sql as create_part_lock_sql
+from run_elt_dagster.publish.partitions import create_table_sql, lock_sql
+from run_elt_dagster.publish.planned import RUN_ID, SNAPSHOT_AT, PlannedStatement, PlannedTable, newest_part
 from run_elt_dagster.publish.row_exchange import begin_sql
 from run_elt_dagster.publish.statements import comment_sql, drop_sql
 from run_elt_dagster.settings import PublishOptions
@@ -54,6 +58,8 @@ def planned_group(
     database: str,
     columns: Mapping[tuple[str, str], Sequence[str]],
     options: PublishOptions,
+    part: Slice | None = None,
+    whole: Collection[Key] = (),
 ) -> PlannedGroup:
     """Return what a run of one group would send.
 
@@ -64,6 +70,8 @@ def planned_group(
         database: Stored name of the session's database.
         columns: The columns of what stands there, as `columns_there` returns them.
         options: How tables are published.
+        part: The partitions that are built of tables that have some; None for the newest one.
+        whole: The tables with increments that are built whole.
 
     Raises:
         ValueError: The SQL of a table would still read what is published.
@@ -81,15 +89,18 @@ def planned_group(
             database=database,
             columns=columns_of(catalogue[key]),
             options=options,
-            is_whole=False,
-            part=None,
+            is_whole=key in whole,
+            part=part if part is not None and catalogue[key].partitions is not None else newest_part(catalogue[key]),
         )
         for key in order
         if key in keys
     ]
-    whole = _Exchange(name, planned, keys=keys, database=database, options=options)
+    exchange = _Exchange(name, planned, keys=keys, database=database, options=options)
     return PlannedGroup(
-        name, list(whole.inspect()), {each.table.key: list(_built(each)) for each in planned}, list(whole.publish())
+        name,
+        list(exchange.inspect()),
+        {each.table.key: list(_built(each)) for each in planned},
+        list(exchange.publish()),
     )
 
 
@@ -141,7 +152,9 @@ class _Exchange:
         tables = [each.table for each in planned]
         self._lock = lock_of(name, tables, database=database)
         declared = sorted(tables, key=lambda table: keys.index(table.key))
-        self._note = GroupNote(name, RUN_ID, SNAPSHOT_AT, tuple(table.name for table in declared))
+        self._is_one = is_in_one_transaction(declared)
+        act: Act = "writes" if self._is_one else "exchanges"
+        self._note = GroupNote(name, RUN_ID, SNAPSHOT_AT, tuple(table.name for table in declared), act)
         # New tables come last: a reader finds them when the others are there.
         self._by_turns = sorted(planned, key=lambda each: each.existing is None)
 
@@ -157,6 +170,9 @@ class _Exchange:
             yield PlannedStatement("inspect", STREAMS_SQL)
         if replaced and self._options.check_policies:
             yield PlannedStatement("inspect", policies_sql(replaced))
+        divided = [each.target for each in self._declared if each.table.is_in_parts and each.existing is not None]
+        if divided and self._options.check_policies:
+            yield PlannedStatement("inspect", policies_sql(divided))
 
     @property
     def _declared(self) -> list[PlannedTable]:
@@ -165,6 +181,9 @@ class _Exchange:
 
     def publish(self) -> Iterator[PlannedStatement]:
         """Yield the lock, what is done under it, and the clean-up."""
+        if self._is_one:
+            yield from self._publish_in_one_transaction()
+            return
         looks = [PlannedStatement("publish", each.look(), each.table.name) for each in self._planned]
         yield from looks
         yield PlannedStatement("publish", create_lock_sql(self._lock, self._note))
@@ -174,6 +193,32 @@ class _Exchange:
                 yield from (PlannedStatement("publish", sql, each.table.name) for sql in step(each))
             if step == self._exchange:
                 yield from self._transaction()
+        yield PlannedStatement("publish", drop_sql(self._lock))
+        for each in self._planned:
+            yield PlannedStatement("clean-up", drop_sql(each.candidate), each.table.name)
+
+    def _publish_in_one_transaction(self) -> Iterator[PlannedStatement]:
+        def of(each: PlannedTable, statements: Iterable[str]) -> Iterator[PlannedStatement]:
+            return (PlannedStatement("publish", sql, each.table.name) for sql in statements)
+
+        order = sorted(self._planned, key=lambda each: (each.target.schema, each.target.name))
+        yield PlannedStatement("publish", create_lock_sql(self._lock, self._note))
+        for each in order:
+            yield from of(each, (create_table_sql(each.target), create_part_lock_sql(each.target)))
+        for each in sorted(order, key=lambda each: each.existing is None):
+            yield from of(each, each.before_rows())
+        yield PlannedStatement("publish", begin_sql(RUN_ID))
+        steps: Sequence[Callable[[PlannedTable], Iterable[str]]] = (
+            lambda each: [lock_sql(each.target)],
+            lambda each: [each.noted_rows()],
+            PlannedTable.rows,
+        )
+        for step in steps:
+            for each in order:
+                yield from of(each, step(each))
+        yield PlannedStatement("publish", "COMMIT")
+        for each in order:
+            yield from of(each, each.after_rows())
         yield PlannedStatement("publish", drop_sql(self._lock))
         for each in self._planned:
             yield PlannedStatement("clean-up", drop_sql(each.candidate), each.table.name)

@@ -9,11 +9,12 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import KeyAudit
-from run_elt_dagster.model.candidate import run_suffix
+from run_elt_dagster.model.candidate import Marker, run_suffix
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.governance import Governance
@@ -48,6 +49,19 @@ LOCK_NOT_GIVEN = 625
 # How often the exchange is begun anew because a table has come or gone meanwhile.
 CHANGES = 5
 Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Superseding:
+    """A newer run that has published before.
+
+    Attributes:
+        marker: The run.
+        of_all: Whether readers see its rows, or still newer ones, in the place of all rows in question.
+    """
+
+    marker: Marker
+    of_all: bool = True
 
 
 class KeyElsewhereError(Exception):
@@ -155,7 +169,11 @@ class RowExchange(ABC, Generic[Done]):
         """The query for the lock and what is noted of the rows in question."""
 
     @abstractmethod
-    def _exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> Done:
+    def superseding(self, markers: Markers) -> Superseding | None:
+        """Return which newer run has published rows in question, by the notes; None where none has."""
+
+    @abstractmethod
+    def exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> Done:
         """Exchange the rows and note it, in the open transaction; nobody else publishes meanwhile.
 
         Args:
@@ -164,7 +182,7 @@ class RowExchange(ABC, Generic[Done]):
         """
 
     @abstractmethod
-    def _found_done(self, markers: Markers, fresh: StatementRunner) -> Done | None:
+    def found_done(self, markers: Markers, fresh: StatementRunner) -> Done | None:
         """Return what was published if the notes say that all of it was; None otherwise."""
 
     @property
@@ -182,7 +200,7 @@ class RowExchange(ABC, Generic[Done]):
             RunStoppedError: The run was interrupted.
         """
         self.done = done = self._until_done()
-        self._look_after()
+        self.look_after()
         return done
 
     def _until_done(self) -> Done:
@@ -192,7 +210,7 @@ class RowExchange(ABC, Generic[Done]):
             except StatementError as error:
                 if (done := self._look(error)) is not None:
                     return done
-                pause = self._pause_before_another_try(error)
+                pause = self.pause_before_another_try(error)
                 if pause is None and not self.is_created:
                     raise
                 if pause is None:
@@ -204,19 +222,28 @@ class RowExchange(ABC, Generic[Done]):
         """Publish in a session that was opened after the build, so it sees the candidate for certain."""
         work = self._work
         with work.runner.fresh(exchange_parameters(work.patience)) as fresh:
-            policies = self._inspect_with_policies(fresh)
-            self._require_candidate()
-            if work.standing is None:
-                self._protect_the_first()
-                self._create(fresh)
-                self._inspect(fresh)
-            self._require_table()
-            self._require_no_policies(policies, fresh)
-            self._match_columns(fresh)
-            if not self._is_own:
-                # A new column has no rows yet. The candidate's come when it is protected.
-                self._governance.protect_object(is_in_place=True)
+            self.ready(fresh)
             return self._in_a_transaction(fresh)
+
+    def ready(self, fresh: StatementRunner) -> None:
+        """Do what comes before the transaction, and create the table where there is none. Safe to repeat.
+
+        Raises:
+            StatementError: It failed. `is_created` says whether readers may see the first rows.
+            PublishRefusedError: It must not be published.
+        """
+        policies = self._inspect_with_policies(fresh)
+        self._require_candidate()
+        if self._work.standing is None:
+            self._protect_the_first()
+            self._create(fresh)
+            self._inspect(fresh)
+        self._require_table()
+        self._require_no_policies(policies, fresh)
+        self._match_columns(fresh)
+        if not self._is_own:
+            # A new column has no rows yet. The candidate's come when it is protected.
+            self._governance.protect_object(is_in_place=True)
 
     def _protect_the_first(self) -> None:
         """Give the candidate what the first table has from its creation: a clone has its policies and tags.
@@ -237,7 +264,7 @@ class RowExchange(ABC, Generic[Done]):
             )
         self._governance.protect_object(is_in_place=False)
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
         """Look what the table has that readers see now, and give it the clustering and retention of its file."""
         self._work.settle_in_place(is_clone=self._is_own and self._first_is_clone)
         self._governance.look_after()
@@ -352,7 +379,7 @@ class RowExchange(ABC, Generic[Done]):
             markers = self._locked(fresh)
             # Nobody else publishes now, and no transaction of before is under way.
             self._work.is_unknown = False
-            done = self._exchange_under_lock(markers, fresh)
+            done = self.exchange_under_lock(markers, fresh)
         except BaseException:
             self._roll_back(fresh)
             raise
@@ -376,6 +403,11 @@ class RowExchange(ABC, Generic[Done]):
             work.send(create_lock_sql(work.target), once=True, runner=fresh)
             self._begin(fresh)
             self._require_lock(fresh)
+        return self.noted(fresh)
+
+    def noted(self, fresh: StatementRunner) -> Markers:
+        """Return what is noted of the rows in question; the lock of the table is taken."""
+        work = self._work
         markers = markers_of(work.send(self._notes_sql, once=True, runner=fresh).rows)
         first = work.standing.marker if work.standing is not None else None
         if first is None or first.state != "run" or markers.first == first:
@@ -443,7 +475,7 @@ class RowExchange(ABC, Generic[Done]):
         try:
             with work.runner.fresh() as fresh:
                 self._inspect(fresh)
-                done = self._found_done(self._read(fresh), fresh)
+                done = self.found_done(self._read(fresh), fresh)
         except StatementError:
             return None
         work.is_unknown = done is None and not self.is_created and not error.answered
@@ -459,7 +491,7 @@ class RowExchange(ABC, Generic[Done]):
                 raise
             return Markers(None, ())
 
-    def _pause_before_another_try(self, error: StatementError) -> float | None:
+    def pause_before_another_try(self, error: StatementError) -> float | None:
         """Return for how many seconds to wait before all is begun anew; None where that would not help."""
         patience = self._work.patience
         if error.errno == LOCK_NOT_GIVEN:

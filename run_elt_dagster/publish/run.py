@@ -229,7 +229,10 @@ class _Building:
     ) -> TableOutcome | None:
         key, options = table.key, self._options
         if (group := self._group_of(table)) is not None:
-            return group.take(key, chosen, self._inventory, options=options, entered=entered)
+            part, is_whole = self._slices.get(key), key in self._whole
+            return group.take(
+                key, chosen, self._inventory, options=options, entered=entered, part=part, is_whole=is_whole
+            )
         return _take(
             chosen,
             table,

@@ -21,7 +21,7 @@ from run_elt_dagster.publish.partitions import (
     record_sql,
     seen_and_noted_sql,
 )
-from run_elt_dagster.publish.row_exchange import RowExchange, insert_rows_sql
+from run_elt_dagster.publish.row_exchange import RowExchange, Superseding, insert_rows_sql
 from run_elt_dagster.publish.statements import table_kind
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import StatementRunner
@@ -164,7 +164,14 @@ class SliceExchange(RowExchange[Exchanged]):
     def _created(self) -> Exchanged:
         return Exchanged(frozenset(partition.key for partition in self._partitions), {})
 
-    def _exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> Exchanged:
+    def superseding(self, markers: Markers) -> Superseding | None:
+        """Return the newest run that has published some of the partitions."""
+        newer = self._superseded(markers)
+        newest = max(newer.values(), key=lambda marker: marker.order, default=None)
+        return None if newest is None else Superseding(newest, of_all=len(newer) == len(self._partitions))
+
+    def exchange_under_lock(self, markers: Markers, fresh: StatementRunner) -> Exchanged:
+        """Exchange the partitions of which readers see no newer rows."""
         superseded, own = self._superseded(markers), self._work.marker()
         due = [partition for partition in self._partitions if partition.key not in superseded]
         new = [partition for partition in due if not _is_noted(partition, own, markers)]
@@ -174,11 +181,13 @@ class SliceExchange(RowExchange[Exchanged]):
         self._noted |= {partition.key for partition in new}
         return self._done(due, superseded)
 
-    def _done(self, due: Sequence[Partition], superseded: Mapping[str, str]) -> Exchanged:
+    def _done(self, due: Sequence[Partition], superseded: Mapping[str, Marker]) -> Exchanged:
         published = frozenset(partition.key for partition in due)
-        return Exchanged(published, superseded, published - self._noted)
+        newer = {key: marker.run_id for key, marker in superseded.items()}
+        return Exchanged(published, newer, published - self._noted)
 
-    def _found_done(self, markers: Markers, fresh: StatementRunner) -> Exchanged | None:  # noqa: ARG002 - the notes say all
+    def found_done(self, markers: Markers, fresh: StatementRunner) -> Exchanged | None:  # noqa: ARG002 - the notes say all
+        """Return what was exchanged, if it is noted."""
         superseded, own = self._superseded(markers), self._work.marker()
         due = [partition for partition in self._partitions if partition.key not in superseded]
         is_done = bool(due) and all(_is_noted(partition, own, markers) for partition in due)
@@ -256,14 +265,14 @@ class SliceExchange(RowExchange[Exchanged]):
             self._require_key(audit, keys_elsewhere_sql(work.table, work.target, audit.key, pieces), fresh)
         raise self._other_rows("others a moment before", expected=expected, where=where)
 
-    def _superseded(self, markers: Markers) -> dict[str, str]:
+    def _superseded(self, markers: Markers) -> dict[str, Marker]:
         """Return the runs with newer snapshots by the keys of their partitions."""
-        own, newer = self._work.marker(), dict[str, str]()
+        own, newer = self._work.marker(), dict[str, Marker]()
         for partition in self._partitions:
             found = [*_markers_in(partition, markers), *_first_marker_in(partition, self._work.standing)]
             newest = max(found, key=lambda marker: marker.order, default=own)
             if newest.order > own.order:
-                newer[partition.key] = newest.run_id
+                newer[partition.key] = newest
         return newer
 
     def _pieces(self, partitions: Sequence[Partition]) -> tuple[Piece, ...]:

@@ -109,17 +109,37 @@ class SliceRun(InPlaceRun):
         passed = [key for key in self._wanted if not any(each.blocks for each in outcomes[key])]
         if passed:
             work.stage = "publish"
-            asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
-            keys = [audit for audit in asked if isinstance(audit, KeyAudit)]
-            self._exchange_those(passed, SliceExchange(work, self._part, passed, rows=verdicts.rows, keys=keys))
+            self._exchange_those(passed, self._exchange_of(passed, verdicts))
         self._failure = self._failed_audits()
 
+    def begin_exchange(self) -> SliceExchange:
+        """Return what exchanges all partitions."""
+        assert self._verdicts is not None  # noqa: S101 - the audit comes before
+        return self._exchange_of(self._wanted, self._verdicts)
+
+    def end_exchange(self, done: Exchanged) -> None:
+        """Note which of them readers see, and which of a newer run."""
+        self._exchanged = done
+
+    def _exchange_of(self, passed: Sequence[str], verdicts: PartitionVerdicts) -> SliceExchange:
+        asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
+        keys = [audit for audit in asked if isinstance(audit, KeyAudit)]
+        self._passed = tuple(passed)
+        self._exchange = SliceExchange(self._work, self._part, passed, rows=verdicts.rows, keys=keys)
+        return self._exchange
+
+    def _failed_checks(self) -> Failure | None:
+        is_blocked = any(each.blocks for key in self._part.keys for each in self._audits_of(key))
+        return self._failed_audits() if is_blocked else None
+
+    def _note_broken_key(self, error: KeyElsewhereError) -> None:
+        self._broken_key = error
+
     def _exchange_those(self, passed: Sequence[str], exchange: SliceExchange) -> None:
-        self._passed, self._exchange = tuple(passed), exchange
         try:
             self._exchanged = exchange.publish()
         except KeyElsewhereError as error:
-            self._broken_key = error
+            self._note_broken_key(error)
         except Exception:
             if exchange.done is not None:
                 self._exchanged = exchange.done

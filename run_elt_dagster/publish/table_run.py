@@ -8,6 +8,7 @@ from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.plan import AuditOutcome, schema_changes
 from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import instant
+from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
@@ -17,6 +18,7 @@ from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal, replaces_object
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
+from run_elt_dagster.publish.overwrite_exchange import OverwriteExchange, WrittenRows
 from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.rivals import SupersededError, drop_older, wait_for_newer_builds
 from run_elt_dagster.publish.statements import drop_sql
@@ -326,6 +328,23 @@ class TableRun:
 
     def _wait_for_newer_builds(self) -> None:
         wait_for_newer_builds(self.work)
+
+    @property
+    def production(self) -> Production:
+        """What readers see."""
+        return self.work.production
+
+    def begin_exchange(self) -> OverwriteExchange:
+        """Return what writes its rows in the transaction of its group."""
+        return OverwriteExchange(self.work, rows=_row_count(self._audits) or 0)
+
+    def end_exchange(self, done: WrittenRows) -> None:
+        """Note what its group has written."""
+        self._superseded_by = done.superseded_by
+
+    def failed_by(self, error: Exception) -> Failure:
+        """Return the failure of the table by what its group has met."""
+        return failure_of(self.work, error)
 
     def outcome(self) -> TableOutcome:
         """Return what became of the table so far: one that is held counts as published."""

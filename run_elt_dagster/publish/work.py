@@ -53,6 +53,7 @@ class TableWork:
         by_hand: Who publishes what its run had rejected; None in a run.
         protection: The policies and tags that the creating statement sets; None where they come after the audit.
         is_read_in_group: Whether another table of its group reads it. Where it is rejected, that one is not built.
+        is_in_one_transaction: Whether its group is exchanged in one transaction. No command publishes that by hand.
         stage: Where the table is, for the tag on its queries.
         seconds: Duration of each stage.
         query_ids: The last query of each stage.
@@ -82,7 +83,7 @@ class TableWork:
         self.audited_at = ""
         self.by_hand: ByHand | None = None
         self.protection: Protection | None = None
-        self.is_read_in_group = False
+        self.is_read_in_group = self.is_in_one_transaction = False
         self.stage: Stage = "build"
         self.seconds: dict[str, float] = {}
         self.query_ids: dict[str, str] = {}

@@ -12,6 +12,12 @@ Seen = tuple[int | None, ...]
 GOVERNED = (
     "policies: {masking: {v: raw_data.group_mask}, join: raw_data.group_join}\nobject_tags: {raw_data.domain: sales}\n"
 )
+# The ways of the two tables of a group that is exchanged in one transaction, with a note of each.
+_DAY = "partitions: {by: day, column: at, start: 2024-01-01, end: 2024-01-02}"
+IN_PARTS = {
+    "increment": ("increment: {column: at, key: n}", "publish: overwrite"),
+    "partition": (_DAY, _DAY),
+}
 
 
 @dataclass
@@ -41,14 +47,19 @@ class GroupCell(Cell):
         return f"RUN_ELT_GROUP_G{self.number}"
 
     def declared(self, value: int = 2, *, in_group: bool = True) -> list[AnalyticsTable]:
-        orders, totals = self.names
-        texts = {orders: f"select {value} as v, 1 as n", totals: f"select v, n from analytics.{orders}"}
+        orders, _ = self.names
+        row = f"select {value} as v, 1 as n, dateadd(hour, {value}, '2024-01-01'::timestamp_ntz) as at"
+        # A table in parts cannot be read by another one of its group.
+        reading = row if self.publish in IN_PARTS else f"select v, n, at from analytics.{orders}"
         setting = f"publish_group: {self.group}\n" if in_group else ""
         setting += GOVERNED if self.governed else ""
-        head = f"/* elt\n{setting}publish: {self.publish}\nelt */ "
+        ways = IN_PARTS.get(self.publish, (f"publish: {self.publish}",) * 2)
+        texts = zip(self.names, ways, (row, reading), strict=True)
         return [
-            parse_table_file(Path(f"{name}.sql"), head + text, schema="analytics", table=name)
-            for name, text in texts.items()
+            parse_table_file(
+                Path(f"{name}.sql"), f"/* elt\n{setting}{way}\nelt */ {text}", schema="analytics", table=name
+            )
+            for name, way, text in texts
         ]
 
     def hook(self, event: StatementEvent, stage: str) -> None:
@@ -62,7 +73,8 @@ def publish_old_group(lab: FaultLab, cell: GroupCell) -> None:
     """Create the tables of a group as an earlier run would have left them: 1 in each."""
     for name in cell.names:
         lab.sql(
-            f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01T00:00:00Z]' as select 1 as v, 1 as n"
+            f"create table analytics.{name} comment = '[run_elt run 0000000A at 2026-01-01T00:00:00Z]' as "
+            "select 1 as v, 1 as n, dateadd(hour, 1, '2024-01-01'::timestamp_ntz) as at"
         )
         if cell.governed:
             lab.sql(f"alter table analytics.{name} modify column v set masking policy raw_data.group_mask")

@@ -201,8 +201,14 @@ def run(
 ) -> list[TableOutcome]:
     """Run tables in this process, whichever it is."""
     known = catalogue(tables)
+    # Of a table with partitions, the first one.
+    slices = {
+        table.key: table.part(table.partitions.start.strftime(table.partitions.key_format))
+        for table in tables
+        if table.partitions is not None
+    }
     with open_session(arguments) as session:
-        return list(run_tables(session, known, list(known), **arguments_of(run_id, **options)))
+        return list(run_tables(session, known, list(known), slices=slices, **arguments_of(run_id, **options)))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster_tests.faults.groups import (
+    IN_PARTS,
     GroupCell,
     Seen,
     create_policies,
@@ -32,6 +33,7 @@ from run_elt_dagster_tests.faults.laboratory import (
     open_session,
     run,
 )
+from run_elt_dagster_tests.faults.parts import dead_sessions_end
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 
 NEW: Seen = (2, 2)
@@ -39,6 +41,7 @@ NEW: Seen = (2, 2)
 USUAL = (
     ("clone", "killed", False),
     ("overwrite", "answer dropped", False),
+    ("increment", "answer dropped", False),
     pytest.param("clone", "answer dropped", True, marks=pytest.mark.thorough),
 )
 EXCHANGES = ("CREATE OR REPLACE TABLE", "ALTER TABLE", "INSERT OVERWRITE", "COMMIT")
@@ -67,7 +70,8 @@ def run_cell(
     # What ends the exchange sends statements in the name of the run.
     del lab.cells[cell.run_id]
     if cell.met.is_set():
-        check(lab, cell, outcomes)
+        with dead_sessions_end(lab, fault):
+            check(lab, cell, outcomes)
     return cell
 
 
@@ -135,7 +139,7 @@ def test_fault_in_the_exchange_leaves_all_tables_old_or_all_new(
         for index, sql in enumerate(clean.sent)
         if sql.startswith(EXCHANGES) and '."KEPT_' not in sql.split(" CLONE ")[0] and " SET " not in sql
     ]
-    assert len(exchanges) == (3 if publish == "overwrite" else 2)
+    assert len(exchanges) == {"overwrite": 3, "increment": 2, "partition": 1}.get(publish, 2)
     for index in exchanges:
         assert run_cell(lab, publish, fault, index=index, governed=governed).met.is_set()
 
@@ -144,7 +148,7 @@ def test_fault_in_the_exchange_leaves_all_tables_old_or_all_new(
 @pytest.mark.parametrize("governed", [False, True], ids=["bare", "governed"])
 @pytest.mark.parametrize("first", [False, True], ids=["again", "first"])
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("publish", METHODS)
+@pytest.mark.parametrize("publish", [*METHODS, *IN_PARTS])
 def test_fault_at_any_statement_of_the_exchange(
     lab: FaultLab, publish: str, fault: str, *, first: bool, governed: bool
 ) -> None:

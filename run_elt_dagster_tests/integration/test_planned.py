@@ -142,3 +142,32 @@ def test_planned_statements_of_a_group_are_those_that_a_run_sends(local_server: 
             for stage, sql in sent(local_server)
         ]
         assert [(each.stage, each.sql) for each in plan] == statements
+
+
+def test_planned_statements_of_a_group_in_parts_are_those_that_a_run_sends(local_server: LocalServer) -> None:
+    head = "/* elt\npublish_group: finance\n{}\nelt */ "
+    texts = {
+        "orders": head.format("increment: {column: at, key: n}")
+        + "select 1 as n, dateadd(hour, 2, '2024-01-01'::timestamp_ntz) as at",
+        "totals": head.format("publish: overwrite") + "select 2 as v",
+    }
+    tables = catalogue(
+        [
+            parse_table_file(local_server.directory / f"{name}.sql", text, schema="analytics", table=name)
+            for name, text in texts.items()
+        ]
+    )
+    database = local_server.reader.sql("select current_database()")[0][0]
+    assert all(one.published for one in local_server.run_all("0000000A", texts).values())
+    sent(local_server)
+    inventory = inventory_of(local_server.reader.sql(inventory_sql(database, ["ANALYTICS"])))
+    there = {("ANALYTICS", "ORDERS"): ["N", "AT"], ("ANALYTICS", "TOTALS"): ["V"]}
+    plan = planned_group(tables, "finance", inventory, database=database, columns=there, options=PublishOptions())
+    assert sent(local_server) == []
+    assert all(one.published for one in local_server.run_all(RUN, texts, max_concurrent_tables=1).values())
+    started = f"at {SNAPSHOT_AT} writes"
+    statements = [
+        (stage, as_planned(re.sub(r"at \S+Z writes", started, sql)).replace("2024-01-01 02:00:00", START.words))
+        for stage, sql in sent(local_server)
+    ]
+    assert [(each.stage, each.sql) for each in plan.statements] == statements

@@ -101,6 +101,7 @@ def test_kept_increment_is_merged_once_and_the_other_rows_stay(local_server: Loc
         assert (again.run_id, again.version.rows, again.is_part) == (RUN, 3, True)
 
 
+@pytest.mark.thorough
 def test_increment_is_refused_after_a_newer_publish_and_after_another_failed_check(
     local_server: LocalServer,
 ) -> None:

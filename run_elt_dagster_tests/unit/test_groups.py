@@ -99,7 +99,11 @@ def test_read_that_cannot_become_one_of_a_candidate_is_refused(sql: str, more: s
 
 def test_group_requires_one_way_of_publishing() -> None:
     found = problems(a_table("a", "select 1 a", "publish: overwrite"), a_table("b", "select 1 a"))
-    assert "fin/a.sql:3: publish_group fin requires publish: overwrite of all its tables or of none" in found
+    assert (
+        "fin/a.sql:3: publish_group fin requires publish: overwrite, partitions or an increment of all its tables"
+        in found
+    )
+    assert "got publish: overwrite here and publish: clone in fin.b" in found
     catalogue([a_table("a", "select 1 a", "publish: swap"), a_table("b", "select 1 a")])
 
 
@@ -119,16 +123,44 @@ def test_two_groups_that_wait_for_each_other_are_refused() -> None:
     assert "requires that no other table stands between its tables" in problems(*tables)
 
 
+DAILY = "partitions: {by: day, column: a, start: 2024-01-01}"
+GROWING = "increment: {column: a, key: [b]}"
+
+
+def test_table_in_parts_stands_beside_those_that_are_written_in_the_same_transaction() -> None:
+    for more in (GROWING, DAILY):
+        found = problems(a_table("a", "select 1 a", more), a_table("b", "select 1 a", "publish: swap"))
+        setting = more.partition(":")[0]
+        assert "fin/a.sql:3: publish_group fin requires publish: overwrite, partitions or an increment" in found
+        assert f"got {setting} here and publish: swap in fin.b" in found
+    catalogue([a_table("a", "select 1 a", GROWING), a_table("b", "select 1 a", "publish: overwrite")])
+    catalogue([a_table("a", "select 1 a", DAILY), a_table("b", "select 1 a", DAILY)])
+
+
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("other", "got"),
     [
-        ("increment: {column: a, key: [b]}", "publish_group: cannot be chosen for a table that is built in parts"),
-        ("partitions: {by: day, column: a, start: 2024-01-01}", "publish_group: cannot be chosen for a table"),
+        (DAILY.replace("day", "month"), "by month from 2024-01-01"),
+        (DAILY.replace("-01}", "-02}"), "by day from 2024-01-02"),
+        (GROWING, "none"),
+        ("publish: overwrite", "none"),
     ],
 )
-def test_table_in_parts_has_no_group(more: str, message: str) -> None:
-    with pytest.raises(TableProblemsError, match=message):
-        a_table("a", "select 1 a", more)
+def test_tables_of_a_group_have_the_same_partitions(other: str, got: str) -> None:
+    found = problems(a_table("a", "select 1 a", DAILY), a_table("b", "select 1 a", other))
+    assert (
+        f"requires the same partitions of all its tables or of none, got {got} here and by day from 2024-01-01 in fin.a"
+        in found
+    )
+
+
+def test_table_in_parts_is_read_by_no_other_one_of_its_group() -> None:
+    """Its candidate has the new rows alone."""
+    reader = a_table("b", "select * from fin.a", "publish: overwrite")
+    found = problems(a_table("a", "select 1 a", GROWING), reader)
+    assert "publish_group fin requires that none of its tables reads one in parts, got fin.a with increment" in found
+    # The other way round, the candidate has all rows.
+    catalogue([a_table("b", "select 1 a", "publish: overwrite"), a_table("a", "select * from fin.b", GROWING)])
 
 
 def test_name_of_a_group_is_checked() -> None:

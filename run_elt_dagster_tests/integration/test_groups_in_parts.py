@@ -1,0 +1,321 @@
+"""Groups whose rows are exchanged in one transaction: increments beside whole tables, and tables with the same partitions."""
+
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from run_elt_dagster.cli import main
+from run_elt_dagster.model.lineage import Catalogue, catalogue
+from run_elt_dagster.model.parsing import parse_table_file
+from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_part_rollback import GroupPartRollback, GroupPartRollbackPlan
+from run_elt_dagster.publish.group_rollback import LockOfOne, alone_in_group
+from run_elt_dagster.publish.guards import PublishRefusedError
+from run_elt_dagster.publish.kept_group import GroupPublisher
+from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.publish.part_rollback import put_back
+from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlanner, last_increment
+from run_elt_dagster.publish.run import run_tables
+from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.snowflake.runner import StatementRunner
+from run_elt_dagster_tests.faults.laboratory import arguments_of, open_session, tag_of
+from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.effort import effort
+from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.local_server import LocalServer
+
+BOTH = "select (select max(v) from analytics.orders), (select max(v) from analytics.totals)"
+COUNTED = "select (select count(*) from analytics.orders), (select count(*) from analytics.totals)"
+
+
+def growing(value: int, *, more: str = "") -> list[AnalyticsTable]:
+    """Return a table with increments, and a whole one beside it: each run adds an order, and changes the total."""
+    texts = {
+        "orders": f"/* elt\npublish_group: sales\nincrement: {{column: at, key: n}}\n{more}\nelt */ "
+        f"select {value}::int as n, {value}::int as v, dateadd(hour, {value}, '2024-01-01'::timestamp_ntz) as at",
+        "totals": f"/* elt\npublish_group: sales\npublish: overwrite\nelt */ select {value}::int as v",
+    }
+    return declared(texts)
+
+
+def daily(value: int, *, days: int = 3, more: str = "") -> list[AnalyticsTable]:
+    """Return two tables by day, with one row for each."""
+    row = f"select '2024-01-01'::date + seq4() as day, {value} as v from table(generator(rowcount => {days}))"
+    head = "/* elt\npublish_group: sales\npartitions: {by: day, column: day, start: 2024-01-01, end: 2024-01-04}\n"
+    return declared({"orders": f"{head}elt */ {row}", "totals": f"{head}{more}\nelt */ {row}"})
+
+
+def declared(texts: Mapping[str, str]) -> list[AnalyticsTable]:
+    return [parse_table_file(Path(f"{name}.sql"), text, schema="analytics", table=name) for name, text in texts.items()]
+
+
+def run(
+    server: LocalServer,
+    tables: list[AnalyticsTable],
+    run_id: str,
+    part: str | None = None,
+    *,
+    warn: list[str] | None = None,
+) -> dict[str, TableOutcome]:
+    known: Catalogue = catalogue(tables)
+    slices = {table.key: table.part(part) for table in tables} if part is not None else {}
+    with open_session(server.account.arguments) as session:
+        given = arguments_of(run_id)
+        outcomes = run_tables(
+            session, known, list(known), slices=slices, warn=(warn if warn is not None else []).append, **given
+        )
+        return {outcome.table.table: outcome for outcome in outcomes}
+
+
+def published(outcomes: Mapping[str, TableOutcome]) -> bool:
+    assert all(each.failure is None for each in outcomes.values()), [each.failure for each in outcomes.values()]
+    return all(each.published for each in outcomes.values())
+
+
+@contextmanager
+def rolling_back(
+    server: LocalServer, tables: list[AnalyticsTable], part: str | None = None
+) -> Generator[GroupPartRollback]:
+    with open_session(server.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        slices = {table.key: table.part(part) for table in tables} if part is not None else {}
+        yield GroupPartRollback(runner, "sales", tables, slices, database="RUN_ELT")
+
+
+def roll_back(
+    server: LocalServer, tables: list[AnalyticsTable], part: str | None = None, *, further: bool = False
+) -> GroupPartRollbackPlan:
+    with rolling_back(server, tables, part) as rollback:
+        plan = rollback.plan(further=further)
+        assert rollback.carry_out(plan) == ()
+    return plan
+
+
+def test_increment_and_whole_table_change_in_one_transaction_and_go_back_together(local_server: LocalServer) -> None:
+    sent: list[str] = []
+
+    def notes(event: StatementEvent) -> None:
+        if event.phase == "before" and tag_of(event).get("stage") == "publish":
+            sent.append(event.sql)
+
+    for value in (1, 2):
+        with local_server.account.hooked(notes):
+            assert published(run(local_server, growing(value), f"0000000{value}"))
+        assert local_server.reader.sql(BOTH) == [(value, value)]
+    assert local_server.reader.sql(COUNTED) == [(2, 1)]
+    # Of the second run: all that readers notice stands between one BEGIN and one COMMIT.
+    last = sent[max(n for n, sql in enumerate(sent) if sql.startswith("BEGIN")) :]
+    noticed = [n for n, sql in enumerate(last) if sql.startswith(("DELETE", "INSERT", "MERGE"))]
+    assert 0 < min(noticed) < max(noticed) < last.index("COMMIT")
+    # A failed check of the one holds the other back.
+    failed = run(local_server, growing(3, more="checks: {row_count: {min: 9}}"), "00000003")
+    assert failed["orders"].failure is not None
+    assert failed["orders"].failure.if_wanted == ""
+    assert failed["totals"].held_back_by == (("analytics", "orders"),)
+    assert local_server.reader.sql(BOTH) == [(2, 2)]
+    plan = roll_back(local_server, growing(3))
+    assert len(plan.due) == 2
+    assert local_server.reader.sql(BOTH) == [(1, 1)]
+    assert roll_back(local_server, growing(3)).due == ()
+    assert published(run(local_server, growing(4), "00000004"))
+    assert local_server.reader.sql(COUNTED) == [(2, 1)]
+    assert {name for name in local_server.tables() if "GROUP" in name} == set()
+
+
+@pytest.mark.thorough
+def test_partitions_of_all_tables_change_together_or_none(local_server: LocalServer) -> None:
+    assert published(run(local_server, daily(1), "00000001", "2024-01-01...2024-01-02"))
+    assert local_server.reader.sql(COUNTED) == [(2, 2)]
+    # A check that one partition of one table fails holds all of them back, of both tables.
+    outcomes = run(
+        local_server,
+        daily(2, more="checks: {sql: {old: \"select * from {table} where day = '2024-01-03'\"}}"),
+        "00000002",
+        "2024-01-02...2024-01-03",
+    )
+    assert outcomes["totals"].failure is not None
+    assert outcomes["orders"].held_back_by == (("analytics", "totals"),)
+    assert {part.state for each in outcomes.values() for part in each.partitions.values()} == {"failed"}
+    assert local_server.reader.sql(COUNTED) == [(2, 2)]
+    assert published(run(local_server, daily(2), "00000003", "2024-01-02...2024-01-03"))
+    assert local_server.reader.sql(COUNTED) == [(3, 3)]
+    refused = pytest.raises(PublishRefusedError, match="nothing before what readers see of partition 2024-01-01")
+    with rolling_back(local_server, daily(2), "2024-01-01...2024-01-02") as rollback, refused:
+        rollback.plan()
+    roll_back(local_server, daily(2), "2024-01-02")
+    assert local_server.reader.sql("select day::varchar, v from analytics.totals order by 1") == [
+        ("2024-01-01", 1),
+        ("2024-01-02", 1),
+        ("2024-01-03", 2),
+    ]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("kind", "part"), [(growing, None), (daily, "2024-01-01")], ids=["increment", "partition"])
+def test_older_of_two_runs_is_superseded_as_a_whole(local_server: LocalServer, kind: object, part: str | None) -> None:
+    make = growing if part is None else daily
+    assert published(run(local_server, make(1), "00000001", part))
+    reached, go_on = threading.Event(), threading.Event()
+
+    def waits(event: StatementEvent) -> None:
+        # The older one has built and audited, and is about to take the lock.
+        if event.phase == "before" and "CREATE TRANSIENT TABLE" in event.sql and "0000000A" in event.sql:
+            reached.set()
+            assert go_on.wait(60)
+
+    with local_server.account.hooked(waits):
+        older = Background(partial(run, local_server, make(2), "0000000A", part))
+        assert reached.wait(60)
+        assert published(run(local_server, make(3), "0000000B", part))
+        go_on.set()
+        outcomes = older.result()
+    assert {outcome.superseded_by for outcome in outcomes.values()} == {"0000000B"}
+    comments = local_server.reader.sql("select comment from information_schema.tables where table_name = 'TOTALS'")
+    assert "0000000A" not in str(comments)
+    assert local_server.reader.sql(BOTH) == [(3, 3)]
+    assert {name for name in local_server.tables() if name.startswith(("TEMP", "RUN_ELT_GROUP"))} == set()
+
+
+@pytest.mark.thorough
+def test_run_with_some_newer_partitions_fails_as_a_whole(local_server: LocalServer) -> None:
+    """Published in part, its other partitions would be those of another run than the same ones of the other table."""
+    assert published(run(local_server, daily(1), "00000001", "2024-01-01"))
+    reached, go_on = threading.Event(), threading.Event()
+
+    def waits(event: StatementEvent) -> None:
+        if event.phase == "before" and "CREATE TRANSIENT TABLE" in event.sql and "0000000A" in event.sql:
+            reached.set()
+            assert go_on.wait(60)
+
+    both = "2024-01-01...2024-01-02"
+    with local_server.account.hooked(waits):
+        older = Background(partial(run, local_server, daily(2), "0000000A", both))
+        assert reached.wait(60)
+        assert published(run(local_server, daily(3), "0000000B", "2024-01-01"))
+        go_on.set()
+        outcomes = older.result()
+    (failure,) = [each.failure for each in outcomes.values() if each.failure is not None]
+    assert "have rows of one run, got run 0000000B" in failure.message
+    assert local_server.reader.sql(BOTH) == [(3, 3)]
+    assert local_server.reader.sql(COUNTED) == [(1, 1)]
+
+
+@pytest.mark.thorough
+def test_reader_never_sees_rows_of_two_runs(local_server: LocalServer) -> None:
+    assert published(run(local_server, growing(1), "00000001"))
+    ended, seen = threading.Event(), list[tuple[int, int]]()
+
+    def polls() -> None:
+        reader = local_server.account.session()
+        while not ended.is_set():
+            seen.append(reader.sql(BOTH)[0])
+
+    polling = Background(polls)
+    for value in range(2, effort(usual=5, thorough=20)):
+        assert published(run(local_server, growing(value), f"{value:08d}"))
+    ended.set()
+    polling.result()
+    assert len(seen) > 20
+    assert [each for each in seen if each[0] != each[1]] == []
+
+
+@pytest.mark.thorough
+def test_table_of_the_group_goes_back_alone_under_its_lock_and_is_told_by_the_group(local_server: LocalServer) -> None:
+    for value in (1, 2):
+        assert published(run(local_server, growing(value), f"0000000{value}"))
+    orders, _ = tables = growing(2)
+    with open_session(local_server.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        plan = PartRollbackPlanner(runner, orders, last_increment(), database="RUN_ELT").plan()
+        of_one = LockOfOne(runner, orders, ["ANALYTICS"], database="RUN_ELT")
+        with alone_in_group(of_one) as left:
+            assert "RUN_ELT_GROUP_SALES" in local_server.tables()
+            # Its process is this one. What another machine does cannot be told.
+            local_server.reader.sql(_of_another_machine(local_server))
+            refused = pytest.raises(PublishRefusedError, match="that nobody exchanges its tables")
+            with rolling_back(local_server, tables) as rollback, refused:
+                rollback.plan()
+            put_back(runner, plan)
+        assert left == []
+    assert local_server.reader.sql(BOTH) == [(1, 2)]
+    # The rows of the same run go from the other table too.
+    assert [each.table.table for each in roll_back(local_server, tables).due] == ["totals"]
+    assert local_server.reader.sql(BOTH) == [(1, 1)]
+
+
+def _of_another_machine(server: LocalServer) -> str:
+    (comment,) = server.reader.sql(
+        "select comment from information_schema.tables where table_name = 'RUN_ELT_GROUP_SALES'"
+    )[0]
+    before, _, after = str(comment).partition(" by ")
+    _, _, since = after.partition(" since ")
+    return f"comment on table analytics.run_elt_group_sales is '{before} by ana@elsewhere:7 since {since}'"
+
+
+@pytest.mark.thorough
+def test_kept_candidates_of_such_a_group_are_refused_by_hand(local_server: LocalServer) -> None:
+    tables = growing(1, more="checks: {row_count: {min: 9}}")
+    run(local_server, tables, "00000001")
+    with open_session(local_server.account.arguments) as session:
+        publisher = GroupPublisher(session, catalogue(tables), tables, options=PublishOptions())
+        with pytest.raises(PublishRefusedError, match="requires a group whose tables are all built whole"):
+            publisher.find("00000001")
+
+
+@pytest.mark.thorough
+def test_command_rolls_the_group_back_after_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    folder = tmp_path / "tables" / "analytics"
+    folder.mkdir(parents=True)
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    for value in (1, 2):
+        tables = daily(value)
+        for table in tables:
+            head = "partitions: {by: day, column: day, start: 2024-01-01, end: 2024-01-04}"
+            (folder / f"{table.table}.sql").write_text(
+                f"/* elt\npublish_group: sales\n{head}\nchecks: {{row_count: {{min: 1}}}}\nelt */{table.sql}"
+            )
+        with resource.session() as session:
+            known = catalogue(tables)
+            slices = {table.key: table.part("2024-01-01") for table in tables}
+            given = arguments_of(f"0000000{value}")
+            assert all(each.published for each in run_tables(session, known, list(known), slices=slices, **given))
+    assert main(["rollback", "--group", "sales"]) == 1
+    assert "requires a partition, got none" in capsys.readouterr().err
+    arguments = ["rollback", "--group", "sales", "--partition", "2024-01-01", "--yes"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "analytics.totals  2024-01-01" in said
+    assert "publish_group sales is back" in said
+    assert main(arguments) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_dagster_records_partitions_of_a_group_and_says_what_was_held_back(project: DagsterProject) -> None:
+    head = "/* elt\npublish_group: sales\npartitions: {by: day, column: day, start: 2024-01-01}\n"
+    row = "select '2024-01-01'::date as day, 1 as v"
+    project.declare(orders=f"{head}elt */ {row}", totals=f"{head}checks: {{row_count: {{min: 5}}}}\nelt */ {row}")
+    assert not project.materialize(partitions="2024-01-01").success
+    orders, totals = (dg.AssetKey(["analytics", name]) for name in ("orders", "totals"))
+    (held,) = project.instance.fetch_observations(orders, limit=5).records
+    assert held.asset_observation is not None
+    assert held.asset_observation.metadata["held_back_by"].value == "analytics.totals"
+    assert project.instance.fetch_materializations(orders, limit=5).records == []
+    project.declare(orders=f"{head}elt */ {row}", totals=f"{head}elt */ {row}")
+    assert project.materialize(partitions="2024-01-01").success
+    for key in (orders, totals):
+        (record,) = project.instance.fetch_materializations(key, limit=5).records
+        assert record.partition_key == "2024-01-01"
