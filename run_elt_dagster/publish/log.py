@@ -351,7 +351,9 @@ def _fate(outcome: TableOutcome, key: str | None) -> Row:
     """Return what became of a table, or of one of its partitions."""
     part = outcome.partitions.get(key) if key is not None else None
     if part is not None:
-        return {"STATE": part.state, "ROW_COUNT": part.row_count, "SUPERSEDED_BY": part.superseded_by}
+        # A partition that has passed is held back with its group by another table.
+        state = _state(outcome) if outcome.held_back_by else part.state
+        return {"STATE": state, "ROW_COUNT": part.row_count, "SUPERSEDED_BY": part.superseded_by}
     rows = outcome.row_count if key is None else None
     return {"STATE": _state(outcome), "ROW_COUNT": rows, "SUPERSEDED_BY": outcome.superseded_by}
 

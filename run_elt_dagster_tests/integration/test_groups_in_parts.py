@@ -209,6 +209,29 @@ def test_run_with_some_newer_partitions_fails_as_a_whole(local_server: LocalServ
 
 
 @pytest.mark.thorough
+def test_key_that_somebody_has_written_meanwhile_fails_its_check_and_rolls_all_back(local_server: LocalServer) -> None:
+    more = "checks: {unique: v}"
+    assert published(run(local_server, growing(1, more=more), "00000001"))
+    done: list[str] = []
+
+    def writes(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("BEGIN") and not done:
+            done.append(event.sql)
+            local_server.reader.sql("update analytics.orders set v = 2")
+
+    with local_server.account.hooked(writes):
+        outcomes = run(local_server, growing(2, more=more), "00000002")
+    failure = outcomes["orders"].failure
+    assert failure is not None
+    assert "check unique_v found 1 rows with a key of a row that stays" in failure.message
+    assert "Readers still see the previous table" in failure.message
+    assert outcomes["totals"].held_back_by == (("analytics", "orders"),)
+    assert local_server.reader.sql(BOTH) == [(2, 1)]
+    assert local_server.reader.sql(COUNTED) == [(1, 1)]
+    assert {name for name in local_server.tables() if "GROUP" in name} == set()
+
+
+@pytest.mark.thorough
 def test_reader_never_sees_rows_of_two_runs(local_server: LocalServer) -> None:
     assert published(run(local_server, growing(1), "00000001"))
     ended, seen = threading.Event(), list[tuple[int, int]]()
@@ -308,7 +331,9 @@ def test_dagster_records_partitions_of_a_group_and_says_what_was_held_back(proje
     head = "/* elt\npublish_group: sales\npartitions: {by: day, column: day, start: 2024-01-01}\n"
     row = "select '2024-01-01'::date as day, 1 as v"
     project.declare(orders=f"{head}elt */ {row}", totals=f"{head}checks: {{row_count: {{min: 5}}}}\nelt */ {row}")
-    assert not project.materialize(partitions="2024-01-01").success
+    assert not project.materialize(partitions="2024-01-01", log_schema="RUN_ELT").success
+    logged = "select table_name, state from run_elt.run_elt.publishes order by 1"
+    assert project.sql(logged) == [("ORDERS", "held back"), ("TOTALS", "failed")]
     orders, totals = (dg.AssetKey(["analytics", name]) for name in ("orders", "totals"))
     (held,) = project.instance.fetch_observations(orders, limit=5).records
     assert held.asset_observation is not None
