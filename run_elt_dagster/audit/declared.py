@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from run_elt_dagster.audit.changes import ChangesAudit
 from run_elt_dagster.audit.plan import (
     ROW_COUNT_SQL,
     Audit,
@@ -23,8 +22,6 @@ from run_elt_dagster.audit.plan import (
     SourceAudit,
     bad_rows_measure,
 )
-from run_elt_dagster.audit.usual import Metric
-from run_elt_dagster.audit.usual_check import UsualAudit
 from run_elt_dagster.model.checks import (
     TABLE_PLACEHOLDER,
     Changes,
@@ -39,6 +36,10 @@ from run_elt_dagster.model.checks import (
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
+
+if TYPE_CHECKING:
+    # Most folders declare no such check, and each process of Dagster loads this module.
+    from run_elt_dagster.audit.usual import Metric
 
 
 def audits_of(table: AnalyticsTable, *, database: str = "") -> tuple[Audit, ...]:
@@ -137,6 +138,8 @@ def _row_count_change(rule: RowCountChange) -> Audit:
 
 
 def _changes(table: AnalyticsTable, rule: Changes) -> Audit:
+    from run_elt_dagster.audit.changes import ChangesAudit  # noqa: PLC0415 - few tables declare it
+
     key = table.difference_key
     limits = [
         *(
@@ -162,6 +165,8 @@ def _changes(table: AnalyticsTable, rule: Changes) -> Audit:
 
 
 def _usual(rule: Usual, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Iterator[Audit]:
+    from run_elt_dagster.audit.usual_check import UsualAudit  # noqa: PLC0415 - few tables declare it
+
     for metric, columns in rule.numbers:
         column = columns[0] if columns else ""
         name = names[f"usual_{metric}", tuple(map(stored_name, columns))]
@@ -179,7 +184,7 @@ def _usual(rule: Usual, names: Mapping[tuple[str, tuple[str, ...]], str]) -> Ite
         )
 
 
-def _usual_number(metric: Metric, column: str) -> tuple[str, str, str]:
+def _usual_number(metric: "Metric", column: str) -> tuple[str, str, str]:
     """Return an aggregate, what it counts, and its name at the start of a sentence."""
     if metric == "rows":
         return ROW_COUNT_SQL, "rows", "The number of rows"

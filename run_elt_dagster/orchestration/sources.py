@@ -12,7 +12,6 @@ from run_elt_dagster.audit.catalogue import COLUMN_SQL, Column, columns_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, quote_identifier, quote_literal, stored_name
 from run_elt_dagster.orchestration.column_schema import COLUMN_SCHEMA, schema_of
-from run_elt_dagster.orchestration.events import without_secrets
 from run_elt_dagster.orchestration.specs import asset_key
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY, needs_snowflake
 from run_elt_dagster.snowflake.resource import Snowflake
@@ -105,6 +104,8 @@ def record_sources(
             answer = session.execute(sources_sql(schema, keys), tag=_TAG)
         except StatementError as error:
             place = ".".join(map(display_name, schema))
+            from run_elt_dagster.orchestration.events import without_secrets  # noqa: PLC0415 - an error is rare
+
             context.log.warning(without_secrets(f"The sources in {place} were not observed: {error}"))
             continue
         observed = observations(keys, answer.rows[0])
