@@ -30,6 +30,7 @@ _CLASSES = frozenset(
     | {"xdigit"}
 )
 _LETTERS = frozenset("dDsSwWbBntrfv")
+_SPACES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 _GROUPS = {
     "(?=": "a lookahead",
     "(?!": "a negative lookahead",
@@ -123,21 +124,34 @@ def _require_known_bracket(piece: _Piece) -> None:
             raise ValueError(f"cannot have a collating element, got {piece.shown}. {_BY_QUERY}")
         if len(text) == 2:  # noqa: PLR2004 - a backslash and a sign
             _require_known_escape(text, piece, _LETTERS - {"b", "B"})
-        # A class is no end of a range.
-        signs.append(text if len(text) == 1 else text[1] if not text[1].isalpha() and text[0] == "\\" else "")
-    _require_ascending_ranges(signs, piece)
+        signs.append(text)
+    _require_ranges_of_signs(signs, piece)
 
 
-def _require_ascending_ranges(signs: list[str], piece: _Piece) -> None:
+def _require_ranges_of_signs(signs: list[str], piece: _Piece) -> None:
+    """Require that ranges ascend, from one sign to another. POSIX does not say what a class at an end means, and engines refuse one."""
     at = 0
     while at + 2 < len(signs):
         low, dash, high = signs[at : at + 3]
-        if dash != "-":
+        first, last = _sign(low), _sign(high)
+        # Behind a class, - is a sign.
+        if dash != "-" or first is None:
             at += 1
             continue
-        if low and high and low > high:
+        if last is None:
+            raise ValueError(
+                f"requires a sign at the end of a range, got {low}-{high} in {piece.shown}. Write - first in the brackets for the sign"
+            )
+        if first > last:
             raise ValueError(f"requires ranges that ascend, got {low}-{high} in {piece.shown}")
         at += 3
+
+
+def _sign(text: str) -> str | None:
+    """Return the sign that a part of brackets stands for; None for a class."""
+    if len(text) == 1:
+        return text
+    return _SPACES.get(text[1], None if text[0] == "[" or text[1].isalpha() else text[1])
 
 
 def _require_something_to_repeat(piece: _Piece, previous: _Piece) -> None:
