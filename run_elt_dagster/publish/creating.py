@@ -25,21 +25,23 @@ from run_elt_dagster.snowflake.session import StatementError
 # Tells the two rows of the proof apart.
 _ROW = '"run_elt row"'
 _ROWS = 2
-# Two values of each type. A mask that is a constant cannot be both.
+# Two values of each type. A mask that is a constant cannot be both, and one that cuts, rounds or replaces a part leaves neither as it is.
+_TEXTS = ("1 Ab-3456@c.de", "2 Fg-7890@h.ij")
+_MOMENTS = ("'2001-02-03 04:05:06'", "'2002-03-04 05:06:07'")
 _VALUES: Mapping[str, tuple[str, str]] = {
-    "TEXT": ("'1'", "'2'"),
-    "FLOAT": ("1", "2"),
+    "FLOAT": ("1.25", "2.75"),
     "BOOLEAN": ("TRUE", "FALSE"),
-    "DATE": ("'2000-01-01'", "'2000-01-02'"),
-    "TIME": ("'00:00:01'", "'00:00:02'"),
-    "TIMESTAMP_NTZ": ("'2000-01-01'", "'2000-01-02'"),
-    "TIMESTAMP_LTZ": ("'2000-01-01'", "'2000-01-02'"),
-    "TIMESTAMP_TZ": ("'2000-01-01'", "'2000-01-02'"),
+    "DATE": ("'2001-02-03'", "'2002-03-04'"),
+    "TIME": ("'04:05:06'", "'05:06:07'"),
+    "TIMESTAMP_NTZ": _MOMENTS,
+    "TIMESTAMP_LTZ": _MOMENTS,
+    "TIMESTAMP_TZ": _MOMENTS,
     "VARIANT": ("TO_VARIANT(1)", "TO_VARIANT(2)"),
     "ARRAY": ("ARRAY_CONSTRUCT(1)", "ARRAY_CONSTRUCT(2)"),
     "OBJECT": ("OBJECT_CONSTRUCT('a', 1)", "OBJECT_CONSTRUCT('a', 2)"),
     "BINARY": ("TO_BINARY('01', 'HEX')", "TO_BINARY('02', 'HEX')"),
 }
+_COMPARED = (*_VALUES, "NUMBER", "TEXT")
 # Of a type of its own already.
 _MADE = ("VARIANT", "ARRAY", "OBJECT", "BINARY")
 
@@ -125,9 +127,11 @@ def proof_rows_sql(candidate: Relation, columns: Sequence[Column]) -> str:
 
 
 def _values(column: Column) -> tuple[str, str]:
-    """Return two values of a column's type. The smallest ones of a number fit each number of digits."""
+    """Return two values of a column's type. The smallest ones of a number fit each number of digits, and text is cut to its length."""
     if column.data_type == "NUMBER":
         first, second = f"1E-{column.scale or 0}", f"2E-{column.scale or 0}"
+    elif column.data_type == "TEXT":
+        first, second = (quote_literal(text[: column.length]) for text in _TEXTS)
     else:
         first, second = _VALUES[column.data_type]
     if column.data_type in _MADE:
@@ -192,7 +196,7 @@ class Creation:
         if missing := sorted(self._names - {column.name for column in columns}):
             raise self._refused("the columns that its policies name", f"no {', '.join(missing)}", "")
         named = [column for column in columns if column.name in self._names]
-        if others := [column for column in named if column.data_type not in (*_VALUES, "NUMBER")]:
+        if others := [column for column in named if column.data_type not in _COMPARED]:
             got = ", ".join(f"{column.name} {column.type}" for column in others)
             raise self._refused(
                 "types below its policies that can be compared", got, "Nothing would prove what its checks read."

@@ -145,7 +145,7 @@ EVERY = {
     "aggregation": {"name": "g.a", "entity_key": "n"},
     "join": "g.j",
 }
-COLUMNS = (Column("N", "TEXT", length=1), Column("V", "NUMBER", 10, 2), Column("W", "BOOLEAN"), Column("x y", "DATE"))
+COLUMNS = (Column("N", "TEXT", length=4), Column("V", "NUMBER", 10, 2), Column("W", "BOOLEAN"), Column("x y", "DATE"))
 MARKER = Marker("failed", "8f3a01c2")
 
 
@@ -169,14 +169,14 @@ def test_creating_statement_without_a_policy_on_a_column_names_none() -> None:
     assert statement.endswith(f' WITH ROW ACCESS POLICY "D"."G"."R" ON ("N") AS (\n{table.sql}\n)')
 
 
-def test_proof_has_two_rows_that_no_constant_mask_leaves_as_they_are() -> None:
+def test_proof_has_two_rows_that_no_constant_mask_and_none_of_a_part_leaves_as_they_are() -> None:
     named = COLUMNS[:3]
     table = a_table(policies=EVERY, object_tags={})
     columns = [Column("run_elt row", "NUMBER"), *named]
     protection = protection_of(table, declared_policies(table, database="D"), columns, database="D")
     assert proof_sql(X, protection, named, MARKER).endswith(
-        'AS (\nSELECT 1 AS "run_elt row", CAST(\'1\' AS VARCHAR(1)) AS "N", CAST(1E-2 AS NUMBER(10,2)) AS "V", CAST(TRUE AS BOOLEAN) AS "W" '
-        "UNION ALL SELECT 2, CAST('2' AS VARCHAR(1)), CAST(2E-2 AS NUMBER(10,2)), CAST(FALSE AS BOOLEAN)\n)"
+        'AS (\nSELECT 1 AS "run_elt row", CAST(\'1 Ab\' AS VARCHAR(4)) AS "N", CAST(1E-2 AS NUMBER(10,2)) AS "V", CAST(TRUE AS BOOLEAN) AS "W" '
+        "UNION ALL SELECT 2, CAST('2 Fg' AS VARCHAR(4)), CAST(2E-2 AS NUMBER(10,2)), CAST(FALSE AS BOOLEAN)\n)"
     )
     assert proof_rows_sql(X, named[1:]) == (
         'SELECT ("V" = IFF("run_elt row" = 1, CAST(1E-2 AS NUMBER(10,2)), CAST(2E-2 AS NUMBER(10,2)))) AND '
