@@ -10,8 +10,8 @@ from run_elt_dagster.model.column_type import ColumnType, actual_type
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.production import TableVersion
 
-# What Snowflake gives to text and to seconds without a parameter.
-_USUAL_LENGTH, _USUAL_DIGITS = 16_777_216, 9
+# What Snowflake gives to text, to a binary and to seconds without a parameter.
+_USUAL_LENGTHS, _USUAL_DIGITS = {"TEXT": 16_777_216, "BINARY": 8_388_608}, 9
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,11 @@ class Column:
         """The type as a person would write it."""
         if self.data_type == "NUMBER" and self.precision is not None:
             return f"NUMBER({self.precision},{self.scale or 0})"
-        if self.data_type == "TEXT":
-            return f"VARCHAR({self.length})" if self.length not in (None, _USUAL_LENGTH) else "VARCHAR"
-        return f"{self.data_type}({self.digits})" if self.digits not in (None, _USUAL_DIGITS) else self.data_type
+        if (usual := _USUAL_LENGTHS.get(self.data_type)) is not None:
+            name = "VARCHAR" if self.data_type == "TEXT" else self.data_type
+            return f"{name}({self.length})" if self.length not in (None, usual) else name
+        has_digits = self.data_type.startswith("TIME") and self.digits not in (None, _USUAL_DIGITS)
+        return f"{self.data_type}({self.digits})" if has_digits else self.data_type
 
     def is_a(self, declared: ColumnType) -> bool:
         """Return whether the column keeps what was declared, as far as the catalogue says."""

@@ -161,6 +161,9 @@ def test_column_keeps_its_contract_as_far_as_the_catalogue_says(declared: str, c
         (Column("A", "TIMESTAMP_NTZ", digits=9), "TIMESTAMP_NTZ"),
         (Column("A", "TIMESTAMP_NTZ", digits=3), "TIMESTAMP_NTZ(3)"),
         (Column("A", "TIME"), "TIME"),
+        (Column("A", "DATE", digits=0), "DATE"),
+        (Column("A", "BINARY", length=8_388_608), "BINARY"),
+        (Column("A", "BINARY", length=16), "BINARY(16)"),
         (NUMBER, "NUMBER(38,0)"),
     ],
 )
