@@ -335,6 +335,11 @@ class AnalyticsTable(Strict):
     def _policies_suit_the_table(self) -> "AnalyticsTable":
         if self.policies is None:
             return self
+        if self.show_rows:
+            raise LocatedError(
+                f"cannot stand beside policies: Dagster would show everybody what they hide, got {self.show_rows}",
+                location=("show_rows",),
+            )
         require_true_differences(self)
         declared = set(map(stored_name, self.columns))
         for place, columns in self.policies.columns.items() if declared else ():

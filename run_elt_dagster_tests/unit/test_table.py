@@ -306,6 +306,10 @@ def test_changes_may_stand_beside_masked_columns_that_it_ignores() -> None:
             "policies:\n  masking: {b: {name: s.m, using: a}}\n  projection: {a: s.p}",
             "4: policies.projection.a: cannot name a column that another policy is called with",
         ),
+        (
+            "policies: {masking: {a: s.m}}\nshow_rows: 5",
+            "3: show_rows: cannot stand beside policies: Dagster would show everybody what they hide, got 5.",
+        ),
         ("policies:\n  projection: {a: s.p, A: s.q}", "3: policies.projection.A: requires columns that differ, got A"),
         ("policies:\n  aggregation: {name: s.g, key: a}", "3: unknown key 'policies.aggregation.key'."),
         (
