@@ -33,6 +33,7 @@ ROW_ACCESS, MASKING, PROJECTION = "ROW_ACCESS_POLICY", "MASKING_POLICY", "PROJEC
 AGGREGATION, JOIN = "AGGREGATION_POLICY", "JOIN_POLICY"
 # What the columns are for with which such a policy is set. Their order means nothing.
 _KEYS = {AGGREGATION: "ENTITY KEY", JOIN: "ALLOWED JOIN KEYS"}
+COPIED = "Rows are copied from it, so it has none from the beginning."
 _REFERENCE = "POLICY_KIND, POLICY_DB, POLICY_SCHEMA, POLICY_NAME, REF_COLUMN_NAME, REF_ARG_COLUMN_NAMES, TAG_NAME"
 
 
@@ -367,17 +368,20 @@ class Governance:
         work.send(drop_sql(work.candidate))
         return grants
 
-    def require_no_other_readers(self) -> None:
+    def require_no_other_readers(self, why_bare: str = COPIED) -> None:
         """Require that nobody else could read a candidate before its policies are on.
+
+        Args:
+            why_bare: Why it does not have them from the beginning, in a sentence.
 
         Raises:
             PublishRefusedError: Somebody could.
             StatementError: It could not be found out.
         """
         if grants := self.other_readers():
-            raise self.others_can_read(grants)
+            raise self.others_can_read(grants, why_bare)
 
-    def others_can_read(self, grants: Sequence[str]) -> PublishRefusedError:
+    def others_can_read(self, grants: Sequence[str], why_bare: str = COPIED) -> PublishRefusedError:
         """Return why a candidate is not built that others could read, and that must not have its policies from the beginning."""
         work = self._work
         work.stage = "publish"
@@ -386,7 +390,7 @@ class Governance:
                 f"{work.table.name} with policies requires a schema without grants on future tables",
                 ", ".join(grants),
                 f"Revoke the grants on future tables of the schema or the database, and grant on {work.target} itself: publishing keeps that.",
-                consequence="Its candidate could be read before it has its policies. Rows are copied from it, so it has none from the beginning.",
+                consequence=f"Its candidate could be read before it has its policies. {why_bare}",
                 seen=work.production.words,
                 reason=Reason.POLICIES,
             )

@@ -14,7 +14,8 @@ from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import in_the_file
 from run_elt_dagster.publish.failures import failed_statement
-from run_elt_dagster.publish.guards import inventory_of, inventory_sql, server_instant
+from run_elt_dagster.publish.governance import Governance
+from run_elt_dagster.publish.guards import PublishRefusedError, inventory_of, inventory_sql, server_instant
 from run_elt_dagster.publish.increment_run import find_start, increment_auditor
 from run_elt_dagster.publish.preflight import create_schemas
 from run_elt_dagster.publish.slice_run import partition_auditor
@@ -23,6 +24,8 @@ from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, Session, StatementError
+
+_NEVER_PUBLISHED = "Nothing publishes it, so it would never get them."
 
 
 @contextmanager
@@ -123,6 +126,7 @@ def _work(
 def _build(work: TableWork, *, is_whole: bool) -> None:
     statement = ""
     try:
+        Governance(work).require_no_other_readers(_NEVER_PUBLISHED)
         if not is_whole:
             find_start(work)
         statement = build_sql(
@@ -132,6 +136,8 @@ def _build(work: TableWork, *, is_whole: bool) -> None:
     except StatementError as error:
         failure = failed_statement(work, in_the_file(work.table, error, statement))
         raise ValueError(failure.message) from error
+    except PublishRefusedError as error:
+        raise ValueError(str(error)) from error
 
 
 def _drop(work: TableWork, warn: Callable[[str], None]) -> None:

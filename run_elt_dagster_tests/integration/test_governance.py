@@ -1,7 +1,9 @@
 """Declared policies and tags stand on a table before readers see it, on the simulator over the real connector."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,9 @@ from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.planned import planned_statements
+from run_elt_dagster.publish.preview import built
 from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster_tests.faults.laboratory import open_session
 from run_elt_dagster_tests.integration.test_planned import RUN, sent
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import cases
@@ -233,6 +237,25 @@ def test_candidate_whose_rows_are_copied_is_not_built_where_others_could_read_it
     assert "requires a schema without grants on future tables, got SELECT to READER" in message(outcome)
     assert (local_server.seen(), local_server.tables()) == (OLD, {"MAU"})
     assert not any("generator" in record.sql for record in local_server.server.history if "00000002" in record.sql)
+
+
+def test_preview_is_not_built_where_others_could_read_it(local_server: LocalServer) -> None:
+    """Nothing publishes it, so it never has policies. `--keep` would leave it to them."""
+    local_server.reader.sql("create role reader")
+    table = parse_table_file(Path("mau.sql"), governed(3, 1, "clone"), schema="analytics", table="mau")
+
+    def grant(event: StatementEvent) -> None:
+        if event.phase == "after" and (
+            created := re.match(r"CREATE OR REPLACE .*?TABLE (\S+TEMP_MAU__\w+\")", event.sql)
+        ):
+            local_server.account.session().sql(f"grant select on table {created[1]} to role reader")
+
+    with local_server.account.hooked(grant), open_session(local_server.account.arguments) as session:
+        preview = built(session, table, job="run-elt preview", options=PublishOptions(), keep=True, warn=print)
+        with pytest.raises(ValueError, match="without grants on future tables, got SELECT to READER"), preview:
+            pass
+    assert local_server.tables() == set()
+    assert not any("generator" in record.sql for record in local_server.server.history)
 
 
 @pytest.mark.parametrize("publish", ["clone", *FURTHER[:1]])
