@@ -100,7 +100,8 @@ class IncrementExchange(RowExchange[MergedRows]):
         self._rows = rows_to_merge(audits)
         # Whether a transaction of this exchange has noted it, whether its COMMIT was answered or not.
         self._has_noted = False
-        asked = [outcome.audit for outcome in audits if outcome.audit.severity == "error"]
+        # A person who waives the check of a key wants its rows, whatever rows that stay have that key.
+        asked = [each.audit for each in audits if each.audit.severity == "error" and not each.is_waived]
         self._keys = [audit for audit in asked if isinstance(audit, KeyAudit)] if work.start is not None else []
 
     def _first_sql(self) -> str:

@@ -122,8 +122,7 @@ class SliceRun(InPlaceRun):
         self._exchanged = done
 
     def _exchange_of(self, passed: Sequence[str], verdicts: PartitionVerdicts) -> SliceExchange:
-        asked = [each.audit for each in next(iter(verdicts.outcomes.values())) if each.audit.severity == "error"]
-        keys = [audit for audit in asked if isinstance(audit, KeyAudit)]
+        keys = _keys_to_hold([verdicts.outcomes[key] for key in passed])
         self._passed = tuple(passed)
         self._exchange = SliceExchange(self._work, self._part, passed, rows=verdicts.rows, keys=keys)
         return self._exchange
@@ -255,6 +254,12 @@ def _earlier(work: TableWork, part: Slice) -> EarlierRows | None:
     if work.table.checks.row_count_change is None or work.inventory.at(partitions_table(work.target)) is None:
         return None
     return EarlierRows(earlier_sql(work.target, part), lambda listed: earlier_of(listed, part))
+
+
+def _keys_to_hold(verdicts: Sequence[Sequence[AuditOutcome]]) -> list[KeyAudit]:
+    """Return the checks of keys that the whole table has to hold: those that nobody has waived for one of its partitions."""
+    asked = [column[0].audit for column in zip(*verdicts, strict=True) if not any(each.is_waived for each in column)]
+    return [audit for audit in asked if audit.severity == "error" and isinstance(audit, KeyAudit)]
 
 
 def _worst(verdicts: Sequence[Sequence[AuditOutcome]]) -> tuple[AuditOutcome, ...]:

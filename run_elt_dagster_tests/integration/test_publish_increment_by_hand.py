@@ -278,3 +278,20 @@ def test_fault_at_any_statement_leaves_all_or_nothing_and_the_repeated_command_e
     lab: FaultLab, fault: str
 ) -> None:
     try_fault(lab, partial(KeptCell, publish="clone", first=False, way="next"), fault)
+
+
+def test_waived_key_of_rows_that_stay_is_merged_and_not_only_said_to_be(local_server: LocalServer) -> None:
+    """The check is asked once more in the transaction: a person who waives it waives that, too."""
+    arguments, checks = local_server.account.arguments, {"unique": ["v"]}
+    assert run_increment(arguments, growing({1: (1, 1), 2: (2, 2)}, checks=checks), "0000000A").published
+    table = growing({3: (1, 3)}, checks=checks)
+    outcome = run_increment(arguments, table, RUN)
+    assert outcome.failure is not None
+    assert "check unique_v" in outcome.failure.problem
+    with publishing(arguments, table) as publisher:
+        done = by_hand(publisher, "unique_v")
+        assert done.outcome.failure is None, done.outcome.failure
+        assert done.by_hand is not None
+        assert done.by_hand.waived == ("unique_v",)
+        assert seen(local_server.reader) == {1: (1, 1), 2: (2, 2), 3: (1, 3)}
+        assert note(local_server.reader, table)[0] == RUN

@@ -220,3 +220,17 @@ def test_command_lists_the_partitions_publishes_and_records_them(
         assert len(instance.fetch_materializations(asset, limit=9).records) == 2
         logged = "select job, partition_key, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
         assert project.sql(logged) == [("run-elt publish", key(1), "published", 1, "changes", run_id)]
+
+
+@pytest.mark.thorough
+def test_waived_key_of_another_partition_is_published(local_server: LocalServer) -> None:
+    arguments, checks = local_server.account.arguments, {"unique": ["v"]}
+    table = divided(f"select day, n, 1::int as v from ({Version(1, 1).sql})", checks=checks)
+    assert run_slice(arguments, table, [1], "0000000A").published
+    assert states(run_slice(arguments, table, [2], RUN)) == {2: "failed"}
+    with open_session(arguments) as session:
+        done = by_hand(PartitionPublisher(session, table, options=PublishOptions(), patience=PATIENCE), "unique_v")
+    assert done.outcome.failure is None, done.outcome.failure
+    assert done.by_hand is not None
+    assert done.by_hand.waived == ("unique_v",)
+    assert notes(local_server.reader, table) == {1: ("0000000A", 1), 2: (RUN, 1)}
