@@ -35,7 +35,7 @@ class News:
     Attributes:
         id: Its own, in each message about it.
         what: What it says.
-        of: What it is about: the first run of an incident, a lateness, or a backfill.
+        of: What it is about: the first run of an incident, a lateness, or a backfill; empty where it counts several alerts.
         at: When there was a reason for it, in seconds since the epoch.
         title: One line.
         body: The text.
@@ -163,13 +163,14 @@ class ReceiverLedger:
             has_room = sum(bool(each.body) for each in self.news) < MOST_TEXTS
             return replace(self, news=(*self.news, news if has_room else replace(news, body="")))
         under_way = {id_ for standing in self.standings.values() for id_ in standing.sending}
-        *others, last = self.news
-        if last.what == "more" and last.id not in under_way and set(last.left) == set(news.left):
-            count = last.count + news.count
-            return replace(
-                self, news=(*others, replace(last, count=count, title=f"{count:,} more alerts, the last: {news.title}"))
-            )
-        return replace(self, news=(*self.news, replace(news, what="more", body="")))
+        counting = (each for each in self.news if each.what == "more" and each.id not in under_way)
+        known = next((each for each in counting if set(each.left) == set(news.left)), None)
+        if known is None:
+            # About no incident: what ends one of those that it counts must not take the others away.
+            return replace(self, news=(*self.news, replace(news, what="more", of="", body="")))
+        count = known.count + news.count
+        more = replace(known, count=count, title=f"{count:,} more alerts, the last: {news.title}")
+        return replace(self, news=tuple(more if each is known else each for each in self.news))
 
     def words(self, *, now: float) -> str:
         """Return what is wrong in a sentence for each receiver, empty if nothing is."""

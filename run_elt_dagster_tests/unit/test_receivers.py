@@ -131,6 +131,14 @@ def test_ledger_counts_what_is_too_much_to_keep_one_by_one() -> None:
     assert ledger.told("a", [each.id for each in ledger.news]).news == ()
 
 
+def test_counts_of_what_is_too_much_stay_few_and_are_about_no_incident() -> None:
+    ledger = ReceiverLedger(0)
+    for number in range(MOST_NEWS + 100):
+        ledger = ledger.added(news(number, left=("a",) if number % 2 else ("b",)))
+    counts = [(each.what, each.of, each.left, each.count) for each in ledger.news[MOST_NEWS:]]
+    assert counts == [("more", "", ("b",), 50), ("more", "", ("a",), 50)]
+
+
 def test_settings_without_receivers_have_none() -> None:
     assert receivers_of(AlertSettings()) == ()
     assert receivers_of(AlertSettings(receivers=SecretStr("a=json://b")))[0].kind == "json"
