@@ -36,6 +36,8 @@ _NO_NAME = "unknown"
 _UNKNOWN_TIME = ""
 # Before the id of the run that was rolled back: no run has the rows that readers see then.
 _ROLLED_BACK = "rollback-of-"
+# Behind it, once for each version more that a rollback has gone back: readers see other rows than before.
+_FURTHER = "+"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Marker:
     @property
     def run_of_rows(self) -> str:
         """The run: after such a rollback, the start of the id of the run that was taken back."""
-        return self.run_id.removeprefix(_ROLLED_BACK)
+        return self.run_id.removeprefix(_ROLLED_BACK).rstrip(_FURTHER)
 
     @property
     def order(self) -> tuple[str, str]:
@@ -94,7 +96,12 @@ def marker_in(comment: str | None) -> Marker | None:
 
 
 def rolled_back_marker(taken_back: Marker | None) -> Marker:
-    """Return the marker of rows that a rollback has written over those of a run; None for rows of an unknown one."""
+    """Return the marker of rows that a rollback has written over those of a run; None for rows of an unknown one.
+
+    After a rollback that goes further back it is another one: an increment that begins after the rows in between is merged into no others.
+    """
+    if taken_back is not None and taken_back.is_rolled_back:
+        return Marker("run", taken_back.run_id + _FURTHER, taken_back.at)
     run, at = (short_id(taken_back.run_id), taken_back.at) if taken_back else ("", _UNKNOWN_TIME)
     return Marker("run", f"{_ROLLED_BACK}{run}", at)
 

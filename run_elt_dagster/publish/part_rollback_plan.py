@@ -129,10 +129,11 @@ class PartVersion:
     def note(self) -> PublishedPartition:
         """What is noted of it once its rows are back: a repeated command sees by that that they are."""
         earlier = self.previous
-        present = self.present.marker
-        marker = present if present.is_rolled_back else rolled_back_marker(present)
         return replace(
-            self.present, marker=marker, rows=self.rows, query_id=earlier.query_id if earlier is not None else None
+            self.present,
+            marker=rolled_back_marker(self.present.marker),
+            rows=self.rows,
+            query_id=earlier.query_id if earlier is not None else None,
         )
 
     @property

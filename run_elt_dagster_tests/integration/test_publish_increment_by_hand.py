@@ -72,12 +72,12 @@ def rejected(local_server: LocalServer) -> None:
     assert outcome.failure.if_wanted == f"run-elt publish analytics.orders --run {RUN[:8]}"
 
 
-def roll_back(local_server: LocalServer) -> None:
+def roll_back(local_server: LocalServer, *, further: bool = False) -> None:
     with open_session(local_server.account.arguments) as session:
         given = run_arguments("rollback", retry_seconds=(0, 0, 0))
         runner = StatementRunner(session, given["run"], threading.Event(), patience=given["patience"])
         planner = PartRollbackPlanner(runner, growing({}), last_increment(), database="RUN_ELT")
-        put_back(runner, planner.plan())
+        put_back(runner, planner.plan(further=further))
 
 
 def test_kept_increment_is_merged_once_and_the_other_rows_stay(local_server: LocalServer) -> None:
@@ -133,6 +133,19 @@ def test_increment_after_rows_that_were_taken_back_is_refused(local_server: Loca
     roll_back(local_server)
     refused = r"the rows that the increment begins after, built .* by run 0000000B"
     with publishing(arguments) as publisher, pytest.raises(PublishRefusedError, match=refused):
+        publisher.find(RUN[:8])
+    assert seen(local_server.reader) == {1: (1, 1)}
+
+
+def test_increment_after_rows_that_a_further_rollback_has_taken_back_is_refused(local_server: LocalServer) -> None:
+    """Both rollbacks take the place of the same run. The row of the second hour would be missing for good."""
+    arguments = local_server.account.arguments
+    for run_id, rows in (("0000000A", {1: (1, 1)}), ("0000000B", {2: (1, 2), 3: (1, 3)}), ("0000000C", {4: (1, 4)})):
+        assert run_increment(arguments, growing(rows), run_id).published
+    roll_back(local_server)
+    assert run_increment(arguments, rejecting({3: (2, 3), 5: (1, 5)}), RUN).failure is not None
+    roll_back(local_server, further=True)
+    with publishing(arguments) as publisher, pytest.raises(PublishRefusedError, match="the rows that the increment"):
         publisher.find(RUN[:8])
     assert seen(local_server.reader) == {1: (1, 1)}
 

@@ -46,9 +46,10 @@ def test_each_publish_that_is_undone_is_one_insert_of_the_rows_before_it() -> No
 def test_note_of_rows_that_are_back_leads_to_those_before_them() -> None:
     once = PartVersion(note(2, "ccc", "q2"), note(2, "bb", "q1"), 5).note
     assert (once.marker, once.query_id) == (Marker("run", "rollback-of-ccc", "2026-01-03"), "q1")
-    # One further: it stays the publish of C that was taken back. An older run must not come after it.
+    # One further: it stays the publish of C that was taken back. An older run must not come after it. The rows are others.
     twice = PartVersion(once, note(2, "a", None), 3).note
-    assert (twice.marker, twice.query_id, twice.rows) == (once.marker, None, 3)
+    assert (twice.marker.run_of_rows, twice.marker.at, twice.query_id, twice.rows) == ("ccc", once.marker.at, None, 3)
+    assert (twice.marker.is_rolled_back, twice.marker == once.marker) == (True, False)
 
 
 def test_notes_are_read_from_the_past_and_written_anew() -> None:
