@@ -1,6 +1,7 @@
 """`run-elt publish`."""
 
 import contextlib
+from collections.abc import Sequence
 
 import click
 import dagster as dg
@@ -98,13 +99,24 @@ def _publish(project: Project, declared: AnalyticsTable, run: str, checks: tuple
         _print_plan(found, checks)
         if not is_agreed and not agrees("publishing by hand", "Publish it?"):
             return 1
+        unrecorded: list[str | None] = []
+
+        def note(done: ByHandOutcome) -> None:
+            tags = tags_of_part(instance, declared) if found.start is not None else None
+            unrecorded.append(report(instance, events_of(done, found.marker.run_id, tags=tags)))
+            log.published([done], found.marker.run_id)
+
         with progress(f"Asking {declared.name} its checks again") as steps:
             done = publisher.publish(
-                found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{declared.name}: {state}")
+                found,
+                person=person(),
+                waived=checks,
+                entered=lambda state: steps.tell(f"{declared.name}: {state}"),
+                note=note,
             )
         if done.outcome.failure is not None and (published := _published_meanwhile(publisher, run)) is not None:
             return _published_already(instance, publisher, published, log)
-        return _told(instance, done, found, log)
+        return _told(done, found, unrecorded)
 
 
 def _print_plan(kept: Kept, checks: tuple[str, ...]) -> None:
@@ -117,7 +129,8 @@ def _print_plan(kept: Kept, checks: tuple[str, ...]) -> None:
 def _published_already(instance: dg.DagsterInstance, publisher: Publisher, found: Published, log: LogByHand) -> int:
     """Say so, and finish what a command that was ended has left."""
     log.published_before([found])
-    return said([publisher.drop_what_is_left(found), say_published(instance, found)])
+    # The candidate last: it says who has published.
+    return said([say_published(instance, found), publisher.drop_what_is_left(found)])
 
 
 def _published_meanwhile(publisher: Publisher, run: str) -> Published | None:
@@ -128,8 +141,13 @@ def _published_meanwhile(publisher: Publisher, run: str) -> Published | None:
     return None
 
 
-def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept, log: LogByHand) -> int:
-    """Record what was published, log it and say it.
+def _told(done: ByHandOutcome, kept: Kept, unrecorded: Sequence[str | None]) -> int:
+    """Say what was published.
+
+    Args:
+        done: What became of the candidate.
+        kept: The candidate.
+        unrecorded: Why Dagster's history could not note it, if it could not.
 
     Raises:
         ValueError: It was not published.
@@ -146,10 +164,7 @@ def _told(instance: dg.DagsterInstance, done: ByHandOutcome, kept: Kept, log: Lo
             f"{outcome.table.name} requires that nothing newer is published meanwhile, got run {short_id(outcome.superseded_by or '')}. "
             "Readers see its rows. Nothing is left to do."
         )
-    tags = tags_of_part(instance, kept.table) if kept.start is not None else None
-    left = [done.left, report(instance, events_of(done, kept.marker.run_id, tags=tags))]
-    log.published([done], kept.marker.run_id)
     print(
         f"{outcome.table.name}: {outcome.row_count:,} rows of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
     )
-    return said(left)
+    return said([done.left, *unrecorded])

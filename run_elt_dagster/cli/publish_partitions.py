@@ -1,5 +1,7 @@
 """What `run-elt publish` prints and does for partitions."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from run_elt_dagster.cli.asking import agrees, person
@@ -52,12 +54,21 @@ def publish_partitions(
         _print_plan(found, checks)
         if not is_agreed and not agrees("publishing by hand", "Publish it?"):
             return 1
+        unrecorded: list[str | None] = []
+
+        def note(done: PartitionsByHand) -> None:
+            unrecorded.append(report(instance, events_of_partitions(done, found.marker.run_id)))
+            log.published([done], found.marker.run_id, keys=found.wanted)
+
         with progress(f"Asking {table.name} its checks again") as steps:
             done = publisher.publish(
-                found, person=person(), waived=checks, entered=lambda state: steps.tell(f"{table.name}: {state}")
+                found,
+                person=person(),
+                waived=checks,
+                entered=lambda state: steps.tell(f"{table.name}: {state}"),
+                note=note,
             )
-        log.published([done], found.marker.run_id, keys=found.wanted)
-        return _told(instance, done, found)
+        return _told(done, found, unrecorded)
 
 
 def _print_plan(kept: KeptPartitions, checks: tuple[str, ...]) -> None:
@@ -77,7 +88,8 @@ def _published_already(instance: dg.DagsterInstance, publisher: PartitionPublish
     who = f", {found.by_hand.words}" if found.by_hand is not None else ""
     what = f"{found.table.name}: {partition_words(found.keys)} of run {short_id(found.run_id)}"
     print(f"{what} are published already{who}. What readers see was not changed.")
-    return said([publisher.drop_what_is_left(found), _recorded(instance, found)])
+    # The candidate last: it says who has published.
+    return said([_recorded(instance, found), publisher.drop_what_is_left(found)])
 
 
 def _recorded(instance: dg.DagsterInstance, found: PublishedPartitions) -> str | None:
@@ -86,8 +98,13 @@ def _recorded(instance: dg.DagsterInstance, found: PublishedPartitions) -> str |
     return report(instance, late_events_of_partitions(found, missing)) if missing else None
 
 
-def _told(instance: dg.DagsterInstance, done: PartitionsByHand, kept: KeptPartitions) -> int:
-    """Record what was published and say it.
+def _told(done: PartitionsByHand, kept: KeptPartitions, unrecorded: Sequence[str | None]) -> int:
+    """Say what was published.
+
+    Args:
+        done: What became of the partitions.
+        kept: The partitions.
+        unrecorded: Why Dagster's history could not note it, if it could not.
 
     Raises:
         ValueError: Not all of it was published.
@@ -95,7 +112,7 @@ def _told(instance: dg.DagsterInstance, done: PartitionsByHand, kept: KeptPartit
     outcome, run_id = done.outcome, kept.marker.run_id
     for warning in outcome.warnings:
         say_on_stderr(warning)
-    left = [done.left, report(instance, events_of_partitions(done, run_id))]
+    left = [done.left, *unrecorded]
     published = done.published
     if published and done.by_hand is not None:
         rows = sum(outcome.partitions[key].row_count or 0 for key in published)

@@ -315,9 +315,23 @@ class Publisher(ByHandDesk):
         return kept_or_published(table, self._look(self._runner(run)), run, database=self.database)
 
     def publish(
-        self, kept: Kept, *, person: str, waived: Collection[str], entered: Callable[[State], None] = lambda _: None
+        self,
+        kept: Kept,
+        *,
+        person: str,
+        waived: Collection[str],
+        entered: Callable[[State], None] = lambda _: None,
+        note: Callable[[ByHandOutcome], None] = lambda _: None,
     ) -> ByHandOutcome:
-        """Publish a kept candidate, as far as it gets; its outcome says what readers see."""
+        """Publish a kept candidate, as far as it gets; its outcome says what readers see.
+
+        Args:
+            kept: The candidate.
+            person: Who publishes it.
+            waived: The names of the checks that may fail, besides `changes`.
+            entered: Called with each state that is no end, as it begins.
+            note: Called with what was published before the candidate is dropped: of an increment, it alone says who has published it.
+        """
         with self._on_its_warehouse(kept.table) as session:
             runner = self._runner(kept.marker.run_id, session)
             inventory, clock = self._look_with_clock(runner)
@@ -325,8 +339,10 @@ class Publisher(ByHandDesk):
             outcome, by_hand = self._taken(runner, kept, inventory, clock, entered, **given)
             if outcome.published and kept.start is None:
                 by_hand = self._named_to_readers(runner, kept) or by_hand
-            left = clean_up(runner, outcome) if outcome.in_production else None
-            return ByHandOutcome(outcome, by_hand if outcome.published else None, left)
+            done = ByHandOutcome(outcome, by_hand if outcome.published else None)
+            if done.by_hand is not None:
+                note(done)
+            return replace(done, left=clean_up(runner, outcome) if outcome.in_production else None)
 
     def _named_to_readers(self, runner: StatementRunner, kept: Kept) -> ByHand | None:
         """Return who has published the rows by the comment that readers see; None if Snowflake does not tell.

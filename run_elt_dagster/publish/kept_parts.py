@@ -249,8 +249,17 @@ class PartitionPublisher(ByHandDesk):
         person: str,
         waived: Collection[str],
         entered: Callable[[State], None] = lambda _: None,
+        note: Callable[[PartitionsByHand], None] = lambda _: None,
     ) -> PartitionsByHand:
-        """Publish kept partitions, as far as they get; the outcome says what readers see."""
+        """Publish kept partitions, as far as they get; the outcome says what readers see.
+
+        Args:
+            kept: The partitions.
+            person: Who publishes them.
+            waived: The names of the checks that may fail, besides `changes`.
+            entered: Called with each state that is no end, as it begins.
+            note: Called with what was published before the candidate is dropped: it alone says who has published them.
+        """
         with self._on_its_warehouse(kept.table) as session:
             runner = self._runner(kept.marker.run_id, session)
             inventory, clock = self._look_with_clock(runner)
@@ -265,9 +274,11 @@ class PartitionPublisher(ByHandDesk):
                 waived=waived,
             )
             outcome = run.run(entered)
-            left = clean_up(runner, outcome) if outcome.in_production else None
-            done = PartitionsByHand(outcome, run.by_hand, left, run.theirs)
-            return done if done.published else replace(done, by_hand=None)
+            done = PartitionsByHand(outcome, run.by_hand, theirs=run.theirs)
+            done = done if done.published else replace(done, by_hand=None)
+            if done.by_hand is not None:
+                note(done)
+            return replace(done, left=clean_up(runner, outcome) if outcome.in_production else None)
 
     def drop_what_is_left(self, published: PublishedPartitions) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""

@@ -89,7 +89,13 @@ def test_kept_increment_is_merged_once_and_the_other_rows_stay(local_server: Loc
         assert found.start.words == "2024-01-01 02:00:00"
         assert found.base is not None
         assert found.base.run_id == "0000000A"
-        done = by_hand(publisher)
+        # The candidate alone says who has published it: it goes when that is noted elsewhere.
+        noted: list[tuple[ByHandOutcome, bool]] = []
+        candidate = f"TEMP_ORDERS__{RUN[:8].upper()}"
+        done = publisher.publish(
+            found, person="ana", waived=(), note=lambda done: noted.append((done, candidate in local_server.tables()))
+        )
+        assert noted == [(done, True)]
         assert done.outcome.failure is None, done.outcome.failure
         assert done.by_hand is not None
         assert (done.by_hand.person, done.by_hand.waived) == ("ana", ("changes",))
