@@ -5,6 +5,7 @@ others could, `publish.creating` has them from the beginning.
 https://docs.snowflake.com/en/user-guide/security-column-intro and https://docs.snowflake.com/en/user-guide/security-row-intro
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from run_elt_dagster.publish.guards import (
 from run_elt_dagster.publish.methods import CandidateGoneError, replaces_object
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
+from run_elt_dagster.snowflake.runner import RunStoppedError
 from run_elt_dagster.snowflake.session import StatementError
 
 ROW_ACCESS, MASKING, PROJECTION = "ROW_ACCESS_POLICY", "MASKING_POLICY", "PROJECTION_POLICY"
@@ -363,10 +365,13 @@ class Governance:
             return []
         work = self._work
         marker = Marker("failed", work.run.run_id, server_instant(work.inventory, elapsed_seconds=0))
-        work.send(probe_sql(work.candidate, marker))
-        grants = grants_in(work.send(show_grants_sql(work.candidate)).rows, role=work.inventory.role)
-        work.send(drop_sql(work.candidate))
-        return grants
+        try:
+            work.send(probe_sql(work.candidate, marker))
+            return grants_in(work.send(show_grants_sql(work.candidate)).rows, role=work.inventory.role)
+        finally:
+            # What is left is replaced by the candidate, or dropped by a later run.
+            with contextlib.suppress(StatementError, RunStoppedError):
+                work.send(drop_sql(work.candidate))
 
     def require_no_other_readers(self, why_bare: str = COPIED) -> None:
         """Require that nobody else could read a candidate before its policies are on.
