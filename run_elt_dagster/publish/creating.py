@@ -241,40 +241,42 @@ class Creation:
         )
 
 
-def require_all_rows(work: TableWork, counted: int | None) -> None:
+def require_all_rows(work: TableWork, counted: int | None, *, is_rejected: bool) -> None:
     """Require that the checks of a table with policies have read all of its candidate's rows.
 
     Args:
         work: The table, with what the catalogue has said.
-        counted: How many rows the checks have read; None where they could not be asked, and have failed because of it.
+        counted: How many rows the checks have read; None where they could not be asked.
+        is_rejected: Whether a check has failed. One that only warns lets rows through that nobody has counted.
 
     Raises:
-        PublishRefusedError: They have read fewer.
+        PublishRefusedError: They have read fewer, or nobody knows.
     """
     listed = next((each for each in work.inspection.candidates if each.name == work.candidate.name), None)
-    if counted is None or listed is None:
+    if listed is None or (counted is None and is_rejected):
         return
     if refused := rows_unread(work.table, work.candidate, counted=counted, there=listed.rows, role=work.inventory.role):
         raise PublishRefusedError(replace(refused, seen=work.production.words))
 
 
 def rows_unread(
-    table: AnalyticsTable, candidate: Relation, *, counted: int, there: int | None, role: str
+    table: AnalyticsTable, candidate: Relation, *, counted: int | None, there: int | None, role: str
 ) -> Refusal | None:
     """Return why the checks of a table with policies do not count; None where they have read all rows.
 
     Args:
         table: The table.
         candidate: What was asked.
-        counted: How many rows the checks have read.
+        counted: How many rows the checks have read; None where they could not be asked.
         there: How many the catalogue says that there are, in the same statement: with those that a row access policy hides.
         role: The session's role.
     """
-    if counted == there:
+    if counted is not None and counted == there:
         return None
+    read, listed = ("an unknown number" if each is None else f"{each:,}" for each in (counted, there))
     return Refusal(
         f"{table.name} requires that its checks read all rows of {candidate}",
-        f"{counted:,} of {'an unknown number' if there is None else f'{there:,}'}",
+        f"{read} of {listed}",
         f"Let its row access policy exempt role {role}, then materialize again.",
         consequence="They were asked through its policies.",
         reason=Reason.POLICIES,

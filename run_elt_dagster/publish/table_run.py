@@ -199,7 +199,8 @@ class TableRun:
         self._require_a_candidate()
         self._warn_of_findings()
         if self._governance.has_policies:
-            require_all_rows(work, _row_count(self._audits))
+            is_rejected = any(each.blocks for each in self._audits)
+            require_all_rows(work, _row_count(self._audits), is_rejected=is_rejected)
         self._failure = failed_audit(work, self._audits)
         if self._failure is not None:
             return State.FAILED

@@ -185,10 +185,19 @@ def test_proof_has_two_rows_that_no_constant_mask_and_none_of_a_part_leaves_as_t
 
 
 @pytest.mark.parametrize(
-    ("there", "got"), [(5, None), (1000, "got 5 of 1,000."), (None, "got 5 of an unknown number.")]
+    ("counted", "there", "got"),
+    [
+        (5, 5, None),
+        (5, 1000, "got 5 of 1,000."),
+        (5, None, "got 5 of an unknown number."),
+        (None, 5, "got an unknown number of 5."),
+        (None, None, "got an unknown number of an unknown number."),
+    ],
 )
-def test_checks_that_did_not_read_every_row_of_the_catalogue_do_not_count(there: int | None, got: str | None) -> None:
-    refused = rows_unread(a_table(), X, counted=5, there=there, role="ELT")
+def test_checks_that_did_not_read_every_row_of_the_catalogue_do_not_count(
+    counted: int | None, there: int | None, got: str | None
+) -> None:
+    refused = rows_unread(a_table(), X, counted=counted, there=there, role="ELT")
     assert (refused.message if refused is not None else None) == (
         got
         and f"a.b requires that its checks read all rows of D.A.B, {got} They were asked through its policies. "
