@@ -82,7 +82,8 @@ def _roll_back(project: Project, table: AnalyticsTable, *, is_agreed: bool, furt
         left = list(rollback.carry_out(plan))
         if not is_done:
             left += noted(instance, [observation(plan)])
-            log.rolled_back([plan])
+        # Also what a killed command has ended with: it has logged nothing.
+        log.rolled_back([plan])
     if not is_done:
         print(
             f"{plan.target} is back at {plan.previous.words}. The next run of {table.name} publishes again: fix its SQL first."

@@ -37,7 +37,7 @@ def roll_back_group(project: Project, group: str, partition: str | None, *, is_a
         # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = [*rollback.carry_out(plan), *noted(instance, _observations(plan))]
         # Those, too, that a killed command has ended with: it has logged none.
-        log.rolled_back(plan.plans if plan.due else ())
+        log.rolled_back(plan.plans)
     if plan.due:
         print(f"publish_group {group} is back. The next run of it publishes again: fix its SQL first.")
     for problem in left:

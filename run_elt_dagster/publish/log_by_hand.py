@@ -91,7 +91,8 @@ class LogByHand:
         What an earlier command has logged is not added again: the rows of a run are taken back once.
 
         Args:
-            plans: Of one table, or of all tables of a group. The one or the other may be done by an earlier command that was killed.
+            plans: Of one table, or of all tables of a group. The one or the other may be done by an earlier command that was killed. Where
+                that was by Time Travel alone, only the start of the run's id is known: nobody could tell whether it is logged.
         """
         taken_back = [plan.taken_back for plan in plans]
         # Rows that were written over others name their run by the start of its id.
@@ -99,6 +100,8 @@ class LogByHand:
         rows: list[Row] = []
         for plan, marker in zip(plans, taken_back, strict=True):
             run = self._rolled_back_by(marker, act=f"{ROLLBACK} {marker.at}" if marker is not None else "")
+            if plan.method == "done" and run.run_id not in {*whole, *whole.values()}:
+                continue
             run = replace(run, run_id=whole.get(run.run_id, run.run_id))
             method = plan.method if plan.method != "done" else None
             rows.append(_rolled_back(run, plan.table, plan.target, method, rows=plan.previous.rows))

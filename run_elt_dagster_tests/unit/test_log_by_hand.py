@@ -87,3 +87,6 @@ def test_repeated_rollback_of_a_group_logs_all_tables_as_the_first_command_would
     assert one["ENTRY_ID"] == one_again["ENTRY_ID"]
     assert two["ENTRY_ID"] == two_again["ENTRY_ID"] != one["ENTRY_ID"]
     assert (one_again["RUN_ID"], one_again["ROW_COUNT"], "PUBLISH_METHOD" in one_again) == (NEW.run_id, 3, False)
+    # By the start of an id, it would be another entry.
+    log_of(account).rolled_back([RollbackPlan(TABLE, TARGET, "done", done, done, withdrawn=done.marker)])
+    assert len(account.rows) == 4
