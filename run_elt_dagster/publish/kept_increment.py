@@ -5,7 +5,7 @@ It goes the way of an increment from its audit on (`publish.increment_run`): it 
 the whole table goes the same way.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from run_elt_dagster.audit.increment import rows_to_merge
@@ -21,15 +21,17 @@ from run_elt_dagster.publish.by_hand import (
     the_one_kept,
     when_audited,
 )
-from run_elt_dagster.publish.guards import TargetInventory
+from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
 from run_elt_dagster.publish.increment_exchange import is_base_there
 from run_elt_dagster.publish.increment_run import IncrementRun, with_marker
 from run_elt_dagster.publish.kept import Kept, Person, Published, Publisher
 from run_elt_dagster.publish.outcome import TableOutcome
-from run_elt_dagster.publish.partitions import INCREMENT_KEY, all_markers_sql, newest_of
+from run_elt_dagster.publish.partitions import INCREMENT_KEY, PublishedPartition, all_markers_sql, newest_of
 from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
+
+_AGAIN = "Materialize again: the next run looks anew where to begin."
 
 
 class KeptIncrementRun(IncrementRun):
@@ -124,7 +126,9 @@ class IncrementPublisher(Publisher):
         if standing is not None and newest is not None and newest.run_id.startswith(run):
             is_part = any(note.key == INCREMENT_KEY and note.start > BEGINNING for note in noted.partitions)
             return self._published(standing, existing, kept, newest, is_part=is_part)
-        return self._kept(*the_one_kept(table, kept, run), standing, newest)
+        return self._kept(
+            *the_one_kept(table, kept, run), standing, newest, is_replaced=_is_replaced(existing, noted.partitions)
+        )
 
     def _published(
         self,
@@ -144,7 +148,13 @@ class IncrementPublisher(Publisher):
         return Published(table, self._target(table), standing, by_hand, left, is_part=is_part)
 
     def _kept(
-        self, version: TableVersion, marker: Marker, standing: TableVersion | None, newest: Marker | None
+        self,
+        version: TableVersion,
+        marker: Marker,
+        standing: TableVersion | None,
+        newest: Marker | None,
+        *,
+        is_replaced: bool,
     ) -> Kept:
         (table,) = self._tables
         start, base = start_in(version.comment), base_in(version.comment)
@@ -155,7 +165,10 @@ class IncrementPublisher(Publisher):
         if start is not None and not (standing is not None and is_base_there(newest, base)):
             rule = f"the rows that the increment begins after, {base.published if base is not None else 'of before'}"
             got = standing.words if standing is not None else "no table"
-            raise not_by_hand(table, rule, got, "Materialize again: the next run looks anew where to begin.")
+            raise not_by_hand(table, rule, got, _AGAIN)
+        if start is not None and is_replaced:
+            got = "one that somebody has created since"
+            raise not_by_hand(table, "the table that the increment begins after", got, _AGAIN)
         taken_up = by_hand_in(version.comment)
         return Kept(table, marker, audited_at, version, standing, taken_up, start=start, base=base)
 
@@ -170,3 +183,10 @@ class IncrementPublisher(Publisher):
     ) -> tuple[TableOutcome, ByHand | None]:
         run = KeptIncrementRun(runner, kept, inventory, clock, **given)
         return run.run(entered), run.by_hand
+
+
+def _is_replaced(existing: InventoryTable | None, noted: Sequence[PublishedPartition]) -> bool:
+    """Return whether somebody has put another table in the place of the published one: none of the notes is true of it."""
+    if existing is None or existing.marker is not None or existing.created_at is None:
+        return False
+    return bool(noted) and existing.created_at > max(note.published_at for note in noted)

@@ -157,6 +157,18 @@ def test_increment_after_rows_that_a_further_rollback_has_taken_back_is_refused(
 
 
 @pytest.mark.thorough
+def test_increment_after_a_table_that_somebody_has_replaced_is_refused(local_server: LocalServer) -> None:
+    """The new table has no mark, and the notes of the old one would be taken for its own."""
+    rejected(local_server)
+    other = "select 1 as id, 1 as v, '2024-01-01'::timestamp_ntz as at"
+    local_server.reader.sql(f"create or replace table analytics.orders as {other}")
+    refused = "the table that the increment begins after, got one that somebody has created since"
+    with publishing(local_server.account.arguments) as publisher, pytest.raises(PublishRefusedError, match=refused):
+        publisher.find(RUN[:8])
+    assert seen(local_server.reader) == {1: (1, 0)}
+
+
+@pytest.mark.thorough
 def test_whole_build_that_was_rejected_comes_in_the_place_of_all_rows(local_server: LocalServer) -> None:
     arguments = local_server.account.arguments
     assert run_increment(arguments, growing({1: (1, 1), 2: (1, 2)}), "0000000A").published
