@@ -81,6 +81,9 @@ class OverwriteExchange(RowExchange[WrittenRows]):
         work = self._work
         if (newer := self.superseding(markers)) is not None:
             return WrittenRows(newer.marker.run_id)
+        if (done := self.found_done(markers, fresh)) is not None:
+            # Written twice, the note would name a statement that took away the run's own rows.
+            return done
         # What the first statement has published needs its note alone.
         query_id = None if self._is_own else self._write(fresh)
         work.send(forget_all_sql(work.target), once=True, runner=fresh)

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
+from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
@@ -344,3 +345,22 @@ def test_dagster_records_partitions_of_a_group_and_says_what_was_held_back(proje
     for key in (orders, totals):
         (record,) = project.instance.fetch_materializations(key, limit=5).records
         assert record.partition_key == "2024-01-01"
+
+
+def test_commit_that_is_found_late_is_not_written_twice(local_server: LocalServer) -> None:
+    """Its note would name a statement that took away the run's own rows, and a rollback would bring those back."""
+    assert published(run(local_server, growing(1), "00000001"))
+    met: list[str] = []
+
+    def loses(event: StatementEvent) -> None:
+        # The answer to the COMMIT, and then the first look whether it was done.
+        wanted, phase = (("COMMIT", "after"), ("BEGIN", "before"))[min(len(met), 1)]
+        if len(met) < 2 and event.phase == phase and event.sql.startswith(wanted):
+            met.append(wanted)
+            raise SqlError("a fault", errno=390111, sqlstate="08001")
+
+    with local_server.account.hooked(loses):
+        assert published(run(local_server, growing(2), "00000002"))
+    assert met == ["COMMIT", "BEGIN"]
+    roll_back(local_server, growing(2))
+    assert local_server.reader.sql(BOTH) == [(1, 1)]
