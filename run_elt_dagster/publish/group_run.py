@@ -197,8 +197,9 @@ class GroupRun:
             return self._held_back(blamed)
         try:
             if self._is_in_one_transaction:
-                self._publish_in_one_transaction(works)
-                return list(self._outcomes().values())
+                broken = self._publish_in_one_transaction(works)
+                failures = {key: self._held[key].failed_by(error) for key, error in broken.items()}
+                return [replace(each, failure=failures.get(key)) for key, each in self._outcomes().items()]
             superseded = self._publish(works)
         except TableOfGroupError as error:
             return self._failed(error)
@@ -244,8 +245,11 @@ class GroupRun:
                 self._release(lock, works)
         raise TableOfGroupError(works[0], self._moving(works[0]))
 
-    def _publish_in_one_transaction(self, works: Sequence[TableWork]) -> None:
+    def _publish_in_one_transaction(self, works: Sequence[TableWork]) -> Mapping[Key, Exception]:
         """Publish tables whose rows are exchanged in one transaction. Their notes keep the order of runs, so nobody waits for a newer one.
+
+        Returns:
+            What was raised after the commit, by the table.
 
         Raises:
             TableOfGroupError: They could not be published.
@@ -259,6 +263,7 @@ class GroupRun:
         finally:
             self._is_open = exchange.is_open
             self._release(lock, works)
+        return exchange.broken_after
 
     def _let_newer_go_first(self, works: Sequence[TableWork]) -> dict[Key, Marker]:
         superseded: dict[Key, Marker] = {}

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_exchange import TableOfGroupError, about, of_another_run
@@ -63,6 +64,7 @@ class GroupTransaction:
 
     Attributes:
         is_open: Whether it may be committed though nobody knows, or a table is left that readers should not see. Then the lock has to stay.
+        broken_after: What was raised after the commit, by the table: readers see the new rows of all of them.
     """
 
     def __init__(self, runner: StatementRunner, members: Sequence[Member]) -> None:
@@ -77,6 +79,7 @@ class GroupTransaction:
         self.is_open = self._may_be_committed = False
         # Whether readers see the rows of a newer run: nothing of these tables is changed then.
         self._is_overtaken = False
+        self.broken_after: dict[Key, Exception] = {}
 
     def publish(self) -> None:
         """Exchange all tables; the members know then whether a newer run has published all of it before.
@@ -92,8 +95,16 @@ class GroupTransaction:
         for member, each, (_, exchange) in zip(self._members, done, self._exchanges, strict=True):
             exchange.done = each
             member.end_exchange(each)
-        for _, exchange in () if self._is_overtaken else self._exchanges:
-            exchange.look_after()
+        if not self._is_overtaken:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Do what comes after the commit. What fails is a failure of its table alone: the others are published."""
+        for work, exchange in self._exchanges:
+            try:
+                exchange.look_after()
+            except Exception as error:  # noqa: BLE001 - raised, it would look as if nothing was published
+                self.broken_after[work.table.key] = error
 
     def _until_done(self) -> list[Any]:
         while True:

@@ -364,3 +364,27 @@ def test_commit_that_is_found_late_is_not_written_twice(local_server: LocalServe
     assert met == ["COMMIT", "BEGIN"]
     roll_back(local_server, growing(2))
     assert local_server.reader.sql(BOTH) == [(1, 1)]
+
+
+def test_policy_that_cannot_be_looked_up_after_the_commit_fails_its_table_alone(local_server: LocalServer) -> None:
+    """Readers see the new rows of both: to say that the other one was held back would be wrong."""
+    local_server.reader.sql("create masking policy raw_data.mask as (v int) returns int -> v")
+    committed: list[str] = []
+
+    def governed(value: int) -> list[AnalyticsTable]:
+        return growing(value, more="policies: {masking: {v: raw_data.mask}}")
+
+    def refuses(event: StatementEvent) -> None:
+        if event.phase == "after" and event.sql.startswith("COMMIT"):
+            committed.append(event.sql)
+        if event.phase == "before" and committed and "POLICY_REFERENCES" in event.sql.upper():
+            raise SqlError("a fault", errno=3001, sqlstate="08001")
+
+    assert published(run(local_server, governed(1), "00000001"))
+    with local_server.account.hooked(refuses):
+        outcomes = run(local_server, governed(2), "00000002")
+    assert local_server.reader.sql(BOTH) == [(2, 2)]
+    assert outcomes["totals"].published
+    failure = outcomes["orders"].failure
+    assert failure is not None
+    assert "The table was published, and lacks its policies or cannot be asked. Readers see the new table." in failure.message
