@@ -291,9 +291,12 @@ class _Delivery:
         return self.ledger
 
     def _without_slack(self) -> LateLedger:
-        """Keep no message for Slack: it is not set up, and the other receivers have a ledger of their own."""
+        """Keep no message for Slack: it is not set up, and the other receivers have a ledger of their own.
+
+        In quiet hours they wait too: what is told is dropped as soon as it is over, and the receivers would never hear of it.
+        """
         for each in self.ledger.latenesses:
-            if each.waiting:
+            if each.waiting and not is_quiet(self._alerts, each):
                 done = LedgerEntry(status="delivered")
                 tellings = tuple(replace(one, entry=done) for one in each.tellings)
                 self._keep(replace(each, tellings=tellings))

@@ -9,7 +9,7 @@ from uuid import uuid4
 import dagster as dg
 
 from run_elt_dagster.alerts.backfills import backfill_message, failed_backfills
-from run_elt_dagster.alerts.blocks import Message
+from run_elt_dagster.alerts.blocks import Style
 from run_elt_dagster.alerts.failed_runs import (
     KEPT,
     RECENT,
@@ -41,6 +41,7 @@ from run_elt_dagster.alerts.notes import Acknowledgement
 from run_elt_dagster.alerts.receivers_ledger import Incident, News, ReceiverLedger, What
 from run_elt_dagster.alerts.receivers_text import moment, plain_style, plain_text
 from run_elt_dagster.alerts.scope import Alerts, Sweep
+from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.runs.history import last_materialized_at
 from run_elt_dagster.runs.tags import RECEIVERS, bound, own
 
@@ -293,15 +294,13 @@ class Newsroom:
             if telling.what == "page":
                 # A receiver has the alert already.
                 continue
-            message: Message
             if telling.what == "fresh":
-                message = fresh_message(lateness, watched, style=self._style)
+                made = _in_time(lateness, watched, style=self._style)
                 self._forget_untold(lateness.id)
             elif telling.what == "more":
-                message = more_message(lateness, telling.tables, watched, style=self._style)
+                made = plain_text(more_message(lateness, telling.tables, watched, style=self._style))
             else:
-                message = late_message(lateness, watched, style=self._style)
-            made = plain_text(message)
+                made = plain_text(late_message(lateness, watched, style=self._style))
             # Told: a lateness that is gone from the other ledger later is no news any more.
             title = "" if telling.what == "fresh" else title or made[0]
             self._add("fresh" if telling.what == "fresh" else "late", lateness.id, made, at=telling.at, to=to)
@@ -335,6 +334,12 @@ def mark_taken(instance: dg.DagsterInstance, ledger: ReceiverLedger) -> Receiver
 
 def _names(failure: RunFailure) -> list[str]:
     return [table.name for table in failure.tables]
+
+
+def _in_time(lateness: Lateness, watched: Mapping[str, Watched], *, style: Style) -> tuple[str, str]:
+    """Return the alert that tables are in time again; it says since when they were late, for a receiver that did not get that."""
+    title, body = plain_text(fresh_message(lateness, watched, style=style))
+    return title, f"{body}\n{plain_text(late_message(lateness, watched, style=style))[1]}".strip()
 
 
 def _recovery(incident: Incident, names: Sequence[str]) -> tuple[str, str]:

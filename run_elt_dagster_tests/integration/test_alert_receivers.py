@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -338,6 +339,33 @@ def test_late_table_is_told_without_slack_which_is_then_left_out(receiving: Rece
     assert [each["title"] for each in hook.taken[1:]] == [
         "In time again: analytics.mau. (database RUN_ELT on the embedded Snowflake)"
     ]
+
+
+def test_lateness_that_is_over_in_quiet_hours_is_told_at_their_end_without_slack(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    receiving.token, receiving.channel, receiving.watches, receiving.is_without_slack = None, "", True, True
+    receiving.publish()
+
+    def look(hours: float) -> None:
+        receiving.now += hours * HOUR
+        look_for_late_tables(receiving.alerts, receiving.instance, receiving.slack, None, log=LOG)
+        receiving.tell()
+
+    look(0.3)
+    quiet_from = datetime.fromtimestamp(receiving.now + 27 * HOUR - 60, UTC)
+    quiet_until = quiet_from + timedelta(hours=2)
+    receiving.rules = {"analytics.mau": AlertRule(severity="notify", quiet=f"{quiet_from:%H:%M}-{quiet_until:%H:%M}")}
+    look(27)
+    receiving.publish_now()
+    look(0.1)
+    look(0.1)
+    assert hook.taken == []
+    look(2)
+    look(0.1)
+    (told,) = hook.taken
+    assert told["title"].startswith("In time again: analytics.mau.")
+    assert "at most 26 h old · late since " in told["message"]
 
 
 def test_lateness_is_over_for_the_receivers_after_the_last_rule_is_gone(
