@@ -39,6 +39,8 @@ RECOVERY_PART = 100
 MEMBERS_READ = 50
 # The events of so many incidents are read in a tick, 20 to 50 ms each: where the process is new, the next ticks read the others.
 INCIDENTS_DESCRIBED = 20
+# An incident whose events could not be read is read again then: the storage may have been away for a moment.
+UNREADABLE_SECONDS = 300
 
 
 def fingerprint_of(alerts: Alerts, instance: dg.DagsterInstance, record: dg.RunRecord, *, log: logging.Logger) -> str:
@@ -267,9 +269,13 @@ def known_tables(
 ) -> Mapping[str, Sequence[str]]:
     """Return the tables of the incidents, by the first run; those of the newest that were not known are read."""
     known.tables = {run_id: known.tables[run_id] for r in firsts if (run_id := r.dagster_run.run_id) in known.tables}
-    unknown = [record for record in firsts if record.dagster_run.run_id not in known.tables]
+    known.unreadable = {run_id: at for run_id, at in known.unreadable.items() if at > alerts.clock()}
+    unknown = [r for r in firsts if r.dagster_run.run_id not in {*known.tables, *known.unreadable}]
     for record in unknown[-INCIDENTS_DESCRIBED:]:
-        known.tables[record.dagster_run.run_id] = tables_of(alerts, instance, record)
+        if names := tables_of(alerts, instance, record):
+            known.tables[record.dagster_run.run_id] = names
+        else:
+            known.unreadable[record.dagster_run.run_id] = alerts.clock() + UNREADABLE_SECONDS
     return known.tables
 
 

@@ -24,13 +24,13 @@ from run_elt_dagster.alerts.holding import hold_back
 from run_elt_dagster.alerts.incidents import (
     INCIDENTS_DESCRIBED,
     RECOVERY_PART,
+    UNREADABLE_SECONDS,
     are_parts_published,
-    declared_of,
     describe,
-    describe_in_short,
     describe_verified,
     is_in_parts,
     names_published_since,
+    tables_of,
 )
 from run_elt_dagster.alerts.late_ledger import Lateness, Telling, read_ledger
 from run_elt_dagster.alerts.late_message import fresh_message, late_message, more_message
@@ -62,10 +62,12 @@ class Seen:
     Attributes:
         sweep: How far the look at the failures of the last 48 h has come.
         tables: Of the open incidents, the tables that failed, by the first run.
+        unreadable: Until when those are left alone whose events could not be read, in seconds since the epoch.
     """
 
     sweep: Sweep = field(default_factory=Sweep)
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    unreadable: dict[str, float] = field(default_factory=dict[str, float])
 
 
 class Newsroom:
@@ -230,11 +232,14 @@ class Newsroom:
 
     def _tables_of(self, incidents: Sequence[Incident]) -> Mapping[str, tuple[str, ...]]:
         """Return the tables of the incidents, by the first run; those of some that were not known are read."""
-        unknown = [each.run_id for each in incidents if each.run_id not in self._seen.tables][-INCIDENTS_DESCRIBED:]
-        for record in records_of(self._instance, unknown):
-            failure = describe_in_short(self._alerts, self._instance, record, log=self._log)
-            names = dict.fromkeys(table.name for table in failure.tables) if failure else {}
-            self._seen.tables[record.dagster_run.run_id] = declared_of(self._alerts, tuple(names))
+        seen = self._seen
+        seen.unreadable = {run_id: at for run_id, at in seen.unreadable.items() if at > self._now}
+        unknown = [each.run_id for each in incidents if each.run_id not in {*seen.tables, *seen.unreadable}]
+        for record in records_of(self._instance, unknown[-INCIDENTS_DESCRIBED:]):
+            if names := tables_of(self._alerts, self._instance, record):
+                seen.tables[record.dagster_run.run_id] = names
+            else:
+                seen.unreadable[record.dagster_run.run_id] = self._now + UNREADABLE_SECONDS
         open_ = {each.run_id for each in self.ledger.incidents}
         self._seen.tables = {run_id: names for run_id, names in self._seen.tables.items() if run_id in open_}
         return self._seen.tables

@@ -74,6 +74,7 @@ class Known:
     Attributes:
         tables: Of the open incidents, the tables that are to be published again, by the id of the first run. It has ended: they
             do not change.
+        unreadable: Until when those are left alone whose events could not be read, in seconds since the epoch, by the id of the first run.
         cleared_until: Until when copies of visible tags were taken away, in seconds since the epoch; None before the first look.
         last_delivered_at: When the last alert was delivered, in seconds since the epoch; 0 for never, None before the first look.
         counts: When the last run of an open incident had failed, how many had, and when the first one did, by the id of the run that its
@@ -84,6 +85,7 @@ class Known:
 
     counts: dict[str, tuple[float, int, float]] = field(default_factory=dict[str, tuple[float, int, float]])
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    unreadable: dict[str, float] = field(default_factory=dict[str, float])
     cleared_until: float | None = None
     last_delivered_at: float | None = None
     leftovers_until: float | None = None

@@ -12,12 +12,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy
 from pydantic import SecretStr
 
 from run_elt_dagster.alerts import receivers_delivery, receivers_news
 from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
+from run_elt_dagster.alerts.incidents import UNREADABLE_SECONDS
 from run_elt_dagster.alerts.late_tables import GRACE, look_for_late_tables
 from run_elt_dagster.alerts.leftovers import tell_leftovers
 from run_elt_dagster.alerts.receivers import NOT_INSTALLED, TEXT_LIMIT
@@ -503,6 +505,31 @@ def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
     for _ in range(3):
         receiving.tell(15)
     assert [each["title"].split()[0] for each in hook.taken] == ["analytics.dau"]
+
+
+def test_recovery_is_told_though_events_could_not_be_read_for_a_while(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    run = receiving.fail()
+    receiving.first_attempt(run)
+    receiving.tell()
+    receiving.known = Known()
+    receiving.restart()
+
+    def rename(old: str, new: str) -> None:
+        change = sqlalchemy.text("update event_logs set event = replace(event, :old, :new) where run_id = :id")
+        with receiving.instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+            connection.execute(change, {"old": f'"{old}"', "new": f'"{new}"', "id": run})
+
+    rename("DagsterEvent", "OfALaterRelease")
+    receiving.tick(30)
+    receiving.tell()
+    rename("OfALaterRelease", "DagsterEvent")
+    receiving.publish()
+    receiving.tick(UNREADABLE_SECONDS)
+    receiving.tell()
+    assert receiving.ledger(run).state == "recovered"
+    assert [each["title"] for each in hook.taken] == [FAILED, "Published again: analytics.mau"]
 
 
 @pytest.mark.thorough
