@@ -387,4 +387,7 @@ def test_policy_that_cannot_be_looked_up_after_the_commit_fails_its_table_alone(
     assert outcomes["totals"].published
     failure = outcomes["orders"].failure
     assert failure is not None
-    assert "The table was published, and lacks its policies or cannot be asked. Readers see the new table." in failure.message
+    assert (
+        "The table was published, and lacks its policies or cannot be asked. Readers see the new table."
+        in failure.message
+    )
