@@ -41,6 +41,7 @@ class News:
         body: The text.
         left: The receivers that have not got it.
         count: How many it stands for.
+        is_told: Whether a receiver has got it.
     """
 
     id: str
@@ -51,6 +52,7 @@ class News:
     body: str = ""
     left: tuple[str, ...] = ()
     count: int = 1
+    is_told: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ class ReceiverLedger:
     def told(self, receiver: str, ids: Sequence[str]) -> "ReceiverLedger":
         """Return it after a receiver got some alerts."""
         news = [
-            replace(each, left=tuple(name for name in each.left if name != receiver)) if each.id in ids else each
+            replace(each, left=tuple(name for name in each.left if name != receiver), is_told=True)
+            if each.id in ids
+            else each
             for each in self.news
         ]
         return replace(self, news=tuple(each for each in news if each.left))
@@ -169,7 +173,7 @@ class ReceiverLedger:
             # About no incident: what ends one of those that it counts must not take the others away.
             return replace(self, news=(*self.news, replace(news, what="more", of="", body="")))
         count = known.count + news.count
-        more = replace(known, count=count, title=f"{count:,} more alerts, the last: {news.title}")
+        more = replace(known, count=count, is_told=False, title=f"{count:,} more alerts, the last: {news.title}")
         return replace(self, news=tuple(more if each is known else each for each in self.news))
 
     def words(self, *, now: float) -> str:

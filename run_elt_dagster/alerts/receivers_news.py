@@ -116,6 +116,8 @@ class Newsroom:
                     f"the alert {each.id} is for the receiver {name}, that is not set any more: {each.title}"
                 )
             left = tuple(name for name in each.left if name in standings)
+            # Of one that nobody has got, all receivers of today do: a name can change while an alert waits.
+            left = left if left or each.is_told else self._receivers
             if each.at >= oldest and left:
                 news.append(replace(each, left=left))
                 continue

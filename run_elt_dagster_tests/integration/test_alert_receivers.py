@@ -507,6 +507,19 @@ def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
     assert [each["title"].split()[0] for each in hook.taken] == ["analytics.dau"]
 
 
+def test_alert_that_only_a_renamed_receiver_was_to_get_goes_to_all(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    hook.status = 500
+    receiving.named = {"analytics.mau": ("hook",)}
+    receiving.fail()
+    receiving.tell()
+    receiving.settings = settings_of(f"mail={mail.mailbox}")
+    receiving.tell(60)
+    receiving.tell(60)
+    assert [str(each["Subject"])[:13] for each in mail.taken] == ["analytics.mau"]
+
+
 def test_recovery_is_told_though_events_could_not_be_read_for_a_while(
     receiving: Receiving, hook: ReceiverStandIn
 ) -> None:
