@@ -207,10 +207,13 @@ class Newsroom:
         one = replace(incident, count=count, last_failed_at=max(incident.last_failed_at, at))
         if incident.members:
             one = replace(one, members=(*incident.members, run_id)[-MOST_MEMBERS:])
-        if self._now - incident.told_at >= AGAIN_SECONDS and not self._is_acknowledged(incident):
+        is_again = self._now - incident.told_at >= AGAIN_SECONDS
+        # Those that the file names by now, and that have not heard of it, do not wait.
+        due = to if is_again else tuple(name for name in to if name not in (incident.to or to))
+        if due and not self._is_acknowledged(incident):
             title, body = plain_text(repeat_message(failure, style=self._style, count=count))
-            self._add("again", incident.run_id, (incident.title, f"{title}\n{body}"), at=at, to=to)
-            one = replace(one, told_at=self._now, to=to)
+            self._add("again", incident.run_id, (incident.title, f"{title}\n{body}"), at=at, to=due)
+            one = replace(one, told_at=self._now if is_again else incident.told_at, to=to)
         self._keep(one)
 
     def _is_acknowledged(self, incident: Incident) -> bool:

@@ -520,6 +520,19 @@ def test_alert_that_only_a_renamed_receiver_was_to_get_goes_to_all(
     assert [str(each["Subject"])[:13] for each in mail.taken] == ["analytics.mau"]
 
 
+def test_receivers_that_the_file_names_by_now_hear_of_the_next_failure(
+    receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
+) -> None:
+    receiving.named = {"analytics.mau": ("hook",)}
+    receiving.fail()
+    receiving.tell()
+    receiving.named = {"analytics.mau": ("mail",)}
+    for _ in range(2):
+        receiving.fail()
+        receiving.tell(15)
+    assert (len(hook.taken), len(mail.taken)) == (1, 1)
+
+
 def test_recovery_is_told_though_events_could_not_be_read_for_a_while(
     receiving: Receiving, hook: ReceiverStandIn
 ) -> None:
