@@ -21,7 +21,8 @@ from run_elt_dagster.alerts.late_causes import HEARTBEAT_SECONDS
 from run_elt_dagster.alerts.late_ledger import read_ledger
 from run_elt_dagster.alerts.late_tables import late_now
 from run_elt_dagster.alerts.receivers_ledger import words_of_receivers
-from run_elt_dagster.alerts.scope import Alerts, Known, KnownRows, Sweep, at_location
+from run_elt_dagster.alerts.receivers_news import untaken_for_long
+from run_elt_dagster.alerts.scope import RECEIVERS_SENSOR, Alerts, Known, KnownRows, Sweep, at_location
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.runs.code_location import this_location
 
@@ -83,10 +84,8 @@ def problems(
     health = health_of(alerts, instance, slack, looked_at, known=known)
     if not health.is_well or (slack.missing and not slack.is_left_out(alerts.settings)):
         yield health.words
-    if alerts.settings.receivers is not None and (
-        words := words_of_receivers(instance, alerts.location, now=alerts.clock())
-    ):
-        yield words
+    if alerts.settings.receivers is not None:
+        yield from _receivers_problems(alerts, instance, slack)
     beats: Any = instance.get_daemon_heartbeats()
     silent = [
         kind for kind in _DAEMONS if kind not in beats or alerts.clock() - beats[kind].timestamp > HEARTBEAT_SECONDS
@@ -103,6 +102,13 @@ def problems(
     if late:
         more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
         yield f"late: {', '.join(late[:_NAMED])}{more}"
+
+
+def _receivers_problems(alerts: Alerts, instance: dg.DagsterInstance, slack: Slack) -> Iterator[str]:
+    if words := words_of_receivers(instance, alerts.location, now=alerts.clock()):
+        yield words
+    if count := untaken_for_long(alerts, instance, is_without_slack=slack.is_left_out(alerts.settings)):
+        yield f"{count:,} failed runs wait for the receivers, and the sensor {RECEIVERS_SENSOR} has not looked at them"
 
 
 def call_address(address: str) -> None:

@@ -38,7 +38,8 @@ from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.message import failure_message, lost_message, repeat_message
 from run_elt_dagster.alerts.notes import Acknowledgement
-from run_elt_dagster.alerts.receivers_ledger import Incident, News, ReceiverLedger, What
+from run_elt_dagster.alerts.receivers_ledger import SILENT_SECONDS, Incident, News, ReceiverLedger, What
+from run_elt_dagster.alerts.receivers_ledger import read_ledger as read_receivers
 from run_elt_dagster.alerts.receivers_text import moment, plain_style, plain_text
 from run_elt_dagster.alerts.scope import Alerts, Sweep
 from run_elt_dagster.runs.freshness import Watched
@@ -171,9 +172,7 @@ class Newsroom:
 
     def _waits(self, record: dg.RunRecord) -> bool:
         """Return whether a failure is held back, or left to the digest, by its entry in Slack's ledger."""
-        entry = LedgerEntry.of(record.dagster_run)
-        is_held = entry.status == "held" and entry.next_at > self._now
-        return is_held or (entry.status in ("queued", "digest") and not self._is_without_slack)
+        return _is_held(record, self._now, is_without_slack=self._is_without_slack)
 
     def _take_failure(self, record: dg.RunRecord, *, verifies: bool) -> None:
         failure, run_id = self._described(record, verifies=verifies), record.dagster_run.run_id
@@ -331,6 +330,28 @@ class Newsroom:
 def new_ledger(now: float) -> ReceiverLedger:
     """Return the ledger of a first look: what failed within the hour is told."""
     return ReceiverLedger(now - RECENT.total_seconds())
+
+
+def untaken_for_long(alerts: Alerts, instance: dg.DagsterInstance, *, is_without_slack: bool) -> int:
+    """Return how many failed runs the receivers' sensor should have taken by now: it is off, or its ticks fail.
+
+    Args:
+        alerts: Whose runs.
+        instance: Where they are.
+        is_without_slack: Whether Slack is not set up: no digest tells there what can wait.
+    """
+    now, ledger = alerts.clock(), read_receivers(instance, alerts.location) or new_ledger(alerts.clock())
+    found = untaken(alerts, instance, Sweep(), tag=RECEIVERS, since=ledger.began_at)
+    latest, taking = now - SILENT_SECONDS, set(ledger.taking)
+    old = [each for each in found if ended_at_of(each) < latest and each.dagster_run.run_id not in taking]
+    return sum(not _is_held(each, latest, is_without_slack=is_without_slack) for each in old)
+
+
+def _is_held(record: dg.RunRecord, since: float, *, is_without_slack: bool) -> bool:
+    """Return whether a failure was held back until a moment, or is left to the digest, by its entry in Slack's ledger."""
+    entry = LedgerEntry.of(record.dagster_run)
+    is_held = entry.status == "held" and entry.next_at > since
+    return is_held or (entry.status in ("queued", "digest") and not is_without_slack)
 
 
 def mark_taken(instance: dg.DagsterInstance, ledger: ReceiverLedger) -> ReceiverLedger:

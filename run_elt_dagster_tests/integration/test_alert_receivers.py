@@ -24,7 +24,7 @@ from run_elt_dagster.alerts.late_tables import GRACE, look_for_late_tables
 from run_elt_dagster.alerts.leftovers import tell_leftovers
 from run_elt_dagster.alerts.receivers import NOT_INSTALLED, TEXT_LIMIT
 from run_elt_dagster.alerts.receivers_delivery import Desk, ReceiversUnusableError, tell_receivers
-from run_elt_dagster.alerts.receivers_ledger import ReceiverLedger, read_ledger
+from run_elt_dagster.alerts.receivers_ledger import SILENT_SECONDS, ReceiverLedger, read_ledger
 from run_elt_dagster.alerts.receivers_sensor import receivers_asset, receivers_delivered
 from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.sensors import alert_sensors
@@ -531,6 +531,21 @@ def test_receivers_that_the_file_names_by_now_hear_of_the_next_failure(
         receiving.fail()
         receiving.tell(15)
     assert (len(hook.taken), len(mail.taken)) == (1, 1)
+
+
+def test_heartbeat_stops_while_no_sensor_looks_for_the_receivers(receiving: Receiving) -> None:
+    receiving.token, receiving.channel = None, ""
+    receiving.tell()
+    run = receiving.fail()
+    receiving.now = (receiving.record(run).end_time or 0) + SILENT_SECONDS + 1
+
+    def said() -> list[str]:
+        found = problems(receiving.alerts, receiving.instance, receiving.slack)
+        return [each for each in found if "failed runs" in each]
+
+    assert said() == ["1 failed runs wait for the receivers, and the sensor alert_receivers has not looked at them"]
+    receiving.tell()
+    assert said() == []
 
 
 def test_recovery_is_told_though_events_could_not_be_read_for_a_while(
