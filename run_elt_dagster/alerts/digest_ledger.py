@@ -62,7 +62,9 @@ class Line:
 
     def again(self, other: "Line") -> "Line":
         """Return it with one more occurrence; itself if it knows that one."""
-        if not other.runs or other.runs[0] in self.runs:
+        # After another `fresh_within`, and the former one again, a table is late since the same moment.
+        is_late_again = bool(self.over_at) and other.what == "late"
+        if not other.runs or (other.runs[0] in self.runs and not is_late_again):
             return self
         runs = (*self.runs, *other.runs)[-RUNS_KEPT:]
         known = {

@@ -154,6 +154,12 @@ def a_digest() -> Digest:
     return Digest("d", "", 1795852800, (failed, warned, over))
 
 
+def test_table_that_is_late_again_since_the_same_moment_is_not_over() -> None:
+    late = Line("late|a.b", "late", ("a.b",), "readers see old rows, or none", 100, 100, runs=("100",))
+    digest = Digest("id", "", 1.0, (replace(late, over_at=200),)).with_line(late)
+    assert [(line.over_at, line.count) for line in digest.lines] == [(0, 2)]
+
+
 def a_paged_run() -> dg.DagsterRun:
     """The first run of an incident that was held back, has paged, and was acknowledged."""
     entry = LedgerEntry(
