@@ -216,8 +216,11 @@ class Newsroom:
         self._keep(one)
 
     def _is_acknowledged(self, incident: Incident) -> bool:
+        """Return whether a person has taken it in Slack. There it may begin with another run: with the last of those that were held back."""
         run = self._instance.get_run_by_id(incident.run_id)
-        return run is not None and Acknowledgement.of(run) is not None
+        first_id = LedgerEntry.of(run).first if run is not None else ""
+        first = self._instance.get_run_by_id(first_id) if first_id else run
+        return first is not None and Acknowledgement.of(first) is not None
 
     def _keep(self, incident: Incident) -> None:
         kept = (incident if each.run_id == incident.run_id else each for each in self.ledger.incidents)

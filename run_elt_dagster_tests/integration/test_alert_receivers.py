@@ -442,6 +442,26 @@ def test_acknowledged_incident_is_not_told_again(receiving: Receiving, hook: Rec
     assert len(hook.taken) == 1
 
 
+@pytest.mark.thorough
+def test_incident_that_was_held_back_is_not_told_again_after_it_was_acknowledged(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    receiving.publish()
+    receiving.tell()
+    snooze(receiving.alerts, receiving.instance, "analytics.mau", seconds=HOUR, by="Jane")
+    runs = [receiving.fail() for _ in range(2)]
+    for run in runs:
+        receiving.first_attempt(run)
+    receiving.tick(HOUR + 60)
+    receiving.tell()
+    assert [receiving.ledger(run).first for run in runs] == [runs[1], ""], "in Slack the last is the first"
+    acknowledge(receiving.alerts, receiving.instance, runs[1], by="Jane")
+    receiving.now += 13 * HOUR
+    receiving.copy(runs[1])
+    receiving.tell()
+    assert ([each["title"] for each in hook.taken], receiving.kept.incidents[0].count) == ([FAILED], 3)
+
+
 @pytest.mark.parametrize("what", ["not installed", pytest.param("not read", marks=pytest.mark.thorough)])
 def test_receiver_that_cannot_be_used_fails_the_tick_with_the_remedy(
     receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch, what: str
