@@ -222,11 +222,12 @@ class GroupTransaction:
 
     def _are_new_tables_gone(self) -> bool:
         """Drop the tables that this run has created, and return whether none is left."""
-        new = [work for work, exchange in self._exchanges if exchange.is_created or work.existing is None]
+        new = [(work, exchange) for work, exchange in self._exchanges if exchange.is_created or work.existing is None]
         try:
             with self._runner.fresh() as fresh:
-                for work in new:
+                for work, exchange in new:
                     drop_new(work, fresh)
+                    exchange.is_created = False
         except StatementError:
             return not new
         return True

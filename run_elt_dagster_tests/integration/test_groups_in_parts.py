@@ -391,3 +391,19 @@ def test_policy_that_cannot_be_looked_up_after_the_commit_fails_its_table_alone(
         "The table was published, and lacks its policies or cannot be asked. Readers see the new table."
         in failure.message
     )
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("kind", "part"), [(growing, None), (daily, "2024-01-01")], ids=["increment", "partition"])
+def test_first_publish_that_fails_says_that_there_is_no_table(
+    local_server: LocalServer, kind: object, part: str | None
+) -> None:
+    def refuses(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("MERGE"):
+            raise SqlError("a fault", errno=3001, sqlstate="08001")
+
+    with local_server.account.hooked(refuses):
+        outcomes = run(local_server, growing(1) if kind is growing else daily(1), "00000001", part)
+    assert {"ORDERS", "TOTALS"}.isdisjoint(local_server.tables())
+    told = [each.failure.production if each.failure is not None else each.production for each in outcomes.values()]
+    assert [production and production.state for production in told] == ["none", "none"]
