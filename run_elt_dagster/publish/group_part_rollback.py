@@ -134,12 +134,15 @@ class GroupPartRollback:
         return (*self._commented(plan), *release(lock))
 
     def _commented(self, plan: GroupPartRollbackPlan) -> list[str]:
-        """Say in the comments of tables that are written whole whose rows were taken back; return what could not be said."""
+        """Say in the comments of tables that are written whole whose rows were taken back; return what could not be said.
+
+        A killed command may have said it of none, so those that it has put back are among them.
+        """
         problems: list[str] = []
         for each in plan.plans:
-            note = next(iter(each.versions.values())).note if each.versions else None
-            if each.table.is_in_parts or note is None:
+            if each.table.is_in_parts:
                 continue
+            (note,) = [version.note for version in each.versions.values()] or each.notes.values()
             try:
                 self._runner.send(
                     comment_sql(each.target, comment_of(each.table, note.marker)), tag=rollback_tag(each.table)

@@ -14,6 +14,7 @@ from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, lock_of, operator
 from run_elt_dagster.publish.group_part_rollback import GroupPartRollback, GroupPartRollbackPlan
 from run_elt_dagster.publish.group_rollback import LockOfOne, alone_in_group
 from run_elt_dagster.publish.guards import PublishRefusedError
@@ -407,3 +408,23 @@ def test_first_publish_that_fails_says_that_there_is_no_table(
     assert {"ORDERS", "TOTALS"}.isdisjoint(local_server.tables())
     told = [each.failure.production if each.failure is not None else each.production for each in outcomes.values()]
     assert [production and production.state for production in told] == ["none", "none"]
+
+
+@pytest.mark.thorough
+def test_repeated_rollback_names_the_run_that_a_killed_one_has_taken_back(local_server: LocalServer) -> None:
+    for value in (1, 2):
+        assert published(run(local_server, growing(value), f"0000000{value}"))
+    tables = growing(2)
+    with rolling_back(local_server, tables) as rollback, open_session(local_server.account.arguments) as session:
+        # All that a command has done that is killed after its COMMIT.
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        names = tuple(table.name for table in tables)
+        now = "2026-01-01T00:00:00Z"
+        note = GroupNote("sales", "00000002", now, names, "rolls back", operator(), now)
+        assert GroupLock(runner, lock_of("sales", tables, database="RUN_ELT"), note).take() is None
+        put_back(runner, *rollback.plan().plans)
+    assert local_server.reader.sql(BOTH) == [(1, 1)]
+    assert roll_back(local_server, tables).due == ()
+    (comment,) = local_server.reader.sql("select comment from information_schema.tables where table_name = 'TOTALS'")[0]
+    assert "run rollback-of-00000002 " in str(comment)
+    assert {name for name in local_server.tables() if "GROUP" in name} == set()
