@@ -4,7 +4,7 @@ The notes of each table name the statement that took its rows of before away (`p
 put all of them back, or none: its lock stays, and the same command, repeated, gives it back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from run_elt_dagster.model.candidate import comment_of, target_of
@@ -109,6 +109,7 @@ class GroupPartRollback:
         if refused:
             raise self._refused("that each of its tables can be rolled back", f"these: {' '.join(refused)}", _EACH)
         self._require_one_run(plans)
+        self._require_one_version(plans)
         return GroupPartRollbackPlan(self._group, tuple(plans))
 
     def carry_out(self, plan: GroupPartRollbackPlan) -> tuple[str, ...]:
@@ -155,16 +156,20 @@ class GroupPartRollback:
 
     def _require_one_run(self, plans: Sequence[PartRollbackPlan]) -> None:
         """Require that one run has published each part in all tables last."""
-        runs: dict[str, dict[tuple[str, str], list[str]]] = {}
-        for plan in plans:
-            for key, note in plan.notes.items():
-                part = key if plan.parts.is_partition else ""
-                runs.setdefault(part, {}).setdefault(_run_of(note), []).append(plan.table.name)
-        for part, found in runs.items():
-            if len(found) > 1:
-                where = f" of partition {part}" if part else ""
-                got = ", ".join(f"run {run}{where} in {' and '.join(names)}" for (run, _), names in found.items())
-                raise self._refused("that one run has published all of its tables last", got, _EACH)
+        notes = [(plan, key, note) for plan in plans for key, note in plan.notes.items()]
+        if got := _runs_beside(notes):
+            raise self._refused("that one run has published all of its tables last", got, _EACH)
+
+    def _require_one_version(self, plans: Sequence[PartRollbackPlan]) -> None:
+        """Require that going further goes equally far in all tables: one of them may have gone back further by itself."""
+        notes = [
+            (plan, key, version.previous)
+            for plan in plans
+            for key, version in plan.versions.items()
+            if version.present.marker.is_rolled_back and version.previous is not None
+        ]
+        if got := _runs_beside(notes):
+            raise self._refused("that all of its tables go back to the rows of one run", got, _EACH)
 
     def _taken_lock(self, plan: GroupPartRollbackPlan, now: str) -> GroupLock:
         run, at = _run_of(next(iter(plan.plans[0].notes.values())))
@@ -192,6 +197,19 @@ def _parts(table: AnalyticsTable, part: Slice | None, *, database: str) -> Parts
     if part is not None:
         return parts_of_slice(table, part, target=target_of(table, database=database))
     return last_increment() if table.increment is not None else last_exchange()
+
+
+def _runs_beside(notes: Iterable[tuple[PartRollbackPlan, str, PublishedPartition]]) -> str:
+    """Return the runs of the same part of several tables, in words; empty where each part has one run."""
+    runs: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for plan, key, note in notes:
+        part = key if plan.parts.is_partition else ""
+        runs.setdefault(part, {}).setdefault(_run_of(note), []).append(plan.table.name)
+    for part, found in runs.items():
+        if len(found) > 1:
+            where = f" of partition {part}" if part else ""
+            return ", ".join(f"run {run}{where} in {' and '.join(names)}" for (run, _), names in found.items())
+    return ""
 
 
 def _run_of(note: PublishedPartition) -> tuple[str, str]:

@@ -428,3 +428,19 @@ def test_repeated_rollback_names_the_run_that_a_killed_one_has_taken_back(local_
     (comment,) = local_server.reader.sql("select comment from information_schema.tables where table_name = 'TOTALS'")[0]
     assert "run rollback-of-00000002 " in str(comment)
     assert {name for name in local_server.tables() if "GROUP" in name} == set()
+
+
+@pytest.mark.thorough
+def test_group_goes_no_further_where_one_of_its_tables_has_gone_further_alone(local_server: LocalServer) -> None:
+    for value in (1, 2, 3, 4):
+        assert published(run(local_server, growing(value), f"0000000{value}"))
+    orders, _ = tables = growing(4)
+    roll_back(local_server, tables)
+    with open_session(local_server.account.arguments) as session:
+        runner = StatementRunner(session, arguments_of("rollback")["run"], threading.Event())
+        put_back(runner, PartRollbackPlanner(runner, orders, last_increment(), database="RUN_ELT").plan(further=True))
+    assert local_server.reader.sql(BOTH) == [(2, 3)]
+    refused = "go back to the rows of one run, got run 00000001 in analytics.orders, run 00000002 in analytics.totals"
+    with pytest.raises(PublishRefusedError, match=refused):
+        roll_back(local_server, tables, further=True)
+    assert local_server.reader.sql(BOTH) == [(2, 3)]
