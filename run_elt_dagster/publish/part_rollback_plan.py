@@ -12,7 +12,7 @@ from typing import Any
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.partitioned import pieces_sql
 from run_elt_dagster.audit.plan import KeyAudit
-from run_elt_dagster.model.candidate import is_candidate_of, pieces_in, rolled_back_marker, target_of
+from run_elt_dagster.model.candidate import Marker, is_candidate_of, pieces_in, rolled_back_marker, target_of
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import partition_words
@@ -312,10 +312,20 @@ class PartRollbackPlanner:
             raise self._refused(
                 f"a table that run {first.run_id} has created since", "Restore the earlier one by UNDROP TABLE."
             )
+        self._require_written_last(first, markers)
         missing = sorted(set(self._parts.keys) - {note.key for note in markers.partitions})
         if missing:
             raise self._refused(f"no publish of {self._parts.named(missing)}", "Materialize them.")
         return markers.partitions
+
+    def _require_written_last(self, first: Marker | None, markers: Markers) -> None:
+        """Require that the note of a table that is written whole is of its newest rows: its comment names their run, too."""
+        noted = next((note.marker for note in markers.partitions if note.key == WHOLE_KEY), None)
+        if noted is not None and first is not None and first.state == "run" and first.at > noted.at:
+            raise self._refused(
+                f"run {first.run_id} that has published it since, without its group",
+                f"Roll it back by itself: run-elt rollback {self._table.name}. Or materialize the group again.",
+            )
 
     def _with_something_before(self, notes: Sequence[PublishedPartition]) -> Sequence[PublishedPartition]:
         first = [note.key for note in notes if note.query_id is None]

@@ -444,3 +444,14 @@ def test_group_goes_no_further_where_one_of_its_tables_has_gone_further_alone(lo
     with pytest.raises(PublishRefusedError, match=refused):
         roll_back(local_server, tables, further=True)
     assert local_server.reader.sql(BOTH) == [(2, 3)]
+
+
+@pytest.mark.thorough
+def test_group_does_not_go_back_over_what_a_table_has_published_without_it(local_server: LocalServer) -> None:
+    for value in (1, 2):
+        assert published(run(local_server, growing(value), f"0000000{value}"))
+    alone = declared({"totals": "/* elt\npublish: overwrite\nelt */ select 7::int as v"})
+    assert published(run(local_server, alone, "00000003"))
+    with pytest.raises(PublishRefusedError, match=r"got these: .*run 00000003 that has published it since"):
+        roll_back(local_server, growing(3))
+    assert local_server.reader.sql(BOTH) == [(2, 7)]
