@@ -195,6 +195,9 @@ class GroupRun:
             work.runner, work.stage = self._runner, "publish"
         if blamed := self._blamed():
             return self._held_back(blamed)
+        if not works:
+            # A newer run has published each of them while it was audited.
+            return []
         try:
             if self._is_in_one_transaction:
                 broken = self._publish_in_one_transaction(works)

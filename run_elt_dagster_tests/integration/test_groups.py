@@ -226,3 +226,20 @@ def test_table_of_a_group_that_lost_its_policies_fails_and_no_other(local_server
     assert [policies_of(local_server, name) for name in NAMES] == [["GROUPS", "MASK"], [], ["GROUPS", "MASK"]]
     # After a swap, the table of before is kept under the candidate's name where its table has failed.
     assert left_over(local_server) <= {"TEMP_ORDERS__00000002"}
+
+
+@pytest.mark.thorough
+def test_group_is_superseded_where_a_newer_run_has_dropped_all_of_its_candidates(local_server: LocalServer) -> None:
+    head = "/* elt\npublish_group: finance\nchecks: {row_count: {min: 1}}\nelt */"
+    newer: list[dict[str, TableOutcome]] = []
+
+    def overtake(event: StatementEvent) -> None:
+        tag = json.loads(event.statement.parameter("QUERY_TAG", "") or "{}")
+        if event.phase == "before" and tag.get("stage") == "audit" and not newer:
+            newer.append({})
+            newer[0] = local_server.run_all("00000003", {"orders": f"{head} select 3 as v"})
+
+    with local_server.account.hooked(overtake):
+        older = local_server.run_all("00000002", {"orders": f"{head} select 2 as v"})
+    assert older["orders"].superseded_by == "00000003"
+    assert local_server.reader.sql("select v from analytics.orders") == [(3,)]
