@@ -8,10 +8,17 @@ from typing import Literal
 from run_elt_dagster.model.candidate import Marker, audited_at, by_hand_in
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged
 from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, locks_in
 from run_elt_dagster.publish.group_transaction import drop_new, in_order, is_in_one_transaction
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, inventory_of, inventory_sql
+from run_elt_dagster.publish.guards import (
+    OBJECT_MISSING,
+    PublishRefusedError,
+    TargetInventory,
+    inventory_of,
+    inventory_sql,
+)
 from run_elt_dagster.publish.methods import kept_of, method_of
 from run_elt_dagster.publish.partitions import all_markers_sql, lock_sql, markers_of
 from run_elt_dagster.publish.row_exchange import begin_sql, exchange_parameters
@@ -196,17 +203,25 @@ class _Left:
             StatementError: Snowflake does not say what readers see.
         """
         if self._is_committed(in_order(self._works)[0]):
-            for work in self._works:
-                if not work.table.is_in_parts:
-                    method_of(work.table).exchange(exists=not self._is_first(work)).finish(work)
+            lacking = list(filter(None, map(self._looked_after, self._works)))
             self._release()
             self._drop_candidates()
-            return EndedExchange(self._note, "forward")
+            return EndedExchange(self._note, "forward", " ".join(lacking))
         with self._runner.fresh() as fresh:
             for work in self._works:
                 drop_new(work, fresh)
         self._release()
         return EndedExchange(self._note, "back", "Its transaction was not committed.")
+
+    def _looked_after(self, work: TableWork) -> str:
+        """Do what comes after the commit; return what the table lacks, in words."""
+        if not work.table.is_in_parts:
+            method_of(work.table).exchange(exists=not self._is_first(work)).finish(work)
+        try:
+            Governance(work).look_after()
+        except PublishRefusedError as error:
+            return error.refusal.problem
+        return ""
 
     def _is_committed(self, work: TableWork) -> bool:
         """Return whether the note of a table names the run, once no transaction has its lock."""

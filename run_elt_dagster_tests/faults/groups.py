@@ -100,6 +100,13 @@ def policies_of_group(lab: FaultLab, cell: GroupCell) -> list[int]:
     ]
 
 
+def tags_of_group(lab: FaultLab, cell: GroupCell) -> list[str | None]:
+    """Return the value of the declared tag of each table."""
+    return [
+        lab.sql(f"select system$get_tag('raw_data.domain', 'analytics.{name}', 'table')")[0][0] for name in cell.names
+    ]
+
+
 def seen_of_group(lab: FaultLab, cell: GroupCell) -> Seen:
     """Return the value in each table; None for one that is not there."""
     there = lab.comments(cell.names)

@@ -22,6 +22,7 @@ from run_elt_dagster_tests.faults.groups import (
     policies_of_group,
     publish_old_group,
     seen_of_group,
+    tags_of_group,
 )
 from run_elt_dagster_tests.faults.kinds import FAULTS, KILLED
 from run_elt_dagster_tests.faults.laboratory import (
@@ -43,6 +44,7 @@ USUAL = (
     ("overwrite", "answer dropped", False),
     ("increment", "answer dropped", False),
     pytest.param("clone", "answer dropped", True, marks=pytest.mark.thorough),
+    pytest.param("increment", "killed", True, marks=pytest.mark.thorough),
 )
 EXCHANGES = ("CREATE OR REPLACE TABLE", "ALTER TABLE", "INSERT OVERWRITE", "COMMIT")
 
@@ -126,6 +128,8 @@ def check(lab: FaultLab, cell: GroupCell, outcomes: Sequence[TableOutcome]) -> N
     if cell.governed and None not in seen_of_group(lab, cell):
         # Old rows and new ones alike.
         assert policies_of_group(lab, cell) == [2, 2], where
+    if cell.governed and any(each.state == "forward" for each in ended):
+        assert tags_of_group(lab, cell) == ["sales", "sales"], where
 
 
 @pytest.mark.parametrize(("publish", "fault", "governed"), USUAL)
