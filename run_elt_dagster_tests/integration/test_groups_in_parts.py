@@ -1,5 +1,6 @@
 """Groups whose rows are exchanged in one transaction: increments beside whole tables, and tables with the same partitions."""
 
+import json
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import Catalogue, catalogue
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.orchestration.rebuild import RebuildPlan
 from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, lock_of, operator
 from run_elt_dagster.publish.group_part_rollback import GroupPartRollback, GroupPartRollbackPlan
 from run_elt_dagster.publish.group_rollback import LockOfOne, alone_in_group
@@ -319,6 +321,13 @@ def test_command_rolls_the_group_back_after_a_question(
             assert all(each.published for each in run_tables(session, known, list(known), slices=slices, **given))
     assert main(["rollback", "--group", "sales"]) == 1
     assert "requires a partition, got none" in capsys.readouterr().err
+    assert main(["rollback", "analytics.orders", "--partition", "2024-01-01", "--yes"]) == 0
+    alone = capsys.readouterr()
+    assert (
+        "The other tables of publish_group sales stay as they are. All of them go back by run-elt rollback --group sales"
+        in alone.err
+    )
+    assert "partition 2024-01-01 has the rows of before" in alone.out
     arguments = ["rollback", "--group", "sales", "--partition", "2024-01-01", "--yes"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
@@ -455,3 +464,27 @@ def test_group_does_not_go_back_over_what_a_table_has_published_without_it(local
     with pytest.raises(PublishRefusedError, match=r"got these: .*run 00000003 that has published it since"):
         roll_back(local_server, growing(3))
     assert local_server.reader.sql(BOTH) == [(2, 7)]
+
+
+@pytest.mark.thorough
+def test_rebuild_of_an_increment_builds_its_group_and_replaces_all_of_its_rows(project: DagsterProject) -> None:
+    def declare(value: int) -> None:
+        orders = f"select {value} as n, {value} as v, dateadd(hour, {value}, '2024-01-01'::timestamp_ntz) as at"
+        project.declare(
+            orders=f"/* elt\npublish_group: sales\nincrement: {{column: at, key: n}}\nelt */ {orders}",
+            totals=f"/* elt\npublish_group: sales\npublish: overwrite\nelt */ select {value} as v",
+        )
+
+    for value in (1, 2):
+        declare(value)
+        assert project.materialize().success
+    assert project.sql(COUNTED) == [(2, 1)]
+    declare(3)
+    orders, _ = growing(3)
+    plan = RebuildPlan(orders, (), 2, None, None, None, others=(("analytics", "totals"),))
+    arguments = plan.command([])
+    given = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    selection = dg.AssetSelection.from_string(given["--select"])
+    assert project.materialize(selection=selection, config=json.loads(given["--config-json"])).success
+    assert project.sql(BOTH) == [(3, 3)]
+    assert project.sql(COUNTED) == [(1, 1)]
