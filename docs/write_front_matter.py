@@ -29,7 +29,7 @@ EXAMPLES: Mapping[str, str] = {
     "primary_key": "primary_key: [order_id, line]",
     "columns": "columns: {order_id: int, amount: {type: 'number(10, 2)', description: In euros}}",
     "schema_change": "schema_change: fail",
-    "show_rows": "show_rows: 5",
+    "show_rows": "show_rows: 0",
     "tags": "tags: {domain: sales}",
     "publish": "publish: swap",
     "publish_group": "publish_group: finance",
@@ -273,7 +273,7 @@ def _table_of_keys(made: Mapping[str, Any]) -> str:
                 "",
             ]
         )
-        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and neither `publish` nor `publish_group`:\n\n{parts}"
+        + f"\n```yaml\n{whole}\n```\n\nA table that is built in parts has one of these keys, and no `publish`:\n\n{parts}"
     )
 
 
