@@ -27,7 +27,7 @@ echo 'raise RuntimeError("the definitions are broken")' >definitions.py
 # Prints the exit code, with a word if the command says that all has passed.
 validate() {
     local code=0
-    timeout 120 ../venv/bin/dagster definitions validate >validate.log 2>&1 || code=$?
+    timeout 120 "$folder/venv/bin/dagster" definitions validate >validate.log 2>&1 || code=$?
     if grep -q "All code locations passed validation" validate.log; then echo "$code passed"; else echo "$code failed"; fi
 }
 
