@@ -9,7 +9,8 @@ shift
 python=$(dirname "$(command -v "$1")")/python
 ping="$(dirname "$0")/ping_code_server.py"
 
-"$@" &
+# A shell makes a process in the background ignore SIGINT. Dagster then ignores SIGTERM too, and a stop would last until it is killed.
+"$python" -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' "$@" &
 server=$!
 # A stop reaches the runs too where it is sent to the whole group, as systemd and tini -g do.
 stopped=no nap=

@@ -629,7 +629,8 @@ def guard_of_a_server_that_lives_for_four_pings(directory: Path, port: int) -> t
     said.touch()
     # The guard takes the interpreter beside the server's command.
     scripts = {
-        "python": f'#!/bin/sh\n"{sys.executable}" "$@"\ncode=$?\necho $code >> "{said}"\nexit $code\n',
+        "python": f'#!/bin/sh\n[ "$1" = -c ] && exec "{sys.executable}" "$@"\n"{sys.executable}" "$@"\n'
+        f'code=$?\necho $code >> "{said}"\nexit $code\n',
         "server": f'#!/bin/sh\nwhile [ $(wc -l < "{said}") -lt 4 ]; do sleep 0.1; done\nexit 7\n',
     }
     for name, text in scripts.items():
@@ -658,20 +659,32 @@ def test_code_server_that_nobody_hears_yet_is_left_alone(tmp_path: Path) -> None
     assert (code, words, said[:4]) == (7, "", ["3"] * 4)
 
 
-def test_end_of_the_code_server_is_passed_on_with_its_exit_code(tmp_path: Path) -> None:
-    server = tmp_path / "server"
-    server.write_text("#!/bin/sh\nexit $1\n", encoding="utf-8")
+def server_in(directory: Path, script: str) -> Path:
+    """Return a script in the place of the server's command, with an interpreter beside it."""
+    (directory / "python").symlink_to(sys.executable)
+    server = directory / "server"
+    server.write_text(script, encoding="utf-8")
     server.chmod(0o755)
+    return server
+
+
+def test_end_of_the_code_server_is_passed_on_with_its_exit_code(tmp_path: Path) -> None:
+    server = server_in(tmp_path, "#!/bin/sh\nexit $1\n")
     for code in (0, 3):
         command = [DEPLOY / "code_server.sh", "9", server, str(code)]
         run = subprocess.run(command, env={**os.environ, "RUN_ELT_PING_SECONDS": "0.1"}, check=False, timeout=60)
         assert run.returncode == code
 
 
+def test_code_server_does_not_ignore_an_interruption_since_dagster_would_ignore_a_stop_too(tmp_path: Path) -> None:
+    server = server_in(tmp_path, f"#!{sys.executable}\nimport signal\nprint(signal.getsignal(signal.SIGINT))\n")
+    env = {**os.environ, "RUN_ELT_PING_SECONDS": "0.1"}
+    run = subprocess.run([DEPLOY / "code_server.sh", "9", server], env=env, capture_output=True, check=True, timeout=60)
+    assert b"default_int_handler" in run.stdout
+
+
 def test_stop_of_the_code_server_is_passed_on_at_once_and_waited_for(tmp_path: Path) -> None:
-    server = tmp_path / "server"
-    server.write_text("#!/bin/sh\ntrap 'exit 7' TERM\necho up\nwhile :; do sleep 0.1; done\n", encoding="utf-8")
-    server.chmod(0o755)
+    server = server_in(tmp_path, "#!/bin/sh\ntrap 'exit 7' TERM\necho up\nwhile :; do sleep 0.1; done\n")
     quiet = {**os.environ, "RUN_ELT_PING_SECONDS": "300"}
     with subprocess.Popen([DEPLOY / "code_server.sh", "9", server], env=quiet, stdout=subprocess.PIPE) as guard:
         assert guard.stdout is not None
