@@ -152,7 +152,8 @@ def test_doctor_ends_the_exchange_of_a_killed_run_and_names_a_rollback_that_has_
     assert "the exchange is done now: readers see the new rows in all of them" in told
     assert groups()[:2] == ("ok", "no exchange is left half done")
     began = "2026-01-01T00:00:00Z"
-    note = GroupNote(cell.group, cell.run_id, began, ("analytics.a",), "rolls back", by="ana@elsewhere:7", since=began)
+    both = ("analytics.a", "analytics.b")
+    note = GroupNote(cell.group, cell.run_id, began, both, "rolls back", by="ana@elsewhere:7", since=began)
     lab.sql(f"create table analytics.{cell.lock} (run_id varchar) comment = '{note}'")
     status, told, _ = groups()
     assert status == "FAIL"

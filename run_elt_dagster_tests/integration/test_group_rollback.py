@@ -81,12 +81,13 @@ def published(lab: FaultLab, publish: str, **more: Any) -> Group:
     at = lab.sql("select to_varchar(sysdate(), 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6Z')")[0][0]
     comment = f"'[run_elt run 0000000B at {at}]'"
     for name in group.names:
-        rows, candidate = f"comment = {comment} as select 2 as v, 1 as n", f"analytics.temp_{name}__0000000b"
+        row = "2 as v, 1 as n, dateadd(hour, 2, '2024-01-01'::timestamp_ntz) as at"
+        rows, candidate = f"comment = {comment} as select {row}", f"analytics.temp_{name}__0000000b"
         statements = {
             "clone": [f"create or replace table analytics.{name} {rows}"],
             "swap": [f"create table {candidate} {rows}", f"alter table analytics.{name} swap with {candidate}"],
             "overwrite": [
-                f"insert overwrite into analytics.{name} select 2, 1",
+                f"insert overwrite into analytics.{name} select {row}",
                 f"comment on table analytics.{name} is {comment}",
             ],
         }
