@@ -71,7 +71,10 @@ class _Package(ModuleType):
     @property
     def defs(self) -> "dg.Definitions":
         """The definitions of the code location."""
-        from run_elt_dagster.definitions import defs  # noqa: PLC0415
+        from run_elt_dagster.model.parallel_reads import seldom_collected  # noqa: PLC0415
+
+        with seldom_collected():
+            from run_elt_dagster.definitions import defs  # noqa: PLC0415
 
         return defs
 

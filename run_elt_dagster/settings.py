@@ -464,7 +464,7 @@ class Settings(Variables):
     )
     cache_dir: Folder | None = _variable(
         "RUN_ELT_CACHE_DIR",
-        "folder of a cache: which tables each file reads. Without it each start parses all of them",
+        "folder of a cache: what the table files say. Without it each start parses all of them",
         default_factory=_cache_dir,
         shown="`~/.cache/run_elt_dagster`",
     )

@@ -3,14 +3,14 @@
 import graphlib
 import re
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import partial
 from pathlib import Path
 
 from run_elt_dagster.model.broken import BrokenTable, broken_tables
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, SqlCheck
+from run_elt_dagster.model.file_cache import FileCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.groups import UNDER_AUDIT, fixed_reads, groups_of, problems_of_groups
-from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.names import Key, key_of, stored_name, stored_names
 from run_elt_dagster.model.near_misses import NearMisses
 from run_elt_dagster.model.parallel_reads import helpers_for, read_many, seldom_collected, started
@@ -95,6 +95,14 @@ class Catalogue(Mapping[Key, AnalyticsTable]):
         """Return the number of tables."""
         return len(self._tables)
 
+    def items(self) -> ItemsView[Key, AnalyticsTable]:
+        """Return the keys with their tables: those of a Mapping look each one up."""
+        return self._tables.items()
+
+    def values(self) -> ValuesView[AnalyticsTable]:
+        """Return the tables in the order of the files."""
+        return self._tables.values()
+
     @property
     def sources(self) -> tuple[Key, ...]:
         """Keys that are read but not declared, sorted."""
@@ -119,18 +127,18 @@ def load_tables(
     Args:
         directory: The folder of table files.
         database: Name of the session's database: `database.schema.table` in SQL then means a declared table too.
-        cache_dir: Where to remember which tables the SQL reads, None to parse it each time.
+        cache_dir: Where to remember what the files say, None to parse them each time.
         keeps_broken: Whether files with problems are left out of the tables, and kept in `broken`.
 
     Raises:
         TableProblemsError: With all problems of all files; a bad file never hides another's. With `keeps_broken`, only if the
             folder itself cannot be read, or has no SQL file.
     """
-    cache = LineageCache(cache_file(cache_dir, directory), read_sql)
+    cache = FileCache(cache_file(cache_dir, directory), read_sql)
     # Where nothing is remembered, helpers are ready when the files are read.
     early = 0 if cache.remembers else helpers_for(len(table_paths(directory)))
-    with seldom_collected(), started(early) as ready:
-        tables, problems = load_files(directory)
+    with seldom_collected(parses=not cache.remembers), started(early) as ready:
+        tables, problems = load_files(directory, read=cache.settings)
         cache.read_ahead(_texts(tables), partial(_read_many, ready=ready))
         found = _Folder(tables, database=database, known_problems=problems, read=cache)
     cache.save()

@@ -1,7 +1,7 @@
 """A table's SQL file, read: the settings above the SQL, the SQL, and every problem with its line."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from run_elt_dagster.model.front_matter import (
     FrontMatter,
     Location,
     MisplacedSettingsError,
+    Settings,
     find_front_matter,
     nearest_line,
     read_settings,
@@ -26,7 +27,9 @@ from run_elt_dagster.model.single_select import SqlRuleError
 from run_elt_dagster.model.table import FRONT_MATTER_KEYS, AnalyticsTable
 
 
-def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> AnalyticsTable:
+def parse_table_file(
+    path: Path, text: str, *, schema: str, table: str, read: Callable[[str], Settings] = read_settings
+) -> AnalyticsTable:
     """Return the table that a SQL file declares.
 
     Args:
@@ -34,6 +37,7 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
         text: What it holds; a byte order mark and any line ends are fine.
         schema: From the path.
         table: From the path.
+        read: Returns what its front matter says.
 
     Raises:
         TableProblemsError: With every problem of the file and its line.
@@ -43,14 +47,13 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
         matter = find_front_matter(text)
     except MisplacedSettingsError as error:
         raise TableProblemsError([TableProblem(path, _line_at(text, error.offset), str(error))]) from error
-    settings, lines, problems = _read_front_matter(path, text, matter)
-    for key in [key for key in settings if key not in FRONT_MATTER_KEYS]:
+    settings, lines, problems = _read_front_matter(path, text, matter, read)
+    for key in (key for key in settings if key not in FRONT_MATTER_KEYS):
         remedy = "It is a check: write it under checks." if key in CHECK_MODELS else ""
         problems.append(TableProblem(path, lines[(key,)], _unknown_key(key, FRONT_MATTER_KEYS, remedy=remedy)))
-        del settings[key]
     sql_line = _line_at(text, matter.end)
     values = {
-        **settings,
+        **{key: value for key, value in settings.items() if key in FRONT_MATTER_KEYS},
         "schema": schema,
         "table": table,
         "sql": text[matter.end :],
@@ -72,10 +75,10 @@ def parse_table_file(path: Path, text: str, *, schema: str, table: str) -> Analy
 
 
 def _read_front_matter(
-    path: Path, text: str, matter: FrontMatter
+    path: Path, text: str, matter: FrontMatter, read: Callable[[str], Settings]
 ) -> tuple[dict[str, Any], dict[Location, int], list[TableProblem]]:
     first_line = _line_at(text, matter.yaml_start)
-    settings = read_settings(matter.yaml)
+    settings = read(matter.yaml)
     problems = [TableProblem(path, first_line + fault.line, fault.message) for fault in settings.faults]
     return settings.values, {at: first_line + line for at, line in settings.lines.items()}, problems
 

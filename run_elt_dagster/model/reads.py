@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 
-from run_elt_dagster.model.lineage_cache import Reads, Unclear
+from run_elt_dagster.model.file_cache import Reads, Unclear
 from run_elt_dagster.model.names import Key, display_name, key_of, stored_names
 from run_elt_dagster.model.redirects import Obstacles
 

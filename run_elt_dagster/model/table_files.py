@@ -3,11 +3,12 @@
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from run_elt_dagster.model.alert_rule import FILE as RULES
 from run_elt_dagster.model.alert_rule import AlertRule, read_rule
+from run_elt_dagster.model.front_matter import Settings, read_settings
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.problems import TableProblem, TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
@@ -16,8 +17,14 @@ from run_elt_dagster.model.table import AnalyticsTable
 _FILE, _FOLDER, _DANGLING = "a file", "a folder", "a link that leads nowhere"
 
 
-def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem]]:
+def load_files(
+    directory: Path, *, read: Callable[[str], Settings] = read_settings
+) -> tuple[list[AnalyticsTable], list[TableProblem]]:
     """Return the tables whose files can be read, in the order of their names, and what is wrong with the others.
+
+    Args:
+        directory: The folder of table files.
+        read: Returns what front matter says.
 
     Raises:
         TableProblemsError: There is no folder, or no SQL file in it.
@@ -26,11 +33,11 @@ def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem
     files, problems = _table_files(directory)
     for path in files:
         try:
-            tables.append(_load_table(directory, path))
+            tables.append(_load_table(directory, path, read))
         except TableProblemsError as error:
             problems += error.problems
     rules, wrong = _rules(directory, {path.parent for path in files})
-    ruled = [_with_rule(table, rules) for table in tables]
+    ruled = [_with_rule(table, rules) for table in tables] if rules else tables
     without_effect = [
         problem for own, table in zip(tables, ruled, strict=True) for problem in _without_effect(own, table)
     ]
@@ -38,26 +45,29 @@ def load_files(directory: Path) -> tuple[list[AnalyticsTable], list[TableProblem
 
 
 def _rules(directory: Path, schemas: Collection[Path]) -> tuple[Mapping[Path, AlertRule], list[TableProblem]]:
-    """Return what the `alerts.yaml` of each schema, and of the whole folder, say together, and what is wrong with them."""
+    """Return what the `alerts.yaml` of each schema, and of the whole folder, say together if they say something, and what is wrong with them."""
     whole, wrong = read_rule(directory / RULES)
     problems = [TableProblem(directory / RULES, line, message) for line, message in wrong]
     found: dict[Path, AlertRule] = {}
     for schema in sorted(schemas):
         rule, wrong = read_rule(schema / RULES)
         problems += [TableProblem(schema / RULES, line, message) for line, message in wrong]
-        found[schema] = rule.over(whole)
+        if (over := rule.over(whole)).model_fields_set:
+            found[schema] = over
     return found, problems
 
 
 def _with_rule(table: AnalyticsTable, rules: Mapping[Path, AlertRule]) -> AnalyticsTable:
     rule = rules.get(table.path.parent) if table.path is not None else None
-    if rule is None or not rule.model_fields_set:
+    if rule is None:
         return table
     return table.model_copy(update={"alerts": table.alerts.over(rule)})
 
 
 def _without_effect(own: AnalyticsTable, table: AnalyticsTable) -> Iterator[TableProblem]:
     """Yield what a file says of its alerts in vain, as its severity is."""
+    if not own.alerts.model_fields_set:
+        return
     for key, rule in table.alerts.without_effect(own.alerts):
         lines = table.path.read_text(encoding="utf-8").splitlines() if table.path is not None else []
         line = next((number for number, text in enumerate(lines, 1) if re.search(rf"\b{key}\s*:", text)), 1)
@@ -102,7 +112,7 @@ def load_table(directory: Path, name: str) -> AnalyticsTable:
     rules, problems = _rules(directory, [found[0].parent])
     if problems:
         raise TableProblemsError(problems)
-    return _with_rule(_load_table(directory, found[0]), rules)
+    return _with_rule(_load_table(directory, found[0], read_settings), rules)
 
 
 def _require_folder(directory: Path) -> None:
@@ -186,7 +196,7 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.parent.name.startswith(".")
 
 
-def _load_table(directory: Path, path: Path) -> AnalyticsTable:
+def _load_table(directory: Path, path: Path, read: Callable[[str], Settings]) -> AnalyticsTable:
     inside = path.parts[len(directory.parts) :]
     if len(inside) != 2:  # noqa: PLR2004 - schema and table
         message = f"the path requires <schema>/<table>.sql below {directory}, got {'/'.join(inside)}. Move it."
@@ -201,4 +211,4 @@ def _load_table(directory: Path, path: Path) -> AnalyticsTable:
         message = f"requires UTF-8, got byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
         line = error.object.count(b"\n", 0, error.start) + 1
         raise TableProblemsError([TableProblem(path, line, message)]) from error
-    return parse_table_file(path, text, schema=inside[0], table=path.stem)
+    return parse_table_file(path, text, schema=inside[0], table=path.stem, read=read)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.model import lineage, parallel_reads
+from run_elt_dagster.model.file_cache import Reads
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.lineage_cache import Reads
 from run_elt_dagster.model.parallel_reads import helpers_for, read_many, started
 from run_elt_dagster.model.reads import reads_of
 

@@ -1,7 +1,8 @@
-"""Remembers which tables a SQL text reads, so a file is parsed once and not at every start.
+"""Remembers what the texts of table files say, so a file is parsed once and not at every start.
 
-A file of 45 lines takes sqlglot 2 to 6 ms, and every process of Dagster loads the code location: the webserver's, the daemon's,
-each run's. What is remembered goes by the content of the SQL and the version of sqlglot, so it cannot be out of date.
+A file of 45 lines takes sqlglot 2 to 6 ms, its settings take PyYAML 0.03 ms, and every process of Dagster loads the code location: the
+webserver's, the daemon's, each run's. What is remembered goes by the content of a text and the versions of both, so it cannot be out of
+date. It is what the text says and no judgement: whether a setting is right is looked at every time.
 """
 
 import contextlib
@@ -12,12 +13,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from run_elt_dagster.model.front_matter import Settings, read_settings
 from run_elt_dagster.model.names import Key
 
-# Raised when the reading of SQL changes.
-_FORMAT = 4
+# Raised when the reading of SQL or of settings changes.
+_FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Reads:
     fixed: Mapping[Key, tuple[int, str]] = field(default_factory=dict[Key, tuple[int, str]])
 
 
-class LineageCache:
-    """What SQL texts read, in one file; without a file, or with one that cannot be read, everything is parsed.
+class FileCache:
+    """What SQL texts read and what front matter says, in one file; without a file, or with one that cannot be read, everything is parsed.
 
     Args:
         path: The file, None for none.
@@ -63,9 +65,10 @@ class LineageCache:
     def __init__(self, path: Path | None, parse: Callable[[str], Reads]) -> None:
         self._path = path
         self._parse = parse
-        self._known = _read(path) if path else {}
+        self._known, self._known_settings = _read(path) if path else ({}, {})
         self._ahead: dict[str, Reads] = {}
         self._used: dict[str, Reads] = {}
+        self._used_settings: dict[str, Any] = {}
         self._digests: dict[str, str] = {}
 
     @property
@@ -82,38 +85,68 @@ class LineageCache:
         self._used[digest] = reads
         return reads
 
+    def settings(self, front_matter: str) -> Settings:
+        """Return what front matter says. Nobody may change it: two files may have the same.
+
+        Only what JSON gives back as it was is remembered, and nothing with a fault.
+        """
+        digest = _digest(front_matter)
+        if (entry := self._known_settings.get(digest)) is not None:
+            self._used_settings[digest] = entry
+            values, lines = entry
+            return Settings(values, {tuple(at): line for line, *at in lines})
+        said = read_settings(front_matter)
+        if not said.faults and _is_plain(said.values):
+            self._used_settings[digest] = [said.values, [[line, *at] for at, line in said.lines.items()]]
+        return said
+
     def read_ahead(self, texts: Iterable[str], parse_many: Callable[[Sequence[str]], Mapping[str, Reads]]) -> None:
         """Parse those of many texts that are not known yet, all at once; one that is left out is parsed when it is asked for."""
         unknown = [sql for sql in dict.fromkeys(texts) if self._digest(sql) not in self._known]
         self._ahead.update({self._digest(sql): reads for sql, reads in parse_many(unknown).items()})
 
     def _digest(self, sql: str) -> str:
-        """Return what a text is remembered by. Each text of a folder is asked for twice."""
+        """Return what a SQL text is remembered by. Each one of a folder is asked for twice."""
         if sql not in self._digests:
-            self._digests[sql] = hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
+            self._digests[sql] = _digest(sql)
         return self._digests[sql]
 
     def save(self) -> None:
         """Write down what was asked for, in one piece, if it is not what the file says; a read-only place is no error."""
-        if self._path is None or self._used == self._known:
+        is_as_before = self._used == self._known and self._used_settings.keys() == self._known_settings.keys()
+        if self._path is None or is_as_before:
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         texts = {digest: written(reads) for digest, reads in self._used.items()}
+        content = {"version": _version(), "texts": texts, "settings": self._used_settings}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps({"version": _version(), "texts": texts}), encoding="utf-8")
+            draft.write_text(json.dumps(content), encoding="utf-8")
             draft.replace(self._path)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether JSON gives a value back as it was: a number with all its digits and a date are none of its kinds."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, cast("dict[str, Any]", value).values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, cast("list[Any]", value)))
+    return value is None or type(value) in (str, int, bool)
 
 
 def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:
     """Return the file for a folder of tables, so two projects of one user do not push each other out."""
     if directory is None:
         return None
-    return directory / f"lineage-{hashlib.sha256(str(tables_dir).encode()).hexdigest()[:16]}.json"
+    return directory / f"tables-{hashlib.sha256(str(tables_dir).encode()).hexdigest()[:16]}.json"
 
 
 def _version() -> str:
-    return f"{_FORMAT} {importlib.metadata.version('sqlglot')}"
+    return " ".join([str(_FORMAT), *map(importlib.metadata.version, ("sqlglot", "PyYAML"))])
 
 
 def written(reads: Reads) -> list[Any]:
@@ -138,13 +171,14 @@ def reads_from(entry: Any) -> Reads:
     )
 
 
-def _read(path: Path) -> dict[str, Reads]:
+def _read(path: Path) -> tuple[dict[str, Reads], dict[str, Any]]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != _version():
-            return {}
-        entries: Mapping[str, Any] = content["texts"]
-        return {digest: reads_from(entry) for digest, entry in entries.items()}
+            return {}, {}
+        texts: Mapping[str, Any] = content["texts"]
+        settings: Mapping[str, Any] = content["settings"]
+        return {digest: reads_from(entry) for digest, entry in texts.items()}, {**settings}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Not there yet, cut off, or of another program: everything is parsed again.
-        return {}
+        return {}, {}

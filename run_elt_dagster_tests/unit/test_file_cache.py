@@ -1,12 +1,13 @@
-"""What is remembered of a SQL text, and that nothing wrong ever is."""
+"""What is remembered of the texts of table files, and that nothing wrong ever is."""
 
 from pathlib import Path
 
 import pytest
 
-from run_elt_dagster.model import lineage_cache
+from run_elt_dagster.model import file_cache
+from run_elt_dagster.model.file_cache import FileCache, Reads, Unclear, cache_file
+from run_elt_dagster.model.front_matter import Settings, read_settings
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.model.lineage_cache import LineageCache, Reads, Unclear, cache_file
 from run_elt_dagster.model.problems import TableProblemsError
 
 
@@ -33,7 +34,7 @@ def reads(sql: str) -> Reads:
 def asked(path: Path | None, *texts: str) -> list[str]:
     """Return what was parsed to answer for the texts in one process."""
     parser = Parser()
-    cache = LineageCache(path, parser)
+    cache = FileCache(path, parser)
     for text in texts:
         assert cache(text) == reads(text)
     cache.save()
@@ -50,7 +51,16 @@ def test_text_is_parsed_once_and_again_only_when_it_changes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"version": 1}', '{"version": "1", "tables": {}}', '{"version": null, "tables": [1]}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 1}',
+        '{"version": "5", "texts": {}}',
+        '{"version": "1", "tables": {}}',
+        '{"version": null, "tables": [1]}',
+    ],
 )
 def test_file_that_cannot_be_read_is_parsed_again_and_written_anew(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lineage.json"
@@ -62,7 +72,7 @@ def test_file_that_cannot_be_read_is_parsed_again_and_written_anew(tmp_path: Pat
 def test_another_version_of_the_parser_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lineage.json"
     asked(path, "a")
-    monkeypatch.setattr(lineage_cache, "_FORMAT", 99)
+    monkeypatch.setattr(file_cache, "_FORMAT", 99)
     assert asked(path, "a") == ["a"]
 
 
@@ -78,14 +88,14 @@ def test_what_another_version_of_the_project_remembered_is_not_used(tmp_path: Pa
     path = tmp_path / "lineage.json"
     asked(path, "a")
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"version": "4 ', '"version": "3 '), encoding="utf-8")
+    path.write_text(text.replace('"version": "5 ', '"version": "4 '), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != text
     assert asked(path, "a") == ["a"]
 
 
 def test_what_raises_is_not_remembered(tmp_path: Path) -> None:
     path = tmp_path / "lineage.json"
-    cache = LineageCache(path, Parser())
+    cache = FileCache(path, Parser())
     for _ in range(2):
         with pytest.raises(ValueError, match="bad"):
             cache("bad")
@@ -119,3 +129,64 @@ def test_folder_of_tables_is_loaded_from_the_cache_with_the_same_result(tmp_path
     assert cache_file(tmp_path / "cache", tables).exists()  # type: ignore[union-attr]
     assert first.upstream == again.upstream == load_tables(tables).upstream
     assert cache_file(tmp_path, tables) != cache_file(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def read_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Front matter that PyYAML was asked for."""
+    texts: list[str] = []
+
+    def read(text: str) -> Settings:
+        texts.append(text)
+        return read_settings(text)
+
+    monkeypatch.setattr(file_cache, "read_settings", read)
+    return texts
+
+
+def said(path: Path, *texts: str) -> list[Settings]:
+    """Return what front matter says, as one process hears it."""
+    cache = FileCache(path, Parser())
+    settings = [cache.settings(text) for text in texts]
+    cache.save()
+    return settings
+
+
+def test_front_matter_is_read_once_and_again_only_when_it_changes(tmp_path: Path, read_texts: list[str]) -> None:
+    path = tmp_path / "tables.json"
+    text = "description: a\n\nchecks:\n  row_count: {min: 1}\n  unique: [id, [a, b]]\ntransient: true\ncolumns: {id: }"
+    first, again = said(path, text), said(path, text)
+    assert read_texts == [text]
+    assert first == again == [read_settings(text)]
+    said(path, "description: b")
+    said(path, text)
+    assert read_texts == [text, "description: b", text]
+
+
+@pytest.mark.parametrize("value", ["0.10", "2030-01-01", "2030-01-01T00:00:00Z", "{min: [1.5]}", "*b", "[1, 2"])
+def test_front_matter_that_json_would_change_or_that_has_a_fault_is_read_again(
+    tmp_path: Path, read_texts: list[str], value: str
+) -> None:
+    path, text = tmp_path / "tables.json", f"a: {value}"
+    first, again = said(path, text), said(path, text)
+    assert read_texts == [text, text]
+    assert first == again == [read_settings(text)]
+
+
+def test_problems_of_remembered_front_matter_stay_at_their_lines(tmp_path: Path, read_texts: list[str]) -> None:
+    folder = tmp_path / "tables" / "analytics"
+    folder.mkdir(parents=True)
+    # Two files with the same front matter: what is done with that of one changes nothing of the other.
+    for name in ("a", "b"):
+        (folder / f"{name}.sql").write_text(
+            "/* elt\ndescription: d\nshow_rows: 200\ntyp: x\nelt */ select 1 as id", encoding="utf-8"
+        )
+    messages: list[str] = []
+    for _ in range(2):
+        found = load_tables(folder.parent, cache_dir=tmp_path / "cache", keeps_broken=True)
+        messages.append("\n".join(map(str, found.problems)))
+    assert len(read_texts) == 2  # by the first process alone
+    assert messages[0] == messages[1]
+    assert [line.split(": ")[0].rpartition("/")[2] for line in messages[0].splitlines()] == [
+        "a.sql:3", "a.sql:4", "b.sql:3", "b.sql:4"
+    ]  # fmt: skip
