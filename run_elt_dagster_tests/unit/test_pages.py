@@ -72,6 +72,24 @@ def test_first_table_of_the_readme_is_the_shipped_one() -> None:
     assert shown.partition("elt */")[2] == shipped.partition("elt */")[2]
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that a page of Markdown has: its own, and those of its headings as GitHub makes them."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_of_the_documentation_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
 @pytest.mark.parametrize("block", [each for each in named("sql") if not is_table(each.values[0])])
 def test_statement_can_be_read(block: Block) -> None:
     for statement in sqlglot.parse(block.text, read="snowflake"):
