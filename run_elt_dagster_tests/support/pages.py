@@ -33,6 +33,7 @@ NOT_RUN = {
     "make example-partitions": "e2e/test_make.py runs it",
     "make test": ".ci/run runs it",
     "make bench": _LONG,
+    "RUN_ELT_TESTS_TPC_PYTHON=": f"{_LONG}; .github/workflows/thorough.yml runs these tests",
     "make faults": f"{_LONG}; integration/test_fault_trials.py runs some trials",
     ".venv/bin/python -m pytest": ".ci/run runs all tests",
     ".venv/bin/python -m benchmarks": f"{_LONG}; unit/test_benchmarks.py runs parts",

@@ -2,7 +2,7 @@
 
 The tables of TPC-H are made here, by numbers that look random and are the same each time. Those of TPC-DS, and its queries, come from
 DuckDB's own extension: https://duckdb.org/docs/stable/core_extensions/tpcds. It is fetched once. `RUN_ELT_TESTS_TPC_PYTHON` names another
-interpreter, with a DuckDB that has it, for a machine without a way to the outside.
+interpreter, with a DuckDB that has it: the package duckdb-extension-tpcds installs both where DuckDB's own site is out of reach.
 """
 
 import json
