@@ -22,7 +22,7 @@ echo "telemetry: {enabled: false}" >"$DAGSTER_HOME/dagster.yaml"
 cd "$folder"
 
 cat >defs.py <<'PYTHON'
-import time
+import threading
 
 import dagster as dg
 
@@ -30,7 +30,7 @@ import dagster as dg
 def build(context: dg.OpExecutionContext) -> None:
     print(f"attempt {context.retry_number}", flush=True)
     if context.retry_number == 0:
-        time.sleep(60)
+        threading.Event().wait(60)
 
 
 once = dg.op(name="once")(build)
