@@ -1,11 +1,14 @@
-"""What all of `run-elt publish` have in common: the look for what a run has kept, the session, and what is dropped at the end."""
+"""What all of `run-elt publish` have in common: the look for what a run has kept, the person, the session, and what is dropped at the end."""
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.model.candidate import (
+    ByHand,
     Marker,
     audited_at,
     by_hand_in,
@@ -14,6 +17,7 @@ from run_elt_dagster.model.candidate import (
     target_of,
 )
 from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -21,7 +25,10 @@ from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, 
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import Markers, markers_of
 from run_elt_dagster.publish.preflight import read_targets
+from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.publish.table_run import clean_up
+from run_elt_dagster.publish.versions import at_sql
+from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
@@ -30,6 +37,8 @@ JOB = "run-elt publish"
 NOTHING_CHANGED = "Nothing was changed."
 RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
 _LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."
+# It compares with what readers see. Whoever publishes by hand has seen what it found.
+_WAIVED_ANYWAY = "changes"
 _NOT_REJECTED = {
     "failed": "one whose audit has not ended",
     "preview": "a preview",
@@ -121,6 +130,83 @@ def when_audited(table: AnalyticsTable, marker: Marker, version: TableVersion) -
     )
 
 
+class Person:
+    """What a publish by hand does besides the steps of a run.
+
+    Args:
+        work: The table, with its kept candidate.
+        clock: Returns Snowflake's time as markers have it.
+        name: Who publishes it.
+        waived: The names of the checks that may fail, besides `changes`.
+        taken_up: Who was publishing it when a command was ended.
+
+    Attributes:
+        work: The table, with its kept candidate.
+        clock: Returns Snowflake's time as markers have it.
+    """
+
+    def __init__(
+        self,
+        work: TableWork,
+        clock: Callable[[], str],
+        *,
+        name: str,
+        waived: Collection[str],
+        taken_up: ByHand | None,
+    ) -> None:
+        self.work, self.clock, self._name, self._waived = work, clock, name, waived
+        # The rows that it compares with may be these already, where a command was ended in its exchange.
+        self._earlier = taken_up.waived if taken_up is not None else ()
+
+    @property
+    def by_hand(self) -> ByHand | None:
+        """Who publishes it, once its checks have passed or were waived."""
+        return self.work.by_hand
+
+    def waiving(self, outcomes: Sequence[AuditOutcome]) -> tuple[AuditOutcome, ...]:
+        """Return verdicts of which those are waived that have failed and may be."""
+        return tuple(replace(each, is_waived=self._may_waive(each)) for each in outcomes)
+
+    def _may_waive(self, outcome: AuditOutcome) -> bool:
+        """Return whether a check has failed and may. One without an answer says nothing that a person could have wanted."""
+        is_named = outcome.audit.name in self._waived or outcome.audit.kind == _WAIVED_ANYWAY
+        return outcome.blocks and outcome.error is None and is_named
+
+    def require_its_rows(self) -> None:
+        """Require the rows that the run has audited: Time Travel has them.
+
+        https://docs.snowflake.com/en/sql-reference/constructs/at-before
+
+        Raises:
+            PublishRefusedError: There are others now, or Snowflake does not know.
+        """
+        work = self.work
+        then = at_sql(work.candidate, work.audited_at)
+        try:
+            others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
+            got = f"{others:,} rows that have come or gone since {work.audited_at}"
+        except StatementError as error:
+            if not error.answered:
+                raise
+            others, got = 1, f"no answer which rows it had at {work.audited_at} ({error})"
+        if others:
+            raise PublishRefusedError(
+                Refusal(
+                    f"publishing {work.table.name} by hand requires the rows that run {short_id(work.run.run_id)} has audited in {work.candidate}",
+                    got,
+                    "Materialize the table again. Snowflake keeps the rows of then for DATA_RETENTION_TIME_IN_DAYS.",
+                    seen=work.production.words,
+                )
+            )
+
+    def signs(self, outcomes: Sequence[AuditOutcome]) -> None:
+        """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
+        waived = dict.fromkeys(each.audit.name for each in outcomes if each.is_waived)
+        names = tuple(dict.fromkeys((*waived, *self._earlier)))
+        self.work.by_hand = ByHand.of(self._name, at=self.clock(), waived=names)
+        self.work.send(comment_sql(self.work.candidate, self.work.comment()))
+
+
 class ByHandDesk:
     """Where a person publishes kept candidates of some tables: one session, and what is known besides.
 
@@ -166,6 +252,22 @@ class ByHandDesk:
         """Return what the schemas of the tables hold, and what returns Snowflake's time as markers have it."""
         inventory, looked_at = self._look(runner), time.monotonic()
         return inventory, lambda: server_instant(inventory, elapsed_seconds=time.monotonic() - looked_at)
+
+    def _person(
+        self,
+        runner: StatementRunner,
+        table: AnalyticsTable,
+        looked: tuple[TargetInventory, Callable[[], str]],
+        *,
+        name: str,
+        waived: Collection[str],
+        taken_up: ByHand | None,
+        part: Slice | None = None,
+    ) -> Person:
+        """Return who publishes a kept candidate of a table. The arguments are those of `Person` and of `_look_with_clock`."""
+        inventory, clock = looked
+        work = TableWork(runner, table, inventory, database=self.database, options=self._options, part=part)
+        return Person(work, clock, name=name, waived=waived, taken_up=taken_up)
 
     def _noted(self, runner: StatementRunner, table: AnalyticsTable, sql: str) -> Markers:
         """Return what a query for the notes of a table says; nothing where nobody has noted anything in its schema."""

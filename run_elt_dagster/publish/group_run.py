@@ -3,13 +3,11 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from run_elt_dagster.model.candidate import Marker, candidate_of
 from run_elt_dagster.model.groups import reading_candidates
 from run_elt_dagster.model.lineage import Catalogue, own_key
 from run_elt_dagster.model.names import Key
-from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import mark_as_failed
@@ -24,15 +22,14 @@ from run_elt_dagster.publish.group_exchange import (
 from run_elt_dagster.publish.group_lock import Act, GroupLock, GroupNote, lock_of
 from run_elt_dagster.publish.group_recovery import EndExchange
 from run_elt_dagster.publish.group_transaction import GroupTransaction, is_in_one_transaction
-from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 from run_elt_dagster.publish.increment_run import IncrementRun
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.rivals import SupersededError, newer_builds, wait_for_newer_builds
-from run_elt_dagster.publish.slice_run import SliceRun, run_slice
+from run_elt_dagster.publish.slice_run import SliceRun, without_partitions
 from run_elt_dagster.publish.sources import held_back
 from run_elt_dagster.publish.table_run import EXCHANGES, State, TableRun, take_another_target
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -114,23 +111,17 @@ class GroupRun:
     def take(
         self,
         key: Key,
-        runner: StatementRunner,
-        inventory: TargetInventory,
+        work_on: Callable[[AnalyticsTable], TableWork],
         *,
-        options: PublishOptions,
         entered: Callable[[State], None],
-        part: Slice | None = None,
         is_whole: bool = False,
     ) -> TableOutcome | None:
         """Build and audit a table, and hold it for the others.
 
         Args:
             key: The table.
-            runner: Sends its statements.
-            inventory: What the target schemas hold.
-            options: How tables are published.
+            work_on: Returns what is known of a table before anything is done for it.
             entered: Called with each state that is no end, as it begins.
-            part: Its partitions that are built; None for a table without partitions.
             is_whole: Whether a table with increments is built whole.
 
         Returns:
@@ -140,35 +131,24 @@ class GroupRun:
             table, problem = self.table(key), None
         except ValueError as error:
             table, problem = self._catalogue[key], error
-        if held := held_back(
-            TableWork(runner, self._catalogue[key], inventory, database=self._database, options=options, part=part)
-        ):
+        if held := held_back(work_on(self._catalogue[key])):
             return held
-        given: dict[str, Any] = {"database": self._database, "options": options}
-        if table.partitions is not None and part is None:
-            return run_slice(runner, table, None, inventory, self.clock, **given)
-        run = self._run(table, runner, inventory, part=part, is_whole=is_whole, **given)
+        work = work_on(table)
+        if table.partitions is not None and work.part is None:
+            return without_partitions(work)
+        run = self._run(work, is_whole=is_whole)
         run.work.is_read_in_group = any(key in self._catalogue.parents(other.key) for other in self._tables)
         run.work.is_in_one_transaction = self._is_in_one_transaction
         if problem is not None:
             return replace(run.outcome(), failure=failure_of(run.work, problem))
         return self.hold(key, run, entered)
 
-    def _run(
-        self,
-        table: AnalyticsTable,
-        runner: StatementRunner,
-        inventory: TargetInventory,
-        *,
-        part: Slice | None,
-        is_whole: bool,
-        **given: Any,
-    ) -> Held:
-        if part is not None:
-            return SliceRun(runner, table, part, inventory, self.clock, **given)
-        if table.increment is not None:
-            return IncrementRun(runner, table, inventory, self.clock, is_whole=is_whole, **given)
-        return TableRun(runner, table, inventory, self.clock, **given)
+    def _run(self, work: TableWork, *, is_whole: bool) -> Held:
+        if work.part is not None:
+            return SliceRun(work, work.part, self.clock)
+        if work.table.increment is not None:
+            return IncrementRun(work, self.clock, is_whole=is_whole)
+        return TableRun(work, self.clock)
 
     def hold(self, key: Key, run: Held, entered: Callable[[State], None]) -> TableOutcome | None:
         """Take a table to the end of its audit, and hold it for the others. It returns what `take` does."""

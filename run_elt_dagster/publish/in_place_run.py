@@ -5,20 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
-from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
 from run_elt_dagster.publish.failures import failed_rule, failed_statement, failed_unexpectedly, failure_of
 from run_elt_dagster.publish.governance import Governance
-from run_elt_dagster.publish.guards import PublishRefusedError, TargetInventory, policies_refusal
+from run_elt_dagster.publish.guards import PublishRefusedError, policies_refusal
 from run_elt_dagster.publish.methods import refusal
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.row_exchange import KeyElsewhereError, RowExchange
 from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 Step = tuple[State, Callable[[], None]]
@@ -28,27 +24,15 @@ class InPlaceRun(ABC):
     """Takes one table as far as it gets, in one thread.
 
     Args:
-        runner: Sends the statements.
-        table: The table.
-        inventory: What the target schemas hold.
+        work: What is known of the table. Nothing was done for it yet.
         clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
-        part: Its partitions that are built; None for a table without partitions.
+
+    Attributes:
+        work: What is known of the table.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        table: AnalyticsTable,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-        part: Slice | None = None,
-    ) -> None:
-        self._work = TableWork(runner, table, inventory, database=database, options=options, part=part)
+    def __init__(self, work: TableWork, clock: Callable[[], str]) -> None:
+        self.work = work
         self._clock = clock
         self._is_built = False
         # The check of a key that only the whole table could not hold.
@@ -76,13 +60,8 @@ class InPlaceRun(ABC):
         if self._failure is None:
             self._failure = self._failed_checks()
             if self._failure is not None:
-                mark_as_failed(self._work)
+                mark_as_failed(self.work)
         return None if self._failure is None else self._outcome()
-
-    @property
-    def work(self) -> TableWork:
-        """What is known of the table."""
-        return self._work
 
     @property
     def production(self) -> Production:
@@ -106,7 +85,7 @@ class InPlaceRun(ABC):
         if isinstance(error, KeyElsewhereError):
             self._note_broken_key(error)
             self._failure = self._failed_checks()
-        self._failure = self._failure or self._failed(failure_of(self._work, error))
+        self._failure = self._failure or self._failed(failure_of(self.work, error))
         return self._failure
 
     @property
@@ -118,7 +97,7 @@ class InPlaceRun(ABC):
         )
 
     def _go_on(self, steps: Sequence[Step], entered: Callable[[State], None]) -> None:
-        work = self._work
+        work = self.work
         try:
             for state, step in steps:
                 entered(state)
@@ -134,7 +113,7 @@ class InPlaceRun(ABC):
 
     def _check_target(self) -> None:
         """Look before the build, because the build costs money."""
-        work = self._work
+        work = self.work
         governance = Governance(work)
         existing = governance.without_declared(work.existing)
         refused = refusal(work.table, work.target, existing, role=work.inventory.role)
@@ -150,10 +129,10 @@ class InPlaceRun(ABC):
 
     def _build(self) -> None:
         # A moment before the statement begins: a run that notes a later one has read later.
-        self._work.snapshot_at = self._clock()
-        build(self._work)
+        self.work.snapshot_at = self._clock()
+        build(self.work)
         self._is_built = True
-        comment_columns(self._work)
+        comment_columns(self.work)
 
     @abstractmethod
     def _audit(self) -> None:

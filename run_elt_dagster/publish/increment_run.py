@@ -9,18 +9,15 @@ from run_elt_dagster.audit.plan import AuditOutcome, schema_changes, with_keys_e
 from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import Marker, instant
 from run_elt_dagster.model.production import Production, TableVersion
-from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_audit
 from run_elt_dagster.publish.governance import Governance
-from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory
+from run_elt_dagster.publish.guards import OBJECT_MISSING
 from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.increment_exchange import IncrementExchange, MergedRows, newest_sql
 from run_elt_dagster.publish.outcome import Failure, IncrementOutcome, TableOutcome
 from run_elt_dagster.publish.partitions import Markers, all_markers_sql, markers_of, newest_of, partitions_table
 from run_elt_dagster.publish.row_exchange import KeyElsewhereError
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 
@@ -28,27 +25,13 @@ class IncrementRun(InPlaceRun):
     """Takes an increment of one table as far as it gets, in one thread. Without a table, it is the whole table.
 
     Args:
-        runner: Sends the statements.
-        table: The table.
-        inventory: What the target schemas hold.
+        work: What is known of the table. Nothing was done for it yet.
         clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
         is_whole: Whether the table is built whole, though there is one.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        table: AnalyticsTable,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-        is_whole: bool = False,
-    ) -> None:
-        super().__init__(runner, table, inventory, clock, database=database, options=options)
+    def __init__(self, work: TableWork, clock: Callable[[], str], *, is_whole: bool = False) -> None:
+        super().__init__(work, clock)
         self._is_whole = is_whole
         self._audits: tuple[AuditOutcome, ...] = ()
         self._exchange: IncrementExchange | None = None
@@ -56,11 +39,11 @@ class IncrementRun(InPlaceRun):
 
     def _build(self) -> None:
         if not self._is_whole:
-            find_start(self._work)
+            find_start(self.work)
         super()._build()
 
     def _audit(self) -> None:
-        work = self._work
+        work = self.work
         work.stage = "audit"
         auditor = increment_auditor(work)
         try:
@@ -79,7 +62,7 @@ class IncrementRun(InPlaceRun):
         self._failure = self._failed_checks()
         if self._failure is not None:
             return
-        work = self._work
+        work = self.work
         if work.start is not None and not rows_to_merge(self._audits):
             # Nothing is new. What readers see is what it would be after a merge.
             self._merged = MergedRows(_row_count(self._audits))
@@ -102,14 +85,14 @@ class IncrementRun(InPlaceRun):
 
     def _protect(self) -> None:
         """Give the table its policies and tags where no rows are exchanged: its file may have changed."""
-        self._work.stage = "publish"
-        governance = Governance(self._work)
+        self.work.stage = "publish"
+        governance = Governance(self.work)
         governance.protect_object(is_in_place=True)
         governance.look_after()
 
     def begin_exchange(self) -> IncrementExchange:
         """Return what merges the candidate; in a group also one without rows, so the notes of all tables name one run."""
-        self._exchange = IncrementExchange(self._work, self._audits)
+        self._exchange = IncrementExchange(self.work, self._audits)
         return self._exchange
 
     def end_exchange(self, done: MergedRows) -> None:
@@ -122,13 +105,13 @@ class IncrementRun(InPlaceRun):
         )
 
     def _failed_checks(self) -> Failure | None:
-        failure = failed_audit(self._work, self._audits)
+        failure = failed_audit(self.work, self._audits)
         return failure and self._failed(failure)
 
     @property
     def _production(self) -> Production:
         """What readers see. The comment of the table names the run that has created it, and not that of the newest rows."""
-        work = self._work
+        work = self.work
         if work.is_unknown:
             # A table that this run may have created says so itself; what it may have merged is noted.
             noted = work.target if work.standing is None else partitions_table(work.target)
@@ -138,7 +121,7 @@ class IncrementRun(InPlaceRun):
         return Production.of(with_marker(work.standing, work.base))
 
     def _outcome(self) -> TableOutcome:
-        work, merged = self._work, self._merged
+        work, merged = self.work, self._merged
         return TableOutcome(
             table=work.table,
             target=work.target,

@@ -8,7 +8,6 @@ second swap would bring the old rows back.
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from run_elt_dagster.audit.catalogue import Inspection
 from run_elt_dagster.audit.declared import audits_of
@@ -23,6 +22,7 @@ from run_elt_dagster.publish.by_hand import (
     NOTHING_CHANGED,
     RAISE_THE_LIMIT,
     ByHandDesk,
+    Person,
     kept_candidates,
     not_by_hand,
     require_alone,
@@ -30,19 +30,12 @@ from run_elt_dagster.publish.by_hand import (
     the_one_kept,
     when_audited,
 )
-from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.guards import TargetInventory
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.preflight import read_targets
-from run_elt_dagster.publish.statements import comment_sql, same_rows_sql
 from run_elt_dagster.publish.table_run import State, TableRun, clean_up
-from run_elt_dagster.publish.versions import at_sql
-from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
-
-# It compares with what readers see. Whoever publishes by hand has seen what it found.
-_WAIVED_ANYWAY = "changes"
 
 
 @dataclass(frozen=True)
@@ -142,110 +135,17 @@ def _require_nothing_newer(table: AnalyticsTable, marker: Marker, standing: Tabl
     raise not_by_hand(table, "that nothing newer was published since", got, "Materialize the table again.")
 
 
-class Person:
-    """What a publish by hand does besides the steps of a run.
-
-    Args:
-        work: The table, with its kept candidate.
-        clock: Returns Snowflake's time as markers have it.
-        name: Who publishes it.
-        waived: The names of the checks that may fail, besides `changes`.
-        taken_up: Who was publishing it when a command was ended.
-    """
-
-    def __init__(
-        self,
-        work: TableWork,
-        clock: Callable[[], str],
-        *,
-        name: str,
-        waived: Collection[str],
-        taken_up: ByHand | None,
-    ) -> None:
-        self._work, self._clock, self._name, self._waived = work, clock, name, waived
-        # The rows that it compares with may be these already, where a command was ended in its exchange.
-        self._earlier = taken_up.waived if taken_up is not None else ()
-
-    def waiving(self, outcomes: Sequence[AuditOutcome]) -> tuple[AuditOutcome, ...]:
-        """Return verdicts of which those are waived that have failed and may be."""
-        return tuple(replace(each, is_waived=self._may_waive(each)) for each in outcomes)
-
-    def _may_waive(self, outcome: AuditOutcome) -> bool:
-        """Return whether a check has failed and may. One without an answer says nothing that a person could have wanted."""
-        is_named = outcome.audit.name in self._waived or outcome.audit.kind == _WAIVED_ANYWAY
-        return outcome.blocks and outcome.error is None and is_named
-
-    def require_its_rows(self) -> None:
-        """Require the rows that the run has audited: Time Travel has them.
-
-        https://docs.snowflake.com/en/sql-reference/constructs/at-before
-
-        Raises:
-            PublishRefusedError: There are others now, or Snowflake does not know.
-        """
-        work = self._work
-        then = at_sql(work.candidate, work.audited_at)
-        try:
-            others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
-            got = f"{others:,} rows that have come or gone since {work.audited_at}"
-        except StatementError as error:
-            if not error.answered:
-                raise
-            others, got = 1, f"no answer which rows it had at {work.audited_at} ({error})"
-        if others:
-            raise PublishRefusedError(
-                Refusal(
-                    f"publishing {work.table.name} by hand requires the rows that run {short_id(work.run.run_id)} has audited in {work.candidate}",
-                    got,
-                    "Materialize the table again. Snowflake keeps the rows of then for DATA_RETENTION_TIME_IN_DAYS.",
-                    seen=work.production.words,
-                )
-            )
-
-    def signs(self, outcomes: Sequence[AuditOutcome]) -> None:
-        """Write into the candidate's comment who publishes it: it goes to readers with the rows, and other runs wait for it."""
-        waived = dict.fromkeys(each.audit.name for each in outcomes if each.is_waived)
-        names = tuple(dict.fromkeys((*waived, *self._earlier)))
-        self._work.by_hand = ByHand.of(self._name, at=self._clock(), waived=names)
-        self._work.send(comment_sql(self._work.candidate, self._work.comment()))
-
-
 class KeptRun(TableRun):
     """Takes a kept candidate from its audit on, as a run takes one that it has built.
 
     Args:
-        runner: Sends the statements, under the id of the run that has built it.
         kept: The candidate.
-        inventory: What the target's schema holds.
-        clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
         person: Who publishes it.
-        waived: The names of the checks that may fail, besides `changes`.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        kept: Kept,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-        person: str,
-        waived: Collection[str],
-    ) -> None:
-        # The lock of a group lets nobody exchange it twice.
-        table = by_clone(kept.table) if kept.table.publish_group is None else kept.table
-        super().__init__(runner, table, inventory, clock, database=database, options=options)
-        self._kept = kept
-        self._person = Person(self.work, clock, name=person, waived=waived, taken_up=kept.taken_up)
-
-    @property
-    def by_hand(self) -> ByHand | None:
-        """Who publishes it, once its checks have passed or were waived."""
-        return self.work.by_hand
+    def __init__(self, kept: Kept, person: Person) -> None:
+        super().__init__(person.work, person.clock)
+        self._kept, self._person = kept, person
 
     def _build(self) -> State:
         """Take the candidate as it stands."""
@@ -268,7 +168,7 @@ class KeptRun(TableRun):
 
 
 def by_clone(table: AnalyticsTable) -> AnalyticsTable:
-    """Return a table that is exchanged by a clone in the place of a swap."""
+    """Return a table that is exchanged by a clone in the place of a swap. In a group, its lock lets nobody exchange it twice."""
     return table.model_copy(update={"publish": "clone"}) if table.publish == "swap" else table
 
 
@@ -334,9 +234,9 @@ class Publisher(ByHandDesk):
         """
         with self._on_its_warehouse(kept.table) as session:
             runner = self._runner(kept.marker.run_id, session)
-            inventory, clock = self._look_with_clock(runner)
-            given = {"database": self.database, "options": self._options, "person": person, "waived": waived}
-            outcome, by_hand = self._taken(runner, kept, inventory, clock, entered, **given)
+            table, looked = by_clone(kept.table), self._look_with_clock(runner)
+            who = self._person(runner, table, looked, name=person, waived=waived, taken_up=kept.taken_up)
+            outcome, by_hand = self._take(kept, who, entered), who.by_hand
             if outcome.published and kept.start is None:
                 by_hand = self._named_to_readers(runner, kept) or by_hand
             done = ByHandOutcome(outcome, by_hand if outcome.published else None)
@@ -355,18 +255,9 @@ class Publisher(ByHandDesk):
                 return by_hand_in(standing.comment)
         return None
 
-    def _taken(
-        self,
-        runner: StatementRunner,
-        kept: Kept,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        entered: Callable[[State], None],
-        **given: Any,
-    ) -> tuple[TableOutcome, ByHand | None]:
-        """Take a kept candidate as far as it gets, and return who has published it."""
-        run = KeptRun(runner, kept, inventory, clock, **given)
-        return run.run(lambda: None, entered), run.by_hand
+    def _take(self, kept: Kept, person: Person, entered: Callable[[State], None]) -> TableOutcome:
+        """Take a kept candidate as far as it gets."""
+        return KeptRun(kept, person).run(lambda: None, entered)
 
     def drop_what_is_left(self, published: Published) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""

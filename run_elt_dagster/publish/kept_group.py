@@ -13,7 +13,7 @@ from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.by_hand import RAISE_THE_LIMIT, ByHandDesk, not_by_hand
+from run_elt_dagster.publish.by_hand import RAISE_THE_LIMIT, ByHandDesk, Person, not_by_hand
 from run_elt_dagster.publish.group_lock import GroupNote, locks_in, operator
 from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.group_run import GroupRun, in_group
@@ -91,32 +91,33 @@ class GroupPublisher(ByHandDesk):
         """Publish all kept candidates or none; the outcomes say what readers see."""
         run_id, database = kept[0].marker.run_id, self.database
         runner = self._runner(run_id)
-        inventory, clock = self._look_with_clock(runner)
+        looked = self._look_with_clock(runner)
 
         def end(lock: Relation, note: GroupNote) -> None:
             end_exchange(runner, self._catalogue, lock, note, options=self._options)
 
         by_key: dict[Key, Kept] = {each.table.key: each for each in kept}
-        runs, outcomes = dict[Key, KeptRun](), list[TableOutcome]()
+        people, outcomes = dict[Key, Person](), list[TableOutcome]()
         group = GroupRun(
-            runner, self._catalogue, list(by_key), clock, database=database, end_exchange=end, by=operator()
+            runner, self._catalogue, list(by_key), looked[1], database=database, end_exchange=end, by=operator()
         )
         for key in self._parents_first(by_key):
             with self._on_its_warehouse(self._catalogue[key]) as session:
-                run = runs[key] = KeptRun(
+                each = self._redirected(by_key[key], list(by_key))
+                people[key] = self._person(
                     self._runner(run_id, session),
-                    self._redirected(by_key[key], list(by_key)),
-                    inventory,
-                    clock,
-                    database=database,
-                    options=self._options,
-                    person=person,
+                    each.table,
+                    looked,
+                    name=person,
                     waived=waived,
+                    taken_up=each.taken_up,
                 )
-                outcome = group.hold(key, run, lambda state, table=self._catalogue[key]: entered(table, state))
+                outcome = group.hold(
+                    key, KeptRun(each, people[key]), lambda state, table=self._catalogue[key]: entered(table, state)
+                )
             outcomes += [] if outcome is None else [group.end(outcome)]
         outcomes += group.publish()
-        return [self._cleaned_up(runner, each, runs[each.table.key].by_hand) for each in outcomes]
+        return [self._cleaned_up(runner, each, people[each.table.key].by_hand) for each in outcomes]
 
     def drop_what_is_left(self, published: Published) -> str | None:
         """Drop the candidate of rows that readers see already; return why it is still there."""

@@ -5,15 +5,15 @@ It goes the way of an increment from its audit on (`publish.increment_run`): it 
 the whole table goes the same way.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from run_elt_dagster.audit.increment import rows_to_merge
-from run_elt_dagster.model.candidate import ByHand, Marker, base_in, by_hand_in, candidate_of, start_in
+from run_elt_dagster.model.candidate import Marker, base_in, by_hand_in, candidate_of, start_in
 from run_elt_dagster.model.increment import BEGINNING
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.publish.by_hand import (
+    Person,
     kept_candidates,
     not_by_hand,
     require_alone,
@@ -21,15 +21,13 @@ from run_elt_dagster.publish.by_hand import (
     the_one_kept,
     when_audited,
 )
-from run_elt_dagster.publish.guards import InventoryTable, TargetInventory
+from run_elt_dagster.publish.guards import InventoryTable
 from run_elt_dagster.publish.increment_exchange import is_base_there
 from run_elt_dagster.publish.increment_run import IncrementRun, with_marker
-from run_elt_dagster.publish.kept import Kept, Person, Published, Publisher
+from run_elt_dagster.publish.kept import Kept, Published, Publisher
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import INCREMENT_KEY, PublishedPartition, all_markers_sql, newest_of
 from run_elt_dagster.publish.table_run import State
-from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import StatementRunner
 
 _AGAIN = "Materialize again: the next run looks anew where to begin."
 
@@ -38,40 +36,17 @@ class KeptIncrementRun(IncrementRun):
     """Takes a kept increment from its audit on, as a run takes one that it has built.
 
     Args:
-        runner: Sends the statements, under the id of the run that has built it.
         kept: The increment.
-        inventory: What the target's schema holds.
-        clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
         person: Who publishes it.
-        waived: The names of the checks that may fail, besides `changes`.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        kept: Kept,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-        person: str,
-        waived: Collection[str],
-    ) -> None:
-        super().__init__(runner, kept.table, inventory, clock, database=database, options=options)
-        self._kept = kept
-        self._person = Person(self._work, clock, name=person, waived=waived, taken_up=kept.taken_up)
-
-    @property
-    def by_hand(self) -> ByHand | None:
-        """Who publishes it, once its checks have passed or were waived."""
-        return self._work.by_hand
+    def __init__(self, kept: Kept, person: Person) -> None:
+        super().__init__(person.work, person.clock)
+        self._kept, self._person = kept, person
 
     def _build(self) -> None:
         """Take the candidate as it stands."""
-        work, kept = self._work, self._kept
+        work, kept = self.work, self._kept
         work.snapshot_at, work.audited_at = kept.marker.at, kept.audited_at
         work.start, work.base = kept.start, kept.base
         self._is_built = True
@@ -97,7 +72,7 @@ class KeptIncrementRun(IncrementRun):
     def _publish(self) -> None:
         super()._publish()
         if self._merged is not None and self._merged.is_found:
-            got = f"the rows of run {short_id(self._work.run.run_id)} in {self._work.target} already"
+            got = f"the rows of run {short_id(self.work.run.run_id)} in {self.work.target} already"
             remedy = "Repeat the command: it says what readers see."
             raise not_by_hand(self._kept.table, "that nobody else does at the same time", got, remedy)
 
@@ -172,17 +147,8 @@ class IncrementPublisher(Publisher):
         taken_up = by_hand_in(version.comment)
         return Kept(table, marker, audited_at, version, standing, taken_up, start=start, base=base)
 
-    def _taken(
-        self,
-        runner: StatementRunner,
-        kept: Kept,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        entered: Callable[[State], None],
-        **given: Any,
-    ) -> tuple[TableOutcome, ByHand | None]:
-        run = KeptIncrementRun(runner, kept, inventory, clock, **given)
-        return run.run(entered), run.by_hand
+    def _take(self, kept: Kept, person: Person, entered: Callable[[State], None]) -> TableOutcome:
+        return KeptIncrementRun(kept, person).run(entered)
 
 
 def _is_replaced(existing: InventoryTable | None, noted: Sequence[PublishedPartition]) -> bool:

@@ -15,6 +15,7 @@ from run_elt_dagster.model.production import TableVersion, partition_words
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.by_hand import (
     ByHandDesk,
+    Person,
     kept_candidates,
     not_by_hand,
     require_alone,
@@ -22,13 +23,10 @@ from run_elt_dagster.publish.by_hand import (
     the_one_kept,
     when_audited,
 )
-from run_elt_dagster.publish.guards import TargetInventory
-from run_elt_dagster.publish.kept import Person
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import PublishedPartition, notes_sql, published_sql
 from run_elt_dagster.publish.slice_run import SliceRun
 from run_elt_dagster.publish.table_run import State, clean_up
-from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import StatementRunner
 
 
@@ -115,36 +113,13 @@ class KeptSliceRun(SliceRun):
     """Takes the partitions of a kept candidate from their audit on, as a run takes those that it has built.
 
     Args:
-        runner: Sends the statements, under the id of the run that has built them.
         kept: The partitions.
-        inventory: What the target's schema holds.
-        clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
         person: Who publishes them.
-        waived: The names of the checks that may fail, besides `changes`.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        kept: KeptPartitions,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-        person: str,
-        waived: Collection[str],
-    ) -> None:
-        super().__init__(runner, kept.table, kept.part, inventory, clock, database=database, options=options)
-        self._kept, self._wanted = kept, kept.wanted
-        self._person = Person(self._work, clock, name=person, waived=waived, taken_up=kept.taken_up)
-
-    @property
-    def by_hand(self) -> ByHand | None:
-        """Who publishes them, once their checks have passed or were waived."""
-        return self._work.by_hand
+    def __init__(self, kept: KeptPartitions, person: Person) -> None:
+        super().__init__(person.work, kept.part, person.clock)
+        self._kept, self._person, self._wanted = kept, person, kept.wanted
 
     @property
     def theirs(self) -> frozenset[str]:
@@ -153,7 +128,7 @@ class KeptSliceRun(SliceRun):
 
     def _build(self) -> None:
         """Take the candidate as it stands."""
-        self._work.snapshot_at, self._work.audited_at = self._kept.marker.at, self._kept.audited_at
+        self.work.snapshot_at, self.work.audited_at = self._kept.marker.at, self._kept.audited_at
         self._is_built = True
 
     def _audit(self) -> None:
@@ -262,19 +237,13 @@ class PartitionPublisher(ByHandDesk):
         """
         with self._on_its_warehouse(kept.table) as session:
             runner = self._runner(kept.marker.run_id, session)
-            inventory, clock = self._look_with_clock(runner)
-            run = KeptSliceRun(
-                runner,
-                kept,
-                inventory,
-                clock,
-                database=self.database,
-                options=self._options,
-                person=person,
-                waived=waived,
+            looked = self._look_with_clock(runner)
+            who = self._person(
+                runner, kept.table, looked, name=person, waived=waived, taken_up=kept.taken_up, part=kept.part
             )
+            run = KeptSliceRun(kept, who)
             outcome = run.run(entered)
-            done = PartitionsByHand(outcome, run.by_hand, theirs=run.theirs)
+            done = PartitionsByHand(outcome, who.by_hand, theirs=run.theirs)
             done = done if done.published else replace(done, by_hand=None)
             if done.by_hand is not None:
                 note(done)

@@ -23,13 +23,13 @@ from run_elt_dagster.publish.governance import not_applied
 from run_elt_dagster.publish.group_lock import GroupNote
 from run_elt_dagster.publish.group_recovery import end_exchange, end_left_exchanges
 from run_elt_dagster.publish.group_run import GroupRun
-from run_elt_dagster.publish.guards import TargetInventory, server_instant
+from run_elt_dagster.publish.guards import server_instant
 from run_elt_dagster.publish.increment_run import IncrementRun
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.preflight import create_schemas, drop_stale_candidates, read_targets
 from run_elt_dagster.publish.progress import Progress
 from run_elt_dagster.publish.scheduler import Builders, BuildOrder, GroupNode, Node, end_what_runs
-from run_elt_dagster.publish.slice_run import run_slice
+from run_elt_dagster.publish.slice_run import SliceRun, without_partitions
 from run_elt_dagster.publish.sources import held_back
 from run_elt_dagster.publish.table_run import State, TableRun, clean_up
 from run_elt_dagster.publish.work import TableWork
@@ -227,48 +227,24 @@ class _Building:
         audited: Callable[[], None],
         entered: Callable[[State], None],
     ) -> TableOutcome | None:
-        key, options = table.key, self._options
+        """Take one table as far as it gets, in the way that its file declares. A source that is too old holds its build back."""
+        is_whole = table.key in self._whole
         if (group := self._group_of(table)) is not None:
-            part, is_whole = self._slices.get(key), key in self._whole
-            return group.take(
-                key, chosen, self._inventory, options=options, entered=entered, part=part, is_whole=is_whole
-            )
-        return _take(
-            chosen,
-            table,
-            self._inventory,
-            self._clock,
-            database=self._database,
-            options=options,
-            part=self._slices.get(key),
-            is_whole=key in self._whole,
-            audited=audited,
-            entered=entered,
-        )
+            return group.take(table.key, partial(self._work, chosen), entered=entered, is_whole=is_whole)
+        if held := held_back(self._work(chosen, table)):
+            return held
+        work = self._work(chosen, table)
+        if work.part is not None:
+            return SliceRun(work, work.part, self._clock).run(entered)
+        if table.partitions is not None:
+            return without_partitions(work)
+        if table.increment is not None:
+            return IncrementRun(work, self._clock, is_whole=is_whole).run(entered)
+        return TableRun(work, self._clock).run(audited, entered)
 
-
-def _take(
-    runner: StatementRunner,
-    table: AnalyticsTable,
-    inventory: TargetInventory,
-    clock: Callable[[], str],
-    *,
-    database: str,
-    options: PublishOptions,
-    part: Slice | None,
-    is_whole: bool,
-    audited: Callable[[], None],
-    entered: Callable[[State], None],
-) -> TableOutcome:
-    """Take one table as far as it gets, in the way that its file declares. A source that is too old holds its build back."""
-    if held := held_back(TableWork(runner, table, inventory, database=database, options=options, part=part)):
-        return held
-    if table.partitions is not None:
-        return run_slice(runner, table, part, inventory, clock, database=database, options=options, entered=entered)
-    if table.increment is not None:
-        increment = IncrementRun(runner, table, inventory, clock, database=database, options=options, is_whole=is_whole)
-        return increment.run(entered)
-    return TableRun(runner, table, inventory, clock, database=database, options=options).run(audited, entered)
+    def _work(self, chosen: StatementRunner, table: AnalyticsTable) -> TableWork:
+        database, options, part = self._database, self._options, self._slices.get(table.key)
+        return TableWork(chosen, table, self._inventory, database=database, options=options, part=part)
 
 
 @dataclass(frozen=True)

@@ -9,42 +9,26 @@ from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production, partition_words
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.failures import failed_rule, if_wanted
-from run_elt_dagster.publish.guards import Refusal, TargetInventory
+from run_elt_dagster.publish.guards import Refusal
 from run_elt_dagster.publish.in_place_run import InPlaceRun
 from run_elt_dagster.publish.outcome import Failure, PartitionOutcome, TableOutcome
 from run_elt_dagster.publish.partitions import earlier_of, earlier_sql, partitions_table
 from run_elt_dagster.publish.row_exchange import KeyElsewhereError
 from run_elt_dagster.publish.slice_exchange import Exchanged, SliceExchange
-from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 # A failure tells so many failed checks. The outcomes of the partitions have all.
 CHECKS_TOLD = 5
 
 
-def run_slice(
-    runner: StatementRunner,
-    table: AnalyticsTable,
-    part: Slice | None,
-    inventory: TargetInventory,
-    clock: Callable[[], str],
-    *,
-    database: str,
-    options: PublishOptions,
-    entered: Callable[[State], None] = lambda _: None,
-) -> TableOutcome:
-    """Take a slice of a table as far as it gets; without a slice, nothing is built. The arguments are those of SliceRun."""
-    if part is not None:
-        return SliceRun(runner, table, part, inventory, clock, database=database, options=options).run(entered)
-    work = TableWork(runner, table, inventory, database=database, options=options)
-    rule, got, remedy = f"{table.name} requires partitions to build", "none", "Materialize some of its partitions."
+def without_partitions(work: TableWork) -> TableOutcome:
+    """Return the outcome of a table with partitions that was asked for none of them: nothing is built."""
+    rule, got = f"{work.table.name} requires partitions to build", "none"
+    remedy = "Materialize some of its partitions."
     return TableOutcome(
-        table=table,
+        table=work.table,
         target=work.target,
         candidate=work.candidate,
         failure=failed_rule(work, Refusal(rule, got, remedy, reason=Reason.NO_PARTITION)),
@@ -55,27 +39,13 @@ class SliceRun(InPlaceRun):
     """Takes a slice of one table as far as it gets, in one thread.
 
     Args:
-        runner: Sends the statements.
-        table: The table.
-        part: Its partitions that are built.
-        inventory: What the target schemas hold.
+        work: What is known of the table. Nothing was done for it yet.
+        part: Its partitions that are built: those of the work.
         clock: Returns Snowflake's time as markers have it.
-        database: The session's database.
-        options: How tables are published.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        table: AnalyticsTable,
-        part: Slice,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-    ) -> None:
-        super().__init__(runner, table, inventory, clock, database=database, options=options, part=part)
+    def __init__(self, work: TableWork, part: Slice, clock: Callable[[], str]) -> None:
+        super().__init__(work, clock)
         self._part = part
         # Those that are published if they pass: of a kept candidate, readers see the others already.
         self._wanted: Sequence[str] = part.keys
@@ -86,7 +56,7 @@ class SliceRun(InPlaceRun):
         self._exchanged = Exchanged(frozenset(), {})
 
     def _audit(self) -> None:
-        work = self._work
+        work = self.work
         work.stage = "audit"
         auditor = partition_auditor(work, self._part)
         try:
@@ -103,7 +73,7 @@ class SliceRun(InPlaceRun):
         work.warnings += [f"{work.table.name}: {each}" for each in warned if not each.passed and not each.blocks]
 
     def _publish(self) -> None:
-        work, verdicts = self._work, self._verdicts
+        work, verdicts = self.work, self._verdicts
         assert verdicts is not None  # noqa: S101 - the audit comes before
         outcomes = verdicts.outcomes
         passed = [key for key in self._wanted if not any(each.blocks for each in outcomes[key])]
@@ -124,7 +94,7 @@ class SliceRun(InPlaceRun):
     def _exchange_of(self, passed: Sequence[str], verdicts: PartitionVerdicts) -> SliceExchange:
         keys = _keys_to_hold([verdicts.outcomes[key] for key in passed])
         self._passed = tuple(passed)
-        self._exchange = SliceExchange(self._work, self._part, passed, rows=verdicts.rows, keys=keys)
+        self._exchange = SliceExchange(self.work, self._part, passed, rows=verdicts.rows, keys=keys)
         return self._exchange
 
     def _failed_checks(self) -> Failure | None:
@@ -149,7 +119,7 @@ class SliceRun(InPlaceRun):
 
     def _failed_audits(self) -> Failure | None:
         """Return the failure of a slice of which not all partitions have passed."""
-        work, failed = self._work, self._failed_keys
+        work, failed = self.work, self._failed_keys
         if not failed:
             return None
         blocked = [each for key in failed for each in self._audits_of(key) if each.blocks]
@@ -174,7 +144,7 @@ class SliceRun(InPlaceRun):
     @property
     def _production(self) -> Production:
         """What readers see of the partitions that this run did not publish."""
-        work, keys = self._work, tuple(self._failed_keys)
+        work, keys = self.work, tuple(self._failed_keys)
         if work.is_unknown:
             target, keys = str(partitions_table(work.target)), tuple(key for key in keys if key in self._passed)
             return Production("unknown", run_id=work.run.run_id, target=target, partitions=keys)
@@ -208,10 +178,10 @@ class SliceRun(InPlaceRun):
             return PartitionOutcome("published", rows, audits)
         if key in self._exchanged.superseded:
             return PartitionOutcome("superseded", rows, audits, superseded_by=self._exchanged.superseded[key])
-        return PartitionOutcome("unknown" if self._work.is_unknown and key in self._passed else "failed", rows, audits)
+        return PartitionOutcome("unknown" if self.work.is_unknown and key in self._passed else "failed", rows, audits)
 
     def _outcome(self) -> TableOutcome:
-        work, verdicts = self._work, self._verdicts
+        work, verdicts = self.work, self._verdicts
         partitions = {key: self._partition_outcome(key) for key in self._wanted} if verdicts is not None else {}
         superseding = [each.superseded_by for each in partitions.values() if each.superseded_by]
         is_superseded = bool(partitions) and len(superseding) == len(partitions)

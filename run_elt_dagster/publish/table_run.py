@@ -10,12 +10,11 @@ from run_elt_dagster.audit.runner import AuditRunner
 from run_elt_dagster.model.candidate import instant
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import build, comment_columns, mark_as_failed
 from run_elt_dagster.publish.creating import Creation, require_all_rows
 from run_elt_dagster.publish.failures import failed_audit, failure_of
 from run_elt_dagster.publish.governance import Governance
-from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.guards import OBJECT_EXISTS, OBJECT_MISSING, PublishRefusedError, Refusal
 from run_elt_dagster.publish.methods import CandidateGoneError, Exchange, method_of, refusal, replaces_object
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
 from run_elt_dagster.publish.overwrite_exchange import OverwriteExchange, WrittenRows
@@ -23,7 +22,6 @@ from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.rivals import SupersededError, drop_older, wait_for_newer_builds
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.publish.work import TableWork
-from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
@@ -68,22 +66,17 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 class TableRun:
     """Takes one table from state to state, in one thread. Each state has a method that returns the next one.
 
+    Args:
+        work: What is known of the table. Nothing was done for it yet.
+        clock: Returns Snowflake's time as markers have it.
+
     Attributes:
         work: What is known of the table.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        table: AnalyticsTable,
-        inventory: TargetInventory,
-        clock: Callable[[], str],
-        *,
-        database: str,
-        options: PublishOptions,
-    ) -> None:
-        self.work = TableWork(runner, table, inventory, database=database, options=options)
-        self._method = method_of(table)
+    def __init__(self, work: TableWork, clock: Callable[[], str]) -> None:
+        self.work = work
+        self._method = method_of(work.table)
         self._governance = Governance(self.work)
         self._clock = clock
         self._tell_audited: Callable[[], None] = lambda: None
