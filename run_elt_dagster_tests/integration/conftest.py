@@ -11,6 +11,7 @@ from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
 from run_elt_dagster_tests.support.empty_database import lay_empty_database
+from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.read_migrations import migrations_read_once
 
@@ -32,6 +33,18 @@ def project(tmp_path: Path) -> Iterator[DagsterProject]:
     lay_empty_database(tmp_path / "embedded")
     resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
     with resource.connect() as connection, dg.DagsterInstance.ephemeral() as instance:
+        yield DagsterProject(tmp_path, connection, resource, instance)
+
+
+@pytest.fixture
+def commanded_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterProject]:
+    """A code location that the commands of run-elt find, with a history on the disk."""
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
+    lay_empty_database(tmp_path / "embedded")
+    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
         yield DagsterProject(tmp_path, connection, resource, instance)
 
 

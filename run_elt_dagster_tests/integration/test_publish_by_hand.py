@@ -8,23 +8,19 @@ from pathlib import Path
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import by_hand_in, marker_in
 from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import ByHandOutcome, Kept, Published, Publisher, require_checks
 from run_elt_dagster.publish.rollback import Rollback
-from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster_tests.faults.laboratory import open_session
-from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.by_hand import PATIENCE, RUN, overtaken_in_its_exchange
 from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
-RUN = "8f3a01c2-1111-4222-8333-444455556666"
-PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
 CHECKS = "primary_key: [n]\nchecks: {row_count: {max: 4}, changes: {max_added: 0}}"
 
 
@@ -176,15 +172,11 @@ def test_of_two_people_at_the_same_time_readers_and_both_commands_name_one(local
     assert local_server.run(RUN, text(4, 2)).failure is not None
     others: list[ByHandOutcome] = []
 
-    def keeps_the_candidate(event: StatementEvent) -> None:
-        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
-            raise SqlError("refused", errno=3001, sqlstate="42501")
+    def publish_as_another() -> None:
+        with publishing(local_server) as other:
+            others.append(by_hand(other))
 
-    def is_overtaken(state: State) -> None:
-        if state is State.EXCHANGE:
-            with local_server.account.hooked(keeps_the_candidate), publishing(local_server) as other:
-                others.append(by_hand(other))
-
+    is_overtaken = overtaken_in_its_exchange(local_server.account, publish_as_another)
     with publishing(local_server) as publisher:
         found = publisher.find(RUN)
         assert isinstance(found, Kept)

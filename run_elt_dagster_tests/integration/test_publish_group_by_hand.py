@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,17 +17,13 @@ from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept import Kept, Published
 from run_elt_dagster.publish.kept_group import GroupPublisher
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import Patience
 from run_elt_dagster_tests.faults.laboratory import open_session
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.by_hand import PATIENCE, RUN
 from run_elt_dagster_tests.support.dagster_project import DagsterProject, failure_text
-from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
 
-RUN = "8f3a01c2-1111-4222-8333-444455556666"
 COMMENTS = "select table_name, comment from information_schema.tables where table_name in ('MAU', 'SOURCE')"
-PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
 WANTED = "run-elt publish --group finance --run "
 
 
@@ -198,34 +193,29 @@ def test_other_failed_check_of_one_table_keeps_all_of_them(local_server: LocalSe
 
 @pytest.mark.thorough
 def test_command_publishes_the_group_and_records_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
     monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
-        project = DagsterProject(tmp_path, connection, resource, instance)
-        project.declare(**group(1))
-        assert project.materialize().success
-        project.declare(**group(2))
-        result = project.materialize()
-        run = result.run_id[:8]
-        assert f"If the change is wanted: {WANTED}{run}" in failure_text(result)
-        capsys.readouterr()
-        assert main(["publish", "--run", run]) == 2
-        assert main(["publish", "analytics.mau", "--run", run]) == 1
-        assert f"Publish all of them: {WANTED}{run}" in capsys.readouterr().err
-        assert main(["publish", "--group", "finance", "--run", run]) == 1
-        assert "Pass --yes" in capsys.readouterr().err
-        assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
-        assert f"analytics.source: 1 rows of run {run}, published by" in capsys.readouterr().out
-        for name in ("mau", "source"):
-            (record,) = instance.fetch_materializations(dg.AssetKey(["analytics", name]), limit=1).records
-            assert record.asset_materialization is not None
-            assert record.asset_materialization.metadata["published_run"].value == result.run_id
-        assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
-        assert "analytics.mau is published already" in capsys.readouterr().out
-        logged = "select table_name, state, row_count, run_id from run_elt.run_elt.publishes order by 1"
-        assert project.sql(logged) == [(name, "published", 1, result.run_id) for name in ("MAU", "SOURCE")]
+    project = commanded_project
+    project.declare(**group(1))
+    assert project.materialize().success
+    project.declare(**group(2))
+    result = project.materialize()
+    run = result.run_id[:8]
+    assert f"If the change is wanted: {WANTED}{run}" in failure_text(result)
+    capsys.readouterr()
+    assert main(["publish", "--run", run]) == 2
+    assert main(["publish", "analytics.mau", "--run", run]) == 1
+    assert f"Publish all of them: {WANTED}{run}" in capsys.readouterr().err
+    assert main(["publish", "--group", "finance", "--run", run]) == 1
+    assert "Pass --yes" in capsys.readouterr().err
+    assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
+    assert f"analytics.source: 1 rows of run {run}, published by" in capsys.readouterr().out
+    for name in ("mau", "source"):
+        (record,) = project.instance.fetch_materializations(dg.AssetKey(["analytics", name]), limit=1).records
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.metadata["published_run"].value == result.run_id
+    assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
+    assert "analytics.mau is published already" in capsys.readouterr().out
+    logged = "select table_name, state, row_count, run_id from run_elt.run_elt.publishes order by 1"
+    assert project.sql(logged) == [(name, "published", 1, result.run_id) for name in ("MAU", "SOURCE")]

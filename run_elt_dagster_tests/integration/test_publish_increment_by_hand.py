@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.candidate import Marker, after_note, audited_note, candidate_of, comment_of
 from run_elt_dagster.model.increment import start_of
 from run_elt_dagster.model.table import AnalyticsTable
@@ -24,21 +22,17 @@ from run_elt_dagster.publish.kept_increment import IncrementPublisher
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.part_rollback import put_back
 from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlanner, last_increment
-from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import Patience, StatementRunner
 from run_elt_dagster_tests.faults.increments import NEW, IncrementCell
 from run_elt_dagster_tests.faults.laboratory import FaultLab, open_laboratory, open_session
 from run_elt_dagster_tests.faults.parts import Task, try_fault
-from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.by_hand import RUN, overtaken_in_its_exchange
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
-from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.increments import Rows, growing, note, run_increment, seen
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
-RUN = "8f3a01c2-1111-4222-8333-444455556666"
 PATIENCE = Patience(retry_seconds=(0, 0, 0), poll_seconds=0.02)
 # An answer before, one after, one that never comes, and no one any more who waits for it.
 EACH = ("failed", "answer lost", "reported as refused", "session lost from here on", "killed")
@@ -186,19 +180,15 @@ def test_of_two_people_at_the_same_time_the_first_one_has_published(local_server
     rejected(local_server)
     arguments, firsts = local_server.account.arguments, list[ByHandOutcome]()
 
-    def keeps_the_candidate(event: StatementEvent) -> None:
-        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
-            raise SqlError("refused", errno=3001, sqlstate="42501")
+    def publish_first() -> None:
+        with publishing(arguments) as other:
+            firsts.append(by_hand(other))
 
-    def publishes_first(state: State) -> None:
-        if state is State.EXCHANGE:
-            with local_server.account.hooked(keeps_the_candidate), publishing(arguments) as other:
-                firsts.append(by_hand(other))
-
+    is_overtaken = overtaken_in_its_exchange(local_server.account, publish_first)
     with publishing(arguments) as publisher:
         found = publisher.find(RUN[:8])
         assert isinstance(found, Kept)
-        second = publisher.publish(found, person="ben", waived=(), entered=publishes_first)
+        second = publisher.publish(found, person="ben", waived=(), entered=is_overtaken)
         assert firsts[0].by_hand is not None
         assert second.by_hand is None
         assert second.outcome.failure is not None
@@ -222,39 +212,34 @@ def test_increment_without_rows_is_refused_since_nothing_would_be_published(loca
 
 @pytest.mark.thorough
 def test_command_publishes_records_and_logs_with_the_code_of_the_rows_that_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
     monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    project = commanded_project
     asset = dg.AssetKey(["analytics", "orders"])
-    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
-        project = DagsterProject(tmp_path, connection, resource, instance)
-        head = "/* elt\nincrement: {column: at, key: [id]}\nchecks: {changes: {max_changed: 0}}\nelt */ "
-        for value in (1, 2):
-            project.declare(orders=f"{head}select 1 as id, {value} as v, '2024-01-01'::date as at")
-            run_id = project.materialize().run_id
-            built = built_version(instance, asset)
-        capsys.readouterr()
-        arguments = ["publish", "analytics.orders", "--run", run_id[:8]]
-        assert main(arguments) == 1
-        assert "Pass --yes" in capsys.readouterr().err
-        assert main([*arguments, "--yes"]) == 0
-        assert f"analytics.orders: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
-        assert project.sql("select v from analytics.orders") == [(2,)]
-        (record,) = instance.fetch_materializations(asset, limit=1).records
-        assert record.asset_materialization is not None
-        assert record.asset_materialization.metadata["checks_waived"].value == "changes"
-        assert record.asset_materialization.metadata["increment_start"].value == "2024-01-01"
-        assert built is not None
-        assert built_version(instance, asset) == built
-        assert main([*arguments, "--yes"]) == 0
-        assert "is published already" in capsys.readouterr().out
-        assert len(instance.fetch_materializations(asset, limit=9).records) == 2
-        logged = "select job, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
-        assert project.sql(logged) == [("run-elt publish", "published", 1, "changes", run_id)]
+    head = "/* elt\nincrement: {column: at, key: [id]}\nchecks: {changes: {max_changed: 0}}\nelt */ "
+    for value in (1, 2):
+        project.declare(orders=f"{head}select 1 as id, {value} as v, '2024-01-01'::date as at")
+        run_id = project.materialize().run_id
+        built = built_version(project.instance, asset)
+    capsys.readouterr()
+    arguments = ["publish", "analytics.orders", "--run", run_id[:8]]
+    assert main(arguments) == 1
+    assert "Pass --yes" in capsys.readouterr().err
+    assert main([*arguments, "--yes"]) == 0
+    assert f"analytics.orders: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
+    assert project.sql("select v from analytics.orders") == [(2,)]
+    (record,) = project.instance.fetch_materializations(asset, limit=1).records
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["checks_waived"].value == "changes"
+    assert record.asset_materialization.metadata["increment_start"].value == "2024-01-01"
+    assert built is not None
+    assert built_version(project.instance, asset) == built
+    assert main([*arguments, "--yes"]) == 0
+    assert "is published already" in capsys.readouterr().out
+    assert len(project.instance.fetch_materializations(asset, limit=9).records) == 2
+    logged = "select job, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
+    assert project.sql(logged) == [("run-elt publish", "published", 1, "changes", run_id)]
 
 
 @dataclass

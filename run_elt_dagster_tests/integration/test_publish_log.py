@@ -15,11 +15,9 @@ from run_elt_dagster.cli import main
 from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.orchestration.unlogged import interrupted_rows
-from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.embedded import Account, running_server, simulated_account
-from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import mau
 
 DAYS = "/* elt\npartitions: {by: day, column: d, start: 2024-01-01}\nprimary_key: [d, n]\nelt */\nselect column1::date as d, column2 as n from values "
@@ -162,41 +160,37 @@ def test_log_that_fails_is_a_warning_and_one_without_an_answer_is_not_doubled(tm
 
 @pytest.mark.thorough
 def test_what_people_publish_and_roll_back_is_logged_once_with_who_and_what_was_waived(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
     monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
+    project = commanded_project
     checks = "primary_key: [n]\nchecks: {row_count: {max: 4}, changes: {max_added: 0}}"
-    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
-        project = DagsterProject(tmp_path, connection, resource, instance)
-        runs = []
-        for rows in (3, 5):
-            project.declare(mau=mau(rows, rows, more=checks))
-            runs.append(project.materialize(log_schema="RUN_ELT").run_id)
-        publish = ["publish", "analytics.mau", "--run", runs[1], "--check", "row_count", "--yes"]
-        # The second command finds what the first has done, and would log what that has not.
-        back = ["rollback", "analytics.mau", "--yes"]
-        assert [main(publish), main(publish), main(back)] == [0, 0, 0]
-        # As if the command had been killed before it could log.
-        project.sql("delete from run_elt.run_elt.publishes where state = 'rolled back'")
-        assert [main(back), main(back)] == [0, 0]
-        columns = "state, failed_stage, job, launched_by, row_count, waived_checks, run_id"
-        person = f"the command line {getpass.getuser()}"
-        assert logged(project, columns, "publishes", order="finished_at") == [
-            ("published", None, "job", "the command line", 3, None, runs[0]),
-            ("failed", "audit", "job", "the command line", 5, None, runs[1]),
-            ("published", None, "run-elt publish", person, 5, "row_count, changes", runs[1]),
-            ("rolled back", None, "run-elt rollback", person, 3, None, runs[1]),
-        ]
-        waived = "check_results where verdict = 'waived'"
-        assert logged(project, "distinct check_name, severity", waived, order="1") == [
-            ("changes", "error"),
-            ("row_count", "error"),
-        ]
-        answers = {title: project.sql(query.replace("RUN_ELT.", "RUN_ELT.RUN_ELT.")) for title, query in queries()}
+    runs = []
+    for rows in (3, 5):
+        project.declare(mau=mau(rows, rows, more=checks))
+        runs.append(project.materialize(log_schema="RUN_ELT").run_id)
+    publish = ["publish", "analytics.mau", "--run", runs[1], "--check", "row_count", "--yes"]
+    # The second command finds what the first has done, and would log what that has not.
+    back = ["rollback", "analytics.mau", "--yes"]
+    assert [main(publish), main(publish), main(back)] == [0, 0, 0]
+    # As if the command had been killed before it could log.
+    project.sql("delete from run_elt.run_elt.publishes where state = 'rolled back'")
+    assert [main(back), main(back)] == [0, 0]
+    columns = "state, failed_stage, job, launched_by, row_count, waived_checks, run_id"
+    person = f"the command line {getpass.getuser()}"
+    assert logged(project, columns, "publishes", order="finished_at") == [
+        ("published", None, "job", "the command line", 3, None, runs[0]),
+        ("failed", "audit", "job", "the command line", 5, None, runs[1]),
+        ("published", None, "run-elt publish", person, 5, "row_count, changes", runs[1]),
+        ("rolled back", None, "run-elt rollback", person, 3, None, runs[1]),
+    ]
+    waived = "check_results where verdict = 'waived'"
+    assert logged(project, "distinct check_name, severity", waived, order="1") == [
+        ("changes", "error"),
+        ("row_count", "error"),
+    ]
+    answers = {title: project.sql(query.replace("RUN_ELT.", "RUN_ELT.RUN_ELT.")) for title, query in queries()}
+
     by_hand = answers["What people have published or taken back by hand, and which checks they waived"]
     assert [(row[1], row[8]) for row in by_hand] == [
         ("run-elt rollback", None),

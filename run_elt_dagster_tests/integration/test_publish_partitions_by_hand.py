@@ -2,13 +2,11 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.dialect.errors import SqlError
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.kept import events_of_partitions
 from run_elt_dagster.publish.guards import PublishRefusedError
@@ -18,19 +16,13 @@ from run_elt_dagster.publish.kept_parts import (
     PartitionsByHand,
     PublishedPartitions,
 )
-from run_elt_dagster.publish.table_run import State
 from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.resource import Snowflake
-from run_elt_dagster.snowflake.runner import Patience
 from run_elt_dagster_tests.faults.laboratory import open_session
-from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.by_hand import PATIENCE, RUN, overtaken_in_its_exchange
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
-from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.slices import DAYS, Version, divided, key, notes, run_slice, seen, states
 
-RUN = "8f3a01c2-1111-4222-8333-444455556666"
-PATIENCE = Patience(retry_seconds=(0, 0, 0), wait_seconds=0.2, poll_seconds=0.02)
 OLD, NEW = Version(3, 1), Version(3, 2)
 
 
@@ -91,20 +83,15 @@ def test_of_two_people_at_the_same_time_the_first_one_has_published(local_server
     rejected(local_server)
     firsts: list[PartitionsByHand] = []
 
-    def keeps_the_candidate(event: StatementEvent) -> None:
-        # The second one has looked for it already.
-        if event.phase == "before" and event.sql.startswith("DROP TABLE"):
-            raise SqlError("refused", errno=3001, sqlstate="42501")
+    def publish_first() -> None:
+        with publishing(local_server) as other:
+            firsts.append(by_hand(other))
 
-    def publishes_first(state: State) -> None:
-        if state is State.EXCHANGE:
-            with local_server.account.hooked(keeps_the_candidate), publishing(local_server) as other:
-                firsts.append(by_hand(other))
-
+    is_overtaken = overtaken_in_its_exchange(local_server.account, publish_first)
     with publishing(local_server) as publisher:
         found = publisher.find(RUN[:8])
         assert isinstance(found, KeptPartitions)
-        second = publisher.publish(found, person="ben", waived=(), entered=publishes_first)
+        second = publisher.publish(found, person="ben", waived=(), entered=is_overtaken)
     (first,) = firsts
     assert (first.published, first.theirs) == ((key(1), key(2)), frozenset())
     assert (second.published, second.theirs, second.by_hand) == ((), {key(1), key(2)}, None)
@@ -191,41 +178,33 @@ def test_candidate_that_no_run_has_rejected_or_that_is_overtaken_is_refused(loca
 
 @pytest.mark.thorough
 def test_command_lists_the_partitions_publishes_and_records_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
     monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
-        project = DagsterProject(tmp_path, connection, resource, instance)
-        head = "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nchecks: {changes: {key: [n], max_changed: 0}}\nelt */ "
-        for value in (1, 2):
-            project.declare(daily=f"{head}select '2024-01-01'::date as day, 1 as n, {value} as v")
-            run_id = project.materialize(partitions=key(1)).run_id
-        capsys.readouterr()
-        arguments = ["publish", "analytics.daily", "--run", run_id[:8]]
-        assert main(arguments) == 1
-        said = capsys.readouterr()
-        assert "2024-01-01  1 rows, built " in said.out
-        assert "Pass --yes" in said.err
-        assert main([*arguments, "--yes"]) == 0
-        assert (
-            f"analytics.daily, partition 2024-01-01: 1 rows of run {run_id[:8]}, published by"
-            in capsys.readouterr().out
-        )
-        assert project.sql("select v from analytics.daily") == [(2,)]
-        asset = dg.AssetKey(["analytics", "daily"])
-        (record,) = instance.fetch_materializations(asset, limit=1).records
-        assert record.partition_key == key(1)
-        assert record.asset_materialization is not None
-        assert record.asset_materialization.metadata["checks_waived"].value == "changes"
-        assert main([*arguments, "--yes"]) == 0
-        assert "partition 2024-01-01 of run" in capsys.readouterr().out
-        assert len(instance.fetch_materializations(asset, limit=9).records) == 2
-        logged = "select job, partition_key, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
-        assert project.sql(logged) == [("run-elt publish", key(1), "published", 1, "changes", run_id)]
+    project = commanded_project
+    head = "/* elt\npartitions: {by: day, column: day, start: 2024-01-01}\nchecks: {changes: {key: [n], max_changed: 0}}\nelt */ "
+    for value in (1, 2):
+        project.declare(daily=f"{head}select '2024-01-01'::date as day, 1 as n, {value} as v")
+        run_id = project.materialize(partitions=key(1)).run_id
+    capsys.readouterr()
+    arguments = ["publish", "analytics.daily", "--run", run_id[:8]]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "2024-01-01  1 rows, built " in said.out
+    assert "Pass --yes" in said.err
+    assert main([*arguments, "--yes"]) == 0
+    assert f"analytics.daily, partition 2024-01-01: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
+    assert project.sql("select v from analytics.daily") == [(2,)]
+    asset = dg.AssetKey(["analytics", "daily"])
+    (record,) = project.instance.fetch_materializations(asset, limit=1).records
+    assert record.partition_key == key(1)
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["checks_waived"].value == "changes"
+    assert main([*arguments, "--yes"]) == 0
+    assert "partition 2024-01-01 of run" in capsys.readouterr().out
+    assert len(project.instance.fetch_materializations(asset, limit=9).records) == 2
+    logged = "select job, partition_key, state, row_count, waived_checks, run_id from run_elt.run_elt.publishes"
+    assert project.sql(logged) == [("run-elt publish", key(1), "published", 1, "changes", run_id)]
 
 
 @pytest.mark.thorough

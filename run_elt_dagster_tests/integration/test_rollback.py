@@ -4,28 +4,23 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from run_elt_dagster.cli import main
-from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.model.parsing import parse_table_file
-from run_elt_dagster.orchestration.assets import analytics_assets
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.rollback import Rollback
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
-from run_elt_dagster.settings import PublishOptions
-from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 from run_elt_dagster_tests.faults.kinds import FAULTS, meet
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import cases, effort
 from run_elt_dagster_tests.support.embedded import Background, connecting
-from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 
@@ -303,58 +298,34 @@ def test_reader_notices_nothing_but_another_version(local_server: LocalServer, p
 
 
 def test_command_shows_what_it_will_do_and_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commanded_project: DagsterProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = tmp_path / "tables" / "analytics" / "mau.sql"
-    table.parent.mkdir(parents=True)
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect(), dg.DagsterInstance.get() as instance:
-        for rows in (3, 5):
-            table.write_text(mau(rows, rows), encoding="utf-8")
-            assets = [
-                analytics_assets(
-                    load_tables(tmp_path / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True)
-                )
-            ]
-            assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
-        # Another table's file can be wrong just then.
-        table.with_name("wrong.sql").write_text("/* elt\nownr: x\nelt */ select", encoding="utf-8")
-        assert main(["rollback", "analytics.mau"]) == 1
-        assert "Pass --yes" in capsys.readouterr().err
-        assert main(["rollback", "analytics.mau", "--yes"]) == 0
-        told = capsys.readouterr().out
-        assert "readers see now    5 rows, built" in told
-        assert "they will see      3 rows, built" in told
-        assert "there is no table" in told
-        observed = instance.fetch_observations(dg.AssetKey(["analytics", "mau"]), limit=1).records
-        assert observed[0].asset_observation is not None
-        assert "Rolled back" in (observed[0].asset_observation.description or "")
-        with resource.connect() as connection, connection.cursor() as cursor:
-            assert cursor.execute("select count(*) from analytics.mau").fetchall() == [(3,)]
+    project = commanded_project
+    for rows in (3, 5):
+        project.declare(mau=mau(rows, rows))
+        assert project.materialize().success
+    # Another table's file can be wrong just then.
+    project.declare(wrong="/* elt\nownr: x\nelt */ select")
+    assert main(["rollback", "analytics.mau"]) == 1
+    assert "Pass --yes" in capsys.readouterr().err
+    assert main(["rollback", "analytics.mau", "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert "readers see now    5 rows, built" in told
+    assert "they will see      3 rows, built" in told
+    assert "there is no table" in told
+    observed = project.instance.fetch_observations(dg.AssetKey(["analytics", "mau"]), limit=1).records
+    assert observed[0].asset_observation is not None
+    assert "Rolled back" in (observed[0].asset_observation.description or "")
+    assert project.sql("select count(*) from analytics.mau") == [(3,)]
 
 
 def test_overwritten_table_is_rolled_back_without_an_account(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commanded_project: DagsterProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = tmp_path / "tables" / "analytics" / "mau.sql"
-    table.parent.mkdir(parents=True)
-    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path / "tables"))
-    monkeypatch.setenv("RUN_ELT_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setenv("DAGSTER_HOME", str(lay_empty_history(tmp_path)))
-    resource = Snowflake(embedded_dir=str(tmp_path / "embedded"), sample_data=False)
-    with resource.connect() as connection, dg.DagsterInstance.get() as instance:
-        for rows in (3, 5):
-            table.write_text(mau(rows, rows, publish="overwrite"), encoding="utf-8")
-            assets = [
-                analytics_assets(
-                    load_tables(tmp_path / "tables"), PublishOptions(max_concurrent_tables=1, creates_schemas=True)
-                )
-            ]
-            assert dg.materialize(assets, resources={"snowflake": resource}, instance=instance).success
-        assert main(["rollback", "analytics.mau", "--yes"]) == 0
-        assert "is back at 3 rows" in capsys.readouterr().out
-        with connection.cursor() as cursor:
-            assert cursor.execute("select count(*) from analytics.mau").fetchall() == [(3,)]
+    project = commanded_project
+    for rows in (3, 5):
+        project.declare(mau=mau(rows, rows, publish="overwrite"))
+        assert project.materialize().success
+    assert main(["rollback", "analytics.mau", "--yes"]) == 0
+    assert "is back at 3 rows" in capsys.readouterr().out
+    assert project.sql("select count(*) from analytics.mau") == [(3,)]
