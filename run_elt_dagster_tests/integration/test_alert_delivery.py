@@ -57,9 +57,9 @@ def test_failed_check_is_posted_once_with_its_cause(harness: AlertHarness) -> No
     "fault",
     [
         Fault(status=500),
-        Fault(status=503),
+        pytest.param(Fault(status=503), marks=pytest.mark.thorough),
         Fault(error="internal_error"),
-        Fault(error="service_unavailable"),
+        pytest.param(Fault(error="service_unavailable"), marks=pytest.mark.thorough),
         Fault(status=429, error="ratelimited", retry_after_seconds=1),
     ],
     ids=["500", "503", "internal_error", "service_unavailable", "429"],
@@ -222,6 +222,7 @@ with dg.DagsterInstance.get() as instance:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("taken", "has_history", "messages"),
     cases(((False, False, 1), (True, True, 1), (True, False, 2)), usual=[(True, False, 2)]),
@@ -380,6 +381,7 @@ def test_run_of_another_code_location_is_left_alone(harness: AlertHarness) -> No
     assert harness.visible(run) == {}
 
 
+@pytest.mark.thorough
 def test_many_runs_failing_alike_under_the_rate_limit_are_all_told_of_and_none_twice(harness: AlertHarness) -> None:
     harness.stand_in.burst, harness.stand_in.clock = 1, lambda: harness.now
     count = effort(usual=25, thorough=100)
@@ -428,7 +430,7 @@ def test_many_runs_failing_alike_take_one_message_and_a_reply_for_every_61(harne
     assert [m["text"] for m in harness.stand_in.messages[3:]] == [RECOVERED]
 
 
-@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+@pytest.mark.parametrize("taken", cases((True, False), usual=[True]), ids=["taken", "not taken"])
 def test_lost_answer_about_many_runs_tells_of_none_of_them_twice(harness: AlertHarness, taken: bool) -> None:
     harness.stand_in.has_history = True
     runs = harness.fail_alike(10)
@@ -580,7 +582,7 @@ def copied(harness: AlertHarness, parent: str) -> dict[str, str]:
     return {**harness.record(parent).dagster_run.tags, "dagster/parent_run_id": parent, "dagster/root_run_id": parent}
 
 
-@pytest.mark.parametrize("begins", [True, False], ids=["begins", "fails before its first step"])
+@pytest.mark.parametrize("begins", cases((True, False), usual=[True]), ids=["begins", "fails before its first step"])
 def test_reexecution_alerts_though_it_copies_the_tags_of_a_delivered_alert(harness: AlertHarness, begins: bool) -> None:
     def again(parent: str) -> str:
         if begins:
@@ -677,7 +679,7 @@ def test_alert_is_sent_again_when_a_person_empties_its_tag(harness: AlertHarness
             "deleted between count and reply",
             "of another app",
         ),
-        usual=("deleted", "deleted between count and reply"),
+        usual=["deleted"],
     ),
 )
 def test_repeat_is_a_whole_message_in_the_channel_of_today_when_the_first_is_gone(

@@ -291,6 +291,7 @@ def test_failure_of_the_digest_pages_after_its_time(daily: Daily) -> None:
     assert sum("it has failed for 1 h" in each["text"] for each in daily.stand_in.messages) == 1
 
 
+@pytest.mark.thorough
 def test_found_digest_gets_what_came_after_the_attempt_whose_answer_was_lost(daily: Daily) -> None:
     daily.fail()
     daily.look()

@@ -128,6 +128,7 @@ def test_tick_reads_a_bounded_part_of_many_failures_and_every_one_in_its_turn(
     print(f"{count:,} runs: a tick took {median(seconds):.2f} s, the longest {max(seconds):.2f} s")  # noqa: T201
 
 
+@pytest.mark.thorough
 def test_sweep_begins_anew_when_the_run_where_it_ended_is_deleted(
     harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -343,6 +343,7 @@ def test_late_table_is_told_without_slack_which_is_then_left_out(receiving: Rece
     ]
 
 
+@pytest.mark.thorough
 def test_lateness_that_is_over_in_quiet_hours_is_told_at_their_end_without_slack(
     receiving: Receiving, hook: ReceiverStandIn
 ) -> None:
@@ -370,6 +371,7 @@ def test_lateness_that_is_over_in_quiet_hours_is_told_at_their_end_without_slack
     assert "at most 26 h old · late since " in told["message"]
 
 
+@pytest.mark.thorough
 def test_lateness_is_over_for_the_receivers_after_the_last_rule_is_gone(
     receiving: Receiving, hook: ReceiverStandIn
 ) -> None:
@@ -514,6 +516,7 @@ def test_slow_pager_gets_what_there_was_no_time_for_at_the_next_look(
         assert [each["dedup_key"] for each in hook.taken] == runs[:number]
 
 
+@pytest.mark.thorough
 def test_failures_for_the_digest_keep_no_receiver_from_a_later_one(
     receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,6 +543,7 @@ def test_alert_that_only_a_renamed_receiver_was_to_get_goes_to_all(
     assert [str(each["Subject"])[:13] for each in mail.taken] == ["analytics.mau"]
 
 
+@pytest.mark.thorough
 def test_receivers_that_the_file_names_by_now_hear_of_the_next_failure(
     receiving: Receiving, hook: ReceiverStandIn, mail: ReceiverStandIn
 ) -> None:
@@ -568,6 +572,7 @@ def test_heartbeat_stops_while_no_sensor_looks_for_the_receivers(receiving: Rece
     assert said() == []
 
 
+@pytest.mark.thorough
 def test_recovery_is_told_though_events_could_not_be_read_for_a_while(
     receiving: Receiving, hook: ReceiverStandIn
 ) -> None:

@@ -451,6 +451,7 @@ def test_second_snooze_that_is_shorter_counts(urgent: Urgent) -> None:
     assert urgent.posts() == 1
 
 
+@pytest.mark.thorough
 def test_failure_that_is_published_again_waits_for_the_end_of_quiet_hours_though_it_would_page(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", quiet=quiet_now(hours=6), page_after="1h")}
     urgent.first_attempt(urgent.fail())
@@ -462,6 +463,7 @@ def test_failure_that_is_published_again_waits_for_the_end_of_quiet_hours_though
     assert "🟢 Recovered" in message["text"]
 
 
+@pytest.mark.thorough
 def test_time_of_an_incident_counts_from_its_first_failure_where_several_are_told_together(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="1h")}
     snooze(urgent.alerts, urgent.instance, "analytics.mau", seconds=3000, by="Jane")
@@ -493,6 +495,7 @@ def test_failures_with_a_publication_between_them_are_no_row(urgent: Urgent) -> 
     assert urgent.posts() == 0
 
 
+@pytest.mark.thorough
 def test_incident_that_is_over_counts_in_no_row_before_its_recovery_is_told(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="2 failures")}
     urgent.first_attempt(urgent.fail())
@@ -542,6 +545,7 @@ def test_failure_whose_events_cannot_be_read_holds_up_no_other_alert(urgent: Urg
     assert [urgent.ledger(run).status for run in runs] == ["held", "delivered"]
 
 
+@pytest.mark.thorough
 def test_incident_whose_events_cannot_be_read_keeps_no_other_from_paging(urgent: Urgent) -> None:
     urgent.names = ("mau", "dau")
     urgent.rules = dict.fromkeys(urgent.names, rule(severity="notify", page_after="1h"))
@@ -555,6 +559,7 @@ def test_incident_whose_events_cannot_be_read_keeps_no_other_from_paging(urgent:
     assert [each.tables for each in list_incidents(urgent.alerts, urgent.instance)] == [(), ("analytics.dau",)]
 
 
+@pytest.mark.thorough
 def test_incident_whose_events_cannot_be_read_is_acknowledged_and_goes_on(urgent: Urgent) -> None:
     urgent.names = ("mau", "dau")
     runs = [urgent.fail_only(name) for name in urgent.names]
@@ -576,6 +581,7 @@ def test_incident_whose_events_cannot_be_read_is_acknowledged_and_goes_on(urgent
     assert not are_parts_published(urgent.alerts, urgent.instance, urgent.instance.get_run_records(partial))
 
 
+@pytest.mark.thorough
 def test_incident_is_over_though_one_of_its_tables_has_no_file_any_more(urgent: Urgent) -> None:
     urgent.names = ("mau", "dau")
     urgent.first_attempt(urgent.fail())
@@ -653,6 +659,7 @@ def test_late_table_that_was_not_told_of_pages_by_its_first_message(urgent: Urge
     assert look.after(hours=1) == []
 
 
+@pytest.mark.thorough
 def test_lateness_in_the_thread_of_an_incident_that_was_taken_does_not_page(urgent: Urgent) -> None:
     urgent.rules = {"mau": rule(severity="notify", page_after="2h")}
     look = LateLook(urgent)

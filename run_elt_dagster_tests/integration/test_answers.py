@@ -28,12 +28,13 @@ from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import NO_PATIENCE, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.run_arguments import run_arguments
 from run_elt_dagster_tests.support.wire import Mode, Wire, wire_to
 
 # How long Snowflake may be silent in these tests, and what anything may take that a dozen tests on a busy machine slow down.
 LIMIT, SOON = 4.0, 60.0
-SILENCES: list[Any] = ["answers held", "503", pytest.param("requests held", marks=pytest.mark.thorough)]
+SILENCES = cases(("answers held", "503", "requests held"), usual=["answers held"])
 
 
 class Account:
@@ -229,7 +230,7 @@ def test_run_fails_with_the_truth_when_the_answers_to_its_exchanges_never_come(a
     assert seconds < 6 * LIMIT + SOON
 
 
-@pytest.mark.parametrize(("again", "limit"), [(False, 30.0), (True, 15.0)])
+@pytest.mark.parametrize(("again", "limit"), cases(((False, 30.0), (True, 15.0)), usual=[(True, 15.0)]))
 def test_interrupted_run_ends_and_says_what_is_unknown_when_snowflake_does_not_answer(
     account: Account, monkeypatch: pytest.MonkeyPatch, again: bool, limit: float
 ) -> None:

@@ -100,6 +100,7 @@ def test_embedded_snowflake_names_a_file_that_is_cut_off_and_leaves_it_alone(tmp
         assert value(endpoint, "select count(*) from analytics.x") == 1_000_000
 
 
+@pytest.mark.thorough
 def test_embedded_snowflake_names_a_file_whose_bytes_have_changed(tmp_path: Path) -> None:
     path = a_database(tmp_path)
     with path.open("r+b") as file:

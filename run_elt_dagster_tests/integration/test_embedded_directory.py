@@ -201,6 +201,7 @@ def test_other_process_waits_and_says_for_whom(tmp_path: Path, holders: list[Hol
     waiting.release()
 
 
+@pytest.mark.thorough
 def test_process_that_waits_too_long_is_told_who_holds_the_lock(tmp_path: Path, holders: list[Holder]) -> None:
     holders.append(holder := Holder(tmp_path))
     assert holder.line() == "held"

@@ -16,6 +16,7 @@ from run_elt_dagster_tests.faults.laboratory import open_session
 from run_elt_dagster_tests.integration.test_governance import BARE as BODIES
 from run_elt_dagster_tests.integration.test_planned import RUN, as_planned, sent
 from run_elt_dagster_tests.simulator import StatementEvent
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.increments import growing, run_increment
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.slices import Version, divided, run_slice, seen, states
@@ -69,7 +70,7 @@ def message(outcome: TableOutcome) -> str:
     return outcome.failure.message
 
 
-@pytest.mark.parametrize("kind", ["partitions", "increment"])
+@pytest.mark.parametrize("kind", cases(("partitions", "increment"), usual=["increment"]))
 def test_planned_statements_of_governed_parts_are_those_that_a_run_sends(local_server: LocalServer, kind: str) -> None:
     """And the first run publishes a table that has all of it, with true values."""
     arguments = local_server.account.arguments
@@ -175,7 +176,7 @@ def test_role_that_may_only_group_rows_builds_nothing_in_parts(local_server: Loc
     assert local_server.reader.sql("select min(v), max(v) from analytics.mau") == [(7, 7)]
 
 
-@pytest.mark.parametrize("answer", ["comes", "is lost"])
+@pytest.mark.parametrize("answer", cases(("comes", "is lost"), usual=["is lost"]))
 def test_policy_that_is_lost_meanwhile_is_set_again_or_the_table_fails_and_says_what_readers_see(
     local_server: LocalServer, answer: str
 ) -> None:

@@ -240,6 +240,7 @@ def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: 
     assert locks(lab, group) == [str(other)]
 
 
+@pytest.mark.thorough
 def test_table_is_not_rolled_back_alone_while_an_exchange_of_its_group_is_left(lab: FaultLab) -> None:
     group = published(lab, "overwrite")
     tables, orders = group.declared(2), group.names[0]

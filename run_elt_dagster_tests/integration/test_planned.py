@@ -12,6 +12,7 @@ from run_elt_dagster.publish.guards import inventory_of, inventory_sql
 from run_elt_dagster.publish.planned import QUERY_ID, RUN_ID, SNAPSHOT_AT, START, planned_statements
 from run_elt_dagster.publish.planned_group import planned_group
 from run_elt_dagster.settings import PublishOptions
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.increments import growing, run_increment
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer, mau
 from run_elt_dagster_tests.support.slices import Version, divided, run_slice
@@ -74,7 +75,7 @@ def test_planned_statements_of_a_partition_are_those_that_a_run_sends(local_serv
     assert all(text.startswith((f" WHERE ({day})", f" AS published WHERE {day})")) for text in behind)
 
 
-@pytest.mark.parametrize("is_whole", [False, True])
+@pytest.mark.parametrize("is_whole", cases((False, True), usual=[False]))
 def test_planned_statements_of_an_increment_are_those_that_a_run_sends(
     local_server: LocalServer, is_whole: bool
 ) -> None:

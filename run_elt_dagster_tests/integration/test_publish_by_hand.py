@@ -152,6 +152,7 @@ def test_newer_run_that_publishes_meanwhile_wins(local_server: LocalServer) -> N
     assert local_server.seen() == [(3, 3, 3)]
 
 
+@pytest.mark.thorough
 def test_two_people_at_once_publish_the_same_rows(local_server: LocalServer) -> None:
     assert local_server.run("0000000A", text(3, 1, "swap")).published
     assert local_server.run(RUN, text(4, 2, "swap")).failure is not None

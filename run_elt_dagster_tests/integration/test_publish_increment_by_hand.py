@@ -137,6 +137,7 @@ def test_increment_after_rows_that_were_taken_back_is_refused(local_server: Loca
     assert seen(local_server.reader) == {1: (1, 1)}
 
 
+@pytest.mark.thorough
 def test_increment_after_rows_that_a_further_rollback_has_taken_back_is_refused(local_server: LocalServer) -> None:
     """Both rollbacks take the place of the same run. The row of the second hour would be missing for good."""
     arguments = local_server.account.arguments

@@ -79,6 +79,7 @@ def test_kept_partitions_are_published_once_and_the_others_stay(local_server: Lo
         assert again.keys == (key(1), key(2), key(3))
 
 
+@pytest.mark.thorough
 def test_of_two_people_at_the_same_time_the_first_one_has_published(local_server: LocalServer) -> None:
     rejected(local_server)
     firsts: list[PartitionsByHand] = []

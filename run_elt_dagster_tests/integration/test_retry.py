@@ -55,6 +55,7 @@ def test_retry_leaves_out_what_is_published_since(project: DagsterProject, faile
     assert (names(found.keys), names(found.published_since)) == (["child", "grandchild"], ["bad"])
 
 
+@pytest.mark.thorough
 def test_retry_builds_what_was_published_since_from_a_table_that_is_built_again(
     project: DagsterProject, failed: str
 ) -> None:

@@ -261,6 +261,7 @@ def test_change_from_outside_is_said(shop: Shop) -> None:
         assert note in shop.shown("analytics.mau"), statement
 
 
+@pytest.mark.thorough
 def test_materialization_that_a_person_reported_is_said_so(shop: Shop) -> None:
     shop.declare("analytics/mau.sql", mau(3, 1))
     run = shop.materialize()
