@@ -18,10 +18,17 @@ PARTITIONS_NAMED = 3
 
 
 # Before the name of a group, beside the names of tables: what became of an exchange that the run has left half done.
-ENDED_GROUP: Mapping[str, str] = {"forward": "group published ", "back": "group put back ", "open": "group left "}
+ENDED_GROUP: Mapping[str, str] = {
+    "forward": "group published ",
+    "declared": "group declared ",
+    "back": "group put back ",
+    "open": "group left ",
+}
 _ENDED_WORDS = {
     "forward": "the run has left its exchange half done. All tables had passed their checks, so the exchange was ended: readers see the "
     "new rows in all of them.",
+    "declared": "the run has left its exchange half done. All tables had passed their checks, so the exchange was ended: readers see the "
+    "new rows in all tables that a file still declares. No file declares the others any more, and they stay as they are.",
     "back": "the run has left its exchange half done, and it was taken back: readers see in all tables what they saw before.",
     "open": "the run has left its exchange half done, and it could not be ended: readers may see rows of two runs. Materialize all of "
     "its tables again.",

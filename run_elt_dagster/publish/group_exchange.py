@@ -116,10 +116,16 @@ class GroupExchange:
                     # Before all else: what comes next may let readers see it. All checks are over, and all tables are built.
                     Governance(work).protect()
                     self._by(work).prepare(work)
+            with about(self._works[0]):
+                # From here on, another run that took this one for dead might exchange the same candidates a second time.
+                self._lock.require(self._runner)
             self._exchange(waiting)
         except BaseException:
-            self.put_back()
-            self._take_announcements_back(prepared)
+            if self._is_taken_over():
+                self._leave_it()
+            else:
+                self.put_back()
+                self._take_announcements_back(prepared)
             raise
         self.is_open = False
         for work in self._works:
@@ -129,6 +135,22 @@ class GroupExchange:
             except PublishRefusedError as error:
                 self.unprotected[work.table.key] = error
         self.drop_kept()
+
+    def _is_taken_over(self) -> bool:
+        """Return whether somebody else ends this exchange, and decides about each of its tables."""
+        try:
+            with self._runner.fresh() as fresh:
+                return self._lock.holder(fresh) != self._lock.note
+        except StatementError:
+            return False
+
+    def _leave_it(self) -> None:
+        """Look what readers see, and change nothing."""
+        self.is_open = True
+        with contextlib.suppress(StatementError), self._runner.fresh() as fresh:
+            for work in self._works:
+                work.inspect(fresh)
+                work.is_unknown = False
 
     def put_back(self) -> None:
         """Let readers see what they saw before; `is_open` says whether they may not.
@@ -270,6 +292,12 @@ def _note_exchanged(work: TableWork) -> None:
 def is_exchanged(work: TableWork) -> bool:
     """Return whether readers see the rows of the run, by the last look."""
     return work.standing is not None and work.standing.marker == work.marker()
+
+
+def is_overtaken(work: TableWork) -> bool:
+    """Return whether a newer run has published the table since."""
+    marker = work.standing.marker if work.standing is not None else None
+    return marker is not None and marker.state == "run" and marker.order > work.marker().order
 
 
 def of_another_run(work: TableWork, marker: Marker) -> PublishRefusedError:

@@ -9,20 +9,22 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
+from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import GROUP_LOCK_PREFIX, AnalyticsTable
-from run_elt_dagster.publish.guards import TargetInventory
-from run_elt_dagster.publish.statements import drop_sql
+from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, TargetInventory
+from run_elt_dagster.publish.statements import comment_sql, drop_sql
 from run_elt_dagster.snowflake.runner import StatementRunner
 from run_elt_dagster.snowflake.session import StatementError
 
 Act = Literal["exchanges", "writes", "rolls back"]
 _NOTE = re.compile(
-    r"\[run_elt group (\S+) run (\S+) at (\S+)(?: by (\S+) since (\S+))? (exchanges|writes|rolls back) ([^\]]+)\]"
+    r"\[run_elt group (\S+) run (\S+) at (\S+)(?: by (\S+) since (\S+))?(?: ended by (\S+))? "
+    r"(exchanges|writes|rolls back) ([^\]]+)\]"
 )
 _ACTS: Mapping[str, Act] = {"exchanges": "exchanges", "writes": "writes", "rolls back": "rolls back"}
 # A command takes seconds, or minutes where rows are written. Nobody can ask whether one of another machine still runs.
@@ -41,6 +43,7 @@ class GroupNote:
         act: What is done to them. `writes`: their rows are exchanged in one transaction.
         by: Who does it by hand, as `operator` returns it; empty for the run itself.
         since: When that began, by Snowflake's clock; empty for the run itself.
+        ended_by: Who has taken the run for dead, and ends its exchange; empty before. A run that goes on all the same finds it there.
     """
 
     group: str
@@ -50,6 +53,12 @@ class GroupNote:
     act: Act = "exchanges"
     by: str = ""
     since: str = ""
+    ended_by: str = ""
+
+    @property
+    def exchange(self) -> "GroupNote":
+        """It, as who began the exchange has written it."""
+        return replace(self, ended_by="")
 
     @property
     def is_rollback(self) -> bool:
@@ -91,9 +100,9 @@ class GroupNote:
     def __str__(self) -> str:
         """Return it as the comment has it."""
         by_hand = f" by {self.by} since {self.since}" if self.by else ""
-        return (
-            f"[run_elt group {self.group} run {self.run_id} at {self.at}{by_hand} {self.act} {' '.join(self.tables)}]"
-        )
+        ended = f" ended by {_word(self.ended_by)}" if self.ended_by else ""
+        run = f"run {self.run_id} at {self.at}{by_hand}{ended}"
+        return f"[run_elt group {self.group} {run} {self.act} {' '.join(self.tables)}]"
 
 
 def operator() -> str:
@@ -132,8 +141,9 @@ def note_in(comment: str | None) -> GroupNote | None:
     found = _NOTE.search(comment or "")
     if found is None:
         return None
-    group, run_id, at, by, since, found_act, tables = found.groups()
-    return GroupNote(group, run_id, at, tuple(tables.split(" ")), _ACTS[found_act], by or "", since or "")
+    group, run_id, at, by, since, ended_by, found_act, tables = found.groups()
+    names = tuple(tables.split(" "))
+    return GroupNote(group, run_id, at, names, _ACTS[found_act], by or "", since or "", ended_by or "")
 
 
 def lock_of(group: str, tables: Sequence[AnalyticsTable], *, database: str) -> Relation:
@@ -199,25 +209,99 @@ class GroupLock:
             return None if holder == self.note else holder
         return None
 
-    def holder(self) -> GroupNote | None:
-        """Return which run has the lock, asked in a session of its own; None if none has.
+    def holder(self, runner: StatementRunner | None = None) -> GroupNote | None:
+        """Return which run has the lock; None if none has.
+
+        Args:
+            runner: Asks; by default, a session of its own.
 
         Raises:
             StatementError: Snowflake does not say.
         """
-        with self._runner.fresh() as fresh:
-            rows = fresh.send(holder_sql(self.relation), tag=self._tag).rows
+        if runner is None:
+            with self._runner.fresh() as fresh:
+                return self.holder(fresh)
+        rows = runner.send(holder_sql(self.relation), tag=self._tag).rows
         return note_in(str(rows[0][0])) if rows else None
 
-    def release(self) -> None:
-        """Give the lock back. After a lost answer it is given back again only where this run still has it.
+    def require(self, runner: StatementRunner | None = None) -> None:
+        """Require that nobody has taken this run for dead: what it publishes then, another one may take back a moment later.
+
+        Args:
+            runner: Asks; by default, that of the lock.
+
+        Raises:
+            PublishRefusedError: Somebody has.
+            StatementError: Snowflake does not say.
+        """
+        holder = self.holder(runner or self._runner)
+        if holder != self.note:
+            raise PublishRefusedError(self._lost(holder))
+
+    def take_over(self, by: str) -> None:
+        """Write into the lock who ends the exchange that the run had begun. From then on, the run itself publishes nothing more.
+
+        Safe to repeat. Where the lock is gone or another run has it, nothing is written.
+
+        Args:
+            by: The run that ends it, or what else does.
+
+        Raises:
+            StatementError: It could not be written.
+        """
+        ended = replace(self.note, ended_by=by)
+        holder = self.holder()
+        if holder is not None and holder != ended and holder.exchange == self.note.exchange:
+            self._runner.send(comment_sql(self.relation, str(ended)), tag=self._tag)
+        self.note = ended
+
+    def release(self, of: GroupNote | None = None) -> bool:
+        """Give the lock back where it is still held: also after a lost answer, and not that of somebody else.
+
+        Args:
+            of: Who has it; this run or command by default.
+
+        Returns:
+            Whether it was still held.
 
         Raises:
             StatementError: Snowflake did not report success.
         """
+        note = of or self.note
+        was_held: bool | None = None
         try:
-            self._runner.send_once(drop_sql(self.relation), tag=self._tag)
+            was_held = self.holder(self._runner) == note
+            self._drop(self._runner, is_held=was_held)
         except StatementError:
-            if self.holder() == self.note:
-                with self._runner.fresh() as fresh:
-                    fresh.send_once(drop_sql(self.relation), tag=self._tag)
+            with self._runner.fresh() as fresh:
+                is_held = self.holder(fresh) == note
+                self._drop(fresh, is_held=is_held)
+            return is_held if was_held is None else was_held
+        return was_held
+
+    def _drop(self, runner: StatementRunner, *, is_held: bool) -> None:
+        if is_held:
+            runner.send_once(drop_sql(self.relation), tag=self._tag)
+
+    def lost(self) -> Refusal:
+        """Return why a run that does not have its lock any more is not said to be published.
+
+        Raises:
+            StatementError: Snowflake does not say who has it.
+        """
+        return self._lost(self.holder())
+
+    def _lost(self, holder: GroupNote | None) -> Refusal:
+        note, group = self.note, self.note.group
+        got = f"no {self.relation} any more"
+        if holder is not None:
+            is_ended = holder.exchange == note.exchange
+            got = (
+                f"it ended by {holder.ended_by}, which took it for dead" if is_ended else f"{holder.holder} that has it"
+            )
+        return Refusal(
+            f"{note.holder} requires the lock of publish_group {group} until its tables are published",
+            got,
+            "Look why it was taken for dead: see the run in Dagster. Then materialize all tables of the group again.",
+            reason=Reason.TARGET_CHANGES,
+        )

@@ -1,16 +1,18 @@
 """Ending the exchange of a group that a dead run has left half done: forward where all candidates are there, else back."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from run_elt_dagster.model.candidate import Marker, audited_at, by_hand_in
+from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.governance import Governance
-from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged
+from run_elt_dagster.publish.group_exchange import GroupExchange, TableOfGroupError, is_exchanged, is_overtaken
 from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, locks_in
+from run_elt_dagster.publish.group_strays import as_published, is_found, stand_in, told_of
 from run_elt_dagster.publish.group_transaction import drop_new, in_order, is_in_one_transaction
 from run_elt_dagster.publish.guards import (
     OBJECT_MISSING,
@@ -35,13 +37,13 @@ class EndedExchange:
 
     Attributes:
         note: The run, and the tables.
-        state: `forward` where readers see its rows in all tables, `back` where they see those of before in all, `open` where it could not
-            be ended.
+        state: `forward` where readers see its rows in all tables, `declared` where they do in all that a file still declares, `back` where
+            they see those of before in all, `open` where it could not be ended.
         problem: Why it is not `forward`, or what readers' tables lack though it is; empty otherwise.
     """
 
     note: GroupNote
-    state: Literal["forward", "back", "open"]
+    state: Literal["forward", "declared", "back", "open"]
     problem: str = ""
 
     @property
@@ -58,13 +60,12 @@ class EndedExchange:
         who = note.holder if note.by else f"Run {note.run_id}"
         begun = f"{who} ended while it published publish_group {note.group} ({', '.join(note.tables)})."
         why = f" {self.problem}" if self.problem else ""
-        if self.state == "forward":
+        if self.state in ("forward", "declared"):
             passed = "All tables had passed their checks"
             passed += ", or these were waived" if note.by else ""
             repeat = " Repeat the command: it notes and logs who has published." if note.by else ""
-            return (
-                f"{begun} {passed}, so the exchange is done now: readers see the new rows in all of them.{why}{repeat}"
-            )
+            seen = "in all of them" if self.state == "forward" else "in those that a file still declares"
+            return f"{begun} {passed}, so the exchange is done now: readers see the new rows {seen}.{why}{repeat}"
         if self.state == "back":
             return f"{begun} Readers see in all of them what they saw before.{why}"
         seen = "Readers may see new rows in some and old ones in others."
@@ -75,7 +76,7 @@ class EndedExchange:
 
 def end_left_exchanges(
     runner: StatementRunner,
-    tables: Mapping[Key, AnalyticsTable],
+    tables: Catalogue,
     inventory: TargetInventory,
     *,
     database: str,
@@ -101,7 +102,7 @@ def end_left_exchanges(
 
 def end_exchange(
     runner: StatementRunner,
-    tables: Mapping[Key, AnalyticsTable],
+    tables: Catalogue,
     lock: Relation,
     note: GroupNote,
     *,
@@ -119,14 +120,17 @@ def end_exchange(
     if note.is_rollback:
         return EndedExchange(note, "open")
     keys: list[Key] = [tuple(name.split(".")) for name in note.tables]
-    if undeclared := [".".join(key) for key in keys if key not in tables]:
-        return EndedExchange(note, "open", f"No file declares {', '.join(undeclared)} any more.")
-    found = [tables[key] for key in keys]
+    if broken := [".".join(key) for key in keys if key in tables.broken]:
+        return EndedExchange(note, "open", f"The files of {', '.join(broken)} cannot be used.")
+    found, strays = [tables[key] for key in keys if key in tables], [key for key in keys if key not in tables]
+    if not found or any(tables.is_declared_elsewhere(key) for key in strays):
+        # Another project may have them.
+        return EndedExchange(note, "open", f"No file here declares {', '.join(map('.'.join, strays))}.")
     if note.act == "exchanges" and is_in_one_transaction(found):
         # Their candidates have other rows than those of a table in parts.
         return EndedExchange(note, "open", "Since then, the files of the group declare partitions or increments.")
     try:
-        left = _Left(runner, found, lock, note, options)
+        left = _Left(runner, found, lock, note, options, strays=strays)
         return left.end_transaction() if note.act == "writes" else left.end()
     except StatementError as error:
         return EndedExchange(note, "open", f"Snowflake does not say what readers see: {error}.")
@@ -142,13 +146,20 @@ class _Left:
         lock: Relation,
         note: GroupNote,
         options: PublishOptions,
+        *,
+        strays: Sequence[Key],
     ) -> None:
         dead = RunContext(note.run_id, runner.run.job, is_live=runner.run.is_live)
         self._runner = runner.unstoppable(dead)
         self._note, self._lock = note, GroupLock(self._runner, lock, note)
-        sql = inventory_sql(lock.database, [table.stored_schema for table in tables])
+        # Before all looks: if the run goes on all the same, it exchanges nothing from now on.
+        self._lock.take_over(runner.run.run_id)
+        undeclared = [stand_in(key) for key in strays]
+        sql = inventory_sql(lock.database, [table.stored_schema for table in (*tables, *undeclared)])
         self._inventory = inventory_of(runner.send(sql, tag={"stage": "inspect"}).rows)
         self._works = [self._work(table, lock.database, options) for table in tables]
+        # They are put back with the others, and never exchanged.
+        self._strays = [self._work(table, lock.database, options) for table in undeclared]
 
     def _work(self, table: AnalyticsTable, database: str, options: PublishOptions) -> TableWork:
         work = TableWork(self._runner, table, self._inventory, database=database, options=options)
@@ -174,10 +185,12 @@ class _Left:
         if taken_back := [work.table.name for work in self._works if self._is_taken_back(work)]:
             problem = f"Since then, somebody has taken its rows back in {', '.join(taken_back)}."
             return EndedExchange(self._note, "open", problem)
-        done = [work for work in self._works if is_exchanged(work) or _is_overtaken(work) or self._is_written(work)]
+        done = [work for work in self._works if is_exchanged(work) or is_overtaken(work) or self._is_written(work)]
         waiting = [work for work in self._works if work not in done]
-        firsts = [work for work in self._works if self._is_first(work)]
-        exchange = GroupExchange(self._runner, self._works, self._lock, firsts=firsts, done=done)
+        strays = [as_published(work, read_at=work.marker()) for work in self._strays if is_exchanged(work)]
+        works = [*self._works, *strays]
+        firsts = [work for work in works if self._is_first(work)]
+        exchange = GroupExchange(self._runner, works, self._lock, firsts=firsts, done=[*done, *strays])
         missing = [str(work.candidate) for work in waiting if not _has_good_candidate(work)]
         problem = f"{', '.join(missing)} cannot be published any more." if missing else ""
         try:
@@ -189,12 +202,29 @@ class _Left:
             problem = f"{error}."
         if exchange.is_open:
             return EndedExchange(self._note, "open", problem or "Snowflake did not answer.")
+        if not problem and (lost := self._lost()):
+            return EndedExchange(self._note, "open", lost)
         self._release()
+        told = told_of(self._strays)
         if problem:
-            return EndedExchange(self._note, "back", problem)
+            self._drop_strays()
+            return EndedExchange(self._note, "back", " ".join(filter(None, (problem, told))))
         self._drop_candidates()
-        lacking = " ".join(error.refusal.problem for error in exchange.unprotected.values())
-        return EndedExchange(self._note, "forward", lacking)
+        self._drop_strays()
+        lacking = [error.refusal.problem for error in exchange.unprotected.values()]
+        state = "forward" if all(map(is_exchanged, self._strays)) else "declared"
+        return EndedExchange(self._note, state, " ".join(filter(None, (*lacking, told))))
+
+    def _lost(self) -> str:
+        """Return which tables readers do not see as the run has built them, in words: it may go on, and swap a table a second time.
+
+        Raises:
+            StatementError: Snowflake does not say what readers see.
+        """
+        for work in self._works:
+            work.inspect()
+        lost = [work.table.name for work in self._works if not (is_exchanged(work) or is_overtaken(work))]
+        return f"Somebody else has exchanged {', '.join(lost)} meanwhile." if lost else ""
 
     def end_transaction(self) -> EndedExchange:
         """End it where all tables are exchanged in one transaction: it was committed, or has done nothing.
@@ -202,16 +232,21 @@ class _Left:
         Raises:
             StatementError: Snowflake does not say what readers see.
         """
+        undeclared = f"No file declares {', '.join(work.table.name for work in self._strays)} any more."
+        told = [undeclared] if self._strays else []
         if self._is_committed(in_order(self._works)[0]):
             lacking = list(filter(None, map(self._looked_after, self._works)))
             self._release()
             self._drop_candidates()
-            return EndedExchange(self._note, "forward", " ".join(lacking))
+            self._drop_strays()
+            return EndedExchange(self._note, "forward", " ".join([*lacking, *told]))
+        told = [told_of([work for work in self._strays if not is_found(work)])]
         with self._runner.fresh() as fresh:
-            for work in self._works:
+            for work in (*self._works, *self._strays):
                 drop_new(work, fresh)
         self._release()
-        return EndedExchange(self._note, "back", "Its transaction was not committed.")
+        self._drop_strays()
+        return EndedExchange(self._note, "back", " ".join(filter(None, ("Its transaction was not committed.", *told))))
 
     def _looked_after(self, work: TableWork) -> str:
         """Do what comes after the commit; return what the table lacks, in words."""
@@ -274,17 +309,19 @@ class _Left:
         is_ended = not any(_has_good_candidate(each) for each in self._works)
         return is_ended or any(is_exchanged(each) and not self._is_first(each) for each in self._works)
 
+    def _drop_strays(self) -> None:
+        """Drop the candidates that nothing publishes any more, and what was kept beside them."""
+        for work in self._strays:
+            for each in (work.candidate, kept_of(work.candidate)):
+                if self._inventory.at(each) is not None:
+                    with contextlib.suppress(StatementError):
+                        work.send(drop_sql(each))
+
     def _drop_candidates(self) -> None:
         for work in self._works:
             # What is left is dropped by a later run.
             with contextlib.suppress(StatementError):
                 work.send(drop_sql(work.candidate))
-
-
-def _is_overtaken(work: TableWork) -> bool:
-    """Return whether a newer run has published the table since."""
-    marker = work.standing.marker if work.standing is not None else None
-    return marker is not None and marker.state == "run" and marker.order > work.marker().order
 
 
 def _has_good_candidate(work: TableWork) -> bool:

@@ -481,9 +481,8 @@ def take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> Non
     """
     while (holder := lock.take()) is not None:
         require_over(holder)
-        # Another command may have done so a moment before, and have it now.
-        if lock.holder() == holder:
-            lock.release()
+        # Another command may have done so a moment before, and have it now: then nothing is dropped.
+        lock.release(holder)
 
 
 def release(lock: GroupLock) -> list[str]:

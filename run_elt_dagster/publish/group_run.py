@@ -17,6 +17,7 @@ from run_elt_dagster.publish.group_exchange import (
     TableOfGroupError,
     about,
     is_exchanged,
+    is_overtaken,
     of_another_run,
 )
 from run_elt_dagster.publish.group_lock import Act, GroupLock, GroupNote, lock_of
@@ -219,13 +220,16 @@ class GroupRun:
         for _ in range(EXCHANGES):
             if superseded := self._let_newer_go_first(works):
                 return superseded
-            lock = self._taken_lock(works[0])
+            lock, is_done = self._taken_lock(works[0]), False
             try:
-                if self._stand_still(works):
+                if is_done := self._stand_still(works):
                     self._exchange(works, lock)
-                    return {}
             finally:
-                self._release(lock, works)
+                was_held = self._release(lock, works)
+            if is_done and not was_held:
+                self._require_published(works, lock)
+            if is_done:
+                return {}
         raise TableOfGroupError(works[0], self._moving(works[0]))
 
     def _publish_in_one_transaction(self, works: Sequence[TableWork]) -> Mapping[Key, Exception]:
@@ -240,7 +244,7 @@ class GroupRun:
         if newer := next((each.superseded_by for each in self._ended.values() if each.superseded_by), None):
             raise TableOfGroupError(works[0], of_another_run(works[0], Marker("run", newer)))
         lock = self._taken_lock(works[0])
-        exchange = GroupTransaction(self._runner.unstoppable(), list(self._held.values()))
+        exchange = GroupTransaction(self._runner.unstoppable(), list(self._held.values()), lock)
         try:
             exchange.publish()
         finally:
@@ -295,9 +299,10 @@ class GroupRun:
         """
         if holder.is_over(self._runner.run.is_live, now=self._clock()):
             self._end_exchange(lock.relation, holder)
-            if lock.holder() == holder:
+            left = lock.holder()
+            if left is not None and left.exchange == holder.exchange:
                 # It could not be ended. This run exchanges all of the tables, so what was half done is whole afterwards.
-                GroupLock(self._runner.unstoppable(), lock.relation, holder).release()
+                lock.release(left)
             return waited
         if waited >= work.patience.wait_seconds:
             raise PublishRefusedError(
@@ -344,15 +349,32 @@ class GroupRun:
     # Whether some tables may be exchanged and others not.
     _is_open = False
 
-    def _release(self, lock: GroupLock, works: Sequence[TableWork]) -> None:
+    def _release(self, lock: GroupLock, works: Sequence[TableWork]) -> bool:
+        """Give the lock back; return whether this run had it until then."""
         if self._is_open:
-            return
+            return True
         try:
-            lock.release()
+            return lock.release()
         except StatementError as error:
             works[0].warnings.append(
                 f"publish_group {self.name}: {lock.relation} could not be dropped: {error}. The next run of the group drops it."
             )
+        return True
+
+    def _require_published(self, works: Sequence[TableWork], lock: GroupLock) -> None:
+        """Require that readers see the rows of this run, or newer ones, where somebody has taken its lock while it published.
+
+        Raises:
+            TableOfGroupError: They do not, or Snowflake does not say.
+        """
+        for work in works:
+            with about(work):
+                work.is_unknown = True
+                work.inspect()
+                work.is_unknown = False
+        if lost := [work for work in works if not (is_exchanged(work) or is_overtaken(work))]:
+            self._is_open = True
+            raise TableOfGroupError(lost[0], PublishRefusedError(lock.lost()))
 
     def _moving(self, work: TableWork) -> PublishRefusedError:
         return PublishRefusedError(

@@ -13,6 +13,7 @@ from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_exchange import TableOfGroupError, about, of_another_run
+from run_elt_dagster.publish.group_lock import GroupLock
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 from run_elt_dagster.publish.partitions import (
     Markers,
@@ -61,14 +62,15 @@ class GroupTransaction:
     Args:
         runner: Sends the statements, whether the run is interrupted or not.
         members: The tables.
+        lock: The lock of their group, taken.
 
     Attributes:
         is_open: Whether it may be committed though nobody knows, or a table is left that readers should not see. Then the lock has to stay.
         broken_after: What was raised after the commit, by the table: readers see the new rows of all of them.
     """
 
-    def __init__(self, runner: StatementRunner, members: Sequence[Member]) -> None:
-        self._runner = runner
+    def __init__(self, runner: StatementRunner, members: Sequence[Member], lock: GroupLock) -> None:
+        self._runner, self._lock = runner, lock
         for member in members:
             member.work.runner, member.work.stage = runner, "publish"
         order = [work.target for work in in_order([member.work for member in members])]
@@ -144,6 +146,7 @@ class GroupTransaction:
             self._take_locks(fresh)
             # Nobody else publishes now, and no transaction of before is under way.
             self._set_unknown(is_unknown=False)
+            self._require_own(fresh)
             markers = [exchange.noted(fresh) for _, exchange in self._exchanges]
             is_superseded = self._is_superseded(markers)
             done: list[Any] = []
@@ -168,6 +171,18 @@ class GroupTransaction:
                 answer = work.send(lock_sql(work.target), once=True, runner=fresh)
                 if not (answer.rows and int(answer.rows[0][0])):
                     raise PublishRefusedError(_without_lock(work))
+
+    def _require_own(self, fresh: StatementRunner) -> None:
+        """Require the lock of the group, and the tables that this run has created.
+
+        Who takes the run for dead writes so into the lock of the group first, and then asks the notes, under the locks of the tables. So
+        either the run finds it here, or the notes say that the run has committed.
+        """
+        with about(self._first):
+            self._lock.require(fresh)
+        for work, exchange in self._exchanges:
+            with about(work):
+                exchange.require_created(fresh)
 
     def _is_superseded(self, markers: Sequence[Markers]) -> bool:
         """Return whether a newer run has published all rows in question, of all tables.

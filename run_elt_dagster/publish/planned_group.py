@@ -13,7 +13,7 @@ from run_elt_dagster.model.names import Key, quote_identifier, quote_literal
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.grants import show_grants_sql
-from run_elt_dagster.publish.group_lock import Act, GroupNote, create_lock_sql, lock_of
+from run_elt_dagster.publish.group_lock import Act, GroupNote, create_lock_sql, holder_sql, lock_of
 from run_elt_dagster.publish.group_run import in_group
 from run_elt_dagster.publish.group_transaction import is_in_one_transaction
 from run_elt_dagster.publish.guards import STREAMS_SQL, TargetInventory, inventory_sql, policies_sql
@@ -189,10 +189,13 @@ class _Exchange:
         yield PlannedStatement("publish", create_lock_sql(self._lock, self._note))
         yield from looks
         for step in (self._keep, self._prepare, self._exchange, self._finish, self._drop_kept):
+            if step == self._exchange:
+                yield self._holder()
             for each in self._by_turns:
                 yield from (PlannedStatement("publish", sql, each.table.name) for sql in step(each))
             if step == self._exchange:
                 yield from self._transaction()
+        yield self._holder()
         yield PlannedStatement("publish", drop_sql(self._lock))
         for each in self._planned:
             yield PlannedStatement("clean-up", drop_sql(each.candidate), each.table.name)
@@ -208,8 +211,13 @@ class _Exchange:
         for each in sorted(order, key=lambda each: each.existing is None):
             yield from of(each, each.before_rows())
         yield PlannedStatement("publish", begin_sql(RUN_ID))
+        for each in order:
+            yield from of(each, [lock_sql(each.target)])
+        yield self._holder()
+        # Whether those that this run has created are still there.
+        created = [each for each in order if each.existing is None]
         steps: Sequence[Callable[[PlannedTable], Iterable[str]]] = (
-            lambda each: [lock_sql(each.target)],
+            lambda each: [each.look()] if each in created else [],
             lambda each: [each.noted_rows()],
             PlannedTable.rows,
         )
@@ -219,9 +227,14 @@ class _Exchange:
         yield PlannedStatement("publish", "COMMIT")
         for each in order:
             yield from of(each, each.after_rows())
+        yield self._holder()
         yield PlannedStatement("publish", drop_sql(self._lock))
         for each in self._planned:
             yield PlannedStatement("clean-up", drop_sql(each.candidate), each.table.name)
+
+    def _holder(self) -> PlannedStatement:
+        """Return the look whether somebody has taken the lock from the run."""
+        return PlannedStatement("publish", holder_sql(self._lock))
 
     def _keep(self, each: PlannedTable) -> Iterator[str]:
         if each.table.publish == "clone" and each.existing is not None:

@@ -245,6 +245,19 @@ class RowExchange(ABC, Generic[Done]):
             # A new column has no rows yet. The candidate's come when it is protected.
             self._governance.protect_object(is_in_place=True)
 
+    def require_created(self, fresh: StatementRunner) -> None:
+        """Require the table that this run has created, where it has: it is what the transaction only notes.
+
+        Raises:
+            StatementError: It is gone, or another one has its name. All begins anew then.
+        """
+        if not self._is_own:
+            return
+        self._inspect(fresh)
+        if not self._is_own:
+            problem = f"{self._work.target} was created a moment ago, and is not the same table any more"
+            raise StatementError(problem, errno=OBJECT_MISSING, query_id=None, answered=True)
+
     def _protect_the_first(self) -> None:
         """Give the candidate what the first table has from its creation: a clone has its policies and tags.
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,10 +23,13 @@ from run_elt_dagster.model.checks import Checks
 from run_elt_dagster.model.lineage import catalogue
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.group_lock import GroupNote, operator
+from run_elt_dagster.publish.group_recovery import end_left_exchanges
 from run_elt_dagster.publish.kept import Kept
 from run_elt_dagster.publish.kept_group import GroupPublisher
+from run_elt_dagster.publish.preflight import read_targets
 from run_elt_dagster.publish.run import run_tables
-from run_elt_dagster.settings import AlertSettings, Settings
+from run_elt_dagster.settings import AlertSettings, PublishOptions, Settings
+from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 from run_elt_dagster_tests.faults.groups import GroupCell, publish_old_group, seen_of_group
 from run_elt_dagster_tests.faults.laboratory import (
     PROCESSES,
@@ -41,8 +45,8 @@ from run_elt_dagster_tests.support.embedded import account_variables, simulated_
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
-# Two looks, the lock, two looks, and the grants of two tables: then the first swap.
-FIRST_SWAP = 9
+# Two looks, the lock, two looks, the grants of two tables, and who has the lock: then the first swap.
+FIRST_SWAP = 10
 
 
 @dataclass
@@ -201,3 +205,27 @@ def test_next_run_ends_what_a_killed_command_has_begun_to_publish_by_hand(lab: F
     assert [
         f"published publish_group {cell.group}" in each and "the exchange is done now" in each for each in told
     ] == [True]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("removed", "new"), [(0, (2, 2)), (1, (2, 1))], ids=["exchanged", "waiting"])
+def test_table_whose_file_was_removed_keeps_the_exchange_of_no_other_open(
+    lab: FaultLab, removed: int, new: tuple[int, int]
+) -> None:
+    cell = KilledCell(6 + removed)
+    half_published(lab, cell, run, lab.account.arguments, cell.declared(), cell.run_id)
+    left = [table for number, table in enumerate(cell.declared()) if number != removed]
+    with open_session(lab.account.arguments) as session:
+        runner = StatementRunner(session, RunContext("look"), threading.Event())
+        found = read_targets(runner, left, database=session.database, check_policies=False)
+        known, options = catalogue(left), PublishOptions()
+        (ended,) = end_left_exchanges(runner, known, found, database=session.database, options=options)
+    assert seen_of_group(lab, cell) == new
+    gone = cell.declared()[removed].name
+    assert f"No file declares {gone} any more" in ended.words
+    assert ended.state == ("forward" if removed == 0 else "declared")
+    like = [f"{name.upper()}" for name in cell.names]
+    names = {
+        name for (name,) in lab.sql("select table_name from information_schema.tables where table_schema = 'ANALYTICS'")
+    }
+    assert {name for name in names if any(each in name for each in [*like, cell.lock])} == set(like)

@@ -166,8 +166,8 @@ def test_fault_at_any_statement_of_the_exchange(
 def test_next_run_ends_what_a_killed_one_has_begun_and_then_publishes(lab: FaultLab) -> None:
     cell = GroupCell(next(NUMBERS), "swap", first=False, fault="killed")
     publish_old_group(lab, cell)
-    # Two looks, the lock, two looks, and the grants of two tables: then the first swap.
-    cell.index = 9
+    # Two looks, the lock, two looks, the grants of two tables, and who has the lock: then the first swap.
+    cell.index = 10
     lab.cells[cell.run_id] = cell
     _outcomes(lab, cell)
     assert "SWAP WITH" in cell.sent[-1]

@@ -2,16 +2,19 @@
 
 import json
 import threading
+from functools import partial
 
 import pytest
 
 from run_elt_dagster.dialect.errors import SqlError
+from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.group_lock import GroupNote
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases, effort
 from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.ended_groups import at_first, ended_by_another
 from run_elt_dagster_tests.support.local_server import METHODS, LocalServer
 
 NAMES = ("orders", "refunds", "totals")
@@ -243,3 +246,43 @@ def test_group_is_superseded_where_a_newer_run_has_dropped_all_of_its_candidates
         older = local_server.run_all("00000002", {"orders": f"{head} select 2 as v"})
     assert older["orders"].superseded_by == "00000003"
     assert local_server.reader.sql("select v from analytics.orders") == [(3,)]
+
+
+@pytest.mark.parametrize("publish", ["swap", pytest.param("clone", marks=pytest.mark.thorough)])
+def test_run_of_a_group_that_is_taken_for_dead_says_what_readers_see(local_server: LocalServer, publish: str) -> None:
+    """A second swap brings the old rows back, and the run had said that they are new."""
+    local_server.run_all("0000000A", group(1, publish))
+    texts = group(2, publish)
+    tables = [
+        parse_table_file(local_server.directory / f"{name}.sql", text, schema="analytics", table=name)
+        for name, text in texts.items()
+    ]
+    begins = {"swap": "ALTER TABLE", "clone": "CREATE OR REPLACE TABLE"}[publish]
+    is_dropping, has_ended = threading.Event(), threading.Event()
+    ended: list[Background] = []
+
+    def take_for_dead() -> None:
+        ended.append(Background(partial(ended_by_another, local_server, tables)))
+        assert is_dropping.wait(PATIENCE_SECONDS)
+
+    def wait_for_the_run() -> None:
+        is_dropping.set()
+        assert has_ended.wait(PATIENCE_SECONDS)
+
+    exchange = at_first(begins, take_for_dead, has={"swap": "SWAP WITH", "clone": "COPY GRANTS"}[publish])
+    clean_up = at_first("DROP TABLE", wait_for_the_run, has='."TEMP_')
+
+    def hook(event: StatementEvent) -> None:
+        exchange(event)
+        clean_up(event)
+
+    with local_server.account.hooked(hook):
+        run = Background(partial(local_server.run_all, "0000000B", texts))
+        assert is_dropping.wait(PATIENCE_SECONDS)
+        try:
+            outcomes = run.result()
+        finally:
+            has_ended.set()
+        ended[0].result()
+    now = seen(local_server)
+    assert [each.published for each in outcomes.values()] == [now == (2,) * len(now)] * len(outcomes)

@@ -18,6 +18,7 @@ from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.rebuild import RebuildPlan
 from run_elt_dagster.publish.group_lock import GroupLock, GroupNote, lock_of, operator
 from run_elt_dagster.publish.group_part_rollback import GroupPartRollback, GroupPartRollbackPlan
+from run_elt_dagster.publish.group_recovery import EndedExchange
 from run_elt_dagster.publish.group_rollback import LockOfOne, alone_in_group
 from run_elt_dagster.publish.guards import PublishRefusedError
 from run_elt_dagster.publish.kept_group import GroupPublisher
@@ -33,6 +34,7 @@ from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
 from run_elt_dagster_tests.support.effort import effort
 from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.ended_groups import at_first, ended_by_another
 from run_elt_dagster_tests.support.history import lay_empty_history
 from run_elt_dagster_tests.support.local_server import LocalServer
 
@@ -488,3 +490,40 @@ def test_rebuild_of_an_increment_builds_its_group_and_replaces_all_of_its_rows(p
     assert project.materialize(selection=selection, config=json.loads(given["--config-json"])).success
     assert project.sql(BOTH) == [(3, 3)]
     assert project.sql(COUNTED) == [(1, 1)]
+
+
+@pytest.mark.parametrize("sql", ["BEGIN", pytest.param("COMMIT", marks=pytest.mark.thorough)])
+def test_run_that_is_taken_for_dead_says_published_only_where_its_tables_stand(
+    local_server: LocalServer, sql: str
+) -> None:
+    """Who ends its exchange drops the tables that it has just created, or waits for its transaction."""
+    ended: list[Background] = []
+
+    def end() -> None:
+        ended.append(Background(partial(ended_by_another, local_server, growing(1))))
+        if sql == "BEGIN":
+            ended[0].result()
+
+    with local_server.account.hooked(at_first(sql, end)):
+        outcomes = run(local_server, growing(1), "00000001")
+    (told,) = ended[0].result()
+    there = {"ORDERS", "TOTALS"} & local_server.tables()
+    assert told.state == {"BEGIN": "back", "COMMIT": "forward"}[sql]
+    assert [each.published for each in outcomes.values()] == [bool(there)] * 2
+    assert len(there) in (0, 2)
+    assert {name for name in local_server.tables() if "GROUP" in name} == set()
+
+
+def test_new_tables_whose_file_was_removed_go_with_the_others_of_a_dead_run(local_server: LocalServer) -> None:
+    told: list[EndedExchange] = []
+
+    def end() -> None:
+        orders, _ = growing(1)
+        told.extend(ended_by_another(local_server, [orders]))
+
+    with local_server.account.hooked(at_first("BEGIN", end)):
+        run(local_server, growing(1), "00000001")
+    (ended,) = told
+    assert ended.state == "back"
+    # The candidate of the declared one is what its file says of it.
+    assert local_server.tables() == {"RUN_ELT_PARTITIONS", "TEMP_ORDERS__00000001"}
