@@ -37,7 +37,7 @@ BEGIN_SECONDS = GIVEN_UP_SECONDS - SEND_SECONDS
 
 
 class ReceiversUnusableError(Exception):
-    """A receiver that a person must correct."""
+    """A receiver that a person must correct, or a part of the look that failed."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,17 @@ def tell_receivers(
         What waits, for the tick.
 
     Raises:
-        ReceiversUnusableError: A person must act, with the remedy. What could be done was done.
+        ReceiversUnusableError: A person must act, with the remedy, or a part of the look failed. What could be done was done.
     """
     receivers, location = receivers_of(alerts.settings), alerts.location
     before = read_ledger(instance, location)
     ledger = mark_taken(instance, before) if before is not None else new_ledger(alerts.clock())
     ledger = _with_results(ledger, desk.courier.results(), now=alerts.clock(), log=log)
     names = [each.name for each in receivers]
-    newsroom = Newsroom(alerts, instance, ledger, names, seen=desk.seen, log=log, is_without_slack=is_without_slack)
+    pagers = [each.name for each in receivers if each.keeps_incidents]
+    newsroom = Newsroom(
+        alerts, instance, ledger, names, seen=desk.seen, log=log, is_without_slack=is_without_slack, pagers=pagers
+    )
     ledger = newsroom.look(surely_ours=surely_ours)
     ledger, attempts = begun(ledger, receivers, desk.courier, now=alerts.clock(), style=alerts.style())
     if ledger != before:
@@ -260,9 +263,8 @@ def _with_results(
 
 
 def _report_unusable(ledger: ReceiverLedger) -> None:
-    """Let the tick fail while a person must act: the page of the sensors shows it, with the remedy."""
+    """Let the tick fail while a person must act, or a part of the look fails: the page of the sensors shows it, with the remedy."""
     found = {name: each.reason for name, each in ledger.standings.items() if each.status == "unusable"}
-    if found:
-        raise ReceiversUnusableError(
-            " ".join(f"The receiver {name} gets no alert: {why}" for name, why in found.items())
-        )
+    problems = [*(f"The receiver {name} gets no alert: {why}" for name, why in found.items()), *ledger.faults]
+    if problems:
+        raise ReceiversUnusableError(" ".join(problems))

@@ -5,7 +5,7 @@ each code location as its partition. The last one holds everything, and is writt
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -25,7 +25,11 @@ POSTING_SECONDS = 90
 SILENT_SECONDS = 300
 # The ledger is one event: so many alerts are kept one by one, and so many with their texts.
 MOST_NEWS, MOST_TEXTS = 200, 30
+# What ends an incident. A pager needs each by itself, with the incident's key.
+ENDS = ("recovered", "fresh")
 _LEDGER, _NOWHERE = "ledger", "-"
+# Before the id of what counts several alerts.
+COUNTED = "counted-"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class News:
     Attributes:
         id: Its own, in each message about it.
         what: What it says.
-        of: What it is about: the first run of an incident, a lateness, or a backfill; empty where it counts several alerts.
+        of: What it is about: the first run of an incident, a lateness, a backfill, or all that it counts.
         at: When there was a reason for it, in seconds since the epoch.
         title: One line.
         body: The text.
@@ -125,6 +129,8 @@ class ReceiverLedger:
         late: Of each lateness by its id, how many of its messages became alerts, its title, and the receivers that got it; none for all.
         backfills: Those that were told of.
         taking: Runs that are in it, and may not have the tag yet that says so.
+        counted: Of alerts that were counted, what each of these counts is about, and the receivers that get it. A pager has an incident of it.
+        faults: Which parts of the last look failed, in sentences.
     """
 
     began_at: float
@@ -136,6 +142,8 @@ class ReceiverLedger:
     )
     backfills: tuple[str, ...] = ()
     taking: tuple[str, ...] = ()
+    counted: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    faults: tuple[str, ...] = ()
 
     def of(self, receiver: str) -> Standing:
         """Return how a receiver stands."""
@@ -159,26 +167,40 @@ class ReceiverLedger:
         ]
         return replace(self, news=tuple(each for each in news if each.left))
 
-    def added(self, news: News) -> "ReceiverLedger":
-        """Return it with one more alert; where very many wait, it is counted."""
+    def added(self, news: News, *, pagers: Collection[str] = ()) -> "ReceiverLedger":
+        """Return it with one more alert; where very many wait, it is counted.
+
+        Args:
+            news: The alert.
+            pagers: The receivers that keep incidents: what ends one is never counted for them, or it stays open there for good.
+        """
         if not news.left:
             return self
         if len(self.news) < MOST_NEWS:
             has_room = sum(bool(each.body) for each in self.news) < MOST_TEXTS
             return replace(self, news=(*self.news, news if has_room else replace(news, body="")))
+        alone = tuple(name for name in news.left if name in pagers) if news.what in ENDS else ()
+        ledger = replace(self, news=(*self.news, replace(news, left=alone, body=""))) if alone else self
+        others = tuple(name for name in news.left if name not in alone)
+        return ledger.counting(replace(news, id=f"{news.id}+" if alone else news.id, left=others)) if others else ledger
+
+    def counting(self, news: News) -> "ReceiverLedger":
+        """Return it with one more alert that is only counted."""
         under_way = {id_ for standing in self.standings.values() for id_ in standing.sending}
         counting = (each for each in self.news if each.what == "more" and each.id not in under_way)
         known = next((each for each in counting if set(each.left) == set(news.left)), None)
         if known is None:
             # About no incident: what ends one of those that it counts must not take the others away.
-            return replace(self, news=(*self.news, replace(news, what="more", of="", body="")))
+            of = f"{COUNTED}{news.id}"
+            counted = {**self.counted, of: news.left}
+            return replace(self, news=(*self.news, replace(news, what="more", of=of, body="")), counted=counted)
         count = known.count + news.count
         more = replace(known, count=count, is_told=False, title=f"{count:,} more alerts, the last: {news.title}")
         return replace(self, news=tuple(more if each is known else each for each in self.news))
 
     def words(self, *, now: float) -> str:
-        """Return what is wrong in a sentence for each receiver, empty if nothing is."""
-        return " ".join(self._words_of(name, now=now) for name in self.standings if self._words_of(name, now=now))
+        """Return what is wrong in a sentence for each receiver and each part of the look that failed, empty if nothing is."""
+        return " ".join([*filter(None, (self._words_of(name, now=now) for name in self.standings)), *self.faults])
 
     def _words_of(self, name: str, *, now: float) -> str:
         standing, waiting = self.of(name), self.waiting(name)
@@ -251,6 +273,8 @@ def _from_json(kept: Any) -> ReceiverLedger:
         late={id_: (int(each[0]), str(each[1]), tuple(each[2:] and each[2])) for id_, each in kept["late"].items()},
         backfills=tuple(kept["backfills"]),
         taking=tuple(kept["taking"]),
+        counted={of: tuple(names) for of, names in kept.get("counted", {}).items()},
+        faults=tuple(kept.get("faults", ())),
     )
 
 

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 import dagster as dg
 
-from run_elt_dagster.alerts.backfills import backfill_message, failed_backfills
+from run_elt_dagster.alerts.backfills import FailedBackfill, backfill_message, failed_backfills
 from run_elt_dagster.alerts.blocks import Style
 from run_elt_dagster.alerts.failed_runs import (
     KEPT,
@@ -38,10 +39,10 @@ from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.message import failure_message, lost_message, repeat_message
 from run_elt_dagster.alerts.notes import Acknowledgement
-from run_elt_dagster.alerts.receivers_ledger import SILENT_SECONDS, Incident, News, ReceiverLedger, What
+from run_elt_dagster.alerts.receivers_ledger import ENDS, SILENT_SECONDS, Incident, News, ReceiverLedger, What
 from run_elt_dagster.alerts.receivers_ledger import read_ledger as read_receivers
 from run_elt_dagster.alerts.receivers_text import moment, plain_style, plain_text
-from run_elt_dagster.alerts.scope import Alerts, Sweep
+from run_elt_dagster.alerts.scope import RECEIVERS_SENSOR, Alerts, Sweep
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.runs.history import last_materialized_at
 from run_elt_dagster.runs.tags import RECEIVERS, bound, own
@@ -50,7 +51,9 @@ from run_elt_dagster.runs.tags import RECEIVERS, bound, own
 AGAIN_SECONDS = 12 * 3600
 # Of one look: 20 to 50 ms each. The next one goes on.
 TAKEN_PER_LOOK, TAKING_SECONDS = 100, 8
-MOST_INCIDENTS, MOST_MEMBERS = 200, 20
+MOST_INCIDENTS, MOST_MEMBERS = 500, 20
+# What ends an incident waits so long for a pager: otherwise the incident stays open there for good.
+ENDS_KEPT_SECONDS = 30 * 24 * 3600
 # More than Dagster's list is read: what is forgotten is told again.
 MOST_BACKFILLS = 500
 _ID_CHARACTERS = 8
@@ -84,8 +87,11 @@ class Newsroom:
         seen: Seen,
         log: logging.Logger,
         is_without_slack: bool = False,
+        pagers: Collection[str] = (),
     ) -> None:
         self._alerts, self._instance, self._seen, self._log = alerts, instance, seen, log
+        self._pagers = frozenset(pagers)
+        self._faults = list[str]()
         self._is_without_slack = is_without_slack
         self._receivers, self._now = tuple(receivers), alerts.clock()
         self._style = plain_style(alerts.style())
@@ -98,14 +104,35 @@ class Newsroom:
             surely_ours: Leave the runs to a later look that may be another code location's.
         """
         known = tuple(each.run_id for each in self.ledger.incidents)
-        self._take_recoveries(self.ledger.incidents)
-        self._take_failures(surely_ours=surely_ours)
-        # What failed and is published again by now is one alert.
-        self._take_recoveries([each for each in self.ledger.incidents if each.run_id not in known])
+        with self._part("for recoveries"):
+            self._take_recoveries(self.ledger.incidents)
+        with self._part("for failed runs"):
+            self._take_failures(surely_ours=surely_ours)
+        with self._part("for recoveries"):
+            # What failed and is published again by now is one alert.
+            self._take_recoveries([each for each in self.ledger.incidents if each.run_id not in known])
         if self._alerts.watched or self.ledger.late:
-            self._take_late_tables()
-        self._take_backfills()
+            with self._part("for late tables"):
+                self._take_late_tables()
+        with self._part("for failed backfills"):
+            self._take_backfills()
+        self._end_counted()
+        self.ledger = replace(self.ledger, faults=tuple(dict.fromkeys(self._faults)))
         return self.ledger
+
+    @contextmanager
+    def _part(self, what: str) -> Generator[None]:
+        """Let a part of the look, or one of what it looks at, fail by itself: what it has begun is left to the next look, and told."""
+        before = self.ledger
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the other alerts from the receivers
+            self.ledger = before
+            # The text may have what is secret, and the ledger is shown on a page.
+            self._faults.append(
+                f"The look {what} fails, got {type(error).__name__}. The log of the sensor {RECEIVERS_SENSOR} says why."
+            )
+            self._log.error(f"the look {what} failed, got {type(error).__name__}: {error}", exc_info=True)
 
     def _of_today(self, ledger: ReceiverLedger) -> ReceiverLedger:
         """Return the ledger with the receivers of today, and without what is too old to be sent."""
@@ -119,13 +146,18 @@ class Newsroom:
             left = tuple(name for name in each.left if name in standings)
             # Of one that nobody has got, all receivers of today do: a name can change while an alert waits.
             left = left if left or each.is_told else self._receivers
-            if each.at >= oldest and left:
-                news.append(replace(each, left=left))
-                continue
-            for name in left:
+            kept = left if each.at >= oldest else self._to_be_ended(each, left)
+            if kept:
+                news.append(replace(each, left=kept))
+            for name in set(left) - set(kept):
                 standings[name] = replace(standings[name], lost=standings[name].lost + each.count)
                 self._log.error(f"the alert {each.id} was not sent to the receiver {name} within 48 h: {each.title}")
         return replace(ledger, news=tuple(news), standings=standings)
+
+    def _to_be_ended(self, news: News, left: Sequence[str]) -> tuple[str, ...]:
+        """Return the pagers that an old alert ends an incident for: they were told of it, and nothing else closes it."""
+        is_end = news.what in ENDS and news.at >= self._now - ENDS_KEPT_SECONDS
+        return tuple(name for name in left if is_end and name in self._pagers)
 
     def _add(
         self, what: What, of: str, message: tuple[str, str], *, at: float | None = None, to: Sequence[str] = ()
@@ -134,7 +166,7 @@ class Newsroom:
         id_ = uuid4().hex[:_ID_CHARACTERS]
         at = self._now if at is None else at
         left = tuple(name for name in self._receivers if name in to or not to)
-        self.ledger = self.ledger.added(News(id_, what, of, at, title, body, left))
+        self.ledger = self.ledger.added(News(id_, what, of, at, title, body, left), pagers=self._pagers)
 
     def _to(self, names: Iterable[str], *, told: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return which receivers get an alert about some tables, and those that were told before: who got the first hears of the end.
@@ -158,8 +190,9 @@ class Newsroom:
         for record in self._due(without_interrupted(self._instance, new, until=started + TAKING_SECONDS / 2)):
             if time.monotonic() > started + TAKING_SECONDS:
                 break
-            self._take_failure(record, verifies=not taken)
-            taken.append(record.dagster_run.run_id)
+            with self._part(f"at run {record.dagster_run.run_id}"):
+                self._take_failure(record, verifies=not taken)
+                taken.append(record.dagster_run.run_id)
         self.ledger = replace(self.ledger, taking=(*self.ledger.taking, *taken))
 
     def _due(self, records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
@@ -187,8 +220,17 @@ class Newsroom:
             members = (run_id,) if is_in_parts(record.dagster_run) else ()
             at = ended_at_of(record)
             one = Incident(run_id, failure.fingerprint, at, at, self._now, message[0], members=members, to=to)
-            self.ledger = replace(self.ledger, incidents=(*self.ledger.incidents, one)[-MOST_INCIDENTS:])
+            self._open(one)
         return None
+
+    def _open(self, incident: Incident) -> None:
+        incidents = (*self.ledger.incidents, incident)
+        for each in incidents[:-MOST_INCIDENTS]:
+            self._log.error(
+                f"more than {MOST_INCIDENTS} incidents are open: the recovery of this one will not be told, and a pager keeps it open: "
+                f"{each.title} (run {each.run_id})"
+            )
+        self.ledger = replace(self.ledger, incidents=incidents[-MOST_INCIDENTS:])
 
     def _described(self, record: dg.RunRecord, *, verifies: bool) -> RunFailure | None:
         """Describe a run. Asking Snowflake takes up to 25 s: that is done for one run of a look."""
@@ -229,13 +271,16 @@ class Newsroom:
     def _take_recoveries(self, incidents: Sequence[Incident]) -> None:
         tables = self._tables_of(incidents)
         for incident in self._materialized_since(incidents, tables):
-            names = tables[incident.run_id]
-            if self._is_over(incident, names):
-                self._forget_untold(incident.run_id)
-                to = self._to(names, told=incident.to)
-                self._add("recovered", incident.run_id, _recovery(incident, names), to=to)
-                left = tuple(each for each in self.ledger.incidents if each.run_id != incident.run_id)
-                self.ledger = replace(self.ledger, incidents=left)
+            with self._part(f"at the recovery of run {incident.run_id}"):
+                self._take_recovery(incident, tables[incident.run_id])
+
+    def _take_recovery(self, incident: Incident, names: Sequence[str]) -> None:
+        if not self._is_over(incident, names):
+            return
+        self._forget_untold(incident.run_id)
+        self._add("recovered", incident.run_id, _recovery(incident, names), to=self._to(names, told=incident.to))
+        left = tuple(each for each in self.ledger.incidents if each.run_id != incident.run_id)
+        self.ledger = replace(self.ledger, incidents=left)
 
     def _tables_of(self, incidents: Sequence[Incident]) -> Mapping[str, tuple[str, ...]]:
         """Return the tables of the incidents, by the first run; those of some that were not known are read."""
@@ -271,6 +316,17 @@ class Newsroom:
             return are_parts_published(self._alerts, self._instance, records_of(self._instance, incident.members))
         return names_published_since(self._alerts, self._instance, names, since=incident.last_failed_at)
 
+    def _end_counted(self) -> None:
+        """Close at the pagers what counted several alerts, once nothing is open that it may have counted."""
+        if not self.ledger.counted or self.ledger.incidents or self.ledger.late:
+            return
+        for of, names in self.ledger.counted.items():
+            self._forget_untold(of)
+            if to := [name for name in self._receivers if name in names and name in self._pagers]:
+                title = "Published again: all tables of the alerts that were counted"
+                self._add("recovered", of, (title, "None of them is open any more."), to=to)
+        self.ledger = replace(self.ledger, counted={})
+
     def _forget_untold(self, of: str) -> None:
         """Take away what is over before a receiver was told of it: the next alert says both. What may have arrived stays."""
         under_way = {name: self.ledger.of(name).sending for name in self._receivers}
@@ -288,7 +344,8 @@ class Newsroom:
             # What waits for the digest is told there; without Slack there is none.
             is_told = lateness.is_told or self._is_without_slack
             if is_told and not is_quiet(self._alerts, lateness):
-                self._take_lateness(lateness)
+                with self._part(f"at {', '.join(lateness.tables)}, late,"):
+                    self._take_lateness(lateness)
         for id_, (_, title, to) in self.ledger.late.items():
             if id_ not in found and title:
                 # Its end was told to Slack, and dropped, between two looks: in time again, or not watched any more.
@@ -324,10 +381,14 @@ class Newsroom:
         for backfill in failed_backfills(self._alerts, self._instance, dict.fromkeys(self.ledger.backfills, "told")):
             if backfill.failed_at.timestamp() < self.ledger.began_at:
                 continue
-            message = plain_text(backfill_message(backfill, alerts=self._alerts, style=self._style))
-            self._add("backfill", backfill.id, message, at=backfill.failed_at.timestamp(), to=self._to(backfill.tables))
-            told = (*self.ledger.backfills, backfill.id)[-MOST_BACKFILLS:]
-            self.ledger = replace(self.ledger, backfills=told)
+            with self._part(f"at backfill {backfill.id}"):
+                self._take_backfill(backfill)
+
+    def _take_backfill(self, backfill: FailedBackfill) -> None:
+        message = plain_text(backfill_message(backfill, alerts=self._alerts, style=self._style))
+        self._add("backfill", backfill.id, message, at=backfill.failed_at.timestamp(), to=self._to(backfill.tables))
+        told = (*self.ledger.backfills, backfill.id)[-MOST_BACKFILLS:]
+        self.ledger = replace(self.ledger, backfills=told)
 
 
 def new_ledger(now: float) -> ReceiverLedger:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 from pydantic import SecretStr
 
-from run_elt_dagster.alerts import receivers_delivery, receivers_news
+from run_elt_dagster.alerts import receivers_delivery, receivers_ledger, receivers_news
 from run_elt_dagster.alerts.acknowledging import acknowledge, snooze
 from run_elt_dagster.alerts.all_is_well import problems
 from run_elt_dagster.alerts.health import health_of
@@ -514,6 +514,54 @@ def test_slow_pager_gets_what_there_was_no_time_for_at_the_next_look(
     for number in (1, 2):
         receiving.tell(15)
         assert [each["dedup_key"] for each in hook.taken] == runs[:number]
+
+
+@pytest.mark.parametrize("hours", [0, pytest.param(60, marks=pytest.mark.thorough)])
+def test_recovery_closes_each_incident_at_the_pager_though_very_many_wait(
+    receiving: Receiving, hook: ReceiverStandIn, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    from apprise.plugins import pagerduty  # noqa: PLC0415 - an extra
+
+    monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"http://127.0.0.1:{hook.port}/")
+    monkeypatch.setattr(receivers_ledger, "MOST_NEWS", 1)
+    receiving.settings = settings_of("pager=pagerduty://integration@apikey0123")
+    receiving.publish()
+    receiving.fail_apart(3)
+    receiving.tell()
+    open_ = [each["dedup_key"] for each in hook.taken if each["event_action"] == "trigger"]
+    # The first by itself, and one that counts two.
+    assert len(open_) == 2
+    hook.status = 503
+    receiving.publish()
+    receiving.tell(15)
+    hook.status = 200
+    receiving.tell(hours * HOUR)
+    receiving.tell(600)
+    closed = {each["dedup_key"] for each in hook.taken if each["event_action"] == "resolve"}
+    assert closed >= set(open_)
+    assert len(closed) == 4
+    assert receiving.kept.news == ()
+
+
+def test_part_of_the_look_that_fails_for_good_holds_up_no_other_alert_and_is_told(
+    receiving: Receiving, hook: ReceiverStandIn
+) -> None:
+    receiving.settings = settings_of(f"hook={hook.hook}")
+    receiving.publish()
+    receiving.tell()
+    with receiving.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(sqlalchemy.text("alter table bulk_actions rename to gone"))
+    receiving.fail()
+    with pytest.raises(ReceiversUnusableError, match="The look for failed backfills fails, got OperationalError"):
+        receiving.tell(15)
+    assert [each["title"] for each in hook.taken] == [FAILED]
+    assert not receiving.passes()
+    with receiving.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(sqlalchemy.text("alter table gone rename to bulk_actions"))
+    receiving.publish()
+    receiving.tell(15)
+    assert [each["title"] for each in hook.taken] == [FAILED, "Published again: analytics.mau"]
+    assert receiving.passes()
 
 
 @pytest.mark.thorough

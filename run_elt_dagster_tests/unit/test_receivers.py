@@ -1,6 +1,7 @@
 """The receivers' addresses and texts."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,24 @@ def test_counts_of_what_is_too_much_stay_few_and_are_about_no_incident() -> None
     ledger = ReceiverLedger(0)
     for number in range(MOST_NEWS + 100):
         ledger = ledger.added(news(number, left=("a",) if number % 2 else ("b",)))
-    counts = [(each.what, each.of, each.left, each.count) for each in ledger.news[MOST_NEWS:]]
-    assert counts == [("more", "", ("b",), 50), ("more", "", ("a",), 50)]
+    counts = [(each.what, each.of.split("-")[0], each.left, each.count) for each in ledger.news[MOST_NEWS:]]
+    assert counts == [("more", "counted", ("b",), 50), ("more", "counted", ("a",), 50)]
+
+
+def test_end_of_an_incident_is_never_counted_for_a_pager() -> None:
+    """Counted, it would close nothing there: the incident would stay open, and somebody would be called for it."""
+    ledger = ReceiverLedger(0)
+    for number in range(MOST_NEWS + 1):
+        ledger = ledger.added(news(number, left=("a", "pager")), pagers=["pager"])
+    for number in (7, 8):
+        end = replace(news(number, left=("a", "pager")), what="recovered", of=f"run{number}")
+        ledger = ledger.added(end, pagers=["pager"])
+    ends = [(each.of, each.left, each.body) for each in ledger.news if each.what == "recovered"]
+    assert ends == [("run7", ("pager",), ""), ("run8", ("pager",), "")]
+    assert [(each.left, each.count) for each in ledger.news if each.what == "more"] == [
+        (("a", "pager"), 1),
+        (("a",), 2),
+    ]
 
 
 def test_settings_without_receivers_have_none() -> None:
