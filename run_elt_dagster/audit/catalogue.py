@@ -103,7 +103,7 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
     here = f"TABLE_SCHEMA = {quote_literal(target.schema)}"
     tables = (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT, "
-        "'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
+        "'created', DATE_PART(EPOCH_MICROSECOND, CREATED), 'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
         f"FROM {catalogue}.TABLES WHERE {here} AND (TABLE_NAME = {quote_literal(target.name)} "
         f"OR LEFT(TABLE_NAME, {len(prefix)}) = {quote_literal(prefix)}))"
     )
@@ -117,7 +117,15 @@ def inspection_columns_sql(target: Relation, candidate: Relation, *, prefix: str
 def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Relation) -> Inspection:
     """Return what the two JSON arrays of `inspection_columns_sql` say."""
     rows = _rows(tables)
-    listed = [TableVersion(str(row["name"]), _whole(row.get("rows")), str(row.get("comment") or "")) for row in rows]
+    listed = [
+        TableVersion(
+            str(row["name"]),
+            _whole(row.get("rows")),
+            str(row.get("comment") or ""),
+            created_at=_moment(row.get("created")),
+        )
+        for row in rows
+    ]
     by_table = columns_of(columns)
     return Inspection(
         next((table for table in listed if table.name == target.name), None),
@@ -125,11 +133,15 @@ def inspection_of(tables: Any, columns: Any, *, target: Relation, candidate: Rel
         by_table.get(target.name, ()),
         by_table.get(candidate.name, ()),
         next((_whole(row.get("bytes")) for row in rows if row["name"] == candidate.name), None),
-        next((_EPOCH + timedelta(microseconds=int(row["now"])) for row in rows if row.get("now") is not None), None),
+        next((_moment(row["now"]) for row in rows if row.get("now") is not None), None),
     )
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(microseconds: Any) -> datetime | None:
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=int(microseconds))
 
 
 def columns_of(listed: Any) -> dict[str, tuple[Column, ...]]:

@@ -66,6 +66,11 @@ class Marker:
         return self.run_id.removeprefix(_ROLLED_BACK).rstrip(_FURTHER)
 
     @property
+    def times_further(self) -> int:
+        """How many versions more such a rollback has gone back."""
+        return len(self.run_id) - len(self.run_id.rstrip(_FURTHER))
+
+    @property
     def order(self) -> tuple[str, str]:
         """What makes a later snapshot greater."""
         return (self.at, self.run_id)
@@ -235,6 +240,15 @@ def put_back_from(comment: str | None) -> Marker | None:
     """Return that run, None if no rollback has put these rows back."""
     found = _PUT_BACK.search(comment or "")
     return Marker("withdrawn", found[1], found[2]) if found else None
+
+
+def taken_back_of(comment: str | None) -> Marker | None:
+    """Return the marker of the run whose rows a rollback has taken away from readers of a table; None without a rollback.
+
+    After one by Time Travel, it has the start of the id of the run alone.
+    """
+    marker = marker_in(comment)
+    return put_back_from(comment) or (marker if marker is not None and marker.is_rolled_back else None)
 
 
 def comment_of(

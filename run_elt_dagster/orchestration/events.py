@@ -206,7 +206,11 @@ def _increment(outcome: "TableOutcome") -> Mapping[str, Any]:
 def _findings(outcome: "TableOutcome") -> Mapping[str, str]:
     """Return what did not stop the publishing but should be looked at."""
     warned = ", ".join(audit.audit.name for audit in outcome.audits if not audit.passed)
-    findings = {"checks_warned": warned, "schema_changes": "; ".join(outcome.schema_changes)}
+    findings = {
+        "checks_warned": warned,
+        "schema_changes": "; ".join(outcome.schema_changes),
+        "replaced_meanwhile": outcome.replaced,
+    }
     return {name: text for name, text in findings.items() if text}
 
 

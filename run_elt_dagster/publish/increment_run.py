@@ -51,7 +51,7 @@ class IncrementRun(InPlaceRun):
         except StatementError as error:
             self._audits = auditor.unanswered(error)
             raise
-        work.standing = work.inspection.target
+        work.take_look()
         asked_at = work.inspection.asked_at
         # A kept candidate has the moment of its first audit.
         work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
@@ -133,6 +133,7 @@ class IncrementRun(InPlaceRun):
             seconds=work.seconds,
             query_ids=work.query_ids,
             warnings=tuple(work.warnings),
+            replaced=work.replaced,
             failure=self._failure,
             superseded_by=merged.superseded_by if merged is not None else None,
             schema_changes=schema_changes(work.inspection),

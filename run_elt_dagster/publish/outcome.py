@@ -6,6 +6,7 @@ from typing import Literal
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import AuditOutcome
+from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.production import Production
@@ -97,6 +98,9 @@ class TableOutcome:
         seconds: Duration of each stage that ran.
         query_ids: The last query of each stage that ran.
         warnings: What did not stop the publishing but should be looked at.
+        replaced: What somebody else had put into the place of the target while the run went on, in words; empty if nobody had.
+        taken_back: The run whose rows a person had taken back before the run, as the comment of the table had it; None if nobody had.
+        taken_back_to: How many rows readers saw then, where that is known.
         failure: Why it was not published.
         skipped_because: The failed tables and the broken files that it reads, directly or not; not empty if it was skipped.
         held_back_by: The tables of its group that were not published, and the broken files; not empty if it passed its audits and was
@@ -119,6 +123,9 @@ class TableOutcome:
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     query_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: tuple[str, ...] = ()
+    replaced: str = ""
+    taken_back: Marker | None = None
+    taken_back_to: int | None = None
     failure: Failure | None = None
     skipped_because: tuple[Key, ...] = ()
     held_back_by: tuple[Key, ...] = ()

@@ -65,7 +65,7 @@ class SliceRun(InPlaceRun):
             self._verdicts = PartitionVerdicts(auditor.unanswered(error), work.inspection)
             raise
         work.inspection = self._verdicts.inspection
-        work.standing = work.inspection.target
+        work.take_look()
         asked_at = work.inspection.asked_at
         # A kept candidate has the moment of its first audit.
         work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
@@ -197,6 +197,7 @@ class SliceRun(InPlaceRun):
             seconds=work.seconds,
             query_ids=work.query_ids,
             warnings=tuple(work.warnings),
+            replaced=work.replaced,
             failure=self._failure,
             superseded_by=superseding[-1] if is_superseded else None,
             schema_changes=schema_changes(inspection),

@@ -188,7 +188,7 @@ class TableRun:
         asked_at = work.inspection.asked_at
         work.audited_at = work.audited_at or (instant(asked_at) if asked_at is not None else "")
         self._audited = work.inspection
-        work.standing = work.inspection.target
+        work.take_look()
         self._require_a_candidate()
         self._warn_of_findings()
         if self._governance.has_policies:
@@ -354,6 +354,9 @@ class TableRun:
             seconds=work.seconds,
             query_ids=work.query_ids,
             warnings=tuple(work.warnings),
+            replaced=work.replaced,
+            taken_back=work.taken_back,
+            taken_back_to=work.taken_back_to,
             failure=self._failure,
             superseded_by=self._superseded_by,
             schema_changes=schema_changes(work.inspection),

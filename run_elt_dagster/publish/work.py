@@ -15,6 +15,7 @@ from run_elt_dagster.model.candidate import (
     audited_note,
     candidate_of,
     comment_of,
+    taken_back_of,
     target_of,
 )
 from run_elt_dagster.model.increment import Start
@@ -27,6 +28,18 @@ from run_elt_dagster.publish.statements import Protection, after_clone_sql, afte
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunStoppedError, StatementRunner
 from run_elt_dagster.snowflake.session import Answer, StatementError
+
+# What two questions to the catalogue may differ by for one object.
+_SAME_SECONDS = 0.001
+
+
+def is_same(one: TableVersion | None, other: TableVersion) -> bool:
+    """Return whether two looks have found the same object, where both say when it was created."""
+    if one is None:
+        return False
+    if one.created_at is None or other.created_at is None:
+        return True
+    return abs((one.created_at - other.created_at).total_seconds()) < _SAME_SECONDS
 
 
 class TableWork:
@@ -58,6 +71,9 @@ class TableWork:
         seconds: Duration of each stage.
         query_ids: The last query of each stage.
         warnings: What did not stop the publishing but should be looked at.
+        taken_back: The run whose rows a person had taken back when the run began; None if nobody had.
+        taken_back_to: How many rows readers saw then.
+        replaced: What somebody else has put into the place of the target since the run has looked at it first, in words; empty if nobody has.
     """
 
     def __init__(
@@ -88,7 +104,11 @@ class TableWork:
         self.seconds: dict[str, float] = {}
         self.query_ids: dict[str, str] = {}
         self.warnings: list[str] = []
+        self.replaced = ""
         self.take(inventory)
+        self._known = self.standing
+        self.taken_back = taken_back_of(self.existing.comment) if self.existing is not None else None
+        self.taken_back_to = self.existing.rows if self.existing is not None else None
 
     def take(self, inventory: TargetInventory) -> None:
         """Go by another look at the target schemas from now on."""
@@ -176,8 +196,35 @@ class TableWork:
             Their values.
         """
         self.inspection, asked = self.auditor(runner).inspect_with(*more)
-        self.standing = self.inspection.target
+        self.take_look()
         return asked
+
+    def take_look(self) -> None:
+        """Go by the last look at the catalogue; where it shows that somebody else has replaced the target, warn."""
+        known, found = self._known, self.inspection.target
+        self.standing = self._known = found
+        if (known is None and found is None) or (known is not None and known.marker == self.marker()):
+            # What this run has published it may have taken back.
+            return
+        if found is not None and (is_same(known, found) or self._is_of_a_run(known, found)):
+            return
+        words = found.words if found is not None else "nothing"
+        if found is not None and found.created_at is not None:
+            words += f", created {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        was = f"the table with {known.words}" if known is not None else "no table"
+        self.replaced = words
+        self.warnings.append(
+            f"{self.table.name}: somebody else has changed {self.target} while this run went on. There was {was}, and then {words}. The run "
+            "publishes all the same. Find in Snowflake's history who has done it. Time Travel and UNDROP TABLE have the rows, for as long "
+            "as Snowflake keeps them."
+        )
+
+    def _is_of_a_run(self, known: TableVersion | None, found: TableVersion) -> bool:
+        """Return whether a run, this one too, has published what stands there now."""
+        marker, before = found.marker, known.marker if known is not None else None
+        if marker is None or marker.state not in ("run", "publishing"):
+            return False
+        return before is None or marker.order > before.order
 
     def looks_afresh(self) -> bool:
         """Ask the catalogue in a session of its own, and return whether it answered."""

@@ -14,6 +14,7 @@ from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases
 from run_elt_dagster_tests.support.embedded import Background
+from run_elt_dagster_tests.support.ended_groups import at_first
 from run_elt_dagster_tests.support.local_server import METHODS, NEW, OLD, LocalServer, mau
 
 ANNOUNCEMENT = "[run_elt publishing"
@@ -335,3 +336,23 @@ def test_run_whose_candidate_a_newer_run_takes_away_is_superseded_without_a_verd
     assert outcome.failure is None
     assert (outcome.superseded_by, outcome.audits) == ("0000000C", ())
     assert local_server.seen() == [(7, 3, 3)]
+
+
+@pytest.mark.parametrize("publish", cases([*METHODS, "increment"], usual=["clone"]))
+def test_table_that_somebody_replaces_while_the_run_builds_is_told(local_server: LocalServer, publish: str) -> None:
+    more = "increment: {column: at, key: n}"
+    text = mau(3, 1, publish=publish)
+    if publish == "increment":
+        text = f"/* elt\n{more}\nelt */ select 1 as n, 1::int as v, '2024-01-01'::timestamp_ntz as at"
+    assert local_server.run("00000001", text).warnings == ()
+    columns = ", '2024-01-01'::timestamp_ntz as at" if publish == "increment" else ""
+    theirs = f"create or replace table analytics.mau as select 1::int as n, 9::int as v{columns}"
+    replace = at_first("CREATE OR REPLACE TABLE", lambda: local_server.reader.sql(theirs), has="TEMP_MAU__00000002")
+    with local_server.account.hooked(replace):
+        outcome = local_server.run("00000002", text)
+    assert outcome.replaced.startswith("1 row")
+    told = [each for each in outcome.warnings if "somebody else has changed RUN_ELT.ANALYTICS.MAU" in each]
+    assert len(told) == 1
+    assert "There was the table with" in told[0]
+    # The next run finds what this one has published.
+    assert local_server.run("00000003", text).replaced == ""

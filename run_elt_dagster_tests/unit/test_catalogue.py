@@ -16,7 +16,7 @@ def test_tables_and_columns_are_asked_for_by_their_exact_names() -> None:
     tables, columns = inspection_columns_sql(MAU, CANDIDATE, prefix="TEMP_MAU__")
     assert tables == (
         "(SELECT ARRAY_AGG(OBJECT_CONSTRUCT('name', TABLE_NAME, 'rows', ROW_COUNT, 'bytes', BYTES, 'comment', COMMENT, "
-        "'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
+        "'created', DATE_PART(EPOCH_MICROSECOND, CREATED), 'now', DATE_PART(EPOCH_MICROSECOND, CURRENT_TIMESTAMP()))) "
         """FROM "PROD".INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'it''s' AND (TABLE_NAME = 'MAU' """
         "OR LEFT(TABLE_NAME, 10) = 'TEMP_MAU__'))"
     )
