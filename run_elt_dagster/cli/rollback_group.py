@@ -75,8 +75,8 @@ def _roll_back_parts(
         # With nothing left to do, it drops the lock of a command that was killed at its end.
         left = list(rollback.carry_out(plan))
         left += noted(instance, [each for due in plan.due for each in observations(due, publish_group=group)])
-        for due in plan.due:
-            log.parts_rolled_back(due)
+        for each in plan.plans:
+            log.parts_rolled_back(each)
     if plan.due:
         print(f"publish_group {group} is back. The next run of it publishes again: fix its SQL first.")
     for problem in left:

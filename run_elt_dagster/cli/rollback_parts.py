@@ -55,6 +55,8 @@ def _roll_back(
         plan = planner.plan(further=further, begun_at=killed.began_at if killed is not None else None)
         _print(plan)
         if not plan.versions:
+            # What a killed command has put back, it has not logged.
+            log.parts_rolled_back(plan)
             # A command that was killed at its end has left the lock of the group.
             return _given_back(of_one) if killed is not None else 0
         if not is_agreed and not agrees("rolling back", "Roll back?"):

@@ -12,8 +12,10 @@ from run_elt_dagster.cli.printing import say_on_stderr
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.group_rollback import LockOfOne, schemas_of_group
-from run_elt_dagster.publish.log_by_hand import ROLLBACK, LogByHand
+from run_elt_dagster.publish.log import ROLLBACK
+from run_elt_dagster.publish.log_by_hand import LogByHand
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
+from run_elt_dagster.runs.history import whole_run_id
 from run_elt_dagster.runs.live import is_live
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
 
@@ -24,7 +26,13 @@ def rolling_back(project: Project) -> Generator[tuple[dg.DagsterInstance, Statem
     signing_in = project.snowflake.session(log=say_on_stderr)
     with dagster_instance() as instance, in_words(project.settings), signing_in as session:
         run = RunContext("rollback", ROLLBACK, is_live=lambda start: is_live(instance, start))
-        log = LogByHand(session, project.settings.publishing, person=person(), warn=say_on_stderr)
+        log = LogByHand(
+            session,
+            project.settings.publishing,
+            person=person(),
+            warn=say_on_stderr,
+            whole_id=lambda table, start: whole_run_id(instance, table.asset_path, start),
+        )
         yield instance, StatementRunner(session, run, threading.Event()), session.database, log
 
 

@@ -16,6 +16,7 @@ from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.unlogged import interrupted_rows, unlogged_runs
 from run_elt_dagster.publish.outcome import TableOutcome
+from run_elt_dagster.runs.history import whole_run_id
 from run_elt_dagster.runs.tags import UNLOGGED
 from run_elt_dagster.runs.trigger import trigger_of
 from run_elt_dagster.settings import PublishOptions
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class RunLog:
     """What a run notes for the log of publishes; nothing where there is none."""
 
-    def __init__(self, log: "PublishLog | None") -> None:
-        self._log = log
+    def __init__(self, log: "PublishLog | None", instance: dg.DagsterInstance) -> None:
+        self._log, self._instance = log, instance
 
     def noting(self, outcomes: Generator[TableOutcome], slices: Mapping[Key, Slice]) -> Generator[TableOutcome]:
         """Yield outcomes and note each.
@@ -47,6 +48,9 @@ class RunLog:
                     part = slices.get(outcome.table.key)
                     keys = part.keys if part is not None else ()
                     self._log.note(outcome, code_version=code_version(outcome.table), keys=keys)
+                    if (marker := outcome.taken_back) is not None:
+                        run_id = whole_run_id(self._instance, outcome.table.asset_path, marker.run_of_rows)
+                        self._log.note_rolled_back(outcome, run_id)
                 yield outcome
 
     def note_published(self, target: Relation, audit: "PublishedAudit") -> None:
@@ -76,7 +80,7 @@ def publish_log(
         warn: Called with what could not be logged. That fails no run.
     """
     if not options.log_schema:
-        yield RunLog(None)
+        yield RunLog(None, context.instance)
         return
     from run_elt_dagster.publish.log import PUBLISHES, LoggedRun, PublishLog, log_table  # noqa: PLC0415 - only a run with such a log needs it
 
@@ -87,7 +91,7 @@ def publish_log(
     unlogged = _Unlogged(context.instance, f"{session.database} {place}", context.run.run_id)
     unlogged.begin()
     try:
-        yield RunLog(log)
+        yield RunLog(log, context.instance)
     except Exception:
         _write(log, unlogged, tables, session.database, warn)
         raise

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from run_elt_dagster.audit.plan import AuditOutcome, Number
-from run_elt_dagster.model.names import Relation, quote_literal, stored_names
+from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.names import Relation, quote_literal, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, create_schema_sql
 from run_elt_dagster.publish.outcome import TableOutcome
@@ -71,6 +72,8 @@ _COMMENTS = {
 }
 # A bound text may have 16 MB, and a row takes less than 1 KB: https://docs.snowflake.com/en/sql-reference/data-types-text
 ROWS_PER_STATEMENT = 5000
+# What takes rows back.
+ROLLBACK = "run-elt rollback"
 _TAG = {"stage": "log"}
 
 Row = Mapping[str, Any]
@@ -200,6 +203,38 @@ def found_row(
     }
 
 
+def rolled_back_row(
+    run: LoggedRun,
+    table: AnalyticsTable,
+    target: Relation,
+    taken_back: Marker | None,
+    *,
+    rows: int | None,
+    key: str | None = None,
+    method: str | None = None,
+) -> Row:
+    """Return the row of PUBLISHES of a table, or a part of it, that has its rows of before again.
+
+    It is the same entry for the command, for the same command repeated, and for a later run that finds the rows.
+
+    Args:
+        run: The run whose rows readers do not see any more, and who has taken them back.
+        table: The table.
+        target: What readers see.
+        taken_back: What the table or the note says of that run, before or after; None if nothing.
+        rows: How many rows readers see.
+        key: The partition; None for a whole table.
+        method: How they came back, where it is known.
+    """
+    known = {"STATE": "rolled back", "ROW_COUNT": rows, "PUBLISH_METHOD": method}
+    row = found_row(run, table, target, at=datetime.now(UTC), key=key, published=known)
+    if taken_back is None:
+        return row
+    # Rows that were written over others name their run by the start of its id.
+    act = f"{ROLLBACK} {taken_back.at}{'+' * taken_back.times_further}"
+    return {**row, "ENTRY_ID": "/".join([short_id(taken_back.run_of_rows), act, str(target), key or ""])}
+
+
 def check_rows(run: LoggedRun, outcome: TableOutcome, *, at: datetime) -> list[Row]:
     """Return the rows of CHECK_RESULTS of one table: one for each measure of each check, of each partition."""
     audits = [each for part in outcome.partitions.values() for each in part.audits] or outcome.audits
@@ -266,6 +301,18 @@ class PublishLog:
         now = datetime.now(UTC)
         self._rows[PUBLISHES] += publish_rows(self._facts, outcome, at=now, code_version=code_version, keys=keys)
         self._rows[CHECK_RESULTS] += check_rows(self._facts, outcome, at=now)
+
+    def note_rolled_back(self, outcome: TableOutcome, run_id: str) -> None:
+        """Note that a person has taken rows back, where the table said so before the run: the command may have been killed before it could.
+
+        Args:
+            outcome: Of the table.
+            run_id: The run whose rows were taken back.
+        """
+        if outcome.taken_back is not None:
+            run, rows = LoggedRun(run_id, ROLLBACK), outcome.taken_back_to
+            row = rolled_back_row(run, outcome.table, outcome.target, outcome.taken_back, rows=rows)
+            self._rows[PUBLISHES].append(row)
 
     def note_published(self, target: Relation, audits: Sequence[AuditOutcome]) -> None:
         """Note what the checks of a published table have found, which nothing was built for."""

@@ -3,24 +3,31 @@
 A command is no run. It writes its rows when what it did is done. Nothing that goes wrong with them takes it back.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from run_elt_dagster.model.candidate import ByHand, Marker
-from run_elt_dagster.model.names import Relation, short_id
+from run_elt_dagster.model.candidate import ByHand, Marker, rolled_back_marker
+from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.by_hand import JOB
 from run_elt_dagster.publish.kept import ByHandOutcome, Published
 from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
-from run_elt_dagster.publish.log import LoggedRun, PublishLog, Row, check_rows, found_row, publish_rows
+from run_elt_dagster.publish.log import (
+    ROLLBACK,
+    LoggedRun,
+    PublishLog,
+    Row,
+    check_rows,
+    found_row,
+    publish_rows,
+    rolled_back_row,
+)
 from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlan
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
 from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import RunContext
 from run_elt_dagster.snowflake.session import ConnectorSession
 
-ROLLBACK = "run-elt rollback"
 _UNKNOWN = "unknown"
 
 
@@ -32,12 +39,20 @@ class LogByHand:
         options: Where the log is.
         person: The name of the user; empty where there is none.
         warn: Called with what could not be logged. That fails no command.
+        whole_id: Returns the id of a run of a table by its start; the start where nobody knows more.
     """
 
     def __init__(
-        self, session: ConnectorSession, options: PublishOptions, *, person: str, warn: Callable[[str], None]
+        self,
+        session: ConnectorSession,
+        options: PublishOptions,
+        *,
+        person: str,
+        warn: Callable[[str], None],
+        whole_id: Callable[[AnalyticsTable, str], str] = lambda _, start: start,
     ) -> None:
         self._session, self._options, self._warn = session, options, warn
+        self._whole_id = whole_id
         # As a comment has it.
         self._person = ByHand.of(person, at="", waived=()).person
 
@@ -88,37 +103,60 @@ class LogByHand:
     def rolled_back(self, plans: Sequence[RollbackPlan]) -> None:
         """Add tables that have their previous versions again. The run is that of the rows that readers do not see any more.
 
-        What an earlier command has logged is not added again: the rows of a run are taken back once.
+        What an earlier command has logged is not added again: each entry is known by the rows that were taken back.
 
         Args:
-            plans: Of one table, or of all tables of a group. The one or the other may be done by an earlier command that was killed. Where
-                that was by Time Travel alone, only the start of the run's id is known: nobody could tell whether it is logged.
+            plans: Of one table, or of all tables of a group. The one or the other may be done by an earlier command that was killed.
         """
         taken_back = [plan.taken_back for plan in plans]
         # Rows that were written over others name their run by the start of its id.
         whole = {short_id(each.run_id): each.run_id for each in taken_back if each and not each.is_rolled_back}
         rows: list[Row] = []
-        for plan, marker in zip(plans, taken_back, strict=True):
-            run = self._rolled_back_by(marker, act=f"{ROLLBACK} {marker.at}" if marker is not None else "")
-            if plan.method == "done" and run.run_id not in {*whole, *whole.values()}:
-                continue
-            run = replace(run, run_id=whole.get(run.run_id, run.run_id))
-            method = plan.method if plan.method != "done" else None
-            rows.append(_rolled_back(run, plan.table, plan.target, method, rows=plan.previous.rows))
+        for plan in plans:
+            is_done = plan.method == "done"
+            marker = plan.taken_back
+            if marker is not None and marker.is_rolled_back and not is_done:
+                # It goes further: the rows of an earlier rollback make way.
+                marker = rolled_back_marker(marker)
+            rows.append(
+                rolled_back_row(
+                    self._rolled_back_by(plan.table, marker, whole),
+                    plan.table,
+                    plan.target,
+                    marker,
+                    rows=plan.previous.rows,
+                    method=None if is_done else plan.method,
+                )
+            )
         self._write(ROLLBACK, rows)
 
     def parts_rolled_back(self, plan: PartRollbackPlan) -> None:
-        """Add the parts that have their rows of before again."""
+        """Add the parts that have their rows of before again, also by an earlier command that was killed."""
         rows: list[Row] = []
-        for key, version in plan.versions.items():
-            run, part = self._rolled_back_by(version.present.marker), key if plan.parts.is_partition else None
-            rows.append(_rolled_back(run, plan.table, plan.target, plan.table.method, rows=version.rows, key=part))
+        for key, note in plan.notes.items():
+            version = plan.versions.get(key)
+            after = version.note if version is not None else note
+            if not after.marker.is_rolled_back:
+                continue
+            rows.append(
+                rolled_back_row(
+                    self._rolled_back_by(plan.table, after.marker),
+                    plan.table,
+                    plan.target,
+                    after.marker,
+                    rows=after.rows,
+                    key=key if plan.parts.is_partition else None,
+                    method=plan.table.method if version is not None else None,
+                )
+            )
         self._write(ROLLBACK, rows)
 
-    def _rolled_back_by(self, taken_back: Marker | None, *, act: str = "") -> LoggedRun:
+    def _rolled_back_by(
+        self, table: AnalyticsTable, taken_back: Marker | None, whole: Mapping[str, str] | None = None
+    ) -> LoggedRun:
         run_id = taken_back.run_of_rows if taken_back is not None else ""
-        act = act or f"{ROLLBACK} {datetime.now(UTC).isoformat()}"
-        return LoggedRun(run_id or _UNKNOWN, ROLLBACK, _launched_by(self._person), act=act)
+        run_id = (whole or {}).get(run_id) or self._whole_id(table, run_id)
+        return LoggedRun(run_id or _UNKNOWN, ROLLBACK, _launched_by(self._person))
 
     def _write(self, command: str, rows: Sequence[Row], checks: Sequence[Row] = ()) -> None:
         schema, creates = self._options.log_schema, self._options.creates_schemas
@@ -147,16 +185,3 @@ def _by_hand_of(done: ByHandOutcome | PartitionsByHand, row: Row) -> ByHand | No
 
 def _waived(by_hand: ByHand | None) -> Row:
     return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None} if by_hand is not None else {}
-
-
-def _rolled_back(
-    run: LoggedRun,
-    table: AnalyticsTable,
-    target: Relation,
-    method: str | None,
-    *,
-    rows: int | None,
-    key: str | None = None,
-) -> Row:
-    known = {"STATE": "rolled back", "ROW_COUNT": rows, "PUBLISH_METHOD": method}
-    return found_row(run, table, target, at=datetime.now(UTC), key=key, published=known)

@@ -5,6 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.model.names import RUN_ID_CHARACTERS
+
 # A publication older than so many events of others is not looked for.
 EVENTS_READ = 200
 # As many tables as one query names: a storage takes a limited number of parameters.
@@ -27,6 +29,23 @@ def run_of(event: dg.EventLogEntry) -> str:
     published = event.asset_materialization
     told = published.metadata.get(PUBLISHED_RUN) if published is not None else None
     return event.run_id or (str(told.value) if told is not None else "")
+
+
+def whole_run_id(instance: dg.DagsterInstance, path: Sequence[str], start: str) -> str:
+    """Return the id of a run that has published a table, by its start; the start where the history does not say.
+
+    Args:
+        instance: Where it is recorded.
+        path: The table's asset key.
+        start: What is known of the id.
+    """
+    if not start or len(start) > RUN_ID_CHARACTERS:
+        return start
+    try:
+        records = instance.fetch_materializations(dg.AssetKey(list(path)), limit=EVENTS_READ).records
+    except Exception:  # noqa: BLE001 - of what is logged, this is the least
+        return start
+    return next((run for each in records if (run := run_of(each.event_log_entry)).startswith(start)), start)
 
 
 def is_publication(event: dg.EventLogEntry) -> bool:

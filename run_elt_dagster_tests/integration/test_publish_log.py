@@ -159,15 +159,16 @@ def test_log_that_fails_is_a_warning_and_one_without_an_answer_is_not_doubled(tm
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("publish_by", ["clone", "overwrite"])
 def test_what_people_publish_and_roll_back_is_logged_once_with_who_and_what_was_waived(
-    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch
+    commanded_project: DagsterProject, monkeypatch: pytest.MonkeyPatch, publish_by: str
 ) -> None:
     monkeypatch.setenv("RUN_ELT_LOG_SCHEMA", "RUN_ELT")
     project = commanded_project
     checks = "primary_key: [n]\nchecks: {row_count: {max: 4}, changes: {max_added: 0}}"
     runs = []
     for rows in (3, 5):
-        project.declare(mau=mau(rows, rows, more=checks))
+        project.declare(mau=mau(rows, rows, publish=publish_by, more=checks))
         runs.append(project.materialize(log_schema="RUN_ELT").run_id)
     publish = ["publish", "analytics.mau", "--run", runs[1], "--check", "row_count", "--yes"]
     # The second command finds what the first has done, and would log what that has not.
@@ -190,7 +191,12 @@ def test_what_people_publish_and_roll_back_is_logged_once_with_who_and_what_was_
         ("row_count", "error"),
     ]
     answers = {title: project.sql(query.replace("RUN_ELT.", "RUN_ELT.RUN_ELT.")) for title, query in queries()}
-
+    # Nobody repeats the command: the next run finds what it has done.
+    project.sql("delete from run_elt.run_elt.publishes where state = 'rolled back'")
+    project.declare(mau=mau(4, 4, publish=publish_by, more=checks.replace("max_added: 0", "max_added: 9")))
+    project.materialize(log_schema="RUN_ELT")
+    taken_back = "publishes where state = 'rolled back'"
+    assert logged(project, "run_id, row_count, launched_by", taken_back, order="1") == [(runs[1], 3, None)]
     by_hand = answers["What people have published or taken back by hand, and which checks they waived"]
     assert [(row[1], row[8]) for row in by_hand] == [
         ("run-elt rollback", None),
