@@ -148,9 +148,12 @@ class SliceRun(InPlaceRun):
         if work.is_unknown:
             target, keys = str(partitions_table(work.target)), tuple(key for key in keys if key in self._passed)
             return Production("unknown", run_id=work.run.run_id, target=target, partitions=keys)
+        is_created = self._exchange is not None and self._exchange.is_created
+        if is_created:
+            # The first statement has published what has passed, whatever has failed since.
+            keys = tuple(key for key in keys if key not in self._passed)
         if not keys:
             return Production("new", work.standing)
-        is_created = self._exchange is not None and self._exchange.is_created
         if work.standing is None and not is_created:
             return Production("none")
         return Production("unchanged", work.standing, partitions=keys)

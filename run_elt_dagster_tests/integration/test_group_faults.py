@@ -114,12 +114,15 @@ def check(lab: FaultLab, cell: GroupCell, outcomes: Sequence[TableOutcome]) -> N
     where = f"{cell.publish}, {cell.fault} at {cell.sent[cell.index]}"
     now, lock = seen_of_group(lab, cell), cell.lock
     assert now in (old_of(cell), NEW) or lock in left_behind(lab, cell), where
-    for outcome, value, old in zip(outcomes, now, old_of(cell), strict=False):
+    readers_see = dict(zip(cell.names, zip(now, old_of(cell), strict=True), strict=True))
+    # They come in the order in which they end.
+    for outcome in outcomes:
+        value, old = readers_see[outcome.table.table]
         assert outcome.published <= (now == NEW), where
         production = outcome.failure.production if outcome.failure else outcome.production
         told = {"unchanged": old, "none": None, "new": 2, "unknown": value}
         assert production is None or told[production.state] == value, where
-    ended = look(lab, cell)
+    ended = [each for each in look(lab, cell) if each.note.group == cell.group]
     assert all(each.state != "open" for each in ended), where
     assert seen_of_group(lab, cell) in (
         {NEW} if any(each.state == "forward" for each in ended) else {old_of(cell), NEW}

@@ -422,6 +422,23 @@ def test_first_publish_that_fails_says_that_there_is_no_table(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize(("kind", "part"), [(growing, None), (daily, "2024-01-01")], ids=["increment", "partition"])
+def test_first_publish_that_fails_says_what_readers_see_of_tables_that_cannot_be_dropped(
+    local_server: LocalServer, kind: object, part: str | None
+) -> None:
+    def refuses(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith(("MERGE", "DROP TABLE")):
+            raise SqlError("a fault", errno=3001, sqlstate="08001")
+
+    with local_server.account.hooked(refuses):
+        outcomes = run(local_server, growing(1) if kind is growing else daily(1), "00000001", part)
+    assert local_server.reader.sql(BOTH) == [(1, 1)]
+    failures = [outcome.failure for outcome in outcomes.values() if outcome.failure is not None]
+    assert [failure.production.state for failure in failures] == ["new", "new"]
+    assert ["Readers see the new table." in failure.message for failure in failures] == [True, True]
+
+
+@pytest.mark.thorough
 def test_repeated_rollback_names_the_run_that_a_killed_one_has_taken_back(local_server: LocalServer) -> None:
     for value in (1, 2):
         assert published(run(local_server, growing(value), f"0000000{value}"))
