@@ -17,12 +17,12 @@ from run_elt_dagster.model.candidate import Marker, instant, target_of
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, Relation, display_name, is_candidate_name, quote_literal, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.governance import declared_policies
 from run_elt_dagster.publish.group_lock import locks_in
 from run_elt_dagster.publish.group_recovery import end_exchange
 from run_elt_dagster.publish.guards import OBJECT_MISSING, TargetInventory, schema_remedy
 from run_elt_dagster.publish.log import COLUMNS, log_table, send_rows
 from run_elt_dagster.publish.methods import refusal
+from run_elt_dagster.publish.policies import declared_policies
 from run_elt_dagster.publish.preflight import read_targets, stale_candidates
 from run_elt_dagster.publish.statements import drop_sql
 from run_elt_dagster.settings import PublishOptions, Settings

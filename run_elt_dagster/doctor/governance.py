@@ -6,7 +6,8 @@ from typing import Any
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.governance import (
+from run_elt_dagster.publish.guards import POLICIES_PER_QUERY, schema_of
+from run_elt_dagster.publish.policies import (
     Attached,
     all_references_sql,
     declared_policies,
@@ -15,7 +16,6 @@ from run_elt_dagster.publish.governance import (
     references_by_table,
     tag_value,
 )
-from run_elt_dagster.publish.guards import POLICIES_PER_QUERY, schema_of
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
 # As many as one SELECT asks for.

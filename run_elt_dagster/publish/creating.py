@@ -15,8 +15,9 @@ from run_elt_dagster.model.names import Relation, quote_identifier, quote_litera
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.building import in_the_file
-from run_elt_dagster.publish.governance import Attached, Governance, clause_sql, declared_tags
+from run_elt_dagster.publish.governance import Governance
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal, server_instant
+from run_elt_dagster.publish.policies import Attached, clause_sql, declared_tags
 from run_elt_dagster.publish.statements import Protection, drop_sql
 from run_elt_dagster.publish.work import TableWork
 from run_elt_dagster.snowflake.runner import RunStoppedError

@@ -30,12 +30,6 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish import increment_exchange
-from run_elt_dagster.publish.governance import (
-    planned_after_exchange,
-    planned_before_build,
-    planned_before_exchange,
-    references_sql,
-)
 from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import (
     STREAMS_SQL,
@@ -60,6 +54,12 @@ from run_elt_dagster.publish.partitions import (
     record_sql,
     seen_and_noted_sql,
     whole_note,
+)
+from run_elt_dagster.publish.policies import (
+    planned_after_exchange,
+    planned_before_build,
+    planned_before_exchange,
+    references_sql,
 )
 from run_elt_dagster.publish.row_exchange import begin_sql, insert_rows_sql
 from run_elt_dagster.publish.slice_exchange import delete_sql, exchanged_sql, first_sql, insert_sql

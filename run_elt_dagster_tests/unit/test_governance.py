@@ -13,7 +13,7 @@ from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.creating import proof_rows_sql, proof_sql, protection_of, rows_unread
-from run_elt_dagster.publish.governance import all_references_sql, attach_sql, declared_policies, references_in
+from run_elt_dagster.publish.policies import all_references_sql, attach_sql, declared_policies, references_in
 from run_elt_dagster.publish.statements import after_rows_sql, build_sql, stored_as_sql
 from run_elt_dagster.snowflake.session import Answer, StatementError
 
