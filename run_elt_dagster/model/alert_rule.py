@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
-from run_elt_dagster.model.checks import LocatedError, Strict
+from run_elt_dagster.model.fields import LocatedError, Strict, as_tuple
 from run_elt_dagster.model.freshness import duration, in_words
 from run_elt_dagster.model.front_matter import read_settings
 from run_elt_dagster.model.local_time import QuietHours
@@ -109,10 +109,6 @@ def _quiet(value: str) -> str:
     return value
 
 
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 class AlertRule(Strict):
     """Where the alerts of a table go, whom they mention, and how urgent they are.
 
@@ -131,7 +127,7 @@ class AlertRule(Strict):
     channel: Annotated[str, AfterValidator(_channel)] | None = None
     owners: Annotated[
         tuple[str, ...],
-        BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
+        BeforeValidator(as_tuple, json_schema_input_type=str | list[str]),
         AfterValidator(_owners),
     ] = ()
     severity: Severity | None = None
@@ -140,7 +136,7 @@ class AlertRule(Strict):
     receivers: (
         Annotated[
             tuple[str, ...],
-            BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
+            BeforeValidator(as_tuple, json_schema_input_type=str | list[str]),
             AfterValidator(_receivers),
         ]
         | None

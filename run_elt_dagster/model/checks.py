@@ -1,16 +1,28 @@
 """The checks and columns that a table file declares: what can be asked of a candidate, before any SQL is made of it."""
 
 import hashlib
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from run_elt_dagster.model.column_type import column_type
+from run_elt_dagster.model.fields import (
+    MOST_DIGITS,
+    Column,
+    Hours,
+    LocatedError,
+    SomeColumns,
+    Strict,
+    Tags,
+    WrittenColumns,
+    digits,
+    is_finite,
+    short_for,
+)
 from run_elt_dagster.model.front_matter import SQL_UNIT, Location
 from run_elt_dagster.model.names import display_name, stored_name, stored_names
 from run_elt_dagster.model.regular_expression import require_posix
@@ -19,80 +31,11 @@ Severity = Literal["error", "warn"]
 # A number of a table whose usual value is learned.
 UsualNumber = Literal["rows", "null_rate", "distinct", "sum"]
 Value = str | bool | int | float | Decimal
-# A NUMBER has no more: https://docs.snowflake.com/en/sql-reference/data-types-numeric
-MOST_DIGITS = 38
 
 # Stands in a `sql` check for the table under audit: the candidate before publishing, the table itself afterwards.
 TABLE_PLACEHOLDER = "{table}"
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%")
-
-
-class LocatedError(ValueError):
-    """A broken rule, with the part of the value that breaks it.
-
-    Attributes:
-        location: Keys that lead from the value to the part.
-    """
-
-    def __init__(self, message: str, *, location: Location) -> None:
-        super().__init__(message)
-        self.location = location
-
-
-class Strict(BaseModel):
-    """A part of the front matter: unknown keys are errors, nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _column(value: str) -> str:
-    stored_name(value)
-    return value
-
-
-def _differ(values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        raise ValueError("requires at least one column")
-    if len({stored_name(value) for value in values}) < len(values):
-        raise ValueError("requires columns that differ")
-    return values
-
-
-def _suit_dagster(tags: dict[str, str]) -> dict[str, str]:
-    # The rule is Dagster's: https://docs.dagster.io/guides/build/assets/metadata-and-tags/tags
-    for key, text in tags.items():
-        if not (_TAG_KEY.fullmatch(key) and _TAG_VALUE.fullmatch(text)):
-            raise ValueError("requires keys and values of at most 63 letters, digits, '_', '-' and '.'")
-    return tags
-
-
-Tags = Annotated[dict[str, str], AfterValidator(_suit_dagster)]
-Column = Annotated[str, AfterValidator(_column)]
-# What an author may write. `json_schema_input_type` is for the JSON Schema of the front matter alone: docs/write_front_matter.py.
-_WrittenColumns = str | list[str]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_tuple, json_schema_input_type=_WrittenColumns)]
-SomeColumns = Annotated[Columns, AfterValidator(_differ)]
-
-
-def _short_for(key: str, written: Any) -> Callable[[Any], Any]:
-    """Return a validator that takes the one important value in the place of the whole mapping.
-
-    Args:
-        key: The key of that value.
-        written: What an author may write, for the JSON Schema: the mapping, or the value.
-    """
-
-    def as_mapping(value: Any) -> Any:
-        return value if isinstance(value, Mapping) else {key: value}
-
-    return BeforeValidator(as_mapping, json_schema_input_type=written)  # type: ignore[return-value]
 
 
 class Check(Strict):
@@ -207,17 +150,12 @@ class Changes(Check):
         ignore: Columns that `max_changed` does not compare, such as the time of a load.
     """
 
-    key: Columns = ()
+    key: SomeColumns = ()
     max_added: ChangeLimit | None = None
     max_removed: ChangeLimit | None = None
     max_changed: ChangeLimit | None = None
-    columns: Annotated[dict[Column, ChangeLimit], Field(min_length=1)] = {}
-    ignore: Columns = ()
-
-    @field_validator("key", "ignore")
-    @classmethod
-    def _are_columns_that_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _differ(value)
+    columns: Annotated[dict[Column, ChangeLimit], Field(min_length=1)] = Field(default_factory=dict[str, Limit])
+    ignore: SomeColumns = ()
 
     @model_validator(mode="after")
     def _something_is_limited(self) -> "Changes":
@@ -262,15 +200,10 @@ class Usual(Check):
     """
 
     rows: Annotated[bool, Field(strict=True)] = False
-    null_rate: Columns = ()
-    distinct: Columns = ()
-    sum: Columns = ()
+    null_rate: SomeColumns = ()
+    distinct: SomeColumns = ()
+    sum: SomeColumns = ()
     since: date | None = None
-
-    @field_validator("null_rate", "distinct", "sum")
-    @classmethod
-    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _differ(value)
 
     @model_validator(mode="after")
     def _something_is_usual(self) -> "Usual":
@@ -317,23 +250,11 @@ class NotNull(Check):
     columns: SomeColumns
 
 
-def _is_finite(value: float | Decimal) -> bool:
-    # A whole number may have more digits than a binary one takes.
-    return isinstance(value, int) or (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value))
-
-
 def _require_a_number_of_snowflake(value: float | Decimal) -> None:
-    if not _is_finite(value):
+    if not is_finite(value):
         raise ValueError("requires finite numbers")
-    if _digits(value) > MOST_DIGITS:
+    if digits(value) > MOST_DIGITS:
         raise ValueError(f"requires numbers of at most {MOST_DIGITS} digits; quote it where it is text")
-
-
-def _digits(value: float | Decimal) -> int:
-    """Return how many digits a number has without an exponent; 0 for a binary one: that is written with an exponent."""
-    if isinstance(value, Decimal):
-        return max(value.adjusted(), 0) - min(int(value.as_tuple().exponent), 0) + 1
-    return len(str(abs(value))) if isinstance(value, int) else 0
 
 
 def _compared(value: Any) -> tuple[Value, ...]:
@@ -424,16 +345,6 @@ class Range(Check):
         if isinstance(low, datetime) == isinstance(high, datetime) and low > high:
             raise ValueError(f"requires min <= max, got min {self.min} and max {self.max}")
         return self
-
-
-def _hours(value: Any) -> float:
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if not is_number or not _is_finite(value) or _digits(value) > MOST_DIGITS:
-        raise ValueError("requires a number of hours, unquoted")
-    return float(value)
-
-
-Hours = Annotated[float, BeforeValidator(_hours, json_schema_input_type=float)]
 
 
 class Freshness(Check):
@@ -562,27 +473,27 @@ class Checks(Strict):
     changes: Changes | None = None
     usual: Annotated[Usual, BeforeValidator(_usual, json_schema_input_type=Usual | Literal["rows"])] | None = None
     unique: Annotated[tuple[Unique, ...], BeforeValidator(_uniques, json_schema_input_type=_WrittenUniques)] = ()
-    not_null: Annotated[NotNull, _short_for("columns", NotNull | _WrittenColumns)] | None = None
+    not_null: Annotated[NotNull, short_for("columns", NotNull | WrittenColumns)] | None = None
     accepted_values: Annotated[
-        dict[Column, Annotated[AcceptedValues, _short_for("values", AcceptedValues | _WrittenValues)]], _SOME
+        dict[Column, Annotated[AcceptedValues, short_for("values", AcceptedValues | _WrittenValues)]], _SOME
     ] = Field(default_factory=dict)
-    matches: Annotated[dict[Column, Annotated[Matches, _short_for("pattern", Matches | str)]], _SOME] = Field(
+    matches: Annotated[dict[Column, Annotated[Matches, short_for("pattern", Matches | str)]], _SOME] = Field(
         default_factory=dict
     )
     range: Annotated[dict[Column, Range], _SOME] = Field(default_factory=dict)
-    freshness: Annotated[dict[Column, Annotated[Freshness, _short_for("max_age_hours", Freshness | float)]], _SOME] = (
+    freshness: Annotated[dict[Column, Annotated[Freshness, short_for("max_age_hours", Freshness | float)]], _SOME] = (
         Field(default_factory=dict)
     )
-    relationship: Annotated[dict[Column, Annotated[Relationship, _short_for("to", Relationship | str)]], _SOME] = Field(
+    relationship: Annotated[dict[Column, Annotated[Relationship, short_for("to", Relationship | str)]], _SOME] = Field(
         default_factory=dict
     )
     source_freshness: Annotated[
-        dict[str, Annotated[SourceFreshness, _short_for("max_age_hours", SourceFreshness | float)]],
+        dict[str, Annotated[SourceFreshness, short_for("max_age_hours", SourceFreshness | float)]],
         _SOME,
         AfterValidator(_source_names),
     ] = Field(default_factory=dict)
     sql: Annotated[
-        dict[str, Annotated[SqlCheck, _short_for("query", SqlCheck | str)]], _SOME, AfterValidator(_check_names)
+        dict[str, Annotated[SqlCheck, short_for("query", SqlCheck | str)]], _SOME, AfterValidator(_check_names)
     ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -662,7 +573,7 @@ class ColumnContract(Strict):
 
     type: str | None = None
     description: str = ""
-    tags: Tags = {}
+    tags: Tags = Field(default_factory=dict[str, str])
 
     @field_validator("type")
     @classmethod
@@ -672,4 +583,4 @@ class ColumnContract(Strict):
         return value
 
 
-ColumnContracts = dict[Column, Annotated[ColumnContract, _short_for("type", ColumnContract | str | None)]]
+ColumnContracts = dict[Column, Annotated[ColumnContract, short_for("type", ColumnContract | str | None)]]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from run_elt_dagster.model.checks import LocatedError, Strict
+from run_elt_dagster.model.fields import LocatedError, Strict
 from run_elt_dagster.model.partitions import Partitioning
 
 _DURATION = re.compile(r"([1-9][0-9]{0,4})\s*([mhd])")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from run_elt_dagster.model.checks import Column, LocatedError, SomeColumns, Strict
+from run_elt_dagster.model.fields import Column, LocatedError, SomeColumns, Strict
 from run_elt_dagster.model.names import stored_name, stored_names
 
 # https://docs.snowflake.com/en/user-guide/object-tagging/introduction

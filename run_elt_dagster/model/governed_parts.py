@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from run_elt_dagster.model.checks import LocatedError
+from run_elt_dagster.model.fields import LocatedError
 from run_elt_dagster.model.names import stored_name
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from run_elt_dagster.model.checks import Column, Hours, SomeColumns, Strict
+from run_elt_dagster.model.fields import Column, Hours, SomeColumns, Strict
 from run_elt_dagster.model.names import stored_name
 from run_elt_dagster.model.time_literals import NTZ, TIMES, time_literal
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from run_elt_dagster.model.alert_rule import AlertRule
-from run_elt_dagster.model.checks import CHECK_MODELS, Checks, ColumnContract, LocatedError
+from run_elt_dagster.model.checks import CHECK_MODELS, Checks, ColumnContract
+from run_elt_dagster.model.fields import LocatedError
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.front_matter import (
     FrontMatter,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from run_elt_dagster.model.checks import Column, LocatedError, Strict
+from run_elt_dagster.model.fields import Column, LocatedError, Strict
 from run_elt_dagster.model.names import quote_identifier, stored_name
 from run_elt_dagster.model.time_literals import DATE, NTZ, TIMES, declared_time, time_literal
 

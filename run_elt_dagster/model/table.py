@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,16 +16,8 @@ from pydantic import (
 )
 
 from run_elt_dagster.model.alert_rule import AlertRule, is_owner
-from run_elt_dagster.model.checks import (
-    Checks,
-    ColumnContract,
-    ColumnContracts,
-    Columns,
-    LocatedError,
-    SomeColumns,
-    Strict,
-    Tags,
-)
+from run_elt_dagster.model.checks import Checks, ColumnContract, ColumnContracts
+from run_elt_dagster.model.fields import LocatedError, SomeColumns, Strict, Tags, as_tuple
 from run_elt_dagster.model.freshness import FreshRule, in_words
 from run_elt_dagster.model.front_matter import (
     Location,
@@ -60,10 +52,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a run creates while it exchanges the tables of a group begins so.
 GROUP_LOCK_PREFIX = "RUN_ELT_GROUP_"
 _GROUP = r"^[a-z0-9_]{1,63}$"
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
 
 
 def _identifier(value: str) -> str:
@@ -124,7 +112,7 @@ class AnalyticsTable(Strict):
     description: str = ""
     owner: str | None = None
     business_owner: str | None = None
-    primary_key: Columns = ()
+    primary_key: SomeColumns = ()
     columns: ColumnContracts = Field(default_factory=dict[str, ColumnContract])
     schema_change: Literal["report", "fail", "add"] = "report"
     show_rows: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
@@ -142,7 +130,7 @@ class AnalyticsTable(Strict):
     fresh_within: FreshRule | None = None
     alerts: AlertRule = AlertRule()
     checks: Checks = Checks()
-    upstream: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])] = ()
+    upstream: Annotated[tuple[str, ...], BeforeValidator(as_tuple, json_schema_input_type=str | list[str])] = ()
     path: Path | None = None
     sql_line: int = 1
     lines: Annotated[dict[Location, int], SkipValidation] = Field(
@@ -248,15 +236,6 @@ class AnalyticsTable(Strict):
     def _owner_can_be_mentioned(cls, value: str | None) -> str | None:
         if value is not None and not is_owner(value):
             raise ValueError("requires an e-mail address or team:<name>; a person's name belongs in business_owner")
-        return value
-
-    @field_validator("primary_key")
-    @classmethod
-    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("requires at least one column")
-        if len({stored_name(column) for column in value}) < len(value):
-            raise ValueError("requires columns that differ")
         return value
 
     @model_validator(mode="after")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.checks import Checks, LocatedError
+from run_elt_dagster.model.checks import Checks
+from run_elt_dagster.model.fields import LocatedError
 
 
 def message(checks: dict[str, Any]) -> str:
