@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from run_elt_dagster.settings import MODELS, limits_of
+from run_elt_dagster.settings import MODELS
+from run_elt_dagster.variables import limits_of
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 132

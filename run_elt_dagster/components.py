@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, create_model
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.library import FolderError, Parts, SqlFolder, build_parts
 from run_elt_dagster.orchestration.jobs import DAILY
-from run_elt_dagster.settings import AlertSettings, Settings, SnowflakeSettings, Variables
+from run_elt_dagster.settings import AlertSettings, Settings, SnowflakeSettings
 from run_elt_dagster.snowflake.injected import SNOWFLAKE_KEY
 from run_elt_dagster.snowflake.resource import Snowflake
+from run_elt_dagster.variables import Variables
 
 EMBEDDED = "embedded"
 # A template of one variable of the environment, as in `{{ env.SNOWFLAKE_PASSWORD }}`.

@@ -5,27 +5,29 @@ docs/settings.md and .env.example from them. A constructor reads no variables; `
 """
 
 import difflib
-import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import AfterValidator, SecretStr
+
+from run_elt_dagster.variables import (
+    Address,
+    Folder,
+    Owners,
+    Receivers,
+    Schema,
+    SecretAddress,
+    SettingsError,
+    SourceAddress,
+    TimeOfDay,
+    Variables,
+    addresses_of,
+    read_settings,
+    variable,
 )
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
 
 # These sign in as the user of the token or the workload; the connector then needs no user name.
 _AUTHENTICATORS_WITHOUT_USER = ("OAUTH", "OAUTH_CLIENT_CREDENTIALS", "WORKLOAD_IDENTITY")
@@ -36,11 +38,6 @@ MAX_CONCURRENT_TABLES = 8
 KEEP_CANDIDATES_HOURS = 72
 STATEMENT_TIMEOUT_SECONDS = 4 * 3600
 SLACK_URL = "https://slack.com/api/"
-# https://docs.slack.dev/messaging/formatting-message-text#mentioning-users: users U... or W..., groups S...
-_SLACK_ID = re.compile(r"[UWS][A-Z0-9]{2,}")
-# A receiver of alerts, and what its address must not set: Apprise's own retries send twice, `optional` turns a failure into a success.
-_RECEIVER = re.compile(r"([a-z][a-z0-9_-]{0,29})=([A-Za-z][A-Za-z0-9+.-]*://\S+)")
-_NOT_THEIRS = re.compile(r"[?&](?:retry|wait|optional)=|[?&]overflow=split", re.IGNORECASE)
 _noted_secrets: dict[str, None] = {}
 # A name this close to a variable's is a slip: one or two letters in twenty.
 _NEAR = 0.94
@@ -75,93 +72,6 @@ class PublishOptions:
         return replace(self, creates_schemas=is_embedded, applies_policies=not is_embedded)
 
 
-class SettingsError(ValueError):
-    """Everything that is wrong with the environment variables, in one error."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        listing = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            "the environment cannot be used. Nothing was loaded. Correct these variables (.env.example describes them):"
-            f"\n{listing}",
-        )
-
-
-def _address(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+\S*", url):
-        raise ValueError("an address that starts with https:// or http://")
-    return url
-
-
-def _secret_address(url: SecretStr) -> SecretStr:
-    _address(url.get_secret_value())
-    return url
-
-
-def _receivers(text: SecretStr) -> SecretStr:
-    names = list[str]()
-    for part in text.get_secret_value().split():
-        match = _RECEIVER.fullmatch(part)
-        if match is None or match[1] in names:
-            raise ValueError("receivers apart by spaces, each with a name of its own, as in `oncall=mailto://...`")
-        names.append(match[1])
-        if _NOT_THEIRS.search(match[2]):
-            raise ValueError(
-                "addresses without `retry`, `wait`, `optional` and `overflow=split`: retries are those of the ledger, and a "
-                "failure must not look like a success"
-            )
-    return text
-
-
-def _source_address(url: str) -> str:
-    _address(url)
-    if "{path}" not in url or set(re.findall(r"\{[^}]*\}?|\}", url)) - {"{path}", "{line}"}:
-        raise ValueError("an address with {path} in it, maybe {line}, and no other braces")
-    return url
-
-
-def _schema(name: str) -> str:
-    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?", name):
-        raise ValueError("a schema without quotes, as in RUN_ELT or OPS.RUN_ELT")
-    return name.upper()
-
-
-def parts_of_time(text: str) -> "tuple[time, ZoneInfo]":
-    """Return hour and minute, and the zone, of a time as in `08:00` (UTC) or `08:00 Europe/Berlin`."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only where a time is set
-
-    clock, _, zone = text.strip().partition(" ")
-    try:
-        # Python takes 08:00:01 too.
-        clock = clock if re.fullmatch(r"[0-9]{2}:[0-9]{2}", clock) else ""
-        return time.fromisoformat(clock), ZoneInfo(zone.strip() or "UTC")
-    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ValueError("a time of the day with its time zone, as in 08:00 Europe/Berlin; UTC without one") from error
-
-
-def _time_of_day(text: str) -> str:
-    parts_of_time(text)
-    return text
-
-
-def _owners(text: object) -> object:
-    """Read JSON from the environment; the constructor takes a mapping."""
-    try:
-        owners: Any = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
-        owners = None
-    if isinstance(owners, Mapping) and all(isinstance(i, str) and _SLACK_ID.fullmatch(i) for i in owners.values()):
-        return owners
-    raise ValueError(
-        "a JSON object of owners to Slack's ids of users (U...) or groups (S...), as in "
-        '{"team:analytics": "S0123456789"}'
-    )
-
-
-Address = Annotated[str, AfterValidator(_address)]
-Folder = Annotated[Path, AfterValidator(Path.absolute)]
-
-
 def _cache_dir() -> Path | None:
     try:
         # https://specifications.freedesktop.org/basedir-spec/latest/
@@ -171,116 +81,43 @@ def _cache_dir() -> Path | None:
         return None
 
 
-def _variable(name: str, description: str, *, shown: str = "", example: str = "", **rules: Any) -> Any:
-    """Return a field that one variable sets.
-
-    Args:
-        name: Of the variable.
-        description: What it means, in Markdown, for docs/settings.md and .env.example.
-        shown: The default in words, where the field's own would say too little.
-        example: A value for .env.example, where the default is none.
-        rules: Default and limits, as `pydantic.Field` takes them.
-    """
-    rules = rules if "default_factory" in rules else {"default": None, **rules}
-    return Field(
-        validation_alias=name, description=description, json_schema_extra={"shown": shown, "example": example}, **rules
-    )
-
-
-def _holds_a_secret(annotation: object) -> bool:
-    """Return whether a field's value is a secret, also where the type has rules of its own."""
-    return annotation is SecretStr or any(map(_holds_a_secret, get_args(annotation)))
-
-
-class Variables(BaseSettings):
-    """Settings that variables set. The constructor takes them by their names here and reads no variable."""
-
-    model_config = SettingsConfigDict(case_sensitive=True, extra="forbid", frozen=True, populate_by_name=True)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library names the arguments
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the constructor's arguments alone: Dagster's commands have read .env, and `read` names its variables."""
-        return (init_settings,)
-
-    @classmethod
-    def read(cls, given: Mapping[str, str], **parts: Any) -> Self:
-        """Return the settings that variables set.
-
-        Args:
-            given: The variables.
-            parts: What no variable sets.
-
-        Raises:
-            pydantic.ValidationError: A value is wrong.
-        """
-        source = EnvSettingsSource(cls)
-        source.env_vars = given
-        values = source()
-        # Packed at once: with PYDANTIC_SETTINGS_DEBUG set, pydantic-settings 2.16 logs the values that a constructor gets.
-        secrets = {name: SecretStr(values[name]) for name in cls.secret_variables() if name in values}
-        return cls(**{**values, **secrets}, **parts)
-
-    @classmethod
-    def variables(cls) -> dict[str, FieldInfo]:
-        """Return the fields by the names of their variables."""
-        fields = cls.model_fields.values()
-        return {field.validation_alias: field for field in fields if isinstance(field.validation_alias, str)}
-
-    @classmethod
-    def secret_fields(cls) -> tuple[str, ...]:
-        """Return the names of the fields that hold a secret."""
-        return tuple(name for name, field in cls.model_fields.items() if _holds_a_secret(field.annotation))
-
-    @classmethod
-    def secret_variables(cls) -> tuple[str, ...]:
-        """Return the names of the variables that hold a secret."""
-        return tuple(name for name, field in cls.variables().items() if _holds_a_secret(field.annotation))
-
-
 class SnowflakeSettings(Variables):
     """How to reach a Snowflake account."""
 
-    account: str = _variable(
+    account: str = variable(
         "SNOWFLAKE_ACCOUNT",
         "account identifier, as in `myorg-myaccount`",
         default="",
         shown="required",
         example="myorg-myaccount",
     )
-    user: str = _variable(
+    user: str = variable(
         "SNOWFLAKE_USER",
         "login name; not needed for `OAUTH`, `OAUTH_CLIENT_CREDENTIALS` and `WORKLOAD_IDENTITY`",
         default="",
         shown="required",
         example="RUN_ELT",
     )
-    role: str = _variable("SNOWFLAKE_ROLE", "role of the session", default="", shown="required", example="RUN_ELT")
-    warehouse: str = _variable(
+    role: str = variable("SNOWFLAKE_ROLE", "role of the session", default="", shown="required", example="RUN_ELT")
+    warehouse: str = variable(
         "SNOWFLAKE_WAREHOUSE", "warehouse of the session", default="", shown="required", example="RUN_ELT"
     )
-    database: str = _variable(
+    database: str = variable(
         "SNOWFLAKE_DATABASE", "database of the tables", default="", shown="required", example="ANALYTICS"
     )
-    private_key_path: str | None = _variable(
+    private_key_path: str | None = variable(
         "SNOWFLAKE_PRIVATE_KEY_PATH", "file of the private key", example="/run/secrets/snowflake_key.p8"
     )
-    private_key: SecretStr | None = _variable("SNOWFLAKE_PRIVATE_KEY", "the private key itself, in PEM or in base64")
-    private_key_password: SecretStr | None = _variable("SNOWFLAKE_PRIVATE_KEY_PASSWORD", "password of the private key")
-    password: SecretStr | None = _variable("SNOWFLAKE_PASSWORD", "password, or programmatic access token")
-    authenticator: str | None = _variable(
+    private_key: SecretStr | None = variable("SNOWFLAKE_PRIVATE_KEY", "the private key itself, in PEM or in base64")
+    private_key_password: SecretStr | None = variable("SNOWFLAKE_PRIVATE_KEY_PASSWORD", "password of the private key")
+    password: SecretStr | None = variable("SNOWFLAKE_PASSWORD", "password, or programmatic access token")
+    authenticator: str | None = variable(
         "SNOWFLAKE_AUTHENTICATOR", "another method, as in `WORKLOAD_IDENTITY` or `OAUTH`"
     )
-    token_file_path: str | None = _variable("SNOWFLAKE_TOKEN_FILE_PATH", "file of a token, for methods that read one")
-    host: str | None = _variable("SNOWFLAKE_HOST", "name of the server", shown="the account's")
-    port: int | None = _variable("SNOWFLAKE_PORT", "port of the server", ge=1, le=65535, shown="`443`", example="443")
-    protocol: Literal["http", "https"] | None = _variable(
+    token_file_path: str | None = variable("SNOWFLAKE_TOKEN_FILE_PATH", "file of a token, for methods that read one")
+    host: str | None = variable("SNOWFLAKE_HOST", "name of the server", shown="the account's")
+    port: int | None = variable("SNOWFLAKE_PORT", "port of the server", ge=1, le=65535, shown="`443`", example="443")
+    protocol: Literal["http", "https"] | None = variable(
         "SNOWFLAKE_PROTOCOL", "`https` or `http`", shown="`https`", example="https"
     )
 
@@ -294,68 +131,68 @@ class SnowflakeSettings(Variables):
 class AlertSettings(Variables):
     """Where alerts go, and what they say."""
 
-    token: SecretStr | None = _variable(
+    token: SecretStr | None = variable(
         "SLACK_TOKEN",
         "bot token with the scope `chat:write`. With `channels:join` it joins a public channel by itself, and "
         "with `channels:history` no message appears twice after a lost answer of Slack",
     )
-    app_token: SecretStr | None = _variable(
+    app_token: SecretStr | None = variable(
         "RUN_ELT_SLACK_APP_TOKEN",
         "token of the Slack app (`xapp-...`) with the scope `connections:write`, where `run-elt alert listen` runs. The first message of an "
         "incident then has the buttons Acknowledge and Snooze 4 h ([alerts.md](alerts.md#buttons-in-slack))",
         shown="none: no buttons",
     )
-    channel: str = _variable("SLACK_CHANNEL", "ID of the channel, as in `C0123456789`", default="")
-    base_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/") + "/")] = _variable(
+    channel: str = variable("SLACK_CHANNEL", "ID of the channel, as in `C0123456789`", default="")
+    base_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/") + "/")] = variable(
         "SLACK_BASE_URL", "address of Slack's API, for proxies and test servers", default=SLACK_URL
     )
-    owners: Annotated[dict[str, str], NoDecode, BeforeValidator(_owners)] = _variable(
+    owners: Owners = variable(
         "RUN_ELT_SLACK_OWNERS",
         "Slack's ids of users (`U...`) and groups (`S...`) to mention, by owner, as JSON",
         default_factory=dict,
         example='{"team:analytics": "S0123456789", "jane@example.com": "U0123456789"}',
     )
-    webserver_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/"))] | None = _variable(
+    webserver_url: Annotated[Address, AfterValidator(lambda url: url.rstrip("/"))] | None = variable(
         "RUN_ELT_WEBSERVER_URL",
         "address of the Dagster UI, for links in alerts",
         shown="none: no links",
         example="http://127.0.0.1:3000",
     )
-    runbook_url: Address | None = _variable(
+    runbook_url: Address | None = variable(
         "RUN_ELT_RUNBOOK_URL",
         "address of [operations.md](operations.md) as your people read it, without an anchor. Each alert links to its cause there",
         shown="none: the path",
         example="https://git.example.com/data/run_elt_dagster/blob/main/docs/operations.md",
     )
-    heartbeat_url: Annotated[SecretStr, AfterValidator(_secret_address)] | None = _variable(
+    heartbeat_url: SecretAddress | None = variable(
         "RUN_ELT_HEARTBEAT_URL",
         "address that a sensor calls every minute by GET while all is well: no alert waits, the daemons work, no table is late. A "
         "service outside of this deployment tells people when the calls stop ([alerts.md](alerts.md#a-dead-mans-switch))",
         shown="none: no calls",
     )
-    receivers: Annotated[SecretStr, AfterValidator(_receivers)] | None = _variable(
+    receivers: Receivers | None = variable(
         "RUN_ELT_ALERT_RECEIVERS",
         "receivers of alerts besides Slack, as `name=address` apart by spaces: e-mail, PagerDuty, Teams, webhooks and whatever else "
         "[Apprise](https://appriseit.com/services/) has an address for. Install `run_elt_dagster[receivers]`. Messages name a receiver "
         "by its name alone ([alerts.md](alerts.md#other-receivers))",
         shown="none",
     )
-    own_channels: bool = _variable(
+    own_channels: bool = variable(
         "RUN_ELT_OWN_CHANNELS",
         "`false`: alerts go to `SLACK_CHANNEL` alone, also those of tables with a channel of their own. Set it where a deployment is "
         "for trying out",
         default=True,
     )
-    digest_at: Annotated[str, AfterValidator(_time_of_day)] = _variable(
+    digest_at: TimeOfDay = variable(
         "RUN_ELT_DIGEST_AT",
         "when the daily digest of tables with `severity: digest`, and of warnings, is posted, with its time zone, as in "
         "`08:00 Europe/Berlin` ([alerts.md](alerts.md#the-daily-digest))",
         default="08:00 UTC",
     )
-    on_cancel: bool = _variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
+    on_cancel: bool = variable("RUN_ELT_ALERT_ON_CANCEL", "`true`: a cancelled run alerts too", default=False)
     # Messages contain where the tables are: these two variables are those of the other settings.
-    deployment: str = _variable("RUN_ELT_DEPLOYMENT", "", default="")
-    database: str = _variable("SNOWFLAKE_DATABASE", "", default=_EMBEDDED_PLACE)
+    deployment: str = variable("RUN_ELT_DEPLOYMENT", "", default="")
+    database: str = variable("SNOWFLAKE_DATABASE", "", default=_EMBEDDED_PLACE)
 
     @property
     def heartbeat_address(self) -> str:
@@ -365,8 +202,7 @@ class AlertSettings(Variables):
     @property
     def receiver_addresses(self) -> dict[str, str]:
         """The addresses of the receivers by name. They are secrets."""
-        text = self.receivers.get_secret_value() if self.receivers is not None else ""
-        return {match[1]: match[2] for part in text.split() if (match := _RECEIVER.fullmatch(part))}
+        return addresses_of(self.receivers) if self.receivers is not None else {}
 
     @property
     def has_buttons(self) -> bool:
@@ -388,20 +224,20 @@ class Settings(Variables):
         embedded_database: The database on the embedded Snowflake: its own, or an environment.
     """
 
-    tables_dir: Folder = _variable(
+    tables_dir: Folder = variable(
         "RUN_ELT_TABLES_DIR",
         "folder of `<schema>/<table>.sql` files",
         default=Path(__file__).parent / "tables",
         shown="the package's `tables`",
     )
-    max_concurrent_tables: int = _variable(
+    max_concurrent_tables: int = variable(
         "RUN_ELT_MAX_CONCURRENT_TABLES",
         "tables built at the same time; with 1 strictly one after another",
         default=MAX_CONCURRENT_TABLES,
         ge=1,
         le=64,
     )
-    statement_timeout_seconds: int = _variable(
+    statement_timeout_seconds: int = variable(
         "RUN_ELT_STATEMENT_TIMEOUT_SECONDS",
         "Snowflake ends a statement after this time",
         default=STATEMENT_TIMEOUT_SECONDS,
@@ -409,44 +245,44 @@ class Settings(Variables):
         le=7 * 86400,
     )
     # Snowflake takes up to 45 s to say that a query is still running.
-    answer_timeout_seconds: int = _variable(
+    answer_timeout_seconds: int = variable(
         "RUN_ELT_ANSWER_TIMEOUT_SECONDS",
         "a request to Snowflake without an answer fails after this time. A long query is answered meanwhile",
         default=900,
         ge=60,
         le=86400,
     )
-    copy_tags: bool = _variable(
+    copy_tags: bool = variable(
         "RUN_ELT_COPY_TAGS",
         "`false` if the account refuses `COPY TAGS`. A published table then loses its tags",
         default=True,
     )
-    check_policies: bool = _variable(
+    check_policies: bool = variable(
         "RUN_ELT_CHECK_POLICIES",
         "`false` if the account has no policies and refuses to list them. Otherwise clone and swap are refused",
         default=True,
     )
-    keep_candidates_hours: int = _variable(
+    keep_candidates_hours: int = variable(
         "RUN_ELT_KEEP_CANDIDATES_HOURS",
         "a run drops candidates that earlier runs left behind after this time",
         default=KEEP_CANDIDATES_HOURS,
         ge=24,
         le=8760,
     )
-    lost_after_seconds: int = _variable(
+    lost_after_seconds: int = variable(
         "RUN_ELT_LOST_AFTER_SECONDS",
         "a run without a heartbeat fails after this time, and alerts",
         default=300,
         ge=60,
         le=86400,
     )
-    observe_sources: bool = _variable(
+    observe_sources: bool = variable(
         "RUN_ELT_OBSERVE_SOURCES",
         "`true`: before a run builds, it records rows, bytes, last change and columns of the tables that it reads and does not build. It sends "
         "one statement more for each of their schemas",
         default=False,
     )
-    log_schema: Annotated[str, AfterValidator(_schema)] = _variable(
+    log_schema: Schema = variable(
         "RUN_ELT_LOG_SCHEMA",
         "schema of a [log of publishes](publish_log.md), as in `RUN_ELT` or `OPS.RUN_ELT`: each run adds what became of its tables and "
         "what their checks found. It sends two statements more",
@@ -454,7 +290,7 @@ class Settings(Variables):
         shown="none: no log",
         example="RUN_ELT",
     )
-    embedded_dir: Folder = _variable(
+    embedded_dir: Folder = variable(
         "RUN_ELT_EMBEDDED_DIR",
         "folder of the embedded Snowflake's data",
         default=Path(".run_elt"),
@@ -462,44 +298,44 @@ class Settings(Variables):
         shown="`.run_elt`",
         example=".run_elt",
     )
-    cache_dir: Folder | None = _variable(
+    cache_dir: Folder | None = variable(
         "RUN_ELT_CACHE_DIR",
         "folder of a cache: what the table files say. Without it each start parses all of them",
         default_factory=_cache_dir,
         shown="`~/.cache/run_elt_dagster`",
     )
-    keep_storage_connections: bool = _variable(
+    keep_storage_connections: bool = variable(
         "RUN_ELT_KEEP_STORAGE_CONNECTIONS",
         "`false`: Dagster opens a connection to its storage for each event that it writes, as it does without this project. Set it for every "
         "process that reads dagster.yaml ([deployment.md](deployment.md#connections-to-postgres))",
         default=True,
     )
-    test_schema: str = _variable(
+    test_schema: str = variable(
         "RUN_ELT_TEST_SCHEMA",
         "schema for the temporary tables of tests that run on an account only, as in `scratch` or `dev.scratch`. Without it, or "
         "without an account, these tests are skipped",
         default="",
     )
-    source_url: Annotated[str, AfterValidator(_source_address)] | None = _variable(
+    source_url: SourceAddress | None = variable(
         "RUN_ELT_SOURCE_URL",
         "address of a table's file in Git, for its page in the UI. `{path}` stands for the file's path below `RUN_ELT_TABLES_DIR`, `{line}` "
         "for the line where its SQL begins",
         shown="none: the file on this machine",
         example="https://git.example.com/data/run_elt_dagster/blob/main/run_elt_dagster/tables/{path}#L{line}",
     )
-    deployment: str = _variable(
+    deployment: str = variable(
         "RUN_ELT_DEPLOYMENT",
         "name of the deployment, as in `production`. Messages contain it. On an account the schedule and the sensors start by "
         "themselves only if it is set. deploy/ sets it for a deployment. Leave it unset on your own machine",
         default="",
     )
-    production_database: str | None = _variable(
+    production_database: str | None = variable(
         "RUN_ELT_PRODUCTION_DATABASE",
         "database that environments are copies of, and that `run-elt diff --against production` compares with",
         shown="`SNOWFLAKE_DATABASE`, or what that is a copy of",
         example="ANALYTICS",
     )
-    drop_expired_environments: bool = _variable(
+    drop_expired_environments: bool = variable(
         "RUN_ELT_DROP_EXPIRED_ENVIRONMENTS",
         "`true` where [environments](environments.md) are used: a job drops expired ones every day at 03:00 UTC",
         default=False,
@@ -547,11 +383,11 @@ class Settings(Variables):
         given, problems = _given(environment), list(_slips(environment))
         snowflake, environment_database = None, _embedded_environment(given)
         if environment_database is None and any(name in given for name in SnowflakeSettings.variables()):
-            snowflake = _read(SnowflakeSettings, given, problems)
+            snowflake = read_settings(SnowflakeSettings, given, problems)
             problems += _connection_problems(snowflake, given)
-        alerts = _read(AlertSettings, given, problems)
+        alerts = read_settings(AlertSettings, given, problems)
         embedded = environment_database or EMBEDDED_DATABASE
-        settings = _read(cls, given, problems, snowflake=snowflake, alerts=alerts, embedded_database=embedded)
+        settings = read_settings(cls, given, problems, snowflake=snowflake, alerts=alerts, embedded_database=embedded)
         if problems:
             raise SettingsError(problems)
         return settings
@@ -570,7 +406,7 @@ def reachable_settings(environment: Mapping[str, str] | None = None) -> tuple[Al
 
     An alert about wrong settings must not need right ones.
     """
-    alerts = _read(AlertSettings, _given(os.environ if environment is None else environment), [])
+    alerts = read_settings(AlertSettings, _given(os.environ if environment is None else environment), [])
     return alerts, alerts.deployment
 
 
@@ -581,7 +417,7 @@ def keeps_storage_connections(environment: Mapping[str, str] | None = None) -> b
     """
     name, problems = "RUN_ELT_KEEP_STORAGE_CONNECTIONS", list[str]()
     given = _given(os.environ if environment is None else environment)
-    settings = _read(Settings, {name: given[name]} if name in given else {}, problems)
+    settings = read_settings(Settings, {name: given[name]} if name in given else {}, problems)
     return settings.keep_storage_connections and not problems
 
 
@@ -643,45 +479,6 @@ def _slips(environment: Mapping[str, str]) -> Iterator[str]:
         if name.startswith("RUN_ELT_") and name not in VARIABLES:
             for near in difflib.get_close_matches(name, VARIABLES, n=1, cutoff=_NEAR):
                 yield f"{name} requires the name of a setting, got one that nothing reads. The nearest is {near}."
-
-
-Model = TypeVar("Model", bound=Variables)
-
-
-def _read(model: type[Model], given: Mapping[str, str], problems: list[str], **parts: Any) -> Model:
-    """Return settings, with the default where a value is wrong, and add to the problems."""
-    try:
-        return model.read(given, **parts)
-    except ValidationError as error:
-        wrong = {str(each["loc"][0]): each for each in error.errors()}
-    problems += [
-        f"{name} requires {_rule(model.variables()[name], each)}, got {_got(model, name, given[name])}."
-        for name, each in wrong.items()
-    ]
-    return model.read({name: value for name, value in given.items() if name not in wrong}, **parts)
-
-
-def _got(model: type[Variables], name: str, value: str) -> str:
-    return "another value: it is a secret and not shown" if name in model.secret_variables() else repr(value)
-
-
-def _rule(field: FieldInfo, error: Mapping[str, Any]) -> str:
-    match error["type"], error.get("ctx", {}):
-        case "value_error", {"error": reason}:
-            return str(reason)
-        case "literal_error", {"expected": expected}:
-            return str(expected).replace("'", "")
-        case "bool_parsing", _:
-            return "true or false"
-        case _:
-            return f"a whole number from {limits_of(field)}"
-
-
-def limits_of(field: FieldInfo) -> str:
-    """Return the limits of a number in words, as in `1 to 64`; empty if it has none."""
-    low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
-    high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
-    return "" if low is None or high is None else f"{low} to {high}"
 
 
 def _connection_problems(snowflake: SnowflakeSettings, given: Mapping[str, str]) -> Iterator[str]:

@@ -11,7 +11,8 @@ from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skip
 from run_elt_dagster.embedded import NotInstalledError, require_installed
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.problems import TableProblemsError
-from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.variables import SettingsError
 
 
 class Check(NamedCheck):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache
 
-from run_elt_dagster.settings import parts_of_time
+from run_elt_dagster.variables import parts_of_time
 
 _DAY = timedelta(days=1)
 

@@ -20,7 +20,8 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.runs.tags import STARTED_FROM, own
-from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings, SettingsError
+from run_elt_dagster.settings import EMBEDDED_DATABASE, Settings
+from run_elt_dagster.variables import SettingsError
 
 _PACKAGE = __name__.partition(".")[0]
 # How much each says about where a run was started: the account and the tables more than the machine.

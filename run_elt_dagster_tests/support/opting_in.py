@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.settings import Settings
+from run_elt_dagster.variables import SettingsError
 
 FOLDER = Path(__file__).parents[1] / "snowflake"
 PREFIX = "RUN_ELT_TESTS_"

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from run_elt_dagster.settings import Settings, SettingsError
+from run_elt_dagster.settings import Settings
 from run_elt_dagster.snowflake.answers import Answers, NoAnswerError
+from run_elt_dagster.variables import SettingsError
 
 
 def waiting(answers: Answers, *names: str) -> threading.Event:

@@ -15,7 +15,8 @@ from run_elt_dagster.alerts.receivers_text import BODY_LIMIT, letter_of, plain_t
 from run_elt_dagster.alerts.scope import Alerts
 from run_elt_dagster.doctor.receivers import check_receivers
 from run_elt_dagster.model.lineage import load_tables
-from run_elt_dagster.settings import AlertSettings, Settings, SettingsError, secret_values
+from run_elt_dagster.settings import AlertSettings, Settings, secret_values
+from run_elt_dagster.variables import SettingsError
 
 SECRET = "pager=pagerduty://integration-key@api-key-0123 hook=json://user:pass-word@example.com/path?x=1"
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from run_elt_dagster.embedded import embedded_snowflake
-from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, SettingsError, reachable_settings
+from run_elt_dagster.settings import VARIABLES, AlertSettings, Settings, reachable_settings
+from run_elt_dagster.variables import SettingsError
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = {
