@@ -1,6 +1,6 @@
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,15 +18,10 @@ WAITING = (
     "integration/test_answers",
 )
 
-# What `make coverage` leaves out of the unit tests: the embedded Snowflake, whose documented lines run elsewhere, what waits or reads
-# documents, and what stops processes: started in the background a process ignores SIGINT, Dagster then ignores SIGTERM too, and so
-# does what a test starts.
-NOT_TRACED = ("embedded", "interruption", "pages", "site", "deploy", "references")
-
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for name in (*VARIABLES, "DAGSTER_HOME", "RUN_ELT_TESTS_TRACED"):
+    for name in (*VARIABLES, "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     # A process notes the secrets of its resources until it ends.
@@ -48,11 +43,6 @@ def pytest_collection() -> Iterator[None]:
     gc.freeze()
 
 
-def is_traced(nodeid: str) -> bool:
-    """Tell whether `make coverage` runs a test, by its file and its name."""
-    return "/unit/" in nodeid and not any(word in nodeid.lower() for word in NOT_TRACED)
-
-
 # How long a test may take in a thorough run that says nothing else: many do more there. Elsewhere: pyproject.toml.
 THOROUGH_SECONDS = 1800
 
@@ -61,15 +51,13 @@ THOROUGH_SECONDS = 1800
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what only a thorough run does, and spread the tests that wait over the first half, where others compute meanwhile."""
     if not os.environ.get("RUN_ELT_TESTS_THOROUGH"):
-        _keep(config, items, lambda item: item.get_closest_marker("thorough") is None)
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     else:
         for item in items:
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(THOROUGH_SECONDS))
-    # CI runs the traced tests once, by `make coverage`, and the others by `make test`.
-    if traced := os.environ.get("RUN_ELT_TESTS_TRACED"):
-        wanted = {"only": True, "elsewhere": False}[traced]
-        _keep(config, items, lambda item: is_traced(item.nodeid) == wanted)
     ranks = {item: next((n for n, part in enumerate(WAITING) if part in item.nodeid), None) for item in items}
     slow = sorted((item for item, rank in ranks.items() if rank is not None), key=lambda item: ranks[item] or 0)
     others = [item for item, rank in ranks.items() if rank is None]
@@ -77,12 +65,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for number, item in enumerate(slow):
         others.insert(number * (gap + 1), item)
     items[:] = others
-
-
-def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:
-    kept = [item for item in items if wanted(item)]
-    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
-    items[:] = kept
 
 
 @pytest.hookimpl(wrapper=True)

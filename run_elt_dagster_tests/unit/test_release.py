@@ -93,10 +93,3 @@ def test_thorough_tests_are_run_wholly_and_none_twice() -> None:
     parts = workflow("thorough.yml")["jobs"]["thorough"]["strategy"]["matrix"]["part"]
     chosen = [path for part in parts for path in tests.glob(f"{part}/test_*.py" if "/" not in part else part)]
     assert sorted(chosen) == files
-
-
-def test_ci_leaves_to_the_coverage_what_make_test_leaves_out() -> None:
-    ci, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in (".ci/run", "Makefile"))
-    assert "RUN_ELT_TESTS_TRACED=elsewhere make test " in ci
-    assert "\nmake coverage " in ci
-    assert "\ncoverage: export RUN_ELT_TESTS_TRACED := only\n" in makefile
