@@ -140,7 +140,8 @@ def test_reader_of_a_group_by_overwrite_never_sees_rows_of_two_runs(local_server
 
     def poll() -> None:
         nonlocal polls
-        while not ended.is_set():
+        # The pause leaves the interpreter to the publishing threads.
+        while not ended.wait(0.02):
             values = reader.sql(BOTH)[0]
             polls += 1
             mixed.extend([values] if len(set(values)) > 1 else [])

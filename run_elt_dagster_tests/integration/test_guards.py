@@ -102,7 +102,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", cases(KINDS, usual=["view", "dynamic table"]))
 def test_target_that_is_no_table_is_left_alone_by_every_method(local_server: LocalServer, kind: str) -> None:
     local_server.reader.sql(KINDS[kind])
     before = (local_server.seen(), local_server.reader.sql(CREATED))

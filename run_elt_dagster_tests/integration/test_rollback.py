@@ -84,7 +84,8 @@ def test_rollback_of_a_rollback_goes_one_version_further_back(local_server: Loca
     assert seen == [(5, 5, 5), (3, 3, 3)]
 
 
-@pytest.mark.parametrize("publish", cases(METHODS, usual=["swap"]))
+@pytest.mark.thorough
+@pytest.mark.parametrize("publish", METHODS)
 def test_repeated_rollback_changes_nothing_though_the_first_was_complete(
     local_server: LocalServer, publish: str
 ) -> None:
@@ -165,6 +166,7 @@ def test_table_with_declared_policies_is_not_rolled_back(local_server: LocalServ
     assert local_server.seen() == NEW
 
 
+@pytest.mark.thorough
 def test_version_that_came_after_the_plan_stays(local_server: LocalServer) -> None:
     publish_twice(local_server, "clone")
     with rollback_of(local_server) as rollback:
@@ -287,7 +289,8 @@ def test_reader_notices_nothing_but_another_version(local_server: LocalServer, p
 
     def look() -> None:
         session = local_server.account.session()
-        while not stop.is_set():
+        # The pause leaves the interpreter to the rollback.
+        while not stop.wait(0.02):
             seen.extend(session.sql("select count(*), min(v), max(v) from analytics.mau"))
 
     looking = Background(look)

@@ -24,7 +24,7 @@ from run_elt_dagster.storage import keep_sqlite_connections
 from run_elt_dagster.storage.idle import IDLE
 from run_elt_dagster.storage.sqlite import KeptConnection
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
-from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS, cases
 from run_elt_dagster_tests.support.kept_connections import stop_keeping
 
 OPENED: list[str] = []
@@ -127,7 +127,7 @@ if "sqlalchemy" in sys.modules:
 """
 
 
-@pytest.mark.parametrize(("first", "printed"), [("", []), ("import sqlalchemy", ["True"])])
+@pytest.mark.parametrize(("first", "printed"), cases((("", []), ("import sqlalchemy", ["True"])), usual=[("", [])]))
 def test_loading_the_code_location_turns_it_on_and_imports_nothing_for_it(
     tmp_path: Path, first: str, printed: list[str]
 ) -> None:

@@ -12,6 +12,7 @@ from run_elt_dagster.testing.account import OnAccount
 from run_elt_dagster.testing.folder import load_tests
 from run_elt_dagster.testing.runner import Outcome, Runner
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.effort import cases
 
 FAILING = """
 cases:
@@ -156,7 +157,7 @@ def test_pytest_tells_what_is_wrong_with_a_file_and_can_be_told_to_leave_them(tm
     assert run_pytest(tmp_path, "-p", "no:run_elt").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-@pytest.mark.parametrize("others", [[], ["settings"]])
+@pytest.mark.parametrize("others", cases(([], ["settings"]), usual=[["settings"]]))
 def test_plugin_imports_nothing_where_there_is_no_test_of_a_table(tmp_path: Path, others: list[str]) -> None:
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
     if others:

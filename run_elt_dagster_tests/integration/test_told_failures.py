@@ -19,6 +19,7 @@ from run_elt_dagster.settings import AlertSettings, PublishOptions
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.dagster_project import DagsterProject
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.local_server import LocalServer
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
 
@@ -60,7 +61,7 @@ def everything_stored(instance: dg.DagsterInstance) -> str:
     return "\n".join(str(entry) for run in instance.get_runs() for entry in instance.all_logs(run.run_id))
 
 
-@pytest.mark.parametrize("by_retries", [False, True], ids=["at once", "by the retries"])
+@pytest.mark.parametrize("by_retries", cases((False, True), usual=[False]), ids=["at once", "by the retries"])
 def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
     project: DagsterProject, slack: SlackStandIn, by_retries: bool
 ) -> None:

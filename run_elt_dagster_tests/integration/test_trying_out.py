@@ -15,6 +15,7 @@ from run_elt_dagster.model.lineage import load_tables
 from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster_tests.simulator import SimulatedServer
+from run_elt_dagster_tests.support.effort import cases
 from run_elt_dagster_tests.support.embedded import running_server, simulated_account
 from run_elt_dagster_tests.support.empty_database import lay_empty_database
 from run_elt_dagster_tests.support.history import lay_empty_history
@@ -206,6 +207,7 @@ def test_query_reads_and_says_where_it_stops(shop: Place) -> None:
     assert "got A several times" in err
 
 
+@pytest.mark.parametrize("shop", cases(("embedded", "account"), usual=["account"]), indirect=True)
 def test_preview_shows_rows_and_verdicts_and_publishes_nothing(shop: Place) -> None:
     code, out, err = shop.run("preview", "analytics.totals")
     assert (code, err) == (0, ""), err
@@ -225,6 +227,7 @@ def test_preview_shows_rows_and_verdicts_and_publishes_nothing(shop: Place) -> N
     assert shop.rows("select table_name from information_schema.tables where table_schema = 'ANALYTICS'") == []
 
 
+@pytest.mark.parametrize("shop", cases(("embedded", "account"), usual=["account"]), indirect=True)
 def test_kept_preview_is_no_rival_of_a_run_and_is_dropped_when_it_is_old(shop: Place) -> None:
     facts = shop.json("preview", "analytics.totals", "--keep")
     assert facts["columns"]["AMOUNT"] == "NUMBER(1,0)"
@@ -245,6 +248,7 @@ def test_kept_preview_is_no_rival_of_a_run_and_is_dropped_when_it_is_old(shop: P
     assert shop.candidates() == []
 
 
+@pytest.mark.parametrize("shop", cases(("embedded", "account"), usual=["embedded"]), indirect=True)
 def test_diff_counts_what_readers_would_see_change(shop: Place) -> None:
     code, out, err = shop.run("diff", "analytics.totals")
     assert (code, err) == (0, "")
@@ -297,6 +301,7 @@ VALUES: list[tuple[str, str, bool]] = [
 ]
 
 
+@pytest.mark.parametrize("shop", cases(("embedded", "account"), usual=["embedded"]), indirect=True)
 def test_diff_compares_each_type_and_null_with_null(shop: Place) -> None:
     columns = [f"c{number}" for number in range(len(VALUES))]
 
