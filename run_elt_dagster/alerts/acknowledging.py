@@ -19,6 +19,7 @@ from run_elt_dagster.alerts.notes import NAME_LIMIT, REASON_LIMIT, Acknowledgeme
 from run_elt_dagster.alerts.scope import Alerts, alerting_statuses
 from run_elt_dagster.alerts.snoozes import LONGEST_SECONDS, Snooze, read_snoozes, write_snooze
 from run_elt_dagster.model.alert_rule import Severity
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.runs.tags import ALERT
 
@@ -156,9 +157,10 @@ def _named(alerts: Alerts, instance: dg.DagsterInstance, what: str) -> list[dg.R
     if found:
         return found
     names = ", ".join(short_id(record.dagster_run.run_id) for record in opened[:5])
+    others = counted(len(opened), "others are", "other is")
     raise NotOpenError(
         f"an open incident requires the name of a table or the id of its first run, got {what[:100]!r}. Nothing was changed, since "
-        f"{f'{len(opened)} others are open ({names})' if opened else 'no incident is open'}. `run-elt alert list` names them all."
+        f"{f'{others} open ({names})' if opened else 'no incident is open'}. `run-elt alert list` names them all."
     )
 
 

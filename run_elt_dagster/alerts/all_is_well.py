@@ -24,6 +24,7 @@ from run_elt_dagster.alerts.receivers_ledger import words_of_receivers
 from run_elt_dagster.alerts.receivers_news import untaken_for_long
 from run_elt_dagster.alerts.scope import RECEIVERS_SENSOR, Alerts, Known, KnownRows, Sweep, at_location
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.code_location import this_location
 
 SENSOR = "all_is_well"
@@ -98,7 +99,7 @@ def problems(
         return
     late = sorted(late_now(alerts, instance, read_ledger(instance, alerts.location), rows, now)[0])
     if unknown := sum(table.name not in rows.rows for table in alerts.watched):
-        yield f"{unknown:,} tables were not looked at yet"
+        yield f"{counted(unknown, 'tables were', 'table was')} not looked at yet"
     if late:
         more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
         yield f"late: {', '.join(late[:_NAMED])}{more}"
@@ -108,7 +109,7 @@ def _receivers_problems(alerts: Alerts, instance: dg.DagsterInstance, slack: Sla
     if words := words_of_receivers(instance, alerts.location, now=alerts.clock()):
         yield words
     if count := untaken_for_long(alerts, instance, is_without_slack=slack.is_left_out(alerts.settings)):
-        yield f"{count:,} failed runs wait for the receivers, and the sensor {RECEIVERS_SENSOR} has not looked at them"
+        yield f"{counted(count, 'failed runs wait', 'failed run waits')} for the receivers, and the sensor {RECEIVERS_SENSOR} has not looked at {'it' if count == 1 else 'them'}"
 
 
 def call_address(address: str) -> None:

@@ -35,6 +35,7 @@ from run_elt_dagster.alerts.posting import FROZEN_ERRORS, is_gone, update
 from run_elt_dagster.alerts.scope import Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.alerts.snoozes import read_snoozes
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.local_time import TimeOfDay
 from run_elt_dagster.runs.history import last_materialized_at
 from run_elt_dagster.runs.tags import ALERT
@@ -101,7 +102,7 @@ def look_for_digest(
         write_digests(instance, alerts.location, paged)
     ledger = _Delivery(alerts, instance, slack, paged, log=log).run()
     reasons = sorted({digest.entry.reason for digest in ledger.waiting})
-    words = f"{sum(not line.over_at for line in ledger.lines)} lines, {len(ledger.waiting)} digests wait. {' '.join(reasons)}"
+    words = f"{counted(sum(not line.over_at for line in ledger.lines), 'lines')}, {counted(len(ledger.waiting), 'digests wait', 'digest waits')}. {' '.join(reasons)}"
     return following, words.strip()
 
 

@@ -14,6 +14,7 @@ from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.scope import ASSET, CHECK, Alerts, Known, alerting_statuses
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.tags import ALERT
 
 RUNS_NAMED = 20
@@ -54,14 +55,15 @@ class Health:
         if self.is_well:
             return f"No failed run waits for its alert{f', but {self.missing} not set' if self.missing else ''}."
         reasons = sorted({entry.reason for entry in self.waiting.values() if entry.reason})
-        of = {"runs": len(self.waiting), "backfills": len(self.backfills)}
-        counts = [f"{count} failed {what}" for what, count in of.items() if count]
-        if self.late:
-            counts.append(f"{self.late} messages about late tables")
-        if self.digests:
-            counts.append(f"{self.digests} daily digests")
-        counted = " and ".join(counts)
-        return f"{counted} wait for their alert. {' '.join(reasons)}".strip()
+        waiting = {
+            ("failed runs", "failed run"): len(self.waiting),
+            ("failed backfills", "failed backfill"): len(self.backfills),
+            ("messages about late tables", "message about late tables"): self.late,
+            ("daily digests", "daily digest"): self.digests,
+        }
+        counts = [counted(count, *what) for what, count in waiting.items() if count]
+        wait = "waits for its alert" if sum(waiting.values()) == 1 else "wait for their alert"
+        return f"{' and '.join(counts)} {wait}. {' '.join(reasons)}".strip()
 
     def metadata(self) -> dict[str, str | int]:
         """Return what the page shows."""

@@ -25,6 +25,7 @@ from run_elt_dagster.alerts.late_pages import is_quiet, with_pages
 from run_elt_dagster.alerts.ledger import LedgerEntry, config_of
 from run_elt_dagster.alerts.scope import Alerts, KnownRows
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.freshness import Rows, Watched, first_tried_at, published_rows
 
 # A code location that was just loaded has as long to build what is late already. Clocks of two machines differ by less, too.
@@ -71,9 +72,7 @@ def look_for_late_tables(
     ledger = _Delivery(alerts, instance, slack, ledger, log=log).run()
     waiting = [telling.entry for _, telling in ledger.waiting]
     reasons = sorted({entry.reason for entry in waiting if entry.reason})
-    words = (
-        f"{len(ledger.late)} of {len(alerts.watched)} tables late, {len(waiting)} messages wait. {' '.join(reasons)}"
-    )
+    words = f"{len(ledger.late)} of {counted(len(alerts.watched), 'tables')} late, {counted(len(waiting), 'messages wait', 'message waits')}. {' '.join(reasons)}"
     return json.dumps({"at": now.timestamp(), "away": away and [each.timestamp() for each in away]}), words.strip()
 
 

@@ -37,6 +37,7 @@ from run_elt_dagster.alerts.blocks import (
 from run_elt_dagster.alerts.causes import Group, State, causes_of, groups_of, headline, run_cause_of, title_of
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure, Stage
 from run_elt_dagster.alerts.runbook import PATH, Entry, entries_of
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.redaction import excerpt
 
 # https://docs.slack.dev/reference/block-kit/block-elements/button-element
@@ -140,7 +141,7 @@ def repeats_message(failure: RunFailure, run_ids: Sequence[str], *, style: Style
     links = ", ".join(run_link(run_id, style) for run_id in run_ids[:NAMES_SHOWN])
     more = len(run_ids) - NAMES_SHOWN
     how = "of the backfill failed" if failure.backfill else "failed the same way"
-    text = f":repeat: {len(run_ids):,} more runs {how}, {count:,} by now, the last one {date_text(failure.failed_at)}"
+    text = f":repeat: {counted(len(run_ids), 'more runs', 'more run')} {how}, {count:,} by now, the last one {date_text(failure.failed_at)}"
     cause = causes_of(groups_of(failure, style), failure, style)
     listed = f"{text}: {links}{f' and {more:,} more' if more > 0 else ''}."
     return plain_message("\n".join(filter(None, [listed, escape(cut(cause, 400)), in_brackets(style).strip()])))
@@ -156,7 +157,7 @@ def list_message(incidents: Sequence[Sequence[RunFailure]], unknown: Sequence[st
     """
     newest = [failures[0] for failures in incidents]
     runs = sum(map(len, incidents)) + len(unknown)
-    title = f"🔴 {runs:,} more runs failed, of {len(incidents) + len(unknown):,} causes"
+    title = f"🔴 {counted(runs, 'more runs', 'more run')} failed, of {counted(len(incidents) + len(unknown), 'causes')}"
     owners = [owner for failure in newest for owner in failure.owners]
     lead = "\n".join(filter(None, [mentions(owners, style), place(style)]))
     heading = [f"*{title}*", *([lead] if lead else [])]
@@ -350,7 +351,9 @@ def _repeats(failure: RunFailure, count: int) -> str:
     if count < 2:  # noqa: PLR2004 - the first one
         return ""
     return (
-        f"*{count:,} runs of the backfill failed.*" if failure.backfill else f"*Failed the same way {count:,} times.*"
+        f"*{counted(count, 'runs')} of the backfill failed.*"
+        if failure.backfill
+        else f"*Failed the same way {count:,} times.*"
     )
 
 

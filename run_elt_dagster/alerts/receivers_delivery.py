@@ -24,6 +24,7 @@ from run_elt_dagster.alerts.receivers_ledger import (
 from run_elt_dagster.alerts.receivers_news import Newsroom, Seen, mark_taken, new_ledger
 from run_elt_dagster.alerts.receivers_text import letter_of
 from run_elt_dagster.alerts.scope import Alerts
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.code_location import FRESH_SECONDS, was_seen_lately
 
 # So long a tick waits for answers: most receivers give theirs. The others' go into the ledger at a later tick.
@@ -217,7 +218,7 @@ def tell_receivers(
         ledger = replace(_with_results(ledger, results, now=alerts.clock(), log=log), taking=())
         write_ledger(instance, location, ledger, now=alerts.clock(), said=said)
     _report_unusable(ledger)
-    return f"{sum(each.count for each in ledger.news)} alerts wait. {ledger.words(now=alerts.clock())}".strip()
+    return f"{counted(sum(each.count for each in ledger.news), 'alerts wait', 'alert waits')}. {ledger.words(now=alerts.clock())}".strip()
 
 
 def begun(
@@ -256,7 +257,7 @@ def _with_results(
         ledger = ledger.told(name, [each.id for each in result.delivered])
         ledger = ledger.standing(name, standing.after(result.outcome, now=now))
         if result.outcome.kind == "delivered":
-            log.info(f"the receiver {name} got {len(result.delivered)} alerts")
+            log.info(f"the receiver {name} got {counted(len(result.delivered), 'alerts')}")
         else:
             log.warning(f"the receiver {name} did not get its alerts: {result.outcome.reason}")
     return ledger

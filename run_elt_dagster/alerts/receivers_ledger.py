@@ -14,6 +14,7 @@ import dagster as dg
 from run_elt_dagster.alerts.receivers import Outcome
 from run_elt_dagster.alerts.scope import CHECK
 from run_elt_dagster.alerts.scope import RECEIVERS_ASSET as ASSET
+from run_elt_dagster.model.counted import counted
 
 What = Literal["failed", "again", "recovered", "late", "fresh", "backfill", "more"]
 RETRY_SECONDS = (60, 120, 240)
@@ -195,7 +196,12 @@ class ReceiverLedger:
             counted = {**self.counted, of: news.left}
             return replace(self, news=(*self.news, replace(news, what="more", of=of, body="")), counted=counted)
         count = known.count + news.count
-        more = replace(known, count=count, is_told=False, title=f"{count:,} more alerts, the last: {news.title}")
+        more = replace(
+            known,
+            count=count,
+            is_told=False,
+            title=f"{counted(count, 'more alerts', 'more alert')}, the last: {news.title}",
+        )
         return replace(self, news=tuple(more if each is known else each for each in self.news))
 
     def words(self, *, now: float) -> str:
@@ -204,15 +210,13 @@ class ReceiverLedger:
 
     def _words_of(self, name: str, *, now: float) -> str:
         standing, waiting = self.of(name), self.waiting(name)
-        lost = f" {standing.lost:,} older ones were given up." if standing.lost else ""
-        count = sum(each.count for each in waiting)
+        lost = f" {counted(standing.lost, 'older ones were', 'older one was')} given up." if standing.lost else ""
+        alerts = counted(sum(each.count for each in waiting), "alerts wait", "alert waits")
         if standing.reason:
             reason = standing.reason.rstrip(".")
-            return (
-                f"{count:,} alerts wait for the receiver {name}, got {reason} ({standing.attempts:,} attempts).{lost}"
-            )
+            return f"{alerts} for the receiver {name}, got {reason} ({counted(standing.attempts, 'attempts')}).{lost}"
         if waiting and now - waiting[0].at > SILENT_SECONDS:
-            return f"{count:,} alerts wait for the receiver {name}, and no attempt was made.{lost}"
+            return f"{alerts} for the receiver {name}, and no attempt was made.{lost}"
         return lost.strip()
 
 

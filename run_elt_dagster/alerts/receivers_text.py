@@ -9,6 +9,7 @@ from typing import Any
 from run_elt_dagster.alerts.blocks import Message, Style
 from run_elt_dagster.alerts.receivers import TITLE_LIMIT, Letter, Mood
 from run_elt_dagster.alerts.receivers_ledger import News
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.redaction import redact
 
 BODY_LIMIT = 2000
@@ -84,7 +85,9 @@ def _foot(news: Sequence[News], *, attempts: int, lost: int) -> str:
     if attempts:
         lines.append(f"Attempt {attempts + 1}: an earlier one failed, and its message may have arrived all the same.")
     if lost:
-        lines.append(f"{lost:,} older alerts could not be sent to this receiver within 48 h. Look at the Runs page.")
+        lines.append(
+            f"{counted(lost, 'older alerts', 'older alert')} could not be sent to this receiver within 48 h. Look at the Runs page."
+        )
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of,
 from run_elt_dagster.alerts.posting import is_up
 from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.counted import counted
 
 # A tick has 60 s, an attempt in the worst case four requests of 10 s. Slack takes one message a second and channel, and a tick
 # is every 30 s.
@@ -87,7 +88,7 @@ def reconcile(
     if not slack.missing:
         _report_blocked(waiting)
     held = f", {len(failed) - len(records)} held back" if len(failed) > len(records) else ""
-    return f"{len(entries) - len(waiting)} alerts delivered, {len(waiting)} waiting{held}, {recovered} recoveries announced"
+    return f"{counted(len(entries) - len(waiting), 'alerts')} delivered, {len(waiting)} waiting{held}, {counted(recovered, 'recoveries', 'recovery')} announced"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from run_elt_dagster.alerts.scope import (
     at_location,
 )
 from run_elt_dagster.alerts.slack import Slack
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.code_location import this_location, to_cursor, was_seen_lately
 
 INTERVAL_SECONDS = 30
@@ -133,7 +134,9 @@ def _backfill_sensor(located: list[Alerts], status: dg.DefaultSensorStatus) -> d
         cursor = tell_failed_backfills(located[0], context.instance, channel, context.cursor, log=context.log)
         context.update_cursor(cursor)
         waiting = sum(state != "told" for state in json.loads(cursor).values())
-        return dg.SkipReason(f"{waiting} failed backfills wait for their alert")
+        return dg.SkipReason(
+            f"{counted(waiting, 'failed backfills wait for their', 'failed backfill waits for its')} alert"
+        )
 
     return slack_alert_backfills
 

@@ -12,6 +12,7 @@ from typing import Any
 from run_elt_dagster.audit.difference import FLOAT_TOLERANCE, ColumnTotals, Comparison, RowDifference, Totals
 from run_elt_dagster.audit.plan import Audit, Audited, AuditOutcome, Bounds, Number, Numbers
 from run_elt_dagster.model.checks import Changes, Limit
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import display_name, stored_name
 
 _WHOLE = 100
@@ -152,13 +153,21 @@ class _Found:
         """
         of = rows.old_rows if base is None else base
         self.got |= {"rows_before": of, "rows_after": of + rows.new_rows - rows.old_rows}
-        self._count("rows_added", rows.added, f"{rows.added:,} rows added", self.rule.max_added, of=of)
+        self._count("rows_added", rows.added, f"{counted(rows.added, 'rows')} added", self.rule.max_added, of=of)
         self._count(
-            "rows_removed", rows.removed, f"{rows.removed:,} of {of:,} rows removed", self.rule.max_removed, of=of
+            "rows_removed",
+            rows.removed,
+            f"{rows.removed:,} of {counted(of, 'rows')} removed",
+            self.rule.max_removed,
+            of=of,
         )
         if self.rule.max_changed is not None:
             self._count(
-                "rows_changed", rows.changed, f"{rows.changed:,} of {of:,} rows changed", self.rule.max_changed, of=of
+                "rows_changed",
+                rows.changed,
+                f"{rows.changed:,} of {counted(of, 'rows')} changed",
+                self.rule.max_changed,
+                of=of,
             )
         if rows.repeated:
             words = f"{rows.repeated:,} key{'' if rows.repeated == 1 else 's'} with several rows, not compared"

@@ -33,6 +33,7 @@ from run_elt_dagster.model.checks import (
     SourceFreshness,
     Usual,
 )
+from run_elt_dagster.model.counted import agreeing, counted
 from run_elt_dagster.model.increment import Increment
 from run_elt_dagster.model.names import display_name, quote_identifier, quote_literal, stored_name, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
@@ -129,7 +130,7 @@ def _row_count_change(rule: RowCountChange) -> Audit:
     return RowCountChangeAudit(
         name="row_count_change",
         kind="row_count_change",
-        description=f"The number of rows changes by {bounds} % against the published table, if that has {rule.min_rows:,} rows or more.",
+        description=f"The number of rows changes by {bounds} % against the published table, if that has {counted(rule.min_rows, 'rows')} or more.",
         severity=rule.severity,
         measures=(Measure(ROW_COUNT_SQL, "% change of the row count", bounds),),
         is_of_table=True,
@@ -383,7 +384,7 @@ def _freshness(name: str, column: str, rule: Freshness) -> Audit:
     return ScanAudit(
         name=name,
         kind="freshness",
-        description=f"The latest {column} is at most {rule.max_age_hours:g} hours old, and at most {rule.max_ahead_hours:g} hours ahead.",
+        description=f"The latest {column} is at most {_hours(rule.max_age_hours)} old, and at most {_hours(rule.max_ahead_hours)} ahead.",
         severity=rule.severity,
         measures=(Measure(f"({age}) / 3600", f"hours since the latest {column}", bounds),),
         is_of_table=True,
@@ -401,7 +402,7 @@ def _source_freshness(name: str, source: str, rule: SourceFreshness) -> Audit:
     return SourceAudit(
         name=name,
         kind="source_freshness",
-        description=f"{source} was changed at most {rule.max_age_hours:g} hours ago.",
+        description=f"{source} was changed at most {_hours(rule.max_age_hours)} ago.",
         severity=rule.severity,
         measures=(Measure(age, f"hours since {source} was changed", Bounds(max=rule.max_age_hours)),),
         is_of_table=True,
@@ -444,3 +445,7 @@ def _literal(value: Any) -> str:
     return (
         quote_literal(value) if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else repr(value)
     )
+
+
+def _hours(hours: float) -> str:
+    return agreeing(f"{hours:g}", "hours")

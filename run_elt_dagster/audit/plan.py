@@ -13,6 +13,7 @@ from typing import Any
 from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Severity
 from run_elt_dagster.model.column_type import column_type
+from run_elt_dagster.model.counted import agreeing
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.past import PublishedNumbers
 from run_elt_dagster.model.time_literals import TIMES
@@ -488,7 +489,7 @@ class AuditOutcome:
         if self.found is not None or self.summary or self.words:
             return f"{check} found {self.found or self.summary or '; usual '.join(self.words)}"
         found = [
-            f"{_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit)} {measure.counts}, "
+            f"{agreeing(_say(self.got.get(measure.counts), measure.bounds, limit=self.audit.count_limit), measure.counts)}, "
             f"expected {measure.bounds}"
             for measure in self.audit.measures
             if self.passed or not self._holds(measure)

@@ -6,6 +6,7 @@ from typing import Any
 from run_elt_dagster.cli.diff_of_one import difference_facts
 from run_elt_dagster.cli.printing import print_table
 from run_elt_dagster.environments.comparison import TableComparison, summary
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.model.production import TableVersion
 
@@ -59,9 +60,9 @@ def _print_details(each: TableComparison) -> None:
     if difference is None or difference.rows is None:
         return
     if difference.rows.repeated:
-        print(f"  {difference.rows.repeated:,} keys with several rows, not compared")
+        print(f"  {counted(difference.rows.repeated, 'keys')} with several rows, not compared")
     for name, count in difference.rows.by_column:
-        print(f"  {display_name(name).lower()}: {count:,} rows changed")
+        print(f"  {display_name(name).lower()}: {counted(count, 'rows')} changed")
 
 
 def comparison_facts(found: Sequence[TableComparison], here: str, there: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from run_elt_dagster.audit.difference import RowDifference
 from run_elt_dagster.cli.printing import cells, print_table
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import display_name
 from run_elt_dagster.publish.compare import Difference
 
@@ -31,7 +32,7 @@ def print_difference(name: str, difference: Difference) -> None:
 
 def _print_rows(rows: RowDifference, key: list[str]) -> None:
     what = f"key {', '.join(key)}" if key else "whole rows"
-    print(f"{rows.old_rows:,} rows now, {rows.new_rows:,} rows after a build, compared by {what}:")
+    print(f"{counted(rows.old_rows, 'rows')} now, {counted(rows.new_rows, 'rows')} after a build, compared by {what}:")
     counts = [("added", rows.added), ("removed", rows.removed)]
     if key:
         counts += [("changed", rows.changed)]

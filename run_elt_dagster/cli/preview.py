@@ -11,6 +11,7 @@ from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json, of_project, partition, whole
 from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.project import Project
 from run_elt_dagster.publish.preview import audit, built, first_rows
 from run_elt_dagster.publish.work import TableWork
@@ -75,7 +76,7 @@ def _print(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, 
         else next((o.row_count for o in outcomes if o.row_count is not None), None)
     )
     since = f" since {work.start.words}" if work.start else ""
-    rows = "" if count is None else f"{count:,} rows{since} in "
+    rows = "" if count is None else f"{counted(count, 'rows')}{since} in "
     print(f"\n{work.table.name}: {rows}{work.seconds['build']:.1f} s. Nothing was published. {work.production.words}")
     print(f"The candidate {work.candidate} {'stays.' if keep else 'is dropped.'}")
 

@@ -15,6 +15,7 @@ from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publish_group import publish_group
 from run_elt_dagster.cli.publish_partitions import publish_partitions
 from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import RUN_ID_CHARACTERS, short_id
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.kept import events_of, report, tags_of_part
@@ -165,6 +166,6 @@ def _told(done: ByHandOutcome, kept: Kept, unrecorded: Sequence[str | None]) -> 
             "Readers see its rows. Nothing is left to do."
         )
     print(
-        f"{outcome.table.name}: {outcome.row_count:,} rows of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
+        f"{outcome.table.name}: {counted(outcome.row_count, 'rows')} of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
     )
     return said([done.left, *unrecorded])

@@ -10,6 +10,7 @@ from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publishing import may_be_waived, said, say_published
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.orchestration.kept import events_of, report
@@ -110,7 +111,9 @@ def _told(instance: dg.DagsterInstance, group: str, done: Sequence[ByHandOutcome
     for each in done:
         if each.by_hand is not None:
             rows = each.outcome.row_count or 0
-            print(f"{each.outcome.table.name}: {rows:,} rows of run {short_id(run_id)}, {each.by_hand.words}.")
+            print(
+                f"{each.outcome.table.name}: {counted(rows, 'rows')} of run {short_id(run_id)}, {each.by_hand.words}."
+            )
     return said(left)
 
 

@@ -9,6 +9,7 @@ from run_elt_dagster.cli.opening import dagster_instance, signed_in
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.publishing import may_be_waived, said
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.production import partition_words
 from run_elt_dagster.model.table import AnalyticsTable
@@ -80,7 +81,7 @@ def _print_plan(kept: KeptPartitions, checks: tuple[str, ...]) -> None:
 
 def _seen(kept: KeptPartitions, key: str) -> str:
     note = kept.notes.get(key)
-    return "nothing" if note is None else f"{note.rows:,} rows, {note.marker.published}"
+    return "nothing" if note is None else f"{counted(note.rows, 'rows')}, {note.marker.published}"
 
 
 def _published_already(instance: dg.DagsterInstance, publisher: PartitionPublisher, found: PublishedPartitions) -> int:
@@ -117,7 +118,7 @@ def _told(done: PartitionsByHand, kept: KeptPartitions, unrecorded: Sequence[str
     if published and done.by_hand is not None:
         rows = sum(outcome.partitions[key].row_count or 0 for key in published)
         print(
-            f"{outcome.table.name}, {partition_words(published)}: {rows:,} rows of run {short_id(run_id)}, {done.by_hand.words}."
+            f"{outcome.table.name}, {partition_words(published)}: {counted(rows, 'rows')} of run {short_id(run_id)}, {done.by_hand.words}."
         )
     if done.theirs:
         theirs = partition_words(sorted(done.theirs))

@@ -8,6 +8,7 @@ from run_elt_dagster.cli.asking import agrees
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.rolling_back import lock_of_one, noted, rolling_back
 from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.project import Project
@@ -66,7 +67,7 @@ def _roll_back(
         left += noted(instance, observations(plan))
         log.parts_rolled_back(plan)
     print(
-        f"{plan.target}{_seen(plan)} ({plan.rows:,} rows). The next run that builds them publishes again: fix the SQL first."
+        f"{plan.target}{_seen(plan)} ({counted(plan.rows, 'rows')}). The next run that builds them publishes again: fix the SQL first."
     )
     for problem in left:
         say_on_stderr(problem)

@@ -8,6 +8,7 @@ from run_elt_dagster.cli.parameters import TABLE, of_project
 from run_elt_dagster.cli.printing import print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.embedded import NotInstalledError
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, stored_names
 from run_elt_dagster.project import Project
 
@@ -63,7 +64,7 @@ def command(
             plan, target, declaration, directory=settings.embedded_dir, replace=replace, log=say_on_stderr
         )
     print_table(("column", "type"), loading.shown_columns(plan.columns))
-    print(f"\nLoaded {rows:,} rows from {file.name} into {target}.")
+    print(f"\nLoaded {counted(rows, 'rows')} from {file.name} into {target}.")
     return 0
 
 

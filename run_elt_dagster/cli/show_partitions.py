@@ -7,6 +7,7 @@ import click
 
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.printing import print_json, print_table
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.increment import BEGINNING
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.table import AnalyticsTable
@@ -51,7 +52,7 @@ def increment_line(noted: PublishedPartition) -> str:
         return f"  last increment: that of run {short_id(noted.marker.run_of_rows)} was rolled back, {_minute(noted.published_at)} UTC"
     what = "a whole build" if noted.start == BEGINNING else f"since {noted.start:%Y-%m-%d %H:%M:%S}"
     return (
-        f"  last increment: {noted.rows:,} rows, {what}, published {_minute(noted.published_at)} UTC by run "
+        f"  last increment: {counted(noted.rows, 'rows')}, {what}, published {_minute(noted.published_at)} UTC by run "
         f"{short_id(noted.marker.run_of_rows)}"
     )
 

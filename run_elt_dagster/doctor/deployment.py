@@ -26,6 +26,7 @@ from run_elt_dagster.alerts.slack import Slack
 from run_elt_dagster.doctor.code_server import Answer, ask_code_server
 from run_elt_dagster.doctor.finding import Finding, Later, NamedCheck, failed, ok, skipped
 from run_elt_dagster.doctor.heartbeats import Beats, daemons_at_work
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.orchestration.heartbeat import lost_runs_sensor
@@ -132,7 +133,7 @@ def check_deployment(
         home = Path(instance.root_directory).absolute()
         runs = instance.get_runs_count()
         asked = Later(lambda: ask_code_server(home))
-        yield ok(Check.HISTORY, f"{runs:,} runs in {home} ({type(instance.run_storage).__name__})")
+        yield ok(Check.HISTORY, f"{counted(runs, 'runs')} in {home} ({type(instance.run_storage).__name__})")
         yield _monitoring_finding(instance)
         daemon = _daemon_finding(instance, now=time.time())
         rivals = _rivals_finding(daemons_at_work(lambda: _beats(instance))) if daemon.status == "ok" else None
@@ -439,7 +440,7 @@ def _freshness_finding(
         return ok(name, "no table declares fresh_within")
     late = late_in_words(alerts, instance, now=now)
     if not late:
-        return ok(name, f"none of {len(alerts.watched)} tables with fresh_within is late")
+        return ok(name, f"none of {counted(len(alerts.watched), 'tables')} with fresh_within is late")
     more = f" and {len(late) - _LATE_SHOWN} more" if len(late) > _LATE_SHOWN else ""
     return failed(
         name,

@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from run_elt_dagster.doctor.finding import Finding, NamedCheck, failed, ok, skipped
 from run_elt_dagster.embedded import NotInstalledError, require_installed
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.lineage import Catalogue, load_tables
 from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.settings import Settings
@@ -130,7 +131,10 @@ def read_tables(settings: Settings) -> tuple[Catalogue | None, list[Finding]]:
         return None, [failed(Check.TABLE_FILES, f"{settings.tables_dir} cannot be read: {error}.", "Make it readable.")]
     if tables.problems:
         return tables or None, [failed(Check.TABLE_FILES, str(problem), remedy) for problem in tables.problems]
-    return tables, [ok(Check.TABLE_FILES, f"{len(tables)} tables in {settings.tables_dir}"), *check_tests(settings)]
+    return tables, [
+        ok(Check.TABLE_FILES, f"{counted(len(tables), 'tables')} in {settings.tables_dir}"),
+        *check_tests(settings),
+    ]
 
 
 def check_tests(settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from run_elt_dagster.model.candidate import Marker, marker_in
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.partitions import PARTITIONS_TABLE
 
 ProductionState = Literal["unchanged", "new", "none", "unknown"]
@@ -48,7 +49,7 @@ class TableVersion:
     @property
     def facts(self) -> tuple[str, ...]:
         """What is known of its rows and their run, each in words."""
-        rows = () if self.rows is None else (f"{self.rows:,} rows",)
+        rows = () if self.rows is None else (counted(self.rows, "rows"),)
         return (*rows, self.marker.published) if self.marker and self.marker.published else rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from run_elt_dagster.model.column_lineage import ColumnLineage
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Key, key_of, key_part
 from run_elt_dagster.model.origins import Origin, Unknown
 from run_elt_dagster.orchestration.specs import asset_key
@@ -47,7 +48,9 @@ def column_metadata(
             return {"column_lineage": f"unknown: {difference}"}
         columns, missing = lineage.shown(key), lineage.unnamed(key)
         if len(columns) > MOST_COLUMNS:
-            return {"column_lineage": f"{len(columns):,} columns: run-elt lineage {name} shows where they come from"}
+            return {
+                "column_lineage": f"{counted(len(columns), 'columns')}: run-elt lineage {name} shows where they come from"
+            }
         dependencies = {
             key_part(column): [_dependency(asset_path(ref.table), ref.column) for ref in sorted(origin)]
             for column, origin in columns

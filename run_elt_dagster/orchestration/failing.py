@@ -8,6 +8,7 @@ import dagster as dg
 from run_elt_dagster.audit.plan import NO_ANSWER, AuditOutcome
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.broken import BrokenTable
+from run_elt_dagster.model.counted import agreeing
 from run_elt_dagster.model.names import Key, Relation
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import Production
@@ -276,8 +277,10 @@ def _cause_class(failure: Failure, failed: Sequence[AuditOutcome]) -> str:
 
 
 def _check_facts(audit: AuditOutcome) -> dict[str, Any]:
-    got = audit.found or ", ".join(f"{number:,} {counts}" for counts, number in audit.got.items() if number is not None)
-    expected = ", ".join(f"{bounds} {counts}" for counts, bounds in audit.expected.items())
+    got = audit.found or ", ".join(
+        agreeing(f"{number:,}", counts) for counts, number in audit.got.items() if number is not None
+    )
+    expected = ", ".join(agreeing(bounds, counts) for counts, bounds in audit.expected.items())
     if audit.words and audit.found is None:
         got, expected = audit.words
     # A check of two thousand columns has as many of each.

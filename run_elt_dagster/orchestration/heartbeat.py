@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.runs.code_location import Place, started_from
 from run_elt_dagster.runs.tags import ALIVE, STARTED_FROM, bound, copies, own
 
@@ -96,7 +97,9 @@ def lost_runs_sensor(*, lost_after_seconds: int, is_running: bool = True) -> dg.
         seen = {run_id: (str(sign), int(count)) for run_id, (sign, count) in json.loads(context.cursor or "{}").items()}
         seen, ended = fail_runs_without_heartbeat(context.instance, seen, looks=looks)
         context.update_cursor(json.dumps(seen))
-        return dg.SkipReason(f"{len(seen)} runs live, {len(ended)} lost ones ended: {', '.join(ended) or 'none'}")
+        return dg.SkipReason(
+            f"{counted(len(seen), 'runs live', 'run lives')}, {counted(len(ended), 'lost ones', 'lost one')} ended: {', '.join(ended) or 'none'}"
+        )
 
     return lost_runs
 

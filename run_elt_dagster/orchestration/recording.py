@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.events import (
@@ -185,7 +186,7 @@ def _superseded_line(outcome: TableOutcome) -> str:
 def _published_partitions_line(outcome: TableOutcome, keys: Sequence[str]) -> str:
     rows = sum(outcome.partitions[key].row_count or 0 for key in keys)
     return (
-        f"{outcome.table.name} is published for {partition_words(keys)}: {rows:,} rows in {sum(outcome.seconds.values()):.1f} s, at "
+        f"{outcome.table.name} is published for {partition_words(keys)}: {counted(rows, 'rows')} in {sum(outcome.seconds.values()):.1f} s, at "
         f"{outcome.target}"
     )
 
@@ -215,7 +216,7 @@ def _outdated_line(outcome: TableOutcome) -> str:
 def _published_line(outcome: TableOutcome) -> str:
     passed = ", ".join(audit.audit.name for audit in outcome.audits if audit.passed)
     return (
-        f"{outcome.table.name} is published: {outcome.row_count:,} rows{_merged_words(outcome)} in {sum(outcome.seconds.values()):.1f} s, checks "
+        f"{outcome.table.name} is published: {counted(outcome.row_count, 'rows')}{_merged_words(outcome)} in {sum(outcome.seconds.values()):.1f} s, checks "
         f"passed: {passed}, at {outcome.target}"
     )
 

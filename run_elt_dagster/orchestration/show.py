@@ -15,6 +15,7 @@ import dagster as dg
 from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.plan import reading_plan
 from run_elt_dagster.model.candidate import Marker, by_hand_in, is_candidate_of, target_of
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.lineage import Catalogue, own_key
 from run_elt_dagster.model.names import Key, Relation, is_candidate_name, quote_identifier, short_id, stored_names
 from run_elt_dagster.model.partitions import Slice
@@ -360,7 +361,7 @@ def differences(shown: Shown, instance: dg.DagsterInstance) -> Iterator[str]:
     elif not _is_of(marker, recorded):
         yield _other_rows(shown.asset, marker, recorded, instance)
     elif _is_changed(existing, recorded):
-        yield f"it was published with {recorded.metadata['dagster/row_count']:,} rows: something else has changed them"
+        yield f"it was published with {counted(recorded.metadata['dagster/row_count'], 'rows')}: something else has changed them"
 
 
 def _other_rows(asset: dg.AssetKey, marker: Marker, recorded: Recorded, instance: dg.DagsterInstance) -> str:

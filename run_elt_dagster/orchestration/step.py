@@ -13,6 +13,7 @@ import dagster as dg
 from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.candidate import target_of
 from run_elt_dagster.model.column_lineage import ColumnLineage
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.model.partitions import Slice
@@ -203,7 +204,7 @@ def _built(
 
 def _connecting_line(snowflake: Snowflake, selected: Sequence[Key], tables: Catalogue) -> str:
     where = "the embedded Snowflake" if snowflake.is_embedded else "Snowflake"
-    return f"Connecting to {where} for {len(selected)} of {len(tables)} tables"
+    return f"Connecting to {where} for {len(selected)} of {counted(len(tables), 'tables')}"
 
 
 def _broken_files(

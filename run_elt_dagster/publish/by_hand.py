@@ -16,6 +16,7 @@ from run_elt_dagster.model.candidate import (
     is_from_its_run,
     target_of,
 )
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.past import Past
@@ -82,7 +83,7 @@ def the_one_kept(
     """
     if len(kept) == 1:
         return kept[0]
-    got = f"{len(kept)} candidates of runs that begin so" if kept else "none"
+    got = f"{counted(len(kept), 'candidates')} of runs that begin so" if kept else "none"
     raise not_by_hand(table, f"the candidate that run {run} has kept", got, _LOOK.format(table.name))
 
 

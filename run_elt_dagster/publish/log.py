@@ -15,6 +15,7 @@ from typing import Any
 
 from run_elt_dagster.audit.plan import AuditOutcome, Number
 from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, quote_literal, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, create_schema_sql
@@ -341,7 +342,7 @@ class PublishLog:
         except Exception as error:  # noqa: BLE001 - whatever it is, what was published stays published
             return (
                 f"The log of publishes requires that {table} exists and that the role has INSERT and SELECT on it, got: {error}. "
-                f"{len(rows):,} rows are missing there. What was published stays published. Run deploy/publish_log.sql, or unset "
+                f"{counted(len(rows), 'rows are', 'row is')} missing there. What was published stays published. Run deploy/publish_log.sql, or unset "
                 "RUN_ELT_LOG_SCHEMA."
             )
         return None

@@ -13,6 +13,7 @@ from run_elt_dagster.audit.declared import audits_of
 from run_elt_dagster.audit.partitioned import pieces_sql
 from run_elt_dagster.audit.plan import KeyAudit
 from run_elt_dagster.model.candidate import Marker, is_candidate_of, pieces_in, rolled_back_marker, target_of
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.model.production import partition_words
@@ -140,12 +141,12 @@ class PartVersion:
     def words(self) -> str:
         """The rows of before, and the run that built them."""
         built = self.previous.marker.published if self.previous is not None else ""
-        return ", ".join(filter(None, (f"{self.rows:,} rows", built)))
+        return ", ".join(filter(None, (counted(self.rows, "rows"), built)))
 
     @property
     def present_words(self) -> str:
         """The rows of now, and their run."""
-        return ", ".join(filter(None, (f"{self.present.rows:,} rows", self.present.marker.published)))
+        return ", ".join(filter(None, (counted(self.present.rows, "rows"), self.present.marker.published)))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import KeyAudit
 from run_elt_dagster.model.candidate import Marker, run_suffix
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.publish.governance import Governance
@@ -73,7 +74,7 @@ class KeyElsewhereError(Exception):
     """
 
     def __init__(self, audit: KeyAudit, rows: int) -> None:
-        super().__init__(f"check {audit.name} found {rows:,} {audit.measures[-1].counts}")
+        super().__init__(f"check {audit.name} found {counted(rows, audit.measures[-1].counts)}")
         self.audit, self.rows = audit, rows
 
 
@@ -465,7 +466,7 @@ class RowExchange(ABC, Generic[Done]):
         work = self._work
         return PublishRefusedError(
             Refusal(
-                f"{work.table.name} requires the {expected:,} rows of {work.candidate} {where} after the exchange",
+                f"{work.table.name} requires the {counted(expected, 'rows')} of {work.candidate} {where} after the exchange",
                 got,
                 "Find in Snowflake's history who else writes into it, then materialize again.",
                 consequence="The exchange was rolled back.",

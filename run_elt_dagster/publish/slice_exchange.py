@@ -7,6 +7,7 @@ from typing import NoReturn
 from run_elt_dagster.audit.partitioned import other_rows, pieces_sql, rows_of
 from run_elt_dagster.audit.plan import KeyAudit
 from run_elt_dagster.model.candidate import Marker, Piece, comment_of, pieces_in
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, quote_identifier, quote_literal
 from run_elt_dagster.model.partitions import Partition, Slice
 from run_elt_dagster.model.production import TableVersion
@@ -217,7 +218,7 @@ class SliceExchange(RowExchange[Exchanged]):
             raise PublishRefusedError(
                 Refusal(
                     f"{work.table.name} requires a role that sees all rows of {work.target}",
-                    f"{seen:,} of the {noted:,} rows that were published",
+                    f"{seen:,} of the {counted(noted, 'rows that were', 'row that was')} published",
                     f"Let its row access policy exempt role {work.inventory.role}, or look who has deleted rows. Then materialize again.",
                     consequence="Old rows that the role cannot see would stay beside the new ones.",
                     reason=Reason.PARTITION_POLICIES,

@@ -13,7 +13,7 @@ from run_elt_dagster.alerts.receivers_ledger import read_ledger
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 from run_elt_dagster_tests.support.receiver_stand_in import mail_server, web_hook
 
-TITLE = "analytics.orders_daily was not published. Check row_count: got 0 rows, expected at least 1 rows"
+TITLE = "analytics.orders_daily was not published. Check row_count: got 0 rows, expected at least 1 row"
 SECONDS = 240
 
 

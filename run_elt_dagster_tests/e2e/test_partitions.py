@@ -51,7 +51,7 @@ def test_command_line_builds_partitions_beside_whole_tables_and_refuses_what_nam
     run = deployment_dir.run(*COMMAND, "*", "--partition-range", "2024-01-01...2024-01-02", env=env)
     assert run.returncode == 0, run.stderr
     assert "analytics.days is published for 2024-01-01, 2024-01-02: 2 rows" in run.stderr
-    assert "analytics.total is published: 1 rows" in run.stderr
+    assert "analytics.total is published: 1 row" in run.stderr
     # Dagster itself refuses the whole selection.
     run = deployment_dir.run(*COMMAND, "*", env=env)
     assert run.returncode == 1

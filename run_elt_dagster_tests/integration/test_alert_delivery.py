@@ -45,7 +45,7 @@ def test_failed_check_is_posted_once_with_its_cause(harness: AlertHarness) -> No
     assert harness.stand_in.run_ids() == [run]
     (message,) = harness.stand_in.messages
     assert "analytics.mau was not published" in message["text"]
-    assert "Check row_count: got 0 rows, expected at least 1 rows" in message["text"]
+    assert "Check row_count: got 0 rows, expected at least 1 row" in message["text"]
     assert "Unchanged: readers still see the table published" in message["text"]
     assert "with 5 rows" in message["text"]
     ledger = harness.ledger(run)

@@ -168,7 +168,7 @@ def test_digest_waits_for_slack_and_is_counted_meanwhile(daily: Daily) -> None:
     daily.stand_in.faults.append(Fault(status=503, method="", times=-1))
     daily.look_at_the_hour()
     assert not health_of(daily.alerts, daily.instance, daily.slack).is_well
-    assert "1 daily digests wait for their alert" in health_of(daily.alerts, daily.instance, daily.slack).words
+    assert "1 daily digest waits for its alert" in health_of(daily.alerts, daily.instance, daily.slack).words
     daily.stand_in.faults.clear()
     daily.look(90)
     assert daily.posts() == 2

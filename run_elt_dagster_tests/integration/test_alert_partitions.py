@@ -174,7 +174,7 @@ def test_failed_backfill_waits_on_the_page_of_the_alerts_until_it_is_told(channe
         for cursor in (None, json.dumps({"kqwzabcd": "tried"})):
             switch(instance, "slack_alert_backfills", "SENSOR", "RUNNING", **({"cursor": cursor} if cursor else {}))
             health = health_of(channel.alerts, instance, channel.slack)
-            assert (health.backfills, health.words) == (("kqwzabcd",), "1 failed backfills wait for their alert.")
+            assert (health.backfills, health.words) == (("kqwzabcd",), "1 failed backfill waits for its alert.")
             assert (health.metadata()["undelivered"], health.metadata()["undelivered_backfills"]) == (1, "kqwzabcd")
         told = tell_failed_backfills(channel.alerts, instance, channel.slack, None, log=LOG)
         switch(instance, "slack_alert_backfills", "SENSOR", "RUNNING", cursor=told)

@@ -40,7 +40,7 @@ from run_elt_dagster_tests.support.slack_stand_in import slack_stand_in
 HOUR = 3600
 # More looks than anything takes, each of some ms.
 ROUNDS = 300
-FAILED = "analytics.mau was not published. Check row_count: got 0 rows, expected at least 1 rows"
+FAILED = "analytics.mau was not published. Check row_count: got 0 rows, expected at least 1 row"
 
 
 @dataclass
@@ -204,7 +204,7 @@ def test_dead_receiver_is_tried_again_and_holds_up_no_other(
         assert tries == [1, 1, 2, 2, 3, 3, 4, 4, 5]
         assert len(mail.taken) == 1
         reason = receiving.kept.words(now=receiving.now)
-        assert "1 alerts wait for the receiver dead, got " in reason
+        assert "1 alert waits for the receiver dead, got " in reason
         assert "(5 attempts)" in reason
         if what == "500":
             assert "error=500" in reason
@@ -315,7 +315,7 @@ def test_alert_that_a_receiver_did_not_take_in_48_hours_is_given_up_and_counted(
     hook.status = 503
     receiving.fail()
     receiving.tell()
-    assert receiving.tell(49 * HOUR).endswith("1 older ones were given up.")
+    assert receiving.tell(49 * HOUR).endswith("1 older one was given up.")
     assert (receiving.kept.news, receiving.kept.of("hook").lost, receiving.kept.of("mail").lost) == ((), 1, 0)
     assert not receiving.passes()
 
@@ -615,7 +615,7 @@ def test_heartbeat_stops_while_no_sensor_looks_for_the_receivers(receiving: Rece
         found = problems(receiving.alerts, receiving.instance, receiving.slack)
         return [each for each in found if "failed runs" in each]
 
-    assert said() == ["1 failed runs wait for the receivers, and the sensor alert_receivers has not looked at them"]
+    assert said() == ["1 failed run waits for the receivers, and the sensor alert_receivers has not looked at it"]
     receiving.tell()
     assert said() == []
 

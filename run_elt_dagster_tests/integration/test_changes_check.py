@@ -119,7 +119,7 @@ def test_increment_is_compared_with_the_rows_that_make_way_as_a_share_of_all(acc
     old = {n: (1, n) for n in range(1, 5)}
     assert run(old, "0000000A").published
     fine = run({**old, 4: (2, 4), 5: (1, 5)}, "0000000B")
-    assert found(fine.audits).summary == "1 rows added; 0 of 4 rows removed; 1 of 4 rows changed; 1 with another v"
+    assert found(fine.audits).summary == "1 row added; 0 of 4 rows removed; 1 of 4 rows changed; 1 with another v"
     assert found(fine.audits).got["rows_after"] == 5
     failed = run({1: (3, 6), 4: (3, 6), 5: (3, 6)}, "0000000C")
     assert str(found(failed.audits)).startswith("check changes found 3 of 5 rows changed (60 %, at most 30 %)")

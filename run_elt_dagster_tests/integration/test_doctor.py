@@ -653,7 +653,7 @@ def test_sensor_of_the_receivers_is_looked_at_where_some_are_set_and_what_waits_
     assert "alert_receivers" not in deployment.look()["sensors"][1]
     found = deployment.look(settings, tables)
     assert found["sensors"] == ("FAIL", "switched off: alert_receivers of run_elt.")
-    assert found["alerts"] == ("FAIL", "1 alerts wait for the receiver hook, got not taken (3 attempts).")
+    assert found["alerts"] == ("FAIL", "1 alert waits for the receiver hook, got not taken (3 attempts).")
 
 
 def test_sensor_of_the_digest_is_looked_at_where_a_file_declares_a_severity(
@@ -686,7 +686,7 @@ def test_failed_run_without_its_alert_fails(deployment: Deployment) -> None:
         entry = LedgerEntry(status="blocked", reason="invalid_auth: Correct SLACK_TOKEN.")
         instance.add_run_tags(run.run_id, entry.tags(run.run_id))
     found = deployment.look(settings, tables)
-    assert found["alerts"] == ("FAIL", "1 failed runs wait for their alert. invalid_auth: Correct SLACK_TOKEN.")
+    assert found["alerts"] == ("FAIL", "1 failed run waits for its alert. invalid_auth: Correct SLACK_TOKEN.")
 
 
 def test_home_that_is_no_folder_fails_and_everything_else_is_looked_at(set_up: SetUp) -> None:

@@ -229,7 +229,7 @@ def test_key_that_somebody_has_written_meanwhile_fails_its_check_and_rolls_all_b
         outcomes = run(local_server, growing(2, more=more), "00000002")
     failure = outcomes["orders"].failure
     assert failure is not None
-    assert "check unique_v found 1 rows with a key of a row that stays" in failure.message
+    assert "check unique_v found 1 row with a key of a row that stays" in failure.message
     assert "Readers still see the previous table" in failure.message
     assert outcomes["totals"].held_back_by == (("analytics", "orders"),)
     assert local_server.reader.sql(BOTH) == [(2, 1)]

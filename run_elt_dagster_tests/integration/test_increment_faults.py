@@ -157,7 +157,7 @@ def test_key_that_another_run_has_published_meanwhile_fails_its_check_and_rolls_
         outcome = run_increment(lab.account.arguments, table, cell.run_id)
     lab.account.server.hook = lab.hook
     assert outcome.failure is not None
-    assert "check unique_v found 1 rows with a key of a row that stays" in outcome.failure.message
+    assert "check unique_v found 1 row with a key of a row that stays" in outcome.failure.message
     assert cell.seen(lab) == {**OLD, 1: (7, 1)}
 
 

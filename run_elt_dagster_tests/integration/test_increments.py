@@ -94,8 +94,8 @@ def test_rows_that_cannot_be_merged_fail_a_check(run: Run, reader: Session) -> N
         "(4, '2024-01-02'), (4, '2024-01-03'), (null, '2024-01-02'), (5, null)"
     )
     assert failed_checks(outcome) == {
-        "increment": "1 rows with a NULL at, expected at most 0; 1 rows with a NULL key, expected at most 0; "
-        "1 rows with a duplicate key, expected at most 0"
+        "increment": "1 row with a NULL at, expected at most 0; 1 row with a NULL key, expected at most 0; "
+        "1 row with a duplicate key, expected at most 0"
     }
     assert outcome.failure is not None
     # The rows are those of the table, and the run is the one that has published last.
@@ -109,7 +109,7 @@ def test_key_of_a_row_that_stays_fails_the_check_of_that_key(run: Run, reader: S
     run({1: (1, 1), 2: (2, 2)}, run_id="0000000A", checks=checks)
     # The value of row 1 moves to row 3, and row 2 is replaced.
     outcome = run({1: (1, 1), 2: (5, 3), 3: (1, 3)}, checks=checks)
-    assert failed_checks(outcome) == {"unique_v": "1 rows with a key of a row that stays, expected at most 0"}
+    assert failed_checks(outcome) == {"unique_v": "1 row with a key of a row that stays, expected at most 0"}
     swapped = run({1: (2, 3), 2: (1, 3)}, run_id="0000000C", checks=checks)
     assert swapped.failure is None
     assert seen(reader) == {1: (2, 3), 2: (1, 3)}
@@ -128,7 +128,7 @@ def test_checks_of_the_whole_table_are_asked_as_it_would_be_after_the_merge(run:
     # A new row may have an old one as its partner.
     assert run({11: (1, 11), 12: (2, 12)}, run_id="0000000D", checks=parents).failure is None
     assert failed_checks(run({13: (99, 13)}, run_id="0000000E", checks=parents)) == {
-        "relationship_v": "1 rows that are wrong, expected at most 0"
+        "relationship_v": "1 row that are wrong, expected at most 0"
     }
 
 
@@ -146,7 +146,7 @@ def test_sql_may_ask_for_the_start_itself(run: Run, reader: Session) -> None:
 def test_rebuild_that_passes_its_checks_replaces_all_rows_and_keeps_the_object(run: Run, reader: Session) -> None:
     run(OLD, run_id="0000000A")
     failed = run({1: (1, 1)}, run_id="0000000D", is_whole=True, checks={"row_count": {"min": 2}})
-    assert failed_checks(failed) == {"row_count": "1 rows, expected at least 2"}
+    assert failed_checks(failed) == {"row_count": "1 row, expected at least 2"}
     assert seen(reader) == OLD
     created = reader.value("select created from information_schema.tables where table_name = 'ORDERS'")
     outcome = run({2: (2, 4), 9: (9, 1)}, is_whole=True)

@@ -359,7 +359,7 @@ def test_address_is_called_while_all_is_well_and_not_while_something_waits_or_is
     run_id = late.fail()
     late.now += 20
     (waits,) = problems(late.alerts, late.instance, late.slack)
-    assert waits.startswith("1 failed runs wait for their alert")
+    assert waits.startswith("1 failed run waits for its alert")
     late.first_attempt(run_id)
     assert list(problems(late.alerts, late.instance, late.slack)) == []
     late.look()

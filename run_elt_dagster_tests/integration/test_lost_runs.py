@@ -114,7 +114,7 @@ def test_sensor_counts_its_looks_in_its_cursor(instance: dg.DagsterInstance) -> 
                     cursor = context.cursor
                 assert isinstance(answer, dg.SkipReason)
                 said.append(answer.skip_message)
-        one = "1 runs live, 0 lost ones ended: none"
-        assert said == [one, one, one, f"0 runs live, 1 lost ones ended: {run_id}"]
+        one = "1 run lives, 0 lost ones ended: none"
+        assert said == [one, one, one, f"0 runs live, 1 lost one ended: {run_id}"]
 
     in_a_run(instance, body)

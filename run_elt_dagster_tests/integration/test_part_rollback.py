@@ -169,7 +169,7 @@ def test_publish_and_key_of_meanwhile_are_no_victims(account: Account, reader: S
     reader.sql("update analytics.daily set n = 1 where day = '2024-01-01' and n = 0")
     with (
         rolling_back(account, 2, table=divided(OLD, primary_key="n")) as (planner, runner),
-        pytest.raises(PublishRefusedError, match=r"1 rows with a key of other rows \(check primary_key\)"),
+        pytest.raises(PublishRefusedError, match=r"1 row with a key of other rows \(check primary_key\)"),
     ):
         put_back(runner, planner.plan())
     assert seen(reader) == {**NEW.of(1), **NEXT.of(2)}

@@ -210,7 +210,7 @@ def test_command_publishes_the_group_and_records_it(
     assert main(["publish", "--group", "finance", "--run", run]) == 1
     assert "Pass --yes" in capsys.readouterr().err
     assert main(["publish", "--group", "finance", "--run", run, "--yes"]) == 0
-    assert f"analytics.source: 1 rows of run {run}, published by" in capsys.readouterr().out
+    assert f"analytics.source: 1 row of run {run}, published by" in capsys.readouterr().out
     for name in ("mau", "source"):
         (record,) = project.instance.fetch_materializations(dg.AssetKey(["analytics", name]), limit=1).records
         assert record.asset_materialization is not None

@@ -228,7 +228,7 @@ def test_command_publishes_records_and_logs_with_the_code_of_the_rows_that_stay(
     assert main(arguments) == 1
     assert "Pass --yes" in capsys.readouterr().err
     assert main([*arguments, "--yes"]) == 0
-    assert f"analytics.orders: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
+    assert f"analytics.orders: 1 row of run {run_id[:8]}, published by" in capsys.readouterr().out
     assert project.sql("select v from analytics.orders") == [(2,)]
     (record,) = project.instance.fetch_materializations(asset, limit=1).records
     assert record.asset_materialization is not None

@@ -191,10 +191,10 @@ def test_command_lists_the_partitions_publishes_and_records_them(
     arguments = ["publish", "analytics.daily", "--run", run_id[:8]]
     assert main(arguments) == 1
     said = capsys.readouterr()
-    assert "2024-01-01  1 rows, built " in said.out
+    assert "2024-01-01  1 row, built " in said.out
     assert "Pass --yes" in said.err
     assert main([*arguments, "--yes"]) == 0
-    assert f"analytics.daily, partition 2024-01-01: 1 rows of run {run_id[:8]}, published by" in capsys.readouterr().out
+    assert f"analytics.daily, partition 2024-01-01: 1 row of run {run_id[:8]}, published by" in capsys.readouterr().out
     assert project.sql("select v from analytics.daily") == [(2,)]
     asset = dg.AssetKey(["analytics", "daily"])
     (record,) = project.instance.fetch_materializations(asset, limit=1).records

@@ -125,8 +125,8 @@ def test_zero_rows_publish_nothing(project: DagsterProject, publish: str, publis
 @pytest.mark.parametrize(
     ("select", "expected"),
     [
-        ("select 1 as n union all select 1", "1 rows with a duplicate key"),
-        ("select 1 as n union all select null", "1 rows with a NULL key"),
+        ("select 1 as n union all select 1", "1 row with a duplicate key"),
+        ("select 1 as n union all select null", "1 row with a NULL key"),
     ],
 )
 def test_broken_primary_key_publishes_nothing(project: DagsterProject, select: str, expected: str) -> None:

@@ -147,10 +147,10 @@ SLICED = f"from ({NEW.sql}) where {{partition_start}} <= day and day < {{partiti
         (f"select * {SLICED} or day = '2024-01-05'", "5 rows outside of the partitions, expected at most 0"),
         pytest.param(
             f"select iff(n = 1, null, day) as day, n, v {SLICED}",
-            "1 rows with a NULL day, expected at most 0",
+            "1 row with a NULL day, expected at most 0",
             marks=pytest.mark.thorough,
         ),
-        (f"select iff(n = 0, null, day) as day, n, v from ({NEW.sql})", "1 rows with a NULL day, expected at most 0"),
+        (f"select iff(n = 0, null, day) as day, n, v from ({NEW.sql})", "1 row with a NULL day, expected at most 0"),
     ],
 )
 def test_row_outside_of_the_slice_or_without_a_time_fails_every_partition(
@@ -230,7 +230,7 @@ def test_key_of_a_partition_that_keeps_its_old_rows_is_seen_before_the_commit(ru
     )
     outcome = run(moved, 2, 3, primary_key="n", checks={"range": {"v": {"min": 0}}})
     assert states(outcome) == {2: "failed", 3: "failed"}
-    assert found(outcome, "primary_key") == {3: "1 rows with a key of another partition, expected at most 0"}
+    assert found(outcome, "primary_key") == {3: "1 row with a key of another partition, expected at most 0"}
     assert seen(reader) == OLD.of(1, 2, 3, 4)
 
 
@@ -251,7 +251,7 @@ def test_relationship_is_asked_once_and_of_each_partition_only_where_it_fails(ru
     checks = {"relationship": {"n": "raw_data.known.n"}}
     assert set(states(run(NEW, 1, 2, run_id="0000000A", checks=checks)).values()) == {"published"}
     outcome = run(NEW, 2, 4, checks=checks)
-    assert found(outcome, "relationship_n") == {3: "1 rows that are wrong, expected at most 0"}
+    assert found(outcome, "relationship_n") == {3: "1 row that are wrong, expected at most 0"}
     assert seen(reader) == NEW.of(1, 2, 4)
 
 

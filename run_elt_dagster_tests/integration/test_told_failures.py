@@ -71,7 +71,7 @@ def test_checks_alone_alert_with_what_they_got_and_what_readers_see(
     run_id = run_job(project, dg.AssetSelection.all_asset_checks())
     (text,) = alerted(project, slack, run_id, by_retries=by_retries)
     first_line = text.split("\n", 1)[0]
-    assert "analytics.a fails check row_count: got 1 rows, expected at least 5 rows" in first_line
+    assert "analytics.a fails check row_count: got 1 row, expected at least 5 rows" in first_line
     assert "Readers see RUN_ELT.ANALYTICS.A, with rows that fail the check" in text
     assert "team:a" in text
     assert "not published" not in text
@@ -175,7 +175,7 @@ def test_table_that_is_skipped_before_its_first_publish_has_no_previous_one(proj
     assert (
         "analytics.b was skipped, because it reads failed tables: analytics.a. There is no published table yet." in told
     )
-    assert told.count("Readers still see the previous table (1 rows") == 1
+    assert told.count("Readers still see the previous table (1 row") == 1
 
 
 ROW_VALUES = [

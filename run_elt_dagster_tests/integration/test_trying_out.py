@@ -410,7 +410,7 @@ def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, mo
         assert place.run("rollback", "analytics.days", "--yes")[0] == 1
         code, out, err = place.run("rollback", "analytics.days", "--partition", "2024-01-02", "--yes")
         assert not err, err
-        assert (code, "partition 2024-01-02 has the rows of before (1 rows)" in out) == (0, True)
+        assert (code, "partition 2024-01-02 has the rows of before (1 row)" in out) == (0, True)
         assert (
             "An earlier command has put back" in place.run("rollback", "analytics.days", "--partition", "2024-01-02")[1]
         )

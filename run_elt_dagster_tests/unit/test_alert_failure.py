@@ -52,7 +52,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "stage": "audit",
         "cause": "check row_count found 0 rows",
         "cause_class": "check row_count",
-        "checks": [{"name": "row_count", "got": "0 rows", "expected": "at least 1 rows"}],
+        "checks": [{"name": "row_count", "got": "0 rows", "expected": "at least 1 row"}],
         "query_id": "01b2",
         "production": "Readers still see the previous table (7 rows).",
         "readers_see": Production.of(TableVersion(rows=7)).to_json(),

@@ -49,7 +49,7 @@ def a_table(**changes: Any) -> FailedTable:
         stage="audit",
         cause="check row_count found 0 rows, expected at least 1",
         cause_class="check row_count",
-        checks=(FailedCheck("row_count", "0 rows", "at least 1 rows", kind="row_count"),),
+        checks=(FailedCheck("row_count", "0 rows", "at least 1 row", kind="row_count"),),
         query_id="01b2-77",
         production="Unchanged: readers still see the table published 21 Nov 2026 00:00 UTC with 7 rows.",
         owners=("team:analytics",),
@@ -416,7 +416,7 @@ def test_published_table_that_fails_a_check_is_not_said_to_be_unpublished() -> N
     failure = replace(a_failure(table), summary="analytics.mau_summary fails check row_count")
     message = failure_message(failure, style=STYLE)
     assert message.text.startswith(
-        "*🔴 analytics.mau_summary fails check row_count: got 0 rows, expected at least 1 rows*"
+        "*🔴 analytics.mau_summary fails check row_count: got 0 rows, expected at least 1 row*"
     )
     assert "not published" not in everything(message)
     assert "run-elt rollback" in everything(message)

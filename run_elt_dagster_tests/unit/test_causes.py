@@ -11,7 +11,7 @@ from run_elt_dagster.alerts.causes import Group, causes_of, groups_of, headline,
 from run_elt_dagster.alerts.failure import FailedCheck, FailedTable, RunFailure
 
 STYLE = Style(secrets=("hunter2hunter2",))
-EMPTY = FailedCheck("row_count", "0 rows", "at least 1 rows")
+EMPTY = FailedCheck("row_count", "0 rows", "at least 1 row")
 DOUBLED = FailedCheck("unique_a", "2\nrows", "none")
 
 
@@ -61,11 +61,11 @@ def test_tables_that_failed_otherwise_are_groups_of_their_own(changes: dict[str,
 @pytest.mark.parametrize(
     ("table", "cause", "short"),
     [
-        (audited(EMPTY), "", "Check row_count: got 0 rows, expected at least 1 rows"),
+        (audited(EMPTY), "", "Check row_count: got 0 rows, expected at least 1 row"),
         (
             audited(EMPTY, DOUBLED),
             "",
-            "Check row_count: got 0 rows, expected at least 1 rows; Check unique_a: got 2 rows, expected none",
+            "Check row_count: got 0 rows, expected at least 1 row; Check unique_a: got 2 rows, expected none",
         ),
         (audited(DOUBLED, was_built=False), "", "unique_a: got 2 rows, expected none"),
         # A question without an answer has no such words.
@@ -108,19 +108,19 @@ def test_cause_has_no_secret_and_no_row_value_of_snowflake(errno: int | None, ca
         ((built("b\nmore"),), "T failed: b"),
         ((built("b"), built("c", name="a.t2")), "T failed: b; c"),
         ((built("b"), built("b", stage="publish")), "T failed: b"),
-        ((audited(EMPTY),), "T failed. Check row_count: got 0 rows, expected at least 1 rows"),
+        ((audited(EMPTY),), "T failed. Check row_count: got 0 rows, expected at least 1 row"),
         # The summary names the one check of a published table.
         ((audited(DOUBLED, was_built=False),), "T failed: got 2 rows, expected none"),
         (
             (audited(EMPTY, DOUBLED, was_built=False),),
-            "T failed: row_count: got 0 rows, expected at least 1 rows; unique_a: got 2 rows, expected none",
+            "T failed: row_count: got 0 rows, expected at least 1 row; unique_a: got 2 rows, expected none",
         ),
         ((audited(replace(EMPTY, is_answered=False), was_built=False),), "T failed: said by the checks"),
         (
             (audited(EMPTY, was_built=False), built("b")),
-            "T failed: row_count: got 0 rows, expected at least 1 rows; b",
+            "T failed: row_count: got 0 rows, expected at least 1 row; b",
         ),
-        ((built(""), audited(EMPTY)), "T failed. Check row_count: got 0 rows, expected at least 1 rows"),
+        ((built(""), audited(EMPTY)), "T failed. Check row_count: got 0 rows, expected at least 1 row"),
         ((built(""),), "T failed"),
         ((), "T failed"),
     ],
@@ -149,7 +149,7 @@ def test_causes_in_a_line_are_five(count: int, more: str) -> None:
 
 
 def test_check_that_a_later_release_noted_is_read_as_far_as_it_is_known() -> None:
-    kept = {"name": "row_count", "got": "0 rows", "expected": "at least 1 rows", "later": 1}
+    kept = {"name": "row_count", "got": "0 rows", "expected": "at least 1 row", "later": 1}
     assert FailedCheck.of(kept) == EMPTY
 
 

@@ -46,7 +46,7 @@ def test_named_secret_is_taken_out(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Check user_token: got 0 rows, expected at least 1 rows",
+        "Check user_token: got 0 rows, expected at least 1 row",
         "analytics.user_token was not published: check row_count found 0 rows",
         "analytics.user_token: invalid identifier 'X'",
         "analytics.api_key: column X is new",

@@ -88,7 +88,7 @@ SCAN = ScanAudit(name="x", kind="sql", description="", measures=(ROWS, HOURS, BA
         ((2, 24.001, 0, 0), False, 0, "24.001 hours, expected at least 0 and at most 24"),
         ((2, 24.006, 0, 0), False, 0, "24.01 hours, expected at least 0 and at most 24"),
         ((None, 1.0, 0, None), False, 0, "no rows, expected at least 2; no worse rows, expected at most 0"),
-        ((1, 1, 0, 0), False, 0, "1 rows, expected at least 2"),
+        ((1, 1, 0, 0), False, 0, "1 row, expected at least 2"),
         ((2, 1, None, None), False, None, "no bad rows, expected at most 0; no worse rows, expected at most 0"),
     ],
 )
