@@ -55,7 +55,7 @@ class Check(NamedCheck):
     )
     CANDIDATES = (
         "candidates",
-        "old candidates belong to another role, and a run cannot drop them. Otherwise the check counts the candidates",
+        "old candidates belong to another role, and a run cannot drop them. Or another role can read a candidate whose table has policies ([security.md](security.md#who-can-read-candidates)). Otherwise the check counts the candidates",
     )
     LOG = (
         "log of publishes",
@@ -290,7 +290,10 @@ def _target_findings(look: _Look, tables: Catalogue, settings: Settings) -> Iter
     if not any(finding.status == "FAIL" for finding in refused):
         yield ok(Check.TARGETS, _targets_detail(found, inventory))
     yield from _group_findings(look, tables, inventory, settings.publishing)
-    yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
+    bare = () if look.is_embedded else tuple(_bare_findings(look, tables, inventory))
+    yield from bare
+    if not bare:
+        yield _candidates_finding(inventory, found.values(), keep_hours=settings.keep_candidates_hours)
 
 
 def _log_findings(look: _Look, schema: str, session: ConnectorSession) -> Iterator[Finding]:
@@ -385,6 +388,15 @@ def _targets_detail(found: Mapping[Relation, AnalyticsTable], inventory: TargetI
         # Only publish: overwrite goes over them at all.
         detail += f". The order of two runs is not kept where another role owns the table: {_listed(sorted(foreign))}"
     return detail
+
+
+def _bare_findings(look: _Look, tables: Catalogue, inventory: TargetInventory) -> Iterator[Finding]:
+    """Yield the candidates that others can read though their tables have policies: a rejected one never gets them."""
+    seen = GovernanceLook(
+        lambda sql: look.runner.send(sql, tag=_TAG), tables.values(), database=look.database, role=look.role
+    )
+    for problem, remedy in seen.read_candidates(inventory.tables):
+        yield failed(Check.CANDIDATES, problem, remedy)
 
 
 def _candidates_finding(inventory: TargetInventory, declared: Iterable[AnalyticsTable], *, keep_hours: int) -> Finding:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from run_elt_dagster.model.candidate import target_of
+from run_elt_dagster.model.candidate import is_candidate_of, target_of
 from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster.publish.grants import show_grants_sql
 from run_elt_dagster.publish.guards import POLICIES_PER_QUERY, schema_of
 from run_elt_dagster.publish.policies import (
     Attached,
@@ -20,6 +21,8 @@ from run_elt_dagster.snowflake.session import Answer, StatementError
 
 # As many as one SELECT asks for.
 TAGS_PER_QUERY = 100
+# Each takes a statement.
+CANDIDATES_ASKED = 20
 _Ask = Callable[[str], Answer]
 
 
@@ -58,6 +61,36 @@ class GovernanceLook:
         present = {target: table for target, table in found.items() if exists(target)}
         yield from self._missing_policies({target: table for target, table in present.items() if table.policies})
         yield from self._other_tags({target: table for target, table in present.items() if table.object_tags})
+
+    def read_candidates(self, places: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Yield the candidates of tables with policies that others can read, each with its remedy.
+
+        A candidate gets its policies when it has passed its audit. A grant on all tables of the schema reaches it before, and
+        one that was rejected stays without them.
+
+        Args:
+            places: What stands in the schemas: schema and name.
+        """
+        governed = [table for table in self._tables if table.policies is not None]
+        found = [
+            Relation(self._database, schema, name)
+            for schema, name in sorted(places)
+            if any(table.stored_schema == schema and is_candidate_of(table, name) for table in governed)
+        ]
+        for candidate in found[:CANDIDATES_ASKED]:
+            try:
+                rows = self._ask(show_grants_sql(candidate)).rows
+            except StatementError as error:
+                if not error.answered:
+                    raise
+                # Dropped meanwhile.
+                continue
+            others = sorted({str(row[5]) for row in rows if str(row[1]) != "OWNERSHIP" and str(row[5]) != self._role})
+            if others:
+                yield (
+                    f"{_listed(others)} can read {candidate}. Its table has policies, and a candidate has none before it has passed its audit.",
+                    f"DROP TABLE {candidate.sql}; or revoke the grant. Grant on each table, and never on all tables of the schema.",
+                )
 
     def _policies_without_right(self) -> Iterator[tuple[str, str]]:
         users: dict[str, tuple[Attached, list[str]]] = {}

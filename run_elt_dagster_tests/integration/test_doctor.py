@@ -459,6 +459,23 @@ def test_leftover_candidates_are_counted(set_up: SetUp, session: Session) -> Non
     assert found["candidates"] == "the next run drops 0 older than 72 h and keeps 1 younger or unmarked ones"
 
 
+def test_candidate_of_a_governed_table_that_others_can_read_is_named(set_up: SetUp, session: Session) -> None:
+    session.sql("create masking policy raw_data.mask as (v int) returns int -> 0")
+    set_up.table("shown", "/* elt\npolicies: {masking: {v: raw_data.mask}}\nelt */ select 1 as n, 2 as v")
+    for name in ("shown", "mau"):
+        session.sql(
+            f"create table analytics.temp_{name}__0123ABCD (n int) comment = '[run_elt failed 0123 at 2026-11-25]'"
+        )
+    assert set_up.account() == []
+    # A person grants on what there is, and some of it is a candidate.
+    for name in ("shown", "mau"):
+        session.sql(f"grant select on table analytics.temp_{name}__0123ABCD to role public")
+    ((name, detail, remedy),) = set_up.account()
+    assert name == "candidates"
+    assert detail.startswith("PUBLIC can read RUN_ELT.ANALYTICS.TEMP_SHOWN__0123ABCD. Its table has policies")
+    assert remedy.startswith('DROP TABLE "RUN_ELT"."ANALYTICS"."TEMP_SHOWN__0123ABCD"')
+
+
 def test_missing_warehouse_and_database_are_said(set_up: SetUp) -> None:
     def nothing(event: StatementEvent) -> None:
         if event.phase == "before" and "CURRENT_WAREHOUSE" in event.sql:
