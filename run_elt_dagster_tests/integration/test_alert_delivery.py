@@ -451,6 +451,7 @@ def test_lost_answer_about_many_runs_tells_of_none_of_them_twice(harness: AlertH
     assert len(harness.stand_in.messages) == 4
 
 
+@pytest.mark.thorough
 def test_process_killed_while_it_marks_many_runs_tells_of_none_of_them_twice(
     harness: AlertHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,6 +225,7 @@ def test_killed_process_frees_the_lock_and_leaves_what_it_committed(tmp_path: Pa
         assert value(endpoint, "select comment from information_schema.tables where table_name = 'X'") == "c"
 
 
+@pytest.mark.thorough
 def test_process_killed_while_it_publishes_leaves_one_version_or_the_other(
     tmp_path: Path, holders: list[Holder]
 ) -> None:

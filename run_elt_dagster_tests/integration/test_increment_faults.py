@@ -109,7 +109,7 @@ def test_lost_process_is_judged_by_what_is_noted_and_not_by_the_comment(lab: Fau
     assert (after.run_id, after.state) == (cell.run_id, "run")
 
 
-@pytest.mark.parametrize("becomes", ["gone", "older"])
+@pytest.mark.parametrize("becomes", cases(("gone", "older"), usual=["older"]))
 def test_increment_is_merged_into_the_table_alone_that_it_begins_after(
     lab: FaultLab, cell: IncrementCell, becomes: str
 ) -> None:

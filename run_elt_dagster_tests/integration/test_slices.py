@@ -281,6 +281,7 @@ def test_new_column_is_refused_or_added_and_a_missing_one_is_refused(run: Run, r
     assert "no column V; no column HALF; no column M" in narrower.failure.message
 
 
+@pytest.mark.thorough
 def test_older_snapshot_leaves_the_partitions_of_a_newer_one(account: Account, run: Run, reader: Session) -> None:
     run(OLD, 1, 3, run_id="0000000A")
     reader.sql(

@@ -164,9 +164,8 @@ def test_connector_is_told_what_dagster_snowflake_would_tell_it(
         assert taken == ours, way.keys()
 
 
-def test_resource_of_dagster_snowflake_without_an_account_is_refused(account: Account) -> None:
+def assert_an_account_is_required(theirs: Any) -> None:
     """It may name its connection elsewhere; taken for none, its tables would be built on the embedded Snowflake."""
-    theirs = account.resource().dagster_snowflake()
     with pytest.raises(ValueError, match="the resource of Snowflake requires an account, got none"):
         Snowflake.of(theirs.model_copy(update={"account": None}))
     named = theirs.model_copy(
@@ -184,6 +183,7 @@ def test_users_assets_and_tables_run_with_the_same_resource(
 
     monkeypatch.setenv("THE_PASSWORD", account.server.password)
     theirs = account.resource().dagster_snowflake().model_copy(update={"password": dg.EnvVar("THE_PASSWORD")})
+    assert_an_account_is_required(theirs)
     with account.resource().connect() as connection, connection.cursor() as cursor:
         cursor.execute("create schema analytics")
     path = tmp_path / "sql" / "analytics" / "orders.sql"
