@@ -185,3 +185,16 @@ def test_rows_of_the_first_steps_are_those_of_the_readme() -> None:
     (steps,) = [block for block in blocks("text") if block.page == "docs/getting_started.md"]
     first = next(block for block in blocks("text") if block.page == "README.md")
     assert first.text.endswith(steps.text)
+
+
+def test_dependencies_in_the_text_of_pages_are_ones_that_dagster_takes() -> None:
+    """A name with a slash is none: Dagster refuses the asset."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    written = {found for page in pages for found in re.findall(r"`deps=(\[.+?\])`", page.read_text(encoding="utf-8"))}
+    assert written
+    for text in written:
+
+        @dg.asset(name="after", deps=json.loads(text))
+        def after() -> None: ...
+
+        assert {len(dep.path) for dep in after.asset_deps[after.key]} == {2}
