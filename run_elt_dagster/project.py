@@ -71,6 +71,17 @@ class Project:
         """Return a declared table. The errors are those of `load_table`."""
         return load_table(self.settings.tables_dir, name).behind(self.prefix)
 
+    def buildable(self, name: str) -> AnalyticsTable:
+        """Return a declared table that a run would build: its file is right, by itself and beside the others.
+
+        Raises:
+            ValueError: Its file is broken, or no file declares it.
+        """
+        table = self.table(name)
+        if (broken := self.tables(keeps_broken=True).broken.get(table.key)) is not None:
+            raise ValueError(_broken(table.name, broken.text, "Nothing was built."))
+        return table
+
     def declared(self) -> tuple[dict[Key, AnalyticsTable], list[TableProblem]]:
         """Return the tables whose files can be read, and what is wrong with the others; no SQL is parsed."""
         tables, problems = load_declared(self.settings.tables_dir)
@@ -167,6 +178,10 @@ class Location:
             asked = f"--folder {folder}" if folder else "no --folder"
             raise ValueError(_no_folder(asked, [each.folder.name or "one without a name" for each in self.folders]))
         return _project_of(chosen[0], self.target)
+
+
+def _broken(name: str, problems: str, consequence: str) -> str:
+    return f"{name} requires a file without problems, got\n{problems}\n{consequence} Correct the file."
 
 
 def _no_build_defs(module: str) -> str:

@@ -70,7 +70,7 @@ def command(
         return _all_tables(project, against, changed, tells_by_code=tells_by_code, as_json=as_json)
     if changed is not None:
         raise click.UsageError("--changed chooses tables: name none.")
-    declared = project.table(table)
+    declared = project.buildable(table)
     part = declared.part(partition) if declared.partitions is not None or partition else None
     columns = key_of(key.split(",") if key else (), declared, examples=rows)
     with signed_in(project) as session:

@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
-from run_elt_dagster.cli.printing import print_json, print_tree
+from run_elt_dagster.cli.printing import print_json, print_tree, say_on_stderr
 from run_elt_dagster.model.column_lineage import ColumnLineage, Step, column_file
 from run_elt_dagster.model.lineage import Catalogue
 from run_elt_dagster.model.names import Key, key_of
@@ -63,9 +63,10 @@ def command(project: Project, name: str, *, downstream: bool, as_json: bool) -> 
       run-elt lineage raw_data.orders.amount --downstream     what comes from a column of a source
 
     It is read off the SQL files: no statement is sent. What cannot be told says so, with the reason. The columns of a source are
-    known if Dagster's history has an observation of it: launch the job observe_sources.
+    known if Dagster's history has an observation of it: launch the job observe_sources. Of a broken file nothing is known.
     """
-    settings, tables = project.settings, project.tables()
+    settings, tables = project.settings, project.tables(keeps_broken=True)
+    _say_broken(tables, name)
     lineage = ColumnLineage(tables, path=column_file(settings.cache_dir, settings.tables_dir))
     found = _look(lineage, name, tables, downstream=downstream)
     if (not found.is_clear or found.table not in tables) and (observed := _observed(tables)):
@@ -78,6 +79,22 @@ def command(project: Project, name: str, *, downstream: bool, as_json: bool) -> 
         print_tree(_drawn(found, downstream=downstream, declared=tables))
         _print_notes(found)
     return 0
+
+
+def _say_broken(tables: Catalogue, name: str) -> None:
+    """Print what is wrong with files: what they read is not in the answer.
+
+    Raises:
+        ValueError: The file of the table itself is broken.
+    """
+    parts = tuple(name.lower().replace("/", ".").split("."))
+    for key, broken in tables.broken.items():
+        if parts[: len(key)] == key:
+            raise ValueError(
+                f"{'.'.join(key)} requires a file without problems, got\n{broken.text}\nNothing was shown. Correct the file."
+            )
+    for problem in tables.problems:
+        say_on_stderr(str(problem))
 
 
 def _look(

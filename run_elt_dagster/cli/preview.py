@@ -9,7 +9,7 @@ from run_elt_dagster.audit.increment import rows_to_merge
 from run_elt_dagster.audit.plan import AuditOutcome
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json, of_project, partition, whole
-from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.printing import cells, headings, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.counted import counted
 from run_elt_dagster.project import Project
@@ -33,7 +33,7 @@ def command(
 
     The tables that it reads are those that readers see. The exit code is 1 if a check would stop the publishing.
     """
-    declared = project.table(table)
+    declared = project.buildable(table)
     part = declared.part(partition) if declared.partitions is not None or partition else None
     with (
         signed_in(project) as session,
@@ -64,7 +64,7 @@ def command(
 
 def _print(work: TableWork, outcomes: Sequence[AuditOutcome], shown: Answer, *, keep: bool) -> None:
     if shown.columns:
-        print_table([column.lower() for column in shown.columns], cells(shown.rows))
+        print_table(headings(shown.columns), cells(shown.rows))
         print()
     print_table(
         ("check", "verdict", "found"),

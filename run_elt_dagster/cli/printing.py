@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from run_elt_dagster.model.names import key_part
+
 # A pipe has no width: there a line is as long as its cells.
 _NO_WIDTH = 10_000
 # A terminal obeys some of these signs, and a value of a table may hold them.
@@ -69,14 +71,23 @@ def cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
     return [["NULL" if value is None else str(value) for value in row] for row in rows]
 
 
+def headings(columns: Sequence[str]) -> list[str]:
+    """Return stored names of columns as a person writes them in SQL: `orders`, `"Net sales"`."""
+    return [key_part(name) for name in columns]
+
+
 def print_json(value: object) -> None:
-    """Print a value for a program: instants as ISO 8601, decimals as text where a float would change them."""
+    """Print a value for a program: instants as ISO 8601, and numbers with decimals as text, whatever the decimals are.
+
+    A float would change them, and a column whose values have several types is none that a program can read.
+    """
     print(json.dumps(value, indent=2, default=_plain))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else str(value)
+        exponent = value.as_tuple().exponent
+        return int(value) if isinstance(exponent, int) and exponent >= 0 else str(value)
     return value.isoformat() if isinstance(value, (date, time)) else str(value)
 
 

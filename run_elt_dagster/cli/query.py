@@ -6,7 +6,7 @@ import click
 
 from run_elt_dagster.cli.opening import signed_in
 from run_elt_dagster.cli.parameters import as_json, of_project
-from run_elt_dagster.cli.printing import cells, print_json, print_table, say_on_stderr
+from run_elt_dagster.cli.printing import cells, headings, print_json, print_table, say_on_stderr
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.model.reading_statement import reading_statement
 from run_elt_dagster.model.single_select import SqlRuleError
@@ -43,7 +43,7 @@ def command(project: Project, sql: str, *, limit: int, as_json: bool) -> int:
         _require_names(answer.columns)
         print_json([dict(zip(answer.columns, row, strict=True)) for row in rows])
     else:
-        print_table([column.lower() for column in answer.columns], cells(rows))
+        print_table(headings(answer.columns), cells(rows))
     if len(answer.rows) > limit:
         say_on_stderr(f"There are more rows than the {limit:,} that are printed: see --limit.")
     return 0

@@ -1,5 +1,6 @@
 """`run-elt show`."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +11,10 @@ import dagster as dg
 
 from run_elt_dagster.cli.opening import history, signed_in
 from run_elt_dagster.cli.parameters import TABLE, as_json, of_project
-from run_elt_dagster.cli.printing import print_json, print_table, say_on_stderr, shown_path
+from run_elt_dagster.cli.printing import cells, headings, print_json, print_table, say_on_stderr, shown_path
 from run_elt_dagster.cli.progress import progress
 from run_elt_dagster.cli.show_partitions import increment_facts, increment_line, print_partitions
+from run_elt_dagster.model.broken import BrokenTable
 from run_elt_dagster.model.partitions import Slice
 from run_elt_dagster.orchestration.details import Details, ShownCheck, details_of
 from run_elt_dagster.orchestration.show import (
@@ -44,14 +46,16 @@ class _Named:
         details: What is known of a declared table; None of any other.
         statements: What a run would send for it.
         increment: What is noted of its last increment; None without one.
+        broken: Why no run builds it; None for a file without problems.
     """
 
     shown: Shown
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Any]]
     details: Details | None = None
     statements: Sequence[PlannedStatement] = ()
     increment: PublishedPartition | None = None
+    broken: BrokenTable | None = None
 
 
 @click.command("show")
@@ -118,6 +122,9 @@ def _named(
             yield _Named(shown, columns, rows)
             continue
         catalogue = catalogue or project.tables(keeps_broken=True)
+        if (broken := catalogue.broken.get(shown.table.key)) is not None:
+            yield _Named(shown, columns, rows, details_of(catalogue, shown.table, instance=instance), broken=broken)
+            continue
         options = project.settings.publishing
         statements = planned_for(session, catalogue, shown, columns=columns, options=options, part=part)
         details = details_of(catalogue, shown.table, instance=instance)
@@ -128,7 +135,7 @@ def _facts(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance |
     return {
         "tables": [
             {
-                **dict(zip(HEADER, shown.line, strict=True)),
+                **shown.as_mapping(),
                 "notes": list(differences(shown, instance)) if instance else [],
             }
             for shown in found.declared
@@ -138,13 +145,14 @@ def _facts(found: Found, named: Sequence[_Named], instance: dg.DagsterInstance |
             each.shown.name: {
                 **each.details.as_mapping(),
                 "statements": [vars(one) for one in each.statements],
+                "problems": [str(one) for one in each.broken.problems] if each.broken is not None else [],
                 **({"increment": increment_facts(each.increment)} if each.increment is not None else {}),
             }
             for each in named
             if each.details is not None
         },
         "rows": {
-            each.shown.name: [dict(zip(map(str.lower, each.columns), row, strict=True)) for row in each.rows]
+            each.shown.name: [dict(zip(headings(each.columns), row, strict=True)) for row in each.rows]
             for each in named
             if each.shown.existing is not None
         },
@@ -197,7 +205,10 @@ def _print_details(named: _Named, details: Details) -> None:
     )
     print(named.shown.reads)
     _print_history(details)
-    _print_statements(named.statements)
+    if named.broken is not None:
+        print(f"\nNo run builds it, because its file is broken:\n{textwrap.indent(named.broken.text, '  ')}")
+    else:
+        _print_statements(named.statements)
 
 
 def _result(check: ShownCheck) -> str:
@@ -250,7 +261,7 @@ def _print_rows(named: _Named) -> None:
     if named.shown.existing is not None:
         part = f" (first {ROWS_SHOWN} rows)" if len(named.rows) == ROWS_SHOWN else ""
         print(f"\n{named.shown.name}{part}")
-        print_table([column.lower() for column in named.columns], named.rows)
+        print_table(headings(named.columns), cells(named.rows))
 
 
 def _print_not_applied(named: Sequence[_Named], settings: Settings) -> None:

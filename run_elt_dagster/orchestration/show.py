@@ -87,25 +87,27 @@ class Shown:
     @property
     def line(self) -> list[str]:
         """The cells of the overview; what Dagster recorded about other rows than readers see is left out."""
+        facts = {**self.as_mapping(), "rows": _count(self.existing)}
+        facts["at"] = facts["at"] or "no table"
+        return ["-" if facts[name] is None else str(facts[name]) for name in HEADER]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the overview for a program: numbers as numbers, and None for what is not known."""
         marker = self.existing.marker if self.existing else None
         own = (
             self.recorded if marker and self.recorded and (self.is_in_parts or _is_of(marker, self.recorded)) else None
         )
         metadata = own.metadata if own else {}
-        return [
-            self.name,
-            _count(self.existing),
-            str(metadata.get("seconds", "-")),
-            str(metadata.get("checks_passed", "-")),
-            *self._built(marker, own),
-            str(self.relation) if self.existing else "no table",
-        ]
+        rows = self.existing.rows if self.existing else None
+        passed, place = metadata.get("checks_passed"), str(self.relation) if self.existing else None
+        values = (self.name, rows, metadata.get("seconds"), passed, *self._built(marker, own), place)
+        return dict(zip(HEADER, values, strict=True))
 
-    def _built(self, marker: Marker | None, own: Recorded | None) -> tuple[str, str]:
+    def _built(self, marker: Marker | None, own: Recorded | None) -> tuple[str | None, str | None]:
         """Return when the newest rows were built, and by which run. The comment of a table in parts names the run that created it."""
         if self.is_in_parts and own is not None:
-            return f"{own.recorded_at:%Y-%m-%d %H:%M:%S}", short_id(own.run_id) or "-"
-        return (marker.at[:19].replace("T", " ") or "-", _run(marker)) if marker else ("-", "-")
+            return f"{own.recorded_at:%Y-%m-%d %H:%M:%S}", short_id(own.run_id) or None
+        return (marker.at[:19].replace("T", " ") or None, _run(marker)) if marker else (None, None)
 
     @property
     def asset(self) -> dg.AssetKey:
@@ -433,7 +435,7 @@ def candidates(inventory: Mapping[str, TargetInventory]) -> list[Shown]:
     ]
 
 
-def read_rows(session: ConnectorSession, shown: Shown, part: Slice | None = None) -> tuple[list[str], list[list[str]]]:
+def read_rows(session: ConnectorSession, shown: Shown, part: Slice | None = None) -> tuple[list[str], list[list[Any]]]:
     """Return the stored names of the columns of a table and its first rows; those of a table of ours are sorted by the first column.
 
     Args:
@@ -447,4 +449,4 @@ def read_rows(session: ConnectorSession, shown: Shown, part: Slice | None = None
         # A source may be too large to sort.
         order = " ORDER BY 1"
     answer = session.execute(f"SELECT * FROM {shown.relation.sql}{of_part}{order} LIMIT {ROWS_SHOWN}", tag=_TAG)
-    return list(answer.columns), [[str(value) for value in row] for row in answer.rows]
+    return list(answer.columns), [list(row) for row in answer.rows]

@@ -311,6 +311,34 @@ def test_unknown_name_is_an_error_with_what_may_have_been_meant(shop: Shop) -> N
         assert remedy in err
 
 
+def test_table_whose_file_is_broken_is_shown_with_the_problems_and_without_statements(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", mau(3, 1))
+    shop.declare("analytics/broken.sql", "select n from analytics.mau, orders")
+    told = shop.shown("analytics.broken")
+    assert "A run would send" not in told
+    assert "\nNo run builds it, because its file is broken:\n  " in told
+    assert "broken.sql:1: cannot tell which tables the SQL reads: table orders has no schema" in told
+    details = json.loads(shop.shown("analytics.broken", "analytics.mau", "--json"))["details"]
+    assert [len(details[name]["problems"]) for name in details] == [1, 0]
+    assert [bool(details[name]["statements"]) for name in details] == [False, True]
+
+
+def test_rows_and_numbers_are_what_they_are_for_a_program(shop: Shop) -> None:
+    shop.declare("analytics/mau.sql", 'select 1 as n, null::varchar as "No", 2.50 as "Net sales" from raw_data.one')
+    shop.declare("analytics/late.sql", "select n from analytics.mau")
+    shop.sql("create table raw_data.one as select 1 as n")
+    run = shop.materialize()
+    shop.sql("drop table analytics.late")
+    assert shop.shown("analytics.mau").splitlines()[-4].split() == ["n", '"No"', '"Net', 'sales"']
+    facts = json.loads(shop.shown("analytics.mau", "--json"))
+    assert facts["rows"]["analytics.mau"] == [{"n": 1, '"No"': None, '"Net sales"': "2.50"}]
+    (mau_line,) = facts["tables"]
+    assert (mau_line["rows"], mau_line["checks passed"], mau_line["by run"]) == (1, "row_count", run)
+    assert isinstance(mau_line["seconds"], float)
+    late = next(each for each in json.loads(shop.shown("--json"))["tables"] if each["table"] == "analytics.late")
+    assert [late[name] for name in ("rows", "seconds", "by run", "at")] == [None] * 4
+
+
 def test_other_table_with_a_wrong_file_stops_neither_show_nor_rollback(shop: Shop) -> None:
     for rows in (3, 5):
         shop.declare("analytics/mau.sql", mau(rows, rows))

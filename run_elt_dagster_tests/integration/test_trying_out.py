@@ -134,7 +134,7 @@ def test_seeded_table_is_like_any_other(place: Place) -> None:
         assert (shown["rows"], shown["comment"]) == (2, "Loaded from orders.csv by run-elt seed")
         assert place.rows("select zip, amount, note from shop.orders order by id") == [
             ["007", "12.50", None],
-            ["10115", 3, "late"],
+            ["10115", "3.00", "late"],
         ]
     # Whoever has tables needs no sample data.
     _, _, err = place.run("query", "show tables in schema raw_data")
@@ -205,6 +205,24 @@ def test_query_reads_and_says_where_it_stops(shop: Place) -> None:
     code, out, err = shop.run("query", "select 1 as a, 2 as a", "--json")
     assert (code, out) == (1, "")
     assert "got A several times" in err
+
+
+def test_query_names_columns_as_sql_does_and_gives_each_column_one_type(shop: Place) -> None:
+    sql = 'select column1::number(9, 2) as "Net sales", column1 as n from values (5), (null)'
+    code, out, _ = shop.run("query", sql)
+    assert (code, out.splitlines()[0].split("  ")) == (0, ['"Net sales"', "n"])
+    assert shop.json("query", sql) == [{"Net sales": "5.00", "N": 5}, {"Net sales": None, "N": None}]
+
+
+def test_broken_file_is_neither_previewed_nor_compared(shop: Place) -> None:
+    shop.write("tables/analytics/broken.sql", "select zip from raw_data.orders, orders")
+    for command in ("preview", "diff"):
+        code, out, err = shop.run(command, "analytics.broken")
+        assert (code, out) == (1, "")
+        assert "analytics.broken requires a file without problems, got\n" in err
+        assert "broken.sql:1: cannot tell which tables the SQL reads: table orders has no schema" in err
+        assert err.endswith("Nothing was built. Correct the file.\n")
+    assert shop.run("preview", "analytics.totals")[0] == 0
 
 
 @pytest.mark.parametrize("shop", cases(("embedded", "account"), usual=["account"]), indirect=True)
@@ -396,7 +414,7 @@ def test_partition_is_previewed_compared_listed_and_rolled_back(place: Place, mo
         code, out, _ = place.run("show", "--partitions", "analytics.days")
         assert (code, out.splitlines()[0]) == (0, "analytics.days: 2 partitions published")
         shown = place.json("show", "--partition", "2024-01-02", "analytics.days")
-        assert shown["rows"]["analytics.days"] == [{"day": "2024-01-02", "n": "2"}]
+        assert shown["rows"]["analytics.days"] == [{"day": "2024-01-02", "n": 2}]
         deleted = next(
             one["sql"] for one in shown["details"]["analytics.days"]["statements"] if "DELETE FROM" in one["sql"]
         )

@@ -311,3 +311,17 @@ def test_command_takes_the_columns_of_sources_from_their_last_observations(
 )
 def test_command_refuses_a_name_that_means_nothing(command: Callable[..., str], name: str, text: str) -> None:
     assert text in command(name, code=1)
+
+
+def test_command_shows_the_others_where_one_file_is_broken(
+    command: Callable[..., str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a" / "broken.sql").write_text("select x from a.base, orders", encoding="utf-8")
+    assert main(["lineage", "a.base"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("a.base\n")
+    assert "broken.sql:1: cannot tell which tables the SQL reads" in told.err
+    for name in ("a.broken", "A/broken", "a.broken.x"):
+        problems = command(name, code=1)
+        assert problems.startswith("run-elt: a.broken requires a file without problems, got\n")
+        assert problems.endswith("Nothing was shown. Correct the file.\n")
