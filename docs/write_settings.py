@@ -56,7 +56,8 @@ PAGE = """# Settings
 
 Environment variables, from the process or from a `.env` file in the folder where a Dagster command starts. [.env.example](../.env.example)
 is a template for that file. An empty variable counts as not set. When the code location loads, it reports all wrong values at once.
-A name that starts with `RUN_ELT_` and is nearly a variable's is an error too.
+A name that is nearly a variable's is an error too: one that starts with `RUN_ELT_`, or, if that variable is not set, with `SNOWFLAKE_` or
+`SLACK_`.
 """
 TEMPLATE = """# Copy to .env and fill in. Dagster's commands read it from the folder where they start. docs/settings.md has a table of all variables.
 """

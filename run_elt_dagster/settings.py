@@ -476,9 +476,13 @@ def _embedded_environment(given: Mapping[str, str]) -> str | None:
 def _slips(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the variables that only a slip of the pen keeps from being read."""
     for name in sorted(environment):
-        if name.startswith("RUN_ELT_") and name not in VARIABLES:
-            for near in difflib.get_close_matches(name, VARIABLES, n=1, cutoff=_NEAR):
-                yield f"{name} requires the name of a setting, got one that nothing reads. The nearest is {near}."
+        if name in VARIABLES or not name.startswith(("RUN_ELT_", "SNOWFLAKE_", "SLACK_")):
+            continue
+        bare = name.removeprefix("RUN_ELT_")
+        near = [bare] if bare in VARIABLES else difflib.get_close_matches(name, VARIABLES, n=1, cutoff=_NEAR)
+        # Beside the right one, a name of Snowflake's or Slack's may be that of another program.
+        if near and (name.startswith("RUN_ELT_") or not environment.get(near[0], "").strip()):
+            yield f"{name} requires the name of a setting, got one that nothing reads. The nearest is {near[0]}."
 
 
 def _connection_problems(snowflake: SnowflakeSettings, given: Mapping[str, str]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from run_elt_dagster.project import Project
 )
 @as_json
 def command(project: Project, tables: tuple[str, ...], *, tables_dir: Path | None, as_json: bool) -> int:
-    """Check the files of TABLES, of all tables by default.
+    """Check the files of TABLES, of all tables by default. A path names a table too.
 
     It finds what keeps a file from loading: settings, SQL, and what it reads. Each problem is a line with file and line. The exit
     code is 1 if there is one. It signs in nowhere.

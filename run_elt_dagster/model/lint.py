@@ -1,5 +1,6 @@
 """What is wrong with the files of a folder of tables, all of it at once. Nothing is built, and nothing is asked of Snowflake."""
 
+import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +26,23 @@ class Linted:
         """Return what concerns some tables only.
 
         Args:
-            names: `schema.table` or `schema/table`, in any case. Where there is no file at all, they change nothing.
+            names: `schema.table` or `schema/table`, in any case, or the paths of files. Where there is no file at all, they change nothing.
 
         Raises:
             ValueError: No file declares one of them.
         """
         if not self.files:
             return self
-        wanted = {name.lower().replace("/", ".") for name in names}
         files = {path: f"{path.parent.name}.{path.stem}".lower() for path in self.files}
-        if unknown := sorted(wanted - set(files.values())):
+        paths = {path.absolute(): name for path, name in files.items()}
+        meant = {name: paths.get(Path(name).absolute(), name.lower().replace("/", ".")) for name in names}
+        if unknown := sorted(name for name, table in meant.items() if table not in files.values()):
+            near = difflib.get_close_matches(meant[unknown[0]], files.values(), n=1)
             raise ValueError(
                 f"run-elt lint requires declared tables, got {', '.join(unknown)}: no file declares it. Nothing was checked. "
-                f"Known tables: {', '.join(sorted(files.values())) or 'none'}."
+                + (f"Did you mean {near[0]}?" if near else f"Known tables: {', '.join(sorted(files.values()))}.")
             )
-        chosen = tuple(path for path in self.files if files[path] in wanted)
+        chosen = tuple(path for path in self.files if files[path] in meant.values())
         return Linted(chosen, tuple(problem for problem in self.problems if problem.path in chosen))
 
 

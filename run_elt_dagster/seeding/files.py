@@ -129,7 +129,12 @@ def _header(path: Path, delimiter: str | None) -> tuple[str, list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             try:
                 found[each] = next(csv.reader(file, delimiter=each), [])
-            except (UnicodeDecodeError, csv.Error) as error:
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path.name} requires CSV in UTF-8, got {error.reason} (byte 0x{error.object[error.start]:02x}). Nothing was loaded. "
+                    "Save it as UTF-8. If it is of Windows: iconv -f WINDOWS-1252 -t UTF-8."
+                ) from None
+            except csv.Error as error:
                 raise ValueError(f"{path.name} requires CSV in UTF-8, got {error}. Nothing was loaded.") from None
     best = max(found, key=lambda each: len(found[each]))
     return best, found[best]

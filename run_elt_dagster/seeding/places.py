@@ -57,7 +57,10 @@ def _csv_records(file: LocalFile) -> Iterator[Record]:
                 if number and (fields or wanted == 1):
                     got = max(len(fields), 1)
                     yield Record(
-                        line, "" if got == wanted else f"requires {wanted} fields as the first line has, got {got}"
+                        line,
+                        ""
+                        if got == wanted
+                        else f"requires {wanted} field{'' if wanted == 1 else 's'} as the first line has, got {got}",
                     )
                 line = reader.line_num + 1
         except csv.Error as error:

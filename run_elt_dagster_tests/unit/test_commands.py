@@ -51,7 +51,7 @@ def test_help_and_completion_do_not_import_dagster() -> None:
 
 def test_wrong_usage_ends_with_2_and_names_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shwo"]) == 2
-    assert "No such command 'shwo'" in capsys.readouterr().err
+    assert "No such command 'shwo'. Did you mean show?" in capsys.readouterr().err
     assert main(["doctor", "slak"]) == 2
     assert "'slack'" in capsys.readouterr().err
 

@@ -140,8 +140,13 @@ def test_lint_lists_all_problems_of_all_files_with_their_lines(
     assert main(["lint", "--json", "analytics/B"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)
     assert (problem["path"], problem["line"]) == ("tables/Analytics/b.sql", 1)
-    assert main(["lint", "analytics.c"]) == 1
-    assert "requires declared tables, got analytics.c" in capsys.readouterr().err
+    assert main(["lint", str(Path("tables", "Analytics", "b.sql"))]) == 1
+    assert capsys.readouterr().out.endswith("\n1 problem in 1 table file\n")
+    assert main(["lint", "analytics.bses"]) == 1
+    assert "requires declared tables, got analytics.bses: no file declares it. " in (err := capsys.readouterr().err)
+    assert "Did you mean analytics.base?" in err
+    assert main(["lint", "c.c"]) == 1
+    assert "Known tables: analytics.a, analytics.b, analytics.base." in capsys.readouterr().err
 
 
 def test_lint_takes_another_folder_and_fails_where_there_is_none(

@@ -148,7 +148,12 @@ def test_declared_types_convert_what_fits(plan_of: Any) -> None:
         ("a.jsonl", "\n", {}, "a.jsonl, line 1: requires at least one JSON object, got none"),
         ("a.jsonl", '{"a": 1, "a": 2}\n', {}, "duplicate key"),
         ("a.csv", "id,ID\n3,4\n", {}, "names that differ by more than case, got id, ID"),
-        ("a.csv", b"id,n\n1,\xff\n", {}, "requires CSV in UTF-8"),
+        (
+            "a.csv",
+            b"id,n\n1,\xff\n",
+            {},
+            "requires CSV in UTF-8, got invalid start byte (byte 0xff). Nothing was loaded. Save it",
+        ),
         ("a.csv", "a\n1\n", {"a": "geography", "z": "date"}, "got geography; column z is declared"),
         ("a.jsonl", '{"a": 1}\n\n{"a": }\n', {}, "a.jsonl, line 3: requires one JSON object on each line"),
         ("a.json", '[{"a": 1},\n{"a": 2}]\n', {}, "a.json, line 1: requires one JSON object on each line"),

@@ -112,6 +112,9 @@ def test_value_that_is_wrong_costs_only_itself_and_shows_no_secret() -> None:
         ("RUN_ELT_MAX_CONCURENT_TABLES", "RUN_ELT_MAX_CONCURRENT_TABLES"),
         ("RUN_ELT_TABLE_DIR", "RUN_ELT_TABLES_DIR"),
         ("RUN_ELT_ALERTS_ON_CANCEL", "RUN_ELT_ALERT_ON_CANCEL"),
+        ("RUN_ELT_SLACK_TOKEN", "SLACK_TOKEN"),
+        ("SNOWFLAKE_ACOUNT", "SNOWFLAKE_ACCOUNT"),
+        ("SLACK_CHANEL", "SLACK_CHANNEL"),
     ],
 )
 def test_variable_that_is_nearly_a_setting_is_refused(slip: str, meant: str) -> None:
