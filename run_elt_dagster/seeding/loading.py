@@ -15,13 +15,14 @@ import duckdb
 from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.types import Kind, Type
 from run_elt_dagster.embedded.features import Feature
-from run_elt_dagster.model.names import Relation, display_name, quote_identifier, quote_literal, stored_name
+from run_elt_dagster.model.candidate import marker_in
+from run_elt_dagster.model.names import Relation, display_name, quote_identifier, quote_literal, short_id, stored_name
 from run_elt_dagster.seeding.declared import Declaration
 from run_elt_dagster.seeding.files import LocalFile, format_of, opened
 from run_elt_dagster.seeding.kinds import Facts, declared_kind, facts_sql, kind_of, rule, valid_sql, value_sql
 from run_elt_dagster.seeding.places import broken_line, line_of
 from run_elt_dagster.snowflake.server_session import server_session
-from run_elt_dagster.snowflake.session import StatementError
+from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
 
 _FUNCTION = "RUN_ELT_SEED"
 _TAG = {"stage": "seed", "job": "run-elt seed"}
@@ -107,7 +108,7 @@ def load(
         log: Called with what takes time.
 
     Raises:
-        ValueError: The table is there, or the embedded Snowflake refuses.
+        ValueError: The table is there, a run has published it, or the embedded Snowflake refuses.
     """
     feature = Feature(table_functions={_FUNCTION: lambda _session, _call: plan.values_sql})
     with ExitStack() as resources:
@@ -116,11 +117,28 @@ def load(
         try:
             schema = f"{quote_identifier(target.database)}.{quote_identifier(target.schema)}"
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}", tag=_TAG)
+            if replace:
+                _require_unpublished(session, target)
             session.execute(plan.create_sql(target, declaration, replace=replace), tag=_TAG)
             ((rows,),) = session.execute(f"SELECT COUNT(*) FROM {target.sql}", tag=_TAG).rows
         except StatementError as error:
             raise _not_loaded(plan, target, error) from None
     return int(rows)
+
+
+def _require_unpublished(session: ConnectorSession, target: Relation) -> None:
+    """Refuse to put a file in the place of a table that readers have from a run: its checks and its history are not about the file."""
+    rows = session.execute(
+        f"SELECT COMMENT FROM {quote_identifier(target.database)}.INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = "
+        f"{quote_literal(target.schema)} AND TABLE_NAME = {quote_literal(target.name)}",
+        tag=_TAG,
+    ).rows
+    for (comment,) in rows:
+        if (marker := marker_in(comment)) is not None:
+            raise ValueError(
+                f"run-elt seed --replace requires a table that no run has published, got {target}: run "
+                f"{short_id(marker.run_of_rows)} has. Nothing was loaded. Load the file under another name."
+            )
 
 
 def _comment(text: str) -> str:

@@ -180,6 +180,19 @@ def test_table_that_is_there_is_replaced_on_request_alone_and_wholly(place: Plac
         assert place.rows("select count(*) from raw_data.orders where amount > 3") == [[1]]
 
 
+def test_seed_does_not_replace_what_a_run_has_published(place: Place) -> None:
+    file = place.write("orders.csv", ORDERS)
+    assert place.run("seed", "raw_data.orders", file)[0] == 0
+    place.write("tables/analytics/totals.sql", TOTALS.format(least=1, more=""))
+    place.publish("5" * 8 + "-0000-0000-0000-000000000000")
+    code, out, err = place.run("seed", "analytics.totals", file, "--replace")
+    assert (code, out) == (1, "")
+    assert "requires a table that no run has published, got RUN_ELT.ANALYTICS.TOTALS: run 55555555 has. " in err
+    with place.resource.connect():
+        assert place.rows("select count(*) from analytics.totals") == [[2]]
+    assert place.run("seed", "raw_data.orders", file, "--replace")[0] == 0
+
+
 def test_seed_is_refused_on_an_account(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("account", "user", "role", "warehouse", "database", "password"):
         monkeypatch.setenv(f"SNOWFLAKE_{name.upper()}", "x")
