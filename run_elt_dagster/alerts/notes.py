@@ -31,9 +31,9 @@ class Acknowledgement:
         """Return that of the incident that begins with a run; None if nobody has acknowledged it."""
         try:
             kept = json.loads(own(first, ACKNOWLEDGED) or "")
-        except ValueError:
+            return cls(str(kept["by"]), float(kept["at"]))
+        except (ValueError, KeyError, TypeError):
             return None
-        return cls(str(kept["by"]), float(kept["at"]))
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return it as a tag of its own: the sensors write the ledger's entry, and processes of people write this."""

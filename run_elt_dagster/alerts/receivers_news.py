@@ -39,10 +39,11 @@ from run_elt_dagster.alerts.late_pages import is_quiet
 from run_elt_dagster.alerts.ledger import LedgerEntry
 from run_elt_dagster.alerts.message import failure_message, lost_message, repeat_message
 from run_elt_dagster.alerts.notes import Acknowledgement
+from run_elt_dagster.alerts.parts import Parts
 from run_elt_dagster.alerts.receivers_ledger import ENDS, SILENT_SECONDS, Incident, News, ReceiverLedger, What
 from run_elt_dagster.alerts.receivers_ledger import read_ledger as read_receivers
 from run_elt_dagster.alerts.receivers_text import moment, plain_style, plain_text
-from run_elt_dagster.alerts.scope import RECEIVERS_SENSOR, Alerts, Sweep
+from run_elt_dagster.alerts.scope import Alerts, Sweep
 from run_elt_dagster.runs.freshness import Watched
 from run_elt_dagster.runs.history import last_materialized_at
 from run_elt_dagster.runs.tags import RECEIVERS, bound, own
@@ -91,7 +92,7 @@ class Newsroom:
     ) -> None:
         self._alerts, self._instance, self._seen, self._log = alerts, instance, seen, log
         self._pagers = frozenset(pagers)
-        self._faults = list[str]()
+        self._parts = Parts(log)
         self._is_without_slack = is_without_slack
         self._receivers, self._now = tuple(receivers), alerts.clock()
         self._style = plain_style(alerts.style())
@@ -117,22 +118,17 @@ class Newsroom:
         with self._part("for failed backfills"):
             self._take_backfills()
         self._end_counted()
-        self.ledger = replace(self.ledger, faults=tuple(dict.fromkeys(self._faults)))
+        self.ledger = replace(self.ledger, faults=tuple(dict.fromkeys(self._parts.failed)))
         return self.ledger
 
     @contextmanager
     def _part(self, what: str) -> Generator[None]:
-        """Let a part of the look, or one of what it looks at, fail by itself: what it has begun is left to the next look, and told."""
-        before = self.ledger
-        try:
+        """Let a part of the look, or one of what it looks at, fail by itself: what it has begun is left to the next look."""
+        before, count = self.ledger, len(self._parts.failed)
+        with self._parts.part(what):
             yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the other alerts from the receivers
+        if len(self._parts.failed) > count:
             self.ledger = before
-            # The text may have what is secret, and the ledger is shown on a page.
-            self._faults.append(
-                f"The look {what} fails, got {type(error).__name__}. The log of the sensor {RECEIVERS_SENSOR} says why."
-            )
-            self._log.error(f"the look {what} failed, got {type(error).__name__}: {error}", exc_info=True)
 
     def _of_today(self, ledger: ReceiverLedger) -> ReceiverLedger:
         """Return the ledger with the receivers of today, and without what is too old to be sent."""

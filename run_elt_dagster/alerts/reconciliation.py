@@ -22,6 +22,7 @@ from run_elt_dagster.alerts.failed_runs import (
 from run_elt_dagster.alerts.holding import hold_back
 from run_elt_dagster.alerts.incidents import announce_recoveries, fingerprint_of, open_firsts, tell_acknowledged
 from run_elt_dagster.alerts.ledger import COVERED_LIMIT, LedgerEntry, config_of, start_of
+from run_elt_dagster.alerts.parts import Parts
 from run_elt_dagster.alerts.posting import is_up
 from run_elt_dagster.alerts.scope import Alerts, Known
 from run_elt_dagster.alerts.slack import Slack
@@ -69,24 +70,33 @@ def reconcile(
 
     Raises:
         AlertsBlockedError: A person must act; with the remedy. What could be done was done.
+        PartsFailedError: A part of the tick failed. The others were done.
     """
     started, known = time.monotonic(), known or Known()
     found = undelivered(alerts, instance) if looked_at is None else looked_at
     failed = without_interrupted(instance, found, until=started + SORTING_SECONDS / 2)
     records = hold_back(alerts, instance, failed, until=started + SORTING_SECONDS, log=log)
-    tried = _deliver_due(alerts, instance, slack, records, log=log)
+    parts, tried = Parts(log), dict[str, LedgerEntry]()
+    with parts.part("for alerts that are due"):
+        tried = _deliver_due(alerts, instance, slack, records, log=log)
     until = started + TICK_SECONDS
-    recovered = 0
+    recovered, firsts = 0, list[dg.RunRecord]()
     if not slack.missing:
-        firsts = open_firsts(alerts, instance)
-        tell_acknowledged(alerts, instance, slack, firsts)
-        escalate(alerts, instance, slack, firsts, known=known)
-        recovered = announce_recoveries(alerts, instance, slack, firsts, until=until, known=known)
-    clear_copied_tags(alerts, instance, known)
+        with parts.part("for open incidents"):
+            firsts += open_firsts(alerts, instance)
+        with parts.part("for acknowledgements"):
+            tell_acknowledged(alerts, instance, slack, firsts)
+        with parts.part("for incidents that page by now"):
+            escalate(alerts, instance, slack, firsts, known=known)
+        with parts.part("for recoveries"):
+            recovered = announce_recoveries(alerts, instance, slack, firsts, until=until, known=known)
+    with parts.part("for copied tags"):
+        clear_copied_tags(alerts, instance, known)
     entries = [tried.get(r.dagster_run.run_id) or LedgerEntry.of(r.dagster_run) for r in records]
     waiting = [entry for entry in entries if entry.status != "delivered"]
     if not slack.missing:
         _report_blocked(waiting)
+    parts.require_all()
     held = f", {len(failed) - len(records)} held back" if len(failed) > len(records) else ""
     return f"{counted(len(entries) - len(waiting), 'alerts')} delivered, {len(waiting)} waiting{held}, {counted(recovered, 'recoveries', 'recovery')} announced"
 
