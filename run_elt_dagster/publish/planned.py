@@ -344,6 +344,9 @@ class PlannedTable:
         yield begin_sql(RUN_ID)
         yield lock_sql(self.target)
         yield self.noted_rows()
+        if self.existing is None:
+            # Whether the table that the run has created is still there.
+            yield self.look()
         yield from self.rows()
         yield "COMMIT"
         yield from self._after_rows()

@@ -212,12 +212,23 @@ class RowExchange(ABC, Generic[Done]):
                 if (done := self._look(error)) is not None:
                     return done
                 pause = self.pause_before_another_try(error)
-                if pause is None and not self.is_created:
+                if pause is None and not self._has_created():
                     raise
                 if pause is None:
                     self._warn_without_notes(error)
                     return self._created
                 self._work.runner.wait(pause)
+
+    def _has_created(self) -> bool:
+        """Return whether readers see the table that this run has created: somebody may have dropped it since."""
+        if not self.is_created:
+            return False
+        with contextlib.suppress(StatementError), self._work.runner.fresh() as fresh:
+            self._inspect(fresh)
+            self._work.is_unknown = False
+            return self._is_own
+        # It was there, and nothing says that it is not any more.
+        return True
 
     def _attempt(self) -> Done:
         """Publish in a session that was opened after the build, so it sees the candidate for certain."""
@@ -393,6 +404,7 @@ class RowExchange(ABC, Generic[Done]):
             markers = self._locked(fresh)
             # Nobody else publishes now, and no transaction of before is under way.
             self._work.is_unknown = False
+            self.require_created(fresh)
             done = self.exchange_under_lock(markers, fresh)
         except BaseException:
             self._roll_back(fresh)

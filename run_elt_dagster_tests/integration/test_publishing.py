@@ -356,3 +356,22 @@ def test_table_that_somebody_replaces_while_the_run_builds_is_told(local_server:
     assert "There was the table with" in told[0]
     # The next run finds what this one has published.
     assert local_server.run("00000003", text).replaced == ""
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(9, marks=pytest.mark.thorough)])
+def test_first_table_in_parts_that_somebody_drops_is_not_said_published(local_server: LocalServer, times: int) -> None:
+    """It is created before the transaction that notes it."""
+    text = (
+        "/* elt\nincrement: {column: at, key: n}\nelt */ select 1 as n, 1::int as v, '2024-01-01'::timestamp_ntz as at"
+    )
+    dropped: list[str] = []
+
+    def drop(event: StatementEvent) -> None:
+        if event.phase == "before" and event.sql.startswith("BEGIN") and len(dropped) < times:
+            dropped.append(event.sql)
+            local_server.reader.sql("drop table if exists analytics.mau")
+
+    with local_server.account.hooked(drop):
+        outcome = local_server.run("00000001", text)
+    assert outcome.published == ("MAU" in local_server.tables()) == (times == 1)
+    assert len(dropped) >= 1
