@@ -6,6 +6,7 @@ A run that is interrupted writes nothing: who ends a run waits for its end. A ta
 import contextlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -48,9 +49,8 @@ class RunLog:
                     part = slices.get(outcome.table.key)
                     keys = part.keys if part is not None else ()
                     self._log.note(outcome, code_version=code_version(outcome.table), keys=keys)
-                    if (marker := outcome.taken_back) is not None:
-                        run_id = whole_run_id(self._instance, outcome.table.asset_path, marker.run_of_rows)
-                        self._log.note_rolled_back(outcome, run_id)
+                    path = outcome.table.asset_path
+                    self._log.note_before(outcome, partial(whole_run_id, self._instance, path))
                 yield outcome
 
     def note_published(self, target: Relation, audit: "PublishedAudit") -> None:

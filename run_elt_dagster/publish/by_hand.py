@@ -23,6 +23,7 @@ from run_elt_dagster.model.past import Past
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import OBJECT_MISSING, PublishRefusedError, Refusal, TargetInventory, server_instant
+from run_elt_dagster.publish.log import BY_HAND
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.partitions import Markers, markers_of
 from run_elt_dagster.publish.preflight import read_targets
@@ -34,7 +35,7 @@ from run_elt_dagster.settings import PublishOptions
 from run_elt_dagster.snowflake.runner import Patience, RunContext, StatementRunner
 from run_elt_dagster.snowflake.session import Session, StatementError
 
-JOB = "run-elt publish"
+JOB = BY_HAND
 NOTHING_CHANGED = "Nothing was changed."
 RAISE_THE_LIMIT = "Set another limit in the table's file for one run, and materialize again."
 _LOOK = "run-elt show {} lists what runs have left. Without its candidate, materialize the table again."

@@ -8,13 +8,13 @@ row of a table.
 import json
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from run_elt_dagster.audit.plan import AuditOutcome, Number
-from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.candidate import ByHand, Marker, by_hand_in, taken_back_of
 from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Relation, quote_literal, short_id, stored_names
 from run_elt_dagster.model.table import AnalyticsTable
@@ -73,8 +73,8 @@ _COMMENTS = {
 }
 # A bound text may have 16 MB, and a row takes less than 1 KB: https://docs.snowflake.com/en/sql-reference/data-types-text
 ROWS_PER_STATEMENT = 5000
-# What takes rows back.
-ROLLBACK = "run-elt rollback"
+# What people publish by, and take back by.
+BY_HAND, ROLLBACK = "run-elt publish", "run-elt rollback"
 _TAG = {"stage": "log"}
 
 Row = Mapping[str, Any]
@@ -204,6 +204,21 @@ def found_row(
     }
 
 
+def published_by(by_hand: ByHand, run_id: str) -> LoggedRun:
+    """Return what is logged of kept rows that a person has published: the same for the command, repeated, and a later run."""
+    return LoggedRun(run_id, BY_HAND, launched_by(by_hand.person), act=f"{BY_HAND} {by_hand.at}")
+
+
+def launched_by(person: str) -> str:
+    """Return who has given a command, as the log has it."""
+    return f"the command line {person}"
+
+
+def waived(by_hand: ByHand | None) -> Row:
+    """Return the column with the checks that a person has waived."""
+    return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None} if by_hand is not None else {}
+
+
 def rolled_back_row(
     run: LoggedRun,
     table: AnalyticsTable,
@@ -303,17 +318,23 @@ class PublishLog:
         self._rows[PUBLISHES] += publish_rows(self._facts, outcome, at=now, code_version=code_version, keys=keys)
         self._rows[CHECK_RESULTS] += check_rows(self._facts, outcome, at=now)
 
-    def note_rolled_back(self, outcome: TableOutcome, run_id: str) -> None:
-        """Note that a person has taken rows back, where the table said so before the run: the command may have been killed before it could.
+    def note_before(self, outcome: TableOutcome, whole_id: Callable[[str], str]) -> None:
+        """Note what a person had done with the table before the run, as its comment says: the command may have been killed before it could.
 
         Args:
             outcome: Of the table.
-            run_id: The run whose rows were taken back.
+            whole_id: Returns the id of a run of the table by its start.
         """
-        if outcome.taken_back is not None:
-            run, rows = LoggedRun(run_id, ROLLBACK), outcome.taken_back_to
-            row = rolled_back_row(run, outcome.table, outcome.target, outcome.taken_back, rows=rows)
-            self._rows[PUBLISHES].append(row)
+        table, target, before = outcome.table, outcome.target, outcome.before
+        if before is None:
+            return
+        if (marker := taken_back_of(before.comment)) is not None:
+            run = LoggedRun(whole_id(marker.run_of_rows), ROLLBACK)
+            self._rows[PUBLISHES].append(rolled_back_row(run, table, target, marker, rows=before.rows))
+        elif (by_hand := by_hand_in(before.comment)) is not None and before.marker is not None:
+            at, known = datetime.fromisoformat(by_hand.at), {"ROW_COUNT": before.rows, **waived(by_hand)}
+            run = published_by(by_hand, before.marker.run_id)
+            self._rows[PUBLISHES].append(found_row(run, table, target, at=at, published=known))
 
     def note_published(self, target: Relation, audits: Sequence[AuditOutcome]) -> None:
         """Note what the checks of a published table have found, which nothing was built for."""

@@ -9,18 +9,21 @@ from datetime import UTC, datetime
 from run_elt_dagster.model.candidate import ByHand, Marker, rolled_back_marker
 from run_elt_dagster.model.names import short_id
 from run_elt_dagster.model.table import AnalyticsTable
-from run_elt_dagster.publish.by_hand import JOB
 from run_elt_dagster.publish.kept import ByHandOutcome, Published
 from run_elt_dagster.publish.kept_parts import PartitionsByHand, PublishedPartitions
 from run_elt_dagster.publish.log import (
+    BY_HAND,
     ROLLBACK,
     LoggedRun,
     PublishLog,
     Row,
     check_rows,
     found_row,
+    launched_by,
     publish_rows,
+    published_by,
     rolled_back_row,
+    waived,
 )
 from run_elt_dagster.publish.part_rollback_plan import PartRollbackPlan
 from run_elt_dagster.publish.rollback_plan import RollbackPlan
@@ -70,35 +73,35 @@ class LogByHand:
         for each in done:
             if each.by_hand is None:
                 continue
-            run = _published_by(each.by_hand, run_id)
+            run = published_by(each.by_hand, run_id)
             theirs = each.theirs if isinstance(each, PartitionsByHand) else frozenset()
             own = [key for key in keys if key not in theirs]
             asked = [row for row in publish_rows(run, each.outcome, at=now) if not keys or row["PARTITION_KEY"] in own]
-            rows += [{**row, **_waived(_by_hand_of(each, row))} for row in asked if row["STATE"] == "published"]
+            rows += [{**row, **waived(_by_hand_of(each, row))} for row in asked if row["STATE"] == "published"]
             found = check_rows(run, each.outcome, at=now)
             checks += [row for row in found if not keys or row.get("PARTITION_KEY") in own]
-        self._write(JOB, rows, checks)
+        self._write(BY_HAND, rows, checks)
 
     def published_before(self, found: Sequence[Published]) -> None:
         """Add candidates that an earlier command has published. What that one has logged itself is not added again."""
         rows: list[Row] = []
         for each in found:
             if each.by_hand is not None:
-                known = {"ROW_COUNT": each.version.rows, **_waived(each.by_hand)}
-                run, at = _published_by(each.by_hand, each.run_id), datetime.fromisoformat(each.by_hand.at)
+                known = {"ROW_COUNT": each.version.rows, **waived(each.by_hand)}
+                run, at = published_by(each.by_hand, each.run_id), datetime.fromisoformat(each.by_hand.at)
                 rows.append(found_row(run, each.table, each.target, at=at, published=known))
-        self._write(JOB, rows)
+        self._write(BY_HAND, rows)
 
     def partitions_published_before(self, found: PublishedPartitions) -> None:
         """Add partitions that an earlier command has published, where what is left of their candidate says who it was."""
         rows: list[Row] = []
         for note in found.notes if found.by_hand is not None else ():
             if found.by_hand is not None and note.published_at >= datetime.fromisoformat(found.by_hand.at):
-                run = _published_by(found.by_hand, found.run_id)
-                known = {"ROW_COUNT": note.rows, **_waived(found.by_hand)}
+                run = published_by(found.by_hand, found.run_id)
+                known = {"ROW_COUNT": note.rows, **waived(found.by_hand)}
                 at = note.published_at
                 rows.append(found_row(run, found.table, found.target, at=at, key=note.key, published=known))
-        self._write(JOB, rows)
+        self._write(BY_HAND, rows)
 
     def rolled_back(self, plans: Sequence[RollbackPlan]) -> None:
         """Add tables that have their previous versions again. The run is that of the rows that readers do not see any more.
@@ -156,7 +159,7 @@ class LogByHand:
     ) -> LoggedRun:
         run_id = taken_back.run_of_rows if taken_back is not None else ""
         run_id = (whole or {}).get(run_id) or self._whole_id(table, run_id)
-        return LoggedRun(run_id or _UNKNOWN, ROLLBACK, _launched_by(self._person))
+        return LoggedRun(run_id or _UNKNOWN, ROLLBACK, launched_by(self._person))
 
     def _write(self, command: str, rows: Sequence[Row], checks: Sequence[Row] = ()) -> None:
         schema, creates = self._options.log_schema, self._options.creates_schemas
@@ -169,19 +172,6 @@ class LogByHand:
             self._warn(problem)
 
 
-def _published_by(by_hand: ByHand, run_id: str) -> LoggedRun:
-    """Return the same for a repeated command: its rows are known by it."""
-    return LoggedRun(run_id, JOB, _launched_by(by_hand.person), act=f"{JOB} {by_hand.at}")
-
-
-def _launched_by(person: str) -> str:
-    return f"the command line {person}"
-
-
 def _by_hand_of(done: ByHandOutcome | PartitionsByHand, row: Row) -> ByHand | None:
     """Return who has published what a row is about."""
     return done.by_hand_of(row["PARTITION_KEY"]) if isinstance(done, PartitionsByHand) else done.by_hand
-
-
-def _waived(by_hand: ByHand | None) -> Row:
-    return {"WAIVED_CHECKS": ", ".join(by_hand.waived) or None} if by_hand is not None else {}

@@ -6,10 +6,9 @@ from typing import Literal
 
 from run_elt_dagster.audit.catalogue import Column
 from run_elt_dagster.audit.plan import AuditOutcome
-from run_elt_dagster.model.candidate import Marker
 from run_elt_dagster.model.increment import Start
 from run_elt_dagster.model.names import Key, Relation
-from run_elt_dagster.model.production import Production
+from run_elt_dagster.model.production import Production, TableVersion
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.snowflake.session import StatementError
@@ -99,8 +98,7 @@ class TableOutcome:
         query_ids: The last query of each stage that ran.
         warnings: What did not stop the publishing but should be looked at.
         replaced: What somebody else had put into the place of the target while the run went on, in words; empty if nobody had.
-        taken_back: The run whose rows a person had taken back before the run, as the comment of the table had it; None if nobody had.
-        taken_back_to: How many rows readers saw then, where that is known.
+        before: What readers saw when the run began, with what a person had done with the table before; None where there was no table.
         failure: Why it was not published.
         skipped_because: The failed tables and the broken files that it reads, directly or not; not empty if it was skipped.
         held_back_by: The tables of its group that were not published, and the broken files; not empty if it passed its audits and was
@@ -124,8 +122,7 @@ class TableOutcome:
     query_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: tuple[str, ...] = ()
     replaced: str = ""
-    taken_back: Marker | None = None
-    taken_back_to: int | None = None
+    before: TableVersion | None = None
     failure: Failure | None = None
     skipped_because: tuple[Key, ...] = ()
     held_back_by: tuple[Key, ...] = ()

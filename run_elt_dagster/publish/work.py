@@ -15,7 +15,6 @@ from run_elt_dagster.model.candidate import (
     audited_note,
     candidate_of,
     comment_of,
-    taken_back_of,
     target_of,
 )
 from run_elt_dagster.model.increment import Start
@@ -71,8 +70,7 @@ class TableWork:
         seconds: Duration of each stage.
         query_ids: The last query of each stage.
         warnings: What did not stop the publishing but should be looked at.
-        taken_back: The run whose rows a person had taken back when the run began; None if nobody had.
-        taken_back_to: How many rows readers saw then.
+        before: What stood under the target's name when the run began.
         replaced: What somebody else has put into the place of the target since the run has looked at it first, in words; empty if nobody has.
     """
 
@@ -107,8 +105,7 @@ class TableWork:
         self.replaced = ""
         self.take(inventory)
         self._known = self.standing
-        self.taken_back = taken_back_of(self.existing.comment) if self.existing is not None else None
-        self.taken_back_to = self.existing.rows if self.existing is not None else None
+        self.before: TableVersion | None = self.existing
 
     def take(self, inventory: TargetInventory) -> None:
         """Go by another look at the target schemas from now on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from run_elt_dagster.model.candidate import ByHand, Marker, put_back_comment, rolled_back_marker, taken_back_of
+from run_elt_dagster.model.candidate import ByHand, Marker, put_back_comment, rolled_back_marker
 from run_elt_dagster.model.names import Relation, short_id
 from run_elt_dagster.model.production import TableVersion
 from run_elt_dagster.model.table import AnalyticsTable
@@ -129,10 +129,9 @@ def test_next_run_logs_a_rollback_whose_command_was_killed_as_the_command_would_
     account: Any = Account()
     present, previous = TableVersion("B", 5, str(NEW)), TableVersion("B", 3, str(OLD))
     log_of(account).rolled_back([RollbackPlan(TABLE, TARGET, "undrop", present, previous)])
-    taken_back = taken_back_of(comment)
-    assert taken_back is not None
     log = PublishLog(account, RunContext("run-c"), LoggedRun("run-c"), schema="L")
-    log.note_rolled_back(TableOutcome(TABLE, TARGET, TARGET, taken_back=taken_back, taken_back_to=3), NEW.run_id)
+    outcome = TableOutcome(TABLE, TARGET, TARGET, before=TableVersion("B", 3, comment))
+    log.note_before(outcome, lambda _: NEW.run_id)
     assert list(log.write()) == []
     by_command, by_run = account.rows
     assert by_command["ENTRY_ID"] == by_run["ENTRY_ID"]
@@ -158,3 +157,15 @@ def test_repeated_rollback_of_partitions_logs_what_the_killed_command_has_put_ba
     untouched = PartRollbackPlan(TABLE, TARGET, parts, {}, notes={present.key: present})
     log_of(account).parts_rolled_back(untouched)
     assert len(account.rows) == 2
+
+
+def test_next_run_logs_what_a_killed_command_has_published_as_the_command_would_have() -> None:
+    account: Any = Account()
+    by_hand = ByHand("ana", "2026-11-28T09:12:00.5Z", ("changes",))
+    found = Published(TABLE, TARGET, TableVersion("B", 5, f"{by_hand} {NEW}"), by_hand)
+    log_of(account).published_before([found])
+    log = PublishLog(account, RunContext("run-c"), LoggedRun("run-c"), schema="L")
+    log.note_before(TableOutcome(TABLE, TARGET, TARGET, before=found.version), str)
+    assert list(log.write()) == []
+    by_command, by_run = account.rows
+    assert by_command == by_run
