@@ -488,10 +488,16 @@ def take_over(lock: GroupLock, require_over: Callable[[GroupNote], None]) -> Non
 def release(lock: GroupLock) -> list[str]:
     """Give a lock back, and return what is left to do, in words."""
     try:
-        lock.release()
+        was_held = lock.release()
     except StatementError as error:
         return [f"{lock.relation} could not be dropped, got: {error}. Repeat the command: it drops it."]
-    return []
+    if was_held:
+        return []
+    problem = (
+        f"{lock.relation} was taken from this command while it went on, so another one may have changed the same tables. "
+        f"Look what readers see: {'; '.join(f'run-elt show {name}' for name in lock.note.tables)}."
+    )
+    return [problem]
 
 
 def schemas_of_group(catalogue: Catalogue, group: str) -> list[str]:

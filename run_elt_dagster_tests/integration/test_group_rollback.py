@@ -45,6 +45,7 @@ from run_elt_dagster_tests.faults.laboratory import (
 )
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
+from run_elt_dagster_tests.support.ended_groups import at_first
 from run_elt_dagster_tests.support.history import lay_empty_history
 
 OLD: Seen = (1, 1)
@@ -237,6 +238,21 @@ def test_two_people_who_end_a_killed_command_at_once_do_not_both_roll_back(lab: 
     with lab.account.hooked(takes_it_first):
         told = refused(lab, group)
     assert f"{group.group} of ben@elsewhere:8, begun" in told
+    assert locks(lab, group) == [str(other)]
+
+
+def test_command_whose_lock_was_taken_leaves_it_there_and_says_so(lab: FaultLab) -> None:
+    """After an hour, a command of another machine takes it: nobody can tell whether this one goes on."""
+    group, now = published(lab, "swap"), "2026-01-01T00:00:00Z"
+    names = tuple(table.name for table in group.declared(2))
+    other = GroupNote(group.group, "0000000B", now, names, "rolls back", "ben@elsewhere:8", now)
+
+    def take() -> None:
+        lab.sql(f"create or replace table analytics.{group.lock} (run_id varchar) comment = '{other}'")
+
+    with lab.account.hooked(at_first("ALTER TABLE", take, has="SWAP WITH")):
+        _, (left,) = roll_back(lab.account.arguments, group.declared(2), "rollback")
+    assert f"{group.lock} was taken from this command while it went on" in left
     assert locks(lab, group) == [str(other)]
 
 
