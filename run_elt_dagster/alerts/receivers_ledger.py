@@ -193,8 +193,8 @@ class ReceiverLedger:
         if known is None:
             # About no incident: what ends one of those that it counts must not take the others away.
             of = f"{COUNTED}{news.id}"
-            counted = {**self.counted, of: news.left}
-            return replace(self, news=(*self.news, replace(news, what="more", of=of, body="")), counted=counted)
+            kept = {**self.counted, of: news.left}
+            return replace(self, news=(*self.news, replace(news, what="more", of=of, body="")), counted=kept)
         count = known.count + news.count
         more = replace(
             known,

@@ -183,9 +183,13 @@ class _Found:
         """Take what was counted of all rows."""
         of, more = totals.old_rows, totals.new_rows - totals.old_rows
         self.got |= {"rows_before": of, "rows_after": totals.new_rows}
-        self._count("rows_added", max(more, 0), f"{max(more, 0):,} rows more", self.rule.max_added, of=of)
+        self._count("rows_added", max(more, 0), f"{counted(max(more, 0), 'rows')} more", self.rule.max_added, of=of)
         self._count(
-            "rows_removed", max(-more, 0), f"{max(-more, 0):,} of {of:,} rows fewer", self.rule.max_removed, of=of
+            "rows_removed",
+            max(-more, 0),
+            f"{max(-more, 0):,} of {counted(of, 'rows')} fewer",
+            self.rule.max_removed,
+            of=of,
         )
         limits = {stored_name(name): limit for name, limit in self.rule.columns.items()}
         for name, column in totals.columns.items():

@@ -13,7 +13,7 @@ from typing import Any
 from run_elt_dagster.audit.catalogue import Column, Inspection
 from run_elt_dagster.model.checks import TABLE_PLACEHOLDER, Severity
 from run_elt_dagster.model.column_type import column_type
-from run_elt_dagster.model.counted import agreeing
+from run_elt_dagster.model.counted import agreeing, counted
 from run_elt_dagster.model.names import Relation
 from run_elt_dagster.model.past import PublishedNumbers
 from run_elt_dagster.model.time_literals import TIMES
@@ -343,7 +343,9 @@ class RowCountChangeAudit(ScanAudit):
         if before is None or rows is None:
             return replace(outcome, got={}, note=f"there is no {words} to compare with")
         if before < max(self.min_rows, 1):
-            note = f"the {words} has {before:,} rows, and fewer than {max(self.min_rows, 1):,} are not compared"
+            note = (
+                f"the {words} has {counted(before, 'rows')}, and fewer than {max(self.min_rows, 1):,} are not compared"
+            )
             return replace(outcome, got={}, note=note)
         # Nine decimals of a percentage are all that an author may write. -0.0 is 0.
         change = measure.bounds.rounded(round(100 * (rows - before) / before, 9), 4) + 0.0

@@ -186,7 +186,7 @@ class Person:
         then = at_sql(work.candidate, work.audited_at)
         try:
             others = int(work.send(same_rows_sql(work.candidate.sql, then, work.columns)).rows[0][0])
-            got = f"{others:,} rows that have come or gone since {work.audited_at}"
+            got = f"{counted(others, 'rows that have', 'row that has')} come or gone since {work.audited_at}"
         except StatementError as error:
             if not error.answered:
                 raise

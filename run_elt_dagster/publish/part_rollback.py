@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from run_elt_dagster.model.candidate import Marker
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
 from run_elt_dagster.publish.part_rollback_plan import NOTHING_CHANGED, PartRollbackPlan
 from run_elt_dagster.publish.partitions import (
@@ -112,14 +113,14 @@ def _require_its_rows(fresh: StatementRunner, plan: PartRollbackPlan) -> None:
     if (found := int(_send(fresh, plan, plan.count_sql).rows[0][0])) != plan.rows:
         raise _refused(
             plan,
-            f"{found:,} rows in the place of {plan.rows:,}",
+            f"{counted(found, 'rows')} in the place of {plan.rows:,}",
             "Find in Snowflake's history who else writes into the table.",
         )
     for check, sql in plan.parts.elsewhere(plan.versions).items():
         if found := int(_send(fresh, plan, sql).rows[0][0]):
             raise _refused(
                 plan,
-                f"{found:,} rows with a key of other rows (check {check})",
+                f"{counted(found, 'rows')} with a key of other rows (check {check})",
                 "Roll the other partitions back with them.",
             )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from run_elt_dagster.model.counted import counted
 from run_elt_dagster.model.names import Key
 from run_elt_dagster.publish.outcome import TableOutcome
 from run_elt_dagster.publish.table_run import ENDS, State
@@ -104,7 +105,7 @@ class Progress:
     def line(self) -> str:
         """All of it in a line, as in `3 of 12 tables published; building: a.b (since 00:41:10 UTC, 1 min 20 s)`."""
         work = self.work()
-        parts = [f"{self._ended['published']:,} of {self._tables:,} tables published"]
+        parts = [f"{self._ended['published']:,} of {counted(self._tables, 'tables')} published"]
         parts += [f"{self._ended[end]:,} {end}" for end in ("failed", "skipped", "superseded") if self._ended[end]]
         shown = work[:NAMES_SHOWN]
         for phase in dict.fromkeys(PHASES.values()):

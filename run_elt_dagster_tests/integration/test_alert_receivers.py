@@ -613,7 +613,7 @@ def test_heartbeat_stops_while_no_sensor_looks_for_the_receivers(receiving: Rece
 
     def said() -> list[str]:
         found = problems(receiving.alerts, receiving.instance, receiving.slack)
-        return [each for each in found if "failed runs" in each]
+        return [each for each in found if "failed run" in each]
 
     assert said() == ["1 failed run waits for the receivers, and the sensor alert_receivers has not looked at it"]
     receiving.tell()

@@ -128,7 +128,7 @@ def test_checks_of_the_whole_table_are_asked_as_it_would_be_after_the_merge(run:
     # A new row may have an old one as its partner.
     assert run({11: (1, 11), 12: (2, 12)}, run_id="0000000D", checks=parents).failure is None
     assert failed_checks(run({13: (99, 13)}, run_id="0000000E", checks=parents)) == {
-        "relationship_v": "1 row that are wrong, expected at most 0"
+        "relationship_v": "1 row that is wrong, expected at most 0"
     }
 
 

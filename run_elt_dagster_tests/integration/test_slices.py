@@ -251,7 +251,7 @@ def test_relationship_is_asked_once_and_of_each_partition_only_where_it_fails(ru
     checks = {"relationship": {"n": "raw_data.known.n"}}
     assert set(states(run(NEW, 1, 2, run_id="0000000A", checks=checks)).values()) == {"published"}
     outcome = run(NEW, 2, 4, checks=checks)
-    assert found(outcome, "relationship_n") == {3: "1 row that are wrong, expected at most 0"}
+    assert found(outcome, "relationship_n") == {3: "1 row that is wrong, expected at most 0"}
     assert seen(reader) == NEW.of(1, 2, 4)
 
 
