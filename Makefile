@@ -107,6 +107,7 @@ docs: $(VENV)/dev
 	$(BIN)/python docs/write_front_matter.py
 	$(BIN)/python docs/write_alert_tags.py
 	$(BIN)/python docs/write_doctor.py
+	$(BIN)/python docs/write_modules.py
 
 site: $(VENV)/dev
 	$(BIN)/python docs/build_site.py

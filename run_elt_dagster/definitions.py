@@ -26,7 +26,8 @@ parts = build_parts(
     slack=Slack.from_settings(settings),
     settings=settings,
 )
-(tables,), alerts = parts.folders.values(), parts.alerts
+(tables,) = parts.folders.values()
+alerts = parts.alerts
 
 defs = dg.Definitions(
     # One step builds each table as a candidate, audits it, and publishes it in one atomic exchange. Beside the tables: what they read from

@@ -97,13 +97,13 @@ def test_question_of_where_to_add_has_an_answer_with_places(question: str) -> No
     assert len(answer.split()) <= 200
 
 
-def test_every_module_of_a_room_is_in_the_list_of_rooms_and_nothing_else() -> None:
-    listed = part("Rooms")
-    for room in (path for path in PACKAGE.iterdir() if path.name in ROOMS and path.is_dir()):
-        block = re.search(rf"^  {room.name}/ (.*?)(?=^  \S|^\S)", listed, re.MULTILINE | re.DOTALL)
-        assert block is not None, room.name
-        modules = {path.name for path in room.glob("*.py")} - {"__init__.py"}
-        assert set(re.findall(r"\b\w+\.py\b", block[1])) == modules, room.name
+def test_list_of_rooms_and_the_page_of_modules_have_every_room_and_nothing_else() -> None:
+    listed = re.findall(r"^  (\w+(?:/|\.py)) ", part("Rooms"), re.MULTILINE)
+    rooms = [f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")]
+    modules = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    assert sorted(listed) == sorted([*rooms, *modules, "tables/"])
+    titles = re.findall(r"^## (\w+/)$", (ROOT / "docs" / "modules.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(titles) == sorted([*rooms, "run_elt_dagster/"])
 
 
 def test_floors_of_the_page_are_those_that_are_checked() -> None:

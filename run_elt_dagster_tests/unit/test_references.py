@@ -26,7 +26,8 @@ from run_elt_dagster.runs import tags
 
 ROOT = Path(__file__).parents[2]
 WRITERS = {
-    name: runpy.run_path(str(ROOT / "docs" / f"write_{name}.py")) for name in ("doctor", "alert_tags", "front_matter")
+    name: runpy.run_path(str(ROOT / "docs" / f"write_{name}.py"))
+    for name in ("doctor", "alert_tags", "front_matter", "modules")
 }
 TEXTS: dict[Path, str] = {path: text for writer in WRITERS.values() for path, text in writer["texts"]().items()}
 FRONT_MATTER = WRITERS["front_matter"]
