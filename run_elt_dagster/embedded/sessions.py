@@ -118,6 +118,10 @@ class Running:
         finally:
             lock.release()
 
+    def look_around(self) -> None:
+        """Look, while it waits for a lock, whether it still may."""
+        self.check()
+
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for a lock, unless the statement is cancelled or waits longer than it may (000625).
 
@@ -127,7 +131,7 @@ class Running:
         deadline = time.monotonic() + seconds
         self.check()
         while not lock.acquire(timeout=POLL_SECONDS):
-            self.check()
+            self.look_around()
             if time.monotonic() > deadline:
                 text = f"Statement '{self.query_id}' was aborted because it waited {seconds:g} s for the lock of a transaction."
                 raise SqlError(text, errno=625, sqlstate="57014")

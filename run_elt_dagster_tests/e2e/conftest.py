@@ -6,6 +6,20 @@ import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
 from run_elt_dagster_tests.support.history import lay_empty_history
+from run_elt_dagster_tests.support.postgres import Postgres, postgres_server
+from run_elt_dagster_tests.support.slack_stand_in import SlackStandIn, slack_stand_in
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as stand_in:
+        yield stand_in
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """How urgent alerts are, with real processes: a page after failures, an acknowledgement from the command line, and a digest."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
-from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 
 TABLE = """/* elt
 owner: team:shop
@@ -16,12 +15,6 @@ elt */
 select * from raw_data.session_timestamp where sessionid = 'none'
 """
 DIGEST_SECONDS = 360
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStandIn]:
-    with slack_stand_in() as stand_in:
-        yield stand_in
 
 
 def write(deployment_dir: DeploymentDir, **tables: str) -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
 from run_elt_dagster_tests.support.effort import PATIENCE_SECONDS
-from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, Fault, SlackStandIn
 
 CANARY = "canary-value-in-the-environment"
 BROKEN = f"""/* elt
@@ -33,12 +32,6 @@ query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Sc
   status ticks { runIds } } } } }
 """
 SELECTOR = {"repositoryLocationName": "run_elt_dagster", "repositoryName": "__repository__", "jobName": "RunELT_Alert"}
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStandIn]:
-    with slack_stand_in() as stand_in:
-        yield stand_in
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster.orchestration.heartbeat import BEAT_SECONDS
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
+from run_elt_dagster_tests.support.embedded import account_variables
 
 pytestmark = pytest.mark.thorough
 
@@ -41,17 +42,7 @@ class Account:
     def __init__(self, directory: Path) -> None:
         self.server = SimulatedServer(directory, hook=self._hold)
         set_up_database(self.server.engine, "RUN_ELT", sample_data=False, log=print)
-        self.environment = {
-            "SNOWFLAKE_ACCOUNT": "embedded",
-            "SNOWFLAKE_USER": "svc",
-            "SNOWFLAKE_ROLE": "sysadmin",
-            "SNOWFLAKE_WAREHOUSE": "wh",
-            "SNOWFLAKE_DATABASE": "run_elt",
-            "SNOWFLAKE_PASSWORD": self.server.password,
-            "SNOWFLAKE_HOST": "127.0.0.1",
-            "SNOWFLAKE_PORT": str(self.server.port),
-            "SNOWFLAKE_PROTOCOL": "http",
-        }
+        self.environment = account_variables(self.server)
 
     def _hold(self, event: StatementEvent) -> None:
         if event.phase == "before" and "'slow'" in event.sql:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,14 @@ from run_elt_dagster.embedded import embedded_snowflake
 from run_elt_dagster.runs.tags import ALIVE
 from run_elt_dagster_tests.support.deployment import Deployment, kill
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver
-from run_elt_dagster_tests.support.postgres import Postgres, postgres_server
-from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.postgres import Postgres
+from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn
 
 # A look waits for the daemon's next heartbeat, which comes every 30 s.
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 
 NEW = "/* elt\nowner: team:analytics\nelt */\nselect 1 as n"
 WRONG = "/* elt\nownr: team:analytics\nelt */\nselect 1 as n"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStandIn]:
-    with slack_stand_in() as stand_in:
-        yield stand_in
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from run_elt_dagster.runs.tags import ALIVE
 from run_elt_dagster_tests.support.deployment import Deployment, kill
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, free_port
 from run_elt_dagster_tests.support.postgres import PASSWORD, Database, Postgres, postgres_server
-from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import TOKEN, SlackStandIn
 
 pytestmark = pytest.mark.thorough
 
@@ -27,18 +27,6 @@ pytestmark = pytest.mark.thorough
 OLD_REVISION = "284a732df317"
 OLD_RUN = "11111111-2222-3333-4444-555555555555"
 EMPTY = "/* elt\nowner: team:analytics\nelt */\nselect * from raw_data.session_timestamp where false"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStandIn]:
-    with slack_stand_in() as stand_in:
-        yield stand_in
 
 
 def tags_of(run: Mapping[str, Any]) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """A late table with a real daemon: Dagster's verdict, and the message to Slack, though no run has failed."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from run_elt_dagster_tests.e2e.test_user_interface import screenshot
 from run_elt_dagster_tests.support.browser import CHROMIUM, open_page
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir, Webserver, free_port
-from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn, slack_stand_in
+from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, SlackStandIn
 
 TABLE = """/* elt
 description: Orders of each day (UTC).
@@ -21,12 +20,6 @@ STATUS = """query ($key: AssetKeyInput!) {
   assetNodes(assetKeys: [$key]) { freshnessStatusInfo { freshnessStatus } }
 }"""
 LATE_SECONDS = 240
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStandIn]:
-    with slack_stand_in() as stand_in:
-        yield stand_in
 
 
 @pytest.mark.thorough

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from run_elt_dagster_tests.support.deployment_dir import DeploymentDir
-from run_elt_dagster_tests.support.embedded import Account, running_server
+from run_elt_dagster_tests.support.embedded import Account, account_variables, running_server
 from run_elt_dagster_tests.support.slack_stand_in import CHANNEL, TOKEN, slack_stand_in
 
 pytestmark = pytest.mark.thorough
@@ -58,15 +58,7 @@ def test_thousand_tables_publish_and_skip_the_right_ones_and_alert_once(
     (tmp_path / "warehouse").mkdir()
     with running_server(tmp_path / "warehouse") as server, slack_stand_in() as slack, ExitStack() as resources:
         home = {
-            "SNOWFLAKE_ACCOUNT": "embedded",
-            "SNOWFLAKE_USER": "svc",
-            "SNOWFLAKE_ROLE": "sysadmin",
-            "SNOWFLAKE_WAREHOUSE": "wh",
-            "SNOWFLAKE_DATABASE": "run_elt",
-            "SNOWFLAKE_PASSWORD": server.password,
-            "SNOWFLAKE_HOST": "127.0.0.1",
-            "SNOWFLAKE_PORT": str(server.port),
-            "SNOWFLAKE_PROTOCOL": "http",
+            **account_variables(server),
             "DAGSTER_HOME": str(deployment_dir.directory),
             "RUN_ELT_TABLES_DIR": str(tmp_path / "tables"),
             # With an account, the sensors run by themselves only in a deployment.

@@ -13,7 +13,7 @@ from playwright.sync_api import FloatRect, Page
 from run_elt_dagster_tests.simulator import StatementEvent
 from run_elt_dagster_tests.support.browser import CHROMIUM, WIDTH, open_page
 from run_elt_dagster_tests.support.deployment_dir import ROOT, DeploymentDir, Webserver, free_port
-from run_elt_dagster_tests.support.embedded import Account, running_server
+from run_elt_dagster_tests.support.embedded import Account, account_variables, running_server
 
 # Set it to keep the pictures: docs/take_pictures.py does.
 SCREENSHOTS = os.environ.get("RUN_ELT_TESTS_SCREENSHOTS")
@@ -129,15 +129,7 @@ def test_page_shows_a_broken_file_and_how_far_a_run_is(
     with running_server(tmp_path / "account") as server:
         server.hook = hold
         env = {
-            "SNOWFLAKE_ACCOUNT": "embedded",
-            "SNOWFLAKE_USER": "svc",
-            "SNOWFLAKE_ROLE": "sysadmin",
-            "SNOWFLAKE_WAREHOUSE": "wh",
-            "SNOWFLAKE_DATABASE": "run_elt",
-            "SNOWFLAKE_PASSWORD": server.password,
-            "SNOWFLAKE_HOST": "127.0.0.1",
-            "SNOWFLAKE_PORT": str(server.port),
-            "SNOWFLAKE_PROTOCOL": "http",
+            **account_variables(server),
             "RUN_ELT_TABLES_DIR": str(folder.parent),
             "RUN_ELT_MAX_CONCURRENT_TABLES": "2",
         }

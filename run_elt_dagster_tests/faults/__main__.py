@@ -174,6 +174,7 @@ class Campaign:
         return self._stop.is_set() or time.monotonic() >= self._until
 
     def _try_all(self, sort: str) -> None:
+        names = list[str]()
         try:
             for number in itertools.count() if self._trials is None else range(self._trials):
                 if self._is_over():
@@ -248,7 +249,7 @@ def _interrupted(*_: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 if every trial passed, 1 if not."""
-    parser = argparse.ArgumentParser(prog="make faults", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="make faults", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--for", dest="seconds", type=duration, default="2m", help="how long, as in 90s, 10m or 1h")
     parser.add_argument("--seed", type=int, default=None, help="a number that chooses the trials")
     parser.add_argument("--trials", type=int, default=None, help="at most so many of each sort")

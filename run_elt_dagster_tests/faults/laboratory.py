@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -186,7 +186,7 @@ def tag_of(event: StatementEvent) -> dict[str, str]:
 
 
 @contextmanager
-def open_session(arguments: Mapping[str, Any]) -> Iterator[ConnectorSession]:
+def open_session(arguments: Mapping[str, Any]) -> Generator[ConnectorSession]:
     connect = connecting(arguments)
     with connect() as connection, ConnectorSession(connection, connect) as session:
         yield session
@@ -214,7 +214,7 @@ def run(
 @contextmanager
 def open_rollback(
     arguments: Mapping[str, Any], table: AnalyticsTable, run_id: str = "rollback", **options: Any
-) -> Iterator[Rollback]:
+) -> Generator[Rollback]:
     with open_session(arguments) as session:
         given = arguments_of(run_id, **options)
         runner = StatementRunner(session, given["run"], threading.Event(), patience=given["patience"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from run_elt_dagster.publish.outcome import TableOutcome
@@ -140,7 +141,7 @@ def try_fault(lab: FaultLab, make: Callable[..., PartCell], fault: str) -> None:
         set_up(lab, each)
     at_once = 1 if FAULTS[fault] is KILLED else AT_ONCE
     with dead_sessions_end(lab, fault), ThreadPoolExecutor(at_once) as pool:
-        outcomes = list(pool.map(lambda each: run_cell(lab, each), cells))
+        outcomes = list(pool.map(partial(run_cell, lab), cells))
         for each, outcome in zip(cells, outcomes, strict=True):
             assert each.met.is_set(), each
             if fault in TRANSIENT and each.statements[each.index].startswith("publish"):

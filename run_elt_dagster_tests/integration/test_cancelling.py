@@ -1,6 +1,6 @@
 """How Dagster records a run that is interrupted, as by Ctrl-C on the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ class InterruptedSnowflake(Snowflake):
     """A resource during whose session the process is told to end."""
 
     @contextmanager
-    def session(self) -> Iterator[Any]:
+    def session(self, **_: Any) -> Generator[Any]:
         raise ERROR[0]
         yield
 

@@ -87,8 +87,11 @@ def test_run_waits_for_the_one_that_has_the_lock(local_server: LocalServer) -> N
     note = GroupNote("finance", "0000000A", "2026-01-01T00:00:00Z", ("analytics.orders",))
     lock = f"create table analytics.run_elt_group_finance (run_id varchar) comment = '{note}'"
     local_server.reader.sql(lock)
-    is_live = {"is_live": lambda _: True}
-    outcomes = local_server.run_all("00000002", group(2), wait_seconds=0.1, **is_live)
+
+    def is_live(_: str) -> bool:
+        return True
+
+    outcomes = local_server.run_all("00000002", group(2), wait_seconds=0.1, is_live=is_live)
     refused = [outcome.failure for outcome in outcomes.values() if outcome.failure is not None]
     assert [failure.reason for failure in refused] == [Reason.NEWEST_LAST]
     assert "run 0000000A that has held RUN_ELT.ANALYTICS.RUN_ELT_GROUP_FINANCE" in refused[0].message
@@ -102,7 +105,7 @@ def test_run_waits_for_the_one_that_has_the_lock(local_server: LocalServer) -> N
 
     with local_server.account.hooked(note_the_wait):
         dropping = Background(lambda: _drop_lock(local_server, tried))
-        assert all(o.published for o in local_server.run_all("00000003", group(3), **is_live).values())
+        assert all(o.published for o in local_server.run_all("00000003", group(3), is_live=is_live).values())
         dropping.result()
     assert seen(local_server) == (3, 3, 3)
 

@@ -42,8 +42,8 @@ class Counting(ConnectorSession):
         self.most_rows = 0
         self.built: list[tuple[str, Marker]] = []
 
-    def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
-        answer = super().execute(sql, tag=tag)
+    def execute(self, sql: str, *, tag: Mapping[str, str], **more: Any) -> Answer:
+        answer = super().execute(sql, tag=tag, **more)
         if tag["stage"] == "audit":
             # What the run asks besides grows with the tables of other tests.
             self.most_rows = max(self.most_rows, len(answer.rows))

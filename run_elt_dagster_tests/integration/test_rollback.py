@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ METHOD = {"clone": "undrop", "swap": "swap", "overwrite": "time travel"}
 
 
 @contextmanager
-def rollback_of(local_server: LocalServer, *, more: str = "", **options: Any) -> Iterator[Rollback]:
+def rollback_of(local_server: LocalServer, *, more: str = "", **options: Any) -> Generator[Rollback]:
     text = mau(1, 1, more=more)
     table = parse_table_file(local_server.directory / "mau.sql", text, schema="analytics", table="mau")
     connect = connecting(local_server.account.arguments)

@@ -1,7 +1,6 @@
 """Sessions with transactions, session parameters, roles and the results of earlier statements."""
 
 import re
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
@@ -20,7 +19,7 @@ from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.embedded.objects import Table
 from run_elt_dagster.embedded.parameters import check_parameters
 from run_elt_dagster.embedded.results import Result, result_of, status
-from run_elt_dagster.embedded.sessions import POLL_SECONDS, Running, Session
+from run_elt_dagster.embedded.sessions import Running, Session
 from run_elt_dagster.embedded.statements import Query, Statement
 from run_elt_dagster_tests.simulator.grants import SYSTEM_ROLES, grants_in
 from run_elt_dagster_tests.simulator.query_history import bytes_of, scanned_tables
@@ -75,21 +74,11 @@ class SimulatedStatement(Running):
         self._cancelled.wait(seconds)
         self.check()
 
-    def acquire(self, lock: threading.Lock) -> None:
-        """Wait for a lock, unless the statement is cancelled or waits longer than it may.
-
-        https://docs.snowflake.com/en/sql-reference/parameters#lock-timeout
-        """
-        timeout = float(self.parameter("LOCK_TIMEOUT", "43200"))
-        deadline = time.monotonic() + timeout
-        self.check()
-        while not lock.acquire(timeout=POLL_SECONDS):
-            self.check()
-            assert isinstance(self.session, SimulatedSession)
-            self.session.abort_idle()
-            if time.monotonic() > deadline:
-                text = f"Statement '{self.query_id}' was aborted because it waited {timeout:g} s for the lock of a transaction."
-                raise SqlError(text, errno=625, sqlstate="57014")
+    def look_around(self) -> None:
+        """End, while it waits for a lock, the transactions of sessions that have done nothing for too long."""
+        super().look_around()
+        assert isinstance(self.session, SimulatedSession)
+        self.session.abort_idle()
 
 
 class SimulatedConnection(EngineSession):

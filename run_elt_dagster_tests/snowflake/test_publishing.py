@@ -1,7 +1,7 @@
 """What each way of publishing keeps, and what Snowflake says where one cannot."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -39,7 +39,7 @@ EXCHANGES = {"clone": "COPY GRANTS", "swap": "SWAP WITH", "overwrite": "INSERT O
 
 
 @contextmanager
-def grantee(table: OwnTable, session: Session, kind: str) -> Iterator[str]:
+def grantee(table: OwnTable, session: Session, kind: str) -> Generator[str]:
     """Give somebody who can have privileges; whoever had to be created goes again."""
     name = f"{table.schema.name}_{table.name}"
     database = f'"{table.schema.database}"'

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,7 +79,7 @@ class ScriptedSnowflake(Snowflake):
     """The resource of a scripted session."""
 
     @contextmanager
-    def session(self) -> Iterator[Any]:
+    def session(self, **_: Any) -> Generator[Any]:
         yield SESSION[0]
 
 

@@ -1,7 +1,7 @@
 """Headless Chromium, for pages of Dagster's UI and for pictures of the documentation."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from playwright.sync_api import Page, sync_playwright
@@ -13,7 +13,7 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-back
 
 
 @contextmanager
-def open_page() -> Iterator[Page]:
+def open_page() -> Generator[Page]:
     """Open a page of Chromium, which must be installed."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)

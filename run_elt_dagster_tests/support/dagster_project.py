@@ -27,7 +27,8 @@ class DagsterProject:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
-            return [tuple(row) for row in cursor.execute(statement).fetchall()]
+            cursor.execute(statement)
+            return [tuple(row) for row in cursor.fetchall()]
 
     def declare(self, **tables: str) -> None:
         for name, text in tables.items():

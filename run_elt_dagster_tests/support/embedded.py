@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import snowflake.connector
 from snowflake.connector import SnowflakeConnection
-from snowflake.connector.errors import ProgrammingError
+from snowflake.connector.errors import DatabaseError
 
 from run_elt_dagster.embedded import Endpoint
 from run_elt_dagster.embedded.server import HOST, USER, EmbeddedServer
@@ -46,10 +46,11 @@ class Session:
 
     def columns(self, query: str) -> list[str]:
         with self.connection.cursor() as cursor:
-            return [column.name for column in cursor.execute(query).description]
+            cursor.execute(query)
+            return [column.name for column in cursor.description]
 
-    def error(self, statement: str, **options: Any) -> ProgrammingError:
-        with pytest.raises(snowflake.connector.errors.DatabaseError) as failure:
+    def error(self, statement: str, **options: Any) -> DatabaseError:
+        with pytest.raises(DatabaseError) as failure:
             self.sql(statement, **options)
         return failure.value
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -48,7 +48,7 @@ class ReceiverStandIn:
 
 
 @contextmanager
-def web_hook() -> Iterator[ReceiverStandIn]:
+def web_hook() -> Generator[ReceiverStandIn]:
     """Serve a web hook."""
     stand_in = ReceiverStandIn()
 
@@ -85,7 +85,7 @@ def web_hook() -> Iterator[ReceiverStandIn]:
 
 
 @contextmanager
-def mail_server() -> Iterator[ReceiverStandIn]:
+def mail_server() -> Generator[ReceiverStandIn]:
     """Serve a mailbox; each message taken is an `EmailMessage`."""
     stand_in = ReceiverStandIn()
 

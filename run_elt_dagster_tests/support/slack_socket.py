@@ -6,7 +6,7 @@ https://docs.slack.dev/apis/events-api/using-socket-mode
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +69,7 @@ def click_of(message: dict[str, Any], text: str, *, user: str = "jane") -> dict[
 
 
 @contextmanager
-def slack_socket(slack: SlackStandIn) -> Iterator[SlackSocket]:
+def slack_socket(slack: SlackStandIn) -> Generator[SlackSocket]:
     """Switch Socket Mode on while the block lasts."""
     socket = SlackSocket()
     with serve(socket.serve, "127.0.0.1", 0) as server:

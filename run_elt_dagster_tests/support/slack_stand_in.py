@@ -6,7 +6,7 @@ https://docs.slack.dev/reference/methods
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def slack_stand_in(port: int = 0) -> Iterator[SlackStandIn]:
+def slack_stand_in(port: int = 0) -> Generator[SlackStandIn]:
     """Serve on loopback while the block lasts; then nobody listens on the port, as when Slack is down."""
     slack = SlackStandIn()
     handler = type("Handler", (_Handler,), {"slack": slack})

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +23,7 @@ from run_elt_dagster.publish.run import run_tables
 from run_elt_dagster.settings import SECRET_VARIABLES
 from run_elt_dagster.snowflake.resource import Snowflake
 from run_elt_dagster.snowflake.runner import RunContext, StatementRunner
-from run_elt_dagster.snowflake.session import Answer, ConnectorSession
+from run_elt_dagster.snowflake.session import Answer, Connect, ConnectorSession
 from run_elt_dagster_tests.simulator import SimulatedServer
 from run_elt_dagster_tests.support import opting_in
 from run_elt_dagster_tests.support.embedded import Session, running_server, simulated_account
@@ -94,15 +94,17 @@ class WatchedSession(ConnectorSession):
     def __init__(
         self,
         connection: "SnowflakeConnection",
-        connect: Callable[[], Any],
+        connect: Connect,
         before: Callable[[str, Mapping[str, str]], None],
     ) -> None:
         super().__init__(connection, connect)
         self._before = before
 
-    def execute(self, sql: str, *, tag: Mapping[str, str]) -> Answer:
+    def execute(
+        self, sql: str, *, tag: Mapping[str, str], parameters: Sequence[str] = (), most_rows: int | None = None
+    ) -> Answer:
         self._before(sql, tag)
-        return super().execute(sql, tag=tag)
+        return super().execute(sql, tag=tag, parameters=parameters, most_rows=most_rows)
 
 
 @dataclass
@@ -136,6 +138,7 @@ class OwnSchema:
             run_id: The run.
             until: How many there should be; an account notes them a moment later.
         """
+        found = list[tuple[str, str]]()
         for _ in range(HISTORY_LOOKS):
             found = self._history(run_id)
             if len(found) >= until or self.account.is_embedded:
@@ -239,8 +242,8 @@ def built(rows: int, value: int, *, publish: str = "clone", more: str = "") -> s
 def listing(session: Session, statement: str) -> list[dict[str, Any]]:
     """Return the rows of a SHOW by the names of its columns."""
     with closing(session.connection.cursor()) as cursor:
-        rows = cursor.execute(statement).fetchall()
-        names = [column.name.lower() for column in cursor.description]
+        cursor.execute(statement)
+        rows, names = cursor.fetchall(), [column.name.lower() for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from run_elt_dagster.embedded.set_up import set_up_database
 from run_elt_dagster_tests.simulator import SimulatedServer, StatementEvent
+from run_elt_dagster_tests.support.embedded import account_variables
 
 HOLD_SECONDS = 600
 
@@ -27,17 +28,7 @@ def main(directory: Path) -> None:
     server = SimulatedServer(directory, hook=hold)
     set_up_database(server.engine, "RUN_ELT", sample_data=False, log=print)
     server.start()
-    environment = {
-        "SNOWFLAKE_ACCOUNT": "embedded",
-        "SNOWFLAKE_USER": "svc",
-        "SNOWFLAKE_ROLE": "sysadmin",
-        "SNOWFLAKE_WAREHOUSE": "wh",
-        "SNOWFLAKE_DATABASE": "run_elt",
-        "SNOWFLAKE_PASSWORD": server.password,
-        "SNOWFLAKE_HOST": "127.0.0.1",
-        "SNOWFLAKE_PORT": str(server.port),
-        "SNOWFLAKE_PROTOCOL": "http",
-    }
+    environment = account_variables(server)
     unfinished = directory / "environment.json.new"
     unfinished.write_text(json.dumps(environment), encoding="utf-8")
     unfinished.rename(directory / "environment.json")

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, Literal
@@ -87,7 +87,7 @@ class _Handler(StreamRequestHandler):
 
 
 @contextmanager
-def wire_to(port: int) -> Iterator[Wire]:
+def wire_to(port: int) -> Generator[Wire]:
     wire = Wire(port)
     thread = threading.Thread(target=wire.serve_forever, args=(0.05,), daemon=True)
     thread.start()

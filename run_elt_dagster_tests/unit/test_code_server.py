@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,7 +117,7 @@ def test_ping_of_the_code_server_fails_where_nobody_answers() -> None:
 
 
 @contextmanager
-def code_server_without_its_process() -> Iterator[int]:
+def code_server_without_its_process() -> Generator[int]:
     """Yield the port of a server that answers each call as `dagster code-server start` does without its process: UNKNOWN."""
 
     def fail(request: bytes, context: grpc.ServicerContext) -> bytes:

@@ -4,7 +4,6 @@ import re
 import sys
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,22 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from run_elt_dagster.model.front_matter import SQL_UNIT, first_semicolon, read_settings
-from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster_tests.support.table_texts import parse, problems_of
 
 CHECKS = "checks: {not_null: id}"
 SQL = "select 1 as id"
-
-
-def parse(text: str) -> AnalyticsTable:
-    return parse_table_file(Path("t.sql"), text, schema="analytics", table="orders")
-
-
-def problems_of(text: str) -> list[str]:
-    with pytest.raises(TableProblemsError) as caught:
-        parse(text)
-    return [str(problem) for problem in caught.value.problems]
 
 
 def has_checks(table: AnalyticsTable) -> bool:

@@ -1,7 +1,6 @@
 """What a file declares of increments, where one begins, and the statements that merge it, as literals."""
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,14 +21,13 @@ from run_elt_dagster.model.candidate import (
 )
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start
 from run_elt_dagster.model.names import Relation
-from run_elt_dagster.model.parsing import parse_table_file
-from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.production import Production
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.orchestration.code_versions import code_version
 from run_elt_dagster.orchestration.rebuild import require_increment
 from run_elt_dagster.publish import increment_exchange, partitions
 from run_elt_dagster.publish.statements import build_sql, file_position
+from run_elt_dagster_tests.support import table_texts
 
 TARGET, CANDIDATE = Relation("PROD", "ANALYTICS", "ORDERS"), Relation("PROD", "ANALYTICS", "TEMP_ORDERS__8F3A01C2")
 X, TEMP, NOTES = (f'"PROD"."ANALYTICS"."{name}"' for name in ("ORDERS", "TEMP_ORDERS__8F3A01C2", "RUN_ELT_PARTITIONS"))
@@ -40,13 +38,11 @@ SQL = "select\n  id, updated_at\nfrom raw_data.orders -- end"
 
 
 def parse(front_matter: str = INCREMENT, sql: str = SQL) -> AnalyticsTable:
-    return parse_table_file(Path("t.sql"), f"/* elt\n{front_matter}\nelt */\n{sql}\n", schema="analytics", table="t")
+    return table_texts.parse(table_texts.with_front_matter(front_matter, sql), table="t")
 
 
 def problems_of(front_matter: str, sql: str = SQL) -> list[str]:
-    with pytest.raises(TableProblemsError) as caught:
-        parse(front_matter, sql)
-    return [str(problem) for problem in caught.value.problems]
+    return table_texts.problems_of(table_texts.with_front_matter(front_matter, sql), table="t")
 
 
 def increment(**changes: Any) -> Increment:

@@ -2,17 +2,15 @@
 
 import itertools
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.partitions import Partition, Partitioning, Slice, contiguous
 from run_elt_dagster.model.placeholders import PLACEHOLDERS, filled_in, placeholders_in
-from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.table import AnalyticsTable
+from run_elt_dagster_tests.support import table_texts
 
 
 def days(**settings: Any) -> Partitioning:
@@ -24,14 +22,11 @@ def at(text: str) -> datetime:
 
 
 def parse(front_matter: str, sql: str = "select day, n from raw_data.t") -> AnalyticsTable:
-    text = f"/* elt\n{front_matter}\nelt */\n{sql}\n"
-    return parse_table_file(Path("t.sql"), text, schema="analytics", table="t")
+    return table_texts.parse(table_texts.with_front_matter(front_matter, sql), table="t")
 
 
 def problems_of(front_matter: str, sql: str = "select day, n from raw_data.t") -> list[str]:
-    with pytest.raises(TableProblemsError) as caught:
-        parse(front_matter, sql)
-    return [str(problem) for problem in caught.value.problems]
+    return table_texts.problems_of(table_texts.with_front_matter(front_matter, sql), table="t")
 
 
 DAILY = "partitions: {by: day, column: day, start: 2024-01-01}"

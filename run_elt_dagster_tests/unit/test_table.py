@@ -7,20 +7,7 @@ from run_elt_dagster.model.parsing import parse_table_file
 from run_elt_dagster.model.problems import TableProblemsError
 from run_elt_dagster.model.single_select import SqlRuleError, single_select
 from run_elt_dagster.model.table import AnalyticsTable
-
-
-def parse(text: str) -> AnalyticsTable:
-    return parse_table_file(Path("t.sql"), text, schema="analytics", table="orders")
-
-
-def problems_of(text: str) -> list[str]:
-    with pytest.raises(TableProblemsError) as caught:
-        parse(text)
-    return [str(problem) for problem in caught.value.problems]
-
-
-def with_front_matter(front_matter: str, sql: str = "select 1 as id") -> str:
-    return f"/* elt\n{front_matter}\nelt */\n{sql}\n"
+from run_elt_dagster_tests.support.table_texts import parse, problems_of, with_front_matter
 
 
 def test_file_declares_a_table_by_its_front_matter_and_its_path() -> None:
