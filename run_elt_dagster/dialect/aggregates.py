@@ -8,7 +8,7 @@ from sqlglot import exp
 from run_elt_dagster.dialect import types, values
 from run_elt_dagster.dialect.calls import Call, by_signature, form, order_key, refuse_order, sortable
 from run_elt_dagster.dialect.errors import SqlError, unsupported
-from run_elt_dagster.dialect.expressions import quotient, scaled, unscaled
+from run_elt_dagster.dialect.operators import quotient, scaled, unscaled
 from run_elt_dagster.dialect.parser import authored
 from run_elt_dagster.dialect.stars import is_star, starred
 from run_elt_dagster.dialect.types import MOST_DIGITS, Kind, Type

@@ -12,6 +12,7 @@ from sqlglot import Expr, exp
 
 from run_elt_dagster.dialect import calls, types, values
 from run_elt_dagster.dialect.errors import SqlError, unsupported
+from run_elt_dagster.dialect.operators import LONGEST_BIGINT, both, compared, negated, product, quotient, sum_of
 from run_elt_dagster.dialect.parser import authored
 from run_elt_dagster.dialect.scope import Scope
 from run_elt_dagster.dialect.types import MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
@@ -19,10 +20,6 @@ from run_elt_dagster.dialect.values import Value, converted, macro
 
 if TYPE_CHECKING:
     from run_elt_dagster.dialect.queries import Queries
-
-_LONGEST_BIGINT = 18
-_MOST_PRODUCT_SCALE = 12
-_EXTRA_QUOTIENT_SCALE = 6
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def _number(text: str) -> Value:
     if digits > MOST_DIGITS:
         raise unsupported("use a number of more than 38 digits", text)
     kind = Type(Kind.NUMBER, digits, len(fraction))
-    if not fraction and digits <= _LONGEST_BIGINT:
+    if not fraction and digits <= LONGEST_BIGINT:
         return Value(f"{whole or 0}::BIGINT", kind, constant=text)
     return Value(f"CAST('{text}' AS {kind.duck})", kind, constant=text)
 
@@ -103,17 +100,7 @@ def _position(this: Expressions, node: Any) -> Value:
 
 
 def _negative(this: Expressions, node: Any) -> Value:
-    value = values.as_number(this.value(node.this))
-    constant = f"-{value.constant}" if value.constant is not None else None
-    return replace(value, sql=f"(-{value.sql})", constant=constant)
-
-
-def _sum_type(one: Value, other: Value) -> Type:
-    if Kind.FLOAT in {one.kind, other.kind}:
-        return types.FLOAT
-    scale = max(one.type.scale, other.type.scale)
-    whole = max(one.type.precision - one.type.scale, other.type.precision - other.type.scale)
-    return Type(Kind.NUMBER, min(whole + scale + 1, MOST_DIGITS), scale)
+    return negated(this.value(node.this))
 
 
 def _plus(sign: str) -> Callable[[Expressions, Any], Value]:
@@ -125,77 +112,17 @@ def _plus(sign: str) -> Callable[[Expressions, Any], Value]:
         one, other = this.value(left), this.value(right)
         if (of_instants := calls.add_to_instant(one, other, sign)) is not None:
             return of_instants
-        one, other = values.as_number(one), values.as_number(other)
-        kind = _sum_type(one, other)
-        if kind.kind is Kind.FLOAT:
-            one, other = converted(one, kind), converted(other, kind)
-        return _both(f"({_roomy(one, kind)} {sign} {other.sql})", kind, one, other)
+        return sum_of(one, other, sign)
 
     return translate
 
 
-def _roomy(operand: Value, kind: Type) -> str:
-    """Return an operand whose sum or product has a type: DuckDB's BIGINT, of which constants are, has no room for 19 digits."""
-    if kind.kind is Kind.NUMBER and not kind.scale and kind.precision > _LONGEST_BIGINT and operand.type != types.INT:
-        return f"CAST({operand.sql} AS DECIMAL({MOST_DIGITS},0))"
-    return operand.sql
-
-
-def _both(sql: str, kind: Type, *operands: Value) -> Value:
-    return Value(sql, kind, aggregate=any(operand.aggregate for operand in operands))
-
-
 def _times(this: Expressions, node: Any) -> Value:
-    one, other = (values.as_number(value) for value in this.values([node.this, node.expression]))
-    if Kind.FLOAT in {one.kind, other.kind}:
-        one, other = converted(one, types.FLOAT), converted(other, types.FLOAT)
-        return _both(f"({one.sql} * {other.sql})", types.FLOAT, one, other)
-    digits = one.type.scale + other.type.scale
-    scale = min(digits, max(one.type.scale, other.type.scale, _MOST_PRODUCT_SCALE))
-    whole = one.type.precision - one.type.scale + other.type.precision - other.type.scale
-    kind = Type(Kind.NUMBER, min(whole + scale, MOST_DIGITS), scale)
-    product = f"({_roomy(one, kind)} * {other.sql})"
-    return _both(product if scale == digits else f"CAST({product} AS {kind.duck})", kind, one, other)
+    return product(*this.values([node.this, node.expression]))
 
 
 def _divided(this: Expressions, node: Any) -> Value:
     return quotient(*this.values([node.this, node.expression]))
-
-
-def quotient(one: Value, other: Value, *, over_zero: str = "quotient") -> Value:
-    """Return a quotient with the digits that Snowflake gives it.
-
-    https://docs.snowflake.com/en/sql-reference/operators-arithmetic#division
-
-    Args:
-        one: What is divided.
-        other: By what.
-        over_zero: The macro that divides; each treats a zero its way.
-    """
-    one, other = values.as_number(one), values.as_number(other)
-    if Kind.FLOAT in {one.kind, other.kind}:
-        one, other = converted(one, types.FLOAT), converted(other, types.FLOAT)
-        return _both(macro(f"float_{over_zero}", one.sql, other.sql), types.FLOAT, one, other)
-    scale = max(one.type.scale, min(one.type.scale + _EXTRA_QUOTIENT_SCALE, _MOST_PRODUCT_SCALE))
-    power = scale + other.type.scale - one.type.scale
-    top = f"({unscaled(one)} * 1{'0' * power}::HUGEINT)" if power else unscaled(one)
-    sql = scaled(macro(over_zero, top, unscaled(other)), scale)
-    return _both(sql, Type(Kind.NUMBER, MOST_DIGITS, scale), one, other)
-
-
-def unscaled(value: Value) -> str:
-    """Return a NUMBER without its point, as a HUGEINT: exact where DuckDB's division is not."""
-    scale = value.type.scale
-    if value.type.precision + scale > MOST_DIGITS and scale:
-        # The product could have more digits than DuckDB's DECIMAL.
-        return f"CAST(replace(CAST({value.sql} AS VARCHAR), '.', '') AS HUGEINT)"
-    return f"CAST({value.sql} * 1{'0' * scale}::HUGEINT AS HUGEINT)" if scale else f"CAST({value.sql} AS HUGEINT)"
-
-
-def scaled(sql: str, scale: int) -> str:
-    """Return a HUGEINT as a NUMBER with so many digits behind the point."""
-    factor = f"CAST('0.{'0' * (scale - 1)}1' AS DECIMAL({scale + 1},{scale}))" if scale else ""
-    return f"(CAST({sql} AS DECIMAL(38,0)) * {factor})" if scale else f"CAST({sql} AS DECIMAL(38,0))"
 
 
 def _modulo(this: Expressions, node: Any) -> Value:
@@ -207,7 +134,7 @@ def _concatenated(this: Expressions, node: Any) -> Value:
     if Kind.BINARY in {one.kind, other.kind}:
         raise refused(node)
     one, other = values.as_text(one), values.as_text(other)
-    return _both(f"({one.sql} || {other.sql})", types.TEXT, one, other)
+    return both(f"({one.sql} || {other.sql})", types.TEXT, one, other)
 
 
 def _comparison(sign: str) -> Callable[[Expressions, Any], Value]:
@@ -217,43 +144,6 @@ def _comparison(sign: str) -> Callable[[Expressions, Any], Value]:
         return compared(this.value(node.this), this.value(node.expression), sign)
 
     return translate
-
-
-def compared(one: Value, other: Value, sign: str) -> Value:
-    """Return a comparison of two values."""
-    if one.kind is other.kind is Kind.NUMBER:
-        return _both(f"({one.sql} {sign} {other.sql})", types.BOOLEAN, one, other)
-    if {one.kind, other.kind} == {Kind.LTZ, Kind.TZ}:
-        one, other = values.cast(one, types.TZ), values.cast(other, types.TZ)
-    if {one.kind, other.kind} == {Kind.BOOLEAN, Kind.NUMBER} and {one.constant, other.constant} & {"0", "1"}:
-        # Another number is another truth or none: which of the two Snowflake converts no page says.
-        one, other = converted(one, types.BOOLEAN), converted(other, types.BOOLEAN)
-    plain = [value.kind for value in (one, other) if value.kind in _VARIANT_RANKS]
-    (one, other), kind = values.unified([one, other], f"a comparison with {sign}")
-    if kind.kind in SEMI_STRUCTURED and plain and sign == "=":
-        rank = str(_VARIANT_RANKS[plain[0]])
-        keys = [macro("variant_key_as", value.sql, rank) for value in (one, other)]
-        return _both(f"({keys[0]} = {keys[1]})", types.BOOLEAN, one, other)
-    if kind.kind in SEMI_STRUCTURED:
-        # A path is NULL where there is nothing, and a value of another type never compares as text would.
-        return _both(macro(f"variant_{_COMPARISONS[sign]}", one.sql, other.sql), types.BOOLEAN, one, other)
-    if kind.kind is Kind.TZ:
-        one, other = (replace(value, sql=f"({value.sql}).utc") for value in (one, other))
-    return _both(f"({one.sql} {sign} {other.sql})", types.BOOLEAN, one, other)
-
-
-# How the key of a VARIANT sorts such values.
-_VARIANT_RANKS = {Kind.BOOLEAN: 0, Kind.NUMBER: 1, Kind.FLOAT: 1, Kind.TEXT: 2}
-_COMPARISONS = {
-    "=": "equal",
-    "<>": "unequal",
-    "<": "less",
-    "<=": "at_most",
-    ">": "greater",
-    ">=": "at_least",
-    "IS DISTINCT FROM": "distinct",
-    "IS NOT DISTINCT FROM": "same",
-}
 
 
 def _quantified(this: Expressions, node: Any, sign: str) -> Value:
@@ -287,30 +177,30 @@ def _logical(word: str) -> Callable[[Expressions, Any], Value]:
     def translate(this: Expressions, node: Any) -> Value:
         # A long chain is flat, not a thousand levels deep.
         operands = [converted(this.value(part), types.BOOLEAN) for part in node.flatten(unnest=False)]
-        return _both(f"({f' {word} '.join(part.sql for part in operands)})", types.BOOLEAN, *operands)
+        return both(f"({f' {word} '.join(part.sql for part in operands)})", types.BOOLEAN, *operands)
 
     return translate
 
 
 def _not(this: Expressions, node: Any) -> Value:
     operand = converted(this.value(node.this), types.BOOLEAN)
-    return _both(f"(NOT {operand.sql})", types.BOOLEAN, operand)
+    return both(f"(NOT {operand.sql})", types.BOOLEAN, operand)
 
 
 def _is(this: Expressions, node: Any) -> Value:
     value = this.value(node.this)
     if isinstance(node.expression, exp.Null):
-        return _both(f"({value.sql} IS NULL)", types.BOOLEAN, value)
+        return both(f"({value.sql} IS NULL)", types.BOOLEAN, value)
     if isinstance(node.expression, exp.Boolean):
         truth = converted(value, types.BOOLEAN)
-        return _both(f"({truth.sql} IS {'TRUE' if node.expression.this else 'FALSE'})", types.BOOLEAN, truth)
+        return both(f"({truth.sql} IS {'TRUE' if node.expression.this else 'FALSE'})", types.BOOLEAN, truth)
     raise refused(node)
 
 
 def _between(this: Expressions, node: Any) -> Value:
     value, low, high = this.values([node.this, node.args["low"], node.args["high"]])
     above, below = compared(value, low, ">="), compared(value, high, "<=")
-    return _both(f"({above.sql} AND {below.sql})", types.BOOLEAN, above, below)
+    return both(f"({above.sql} AND {below.sql})", types.BOOLEAN, above, below)
 
 
 def _in(this: Expressions, node: Any) -> Value:
@@ -322,7 +212,7 @@ def _in(this: Expressions, node: Any) -> Value:
     (value, *items), kind = values.unified(this.values([node.this, *node.expressions]), "IN")
     if kind.kind in SEMI_STRUCTURED | {Kind.TZ}:
         return Value(f"({' OR '.join(compared(value, item, '=').sql for item in items)})", types.BOOLEAN)
-    return _both(f"({value.sql} IN ({', '.join(item.sql for item in items)}))", types.BOOLEAN, value)
+    return both(f"({value.sql} IN ({', '.join(item.sql for item in items)}))", types.BOOLEAN, value)
 
 
 def _in_query(this: Expressions, node: Any, query: Expr) -> Value:
@@ -367,7 +257,7 @@ def _case(this: Expressions, node: Any) -> Value:
     results, kind = values.unified(this.values([*(branch.args["true"] for branch in ifs), *default]), "CASE")
     whens = " ".join(f"WHEN {when.sql} THEN {then.sql}" for when, then in zip(conditions, results, strict=False))
     otherwise = f" ELSE {results[-1].sql}" if default else ""
-    return _both(f"(CASE {whens}{otherwise} END)", kind, *conditions, *results)
+    return both(f"(CASE {whens}{otherwise} END)", kind, *conditions, *results)
 
 
 def _when(this: Expressions, subject: Expr | None, condition: Expr) -> Value:
@@ -407,7 +297,7 @@ def _like(*, folding: bool) -> Callable[[Expressions, Any], Value]:
             each = patterns.this.expressions if isinstance(patterns.this, exp.Tuple) else [patterns.this]
             word = " OR " if isinstance(patterns, exp.Any) else " AND "
             parts = [_matched(this, node.this, pattern, escape, folding=folding) for pattern in each]
-            return _both(f"({word.join(part.sql for part in parts)})", types.BOOLEAN, *parts)
+            return both(f"({word.join(part.sql for part in parts)})", types.BOOLEAN, *parts)
         return _matched(this, node.this, patterns, escape, folding=folding)
 
     return translate
@@ -417,7 +307,7 @@ def _matched(this: Expressions, subject: Expr, pattern: Expr, escape: str, *, fo
     one, other = (values.as_text(value) for value in this.values([subject, pattern]))
     word = "ILIKE" if folding else "LIKE"
     # Without ESCAPE a backslash is a character like any other: https://docs.snowflake.com/en/sql-reference/functions/like
-    return _both(f"({one.sql} {word} {other.sql}{f' ESCAPE {escape}' if escape else ''})", types.BOOLEAN, one, other)
+    return both(f"({one.sql} {word} {other.sql}{f' ESCAPE {escape}' if escape else ''})", types.BOOLEAN, one, other)
 
 
 def _escape(this: Expressions, node: Any) -> Value:

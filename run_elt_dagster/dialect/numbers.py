@@ -12,7 +12,7 @@ from sqlglot import exp
 from run_elt_dagster.dialect import types, values
 from run_elt_dagster.dialect.calls import Call, call_of, form
 from run_elt_dagster.dialect.errors import SqlError, unsupported
-from run_elt_dagster.dialect.expressions import quotient, scaled, unscaled
+from run_elt_dagster.dialect.operators import quotient, scaled, unscaled
 from run_elt_dagster.dialect.parser import authored, function_name
 from run_elt_dagster.dialect.types import INSTANTS, MOST_DIGITS, Kind, Type
 from run_elt_dagster.dialect.values import Value, as_number, converted, macro

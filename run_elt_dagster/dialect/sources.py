@@ -11,8 +11,9 @@ from sqlglot import Expr, exp
 
 from run_elt_dagster.dialect import types, values
 from run_elt_dagster.dialect.errors import SqlError
-from run_elt_dagster.dialect.expressions import Expressions, compared, refused
+from run_elt_dagster.dialect.expressions import Expressions, refused
 from run_elt_dagster.dialect.names import quoted
+from run_elt_dagster.dialect.operators import compared
 from run_elt_dagster.dialect.parser import function_name
 from run_elt_dagster.dialect.scope import (
     HIDDEN,

@@ -11,8 +11,8 @@ from sqlglot import exp
 from run_elt_dagster.dialect import instants, types, values
 from run_elt_dagster.dialect.calls import Call, form
 from run_elt_dagster.dialect.errors import unsupported
-from run_elt_dagster.dialect.expressions import compared, unscaled
 from run_elt_dagster.dialect.numbers import arguments_of, whole_constant
+from run_elt_dagster.dialect.operators import compared, unscaled
 from run_elt_dagster.dialect.parser import authored
 from run_elt_dagster.dialect.types import INSTANTS, MOST_DIGITS, SEMI_STRUCTURED, Kind, Type
 from run_elt_dagster.dialect.values import Value, as_text, converted, macro
