@@ -10,11 +10,9 @@ from run_elt_dagster.model.names import Relation, quote_identifier
 from run_elt_dagster.model.reason import Reason
 from run_elt_dagster.model.table import AnalyticsTable
 from run_elt_dagster.publish.guards import PublishRefusedError, Refusal
-from run_elt_dagster.publish.methods import exchange_sql
 from run_elt_dagster.publish.partitions import (
     INCREMENT_KEY,
     Markers,
-    all_markers_sql,
     forget_all_sql,
     increment_note,
     newest_of,
@@ -105,18 +103,9 @@ class IncrementExchange(RowExchange[MergedRows]):
         self._keys = [audit for audit in asked if isinstance(audit, KeyAudit)] if work.start is not None else []
 
     def _first_sql(self) -> str:
-        work = self._work
-        if work.start is not None:
+        if self._work.start is not None:
             raise self._gone("no table any more")
-        return exchange_sql(work.table, target=work.target, candidate=work.candidate, exists=False)
-
-    @property
-    def _first_is_clone(self) -> bool:
-        return True
-
-    @property
-    def _notes_sql(self) -> str:
-        return all_markers_sql(self._work.target)
+        return super()._first_sql()
 
     @property
     def _created(self) -> MergedRows:

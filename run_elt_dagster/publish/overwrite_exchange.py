@@ -11,7 +11,6 @@ from run_elt_dagster.publish.methods import exchange_sql, method_of
 from run_elt_dagster.publish.partitions import (
     WHOLE_KEY,
     Markers,
-    all_markers_sql,
     forget_all_sql,
     markers_of,
     record_sql,
@@ -44,18 +43,6 @@ class OverwriteExchange(RowExchange[WrittenRows]):
     def __init__(self, work: TableWork, *, rows: int) -> None:
         super().__init__(work)
         self._rows = rows
-
-    def _first_sql(self) -> str:
-        work = self._work
-        return exchange_sql(work.table, target=work.target, candidate=work.candidate, exists=False)
-
-    @property
-    def _first_is_clone(self) -> bool:
-        return True
-
-    @property
-    def _notes_sql(self) -> str:
-        return all_markers_sql(self._work.target)
 
     @property
     def _created(self) -> WrittenRows:

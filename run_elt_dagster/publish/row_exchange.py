@@ -30,8 +30,10 @@ from run_elt_dagster.publish.guards import (
     policies_sql,
     policy_words,
 )
+from run_elt_dagster.publish.methods import exchange_sql
 from run_elt_dagster.publish.partitions import (
     Markers,
+    all_markers_sql,
     create_lock_sql,
     create_table_sql,
     forget_all_sql,
@@ -151,23 +153,24 @@ class RowExchange(ABC, Generic[Done]):
         # Whether the table that stands there is the one that this run has created, by the last look.
         self._is_own = False
 
-    @abstractmethod
     def _first_sql(self) -> str:
         """Return the statement that creates the table. It fails where another run has created it meanwhile.
 
         Raises:
             PublishRefusedError: What was built is not fit to be a table by itself.
         """
+        work = self._work
+        return exchange_sql(work.table, target=work.target, candidate=work.candidate, exists=False)
 
     @property
-    @abstractmethod
     def _first_is_clone(self) -> bool:
         """Whether that statement clones the candidate, with the comments of its columns."""
+        return True
 
     @property
-    @abstractmethod
     def _notes_sql(self) -> str:
-        """The query for the lock and what is noted of the rows in question."""
+        """The query for the lock and what is noted of the rows in question: of all, where no part of them is meant."""
+        return all_markers_sql(self._work.target)
 
     @abstractmethod
     def superseding(self, markers: Markers) -> Superseding | None:
