@@ -166,6 +166,6 @@ def _told(done: ByHandOutcome, kept: Kept, unrecorded: Sequence[str | None]) -> 
             "Readers see its rows. Nothing is left to do."
         )
     print(
-        f"{outcome.table.name}: {counted(outcome.row_count, 'rows')} of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
+        f"{outcome.table.name}: {counted(outcome.row_count or 0, 'rows')} of run {short_id(kept.marker.run_id)}, {done.by_hand.words}."
     )
     return said([done.left, *unrecorded])

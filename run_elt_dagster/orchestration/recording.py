@@ -216,7 +216,7 @@ def _outdated_line(outcome: TableOutcome) -> str:
 def _published_line(outcome: TableOutcome) -> str:
     passed = ", ".join(audit.audit.name for audit in outcome.audits if audit.passed)
     return (
-        f"{outcome.table.name} is published: {counted(outcome.row_count, 'rows')}{_merged_words(outcome)} in {sum(outcome.seconds.values()):.1f} s, checks "
+        f"{outcome.table.name} is published: {counted(outcome.row_count or 0, 'rows')}{_merged_words(outcome)} in {sum(outcome.seconds.values()):.1f} s, checks "
         f"passed: {passed}, at {outcome.target}"
     )
 
