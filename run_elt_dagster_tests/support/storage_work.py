@@ -1,5 +1,6 @@
 """How much Dagster's storage does while something is done: statements, and steps of SQLite or rows that Postgres reads."""
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ def work(rows_read: Callable[[], int] | None = None) -> Generator[Work]:
         rows_read: Returns how many rows Postgres has read so far; None on SQLite.
     """
     done, before = Work(), rows_read() if rows_read else 0
+    over = threading.Event()
 
     def on_statement(*_: Any) -> None:
         done.statements += 1
 
     def on_step() -> int:
-        done.steps += 1
+        # A connection may outlive the block.
+        done.steps += not over.is_set()
         return 0
 
     def on_connect(connection: Any, _: Any) -> None:
@@ -50,6 +53,7 @@ def work(rows_read: Callable[[], int] | None = None) -> Generator[Work]:
     try:
         yield done
     finally:
+        over.set()
         for name, listener in listeners:
             sqlalchemy.event.remove(sqlalchemy.Engine, name, listener)
         if rows_read:
