@@ -86,6 +86,8 @@ class TableRun:
         self._audited = Inspection()
         self._failure: Failure | None = None
         self._superseded_by: str | None = None
+        # What writes its rows in the transaction of its group.
+        self._row_exchange: OverwriteExchange | None = None
         # The answer that is being looked into, the pauses that are left, and how often the target has come or gone.
         self._error: StatementError | None = None
         self._pauses: list[float] = []
@@ -326,11 +328,15 @@ class TableRun:
     @property
     def production(self) -> Production:
         """What readers see."""
+        if self._row_exchange is not None and self._row_exchange.is_created and not self.work.is_unknown:
+            # The catalogue may not have answered since.
+            return Production("new", self.work.standing)
         return self.work.production
 
     def begin_exchange(self) -> OverwriteExchange:
         """Return what writes its rows in the transaction of its group."""
-        return OverwriteExchange(self.work, rows=_row_count(self._audits) or 0)
+        self._row_exchange = OverwriteExchange(self.work, rows=_row_count(self._audits) or 0)
+        return self._row_exchange
 
     def end_exchange(self, done: WrittenRows) -> None:
         """Note what its group has written."""

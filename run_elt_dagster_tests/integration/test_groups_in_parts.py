@@ -426,9 +426,13 @@ def test_first_publish_that_fails_says_that_there_is_no_table(
 def test_first_publish_that_fails_says_what_readers_see_of_tables_that_cannot_be_dropped(
     local_server: LocalServer, kind: object, part: str | None
 ) -> None:
+    are_created = threading.Event()
+
     def refuses(event: StatementEvent) -> None:
-        if event.phase == "before" and event.sql.startswith(("MERGE", "DROP TABLE")):
+        if event.phase == "before" and are_created.is_set():
             raise SqlError("a fault", errno=3001, sqlstate="08001")
+        if event.phase == "after" and event.sql.startswith("CREATE TABLE") and '."TOTALS" ' in event.sql:
+            are_created.set()
 
     with local_server.account.hooked(refuses):
         outcomes = run(local_server, growing(1) if kind is growing else daily(1), "00000001", part)
