@@ -77,9 +77,10 @@ for line in sys.stdin:
 
 @dataclass
 class Nursery:
-    """The process that forks the others, and what they have said."""
+    """The process that forks the others, what they have said, and the file with Dagster's log of them."""
 
     process: subprocess.Popen[str]
+    log: Path
     said: list[tuple[str, object]] = field(default_factory=list)
 
     def order(self, line: str) -> None:
@@ -110,7 +111,7 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
     ended = threading.Timer(PATIENCE_SECONDS + 60 * ROUNDS, os.killpg, (process.pid, signal.SIGKILL))
     ended.start()
     try:
-        yield Nursery(process)
+        yield Nursery(process, tmp_path / "log")
     finally:
         ended.cancel()
         os.killpg(process.pid, signal.SIGKILL)
@@ -140,7 +141,8 @@ def killed(nursery: Nursery, version: int, *, after_seconds: float) -> int:
     nursery.until("ended")
     timer.join()
     said = nursery.said[begin:]
-    assert "failed" not in [word for word, _ in said]
+    errors = [line for line in nursery.log.read_text(errors="replace").splitlines() if " ERROR - " in line]
+    assert "failed" not in [word for word, _ in said], errors[-10:]
     return max([version, *(int(str(value)) for word, value in said if word == "published")])
 
 
