@@ -27,7 +27,7 @@ EXAMPLES: Mapping[str, str] = {
     "owner": "owner: team:analytics",
     "business_owner": "business_owner: Jane Doe, Finance",
     "primary_key": "primary_key: [order_id, line]",
-    "columns": "columns: {order_id: int, amount: {type: 'number(10, 2)', description: In euros}}",
+    "columns": "columns: {order_id: int, line: int, amount: {type: 'number(10, 2)', description: In euros}}",
     "schema_change": "schema_change: fail",
     "show_rows": "show_rows: 0",
     "tags": "tags: {domain: sales}",

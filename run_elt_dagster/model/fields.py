@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -22,11 +22,25 @@ class LocatedError(ValueError):
 
     Attributes:
         location: Keys that lead from the value to the part.
+        remedy: A sentence of what to do; empty where the message has it.
     """
 
-    def __init__(self, message: str, *, location: Location) -> None:
+    def __init__(self, message: str, *, location: Location, remedy: str = "") -> None:
         super().__init__(message)
         self.location = location
+        self.remedy = remedy
+
+
+class SeveralLocatedError(ValueError):
+    """Several broken rules of one value.
+
+    Attributes:
+        errors: Each of them, at least one.
+    """
+
+    def __init__(self, errors: Sequence[LocatedError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{'.'.join(map(str, each.location))} {each}. {each.remedy}" for each in errors))
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from run_elt_dagster.model.alert_rule import AlertRule
 from run_elt_dagster.model.checks import CHECK_MODELS, Checks, ColumnContract
-from run_elt_dagster.model.fields import LocatedError
+from run_elt_dagster.model.fields import LocatedError, SeveralLocatedError
 from run_elt_dagster.model.freshness import FreshWithin
 from run_elt_dagster.model.front_matter import (
     FrontMatter,
@@ -95,12 +95,14 @@ def _validation_problems(
     for detail in error.errors(include_url=False):
         location = detail["loc"]
         cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, LocatedError):
-            location = (*location, *cause.location)
         if isinstance(cause, SqlRuleError):
             yield TableProblem(path, _line_at(text, sql_start + cause.offset), f"SQL {cause}")
-        else:
-            yield TableProblem(path, nearest_line(location, lines), _explain(location, detail))
+            continue
+        for part in cause.errors if isinstance(cause, SeveralLocatedError) else (cause,):
+            at = (*location, *part.location) if isinstance(part, LocatedError) else location
+            own = {**detail, "msg": str(part)} if isinstance(cause, SeveralLocatedError) else detail
+            remedy = part.remedy if isinstance(part, LocatedError) else ""
+            yield TableProblem(path, nearest_line(at, lines), f"{_explain(at, own)} {remedy}".rstrip())
 
 
 def _explain(location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:

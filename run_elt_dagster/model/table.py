@@ -26,6 +26,7 @@ from run_elt_dagster.model.front_matter import (
 from run_elt_dagster.model.governance import ObjectTags, Policies
 from run_elt_dagster.model.governed_parts import require_comparable, require_true_differences
 from run_elt_dagster.model.increment import BEGINNING, Increment, Start, start_at
+from run_elt_dagster.model.named_columns import require_declared
 from run_elt_dagster.model.names import (
     IDENTIFIER_LIMIT,
     RUN_ID_CHARACTERS,
@@ -299,15 +300,16 @@ class AnalyticsTable(Strict):
         return self
 
     @model_validator(mode="after")
+    def _named_columns_are_declared(self) -> "AnalyticsTable":
+        require_declared(self)
+        return self
+
+    @model_validator(mode="after")
     def _storage_suits_the_table(self) -> "AnalyticsTable":
         days = self.data_retention_days
         if self.transient and days is not None and days > 1:
             # https://docs.snowflake.com/en/user-guide/data-time-travel
             raise LocatedError(f"requires 0 or 1 for a transient table, got {days}", location=("data_retention_days",))
-        declared = set(map(stored_name, self.columns))
-        for column in self.cluster_by or () if declared else ():
-            if stored_name(column) not in declared:
-                raise LocatedError(f"requires columns of the table, got {column}", location=("cluster_by",))
         return self
 
     @model_validator(mode="after")
@@ -320,11 +322,6 @@ class AnalyticsTable(Strict):
                 location=("show_rows",),
             )
         require_true_differences(self)
-        declared = set(map(stored_name, self.columns))
-        for place, columns in self.policies.columns.items() if declared else ():
-            for column in columns:
-                if stored_name(column) not in declared:
-                    raise LocatedError(f"requires columns of the table, got {column}", location=("policies", *place))
         if self.is_in_parts:
             require_comparable(self)
         return self
@@ -334,10 +331,6 @@ class AnalyticsTable(Strict):
         column = self._partition_column
         if self.partitions is None or not self.columns:
             return self
-        if self.partitions.stored_column not in map(stored_name, self.columns):
-            raise LocatedError(
-                f"requires one of the table's columns, got {self.partitions.column}", location=("partitions", "column")
-            )
         try:
             self.partitions.literal_type(column)
         except ValueError as error:
@@ -363,18 +356,9 @@ class AnalyticsTable(Strict):
         return self
 
     @model_validator(mode="after")
-    def _columns_of_the_increment_are_declared(self) -> "AnalyticsTable":
-        if self.increment is None or not self.columns:
+    def _column_of_the_increment_is_a_time(self) -> "AnalyticsTable":
+        if self.increment is None:
             return self
-        declared = set(map(stored_name, self.columns))
-        for name, column in (("column", self.increment.column), *(("key", each) for each in self.increment.key)):
-            if stored_name(column) not in declared:
-                raise LocatedError(
-                    f"requires columns of the table, got {column}"
-                    if name == "key"
-                    else f"requires one of the table's columns, got {column}",
-                    location=("increment", name),
-                )
         if (declared_type := self._type_of(self.increment.stored_column)) is not None:
             try:
                 declared_time(declared_type)
@@ -408,11 +392,6 @@ class AnalyticsTable(Strict):
                 raise LocatedError(
                     f"cannot have a limit for a column of the key, got {name}", location=(*at, "columns", name)
                 )
-        declared = set(map(stored_name, self.columns))
-        for kind, names in (("key", rule.key), ("columns", rule.columns), ("ignore", rule.ignore)) if declared else ():
-            for name in names:
-                if stored_name(name) not in declared:
-                    raise LocatedError(f"requires columns of the table, got {name}", location=(*at, kind))
         return self
 
     @model_validator(mode="after")

@@ -253,7 +253,7 @@ def test_name_of_an_audit_decides_nothing() -> None:
         schema_change="fail",
         checks={
             "row_count_change": {"max_drop": "50%"},
-            "freshness": {"c": 1},
+            "freshness": {"a": 1},
             "relationship": {"a": "raw.keys.a"},
             "sql": {"own": "select * from {table}"},
         },

@@ -68,7 +68,7 @@ def at(text: str) -> datetime:
             f"{INCREMENT}\npartitions: {{by: day, column: day, start: 2024-01-01}}",
             "t.sql:2: increment: cannot stand beside partitions: a run builds either the parts of some time or what is new",
         ),
-        (f"{INCREMENT}\ncolumns: {{id: int}}", "increment.column: requires one of the table's columns, got updated_at"),
+        (f"{INCREMENT}\ncolumns: {{id: int}}", "increment.column: requires columns of the table, got updated_at"),
         (f"{INCREMENT}\ncolumns: {{updated_at: date}}", "increment.key: requires columns of the table, got id"),
         (
             f"{INCREMENT}\ncolumns: {{id: int, updated_at: int}}",

@@ -189,7 +189,7 @@ def test_declaration_that_no_partition_fits_is_a_problem_of_its_line(settings: s
             "t.sql:3: schema_change: requires fail or add for a table that is built in",
         ),
         ("schema_change: add", "t.sql:2: schema_change: requires report or fail for a table that is built whole"),
-        (f"{DAILY}\ncolumns: {{n: int}}", "partitions.column: requires one of the table's columns, got day"),
+        (f"{DAILY}\ncolumns: {{n: int}}", "partitions.column: requires columns of the table, got day"),
         (f"{DAILY}\ncolumns: {{day: varchar}}", "partitions.column: requires a column of type date, timestamp_ntz"),
     ],
 )

@@ -362,3 +362,41 @@ def test_changes_may_stand_beside_masked_columns_that_it_ignores() -> None:
 def test_policies_and_tags_that_cannot_be_set_are_refused_with_their_line(settings: str, problem: str) -> None:
     found = problems_of(with_front_matter(settings))
     assert any(each.startswith(f"t.sql:{problem}") for each in found), found
+
+
+def test_each_column_that_a_setting_names_is_one_of_those_that_the_file_lists() -> None:
+    found = problems_of(
+        with_front_matter(
+            """columns: {month: date, mau: int, '"Net sales"': int}
+primary_key: mouth
+cluster_by: [month, week]
+checks:
+  unique: [[month, muu], MAU]
+  not_null: [mau, day]
+  accepted_values: {kind: [a]}
+  range:
+    mau: {min: 0}
+    '"Net Sales"': {min: 0}
+  relationship: {month: analytics.orders.monht}
+  usual: {sum: mua}
+  changes: {max_changed: 1, key: month, ignore: at}
+  sql: {none_below: 'select 1 from {table} where other < 0'}"""
+        )
+    )
+    rule = "requires columns of the table, got"
+    lists = 'columns lists month, mau, "Net sales".'
+    assert found == [
+        f"t.sql:3: primary_key: {rule} mouth. Did you mean 'month'?",
+        f"t.sql:4: cluster_by: {rule} week. {lists}",
+        f"t.sql:6: checks.unique.0: {rule} muu. Did you mean 'mau'?",
+        f"t.sql:7: checks.not_null: {rule} day. {lists}",
+        f"t.sql:8: checks.accepted_values.kind: {rule} kind. {lists}",
+        f"""t.sql:11: checks.range."Net Sales": {rule} "Net Sales". Did you mean '"Net sales"'?""",
+        f"t.sql:12: checks.relationship.month: {rule} monht. Did you mean 'month'?",
+        f"t.sql:13: checks.usual.sum: {rule} mua. Did you mean 'mau'?",
+        f"t.sql:14: checks.changes.ignore: {rule} at. {lists}",
+    ]
+
+
+def test_file_without_columns_may_name_any() -> None:
+    assert parse(with_front_matter("primary_key: month\nchecks: {not_null: day}")).primary_key == ("month",)
