@@ -8,8 +8,11 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import tomllib
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from run_elt_dagster.snowflake.resource import Snowflake
 
 _SHIPPED = "run_elt_dagster"
+_PACKAGE = str(Path(__file__).parent) + os.sep
+# Python's own files, and where packages are installed.
+_NOT_OWN = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_LINES_OF_REASON = 3
 # What of an account is shown, and what a hint is about; signing in is the resource's.
 _SHOWN = ("account", "user", "role", "warehouse", "authenticator")
 
@@ -211,7 +218,7 @@ def location_of(module: str | None = None, file: Path | None = None) -> Location
         file: Its file, as `-f` takes it.
 
     Raises:
-        ValueError: It cannot be found, or pyproject.toml cannot be read.
+        ValueError: It cannot be found or loaded, or pyproject.toml cannot be read.
     """
     if module is None and file is None and not os.environ.get("RUN_ELT_TABLES_DIR", "").strip():
         module = _module_of_pyproject(Path("pyproject.toml"))
@@ -221,7 +228,8 @@ def location_of(module: str | None = None, file: Path | None = None) -> Location
 
     # As Dagster's commands do.
     sys.path.insert(0, str(Path.cwd()))
-    with noting_folders() as folders:
+    target = f"-f {file}" if file is not None else f"-m {module}"
+    with noting_folders() as folders, _loading(target):
         loaded = _of_file(file) if file is not None else _of_module(str(module))
         definitions = _definitions(loaded)
     return Location(("-m", str(module)) if file is None else ("-f", str(file)), definitions, folders)
@@ -243,6 +251,40 @@ def _module_of_pyproject(path: Path) -> str | None:
     project = tool.get("dg", {}).get("project", {})
     root = project.get("root_module")
     return project.get("code_location_target_module") or (f"{root}.definitions" if root else None)
+
+
+@contextmanager
+def _loading(target: str) -> Iterator[None]:
+    """Say in a few lines why a code location cannot be loaded. What this project has found wrong is said as it is.
+
+    Raises:
+        ValueError: It cannot be loaded.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, ValueError) and frames[-1].filename.startswith(_PACKAGE):
+            raise
+        file, line, text = _place(error, frames)
+        reasons = [each for each in str(error).splitlines() if each.strip()][:_LINES_OF_REASON] or ["no message"]
+        reason = "\n  ".join(reasons)
+        raise ValueError(
+            f"run-elt requires a code location that can be loaded, got an error in {target}:\n  {file}:{line}: {text}\n"
+            f"  {type(error).__name__}: {reason}\nNothing was done. Correct it, or name another code location with -m or -f. All lines of "
+            f"Python's report: dagster definitions validate {target}"
+        ) from error
+
+
+def _place(error: Exception, frames: Sequence[traceback.FrameSummary]) -> tuple[str, int, str]:
+    """Return file, line and text of the last line of the project's own: neither Python's, nor that of an installed package."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line, text = error.filename, error.lineno or 1, (error.text or "").strip()
+    else:
+        own = [frame for frame in frames if not frame.filename.startswith((*_NOT_OWN, _PACKAGE, "<"))] or list(frames)
+        file, line, text = own[-1].filename, own[-1].lineno or 1, own[-1].line or ""
+    here = Path.cwd()
+    return str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file, line, text
 
 
 def _of_module(name: str) -> ModuleType:

@@ -129,3 +129,49 @@ def test_problems_of_files_are_said_by_the_command_alone(shop: Path, capsys: pyt
     assert main(["lint", "-m", "the_shop.definitions", "--folder", "sales"]) == 1
     told = capsys.readouterr()
     assert (told.out.count("unknown key 'ownr'"), told.err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "def limit():\n    return 1 / 0\n\n\nLIMIT = limit()",
+            "  the_shop/definitions.py:2: return 1 / 0\n  ZeroDivisionError: division by zero\n",
+        ),
+        ("x = 1\ndef defs(:", "  the_shop/definitions.py:2: def defs(:\n  SyntaxError: invalid syntax"),
+        (
+            "import not_installed_here",
+            "  the_shop/definitions.py:1: import not_installed_here\n  ModuleNotFoundError: No module named 'not_installed_here'\n",
+        ),
+        (
+            # What Dagster finds wrong is at the project's own line.
+            "import dagster as dg\n\n\n@dg.asset(name='a b')\ndef a(): ...",
+            "  the_shop/definitions.py:4: @dg.asset(name='a b')\n  DagsterInvalidDefinitionError: \"a b\" is not a valid name",
+        ),
+        (
+            "import run_elt_dagster as elt\n\ndefs = elt.build_defs('sql', snowflake='account')",
+            "  the_shop/definitions.py:3: defs = elt.build_defs('sql', snowflake='account')\n  TypeError: ",
+        ),
+    ],
+    ids=["raises", "is no Python", "imports what is missing", "is refused by Dagster", "is refused by build_defs"],
+)
+def test_code_location_that_cannot_be_loaded_is_said_in_a_few_lines(
+    shop: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    (shop / "the_shop/definitions.py").write_text(text, encoding="utf-8")
+    assert main(["lint", "-m", "the_shop.definitions"]) == 1
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.startswith(
+        "run-elt: run-elt requires a code location that can be loaded, got an error in -m the_shop.definitions:\n"
+    )
+    assert printed.endswith("report: dagster definitions validate -m the_shop.definitions\n")
+    assert len(printed.splitlines()) <= 6
+
+
+def test_fault_in_the_call_of_build_defs_is_said_as_it_is(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = DEFINITIONS.replace('SqlFolder("other")', 'SqlFolder("other", name="sales")')
+    (shop / "the_shop/definitions.py").write_text(text, encoding="utf-8")
+    assert main(["lint", "-m", "the_shop.definitions"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run-elt: two folders of a code location require two names")
