@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +19,9 @@ from run_elt_dagster.model.names import key_part
 
 # A pipe has no width: there a line is as long as its cells.
 _NO_WIDTH = 10_000
+_GAP = 2
+# Words that are folded at fewer characters cannot be read.
+_READABLE = 12
 # A terminal obeys some of these signs, and a value of a table may hold them.
 _UNSEEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -37,8 +42,11 @@ def shown_path(path: Path) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print cells in columns. A terminal folds cells that are too long for it; a pipe gets whole lines."""
+    """Print cells in columns. A terminal folds cells that are too long for it, or gets lines where it is narrow; a pipe gets whole lines."""
     is_terminal = sys.stdout.isatty()
+    if is_terminal and _narrowest([header, *rows]) > (width := Console(file=sys.stdout).width):
+        print("\n".join(_stacked(header, rows, width)))
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, name in enumerate(header):
         numbers = bool(rows) and all(_is_number(row[column]) for row in rows)
@@ -51,6 +59,26 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell.translate(_UNSEEN)) for cell in row))
     _print_wide(table)
+
+
+def _narrowest(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many characters a table needs whose cells can still be read."""
+    cells_in_columns = zip(*rows, strict=True)
+    widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in cells_in_columns]
+    return sum(min(width, _READABLE) for width in widths) + _GAP * (len(widths) - 1)
+
+
+def _stacked(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Yield the first cell of each row, and below it a line for each of the others: a phone shows them so."""
+    longest = max((cell_len(name) for name in header[1:]), default=0)
+    indent = " " * (longest + 2 * _GAP)
+    for first, *others in rows:
+        yield from textwrap.wrap(first.translate(_UNSEEN), width) or ["-"]
+        for name, cell in zip(header[1:], others, strict=True):
+            heading = f"{' ' * _GAP}{name.translate(_UNSEEN)}".ljust(len(indent))
+            for line in cell.translate(_UNSEEN).split("\n"):
+                yield from textwrap.wrap(line, width, initial_indent=heading, subsequent_indent=indent) or [heading]
+                heading = indent
 
 
 def print_tree(tree: Tree) -> None:

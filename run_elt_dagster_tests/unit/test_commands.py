@@ -1,8 +1,10 @@
 """The command line as a whole: what is listed, imported, completed and documented."""
 
 import contextlib
+import io
 import os
 import pty
+import re
 import runpy
 import subprocess
 import sys
@@ -97,6 +99,48 @@ def test_terminal_alone_gets_progress(tmp_path: Path, monkeypatch: pytest.Monkey
     code = "import sys; from run_elt_dagster.cli import main; sys.exit(main())"
     piped = subprocess.run([sys.executable, "-c", code, "lint"], check=True, capture_output=True, text=True)
     assert (piped.stdout, piped.stderr) == ("no problems in 1 table file\n", "")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+HEADER = ["table", "rows", "seconds", "checks passed", "built (UTC)", "by run", "at"]
+LINE = ["analytics.mau_summary", "7", "0.31", "2 of 2", "2026-11-28 00:00:12", "3f9a21c4", "2026-11-28 00:00:14"]
+
+
+def _printed(monkeypatch: pytest.MonkeyPatch, width: int, header: list[str], *rows: list[str]) -> str:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(header, rows)
+    return re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+
+
+def test_narrow_terminal_gets_a_line_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In columns, each of them would have seven characters."""
+    said = "a note that is too long for a line of a terminal that is as narrow as a phone is"
+    assert _printed(monkeypatch, 60, [*HEADER, "note"], [*LINE, f"{said}\nlast"]) == (
+        "analytics.mau_summary\n"
+        "  rows           7\n"
+        "  seconds        0.31\n"
+        "  checks passed  2 of 2\n"
+        "  built (UTC)    2026-11-28 00:00:12\n"
+        "  by run         3f9a21c4\n"
+        "  at             2026-11-28 00:00:14\n"
+        "  note           a note that is too long for a line of a\n"
+        "                 terminal that is as narrow as a phone is\n"
+        "                 last\n"
+    )
+
+
+@pytest.mark.parametrize(("width", "header", "row"), [(80, HEADER, LINE), (30, HEADER[:2], ["x" * 50, "1"])])
+def test_terminal_that_is_wide_enough_gets_columns(
+    monkeypatch: pytest.MonkeyPatch, width: int, header: list[str], row: list[str]
+) -> None:
+    lines = [line.split() for line in _printed(monkeypatch, width, header, row).splitlines()]
+    assert any(line[:2] == ["table", "rows"] for line in lines)
 
 
 def test_value_of_a_table_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
