@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import tomllib
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +73,12 @@ class Project:
         from run_elt_dagster.snowflake.resource import Snowflake  # noqa: PLC0415 - it imports Dagster
 
         return (self.resource or Snowflake.from_settings(self.settings)).resolved()
+
+    def is_elsewhere(self, here: Path) -> bool:
+        """Return whether it is the shipped folder of tables, by default alone, and a person works outside of the package's own folder."""
+        folder = self.settings.tables_dir
+        is_shipped = folder == Path(__file__).parent / "tables" and not os.environ.get("RUN_ELT_TABLES_DIR", "").strip()
+        return is_shipped and not here.is_relative_to(Path(__file__).parents[1])
 
     def table(self, name: str) -> AnalyticsTable:
         """Return a declared table. The errors are those of `load_table`."""
@@ -254,7 +260,7 @@ def _module_of_pyproject(path: Path) -> str | None:
 
 
 @contextmanager
-def _loading(target: str) -> Iterator[None]:
+def _loading(target: str) -> Generator[None]:
     """Say in a few lines why a code location cannot be loaded. What this project has found wrong is said as it is.
 
     Raises:

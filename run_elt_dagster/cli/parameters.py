@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from run_elt_dagster.cli.printing import say_on_stderr
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -78,7 +80,14 @@ def of_project(command: Command) -> Command:
         # The completion of a shell, and --help, do without.
         from run_elt_dagster.project import location_of  # noqa: PLC0415
 
-        return command(*arguments, project=location_of(module_name, python_file).project(folder), **options)
+        project = location_of(module_name, python_file).project(folder)
+        is_chosen = bool(module_name or python_file or options.get("tables_dir"))
+        if not is_chosen and not options.get("as_json") and project.is_elsewhere(Path.cwd()):
+            say_on_stderr(
+                f"The shipped tables are meant, in {project.settings.tables_dir}. Name your own: a code location with -m or -f, or a folder "
+                "of table files with RUN_ELT_TABLES_DIR."
+            )
+        return command(*arguments, project=project, **options)
 
     return in_project  # type: ignore[return-value]
 

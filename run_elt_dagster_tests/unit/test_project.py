@@ -175,3 +175,25 @@ def test_fault_in_the_call_of_build_defs_is_said_as_it_is(shop: Path, capsys: py
     assert main(["lint", "-m", "the_shop.definitions"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("run-elt: two folders of a code location require two names")
+
+
+def test_shipped_folder_is_named_to_a_person_who_works_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["lint", *arguments]) == 0
+        return capsys.readouterr().err
+
+    assert said() == ""
+    monkeypatch.chdir(tmp_path)
+    told = said()
+    assert told.startswith(
+        f"run-elt: The shipped tables are meant, in {Path(__file__).parents[2] / 'run_elt_dagster' / 'tables'}. "
+    )
+    assert told.endswith("with RUN_ELT_TABLES_DIR.\n")
+    # A program asks for no advice, and who has chosen needs none.
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "t.sql").write_text("select 1 as n", encoding="utf-8")
+    assert said("--json") == said("-m", "run_elt_dagster") == said("--tables-dir", str(tmp_path)) == ""
+    monkeypatch.setenv("RUN_ELT_TABLES_DIR", str(tmp_path))
+    assert said() == ""
