@@ -257,12 +257,19 @@ def _not_yaml(text: str, line: int, problem: str) -> Fault:
         )
     if shown:
         got = f"{got} at {shown!r}"
+    if line < len(lines) and _TAB.match(lines[line]):
+        return Fault(
+            line,
+            f"front matter requires YAML, got a tab before {shown!r}. YAML takes no tab for indentation. Put spaces in its place.",
+        )
     return Fault(
         line,
         f"front matter requires YAML, got {got}. Two usual causes: a value with a colon or another sign of YAML's needs "
         "quotes, as in description: 'a: b'; keys of one level need the same indentation, in spaces.",
     )
 
+
+_TAB = re.compile(r" *\t")
 
 # In C where PyYAML is built with it.
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -447,7 +454,7 @@ class _Reader:
         value = make(text)
         is_null = self._takes_null and bool(text)
         if value is None and not is_null and not (len(at) == 2 and at[0] == _MAY_BE_EMPTY and not text):  # noqa: PLR2004 - columns, its name
-            self._note(node, _empty(at, text))
+            self._note(node, _empty(at, text, takes_null=self._takes_null))
         elif at[:2] == _COMPARED and not isinstance(value, str):
             self._require_what_is_written(node, text, value)
         return value
@@ -507,11 +514,12 @@ def _tag_of(node: yaml.Node) -> str:
     return str(node.tag).replace("tag:yaml.org,2002:", "!!")
 
 
-def _empty(at: Location, text: str) -> str:
+def _empty(at: Location, text: str, *, takes_null: bool) -> str:
     name = ".".join(map(str, at))
     if text:
         return f"{name} requires a value, got {text}. YAML reads that as no value. Quote it: '{text}', or remove it."
-    return f"{name} requires a value, got none. Write one, or remove the line."
+    null = " NULL is null." if takes_null else ""
+    return f"{name} requires a value, got none. Write one, or remove the line.{null}"
 
 
 def nearest_line(location: tuple[str | int, ...], lines: Mapping[Location, int]) -> int:

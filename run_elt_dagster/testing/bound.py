@@ -241,9 +241,15 @@ class _Binding:
         return TableProblem(self._file.path, line, message)
 
 
+# What other tools write for NULL. YAML reads it as text.
+_LIKE_NULL = ("null", "none", "nan", "na", "n/a", "nil", "\\n", "")
+
+
 def misfit(subject: str, error: MisfitError, value: Any) -> str:
     """Return what is wrong with a value of a test file."""
     rule, _, remedy = str(error).partition(". ")
+    if isinstance(value, str) and value.lower() in _LIKE_NULL:
+        remedy = "NULL is null, without quotes"
     return f"{subject} {rule}, got {written(value)}.{f' {remedy}.' if remedy else ' Correct the value.'}"
 
 

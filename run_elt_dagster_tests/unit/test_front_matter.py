@@ -228,7 +228,6 @@ def test_yaml_that_cannot_be_meant_is_a_fault(yaml: str, line: int, says: str) -
         ("description: x\nowner\npublish: clone", 3, "'owner'"),
         ("checks: {row_count: {min: 1}\npublish: clone", 2, "'checks: {row_count: {min: 1}'"),
         ("checks:\n  row_count: {min: 1}\n matches: {a: b}", 4, "'matches: {a: b}'"),
-        ("description: x\n\tpublish: clone", 3, "'publish: clone'"),
         ("matches: {zip: [0-9]+}", 2, "'matches: {zip: [0-9]+}'"),
         ("description: a\x00b", 2, r"'description: a\x00b'"),
         (f"owner: team:{'é' * 40}\ndescription: a\x00b\npublish: clone", 3, r"'description: a\x00b'"),
@@ -440,3 +439,10 @@ def test_no_letter_passes_for_one_of_a_word_that_settings_have_and_folds_into_an
     letters = "".join(map(chr, range(sys.maxunicode + 1)))
     alike = re.findall("[elt chks mary_]", letters, re.IGNORECASE)
     assert {letter.casefold() for letter in alike} == set("elt chks mary_")
+
+
+@pytest.mark.parametrize(("yaml", "line"), [("checks:\n\tnot_null: id", 3), ("owner: team:a\n  \tdescription: x", 3)])
+def test_tab_in_the_indentation_is_told_by_name(yaml: str, line: int) -> None:
+    (problem,) = problems_of(f"/* elt\n{yaml}\nelt */ {SQL}")
+    assert problem.startswith(f"t.sql:{line}: front matter requires YAML, got a tab before '")
+    assert problem.endswith(". YAML takes no tab for indentation. Put spaces in its place.")

@@ -371,6 +371,8 @@ def test_expected_value_of_another_type_is_an_error_with_its_line(tmp_path: Path
     assert found.message == (
         f'{tmp_path}/analytics/t.test.yaml:4: expected N requires a number, since the column is NUMBER(38,0), got "1". Correct the value.'
     )
+    null = outcome(tmp_path, "select n, x from raw.a", given="{n: 1, x: a}", expect="{n: 'NULL'}")
+    assert null.message.endswith('since the column is NUMBER(38,0), got "NULL". NULL is null, without quotes.')
     text = outcome(tmp_path, "select n, x from raw.a", given="{n: 1, x: a}", expect="{x: 1}")
     assert text.message.endswith("expected X requires text, since the column is VARCHAR, got 1. Quote it.")
 
@@ -416,7 +418,7 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
         "t.test.yaml:12: a row requires columns that differ, got N a second time. Keep one of them.",
         "t.test.yaml:13: cases.c.given.raw.a.1 requires `key: value` lines, got something else. Write one a line.",
         "t.test.yaml:14: cases.c.given requires tables that differ, got RAW.A a second time. Keep one of them.",
-        "t.test.yaml:16: cases.c.expect.0.n requires a value, got none. Write one, or remove the line.",
+        "t.test.yaml:16: cases.c.expect.0.n requires a value, got none. Write one, or remove the line. NULL is null.",
         "t.test.yaml:17: cases.c.expect.1 requires a column, got none. Name the columns to compare.",
         't.test.yaml:18: ordered requires true or false, got "yes". Write one of them.',
         't.test.yaml:19: now requires a date or a timestamp, as in 2030-01-31 10:00:00, got "tomorrow". Without a time zone it is UTC.',
