@@ -64,6 +64,8 @@ def command(
             plan, target, declaration, directory=settings.embedded_dir, replace=replace, log=say_on_stderr
         )
     print_table(("column", "type"), loading.shown_columns(plan.columns))
+    for doubt in plan.doubts:
+        say_on_stderr(doubt)
     print(f"\nLoaded {counted(rows, 'rows')} from {file.name} into {target}.")
     return 0
 

@@ -4,7 +4,7 @@ https://docs.snowflake.com/en/sql-reference/intro-summary-data-types
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -102,6 +102,58 @@ def kind_of(form: Form, facts: Facts) -> Type:
         return _number(facts)
     moments = ((facts.date, Kind.DATE), (facts.local, Kind.NTZ), (facts.zoned, Kind.TZ))
     return Type(next((kind for is_so, kind in moments if is_so), Kind.TEXT))
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """A type that most values of a column of text have.
+
+    Attributes:
+        kind: The type.
+        noun: What such a value is, in words.
+        most: At most this share of the values has another one. What looks like a moment is seldom a code, and what looks like a number often.
+    """
+
+    kind: Kind
+    noun: str
+    most: float
+
+    def type_for(self, facts: Facts) -> Type:
+        """Return the type for the values that have it."""
+        if self.kind is not Kind.NUMBER:
+            return Type(self.kind)
+        return Type(Kind.NUMBER, MOST_DIGITS, facts.decimals) if facts.decimals <= MOST_DECIMALS else Type(Kind.FLOAT)
+
+
+LIKENESSES = (
+    Likeness(Kind.NUMBER, "a number", 1 / 3),
+    Likeness(Kind.BOOLEAN, "true or false", 1 / 3),
+    Likeness(Kind.DATE, "a date", 1 / 2),
+    Likeness(Kind.NTZ, "a time stamp", 1 / 2),
+    Likeness(Kind.TZ, "a time stamp with an offset", 1 / 2),
+)
+
+
+def is_like_sql(text: str, kind: Kind) -> str:
+    """Return DuckDB's condition that a value looks like one of a type in `LIKENESSES`. It is for values that are there."""
+    x = trimmed(text)
+    if kind is Kind.NUMBER:
+        return _matches(x, f"-?{_PLAIN}([eE][+-]?[0-9]+)?")
+    return f"lower({x}) IN ('true', 'false')" if kind is Kind.BOOLEAN else valid_sql(text, Type(kind))
+
+
+def likeness_sql(text: str) -> str:
+    """Return how many values of a column of text look like each of `LIKENESSES`, in DuckDB."""
+    return ", ".join(f"count_if({is_like_sql(text, each.kind)})" for each in LIKENESSES)
+
+
+def likeness_of(form: Form, facts: Facts, alike: Sequence[int]) -> Likeness | None:
+    """Return the type that a column of text has but for few values; None where there is none, and where leading zeros make text of it."""
+    best = max(alike)
+    found = LIKENESSES[list(alike).index(best)]
+    is_text = found.kind in (Kind.NUMBER, Kind.BOOLEAN) and (facts.padded or form is not Form.TEXT_OF_ANYTHING)
+    others = facts.values - best
+    return found if best and 0 < others <= found.most * facts.values and not is_text else None
 
 
 _KINDS_OF_FORMS: Mapping[Form, Kind] = {

@@ -6,7 +6,7 @@ other: its types, its comments, SHOW, INFORMATION_SCHEMA and UNDROP.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,31 @@ from run_elt_dagster.dialect.names import quoted
 from run_elt_dagster.dialect.types import Kind, Type
 from run_elt_dagster.embedded.features import Feature
 from run_elt_dagster.model.candidate import marker_in
-from run_elt_dagster.model.names import Relation, display_name, quote_identifier, quote_literal, short_id, stored_name
+from run_elt_dagster.model.names import (
+    Relation,
+    display_name,
+    key_part,
+    quote_identifier,
+    quote_literal,
+    short_id,
+    stored_name,
+)
 from run_elt_dagster.seeding.declared import Declaration
 from run_elt_dagster.seeding.files import LocalFile, format_of, opened
-from run_elt_dagster.seeding.kinds import Facts, declared_kind, facts_sql, kind_of, rule, valid_sql, value_sql
+from run_elt_dagster.seeding.kinds import (
+    Facts,
+    Likeness,
+    declared_kind,
+    facts_sql,
+    is_like_sql,
+    kind_of,
+    likeness_of,
+    likeness_sql,
+    rule,
+    trimmed,
+    valid_sql,
+    value_sql,
+)
 from run_elt_dagster.seeding.places import broken_line, line_of
 from run_elt_dagster.snowflake.server_session import server_session
 from run_elt_dagster.snowflake.session import ConnectorSession, StatementError
@@ -32,10 +53,17 @@ _LONGEST_VALUE = 60
 
 @dataclass(frozen=True)
 class Plan:
-    """A file, and the type of each of its columns, in order."""
+    """A file, and the type of each of its columns, in order.
+
+    Attributes:
+        file: The file.
+        kinds: The types.
+        doubts: Why a column is text, though most of its values are something else: where, and what to do. No value is in it.
+    """
 
     file: LocalFile
     kinds: tuple[Type, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[tuple[str, Type]]:
@@ -80,12 +108,13 @@ def planned(path: Path, declaration: Declaration, *, form: str | None = None, de
             raise _unreadable(LocalFile(path, chosen, (), ""), error) from None
         declared = _declared(file, declaration.types)
         try:
-            kinds = _kinds(duck, file, declared)
+            kinds, alike = _kinds(duck, file, declared)
             found = {column.name for column in file.columns if column.kind is None} - set(declared)
             _require_values(duck, Plan(file, kinds), found=found)
+            doubts = _doubts(duck, file, alike)
         except duckdb.Error as error:
             raise _unreadable(file, error) from None
-    return Plan(file, kinds)
+    return Plan(file, kinds, doubts)
 
 
 def load(
@@ -171,18 +200,63 @@ def _declared(file: LocalFile, types: Mapping[str, str]) -> dict[str, Type]:
     return found
 
 
-def _kinds(duck: duckdb.DuckDBPyConnection, file: LocalFile, declared: Mapping[str, Type]) -> tuple[Type, ...]:
+def _kinds(
+    duck: duckdb.DuckDBPyConnection, file: LocalFile, declared: Mapping[str, Type]
+) -> tuple[tuple[Type, ...], dict[str, tuple[Likeness, Type]]]:
+    """Return the types of all columns, and what columns of text are alike but for few values."""
     unknown = [c for c in file.columns if c.name not in declared and c.kind is None]
     found = {c.name: c.kind for c in file.columns if c.kind is not None} | dict(declared)
+    alike: dict[str, tuple[Likeness, Type]] = {}
     if unknown:
-        aggregates = ", ".join(facts_sql(quoted(column.name)) for column in unknown)
+        texts = [quoted(column.name) for column in unknown]
+        aggregates = ", ".join(f"{facts_sql(text)}, {likeness_sql(text)}" for text in texts)
         row = duck.execute(f"SELECT {aggregates} FROM ({file.text_sql})").fetchone() or ()
-        each = len(row) // len(unknown)
+        each, known = len(row) // len(unknown), len(fields(Facts))
         for number, column in enumerate(unknown):
             # An aggregate over no value is NULL.
             answers: list[Any] = [value or 0 for value in row[number * each : (number + 1) * each]]
-            found[column.name] = kind_of(column.form, Facts(*answers))
-    return tuple(found[column.name] for column in file.columns)
+            facts = Facts(*answers[:known])
+            found[column.name] = kind_of(column.form, facts)
+            likeness = likeness_of(column.form, facts, answers[known:])
+            if found[column.name].kind is Kind.TEXT and likeness is not None:
+                alike[column.name] = (likeness, likeness.type_for(facts))
+    return tuple(found[column.name] for column in file.columns), alike
+
+
+def _doubts(
+    duck: duckdb.DuckDBPyConnection, file: LocalFile, alike: Mapping[str, tuple[Likeness, Type]]
+) -> tuple[str, ...]:
+    """Return where the first value stands that makes a column text, and what to do."""
+    if not alike:
+        return ()
+    aggregates: list[str] = []
+    for name, (likeness, _) in alike.items():
+        text = quoted(name)
+        where = (
+            f"FILTER (WHERE {trimmed(text)} IS NOT NULL AND NOT coalesce({is_like_sql(text, likeness.kind)}, FALSE))"
+        )
+        aggregates.append(f'count(*) {where}, min("run_elt row") {where}')
+    numbered = f'SELECT row_number() OVER () AS "run_elt row", * FROM ({file.text_sql})'
+    row = duck.execute(f"SELECT {', '.join(aggregates)} FROM ({numbered})").fetchone() or ()
+    return tuple(
+        _doubt(file, name, *likeness, count=int(row[2 * at]), first=int(row[2 * at + 1]))
+        for at, (name, likeness) in enumerate(alike.items())
+    )
+
+
+def _doubt(file: LocalFile, name: str, likeness: Likeness, kind: Type, *, count: int, first: int) -> str:
+    column = key_part(name)
+    more = f" ({count - 1:,} more in this column)" if count > 1 else ""
+    return (
+        f"{file.path.name}, {_place(file, first)}, column {column}: most values of the column are {likeness.noun}, and this one is not"
+        f"{more}. The column was loaded as {Kind.TEXT}. If the value means NULL, leave it {'out' if file.format == 'json' else 'empty'}; if it "
+        f"is wrong, correct it. Load again with --replace. With --types '{column} {str(kind).lower()}' no other value is loaded."
+    )
+
+
+def _place(file: LocalFile, row: int) -> str:
+    line = line_of(file, row)
+    return f"line {line:,}" if line else f"row {row:,}"
 
 
 def _require_values(duck: duckdb.DuckDBPyConnection, plan: Plan, *, found: set[str]) -> None:
@@ -215,13 +289,11 @@ def _wrong_sql(name: str, kind: Type) -> str:
 
 
 def _misfit(file: LocalFile, row: int, count: int, value: str, *, name: str, kind: Type) -> ValueError:
-    line = line_of(file, row)
-    place = f"line {line:,}" if line else f"row {row:,}"
     shown = ascii(value[:_LONGEST_VALUE]) + ("..." if len(value) > _LONGEST_VALUE else "")
     more = f" ({count - 1:,} more in this column)" if count > 1 else ""
     column = display_name(name).lower() if display_name(name) == name else display_name(name)
     return ValueError(
-        f"{file.path.name}, {place}, column {column}: {kind} requires {rule(kind)}, got {shown}{more}. Nothing was loaded. Correct the "
+        f"{file.path.name}, {_place(file, row)}, column {column}: {kind} requires {rule(kind)}, got {shown}{more}. Nothing was loaded. Correct the "
         f"file, or load the column as text: --types '{column} varchar'."
     )
 
@@ -230,7 +302,7 @@ def _unreadable(file: LocalFile, error: duckdb.Error) -> ValueError:
     broken = broken_line(file)
     if broken is not None:
         return ValueError(
-            f"{file.path.name}, line {broken.line:,}: {broken.problem}. Nothing was loaded. Correct the file."
+            f"{file.path.name}, line {broken.line:,}: {broken.problem}. Nothing was loaded. {broken.remedy}"
         )
     reason = str(error).splitlines()[0].rstrip(".")
     return ValueError(

@@ -15,10 +15,12 @@ class Record:
     Attributes:
         line: Where it begins, from 1.
         problem: Why it is none, empty if it is one.
+        remedy: What to do about it.
     """
 
     line: int
     problem: str = ""
+    remedy: str = "Correct the file."
 
 
 def line_of(file: LocalFile, row: int) -> int | None:
@@ -69,12 +71,19 @@ def _csv_records(file: LocalFile) -> Iterator[Record]:
             yield Record(line, f"requires UTF-8, got: {error.reason} at or after this line")
 
 
+def _of_array(file: LocalFile) -> str:
+    name = file.path.name
+    return f"Write each object of the array on a line of its own: jq -c '.[]' {name} > {file.path.stem}.jsonl"
+
+
 def _json_records(file: LocalFile) -> Iterator[Record]:
     is_empty = True
     with file.path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            if is_empty and line.lstrip()[:1] == b"[":
+                yield Record(number, "requires one JSON object on each line, got an array", _of_array(file))
             is_empty = False
             try:
                 value = json.loads(line)

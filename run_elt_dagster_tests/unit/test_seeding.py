@@ -240,3 +240,44 @@ def test_columns_of_a_table_file_are_declared_unless_the_command_says_otherwise(
     for wrong in ("a date, A date", "a-b date", "date"):
         with pytest.raises(ValueError, match="run-elt seed --types requires"):
             declaration_of(tmp_path, Relation("D", "RAW", "ORDERS"), wrong)
+
+
+@pytest.mark.parametrize(
+    ("cells", "place", "noun", "remedy"),
+    [
+        (["10.5", "N/A", "", "7", "NULL", "9", "8"], "line 3", "a number", "--types 'c number(38,1)'"),
+        (["2026-01-01", "2026-02-30"], "line 3", "a date", "--types 'c date'"),
+        (["2026-01-01 10:00", "2026-01-01", "oops"], "line 4", "a time stamp", "--types 'c timestamp_ntz'"),
+        (["true", "false", "maybe"], "line 4", "true or false", "--types 'c boolean'"),
+    ],
+)
+def test_column_that_few_values_make_text_is_said_with_line_and_remedy(
+    plan_of: Any, cells: list[str], place: str, noun: str, remedy: str
+) -> None:
+    plan = plan_of("f.csv", "c,n\n" + "".join(f"{cell},1\n" for cell in cells))
+    assert columns(plan) == {"C": "VARCHAR", "N": "NUMBER(38,0)"}
+    (doubt,) = plan.doubts
+    assert doubt.startswith(f"f.csv, {place}, column c: most values of the column are {noun}, and this one is not")
+    assert ("(1 more in this column)" in doubt) == ("NULL" in cells)
+    assert remedy in doubt
+    # It is printed, and may be kept by what runs the command: no value of a row is in it.
+    assert not any(cell in doubt for cell in cells if cell not in ("", "NULL", "true", "false") and len(cell) > 1)
+
+
+@pytest.mark.parametrize(
+    "cells", [["007", "12", "x9"], ["a", "b", "1"], ["12", "13"], ["+49", "1"], ["2026-01-01", "a", "b"]], ids=str
+)
+def test_column_of_text_is_no_doubt(plan_of: Any, cells: list[str]) -> None:
+    assert plan_of("f.csv", "c\n" + "\n".join(cells)).doubts == ()
+
+
+def test_declared_text_is_no_doubt(plan_of: Any) -> None:
+    assert plan_of("f.csv", "c\n1\n2\nN/A", {"c": "varchar"}).doubts == ()
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '\n[\n  {"a": 1}\n]'])
+def test_json_array_is_told_how_it_becomes_lines(plan_of: Any, text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"requires one JSON object on each line, got an array\. .*: jq -c '\.\[\]' f.json > f.jsonl$"
+    ):
+        plan_of("f.json", text)
