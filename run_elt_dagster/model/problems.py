@@ -28,6 +28,11 @@ class TableProblem:
         path = str(self.path or "table").encode("utf-8", "backslashreplace").decode()
         return f"{path}:{self.line}"
 
+    @property
+    def short(self) -> str:
+        """`name:line: message`, where what is wrong has to stand early."""
+        return f"{Path(self.place).name}: {self.message}"
+
     def __str__(self) -> str:
         """Return `path:line: message`."""
         return f"{self.place}: {self.message}"

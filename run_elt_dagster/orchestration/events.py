@@ -153,8 +153,10 @@ def _check_metadata(audit: AuditOutcome, audited: Relation, links: Links) -> dic
         "got": dict(audit.got) if audit.found is None else without_secrets(audit.found),
         "expected": audit.expected or audit.audit.description,
         "audited": str(audited),
-        "query_id": links.query(audit.query_id or ""),
     }
+    # The catalogue's answer came without a query of its own.
+    if audit.query_id:
+        metadata["query_id"] = links.query(audit.query_id)
     if audit.query:
         metadata["query"] = excerpt(audit.query, limit=QUERY_LIMIT)
     if audit.bad_rows is not None:

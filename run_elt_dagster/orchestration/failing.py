@@ -95,7 +95,8 @@ def broken_facts(broken: BrokenTable, path: Key | None = None) -> dict[str, Any]
         "was_built": True,
         "stage": "build",
         "message": f"{name} requires a file without problems, got\n{problems}\nThe table was not built. {_UNTOUCHED} {_MEND}",
-        "cause": problems,
+        # A phone shows the start of it.
+        "cause": without_secrets("\n".join(problem.short for problem in broken.problems)),
         "where": without_secrets(broken.problems[0].place),
         "cause_class": "broken file",
         "errno": None,

@@ -82,6 +82,8 @@ def test_materialization_has_columns_of_the_candidate_and_links_without_a_statem
     for link in (metadata["audit_query_id"], evaluations["primary_key"].metadata["query_id"]):
         assert isinstance(link, dg.UrlMetadataValue)
         assert re.fullmatch(re.escape(QUERIES) + "[0-9a-f-]{36}/detail", link.value)
+    # The answer came with the scan's: there is no query to show.
+    assert "query_id" not in evaluations["columns"].metadata
 
 
 def test_definition_has_descriptions_of_columns_its_place_in_snowflake_and_in_git(folder: Path) -> None:
