@@ -22,7 +22,7 @@ from run_elt_dagster.orchestration.events import (
 from run_elt_dagster.orchestration.partition_events import failed_partitions, published_partitions
 from run_elt_dagster.orchestration.specs import asset_key
 from run_elt_dagster.publish.outcome import Failure, TableOutcome
-from run_elt_dagster.redaction import excerpt
+from run_elt_dagster.redaction import excerpt, redact_row_values
 from run_elt_dagster.snowflake.session import NoDatabaseError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # The page of a run shows so many causes; the alert has the facts of all. A sentence of its log names as many tables.
 _CAUSES_SHOWN = _NAMES_SHOWN = 50
+_CAUSES_IN_LINES, _CAUSE_LIMIT = 3, 300
 # The facts of all failed tables are in one event, which each look at the run reads: five thousand tables share so many characters.
 _FACTS_LIMIT, _LEAST_FACT = 2_000_000, 300
 # Of a table whose file is broken.
@@ -157,7 +158,10 @@ def _skipped_line(outcome: TableOutcome, broken: Collection[Key]) -> str:
 
 
 def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutcome]) -> dg.Failure:
-    """Return the failure of a run: which tables, in a line. Dagster prints it twice, and the causes are in the log already."""
+    """Return the failure of a run: which tables, in a line, and the first causes.
+
+    Dagster prints it twice, each time with the lines of its code behind it, and a person looks there: the log has the causes far above.
+    """
     room = max(_LEAST_FACT, _FACTS_LIMIT // max(len(facts), 1))
     built = [fact for fact in facts if fact["was_built"]]
     checked = [fact for fact in facts if not fact["was_built"]]
@@ -168,7 +172,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
         f"{_count(len(checked), 'published table')} failed checks: {_named(checked)}." if checked else "",
         f"Skipped, since they read failed tables: {_in_a_line([o.table.name for o in skipped])}." if skipped else "",
         f"Held back with their group: {_in_a_line([o.table.name for o in held])}." if held else "",
-        "The log and the metadata of this event have the causes.",
+        *_causes(facts),
     ]
     return dg.Failure(
         description="\n".join(filter(None, lines)),
@@ -184,6 +188,28 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
         # run_ctas never retries by itself: a retry after a cancel would publish.
         allow_retries=False,
     )
+
+
+def _causes(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the first line of the first causes, without row values, and where the others are."""
+    first = [str(fact["cause"]).split("\n", 1)[0] for fact in facts[:_CAUSES_IN_LINES]]
+    lines = [
+        f"  {fact['table']}: {_shortened(redact_row_values(cause, fact['errno']))}"
+        for fact, cause in zip(facts, first, strict=False)
+    ]
+    more = len(facts) - len(lines)
+    rest = (
+        f"the causes of {_count(more, 'more table')}"
+        if more
+        else "more about it"
+        if len(lines) == 1
+        else "more about them"
+    )
+    return [*lines, f"The log and the metadata of this event have {rest}."]
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _CAUSE_LIMIT else f"{line[: _CAUSE_LIMIT - 1]}…"
 
 
 def _stored(fact: Mapping[str, Any], *, room: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from run_elt_dagster.alerts.failure import ERRNO_UNKNOWN
 from run_elt_dagster.alerts.runbook import entries_of
 from run_elt_dagster.embedded import NotInstalledError
 from run_elt_dagster.model.reason import Reason
-from run_elt_dagster.orchestration.failing import session_reason
+from run_elt_dagster.orchestration.failing import fail_if, session_reason
 from run_elt_dagster.snowflake.session import NoDatabaseError, StatementError
 from run_elt_dagster_tests.unit.test_alert_failure import facts, failure_of, run_of
 from run_elt_dagster_tests.unit.test_run_ctas import RecordingSession, outcomes_of, tables
@@ -160,3 +160,27 @@ def test_failure_notes_its_reason_and_its_message_always_says_what_readers_see(
     assert failure is not None
     assert failure.reason is reason
     assert failure.production.words in failure.message
+
+
+def test_failure_of_a_run_has_its_first_causes_without_row_values() -> None:
+    """Dagster prints it below the log, with the lines of its code: the causes in the log are far above."""
+
+    def fact(table: str, cause: str, errno: int | None = None) -> dict[str, Any]:
+        return facts(table=table, stage="build", cause=cause, errno=errno, was_built=True, message=cause)
+
+    one = fact("a.t", "Numeric value 'Ada Lovelace' is not recognized\nat line 1", 100038)
+    with pytest.raises(dg.Failure) as raised:
+        fail_if([one], [])
+    first, cause, rest = (raised.value.description or "").splitlines()
+    assert (first, rest) == (
+        "1 table failed: a.t in stage build.",
+        "The log and the metadata of this event have more about it.",
+    )
+    assert cause.startswith("  a.t: Numeric value")
+    assert "Ada" not in cause
+    with pytest.raises(dg.Failure) as raised:
+        fail_if([fact(f"a.t{number}", "x" * 1000) for number in range(5)], [])
+    lines = (raised.value.description or "").splitlines()
+    assert [line[:7] for line in lines[1:4]] == ["  a.t0:", "  a.t1:", "  a.t2:"]
+    assert lines[-1] == "The log and the metadata of this event have the causes of 2 more tables."
+    assert len("".join(lines)) < 1300
