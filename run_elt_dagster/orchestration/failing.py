@@ -192,11 +192,7 @@ def _run_failure(facts: Sequence[Mapping[str, Any]], skipped: Sequence[TableOutc
 
 def _causes(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the first line of the first causes, without row values, and where the others are."""
-    first = [str(fact["cause"]).split("\n", 1)[0] for fact in facts[:_CAUSES_IN_LINES]]
-    lines = [
-        f"  {fact['table']}: {_shortened(redact_row_values(cause, fact['errno']))}"
-        for fact, cause in zip(facts, first, strict=False)
-    ]
+    lines = [f"  {fact['table']}: {_in_line(fact)}" for fact in facts[:_CAUSES_IN_LINES]]
     more = len(facts) - len(lines)
     rest = (
         f"the causes of {_count(more, 'more table')}"
@@ -208,7 +204,10 @@ def _causes(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, f"The log and the metadata of this event have {rest}."]
 
 
-def _shortened(line: str) -> str:
+def _in_line(fact: Mapping[str, Any]) -> str:
+    line, errno = str(fact["cause"]).split("\n", 1)[0], fact["errno"]
+    # An error without a number is a sentence of ours.
+    line = line if errno is None else redact_row_values(line, errno)
     return line if len(line) <= _CAUSE_LIMIT else f"{line[: _CAUSE_LIMIT - 1]}…"
 
 

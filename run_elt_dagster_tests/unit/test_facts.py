@@ -178,6 +178,8 @@ def test_failure_of_a_run_has_its_first_causes_without_row_values() -> None:
     )
     assert cause.startswith("  a.t: Numeric value")
     assert "Ada" not in cause
+    with pytest.raises(dg.Failure, match=r"\n  a\.t: t\.sql:2: unknown key 'ownr'\n"):
+        fail_if([fact("a.t", "t.sql:2: unknown key 'ownr'")], [])
     with pytest.raises(dg.Failure) as raised:
         fail_if([fact(f"a.t{number}", "x" * 1000) for number in range(5)], [])
     lines = (raised.value.description or "").splitlines()
