@@ -117,7 +117,7 @@ def test_table_of_many_columns_is_built_with_a_contract_and_a_check_on_each(acco
         assert [audit.passed for audit in outcome.audits] == [True, True, True]
     (empty,), _ = built(account, {"wide": wide.replace("select 0 as", "select null::int as")}, run_id="wide0003")
     assert empty.failure is not None
-    assert "rows with a NULL column_0000" in empty.failure.message
+    assert "1 row with a NULL column_0000" in empty.failure.message
     assert "column_0001" not in empty.failure.message
 
 

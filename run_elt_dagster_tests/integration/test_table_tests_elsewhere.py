@@ -157,7 +157,7 @@ def test_pytest_tells_what_is_wrong_with_a_file_and_can_be_told_to_leave_them(tm
     assert run_pytest(tmp_path, "-p", "no:run_elt").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-@pytest.mark.parametrize("others", cases(([], ["settings"]), usual=[["settings"]]))
+@pytest.mark.parametrize("others", cases(([], ["settings", "variables"]), usual=[["settings", "variables"]]))
 def test_plugin_imports_nothing_where_there_is_no_test_of_a_table(tmp_path: Path, others: list[str]) -> None:
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
     if others:
