@@ -2,7 +2,7 @@
 
 A file of 45 lines takes sqlglot 2 to 6 ms, its settings take PyYAML 0.03 ms, and every process of Dagster loads the code location: the
 webserver's, the daemon's, each run's. What is remembered goes by the content of a text and the versions of both, so it cannot be out of
-date. It is what the text says and no judgement: whether a setting is right is looked at every time.
+date. Whether a setting is right is looked at every time.
 """
 
 import contextlib
@@ -18,8 +18,10 @@ from typing import Any, cast
 from run_elt_dagster.model.front_matter import Settings, read_settings
 from run_elt_dagster.model.names import Key
 
-# Raised when the reading of SQL or of settings changes.
+# Raised when the reading of SQL changes, or what is written here.
 _FORMAT = 5
+# That a text has no fault is remembered too. With other rules for settings, all of them are read again, and nobody has to think of it.
+_RULES = Path(__file__).with_name("front_matter.py")
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ class FileCache:
             return
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         texts = {digest: written(reads) for digest, reads in self._used.items()}
-        content = {"version": _version(), "texts": texts, "settings": self._used_settings}
         with contextlib.suppress(OSError):
+            content = {"version": _version(), "texts": texts, "settings": self._used_settings}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(content), encoding="utf-8")
             draft.replace(self._path)
@@ -146,7 +148,8 @@ def cache_file(directory: Path | None, tables_dir: Path) -> Path | None:
 
 
 def _version() -> str:
-    return " ".join([str(_FORMAT), *map(importlib.metadata.version, ("sqlglot", "PyYAML"))])
+    rules = hashlib.sha256(_RULES.read_bytes()).hexdigest()[:16]
+    return " ".join([str(_FORMAT), *map(importlib.metadata.version, ("sqlglot", "PyYAML")), rules])
 
 
 def written(reads: Reads) -> list[Any]:

@@ -190,3 +190,17 @@ def test_problems_of_remembered_front_matter_stay_at_their_lines(tmp_path: Path,
     assert [line.split(": ")[0].rpartition("/")[2] for line in messages[0].splitlines()] == [
         "a.sql:3", "a.sql:4", "b.sql:3", "b.sql:4"
     ]  # fmt: skip
+
+
+def test_front_matter_is_read_again_by_other_rules(
+    tmp_path: Path, read_texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rules = tmp_path / "tables.json", tmp_path / "front_matter.py"
+    rules.write_text("# as they are", encoding="utf-8")
+    monkeypatch.setattr(file_cache, "_RULES", rules)
+    said(path, "description: a")
+    said(path, "description: a")
+    assert len(read_texts) == 1
+    rules.write_text("# a rule more", encoding="utf-8")
+    said(path, "description: a")
+    assert len(read_texts) == 2
